@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * diag - what is wrong with a configuration: collected, so that all of it is told at once.
+ * Used by one thread.
+ */
+#pragma once
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+enum diag_level { DIAG_ERROR, DIAG_WARN, DIAG_SKIP /* a check that could not be made */ };
+
+/* A place in a text; line and column count from 1, column in bytes; line 0 = the file as a whole. */
+struct place {
+	unsigned line, column;
+};
+
+struct diag_item {
+	enum diag_level level;
+	char *file;    /* may be NULL */
+	struct place place;
+	char *pointer; /* JSON pointer, "" = the document; NULL = not about a value */
+	char *text;
+};
+
+struct diag {
+	struct diag_item *items;
+	size_t n, allocated;
+	size_t errors, warnings;
+};
+
+void diag_init(struct diag *);
+void diag_done(struct diag *);
+
+/* Add an item; all strings are copied, control bytes and bad UTF-8 in them made visible.  Out of memory still counts. */
+void diag_add(struct diag *, enum diag_level, const char *file, struct place, const char *pointer,
+              const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+void diag_addv(struct diag *, enum diag_level, const char *file, struct place, const char *pointer,
+               const char *fmt, va_list);
+
+/* Print in the order of places: "error file:line:column /pointer  text". */
+void diag_print(const struct diag *, FILE *);
+
+/* The candidate nearest to word (edit distance at most a third of its length, at least 1), NULL if none is near. */
+const char *diag_nearest(const char *word, const char *const *candidates, size_t n);

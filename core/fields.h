@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: MIT */
+/* fields - the JSON field reader behind the service "semstreams.fields/1"; contract in semstreams/plugin.h. */
+#pragma once
+#include <semstreams/plugin.h>
+
+#define FIELDS_MAX_DEPTH 64
+
+extern const struct ss_fields fields_service;

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * health - which component cannot work, and why.  Thread-safe.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdio.h>
+
+struct health;
+
+struct health *health_new(void);
+void health_free(struct health *);
+/* reason NULL: the component is well.  Copied.  True if this changed anything. */
+bool health_set(struct health *, const char *component, const char *reason);
+bool health_ready(struct health *);
+/* {"status":"ready"|"not ready","uptime_seconds":..,"reasons":[{"component":..,"reason":..,"since":..}]} */
+void health_print(struct health *, FILE *);

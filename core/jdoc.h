@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * jdoc - a JSON document (RFC 8259) that knows where each value stands, for configuration files.
+ * Strict: no comments, no trailing commas, no duplicate names, valid UTF-8, nesting at most 64.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "core/diag.h"
+
+enum jtype { J_NULL, J_FALSE, J_TRUE, J_NUMBER, J_STRING, J_ARRAY, J_OBJECT };
+
+struct jnode {
+	enum jtype type;
+	struct place place;       /* of the value */
+	struct place name_place;  /* of its name, in an object */
+	char *name;               /* decoded; NULL outside objects */
+	char *string;             /* J_STRING: decoded, NUL-terminated, without NULs inside */
+	const char *text;         /* the value as it stands in the file */
+	size_t text_len;
+	struct jnode *parent;
+	struct jnode *child, *next; /* elements or members in order */
+	size_t n;                   /* number of children */
+};
+
+struct jdoc {
+	char *file;
+	char *text;
+	size_t len;
+	struct jnode *root;
+};
+
+/*
+ * Parse; syntax errors and duplicate names go to diag.  text is copied.  -EINVAL if there was an error, -ENOMEM.
+ * The file is named in messages only.  Duplicates do not stop parsing, so all of them are told.
+ */
+int jdoc_parse(const char *file, const char *text, size_t len, struct diag *, struct jdoc **out);
+/* Read a regular file of at most 16 MiB and parse it. */
+int jdoc_load(const char *file, struct diag *, struct jdoc **out);
+void jdoc_free(struct jdoc *);
+
+struct jnode *jnode_get(const struct jnode *object, const char *name);
+/* Follow an RFC 6901 pointer as far as it goes; *whole says whether it went to the end. */
+struct jnode *jnode_at(struct jnode *from, const char *pointer, bool *whole);
+/* Pointer of a node from the root; malloced. */
+char *jnode_pointer(const struct jnode *);
+const char *jtype_name(enum jtype);

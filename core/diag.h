@@ -11,6 +11,9 @@
 
 enum diag_level { DIAG_ERROR, DIAG_WARN, DIAG_SKIP /* a check that could not be made */ };
 
+#define DIAG_MAX_ITEMS 1000 /* kept; the rest is only counted */
+#define DIAG_MAX_TEXT  2048 /* bytes of one string before escaping; longer ones are cut and end in "..." */
+
 /* A place in a text; line and column count from 1, column in bytes; line 0 = the file as a whole. */
 struct place {
 	unsigned line, column;
@@ -18,7 +21,7 @@ struct place {
 
 struct diag_item {
 	enum diag_level level;
-	char *file;    /* may be NULL */
+	char *file; /* may be NULL */
 	struct place place;
 	char *pointer; /* JSON pointer, "" = the document; NULL = not about a value */
 	char *text;
@@ -28,19 +31,27 @@ struct diag {
 	struct diag_item *items;
 	size_t n, allocated;
 	size_t errors, warnings;
+	size_t lost; /* counted, but not kept: too many, or out of memory */
 };
 
 void diag_init(struct diag *);
 void diag_done(struct diag *);
 
-/* Add an item; all strings are copied, control bytes and bad UTF-8 in them made visible.  Out of memory still counts. */
+/* Add an item; all strings are copied, control bytes and bad UTF-8 in them made visible.  Out of memory still
+ * counts. */
 void diag_add(struct diag *, enum diag_level, const char *file, struct place, const char *pointer,
-              const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+	      const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 void diag_addv(struct diag *, enum diag_level, const char *file, struct place, const char *pointer,
-               const char *fmt, va_list);
+	       const char *fmt, va_list);
 
 /* Print in the order of places: "error file:line:column /pointer  text". */
 void diag_print(const struct diag *, FILE *);
 
-/* The candidate nearest to word (edit distance at most a third of its length, at least 1), NULL if none is near. */
+/*
+ * The candidate nearest to word (edit distance at most a third of its length, at least 1; swapped neighbours
+ * count once, case and "-" for "_" not at all), NULL if none is near.
+ */
 const char *diag_nearest(const char *word, const char *const *candidates, size_t n);
+
+/* Bytes of the UTF-8 sequence (RFC 3629) at s, of which n > 0 bytes are there; 0: not a valid one. */
+size_t utf8_sequence(const char *s, size_t n);

@@ -9,15 +9,19 @@
 #include <stdint.h>
 #include "core/diag.h"
 
+#define JDOC_MAX_DEPTH  64
+#define JDOC_MAX_VALUES 500000
+#define JDOC_MAX_FILE   (16u << 20)
+
 enum jtype { J_NULL, J_FALSE, J_TRUE, J_NUMBER, J_STRING, J_ARRAY, J_OBJECT };
 
 struct jnode {
 	enum jtype type;
-	struct place place;       /* of the value */
-	struct place name_place;  /* of its name, in an object */
-	char *name;               /* decoded; NULL outside objects */
-	char *string;             /* J_STRING: decoded, NUL-terminated, without NULs inside */
-	const char *text;         /* the value as it stands in the file */
+	struct place place;      /* of the value */
+	struct place name_place; /* of its name, in an object */
+	char *name;              /* decoded; NULL outside objects */
+	char *string;            /* J_STRING: decoded, NUL-terminated, without NULs inside */
+	const char *text;        /* the value as it stands in the file */
 	size_t text_len;
 	struct jnode *parent;
 	struct jnode *child, *next; /* elements or members in order */
@@ -32,17 +36,30 @@ struct jdoc {
 };
 
 /*
- * Parse; syntax errors and duplicate names go to diag.  text is copied.  -EINVAL if there was an error, -ENOMEM.
- * The file is named in messages only.  Duplicates do not stop parsing, so all of them are told.
+ * Parse; syntax errors and duplicate names go to diag.  text is copied.  -EINVAL if there was an error,
+ * -ENOMEM. The file is named in messages only.  Errors that leave no doubt about what was meant (duplicates,
+ * comments, trailing commas, ...) do not stop parsing, so all of them are told: *out is the document whenever
+ * its end was reached, else NULL.
  */
 int jdoc_parse(const char *file, const char *text, size_t len, struct diag *, struct jdoc **out);
-/* Read a regular file of at most 16 MiB and parse it. */
+/* Read a regular file of at most JDOC_MAX_FILE bytes and parse it. */
 int jdoc_load(const char *file, struct diag *, struct jdoc **out);
-void jdoc_free(struct jdoc *);
+void jdoc_free(struct jdoc *); /* NULL is allowed */
+
+/* A regular file of at most max bytes into malloced, NUL-ended memory.  0, -ENOMEM, or -errno with *why set.
+ */
+int file_read(const char *path, size_t max, char **text, size_t *len, const char **why);
 
 struct jnode *jnode_get(const struct jnode *object, const char *name);
 /* Follow an RFC 6901 pointer as far as it goes; *whole says whether it went to the end. */
 struct jnode *jnode_at(struct jnode *from, const char *pointer, bool *whole);
 /* Pointer of a node from the root; malloced. */
 char *jnode_pointer(const struct jnode *);
+/* With its article: "a number", "an object", "null". */
 const char *jtype_name(enum jtype);
+
+/* Add to diag with file, place and pointer of node: the place of its value, or of its name where it has one.
+ */
+enum jpart { J_VALUE, J_NAME };
+void jdoc_report(const struct jdoc *, struct diag *, enum diag_level, const struct jnode *, enum jpart,
+		 const char *fmt, ...) __attribute__((format(printf, 6, 7)));

@@ -12,8 +12,6 @@
 #include <arm_neon.h>
 #endif
 
-* /
-
 /*
  * special() and nondigit() look at BLOCK bytes at once and return a mask with one bit per byte, for the first
  * byte the lowest; first() makes a mask the index of the first byte, BLOCK if there is none.
@@ -21,7 +19,7 @@
 #if defined __SSE2__
 
 #define BLOCK 16
-	typedef uint32_t block_mask;
+typedef uint32_t block_mask;
 
 static inline unsigned first(block_mask mask)
 {
@@ -48,7 +46,7 @@ static inline block_mask nondigit(const uint8_t *p)
 #elif defined __ARM_NEON && defined __aarch64__
 
 #define BLOCK 16
-	typedef uint64_t block_mask; /* one bit in four */
+typedef uint64_t block_mask; /* one bit in four */
 
 static inline unsigned first(block_mask mask)
 {
@@ -77,7 +75,7 @@ static inline block_mask nondigit(const uint8_t *p)
 #else
 
 #define BLOCK      8
-	typedef uint64_t block_mask; /* the highest bit of each byte */
+typedef uint64_t block_mask; /* the highest bit of each byte */
 #define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 
 static inline unsigned first(block_mask mask)

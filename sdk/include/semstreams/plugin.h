@@ -288,9 +288,9 @@ struct ss_loop {
 	int32_t (*change)(void *self, uint32_t id, uint32_t events);
 	/* [inst] End a watch or timer; after return fn is not called again.  0 and unknown ids are ignored. */
 	void (*cancel)(void *self, uint32_t id);
-	/* [any] Run fn(arg) soon, [inst]. */
+	/* [any] Run fn(arg) soon, [inst]; at the latest between stop and destroy. */
 	int32_t (*post)(void *self, void (*fn)(void *arg), void *arg);
-	/* [inst] Loop time: monotonic clock as of the last wake-up, ns.  Costs nothing. */
+	/* [any] Monotonic clock, ns. */
 	uint64_t (*now)(void *self);
 };
 

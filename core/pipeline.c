@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/pipeline.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/health.h"
+#include "core/log.h"
+
+/* Depth first from every component to what feeds it: a component comes after all before it. */
+static void put_in_order(struct pipeline *p, struct component *c, bool *seen, size_t *n)
+{
+	size_t i = (size_t)(c - p->components);
+
+	if (seen[i])
+		return;
+	seen[i] = true;
+	for (size_t k = 0; k < c->n_inputs; k++)
+		put_in_order(p, c->inputs[k]->from, seen, n);
+	p->order[(*n)++] = c;
+}
+
+static int sort(struct pipeline *p)
+{
+	bool *seen = calloc(p->n_components, sizeof *seen);
+	size_t n = 0;
+
+	p->order = calloc(p->n_components, sizeof *p->order);
+	if (!seen || !p->order) {
+		free(seen);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < p->n_components; i++)
+		put_in_order(p, &p->components[i], seen, &n);
+	free(seen);
+	return 0;
+}
+
+static size_t count_outputs(const struct ss_component *desc)
+{
+	size_t n = 0;
+
+	if (desc->kind == SS_KIND_SINK || desc->kind == SS_KIND_PROVIDER)
+		return 0;
+	if (!desc->outputs)
+		return 1;
+	while (desc->outputs[n])
+		n++;
+	return n;
+}
+
+static int connect(struct edge *e, struct component *from, struct component *to,
+		   const struct config_input *in)
+{
+	struct port *port = &from->ports[in->port];
+	struct edge **grown = realloc(port->edges, (port->n + 1) * sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	port->edges = grown;
+	*e = (struct edge){.queue = queue_new(&in->limits), .from = from, .to = to};
+	if (!e->queue)
+		return -ENOMEM;
+	port->edges[port->n++] = e;
+	to->inputs[to->n_inputs++] = e;
+	return 0;
+}
+
+static int wire(struct pipeline *p, const struct config *config)
+{
+	for (size_t i = 0; i < p->n_components; i++) {
+		struct component *c = &p->components[i];
+		c->n_ports = count_outputs(c->desc);
+		c->ports = calloc(c->n_ports + 1, sizeof *c->ports);
+		c->inputs = calloc(config->components[i].n_inputs + 1, sizeof(*c->inputs));
+		if (!c->ports || !c->inputs)
+			return -ENOMEM;
+		p->n_edges += config->components[i].n_inputs;
+	}
+	p->edges = calloc(p->n_edges + 1, sizeof *p->edges);
+	if (!p->edges)
+		return -ENOMEM;
+
+	struct edge *e = p->edges;
+	for (size_t i = 0; i < p->n_components; i++) {
+		const struct config_component *cc = &config->components[i];
+		for (size_t k = 0; k < cc->n_inputs; k++) {
+			int rc = connect(e++, &p->components[cc->inputs[k].from], &p->components[i],
+					 &cc->inputs[k]);
+			if (rc)
+				return rc;
+		}
+	}
+	return sort(p);
+}
+
+int pipeline_create(struct config *config, struct diag *diag, struct pipeline **out)
+{
+	struct pipeline *p = calloc(1, sizeof *p);
+	int rc = 0;
+
+	if (!p)
+		return -ENOMEM;
+	p->health = health_new();
+	p->components = calloc(config->n_components + 1, sizeof *p->components);
+	if (!p->health || !p->components) {
+		rc = -ENOMEM;
+		goto out;
+	}
+	for (size_t i = 0; i < config->n_components; i++) {
+		p->n_components++;
+		int err =
+			component_create(&p->components[i], config, &config->components[i], p->health, diag);
+		if (err && !rc)
+			rc = err == -ENOMEM ? -ENOMEM : -EINVAL;
+	}
+	if (rc == 0)
+		rc = wire(p, config);
+out:
+	if (rc) {
+		pipeline_free(p);
+		return rc;
+	}
+	*out = p;
+	return 0;
+}
+
+void pipeline_free(struct pipeline *p)
+{
+	if (!p)
+		return;
+	for (size_t i = 0; i < p->n_components; i++)
+		component_destroy(&p->components[i]);
+	for (size_t i = 0; i < p->n_edges; i++)
+		queue_free(p->edges[i].queue);
+	/* all batches have come back by now */
+	for (size_t i = 0; i < p->n_components; i++)
+		component_free(&p->components[i]);
+	for (size_t i = 0; i < p->n_workers; i++)
+		free(p->workers[i].members);
+	free(p->workers);
+	free(p->edges);
+	free(p->order);
+	free(p->components);
+	health_free(p->health);
+	free(p);
+}
+
+/* What a loop does before it sleeps. */
+static bool worker_work(void *arg)
+{
+	struct worker *w = arg;
+	enum { ROUNDS = 8 }; /* then other events of the loop have their turn */
+
+	for (int round = 0; round < ROUNDS; round++) {
+		bool more = false;
+		for (size_t i = 0; i < w->n; i++)
+			more |= component_work(w->members[i]);
+		for (size_t i = 0; !more && i < w->n; i++)
+			more |= component_idle(w->members[i]);
+		if (!more)
+			return false;
+	}
+	return true;
+}
+
+static struct worker *find_worker(struct pipeline *p, const char *name, const char **names)
+{
+	for (size_t i = 0; name && i < p->n_workers; i++) {
+		if (names[i] && strcmp(names[i], name) == 0)
+			return &p->workers[i];
+	}
+	return NULL;
+}
+
+static int assign_workers(struct pipeline *p)
+{
+	const char **names = calloc(p->n_components + 1, sizeof *names);
+	int rc = -ENOMEM;
+
+	p->workers = calloc(p->n_components + 1, sizeof *p->workers);
+	if (!names || !p->workers)
+		goto out;
+	for (size_t i = 0; i < p->n_components; i++) {
+		struct component *c = p->order[i];
+		const char *name = c->config_component->worker;
+		struct worker *w = find_worker(p, name, names);
+		if (!w) {
+			w = &p->workers[p->n_workers];
+			w->members = calloc(p->n_components, sizeof(*w->members));
+			if (!w->members)
+				goto out;
+			names[p->n_workers++] = name;
+			rc = loop_init(&w->loop, name ? name : c->id, worker_work, w);
+			if (rc)
+				goto out;
+		}
+		c->loop = &w->loop;
+		w->members[w->n++] = c;
+	}
+	rc = 0;
+out:
+	free(names);
+	return rc;
+}
+
+static int call_start(void *arg)
+{
+	return component_start(arg);
+}
+
+static int call_stop(void *arg)
+{
+	component_stop(arg);
+	return 0;
+}
+
+static int start_components(struct pipeline *p)
+{
+	const uint64_t patience_ns = 60ull * 1000000000u;
+
+	for (size_t i = p->n_components; i-- > 0;) {
+		struct component *c = p->order[i];
+		int rc = loop_call(c->loop, call_start, c, patience_ns);
+		if (rc < 0) {
+			char why[160];
+			log_printf(SS_LOG_ERROR, c->id, "Component failed to start error=%s",
+				   log_value(why, sizeof why, strerror(-rc)));
+			return rc;
+		}
+	}
+	return 0;
+}
+
+int pipeline_start(struct pipeline *p)
+{
+	int rc = assign_workers(p);
+
+	for (size_t i = 0; rc == 0 && i < p->n_workers; i++)
+		rc = loop_run(&p->workers[i].loop);
+	if (rc)
+		log_error("Cannot start the threads error=%s", strerror(-rc));
+	else
+		rc = start_components(p);
+	if (rc)
+		pipeline_stop(p, 5000000000u);
+	return rc;
+}
+
+void pipeline_drain(struct pipeline *p, void (*on_closed)(void *arg), void *arg)
+{
+	for (size_t i = 0; i < p->n_components; i++) {
+		struct component *c = &p->components[i];
+		c->on_closed = on_closed;
+		c->on_closed_arg = arg;
+		atomic_store_explicit(&c->drain_wanted, true, memory_order_release);
+	}
+	for (size_t i = 0; i < p->n_workers; i++)
+		loop_wake(&p->workers[i].loop);
+}
+
+bool pipeline_drained(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->n_components; i++) {
+		if (!atomic_load_explicit(&p->components[i].closed, memory_order_acquire))
+			return false;
+	}
+	return true;
+}
+
+int pipeline_stop(struct pipeline *p, uint64_t timeout_ns)
+{
+	for (size_t i = 0; p->order && i < p->n_components; i++) {
+		struct component *c = p->order[i];
+		if (!c->loop || !c->loop->running)
+			continue;
+		if (loop_call(c->loop, call_stop, c, timeout_ns) == -ETIMEDOUT) {
+			log_printf(SS_LOG_ERROR, c->id, "Component hangs and cannot be stopped");
+			return -ETIMEDOUT;
+		}
+	}
+	for (size_t i = 0; i < p->n_workers; i++)
+		loop_join(&p->workers[i].loop);
+	for (size_t i = 0; i < p->n_edges; i++) {
+		struct component *to = p->edges[i].to;
+		atomic_fetch_add(&to->discarded, queue_discard(p->edges[i].queue));
+	}
+	/* tokens may still come to their end, in destroy: nobody is there to be woken */
+	for (size_t i = 0; i < p->n_components; i++)
+		p->components[i].loop = NULL;
+	for (size_t i = 0; i < p->n_workers; i++)
+		loop_done(&p->workers[i].loop);
+	return 0;
+}
+
+static void answer(void *arg)
+{
+	struct worker *w = arg;
+
+	atomic_store_explicit(&w->answered_ns, clock_now(), memory_order_relaxed);
+}
+
+void pipeline_ping(struct pipeline *p)
+{
+	const uint64_t patience_ns = 30ull * 1000000000u;
+	uint64_t now = clock_now();
+
+	for (size_t i = 0; i < p->n_workers; i++) {
+		struct worker *w = &p->workers[i];
+		char who[sizeof w->loop.name + 8], why[64];
+
+		snprintf(who, sizeof who, "worker %s", w->loop.name);
+		if (atomic_load_explicit(&w->answered_ns, memory_order_relaxed) >= w->asked_ns) {
+			health_set(p->health, who, NULL);
+			w->asked_ns = now;
+			loop_post(&w->loop, answer, w);
+		} else if (now - w->asked_ns > patience_ns) {
+			snprintf(why, sizeof why, "no sign of life for %llu s",
+				 (unsigned long long)((now - w->asked_ns) / 1000000000u));
+			health_set(p->health, who, why);
+		}
+	}
+}

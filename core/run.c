@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/run.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "core/admin.h"
+#include "core/config.h"
+#include "core/diag.h"
+#include "core/health.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "core/notify.h"
+#include "core/pipeline.h"
+#include "core/report.h"
+
+enum { EXIT_BAD_CONFIG = 78 };
+
+struct run {
+	const struct run_options *options;
+	struct ev_loop *ev;
+	struct pipeline *pipeline;
+	struct metrics *metrics;
+	struct admin *admin;
+	ev_signal term, interrupt, hangup;
+	ev_async closed;   /* a component has closed */
+	ev_timer deadline; /* of draining */
+	ev_timer ping, watchdog;
+	bool draining, forced;
+};
+
+/* ---- pages ---- */
+
+static int page_metrics(void *arg, FILE *body)
+{
+	struct run *r = arg;
+
+	return metrics_print(r->metrics, body) == 0 ? 200 : 500;
+}
+
+static int page_live(void *arg, FILE *body)
+{
+	(void)arg; /* that somebody answers is the answer */
+	fputs("{\"status\":\"ok\"}\n", body);
+	return 200;
+}
+
+static int page_ready(void *arg, FILE *body)
+{
+	struct run *r = arg;
+
+	health_print(r->pipeline->health, body);
+	return health_ready(r->pipeline->health) ? 200 : 503;
+}
+
+static const struct admin_page PAGES[] = {
+	{"/metrics", "text/plain; version=0.0.4; charset=utf-8", page_metrics},
+	{"/livez", "application/json", page_live},
+	{"/readyz", "application/json", page_ready},
+	{"/health", "application/json", page_ready},
+	{NULL, NULL, NULL},
+};
+
+/* ---- the end ---- */
+
+static void on_component_closed(void *arg)
+{
+	struct run *r = arg;
+
+	ev_async_send(r->ev, &r->closed);
+}
+
+static void on_closed(struct ev_loop *ev, ev_async *w, int events)
+{
+	(void)events;
+	struct run *r = w->data;
+
+	if (pipeline_drained(r->pipeline))
+		ev_break(ev, EVBREAK_ALL);
+}
+
+static void on_deadline(struct ev_loop *ev, ev_timer *w, int events)
+{
+	(void)events;
+	struct run *r = w->data;
+
+	for (size_t i = 0; i < r->pipeline->n_components; i++) {
+		const struct component *c = r->pipeline->order[i];
+		if (!atomic_load(&c->closed))
+			log_printf(SS_LOG_WARN, c->id, "Not drained within the shutdown timeout");
+	}
+	r->forced = true;
+	ev_break(ev, EVBREAK_ALL);
+}
+
+static void on_term(struct ev_loop *ev, ev_signal *w, int events)
+{
+	(void)events;
+	struct run *r = w->data;
+
+	if (r->draining) {
+		log_warn("Second signal, stopping at once signal=%s", sigabbrev_np(w->signum));
+		r->forced = true;
+		ev_break(ev, EVBREAK_ALL);
+		return;
+	}
+	r->draining = true;
+	log_info("Shutting down signal=%s", sigabbrev_np(w->signum));
+	notify_send("STOPPING=1\nSTATUS=draining");
+	health_set(r->pipeline->health, "host", "shutting down");
+	ev_timer_set(&r->deadline, (double)r->options->shutdown_timeout_ns / 1e9, 0.);
+	ev_timer_start(ev, &r->deadline);
+	pipeline_drain(r->pipeline, on_component_closed, r);
+}
+
+static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
+{
+	(void)ev;
+	(void)w;
+	(void)events;
+	log_info("Configuration is read at start only, ignoring signal=HUP");
+}
+
+/* ---- regular work ---- */
+
+static void on_ping(struct ev_loop *ev, ev_timer *w, int events)
+{
+	(void)ev;
+	(void)events;
+	struct run *r = w->data;
+
+	pipeline_ping(r->pipeline);
+}
+
+static void on_watchdog(struct ev_loop *ev, ev_timer *w, int events)
+{
+	(void)ev;
+	(void)w;
+	(void)events;
+	notify_send("WATCHDOG=1");
+}
+
+static void watch(struct run *r)
+{
+	const double ping_s = 5.;
+	double watchdog_s = (double)notify_watchdog_ns() / 1e9;
+
+	ev_signal_init(&r->term, on_term, SIGTERM);
+	ev_signal_init(&r->interrupt, on_term, SIGINT);
+	ev_signal_init(&r->hangup, on_hangup, SIGHUP);
+	ev_async_init(&r->closed, on_closed);
+	ev_timer_init(&r->deadline, on_deadline, 0., 0.);
+	ev_timer_init(&r->ping, on_ping, ping_s, ping_s);
+	ev_timer_init(&r->watchdog, on_watchdog, 0., watchdog_s);
+	r->term.data = r->interrupt.data = r->closed.data = r->deadline.data = r->ping.data = r;
+	ev_signal_start(r->ev, &r->term);
+	ev_signal_start(r->ev, &r->interrupt);
+	ev_signal_start(r->ev, &r->hangup);
+	ev_async_start(r->ev, &r->closed);
+	ev_timer_start(r->ev, &r->ping);
+	if (watchdog_s > 0.)
+		ev_timer_start(r->ev, &r->watchdog);
+}
+
+static int open_admin(struct run *r, const struct config *config)
+{
+	char why[256];
+
+	if (!config->admin_listen)
+		return 0;
+	int rc = admin_start(r->ev, config->admin_listen, PAGES, r, why, &r->admin);
+	if (rc)
+		log_error("Cannot open the admin port; set \"admin\": {\"listen\": ...} error=\"%s\"", why);
+	return rc;
+}
+
+/* The bare minimum if a component hangs: its thread may be anywhere. */
+static _Noreturn void end_hard(const struct pipeline *p)
+{
+	report_stopped(p);
+	log_flush();
+	_exit(EXIT_FAILURE);
+}
+
+static int serve(struct run *r, const struct config *config)
+{
+	const uint64_t stop_timeout_ns = 5000000000u;
+	uint64_t started = clock_now();
+
+	int rc = open_admin(r, config);
+	if (rc == 0)
+		rc = pipeline_start(r->pipeline);
+	if (rc)
+		return EXIT_FAILURE;
+	log_info("Pipeline running components=%zu threads=%zu admin=%s start_ms=%.1f config=%s",
+		 r->pipeline->n_components, r->pipeline->n_workers,
+		 r->admin ? admin_address(r->admin) : "off", (double)(clock_now() - started) / 1e6,
+		 config->doc->file);
+	notify_send("READY=1\nSTATUS=running");
+
+	ev_run(r->ev, 0);
+
+	if (pipeline_stop(r->pipeline, stop_timeout_ns))
+		end_hard(r->pipeline);
+	report_stopped(r->pipeline);
+	log_info("Stopped drained=%s", r->forced ? "false" : "true");
+	return r->forced ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int run_host(struct config *config, struct loader *loader, const struct run_options *options)
+{
+	struct run r = {.options = options};
+	struct diag diag;
+	int code = EXIT_FAILURE;
+
+	(void)loader; /* what it loaded stays */
+	signal(SIGPIPE, SIG_IGN);
+	diag_init(&diag);
+	log_info("Starting semstreams version=%s components=%zu", PACKAGE_VERSION, config->n_components);
+
+	int rc = pipeline_create(config, &diag, &r.pipeline);
+	diag_print(&diag, stderr);
+	if (rc) {
+		code = rc == -ENOMEM ? EXIT_FAILURE : EXIT_BAD_CONFIG;
+		goto out;
+	}
+	r.ev = ev_default_loop(EVFLAG_NOENV);
+	r.metrics = metrics_new();
+	if (!r.ev || !r.metrics || metrics_add_process(r.metrics) ||
+	    metrics_add_collector(r.metrics, report_collect, r.pipeline)) {
+		log_error("Out of memory or file descriptors at start");
+		goto out;
+	}
+	watch(&r);
+	code = serve(&r, config);
+out:
+	admin_stop(r.admin);
+	metrics_free(r.metrics);
+	pipeline_free(r.pipeline);
+	diag_done(&diag);
+	log_flush();
+	return code;
+}

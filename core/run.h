@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* run - the life of the host: start, serve the admin port, drain on SIGTERM, stop. */
+#pragma once
+#include <stdint.h>
+
+struct config;
+struct loader;
+
+struct run_options {
+	uint64_t shutdown_timeout_ns; /* for draining after SIGTERM or SIGINT; a second signal ends at once */
+};
+
+/* Runs until a signal; the exit code: 0 drained, 1 something failed or was lost at the end, 78 bad config. */
+int run_host(struct config *, struct loader *, const struct run_options *);

@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include "core/fields_scan.h"
 
-/* ---- numbers ---------------------------------------------------------------------------------------------
- */
+/* ---- numbers ---------------------------------------------------------------------------------------- */
 
 /* A number taken apart: mantissa * 10^exponent, unless there were more digits than the mantissa holds. */
 struct decimal {
@@ -223,13 +222,13 @@ int32_t fields_number(void *self, const struct ss_field *field, double *out)
 
 int32_t fields_integer(void *self, const struct ss_field *field, int64_t *out)
 {
-	const char *p = field->text, *end = p + field->len;
 	int64_t value = 0;
 	bool over = false;
 	(void)self;
 
 	if (field->type != SS_JSON_NUMBER)
 		return -EINVAL;
+	const char *p = field->text, *end = p + field->len;
 	const bool negative = p < end && *p == '-';
 	p += negative;
 	if (p == end || (*p == '0' && end - p > 1))
@@ -247,8 +246,7 @@ int32_t fields_integer(void *self, const struct ss_field *field, int64_t *out)
 	return 0;
 }
 
-/* ---- strings ---------------------------------------------------------------------------------------------
- */
+/* ---- strings ---------------------------------------------------------------------------------------- */
 
 /* Four hex digits, -1 if they are none. */
 static int32_t hex4(const uint8_t *p, const uint8_t *end)

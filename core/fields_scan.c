@@ -38,8 +38,7 @@ struct token {
 	uint16_t type, flags;
 };
 
-/* ---- the window ------------------------------------------------------------------------------------------
- */
+/* ---- the window ------------------------------------------------------------------------------------- */
 
 static __attribute__((noinline, cold)) size_t fail(struct scan *s, size_t where, int error)
 {
@@ -67,8 +66,7 @@ static inline const uint8_t *here(struct scan *s, size_t pos)
 	return (const uint8_t *)(s->origin + pos);
 }
 
-/* ---- tokens ----------------------------------------------------------------------------------------------
- */
+/* ---- tokens ----------------------------------------------------------------------------------------- */
 
 static inline bool is_blank(uint8_t c)
 {
@@ -287,8 +285,7 @@ static inline struct token scalar(struct scan *s, size_t pos, uint8_t c)
 	return literal(s, pos);
 }
 
-/* ---- containers nobody asked for -------------------------------------------------------------------------
- */
+/* ---- containers nobody asked for -------------------------------------------------------------------- */
 
 /* From a bracket at pos to behind the one that closes it; depth containers are open around it. */
 static __attribute__((noinline)) size_t skip(struct scan *s, size_t pos, unsigned depth)
@@ -340,8 +337,7 @@ open:
 	}
 }
 
-/* ---- wanted values ---------------------------------------------------------------------------------------
- */
+/* ---- wanted values ---------------------------------------------------------------------------------- */
 
 /* Whether a name with escapes is this one. */
 static bool same_decoded(const uint8_t *text, const uint8_t *end, const struct field_node *node)

@@ -95,8 +95,7 @@ static uint64_t real_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
-/* ---- log and errors --------------------------------------------------------------------------------------
- */
+/* ---- log and errors ---- */
 
 /* Append a line; when the buffer is full the oldest lines go. */
 static void append(struct fakehost *h, char *buf, size_t size, const char *head, const char *sep,
@@ -132,8 +131,7 @@ static void host_config_error(const struct ss_host *host, const char *pointer, c
 	append(h, h->errors, sizeof h->errors, pointer, ": ", text);
 }
 
-/* ---- batches and tokens ----------------------------------------------------------------------------------
- */
+/* ---- batches and tokens ---- */
 
 static void add_post(struct fakehost *h, struct post post)
 {
@@ -286,8 +284,7 @@ static int32_t get_position(const struct ss_batch *batch, struct ss_position *po
 	return 0;
 }
 
-/* ---- counts ----------------------------------------------------------------------------------------------
- */
+/* ---- counts ---- */
 
 static void host_drop(const struct ss_host *host, uint32_t reason, uint64_t n)
 {
@@ -351,8 +348,7 @@ static void metric_set(const struct ss_host *host, uint32_t metric, int64_t valu
 	__atomic_store_n(&h->metrics[metric], value, __ATOMIC_RELAXED);
 }
 
-/* ---- loop ------------------------------------------------------------------------------------------------
- */
+/* ---- loop ---- */
 
 static struct watch *find_watch(struct fakehost *h, uint32_t id)
 {
@@ -539,8 +535,7 @@ static void run_idle(struct fakehost *h)
 		h->desc->idle(h->self);
 }
 
-/* ---- the test's side -------------------------------------------------------------------------------------
- */
+/* ---- the test's side ---- */
 
 void fakehost_init(struct fakehost *h, const struct ss_component *desc)
 {

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * udp_input - source: one event per datagram, or per line of a datagram.  This file is the component:
+ * options, life cycle, when to read and when not; all of it runs on the instance's loop.
+ */
+#include "udp_input.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <semstreams/sugar.h>
+
+#define READS_PER_WAKEUP 4            /* then it is the others' turn on the loop */
+#define TICK_NS          1000000000U  /* kernel drops are looked up, a failed socket is tried again */
+#define WARN_EVERY_NS    60000000000U /* about kernel drops */
+
+struct udp_input;
+
+struct udp_socket {
+	struct udp_input *input;
+	struct udp_bound bound;
+	uint32_t watch;
+	uint32_t drops_seen;
+};
+
+struct udp_input {
+	const struct ss_host *host;
+	const struct udp_conf *conf;
+	struct ss_iface loop;
+	struct udp_allow allow;
+	struct udp_groups groups;
+	struct udp_recv recv;
+	struct udp_socket sockets[UDP_MAX_SOCKETS];
+	uint32_t n_sockets;
+	uint32_t tick;
+	bool paused; /* by the host */
+	bool failed; /* by an error: tried again on the next tick */
+	bool draining;
+	uint32_t drained;    /* sockets read to the end */
+	uint64_t drain_left; /* bytes the socket being drained can still have */
+	uint64_t warned_ns;
+};
+
+static const struct ss_loop *loop_of(const struct udp_input *in)
+{
+	return in->loop.vtbl;
+}
+
+static void watch_all(struct udp_input *in)
+{
+	uint32_t events = in->paused || in->failed || in->draining ? 0 : SS_FD_READ;
+	for (uint32_t i = 0; i < in->n_sockets; i++)
+		loop_of(in)->change(in->loop.self, in->sockets[i].watch, events);
+}
+
+/* ---- reading ---- */
+
+/* Errors that belong to one datagram or to a moment; the next read goes on. */
+static bool is_passing(int64_t rc)
+{
+	return rc == -EINTR || rc == -ECONNREFUSED || rc == -EHOSTUNREACH || rc == -ENETUNREACH ||
+	       rc == -EHOSTDOWN || rc == -EMSGSIZE || rc == -EPROTO || rc == -ENOPROTOOPT;
+}
+
+static void set_failed(struct udp_input *in, int64_t rc)
+{
+	char reason[128];
+	snprintf(reason, sizeof reason, "cannot receive: %s", strerror((int)-rc));
+	if (!in->failed)
+		ss_log(in->host, SS_LOG_ERROR, "UDP input %s, trying again every second", reason);
+	in->failed = true;
+	in->host->unready(in->host, reason);
+	watch_all(in);
+}
+
+static void set_well(struct udp_input *in)
+{
+	in->failed = false;
+	in->host->unready(in->host, NULL);
+	watch_all(in);
+}
+
+/* One read: bytes >= 0, or -EAGAIN when there is nothing to be read now. */
+static int64_t read_once(struct udp_input *in, const struct udp_socket *s)
+{
+	int64_t rc = udp_recv_read(&in->recv, s->bound.fd);
+	if (rc < 0 && rc != -EAGAIN && rc != -EINTR)
+		in->host->metric_add(in->host, UDP_METRIC_ERRORS, 1);
+	if (rc < 0 && is_passing(rc))
+		return 0;
+	if (rc < 0 && rc != -EAGAIN) {
+		set_failed(in, rc);
+		return -EAGAIN;
+	}
+	if (in->failed)
+		set_well(in);
+	return rc;
+}
+
+static void on_readable(void *arg, uint32_t events)
+{
+	struct udp_socket *s = arg;
+	struct udp_input *in = s->input;
+	(void)events;
+	for (int i = 0; i < READS_PER_WAKEUP && !in->paused; i++)
+		if (read_once(in, s) < 0 || !in->recv.more)
+			break;
+}
+
+/* ---- kernel drops ---- */
+
+static void count_kernel_drops(struct udp_input *in)
+{
+	uint64_t lost = 0;
+	for (uint32_t i = 0; i < in->n_sockets; i++) {
+		struct udp_socket *s = &in->sockets[i];
+		uint32_t drops;
+		if (udp_socket_drops(s->bound.fd, &drops) != 0)
+			continue;
+		lost += (uint32_t)(drops - s->drops_seen);
+		s->drops_seen = drops;
+	}
+	if (!lost)
+		return;
+	in->host->metric_add(in->host, UDP_METRIC_KERNEL_DROPPED, (int64_t)lost);
+	uint64_t now = loop_of(in)->now(in->loop.self);
+	if (in->draining || (in->warned_ns && now - in->warned_ns < WARN_EVERY_NS))
+		return;
+	in->warned_ns = now;
+	ss_log(in->host, SS_LOG_WARN,
+	       "UDP datagrams lost in the kernel, what follows is too slow or receive_buffer too small "
+	       "datagrams=%" PRIu64,
+	       lost);
+}
+
+static void on_tick(void *arg)
+{
+	struct udp_input *in = arg;
+	count_kernel_drops(in);
+	udp_recv_tidy(&in->recv);
+	if (in->failed && !in->paused && !in->draining)
+		for (uint32_t i = 0; i < in->n_sockets && read_once(in, &in->sockets[i]) >= 0; i++)
+			;
+}
+
+/* ---- life cycle ---- */
+
+static void destroy(void *self)
+{
+	struct udp_input *in = self;
+	udp_allow_done(&in->allow);
+	free(in);
+}
+
+static int32_t check(struct udp_input *in)
+{
+	const struct udp_conf *conf = in->conf;
+	union udp_addr addr = {0};
+	int32_t rc = 0, bad;
+	if (udp_addr_parse(conf->bind, 0, &addr) != 0)
+		rc = ss_config_error(in->host, "/bind", "\"%s\" is not a numeric IPv4 or IPv6 address",
+				     conf->bind);
+	if (conf->allow && (bad = udp_allow_parse(in->host, conf->allow, &in->allow)) != 0)
+		rc = bad;
+	if (conf->multicast && (bad = udp_groups_parse(in->host, conf->multicast, &in->groups)) != 0)
+		rc = bad;
+	if (in->groups.n && conf->sockets > 1)
+		rc = ss_config_error(in->host, "/sockets",
+				     "must be 1 with multicast: each socket would get every datagram");
+	for (uint32_t i = 0; addr.sa.sa_family == AF_INET && i < in->groups.n; i++)
+		if (in->groups.addr[i].sa.sa_family == AF_INET6)
+			rc = ss_config_error(in->host, "/multicast",
+					     "an IPv6 group cannot be joined when bind is an IPv4 address");
+	if (conf->interface && !in->groups.n && rc == 0)
+		rc = ss_config_error(in->host, "/interface", "has a meaning only together with multicast");
+	return rc;
+}
+
+static int32_t create(const struct ss_host *host, const void *conf, void **self)
+{
+	struct udp_input *in = calloc(1, sizeof *in);
+	if (!in)
+		return -ENOMEM;
+	in->host = host;
+	in->conf = conf;
+	int32_t rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &in->loop);
+	if (rc == 0)
+		rc = check(in);
+	if (rc != 0) {
+		destroy(in);
+		return rc;
+	}
+	*self = in;
+	return 0;
+}
+
+static void stop(void *self)
+{
+	struct udp_input *in = self;
+	if (in->n_sockets)
+		count_kernel_drops(in);
+	loop_of(in)->cancel(in->loop.self, in->tick);
+	in->tick = 0;
+	for (uint32_t i = 0; i < in->n_sockets; i++) {
+		loop_of(in)->cancel(in->loop.self, in->sockets[i].watch);
+		close(in->sockets[i].bound.fd);
+	}
+	in->n_sockets = 0;
+	udp_recv_done(&in->recv);
+}
+
+/* Open the next socket; the first decides on the port when it is to be any. */
+static int32_t open_next(struct udp_input *in)
+{
+	struct udp_socket *s = &in->sockets[in->n_sockets];
+	char why[256], address[INET6_ADDRSTRLEN + 24];
+	uint16_t port = (uint16_t)in->conf->port;
+	if (in->n_sockets)
+		udp_addr_format(&in->sockets[0].bound.addr, address, sizeof address, &port);
+	int32_t rc = udp_socket_open(in->conf, &in->groups, port, &s->bound, why, sizeof why);
+	if (rc != 0) {
+		ss_log(in->host, SS_LOG_ERROR, "UDP input: %s", why);
+		return rc;
+	}
+	s->input = in;
+	s->watch = 0;
+	in->n_sockets++;
+	rc = loop_of(in)->fd(in->loop.self, s->bound.fd, SS_FD_READ, on_readable, s, &s->watch);
+	if (rc == 0 && udp_socket_drops(s->bound.fd, &s->drops_seen) != 0)
+		ss_log(in->host, SS_LOG_WARN,
+		       "UDP input: this kernel does not tell what it drops, "
+		       "semstreams_udp_kernel_dropped_total stays 0");
+	return rc;
+}
+
+static void report(const struct udp_input *in)
+{
+	const struct udp_bound *bound = &in->sockets[0].bound;
+	char address[INET6_ADDRSTRLEN + 24];
+	uint16_t port;
+	udp_addr_format(&bound->addr, address, sizeof address, &port);
+	in->host->metric_set(in->host, UDP_METRIC_LOCAL_PORT, port);
+	in->host->metric_set(in->host, UDP_METRIC_RECEIVE_BUFFER, bound->receive_buffer);
+	ss_log(in->host, SS_LOG_INFO,
+	       "UDP input listening address=%s port=%u receive_buffer=%" PRIu32 " sockets=%" PRIu32 " gro=%s",
+	       address, port, bound->receive_buffer, in->n_sockets, bound->gro ? "true" : "false");
+	if (bound->receive_buffer < in->conf->receive_buffer)
+		ss_log(in->host, SS_LOG_WARN,
+		       "UDP receive buffer is smaller than asked for: raise net.core.rmem_max with sysctl, "
+		       "or start with "
+		       "CAP_NET_ADMIN receive_buffer=%" PRIu32 " asked=%" PRId64,
+		       bound->receive_buffer, in->conf->receive_buffer);
+}
+
+static int32_t start(void *self)
+{
+	struct udp_input *in = self;
+	int32_t rc = udp_recv_init(&in->recv, in->host, in->conf, in->conf->allow ? &in->allow : NULL);
+	while (rc == 0 && in->n_sockets < in->conf->sockets)
+		rc = open_next(in);
+	if (rc == 0)
+		rc = loop_of(in)->timer(in->loop.self, TICK_NS, TICK_NS, on_tick, in, &in->tick);
+	if (rc != 0) {
+		stop(in);
+		return rc;
+	}
+	report(in);
+	return 0;
+}
+
+/* Read what the sockets still hold, as far as the host takes it. */
+static int32_t drain_on(struct udp_input *in)
+{
+	for (; in->drained < in->n_sockets; in->drained++, in->drain_left = 0) {
+		const struct udp_socket *s = &in->sockets[in->drained];
+		if (!in->drain_left)
+			in->drain_left = 2 * (uint64_t)s->bound.receive_buffer + UDP_MAX_DATAGRAM;
+		while (in->drain_left) {
+			if (in->paused)
+				return SS_BUSY;
+			int64_t n = read_once(in, s);
+			if (n < 0)
+				break;
+			in->drain_left -= (uint64_t)n < in->drain_left ? (uint64_t)n : in->drain_left;
+		}
+	}
+	count_kernel_drops(in);
+	return 0;
+}
+
+static void pause_reading(void *self)
+{
+	struct udp_input *in = self;
+	in->paused = true;
+	watch_all(in);
+}
+
+static void resume_reading(void *self)
+{
+	struct udp_input *in = self;
+	in->paused = false;
+	if (!in->draining)
+		watch_all(in);
+	else if (in->drained < in->n_sockets && drain_on(in) == 0)
+		in->host->drained(in->host);
+}
+
+/* What comes from now on is refused by the kernel and counted, so a flood cannot prolong it. */
+static int32_t drain(void *self)
+{
+	struct udp_input *in = self;
+	in->draining = true;
+	watch_all(in);
+	for (uint32_t i = 0; i < in->n_sockets; i++)
+		udp_socket_shut(in->sockets[i].bound.fd);
+	return drain_on(in);
+}
+
+/* ---- descriptor ---- */
+
+#define ADDRESSES "{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}]}"
+
+static const char *const split_choices[] = {"none", "lines", NULL};
+static const char *const truncated_choices[] = {"drop", "keep", NULL};
+
+static const struct ss_option options[] = {
+	SS_OPT(struct udp_conf, port, SS_OPT_INT, "14550",
+	       "UDP port to listen on; 0 takes a free one and logs it.", .max = 65535),
+	SS_OPT(struct udp_conf, bind, SS_OPT_STRING,
+	       "::", "Numeric IPv4 or IPv6 address to listen on; \"::\" is every address of both kinds."),
+	SS_OPT(struct udp_conf, multicast, SS_OPT_JSON, NULL,
+	       "Multicast group or array of groups to join, numeric IPv4 or IPv6 addresses.",
+	       .schema = ADDRESSES),
+	SS_OPT(struct udp_conf, interface, SS_OPT_STRING, NULL,
+	       "Name of the network interface to join the groups on; the kernel chooses if it is not set."),
+	SS_OPT(struct udp_conf, sockets, SS_OPT_INT, "1",
+	       "Number of sockets that share the port (SO_REUSEPORT); each has a receive buffer of its own.",
+	       .min = 1, .max = UDP_MAX_SOCKETS),
+	SS_OPT(struct udp_conf, receive_buffer, SS_OPT_BYTES, "8MiB",
+	       "Bytes of datagrams the kernel may hold for each socket; net.core.rmem_max limits it.",
+	       .min = 4096, .max = 1 << 30),
+	SS_OPT(struct udp_conf, max_datagram, SS_OPT_BYTES, "65527",
+	       "Bytes of the longest datagram that is taken whole.", .min = 1, .max = UDP_MAX_DATAGRAM),
+	SS_OPT(struct udp_conf, truncated, SS_OPT_ENUM, "drop",
+	       "What becomes of a datagram longer than max_datagram: drop it, or keep its beginning.",
+	       .choices = truncated_choices),
+	SS_OPT(struct udp_conf, split, SS_OPT_ENUM, "none",
+	       "none: a datagram is one event; lines: each line that is not empty is one event, without its "
+	       "line break.",
+	       .choices = split_choices),
+	SS_OPT(struct udp_conf, allow, SS_OPT_JSON, NULL,
+	       "Address or network (CIDR), or array of them, that may send; others' datagrams are dropped "
+	       "and counted.",
+	       .schema = ADDRESSES),
+	SS_OPT(struct udp_conf, gro, SS_OPT_BOOL, "true",
+	       "Let the kernel hand over several datagrams of one sender at once (UDP_GRO), where it can."),
+	SS_OPT(struct udp_conf, batch, SS_OPT_INT, "128",
+	       "Number of datagrams read with one system call at most.", .min = 1, .max = 1024),
+};
+
+static const struct ss_metric metrics[] = {
+	[UDP_METRIC_DATAGRAMS] = {.name = "semstreams_udp_datagrams_total",
+				  .help = "Datagrams read, among them those that were dropped afterwards.",
+				  .kind = SS_METRIC_COUNTER},
+	[UDP_METRIC_BYTES] = {.name = "semstreams_udp_bytes_total",
+			      .help = "Bytes of payload read.",
+			      .kind = SS_METRIC_COUNTER},
+	[UDP_METRIC_KERNEL_DROPPED] =
+		{.name = "semstreams_udp_kernel_dropped_total",
+		 .help = "Packets the kernel dropped before they could be read; several "
+			 "datagrams handed over as one (gro) count once.",
+		 .kind = SS_METRIC_COUNTER},
+	[UDP_METRIC_TRUNCATED] = {.name = "semstreams_udp_truncated_total",
+				  .help = "Datagrams longer than max_datagram.",
+				  .kind = SS_METRIC_COUNTER},
+	[UDP_METRIC_ERRORS] = {.name = "semstreams_udp_receive_errors_total",
+			       .help = "Reads that failed.",
+			       .kind = SS_METRIC_COUNTER},
+	[UDP_METRIC_LOCAL_PORT] = {.name = "semstreams_udp_local_port",
+				   .help = "UDP port that is listened on.",
+				   .kind = SS_METRIC_GAUGE},
+	[UDP_METRIC_RECEIVE_BUFFER] = {.name = "semstreams_udp_receive_buffer_bytes",
+				       .help = "Receive buffer the kernel granted to each socket.",
+				       .kind = SS_METRIC_GAUGE},
+};
+
+static const char *const reasons[] = {
+	[UDP_REASON_TRUNCATED] = "truncated",
+	[UDP_REASON_EMPTY] = "empty",
+	[UDP_REASON_NOT_ALLOWED] = "not_allowed",
+	[UDP_REASON_NO_MEMORY] = "no_memory",
+	NULL,
+};
+
+static const struct ss_component udp_input = {
+	.struct_size = sizeof udp_input,
+	.kind = SS_KIND_SOURCE,
+	.type = "udp_input",
+	.version = "1.0",
+	.summary = "Receives UDP datagrams, one event each or one per line.",
+	.license = "MIT",
+	.options = options,
+	.option_size = sizeof options[0],
+	.n_options = sizeof options / sizeof options[0],
+	.metrics = metrics,
+	.metric_size = sizeof metrics[0],
+	.n_metrics = sizeof metrics / sizeof metrics[0],
+	.reasons = reasons,
+	.conf_size = sizeof(struct udp_conf),
+	.create = create,
+	.destroy = destroy,
+	.start = start,
+	.stop = stop,
+	.pause = pause_reading,
+	.resume = resume_reading,
+	.drain = drain,
+};
+SS_REGISTER(&udp_input);

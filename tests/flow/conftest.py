@@ -291,7 +291,7 @@ def lines():
 
     def read(file):
         try:
-            return Path(file).read_text(errors="surrogateescape").splitlines()
+            return Path(file).read_text(errors="surrogateescape").split("\n")[:-1]
         except FileNotFoundError:
             return []
 

@@ -463,6 +463,13 @@ static void on_drip(struct ev_loop *l, struct ev_timer *w, int events)
 	send(p->fd, "x", 1, MSG_NOSIGNAL);
 }
 
+static void on_time_over(struct ev_loop *l, struct ev_timer *w, int events)
+{
+	(void)l;
+	(void)events;
+	*(bool *)w->data = true;
+}
+
 /* Nobody holds a connection for long: not by silence, not by a head that comes byte by byte, not by not
  * reading. */
 static void test_slow(void **state)
@@ -481,14 +488,23 @@ static void test_slow(void **state)
 	assert_null(slow.got ? strstr(slow.got, "200") : NULL);
 	peer_stop(&silent);
 	peer_stop(&slow);
-	/* and the port still answers, one request after another on one connection */
+	/* and the port still answers; each answer begins the time limit anew */
 	struct peer p;
 	peer_start(&p, GET("/metrics"));
 	wait_for(&p.answered);
+	struct ev_timer later;
+	bool over = false;
+	ev_timer_init(&later, on_time_over, 0.3, 0.);
+	later.data = &over;
+	ev_timer_start(loop, &later);
+	wait_for(&over);
+	assert_ptr_equal(admin->clients[0].admin, admin);
+	double left = ev_timer_remaining(loop, &admin->clients[0].limit);
 	p.answered = false;
 	p.n = 0;
 	assert_true(send(p.fd, GET("/metrics"), strlen(GET("/metrics")), 0) > 0);
 	wait_for(&p.answered);
+	assert_true(ev_timer_remaining(loop, &admin->clients[0].limit) > left);
 	wait_for(&p.closed);
 	peer_stop(&p);
 
@@ -524,13 +540,6 @@ static void on_wake_up(struct ev_loop *l, struct ev_prepare *w, int events)
 	(void)w;
 	(void)events;
 	wake_ups++;
-}
-
-static void on_time_over(struct ev_loop *l, struct ev_timer *w, int events)
-{
-	(void)l;
-	(void)events;
-	*(bool *)w->data = true;
 }
 
 /* Out of descriptors: it waits for some without spinning, and then serves. */

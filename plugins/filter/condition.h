@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * condition - conditions on the fields of an event: compiled once from JSON (condition.c, control thread)
+ * into tests that jump to each other, evaluated per event without recursion or allocation (evaluate.c, the
+ * instance's loop).
+ */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <semstreams/plugin.h>
+#include "spec.h"
+
+#define CONDITION_MAX_DEPTH  32
+#define CONDITION_MAX        256
+#define CONDITION_MAX_VALUES 10000 /* of one in / not_in */
+
+/*
+ * How much work one regex may be: attempts per starting point, nesting of alternatives, and bytes of the
+ * string, since a pattern like "a.*b" costs the square of that.
+ */
+#define REGEX_MATCH_LIMIT 32768
+#define REGEX_DEPTH_LIMIT 10000
+#define REGEX_HEAP_KIB    4096
+#define REGEX_SUBJECT_MAX 8192
+
+/* The fields to look up in each event; equal paths are read once. */
+struct path {
+	char *text;
+	char *pointer; /* where the config names it first, for errors */
+};
+struct paths {
+	struct path *v;
+	uint32_t n, size;
+};
+/* Index of a path, added if it is new; -ENOMEM. */
+int paths_add(struct paths *, const struct spec *at, const char *key, const char *path);
+void paths_done(struct paths *);
+
+struct number {
+	bool integer; /* i is exact; d is the nearest double in any case */
+	int64_t i;
+	double d;
+};
+
+enum test_kind {
+	TEST_EXISTS,
+	TEST_TYPE, /* null, true, false: the type is the value */
+	TEST_NUMBER,
+	TEST_STRING,
+	TEST_CONTAINS,
+	TEST_STARTS,
+	TEST_ENDS,
+	TEST_REGEX,
+	TEST_IN
+};
+
+/* Results of a comparison, as bits that can be accepted together. */
+enum { CMP_LESS = 1, CMP_EQUAL = 2, CMP_MORE = 4 };
+
+enum { CONDITION_FALSE = -1, CONDITION_TRUE = -2 }; /* where a jump can end */
+
+/* The values of in / not_in: integers, doubles and strings sorted, so that a search is logarithmic. */
+struct value_list {
+	int64_t *integers;
+	double *reals;
+	struct text {
+		char *bytes;
+		size_t len;
+	} * strings;
+	size_t n_integers, n_reals, n_strings;
+	bool type[SS_JSON_OBJECT + 1]; /* null, false, true listed */
+};
+
+struct test {
+	uint8_t kind;    /* enum test_kind */
+	uint8_t type;    /* SS_JSON_... of the value */
+	uint8_t accept;  /* TEST_NUMBER, TEST_STRING: CMP_... bits */
+	bool missing;    /* result if there is no such field */
+	bool other;      /* result if the field is of a type that cannot match */
+	bool invert;     /* ne, not_in: invert the result of a match */
+	bool plain;      /* regex is a case-insensitive literal: cannot explode */
+	uint16_t field;  /* index of the path */
+	int16_t yes, no; /* next test or CONDITION_... */
+	struct number number;
+	struct text string;
+	struct value_list *list;
+	pcre2_code *regex;
+};
+
+/* Memory for an unescaped string; zero it to start, free bytes at the end. */
+struct scratch {
+	char *bytes;
+	size_t size;
+};
+
+struct conditions {
+	struct test *tests;
+	uint32_t n;
+	int16_t entry;
+	bool any_regex;
+	struct ss_iface fields; /* SS_FIELDS */
+	pcre2_match_data *match;
+	pcre2_match_context *context;
+	pcre2_jit_stack *jit_stack;
+	struct scratch scratch;
+	/* numbers already parsed in this event, by field */
+	struct cached {
+		uint64_t event;
+		struct number number;
+	} * cache;
+	uint64_t event;
+};
+
+/*
+ * Compile a condition, or a list of them that all must hold.  Paths go to paths; errors go to spec with their
+ * place. -EINVAL, -ENOMEM.
+ */
+int conditions_compile(json_t *where, struct spec *, struct paths *, const struct ss_iface *fields,
+		       struct conditions **out);
+void conditions_free(struct conditions *);
+
+/* Do the fields of one event, read by the paths, satisfy them?  1, 0, -E2BIG: a regex gave up, -ENOMEM. */
+int conditions_eval(struct conditions *, const struct ss_field *fields);
+
+/* -1, 0, 1; both exactly if they are integers, else as doubles. */
+int number_compare(const struct number *, const struct number *);
+/* A number field's value; one too big for a double is infinite. */
+void number_read(const struct ss_iface *fields, const struct ss_field *, struct number *);
+/* A string field's bytes: in place, or unescaped into the scratch memory until its next use.  0, -ENOMEM,
+ * -EINVAL. */
+int scratch_text(struct scratch *, const struct ss_iface *fields, const struct ss_field *, const char **text,
+		 size_t *len);

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/* evaluate - run compiled conditions against the fields of one event; see condition.h.  On the instance's
+ * loop. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "condition.h"
+
+void number_read(const struct ss_iface *fields, const struct ss_field *f, struct number *n)
+{
+	const struct ss_fields *vtbl = fields->vtbl;
+
+	n->integer = (f->flags & SS_FIELD_INTEGER) && vtbl->integer(fields->self, f, &n->i) == 0;
+	if (n->integer)
+		n->d = (double)n->i;
+	else if (vtbl->number(fields->self, f, &n->d) < 0)
+		n->d = f->text[0] == '-' ? -INFINITY : INFINITY;
+}
+
+int number_compare(const struct number *a, const struct number *b)
+{
+	if (a->integer && b->integer)
+		return (a->i > b->i) - (a->i < b->i);
+	return (a->d > b->d) - (a->d < b->d);
+}
+
+static bool accepts(const struct test *t, int order)
+{
+	return t->accept >> (order + 1) & 1;
+}
+
+int scratch_text(struct scratch *s, const struct ss_iface *fields, const struct ss_field *f,
+		 const char **text, size_t *len)
+{
+	const struct ss_fields *vtbl = fields->vtbl;
+
+	*text = f->text;
+	*len = f->len;
+	if (!(f->flags & SS_FIELD_ESCAPED))
+		return 0;
+	if (f->len > s->size) { /* what is unescaped is never longer */
+		char *bigger = realloc(s->bytes, f->len);
+
+		if (!bigger)
+			return -ENOMEM;
+		s->bytes = bigger;
+		s->size = f->len;
+	}
+	int64_t n = vtbl->unescape(fields->self, f, s->bytes, s->size);
+	if (n < 0 || (uint64_t)n > s->size)
+		return -EINVAL;
+	*text = s->bytes;
+	*len = (size_t)n;
+	return 0;
+}
+
+static int string_of(struct conditions *c, const struct ss_field *f, const char **text, size_t *len)
+{
+	return scratch_text(&c->scratch, &c->fields, f, text, len);
+}
+
+static int text_order(const char *a, size_t na, const char *b, size_t nb)
+{
+	int order = memcmp(a, b, na < nb ? na : nb);
+
+	return order ? (order > 0) - (order < 0) : (na > nb) - (na < nb);
+}
+
+/* options: PCRE2_ANCHORED | PCRE2_ENDANCHORED to match the whole string.  1, 0, -E2BIG. */
+static int regex_match(struct conditions *c, const struct test *t, const char *text, size_t len,
+		       uint32_t options)
+{
+	if (!t->plain && len > REGEX_SUBJECT_MAX)
+		return -E2BIG;
+	int r = pcre2_match(t->regex, (PCRE2_SPTR)text, len, 0, options, c->match, c->context);
+	if (r >= 0)
+		return 1;
+	return r == PCRE2_ERROR_NOMATCH ? 0 : -E2BIG;
+}
+
+static int test_string(struct conditions *c, const struct test *t, const struct ss_field *f)
+{
+	const char *text;
+	size_t len;
+
+	if (f->type != SS_JSON_STRING)
+		return t->other;
+	int r = string_of(c, f, &text, &len);
+	if (r < 0)
+		return r;
+	if (t->regex) {
+		r = regex_match(c, t, text, len, 0);
+		return r < 0 ? r : (r != 0) != t->invert;
+	}
+	const struct text *want = &t->string;
+	switch (t->kind) {
+	case TEST_CONTAINS:
+		return memmem(text, len, want->bytes, want->len) != NULL;
+	case TEST_STARTS:
+		return len >= want->len && memcmp(text, want->bytes, want->len) == 0;
+	case TEST_ENDS:
+		return len >= want->len && memcmp(text + len - want->len, want->bytes, want->len) == 0;
+	default:
+		return accepts(t, text_order(text, len, want->bytes, want->len));
+	}
+}
+
+static bool list_has_number(const struct value_list *list, const struct number *n)
+{
+	size_t low = 0, high = list->n_integers;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		struct number have = {
+			.integer = true, .i = list->integers[mid], .d = (double)list->integers[mid]};
+		int order = number_compare(n, &have);
+
+		if (order == 0)
+			return true;
+		if (order < 0)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	low = 0;
+	high = list->n_reals;
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (n->d == list->reals[mid])
+			return true;
+		if (n->d < list->reals[mid])
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return false;
+}
+
+static bool list_has_string(const struct value_list *list, const char *text, size_t len)
+{
+	size_t low = 0, high = list->n_strings;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		int order = text_order(text, len, list->strings[mid].bytes, list->strings[mid].len);
+
+		if (order == 0)
+			return true;
+		if (order < 0)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return false;
+}
+
+/* The field's number, parsed at most once per event. */
+static const struct number *number_of(struct conditions *c, uint16_t field, const struct ss_field *f)
+{
+	struct cached *cached = &c->cache[field];
+
+	if (cached->event != c->event) {
+		number_read(&c->fields, f, &cached->number);
+		cached->event = c->event;
+	}
+	return &cached->number;
+}
+
+static int test_in(struct conditions *c, const struct test *t, const struct ss_field *f)
+{
+	const char *text;
+	size_t len;
+	int found = 0;
+
+	if (f->type == SS_JSON_NUMBER) {
+		found = list_has_number(t->list, number_of(c, t->field, f));
+	} else if (f->type == SS_JSON_STRING) {
+		found = string_of(c, f, &text, &len);
+		if (found == 0)
+			found = t->regex ? regex_match(c, t, text, len, 0)
+					 : list_has_string(t->list, text, len);
+	} else {
+		found = t->list->type[f->type];
+	}
+	return found < 0 ? found : (found != 0) != t->invert;
+}
+
+/* From the opening quote of a string to behind its closing one. */
+static const char *skip_string(const char *p, const char *end, uint16_t *flags)
+{
+	for (p++; p < end && *p != '"'; p++) {
+		if (*p == '\\') {
+			*flags |= SS_FIELD_ESCAPED;
+			p++;
+		}
+	}
+	return p < end ? p + 1 : end;
+}
+
+/* Skip an array or object from its opening bracket. */
+static const char *skip_nested(const char *p, const char *end)
+{
+	uint16_t flags;
+	int depth = 0;
+
+	do {
+		if (*p == '"') {
+			p = skip_string(p, end, &flags);
+			continue;
+		}
+		depth += (*p == '[' || *p == '{') - (*p == ']' || *p == '}');
+		p++;
+	} while (depth > 0 && p < end);
+	return p;
+}
+
+/* The next element of an array that the reader has found well-formed; *at moves behind it. */
+static bool next_element(const char **at, const char *end, struct ss_field *e)
+{
+	const char *p = *at;
+
+	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r' || *p == ','))
+		p++;
+	if (p >= end)
+		return false;
+	*e = (struct ss_field){.text = p};
+	if (*p == '"') {
+		p = skip_string(p, end, &e->flags);
+		e->type = SS_JSON_STRING;
+		e->text++;
+		e->len = (uint32_t)(p - 1 - e->text);
+	} else if (*p == '[' || *p == '{') {
+		e->type = *p == '[' ? SS_JSON_ARRAY : SS_JSON_OBJECT;
+		p = skip_nested(p, end);
+		e->len = (uint32_t)(p - e->text);
+	} else {
+		e->flags = SS_FIELD_INTEGER;
+		for (; p < end && *p != ',' && *p != ' ' && *p != '\t' && *p != '\n' && *p != '\r'; p++)
+			if (*p == '.' || *p == 'e' || *p == 'E')
+				e->flags = 0;
+		e->len = (uint32_t)(p - e->text);
+		e->type = *e->text == 'n'   ? SS_JSON_NULL
+			  : *e->text == 't' ? SS_JSON_TRUE
+			  : *e->text == 'f' ? SS_JSON_FALSE
+					    : SS_JSON_NUMBER;
+	}
+	*at = p;
+	return true;
+}
+
+/* Does an element of the array equal the test's value? */
+static int array_contains(struct conditions *c, const struct test *t, const struct ss_field *f)
+{
+	const char *at = f->text + 1, *end = f->text + f->len - 1, *text;
+	struct number number;
+	struct ss_field e;
+	size_t len;
+
+	while (next_element(&at, end, &e)) {
+		int r = 0;
+
+		if (e.type != t->type)
+			continue;
+		if (e.type == SS_JSON_NUMBER) {
+			number_read(&c->fields, &e, &number);
+			r = number_compare(&number, &t->number) == 0;
+		} else if (e.type == SS_JSON_STRING) {
+			r = string_of(c, &e, &text, &len);
+			if (r == 0 && t->regex)
+				r = regex_match(c, t, text, len, PCRE2_ANCHORED | PCRE2_ENDANCHORED);
+			else if (r == 0)
+				r = text_order(text, len, t->string.bytes, t->string.len) == 0;
+		} else {
+			r = 1;
+		}
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int run_test(struct conditions *c, const struct test *t, const struct ss_field *f)
+{
+	if (f->type == SS_JSON_MISSING)
+		return t->missing;
+	switch (t->kind) {
+	case TEST_NUMBER:
+		if (f->type != SS_JSON_NUMBER)
+			return t->other;
+		return accepts(t, number_compare(number_of(c, t->field, f), &t->number));
+	case TEST_EXISTS:
+		return !t->missing;
+	case TEST_TYPE:
+		return (f->type == t->type) != t->invert;
+	case TEST_IN:
+		return test_in(c, t, f);
+	case TEST_CONTAINS:
+		if (f->type == SS_JSON_ARRAY)
+			return array_contains(c, t, f);
+		return t->type == SS_JSON_STRING ? test_string(c, t, f) : t->other;
+	default:
+		return test_string(c, t, f);
+	}
+}
+
+int conditions_eval(struct conditions *c, const struct ss_field *fields)
+{
+	int at = c->entry;
+
+	c->event++;
+	while (at >= 0) {
+		const struct test *t = &c->tests[at];
+		int r = run_test(c, t, &fields[t->field]);
+
+		if (r < 0)
+			return r;
+		at = r ? t->yes : t->no;
+	}
+	return at == CONDITION_TRUE;
+}

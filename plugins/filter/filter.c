@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * filter - passes on the events whose fields satisfy conditions, thinned out per key by a deadband or a rate
+ * limit. An event is read once for everything that is asked of it; nothing is allocated per event.  Runs on
+ * the instance's loop; create and destroy in the control thread.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <semstreams/sugar.h>
+#include "condition.h"
+#include "keyed.h"
+#include "spec.h"
+
+#define VERSION "1.0"
+
+enum { PORT_MATCH, PORT_REST };
+enum { ON_ERROR_DROP, ON_ERROR_PASS };
+enum { REASON_NOT_JSON, REASON_TOO_DEEP, REASON_REGEX, REASON_NO_MEMORY };
+#define N_ERRORS 3 /* the first of the reasons, in the same order as the first metrics */
+
+enum {
+	METRIC_ERRORS, /* and the next two: REASON_... */
+	METRIC_DEADBAND = N_ERRORS,
+	METRIC_RATE_LIMIT,
+	METRIC_DEADBAND_KEYS,
+	METRIC_RATE_LIMIT_KEYS,
+	METRIC_DEADBAND_EVICTED,
+	METRIC_RATE_LIMIT_EVICTED
+};
+
+struct conf {
+	const char *where;
+	int64_t on_error;
+	const char *deadband;
+	const char *rate_limit;
+	int64_t max_keys;
+};
+
+struct filter {
+	const struct ss_host *host;
+	const struct conf *conf;
+	struct ss_iface fields;
+	struct ss_reader *reader;
+	struct ss_field *values; /* of one event, by path */
+	uint32_t n_paths;
+	struct conditions *where;
+	struct deadband *deadband;
+	struct rate_limit *rate_limit;
+	uint32_t *rows; /* of events that pass; behind them those that do not */
+	uint32_t capacity;
+};
+
+/* What became of the events of one batch. */
+struct tally {
+	uint32_t passed, rest;
+	uint32_t errors[N_ERRORS];
+	uint32_t deadband, rate_limit;
+};
+
+static void destroy(void *self)
+{
+	struct filter *f = self;
+	const struct ss_fields *fields;
+
+	if (!f)
+		return;
+	fields = f->fields.vtbl;
+	if (f->reader)
+		fields->free(f->fields.self, f->reader);
+	conditions_free(f->where);
+	deadband_free(f->deadband);
+	rate_limit_free(f->rate_limit);
+	free(f->values);
+	free(f->rows);
+	free(f);
+}
+
+/* Everything in the JSON-valued options, so that all errors are told at once; 0, -EINVAL, -ENOMEM. */
+static int compile_options(struct filter *f, struct spec *spec, struct paths *paths)
+{
+	const struct conf *conf = f->conf;
+	const struct {
+		const char *name, *text;
+	} options[] = {
+		{"where", conf->where}, {"deadband", conf->deadband}, {"rate_limit", conf->rate_limit}};
+	int first_error = 0;
+
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+		json_t *json = options[i].text ? spec_parse(spec, options[i].name, options[i].text) : NULL;
+
+		if (json) {
+			size_t before = spec_enter(spec, options[i].name);
+
+			if (i == 0)
+				conditions_compile(json, spec, paths, &f->fields, &f->where);
+			else if (i == 1)
+				deadband_compile(json, spec, paths, (uint32_t)conf->max_keys, &f->fields,
+						 &f->deadband);
+			else
+				rate_limit_compile(json, spec, paths, (uint32_t)conf->max_keys, &f->fields,
+						   &f->rate_limit);
+			spec_leave(spec, before);
+			json_decref(json);
+		}
+		if (spec->err == -ENOMEM)
+			return -ENOMEM;
+		if (spec->err)
+			first_error = spec->err;
+		spec->err = 0;
+	}
+	return first_error;
+}
+
+/* Compile the paths; a bad one is an error where it is first named. */
+static int compile_paths(struct filter *f, struct paths *paths)
+{
+	const struct ss_fields *fields = f->fields.vtbl;
+	const char **texts;
+	uint32_t bad = 0;
+
+	f->n_paths = paths->n;
+	if (paths->n == 0)
+		return 0;
+	f->values = calloc(paths->n, sizeof *f->values);
+	texts = calloc(paths->n, sizeof *texts);
+	if (!f->values || !texts) {
+		free(texts);
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < paths->n; i++)
+		texts[i] = paths->v[i].text;
+	int r = fields->compile(f->fields.self, texts, paths->n, &f->reader, &bad);
+	free(texts);
+	if (r == -EINVAL && bad < paths->n)
+		return ss_config_error(
+			f->host, paths->v[bad].pointer,
+			"\"%.100s\" is no path; write \"a.b.0\" or, as a JSON pointer, \"/a/b/0\"",
+			paths->v[bad].text);
+	return r;
+}
+
+static int32_t create(const struct ss_host *host, const void *conf, void **self)
+{
+	struct filter *f = calloc(1, sizeof *f);
+	struct spec spec = {.host = host};
+	struct paths paths = {0};
+	int r;
+
+	if (!f)
+		return -ENOMEM;
+	f->host = host;
+	f->conf = conf;
+	r = host->query(host, SS_FIELDS, sizeof(struct ss_fields), &f->fields);
+	if (r < 0) {
+		ss_log(host, SS_LOG_ERROR, "this host offers no service " SS_FIELDS);
+		goto out;
+	}
+	r = compile_options(f, &spec, &paths);
+	if (r == 0)
+		r = compile_paths(f, &paths);
+out:
+	paths_done(&paths);
+	if (r < 0)
+		destroy(f);
+	else
+		*self = f;
+	return r;
+}
+
+/* Is the event to be passed on?  1, 0, or a negative errno that spoils the batch. */
+static int judge(struct filter *f, const struct ss_event *e, struct tally *tally)
+{
+	const struct ss_fields *fields = f->fields.vtbl;
+	struct keyed_slot *slot = NULL;
+	int error = -1, r = 0;
+
+	if (f->reader)
+		r = fields->read(f->fields.self, f->reader, e->data, e->len, f->values, NULL);
+	if (r < 0) {
+		error = r == -ELOOP ? REASON_TOO_DEEP : REASON_NOT_JSON;
+		memset(f->values, 0, f->n_paths * sizeof *f->values);
+	} else if (f->where) {
+		r = conditions_eval(f->where, f->values);
+		if (r == 0 || (r < 0 && r != -E2BIG))
+			return r;
+		if (r < 0)
+			error = REASON_REGEX;
+	}
+	if (error >= 0) {
+		tally->errors[error]++;
+		if (f->conf->on_error == ON_ERROR_DROP)
+			return -EBADMSG;
+	}
+	if (f->deadband) {
+		r = deadband_check(f->deadband, f->values, e->time_ns, &slot);
+		tally->deadband += r == 0;
+		if (r <= 0)
+			return r;
+	}
+	if (f->rate_limit) {
+		r = rate_limit_take(f->rate_limit, f->values, e->time_ns);
+		tally->rate_limit += r == 0;
+		if (r <= 0)
+			return r;
+	}
+	if (f->deadband)
+		deadband_passed(f->deadband, f->values, e->time_ns, slot);
+	return 1;
+}
+
+static void count_keys(struct filter *f, const struct keyed *k, uint64_t evicted_before, uint32_t n_before,
+		       uint32_t gauge, uint32_t counter)
+{
+	if (k->n != n_before)
+		f->host->metric_set(f->host, gauge, k->n);
+	if (k->evicted != evicted_before)
+		f->host->metric_add(f->host, counter, (int64_t)(k->evicted - evicted_before));
+}
+
+static void count(struct filter *f, const struct tally *t)
+{
+	static const char *const what[N_ERRORS] = {"are not JSON", "are nested too deep",
+						   "make a regular expression take too long"};
+
+	for (uint32_t i = 0; i < N_ERRORS; i++) {
+		if (!t->errors[i])
+			continue;
+		f->host->metric_add(f->host, METRIC_ERRORS + i, t->errors[i]);
+		if (f->conf->on_error == ON_ERROR_DROP)
+			f->host->drop(f->host, i, t->errors[i]);
+		ss_log(f->host, SS_LOG_WARN, "events that %s are %s", what[i],
+		       f->conf->on_error == ON_ERROR_DROP ? "dropped" : "passed on");
+	}
+	if (t->deadband)
+		f->host->metric_add(f->host, METRIC_DEADBAND, t->deadband);
+	if (t->rate_limit)
+		f->host->metric_add(f->host, METRIC_RATE_LIMIT, t->rate_limit);
+}
+
+/* Make room for the row numbers of a batch; only grows when a batch is bigger than any before. */
+static int fit(struct filter *f, uint32_t capacity)
+{
+	if (capacity <= f->capacity)
+		return 0;
+	uint32_t *rows = realloc(f->rows, 2 * (size_t)capacity * sizeof *rows);
+	if (!rows)
+		return -ENOMEM;
+	f->rows = rows;
+	f->capacity = capacity;
+	return 0;
+}
+
+static int32_t select_rows(struct filter *f, struct ss_batch *batch)
+{
+	uint32_t capacity = batch->capacity > batch->count ? batch->capacity : batch->count;
+	struct tally tally = {0};
+
+	if (fit(f, capacity) < 0)
+		return -ENOMEM;
+	uint32_t *rows = f->rows, *rest = f->rows + f->capacity;
+	for (uint32_t i = 0; i < batch->count; i++) {
+		int r = judge(f, &batch->events[i], &tally);
+
+		rows[tally.passed] = i;
+		rest[tally.rest] = i;
+		tally.passed += r == 1;
+		tally.rest += r == 0;
+		if (r < 0 && r != -EBADMSG)
+			return r;
+	}
+	int r = ss_emit_rows(f->host, PORT_MATCH, batch, rows, tally.passed);
+	if (r < 0)
+		return r;
+	count(f, &tally);
+	/* where nothing is wired to it, the host counts these as filtered */
+	if (ss_emit_rows(f->host, PORT_REST, batch, rest, tally.rest) < 0)
+		f->host->drop(f->host, REASON_NO_MEMORY, tally.rest);
+	return SS_DONE;
+}
+
+static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
+{
+	struct filter *f = self;
+	const struct keyed *d = f->deadband ? f->deadband->keys : NULL;
+	const struct keyed *r = f->rate_limit ? f->rate_limit->keys : NULL;
+	uint64_t d_evicted = d ? d->evicted : 0, r_evicted = r ? r->evicted : 0;
+	uint32_t d_n = d ? d->n : 0, r_n = r ? r->n : 0;
+
+	(void)port;
+	if (!f->reader && !f->rate_limit) { /* nothing is asked of the events */
+		f->host->emit(f->host, PORT_MATCH, batch);
+		return SS_DONE;
+	}
+	int32_t result = select_rows(f, batch);
+	if (d)
+		count_keys(f, d, d_evicted, d_n, METRIC_DEADBAND_KEYS, METRIC_DEADBAND_EVICTED);
+	if (r)
+		count_keys(f, r, r_evicted, r_n, METRIC_RATE_LIMIT_KEYS, METRIC_RATE_LIMIT_EVICTED);
+	return result;
+}
+
+static const char *const on_error_choices[] = {"drop", "pass", NULL};
+
+#define WHERE_SCHEMA                                                                                         \
+	"{\"type\":[\"object\",\"array\"],\"minProperties\":1,\"minItems\":1,\"properties\":{"               \
+	"\"field\":{\"type\":\"string\"},"                                                                   \
+	"\"op\":{\"enum\":[\"eq\",\"ne\",\"gt\",\"gte\",\"lt\",\"lte\",\"contains\",\"starts_with\","        \
+	"\"ends_with\",\"regex\",\"in\",\"not_in\",\"exists\",\"==\",\"!=\",\">\",\">=\",\"<\",\"<=\","      \
+	"\"equals\",\"not_equals\"]},"                                                                       \
+	"\"value\":{},\"ignore_case\":{\"type\":\"boolean\"},"                                               \
+	"\"and\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"object\"}},"                       \
+	"\"or\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"object\"}},"                        \
+	"\"not\":{\"type\":\"object\"}},\"additionalProperties\":false,\"items\":{\"type\":\"object\"}}"
+
+#define DEADBAND_SCHEMA                                                                                      \
+	"{\"type\":\"object\",\"required\":[\"field\",\"threshold\"],\"properties\":{"                       \
+	"\"field\":{\"type\":\"string\"},\"key\":{\"type\":\"string\"},"                                     \
+	"\"threshold\":{\"type\":[\"number\",\"string\"],\"exclusiveMinimum\":0,"                            \
+	"\"pattern\":\"^[0-9.]+%$\"},"                                                                       \
+	"\"max_interval\":{\"type\":\"string\"}},\"additionalProperties\":false}"
+
+#define RATE_SCHEMA                                                                                          \
+	"{\"type\":\"object\",\"required\":[\"events\"],\"properties\":{"                                    \
+	"\"key\":{\"type\":\"string\"},"                                                                     \
+	"\"events\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000000000},"                            \
+	"\"per\":{\"type\":\"string\"},"                                                                     \
+	"\"burst\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000000000}},"                            \
+	"\"additionalProperties\":false}"
+
+static const struct ss_option options[] = {
+	SS_OPT(struct conf, where, SS_OPT_JSON, NULL,
+	       "Condition an event must satisfy, or a list of which it must satisfy all.",
+	       .schema = WHERE_SCHEMA),
+	SS_OPT(struct conf, on_error, SS_OPT_ENUM, "drop",
+	       "What to do with events that are not JSON or on which a regular expression gives up.",
+	       .choices = on_error_choices),
+	SS_OPT(struct conf, deadband, SS_OPT_JSON, NULL,
+	       "Pass an event only if a number moved: {field, key, threshold, max_interval}.",
+	       .schema = DEADBAND_SCHEMA),
+	SS_OPT(struct conf, rate_limit, SS_OPT_JSON, NULL,
+	       "Pass only so many events of each key: {key, events, per, burst}.", .schema = RATE_SCHEMA),
+	SS_OPT(struct conf, max_keys, SS_OPT_INT, "10000",
+	       "Keys that deadband and rate_limit remember, each; then the one unused longest is forgotten.",
+	       .min = 1, .max = 10000000),
+};
+
+static const struct ss_metric metrics[] = {
+	{"semstreams_filter_errors_total", "Events that could not be judged.", "reason=\"not_json\"",
+	 SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_errors_total", "Events that could not be judged.", "reason=\"too_deep\"",
+	 SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_errors_total", "Events that could not be judged.", "reason=\"regex_limit\"",
+	 SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_suppressed_total", "Events that satisfied the conditions but were thinned out.",
+	 "reason=\"deadband\"", SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_suppressed_total", "Events that satisfied the conditions but were thinned out.",
+	 "reason=\"rate_limit\"", SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_keys", "Keys remembered.", "table=\"deadband\"", SS_METRIC_GAUGE, 0},
+	{"semstreams_filter_keys", "Keys remembered.", "table=\"rate_limit\"", SS_METRIC_GAUGE, 0},
+	{"semstreams_filter_keys_evicted_total", "Keys forgotten because there were too many.",
+	 "table=\"deadband\"", SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_keys_evicted_total", "Keys forgotten because there were too many.",
+	 "table=\"rate_limit\"", SS_METRIC_COUNTER, 0},
+};
+
+static const char *const outputs[] = {"match", "rest", NULL};
+static const char *const reasons[] = {"not_json", "too_deep", "regex_limit", "no_memory", NULL};
+
+static const struct ss_component filter = {
+	.struct_size = sizeof filter,
+	.kind = SS_KIND_PROCESSOR,
+	.type = "filter",
+	.version = VERSION,
+	.summary = "Passes on events whose JSON fields satisfy conditions, thinned out per key.",
+	.license = "MIT",
+	.options = options,
+	.option_size = sizeof *options,
+	.n_options = sizeof options / sizeof *options,
+	.metrics = metrics,
+	.metric_size = sizeof *metrics,
+	.n_metrics = sizeof metrics / sizeof *metrics,
+	.outputs = outputs,
+	.reasons = reasons,
+	.conf_size = sizeof(struct conf),
+	.create = create,
+	.destroy = destroy,
+	.process = process,
+};
+
+SS_REGISTER(&filter);

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+/* keyed - deadband and rate limit per key; see keyed.h.  On the instance's loop. */
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include "keyed.h"
+
+#define MAX_RATE 1000000000 /* events and burst */
+
+/* ---- the table --------------------------------------------------------------------------------- */
+
+struct keyed *keyed_new(uint32_t max, const struct ss_iface *fields)
+{
+	struct keyed *k = calloc(1, sizeof *k);
+	uint32_t heads = 16;
+
+	if (!k)
+		return NULL;
+	while (heads < max)
+		heads *= 2;
+	k->max = max;
+	k->mask = heads - 1;
+	k->fields = *fields;
+	k->slots = calloc((size_t)max + 1, sizeof *k->slots);
+	k->heads = calloc(heads, sizeof *k->heads);
+	if (!k->slots || !k->heads || getrandom(k->secret, sizeof k->secret, 0) != sizeof k->secret) {
+		keyed_free(k);
+		return NULL;
+	}
+	return k;
+}
+
+void keyed_free(struct keyed *k)
+{
+	if (!k)
+		return;
+	free(k->slots);
+	free(k->heads);
+	free(k->scratch.bytes);
+	free(k);
+}
+
+static uint64_t rotate(uint64_t x, int by)
+{
+	return x << by | x >> (64 - by);
+}
+
+static void sip_round(uint64_t v[4])
+{
+	v[0] += v[1];
+	v[1] = rotate(v[1], 13) ^ v[0];
+	v[0] = rotate(v[0], 32);
+	v[2] += v[3];
+	v[3] = rotate(v[3], 16) ^ v[2];
+	v[0] += v[3];
+	v[3] = rotate(v[3], 21) ^ v[0];
+	v[2] += v[1];
+	v[1] = rotate(v[1], 17) ^ v[2];
+	v[2] = rotate(v[2], 32);
+}
+
+/*
+ * SipHash-1-3 with 128 bits, keyed at random: two keys share a slot with a chance of 2^-128 that no sender
+ * can better, so the keys themselves, which may be long, need not be kept.  The type keeps 1 and "1" apart.
+ */
+static void hash_key(const struct keyed *k, uint8_t type, const char *data, size_t len, uint64_t out[2])
+{
+	uint64_t v[4] = {k->secret[0] ^ 0x736f6d6570736575, k->secret[1] ^ 0x646f72616e646f6d ^ 0xee,
+			 k->secret[0] ^ 0x6c7967656e657261, k->secret[1] ^ 0x7465646279746573};
+	uint64_t word = 0;
+	size_t whole = len & ~(size_t)7;
+
+	v[3] ^= type;
+	sip_round(v);
+	v[0] ^= type;
+	for (size_t i = 0; i < whole; i += 8) {
+		memcpy(&word, data + i, 8);
+		v[3] ^= word;
+		sip_round(v);
+		v[0] ^= word;
+	}
+	word = (uint64_t)len << 56;
+	for (size_t i = whole; i < len; i++)
+		word |= (uint64_t)(uint8_t)data[i] << 8 * (i - whole);
+	v[3] ^= word;
+	sip_round(v);
+	v[0] ^= word;
+	for (int half = 0; half < 2; half++) {
+		v[half ? 1 : 2] ^= half ? 0xdd : 0xee;
+		sip_round(v);
+		sip_round(v);
+		sip_round(v);
+		out[half] = v[0] ^ v[1] ^ v[2] ^ v[3];
+	}
+}
+
+/* Equal numbers are one key, however they are written. */
+static void hash_number(const struct keyed *k, const struct ss_field *f, uint64_t out[2])
+{
+	struct number n;
+
+	number_read(&k->fields, f, &n);
+	if (!n.integer && n.d == trunc(n.d) && fabs(n.d) < 0x1p63) {
+		n.i = (int64_t)n.d;
+		n.integer = true;
+	}
+	if (n.integer)
+		hash_key(k, SS_JSON_NUMBER, (const char *)&n.i, sizeof n.i, out);
+	else
+		hash_key(k, SS_JSON_NUMBER | 0x80, (const char *)&n.d, sizeof n.d, out);
+}
+
+/* Take a slot out of the order of use. */
+static void unlink_use(struct keyed *k, struct keyed_slot *s)
+{
+	*(s->newer ? &k->slots[s->newer].older : &k->newest) = s->older;
+	*(s->older ? &k->slots[s->older].newer : &k->oldest) = s->newer;
+}
+
+static void link_newest(struct keyed *k, struct keyed_slot *s)
+{
+	uint32_t index = (uint32_t)(s - k->slots);
+
+	s->newer = 0;
+	s->older = k->newest;
+	*(k->newest ? &k->slots[k->newest].newer : &k->oldest) = index;
+	k->newest = index;
+}
+
+/* A slot nobody uses, at the price of the oldest key if need be. */
+static struct keyed_slot *new_slot(struct keyed *k)
+{
+	if (k->n < k->max)
+		return &k->slots[++k->n];
+	struct keyed_slot *s = &k->slots[k->oldest];
+	uint32_t *at = &k->heads[s->hash[0] & k->mask];
+	while (*at != k->oldest)
+		at = &k->slots[*at].chain;
+	*at = s->chain;
+	unlink_use(k, s);
+	k->evicted++;
+	return s;
+}
+
+struct keyed_slot *keyed_get(struct keyed *k, const struct ss_field *key)
+{
+	struct keyed_slot *s;
+	const char *text = key->text;
+	size_t len = key->len;
+	uint64_t hash[2];
+
+	if (key->type == SS_JSON_NUMBER) {
+		hash_number(k, key, hash);
+	} else {
+		if (key->type == SS_JSON_STRING &&
+		    scratch_text(&k->scratch, &k->fields, key, &text, &len) < 0)
+			return NULL;
+		hash_key(k, (uint8_t)key->type, text, key->type == SS_JSON_MISSING ? 0 : len, hash);
+	}
+	uint32_t *head = &k->heads[hash[0] & k->mask];
+	for (uint32_t i = *head; i; i = s->chain) {
+		s = &k->slots[i];
+		if (s->hash[0] != hash[0] || s->hash[1] != hash[1])
+			continue;
+		if (i != k->newest) {
+			unlink_use(k, s);
+			link_newest(k, s);
+		}
+		return s;
+	}
+	s = new_slot(k);
+	*s = (struct keyed_slot){.hash = {hash[0], hash[1]}, .chain = *head, .fresh = true};
+	*head = (uint32_t)(s - k->slots);
+	link_newest(k, s);
+	return s;
+}
+
+static const struct ss_field no_key = {.type = SS_JSON_MISSING};
+
+static const struct ss_field *key_of(const struct ss_field *fields, int key)
+{
+	return key < 0 ? &no_key : &fields[key];
+}
+
+/* The path at member name; -1 if there is none or it was reported. */
+static int compile_path(json_t *json, const char *name, bool needed, struct spec *spec, struct paths *paths)
+{
+	json_t *path = json_object_get(json, name);
+
+	if (!path && needed)
+		spec_error(spec, NULL, "\"%s\" is missing", name);
+	if (path && !json_is_string(path))
+		spec_error(spec, name, "must be a string, the path of a field, found %s", spec_type(path));
+	if (!json_is_string(path))
+		return -1;
+	int index = paths_add(paths, spec, name, json_string_value(path));
+	if (index < 0)
+		spec->err = index;
+	return index;
+}
+
+static bool is_object(json_t *json, struct spec *spec)
+{
+	if (!json_is_object(json))
+		spec_error(spec, NULL, "must be an object, found %s", spec_type(json));
+	return json_is_object(json);
+}
+
+/* ---- deadband ---------------------------------------------------------------------------------- */
+
+static const char *const deadband_keys[] = {"field", "key", "threshold", "max_interval", NULL};
+
+static void compile_threshold(struct deadband *d, json_t *json, struct spec *spec)
+{
+	json_t *threshold = json_object_get(json, "threshold");
+	const char *text = json_string_value(threshold);
+	double percent;
+
+	if (json_is_number(threshold)) {
+		d->threshold = json_number_value(threshold);
+	} else if (text && strlen(text) > 1 && strspn(text, "0123456789.") == strlen(text) - 1 &&
+		   text[strlen(text) - 1] == '%') {
+		/* read as JSON: strtod would heed the locale */
+		char number[32] = "";
+
+		memcpy(number, text, strlen(text) < sizeof number ? strlen(text) - 1 : 0);
+		json_t *parsed = json_loads(number, JSON_DECODE_ANY, NULL);
+		percent = json_number_value(parsed);
+		json_decref(parsed);
+		d->percent = true;
+		d->threshold = percent / 100;
+	}
+	if (!(d->threshold > 0))
+		spec_error(spec, threshold ? "threshold" : NULL,
+			   threshold ? "must be a number over 0, or a percentage such as \"5%%\""
+				     : "\"threshold\" is missing");
+}
+
+int deadband_compile(json_t *json, struct spec *spec, struct paths *paths, uint32_t max_keys,
+		     const struct ss_iface *fields, struct deadband **out)
+{
+	struct deadband *d = calloc(1, sizeof *d);
+
+	if (!d) {
+		spec->err = -ENOMEM;
+		return -ENOMEM;
+	}
+	if (is_object(json, spec)) {
+		spec_keys(spec, json, deadband_keys);
+		d->field = compile_path(json, "field", true, spec, paths);
+		d->key = compile_path(json, "key", false, spec, paths);
+		compile_threshold(d, json, spec);
+		spec_duration(spec, json, "max_interval", &d->max_interval_ns);
+	}
+	if (!spec->err && !(d->keys = keyed_new(max_keys, fields)))
+		spec->err = -ENOMEM;
+	if (spec->err)
+		deadband_free(d);
+	else
+		*out = d;
+	return spec->err;
+}
+
+void deadband_free(struct deadband *d)
+{
+	if (d)
+		keyed_free(d->keys);
+	free(d);
+}
+
+static bool has_moved(const struct deadband *d, const struct number *from, const struct number *to)
+{
+	double least = d->percent ? d->threshold * fabs(from->d) : d->threshold;
+	double moved;
+
+	if (from->integer && to->integer) {
+		uint64_t exact = from->i > to->i ? (uint64_t)from->i - (uint64_t)to->i
+						 : (uint64_t)to->i - (uint64_t)from->i;
+		return exact > 0 && (double)exact >= least;
+	}
+	/* 0.7 - 0.4 falls short of 0.3 by a rounding error, which is not meant */
+	moved = fabs(to->d - from->d);
+	return moved > 0 && moved + 4 * DBL_EPSILON * fmax(fabs(from->d), fabs(to->d)) >= least;
+}
+
+int deadband_check(struct deadband *d, const struct ss_field *fields, uint64_t time_ns,
+		   struct keyed_slot **slot)
+{
+	const struct ss_field *f = &fields[d->field];
+	struct number value;
+
+	*slot = NULL;
+	if (f->type != SS_JSON_NUMBER)
+		return 1;
+	struct keyed_slot *s = *slot = keyed_get(d->keys, key_of(fields, d->key));
+	if (!s)
+		return -ENOMEM;
+	if (s->fresh)
+		return 1;
+	if (d->max_interval_ns) {
+		if (time_ns >= s->time_ns ? time_ns - s->time_ns >= d->max_interval_ns
+					  : s->time_ns - time_ns > KEYED_DISORDER_NS)
+			return 1;
+	}
+	number_read(&d->keys->fields, f, &value);
+	return has_moved(d, &s->value, &value);
+}
+
+void deadband_passed(struct deadband *d, const struct ss_field *fields, uint64_t time_ns,
+		     struct keyed_slot *s)
+{
+	if (!s)
+		return;
+	number_read(&d->keys->fields, &fields[d->field], &s->value);
+	s->time_ns = time_ns;
+	s->fresh = false;
+}
+
+/* ---- rate limit -------------------------------------------------------------------------------- */
+
+static const char *const rate_keys[] = {"key", "events", "per", "burst", NULL};
+
+static uint64_t compile_count(json_t *json, const char *name, uint64_t otherwise, struct spec *spec)
+{
+	json_t *count = json_object_get(json, name);
+
+	if (!count && otherwise)
+		return otherwise;
+	if (json_is_integer(count) && json_integer_value(count) > 0 && json_integer_value(count) <= MAX_RATE)
+		return (uint64_t)json_integer_value(count);
+	spec_error(spec, count ? name : NULL,
+		   count ? "\"%s\" must be an integer from 1 to %d" : "\"%s\" is missing", name, MAX_RATE);
+	return 1;
+}
+
+int rate_limit_compile(json_t *json, struct spec *spec, struct paths *paths, uint32_t max_keys,
+		       const struct ss_iface *fields, struct rate_limit **out)
+{
+	struct rate_limit *r = calloc(1, sizeof *r);
+
+	if (!r) {
+		spec->err = -ENOMEM;
+		return -ENOMEM;
+	}
+	if (is_object(json, spec)) {
+		spec_keys(spec, json, rate_keys);
+		r->key = compile_path(json, "key", false, spec, paths);
+		r->events = compile_count(json, "events", 0, spec);
+		r->per_ns = 1000000000;
+		spec_duration(spec, json, "per", &r->per_ns);
+		uint64_t burst = compile_count(json, "burst", r->events, spec);
+		if (__builtin_mul_overflow(burst, r->per_ns, &r->capacity) || r->capacity > INT64_MAX)
+			spec_error(spec, json_object_get(json, "burst") ? "burst" : "events",
+				   "too many for so long a time as \"per\"; lower both alike");
+		r->full_ns = r->capacity / r->events + 1;
+	}
+	if (!spec->err && !(r->keys = keyed_new(max_keys, fields)))
+		spec->err = -ENOMEM;
+	if (spec->err)
+		rate_limit_free(r);
+	else
+		*out = r;
+	return spec->err;
+}
+
+void rate_limit_free(struct rate_limit *r)
+{
+	if (r)
+		keyed_free(r->keys);
+	free(r);
+}
+
+int rate_limit_take(struct rate_limit *r, const struct ss_field *fields, uint64_t time_ns)
+{
+	struct keyed_slot *s = keyed_get(r->keys, key_of(fields, r->key));
+
+	if (!s)
+		return -ENOMEM;
+	uint64_t waited = time_ns > s->time_ns ? time_ns - s->time_ns : 0;
+	if (s->fresh || waited >= r->full_ns || (!waited && s->time_ns - time_ns > KEYED_DISORDER_NS)) {
+		s->level = r->capacity;
+		s->time_ns = time_ns;
+		s->fresh = false;
+	} else if (waited) {
+		s->level += waited * r->events;
+		if (s->level > r->capacity)
+			s->level = r->capacity;
+		s->time_ns = time_ns;
+	}
+	if (s->level < r->per_ns)
+		return 0;
+	s->level -= r->per_ns;
+	return 1;
+}

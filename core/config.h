@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * config - from a JSON file to a checked graph of components.  Pure but for reading the file, the secrets it names and
- * the environment.  Everything wrong goes to one diag.
+ * config - from a JSON file to a checked graph of components.  Pure but for reading the file, the secrets it
+ * names and the environment.  Everything wrong goes to one diag.
  */
 #pragma once
 #include <stdbool.h>
@@ -20,11 +20,15 @@ struct queue_limits {
 	uint64_t bytes; /* payload and index */
 	enum overflow overflow;
 };
-#define QUEUE_EVENTS_DEFAULT 65536
-#define QUEUE_BYTES_DEFAULT  (64u << 20)
+
+#define CONFIG_MAX_COMPONENTS 256
+#define CONFIG_MAX_INPUTS     256 /* of one component */
+#define CONFIG_MAX_ID         63  /* bytes */
+#define QUEUE_EVENTS_DEFAULT  65536
+#define QUEUE_BYTES_DEFAULT   (64u << 20)
 
 struct config_input {
-	size_t from;   /* index of the component */
+	size_t from;   /* index of the component, never its own */
 	uint32_t port; /* its output */
 	struct queue_limits limits;
 	struct jnode *node; /* where it is written; NULL: by list order */
@@ -32,9 +36,10 @@ struct config_input {
 
 struct config_component {
 	char *id, *type;
-	char *worker;                    /* NULL: a loop of its own */
-	struct jnode *node;              /* the component's object */
-	struct jnode *options;           /* its "config"; NULL if absent */
+	char *worker;               /* NULL: a loop of its own */
+	struct jnode *node;         /* the component's object */
+	struct jnode *options;      /* its "config"; NULL if absent */
+	struct queue_limits limits; /* of its inputs that have none of their own */
 	struct config_input *inputs;
 	size_t n_inputs;
 	const struct ss_component *desc; /* set by config_resolve; the loader's */
@@ -52,25 +57,28 @@ struct config {
 	char *admin_listen; /* "host:port", NULL = no admin port ("admin": {"listen": "off"}) */
 	int log_level;      /* SS_LOG_... */
 	bool log_json;
-	struct jnode *security; /* the "security" object, NULL if absent; its users check it */
+	struct jnode *security; /* the "security" object, NULL if absent; references in its strings are
+				 * resolved, everything else is for its users to check */
 };
 
 /*
- * Read and check everything that needs no plugin: syntax, keys, types, ids, inputs' ids, cycles.  *out is set even with
- * errors as long as the file is an object, so that config_resolve can find more; 0, or -EINVAL with errors in diag.
+ * Read and check everything that needs no plugin: syntax, keys, types, ids, inputs' ids, cycles.  *out is set
+ * even with errors as long as the file is an object, so that config_resolve can find more (components may
+ * lack id and type then); 0, -EINVAL with errors in diag, or -ENOMEM.
  */
 int config_load(const char *file, struct diag *, struct config **out);
 /* The same from memory: tests and fuzzing. */
 int config_parse(const char *file, const char *text, size_t len, struct diag *, struct config **out);
 
 /*
- * Look the types up, check each component's options against its table into conf, check and complete the wiring by kind
- * (list order for a component that takes input and has no "inputs"; warnings for loose ends).  0 or -EINVAL.
+ * Look the types up, check each component's options against its table into conf, check and complete the
+ * wiring by kind (list order for a component that takes input and has no "inputs"; warnings for loose ends).
+ * 0, -EINVAL, -ENOMEM.
  */
 int config_resolve(struct config *, struct loader *, struct diag *);
 
 /* Report an error below a component's "config", as struct ss_host.config_error has it. */
 void config_component_error(const struct config *, const struct config_component *, struct diag *,
-                            const char *pointer, const char *text);
+			    const char *pointer, const char *text);
 
 void config_free(struct config *);

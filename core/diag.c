@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/utf8.h"
+
 void diag_init(struct diag *d)
 {
 	*d = (struct diag){0};
@@ -26,41 +28,6 @@ void diag_done(struct diag *d)
 	diag_init(d);
 }
 
-size_t utf8_sequence(const char *s, size_t n)
-{
-	const unsigned char *p = (const unsigned char *)s;
-	size_t len;
-	unsigned low = 0x80,
-		 high = 0xbf; /* of the second byte: no overlong forms, surrogates, or above U+10FFFF */
-
-	if (p[0] < 0x80)
-		return 1;
-	if (p[0] >= 0xc2 && p[0] <= 0xdf)
-		len = 2;
-	else if (p[0] >= 0xe0 && p[0] <= 0xef)
-		len = 3;
-	else if (p[0] >= 0xf0 && p[0] <= 0xf4)
-		len = 4;
-	else
-		return 0;
-	if (n < len)
-		return 0;
-	if (p[0] == 0xe0)
-		low = 0xa0;
-	else if (p[0] == 0xed)
-		high = 0x9f;
-	else if (p[0] == 0xf0)
-		low = 0x90;
-	else if (p[0] == 0xf4)
-		high = 0x8f;
-	if (p[1] < low || p[1] > high)
-		return 0;
-	for (size_t i = 2; i < len; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	return len;
-}
-
 /* Copy with control bytes (C1 too) and bad UTF-8 as \xNN, cut at DIAG_MAX_TEXT. */
 static char *visible(const char *s)
 {
@@ -71,19 +38,19 @@ static char *visible(const char *s)
 
 	char *to = copy;
 	for (size_t i = 0; i < len;) {
-		size_t n = utf8_sequence(s + i, len - i);
-		if (i + n > DIAG_MAX_TEXT || (n == 0 && i + 1 > DIAG_MAX_TEXT)) {
+		uint32_t code;
+		size_t n = utf8_next(s + i, len - i, &code);
+		bool plain = n && code >= 0x20 && (code < 0x7f || code > 0x9f);
+		n = n ? n : 1;
+		if (i + n > DIAG_MAX_TEXT) {
 			to = stpcpy(to, "...");
 			break;
 		}
-		unsigned char c = (unsigned char)s[i], second = n == 2 ? (unsigned char)s[i + 1] : 0;
-		if (n == 0 || c < 0x20 || c == 0x7f || (c == 0xc2 && second < 0xa0)) {
-			n = n ? n : 1;
+		if (plain)
+			to = mempcpy(to, s + i, n);
+		else
 			for (size_t k = 0; k < n; k++)
 				to += sprintf(to, "\\x%02x", (unsigned char)s[i + k]);
-		} else {
-			to = mempcpy(to, s + i, n);
-		}
 		i += n;
 	}
 	*to = '\0';

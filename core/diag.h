@@ -52,6 +52,3 @@ void diag_print(const struct diag *, FILE *);
  * count once, case and "-" for "_" not at all), NULL if none is near.
  */
 const char *diag_nearest(const char *word, const char *const *candidates, size_t n);
-
-/* Bytes of the UTF-8 sequence (RFC 3629) at s, of which n > 0 bytes are there; 0: not a valid one. */
-size_t utf8_sequence(const char *s, size_t n);

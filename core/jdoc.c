@@ -21,6 +21,8 @@ static void node_free(struct jnode *node)
 		node_free(child);
 	}
 	free(node->name);
+	if (node->string)
+		explicit_bzero(node->string, strlen(node->string)); /* it may be a secret */
 	free(node->string);
 	free(node);
 }
@@ -31,6 +33,8 @@ void jdoc_free(struct jdoc *doc)
 		return;
 	node_free(doc->root);
 	free(doc->file);
+	if (doc->text)
+		explicit_bzero(doc->text, doc->len);
 	free(doc->text);
 	free(doc);
 }
@@ -69,8 +73,9 @@ static int read_all(int fd, size_t max, char **text, size_t *len)
 		free(buf);
 		return -EFBIG;
 	}
-	buf[n] = '\0';
-	*text = buf;
+	char *fitting = realloc(buf, n + 1);
+	*text = fitting ? fitting : buf;
+	(*text)[n] = '\0';
 	*len = n;
 	return 0;
 }
@@ -107,6 +112,7 @@ int jdoc_load(const char *file, struct diag *diag, struct jdoc **out)
 	if (r)
 		return r == -ENOMEM ? r : -EINVAL;
 	r = jdoc_parse(file, text, len, diag, out);
+	explicit_bzero(text, len);
 	free(text);
 	return r;
 }
@@ -250,4 +256,54 @@ void jdoc_report(const struct jdoc *doc, struct diag *diag, enum diag_level leve
 	diag_addv(diag, level, doc->file, place, pointer, fmt, ap);
 	va_end(ap);
 	free(pointer);
+}
+
+const char *jnode_shown(const struct jnode *node, char buf[JSHOWN_SIZE])
+{
+	if (node->type != J_STRING && node->type != J_NUMBER)
+		return jtype_name(node->type);
+	if (node->text_len < JSHOWN_SIZE) {
+		snprintf(buf, JSHOWN_SIZE, "%.*s", (int)node->text_len, node->text);
+		return buf;
+	}
+	size_t len = JSHOWN_SIZE - sizeof "...\"";
+	while (len && (node->text[len] & 0xc0) == 0x80) /* not in the middle of a character */
+		len--;
+	snprintf(buf, JSHOWN_SIZE, "%.*s...%s", (int)len, node->text, node->text[0] == '"' ? "\"" : "");
+	return buf;
+}
+
+/* "a, b, c" into buf, or "" if that is too long to be of use. */
+static const char *list(const char *const *words, size_t n, char *buf, size_t size)
+{
+	size_t len = 0;
+	buf[0] = '\0';
+	for (size_t i = 0; i < n; i++) {
+		int r = snprintf(buf + len, size - len, "%s%s", i ? ", " : "", words[i]);
+		if (r < 0 || (size_t)r >= size - len) {
+			buf[0] = '\0';
+			break;
+		}
+		len += (size_t)r;
+	}
+	return buf;
+}
+
+void jdoc_report_unknown(const struct jdoc *doc, struct diag *diag, const struct jnode *node, enum jpart part,
+			 const char *what, const char *word, const char *const *known, size_t n)
+{
+	char shown[JSHOWN_SIZE], all[512];
+	const char *nearest = diag_nearest(word, known, n);
+
+	if (part == J_NAME) /* a name has no text of its own */
+		snprintf(shown, sizeof shown, "\"%.40s%s\"", word, strlen(word) > 40 ? "..." : "");
+	else
+		jnode_shown(node, shown);
+	if (nearest)
+		jdoc_report(doc, diag, DIAG_ERROR, node, part, "unknown %s %s; did you mean \"%s\"?", what,
+			    shown, nearest);
+	else if (n && *list(known, n, all, sizeof all))
+		jdoc_report(doc, diag, DIAG_ERROR, node, part, "unknown %s %s; known: %s", what, shown, all);
+	else
+		jdoc_report(doc, diag, DIAG_ERROR, node, part, "unknown %s %s", what, shown);
 }

@@ -58,8 +58,16 @@ char *jnode_pointer(const struct jnode *);
 /* With its article: "a number", "an object", "null". */
 const char *jtype_name(enum jtype);
 
+/* A value as messages show it: strings and numbers as they stand in the file, cut; else its type.  Returns
+ * buf. */
+#define JSHOWN_SIZE 64
+const char *jnode_shown(const struct jnode *, char buf[JSHOWN_SIZE]);
+
 /* Add to diag with file, place and pointer of node: the place of its value, or of its name where it has one.
  */
 enum jpart { J_VALUE, J_NAME };
 void jdoc_report(const struct jdoc *, struct diag *, enum diag_level, const struct jnode *, enum jpart,
 		 const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+/* "unknown <what> <shown>", and which known word it may have meant. */
+void jdoc_report_unknown(const struct jdoc *, struct diag *, const struct jnode *, enum jpart,
+			 const char *what, const char *word, const char *const *known, size_t n);

@@ -126,39 +126,13 @@ static void test_nearest(void **state)
 	assert_null(diag_nearest("id", NULL, 0));
 }
 
-static void test_utf8(void **state)
-{
-	(void)state;
-	static const struct {
-		const char *bytes;
-		size_t length;
-	} cases[] = {
-		{"a", 1},
-		{"\xc2\x80", 2},
-		{"\xc1\xbf", 0},
-		{"\xe0\xa0\x80", 3},
-		{"\xe0\x9f\xbf", 0},
-		{"\xed\x9f\xbf", 3},
-		{"\xed\xa0\x80", 0},
-		{"\xf0\x90\x80\x80", 4},
-		{"\xf0\x8f\xbf\xbf", 0},
-		{"\xf4\x8f\xbf\xbf", 4},
-		{"\xf4\x90\x80\x80", 0},
-		{"\xf5\x80\x80\x80", 0},
-		{"\x80", 0},
-		{"\xe2\x82", 0},
-		{"\xe2\x82x", 0},
-	};
-	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-		assert_int_equal(utf8_sequence(cases[i].bytes, strlen(cases[i].bytes)), cases[i].length);
-	assert_int_equal(utf8_sequence("", 1), 1);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order),   cmocka_unit_test(test_visible), cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_nearest), cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_visible),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_nearest),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

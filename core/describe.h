@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* describe - tells what plugins there are and what can be set in them: for people, or as JSON.  Pure. */
+#pragma once
+#include <jansson.h>
+#include <stdio.h>
+#include <semstreams/plugin.h>
+
+struct loader;
+
+const char *describe_kind(const struct ss_component *);
+
+/* All types that are loaded, a line each. */
+void describe_list(const struct loader *, FILE *);
+/* Everything about one type; file = where it is from. */
+void describe_type(const struct ss_component *, const char *file, FILE *);
+
+/* The same as JSON: [{...}, ...] and {...}; the caller's, NULL: out of memory. */
+json_t *describe_list_json(const struct loader *);
+json_t *describe_type_json(const struct ss_component *, const char *file);

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * main - the program: does what the command line says.  Output goes to stdout, whose errors count as failure;
+ * diagnostics go to stderr.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "core/cli.h"
+#include "core/describe.h"
+#include "core/load.h"
+#include "core/log.h"
+#include "core/pipeline.h"
+#include "core/run.h"
+#include "core/schema.h"
+
+#define S(n) ((n) == 1 ? "" : "s")
+
+static int out_of_memory(void)
+{
+	fputs("semstreams: out of memory\n", stderr);
+	return 1;
+}
+
+/* Exit code for what a function of this program returned. */
+static int code_of(int rc)
+{
+	if (rc == -ENOMEM)
+		return out_of_memory();
+	return rc == -EINVAL ? EXIT_CONFIG : rc < 0 ? 1 : 0;
+}
+
+static int print_json(json_t *value)
+{
+	if (!value || json_dumpf(value, stdout, JSON_INDENT(2)) < 0) {
+		json_decref(value);
+		return ferror(stdout) ? 1 : out_of_memory();
+	}
+	putchar('\n');
+	json_decref(value);
+	return 0;
+}
+
+static void set_up_log(const struct cli_options *o, const struct config *config)
+{
+	int level = config ? config->log_level : SS_LOG_INFO;
+	bool json = config && config->log_json;
+
+	log_setup(o->log_level >= 0 ? o->log_level : level, o->log_json >= 0 ? o->log_json : json);
+}
+
+/* ---- run and check --------------------------------------------------------------------------------------
+ */
+
+static void log_warning(const struct diag_item *item)
+{
+	char reason[2048], file[512], pointer[512];
+
+	log_value(reason, sizeof reason, item->text);
+	if (!item->file)
+		log_warn("Configuration warning reason=%s", reason);
+	else
+		log_warn("Configuration warning file=%s line=%u column=%u pointer=%s reason=%s",
+			 log_value(file, sizeof file, item->file), item->place.line, item->place.column,
+			 log_value(pointer, sizeof pointer, item->pointer ? item->pointer : ""), reason);
+}
+
+static int run(const struct cli_options *o)
+{
+	struct run_options options = {.shutdown_timeout_ns = o->shutdown_timeout_ns};
+	struct config *config;
+	struct loader *loader;
+	struct diag diag;
+
+	diag_init(&diag);
+	int code = code_of(load_config(o, &diag, &config, &loader));
+	set_up_log(o, config);
+	if (code != 0)
+		diag_print(&diag, stderr);
+	for (size_t i = 0; code == 0 && i < diag.n; i++)
+		if (diag.items[i].level == DIAG_WARN)
+			log_warning(&diag.items[i]);
+	diag_done(&diag);
+	if (code == 0)
+		code = run_host(config, loader, &options);
+	log_flush();
+	config_free(config);
+	loader_free(loader);
+	return code;
+}
+
+static void print_ok(const struct config *config, const struct diag *diag)
+{
+	size_t queues = 0, plugins = 0;
+
+	for (size_t i = 0; i < config->n_components; i++) {
+		const struct config_component *c = &config->components[i];
+		size_t k = 0;
+		queues += c->n_inputs;
+		while (config->components[k].desc != c->desc)
+			k++;
+		plugins += k == i;
+	}
+	printf("ok: %zu component%s, %zu queue%s, %zu plugin%s", config->n_components,
+	       S(config->n_components), queues, S(queues), plugins, S(plugins));
+	if (diag->warnings)
+		printf(", %zu warning%s", diag->warnings, S(diag->warnings));
+	putchar('\n');
+}
+
+static int check(const struct cli_options *o)
+{
+	struct pipeline *pipeline = NULL;
+	struct config *config;
+	struct loader *loader;
+	struct diag diag;
+
+	diag_init(&diag);
+	int rc = load_config(o, &diag, &config, &loader);
+	set_up_log(o, config);
+	if (rc == 0)
+		rc = pipeline_create(config, &diag, &pipeline);
+	if (rc == 0)
+		diag_add(&diag, DIAG_SKIP, NULL, (struct place){0}, NULL,
+			 "nothing was started: no address was bound, no file was opened, no peer was asked");
+	log_flush();
+	diag_print(&diag, stderr);
+	if (rc == 0)
+		print_ok(config, &diag);
+	else if (rc == -EINVAL)
+		printf("%zu error%s, %zu warning%s\n", diag.errors, S(diag.errors), diag.warnings,
+		       S(diag.warnings));
+	pipeline_free(pipeline);
+	config_free(config);
+	loader_free(loader);
+	diag_done(&diag);
+	return code_of(rc);
+}
+
+/* ---- the others -----------------------------------------------------------------------------------------
+ */
+
+static int graph(const struct cli_options *o)
+{
+	struct config *config;
+	struct loader *loader;
+	struct diag diag;
+
+	diag_init(&diag);
+	int rc = load_config(o, &diag, &config, &loader);
+	diag_print(&diag, stderr);
+	if (rc == 0)
+		rc = graph_print(config, o->format, stdout);
+	config_free(config);
+	loader_free(loader);
+	diag_done(&diag);
+	return code_of(rc);
+}
+
+static int list(const struct cli_options *o, struct loader *loader)
+{
+	if (o->json)
+		return print_json(describe_list_json(loader));
+	describe_list(loader, stdout);
+	return 0;
+}
+
+static int describe(const struct cli_options *o, struct loader *loader)
+{
+	size_t n = loader_count(loader);
+	const char *known[n + 1], *file, *why;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct ss_component *desc = loader_type(loader, i, &file);
+		known[i] = desc->type;
+		if (strcmp(desc->type, o->type) != 0)
+			continue;
+		if (o->json)
+			return print_json(describe_type_json(desc, file));
+		describe_type(desc, file, stdout);
+		return 0;
+	}
+	const char *nearest = diag_nearest(o->type, known, n);
+	loader_find(loader, o->type, &why);
+	if (why)
+		fprintf(stderr, "semstreams: cannot load type '%s': %s\n", o->type, why);
+	else
+		fprintf(stderr, "semstreams: unknown type '%s'%s%s%s; see semstreams plugins list\n", o->type,
+			nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
+	return 1;
+}
+
+static int types(const struct cli_options *o)
+{
+	struct loader *loader;
+	struct diag diag;
+
+	diag_init(&diag);
+	int code = code_of(load_types(o, &diag, &loader));
+	diag_print(&diag, stderr);
+	diag_done(&diag);
+	if (code == 0 && o->command == CLI_PLUGINS_LIST)
+		code = list(o, loader);
+	else if (code == 0 && o->command == CLI_PLUGINS_DESCRIBE)
+		code = describe(o, loader);
+	else if (code == 0)
+		code = print_json(schema_config(loader));
+	loader_free(loader);
+	return code;
+}
+
+static int version(void)
+{
+	printf("semstreams %s\nplugin ABI %d\nplugins in %s\n", PACKAGE_VERSION, SS_ABI_MAJOR, load_plugin_dir);
+#ifdef SS_CONFIGURE_SUMMARY
+	printf("built with %s\n", SS_CONFIGURE_SUMMARY);
+#endif
+	return 0;
+}
+
+static int dispatch(const struct cli_options *o)
+{
+	switch (o->command) {
+	case CLI_RUN:
+		return o->validate ? check(o) : run(o);
+	case CLI_CHECK:
+		return check(o);
+	case CLI_GRAPH:
+		return graph(o);
+	case CLI_HELP:
+		cli_print_help(o->topic, stdout);
+		return 0;
+	case CLI_VERSION:
+		return version();
+	default:
+		return types(o);
+	}
+}
+
+/* A closed standard stream would be the next file that is opened, and written to; like this, writing fails.
+ */
+static void keep_standard_streams(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+		    open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)
+			_exit(1);
+}
+
+/* Whatever was printed has to have arrived. */
+static int finish_output(int code)
+{
+	errno = 0;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return code;
+	if (errno != EPIPE) /* who closes the pipe knows */
+		fprintf(stderr, "semstreams: cannot write to standard output: %s\n",
+			errno ? strerror(errno) : "write error");
+	return code ? code : 1;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli_options options;
+
+	keep_standard_streams();
+	signal(SIGPIPE, SIG_IGN);
+	int code = cli_parse(argc, argv, &options, stderr);
+	if (code == 0)
+		code = dispatch(&options);
+	cli_done(&options);
+	return finish_output(code);
+}

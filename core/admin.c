@@ -55,8 +55,7 @@ struct admin {
 	ino_t ino;
 };
 
-/* ---- requests -------------------------------------------------------------------------------------------
- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 /* Does Host name this listener?  A page of a foreign site that had its name point here would send its own. */
 static bool host_is_ours(const struct admin *a, const char *host)
@@ -172,8 +171,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
 	return send_list(a, c);
 }
 
-/* ---- connections ----------------------------------------------------------------------------------------
- */
+/* ---- connections ----------------------------------------------------------------------------- */
 
 static void on_limit(struct ev_loop *loop, struct ev_timer *w, int events)
 {
@@ -225,8 +223,7 @@ static void on_answered(void *arg, struct MHD_Connection *c, void **seen,
 		client_start(arg, info->socket_context);
 }
 
-/* ---- the loop -------------------------------------------------------------------------------------------
- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 /* Nobody connected, and yet again something to do: accept fails for want of descriptors. */
 static bool cannot_accept(struct admin *a)
@@ -243,22 +240,23 @@ static bool cannot_accept(struct admin *a)
 
 static void run(struct admin *a)
 {
-	MHD_UNSIGNED_LONG_LONG ms;
-	a->opened = false;
-	do {
-		a->closed = false;
-		MHD_run(a->daemon);
-	} while (a->closed); /* it listens again only in the run after the one that closed a connection */
+	MHD_UNSIGNED_LONG_LONG ms = 0;
+	double next = 0.;
+	a->opened = a->closed = false;
+	MHD_run(a->daemon);
 	ev_timer_stop(a->loop, &a->timer);
 	if (cannot_accept(a)) {
 		ev_io_stop(a->loop, &a->io);
-		ev_timer_set(&a->timer, ACCEPT_RETRY_S, 0.);
+		next = ACCEPT_RETRY_S;
 	} else {
 		ev_io_start(a->loop, &a->io);
-		if (MHD_get_timeout(a->daemon, &ms) != MHD_YES)
+		/* After a connection was closed it listens again only in the next run, which no event might
+		 * bring. */
+		if (!a->closed && MHD_get_timeout(a->daemon, &ms) != MHD_YES)
 			return;
-		ev_timer_set(&a->timer, (double)ms / 1000., 0.);
+		next = (double)ms / 1000.;
 	}
+	ev_timer_set(&a->timer, next, 0.);
 	ev_timer_start(a->loop, &a->timer);
 }
 
@@ -276,8 +274,7 @@ static void on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
 	run(w->data);
 }
 
-/* ---- the socket -----------------------------------------------------------------------------------------
- */
+/* ---- the socket ------------------------------------------------------------------------------ */
 
 static int complain(char why[256], int error, const char *listen_at, const char *text)
 {
@@ -299,6 +296,16 @@ static bool is_stale(const struct sockaddr_un *addr)
 	return stale;
 }
 
+static int bind_unix(int fd, const struct sockaddr_un *addr)
+{
+	if (bind(fd, (const struct sockaddr *)addr, sizeof *addr) == 0)
+		return 0;
+	int error = -errno;
+	if (error != -EADDRINUSE || !is_stale(addr) || unlink(addr->sun_path) < 0)
+		return error;
+	return bind(fd, (const struct sockaddr *)addr, sizeof *addr) < 0 ? -errno : 0;
+}
+
 static int listen_unix(struct admin *a, const char *listen_at, char why[256])
 {
 	const char *path = listen_at + strlen("unix:");
@@ -313,20 +320,16 @@ static int listen_unix(struct admin *a, const char *listen_at, char why[256])
 	if (fd < 0)
 		return complain(why, -errno, listen_at, strerror(errno));
 	fchmod(fd, 0600); /* before bind: the file never has another mode */
-	int rc = bind(fd, (struct sockaddr *)&addr, sizeof addr);
-	if (rc < 0 && errno == EADDRINUSE && is_stale(&addr) && unlink(path) == 0)
-		rc = bind(fd, (struct sockaddr *)&addr, sizeof addr);
-	if (rc == 0 && stat(path, &st) == 0) {
-		strcpy(a->path, path);
-		a->dev = st.st_dev;
-		a->ino = st.st_ino;
-		rc = listen(fd, CONNECTIONS);
-	}
+	int rc = bind_unix(fd, &addr);
+	if (rc == 0 && (stat(path, &st) < 0 || listen(fd, CONNECTIONS) < 0))
+		rc = -errno;
 	if (rc < 0) {
-		rc = complain(why, -errno, listen_at, strerror(errno));
 		close(fd);
-		return rc;
+		return complain(why, rc, listen_at, strerror(-rc));
 	}
+	strcpy(a->path, path);
+	a->dev = st.st_dev;
+	a->ino = st.st_ino;
 	snprintf(a->address, sizeof a->address, "%s", listen_at);
 	return fd;
 }
@@ -414,8 +417,7 @@ static int listen_tcp(struct admin *a, const char *listen_at, char why[256])
 	return fd;
 }
 
-/* ---- interface ------------------------------------------------------------------------------------------
- */
+/* ---- interface ------------------------------------------------------------------------------- */
 
 int admin_start(struct ev_loop *loop, const char *listen_at, const struct admin_page *pages, void *arg,
 		char why[256], struct admin **out)

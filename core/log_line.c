@@ -12,8 +12,7 @@
 
 #define LINE_TAIL 16 /* kept free for what ends a line: "cut", quote, brace, line feed */
 
-/* ---- a line ---------------------------------------------------------------------------------------------
- */
+/* ---- a line ---------------------------------------------------------------------------------- */
 
 /* All of s or nothing, so that no escape is ever torn; after the first refusal nothing goes in any more. */
 static void put(struct line *l, const char *s, size_t n)
@@ -104,8 +103,7 @@ static void put_escaped(struct line *l, const char *s, size_t n)
 	}
 }
 
-/* ---- taking a text apart --------------------------------------------------------------------------------
- */
+/* ---- taking a text apart --------------------------------------------------------------------- */
 
 static bool is_word(char c)
 {
@@ -172,8 +170,7 @@ size_t line_split(const char *text, const char *end, const char **pairs)
 	return trimmed(text, *pairs);
 }
 
-/* ---- values ---------------------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static int hex_digit(char c)
 {
@@ -290,8 +287,7 @@ void line_pairs(struct line *l, const char *p, const char *end)
 	}
 }
 
-/* ---- a whole line ---------------------------------------------------------------------------------------
- */
+/* ---- a whole line ---------------------------------------------------------------------------- */
 
 static const char *level_word(int level)
 {

@@ -73,8 +73,7 @@ int metrics_add_collector(struct metrics *m, void (*collect)(void *arg, struct m
 	return 0;
 }
 
-/* ---- names and labels -----------------------------------------------------------------------------------
- */
+/* ---- names and labels ------------------------------------------------------------------------ */
 
 /* Length of the identifier at s; metric names may hold colons. */
 static size_t identifier(const char *s, bool colons)
@@ -153,8 +152,7 @@ void metrics_label(char *buf, size_t size, const char *key, const char *value)
 	strcpy(buf + at, "\"");
 }
 
-/* ---- samples --------------------------------------------------------------------------------------------
- */
+/* ---- samples --------------------------------------------------------------------------------- */
 
 static struct family *family_get(struct metrics_page *page, const char *name, const char *help, uint32_t kind)
 {
@@ -242,8 +240,7 @@ void metrics_sample_int(struct metrics_page *page, const char *name, const char 
 	add_line(page, name, help, kind, labels, buf);
 }
 
-/* ---- the page -------------------------------------------------------------------------------------------
- */
+/* ---- the page -------------------------------------------------------------------------------- */
 
 static void print_family(const struct family *f, FILE *out)
 {

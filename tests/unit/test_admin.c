@@ -49,8 +49,7 @@ static const struct admin_page pages[] = {{"/metrics", "text/plain; version=0.0.
 					  {"/nonsense", "text/plain", write_nonsense},
 					  {NULL, NULL, NULL}};
 
-/* ---- a client on the same loop --------------------------------------------------------------------------
- */
+/* ---- a client on the same loop --------------------------------------------------------------- */
 
 struct peer {
 	struct ev_io io;
@@ -199,8 +198,7 @@ static void stop(void)
 
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
-/* ---- tests ----------------------------------------------------------------------------------------------
- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_pages(void **state)
 {

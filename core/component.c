@@ -303,15 +303,6 @@ int component_start(struct component *c)
 	return 0;
 }
 
-void component_stop(struct component *c)
-{
-	/* also after a failed start: it closes what start had opened by then */
-	if (c->state != COMPONENT_CREATED || c->broken)
-		c->desc->stop(c->self);
-	loop_service_clear(c);
-	accounts_publish(&c->board, &c->books);
-}
-
 /* ---- work ---- */
 
 void component_finish_token(void *component, struct ss_token *t)
@@ -347,6 +338,19 @@ static void tell_acked(struct component *c)
 		free(oldest);
 		oldest = next;
 	}
+}
+
+void component_stop(struct component *c)
+{
+	/* after draining, the last acknowledgements are still to be told */
+	if (c->state != COMPONENT_CREATED)
+		tell_acked(c);
+	/* also after a failed start: it closes what start had opened by then */
+	if (c->state != COMPONENT_CREATED || c->broken)
+		c->desc->stop(c->self);
+	loop_service_clear(c);
+	c->state = COMPONENT_STOPPED;
+	accounts_publish(&c->board, &c->books);
 }
 
 /* Move what waits for room; tells a source to pause or go on. */
@@ -479,7 +483,7 @@ bool component_work(struct component *c)
 	enum { BUDGET = 16 }; /* batches, before others on the loop have their turn */
 	int done = 0;
 
-	if (c->state == COMPONENT_CREATED || c->broken)
+	if (c->state == COMPONENT_CREATED || c->state == COMPONENT_STOPPED)
 		return false;
 	tell_acked(c);
 	flush_outputs(c);

@@ -21,7 +21,8 @@ enum component_state {
 	COMPONENT_STARTED,
 	COMPONENT_DRAINING, /* drain() was called */
 	COMPONENT_DRAINED,  /* and everything is out */
-	COMPONENT_CLOSED    /* and has left our queues: those behind us may drain */
+	COMPONENT_CLOSED,   /* and has left our queues: those behind us may drain */
+	COMPONENT_STOPPED
 };
 
 /* One end of an edge, as the component at the other end needs it. */

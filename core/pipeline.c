@@ -254,8 +254,9 @@ void pipeline_drain(struct pipeline *p, void (*on_closed)(void *arg), void *arg)
 		struct component *c = &p->components[i];
 		c->on_closed = on_closed;
 		c->on_closed_arg = arg;
-		atomic_store_explicit(&c->drain_wanted, true, memory_order_release);
 	}
+	for (size_t i = 0; i < p->n_components; i++)
+		atomic_store_explicit(&p->components[i].drain_wanted, true, memory_order_release);
 	for (size_t i = 0; i < p->n_workers; i++)
 		loop_wake(&p->workers[i].loop);
 }
@@ -282,6 +283,9 @@ int pipeline_stop(struct pipeline *p, uint64_t timeout_ns)
 	}
 	for (size_t i = 0; i < p->n_workers; i++)
 		loop_join(&p->workers[i].loop);
+	/* posts may have run after stop */
+	for (size_t i = 0; i < p->n_components; i++)
+		accounts_publish(&p->components[i].board, &p->components[i].books);
 	for (size_t i = 0; i < p->n_edges; i++) {
 		struct component *to = p->edges[i].to;
 		atomic_fetch_add(&to->discarded, queue_discard(p->edges[i].queue));

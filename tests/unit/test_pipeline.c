@@ -40,28 +40,21 @@ struct feed {
 	const struct feed_conf *conf;
 	struct ss_iface loop;
 	int64_t sent;
-	bool paused, ended, posted;
+	bool paused;
+	uint32_t timer; /* one batch each time */
 	_Atomic uint64_t acked, delivered, dropped, failed, pauses;
 	uint64_t in_flight;
 };
 
-static void feed_more(void *self);
-
-static void feed_post(struct feed *f)
-{
-	const struct ss_loop *loop = f->loop.vtbl;
-
-	if (!f->posted && loop->post(f->loop.self, feed_more, f) == 0)
-		f->posted = true;
-}
-
 static void feed_more(void *self)
 {
 	struct feed *f = self;
+	const struct ss_loop *loop = f->loop.vtbl;
 
-	f->posted = false;
-	if (f->paused || f->ended || f->sent >= f->conf->total)
+	if (f->sent >= f->conf->total) {
+		loop->cancel(f->loop.self, f->timer);
 		return;
+	}
 	int64_t left = f->conf->total - f->sent;
 	uint32_t n = (uint32_t)(left < f->conf->batch ? left : f->conf->batch);
 	struct ss_batch *b = f->host->batch_new(f->host, NULL, n, (size_t)n * 8);
@@ -82,7 +75,13 @@ static void feed_more(void *self)
 	else
 		f->host->emit(f->host, 0, b);
 	f->host->batch_unref(b);
-	feed_post(f);
+}
+
+static void feed_go(struct feed *f)
+{
+	const struct ss_loop *loop = f->loop.vtbl;
+
+	assert_int_equal(loop->timer(f->loop.self, 0, 1, feed_more, f, &f->timer), 0);
 }
 
 static int32_t feed_create(const struct ss_host *host, const void *conf, void **self)
@@ -100,7 +99,7 @@ static int32_t feed_create(const struct ss_host *host, const void *conf, void **
 
 static int32_t feed_start(void *self)
 {
-	feed_post(self);
+	feed_go(self);
 	return 0;
 }
 
@@ -111,6 +110,7 @@ static void feed_pause(void *self)
 	assert_false(f->paused);
 	f->paused = true;
 	f->pauses++;
+	((const struct ss_loop *)f->loop.vtbl)->cancel(f->loop.self, f->timer);
 }
 
 static void feed_resume(void *self)
@@ -119,14 +119,14 @@ static void feed_resume(void *self)
 
 	assert_true(f->paused);
 	f->paused = false;
-	feed_post(f);
+	feed_go(f);
 }
 
 static int32_t feed_drain(void *self)
 {
 	struct feed *f = self;
 
-	f->ended = true;
+	((const struct ss_loop *)f->loop.vtbl)->cancel(f->loop.self, f->timer);
 	return 0;
 }
 
@@ -628,9 +628,9 @@ static void a_forced_end_counts_what_is_lost(void **state)
 	struct totals t = totals(&p, out);
 	assert_int_equal(t.in, totals(&p, in).out);
 	assert_int_equal(t.out, 0);
-	/* one batch is in the sink's hand, refused */
+	/* one batch may be in the sink's hand, refused */
 	assert_int_equal(t.dropped[DROP_SHUTDOWN] + t.held, t.in);
-	assert_int_equal(t.held, 7);
+	assert_true(t.held == 7 || t.held == 0);
 	finish(&p);
 }
 
@@ -700,14 +700,11 @@ static void no_allocation_per_event(void **state)
 	link_to(&p, out, mid, 0, 1000, OVERFLOW_BLOCK);
 	start(&p);
 	await_in(&p, in, 2000000);
-	uint64_t from = totals(&p, in).in;
 	uint64_t before = atomic_load(&allocations);
 	await_in(&p, in, 4000000);
-	uint64_t events = totals(&p, in).in - from;
 	uint64_t made = atomic_load(&allocations) - before;
-	/* the test's source posts once a batch, which takes one small block in the host and one in the loop
-	 */
-	assert_true(made <= 2 * events / 100 + 200);
+	/* the pools may still grow by as many batches as the queues hold */
+	assert_true(made <= 100);
 	drain(&p);
 	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
 	finish(&p);

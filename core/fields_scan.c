@@ -3,10 +3,12 @@
  * fields_scan - one validating pass over a JSON text (RFC 8259, strings in UTF-8 as RFC 3629 has it) that
  * notes the values of the wanted paths.  Nothing is allocated.  Runs in any thread.
  *
- * Positions are offsets in the document, FAIL after an error.  All bytes are read through here(), which
- * vouches for WINDOW readable bytes: in place as long as the document has so many left, then in a copy of its
- * end with zeros behind.  A zero is not allowed anywhere in a JSON text, so the end needs no checks of its
- * own.
+ * All bytes are read through here(), which vouches for WINDOW readable bytes: in place as long as the
+ * document has so many left, then in a copy of its end with zeros behind.  A zero is not allowed anywhere in
+ * a JSON text, so the end needs no checks of its own.  What scans a token takes a pointer with at least
+ * WINDOW_USED bytes vouched for and returns one to the byte behind the token, NULL after an error: the common
+ * case moves on by at most a few bytes more than a block and stays within the window, any other ends with
+ * here().  A pointer does not outlive the next call; offsets do.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -18,11 +20,10 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define WINDOW      64  /* bytes here() vouches for */
 #define COPIED      256 /* documents up to this size are copied as a whole */
-#define FAIL        SIZE_MAX
 
 struct scan {
+	uintptr_t bound;  /* pointers up to here have a whole window */
 	uintptr_t origin; /* where byte 0 would be if the window went back to it; often not in any object */
-	size_t limit;     /* positions up to here can be read from origin */
 	const uint8_t *json;
 	size_t len;
 	const struct ss_reader *reader;
@@ -32,38 +33,35 @@ struct scan {
 	uint8_t tail[COPIED + WINDOW];
 };
 
-/* A value or name that is no container: end is the position behind it. */
-struct token {
-	size_t end;
-	uint16_t type, flags;
-};
-
 /* ---- the window ------------------------------------------------------------------------------------- */
 
-static __attribute__((noinline, cold)) size_t fail(struct scan *s, size_t where, int error)
+static inline size_t offset(const struct scan *s, const uint8_t *p)
 {
-	s->where = where;
+	return (uintptr_t)p - s->origin;
+}
+
+static __attribute__((noinline, cold)) const uint8_t *fail(struct scan *s, const uint8_t *p, int error)
+{
+	s->where = offset(s, p);
 	s->error = error;
-	return FAIL;
+	return NULL;
 }
 
 /* From now on read from a copy of what is left, at most COPIED bytes. */
-static __attribute__((noinline)) void to_tail(struct scan *s, size_t pos)
+static __attribute__((noinline)) const uint8_t *to_tail(struct scan *s, size_t from)
 {
-	const size_t left = s->len - pos;
+	const size_t left = s->len - from;
 	if (left)
-		memcpy(s->tail, s->json + pos, left);
+		memcpy(s->tail, s->json + from, left);
 	memset(s->tail + left, 0, WINDOW);
-	s->origin = (uintptr_t)s->tail - pos;
-	s->limit = SIZE_MAX;
+	s->origin = (uintptr_t)s->tail - from;
+	s->bound = UINTPTR_MAX;
+	return s->tail;
 }
 
-/* WINDOW bytes from pos on.  What lies before pos is not to be asked for any more. */
-static inline const uint8_t *here(struct scan *s, size_t pos)
+static inline const uint8_t *here(struct scan *s, const uint8_t *p)
 {
-	if (unlikely(pos > s->limit))
-		to_tail(s, pos);
-	return (const uint8_t *)(s->origin + pos);
+	return likely((uintptr_t)p <= s->bound) ? p : to_tail(s, offset(s, p));
 }
 
 /* ---- tokens ----------------------------------------------------------------------------------------- */
@@ -73,26 +71,23 @@ static inline bool is_blank(uint8_t c)
 	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-static __attribute__((noinline)) size_t blanks_rest(struct scan *s, size_t pos)
+static __attribute__((noinline)) const uint8_t *blanks_rest(struct scan *s, const uint8_t *p)
 {
-	for (;;) {
-		const uint8_t *p = here(s, pos);
-		for (unsigned i = 0; i < WINDOW; i++)
-			if (!is_blank(p[i]))
-				return pos + i;
-		pos += WINDOW;
+	for (;; p++) {
+		p = here(s, p);
+		if (!is_blank(*p))
+			return p;
 	}
 }
 
-/* The position of the next byte that is not blank. */
-static inline size_t blanks(struct scan *s, size_t pos)
+/* The next byte that is not blank. */
+static inline const uint8_t *blanks(struct scan *s, const uint8_t *p)
 {
-	const uint8_t *p = here(s, pos);
 	if (likely(p[0] > ' '))
-		return pos;
+		return p;
 	if (p[0] == ' ' && likely(p[1] > ' '))
-		return pos + 1;
-	return blanks_rest(s, pos);
+		return p + 1;
+	return blanks_rest(s, p);
 }
 
 static inline bool is_hex(uint8_t c)
@@ -100,10 +95,9 @@ static inline bool is_hex(uint8_t c)
 	return (uint8_t)(c - '0') < 10 || (uint8_t)((c | 0x20) - 'a') < 6;
 }
 
-/* pos is at a backslash. */
-static size_t escape(struct scan *s, size_t pos)
+/* p is at a backslash. */
+static const uint8_t *escape(struct scan *s, const uint8_t *p)
 {
-	const uint8_t *p = here(s, pos);
 	switch (p[1]) {
 	case '"':
 	case '\\':
@@ -113,228 +107,249 @@ static size_t escape(struct scan *s, size_t pos)
 	case 'n':
 	case 'r':
 	case 't':
-		return pos + 2;
+		return p + 2;
 	case 'u':
 		for (unsigned i = 2; i < 6; i++)
 			if (!is_hex(p[i]))
-				return fail(s, pos + i, -EINVAL);
-		return pos + 6;
+				return fail(s, p + i, -EINVAL);
+		return p + 6;
 	default:
-		return fail(s, pos + 1, -EINVAL);
+		return fail(s, p + 1, -EINVAL);
 	}
 }
 
-/* Characters that are not ASCII, from pos on. */
-static size_t utf8(struct scan *s, size_t pos)
+/* One character that is not ASCII. */
+static inline const uint8_t *utf8(struct scan *s, const uint8_t *p)
 {
-	for (;;) {
-		const uint8_t *p = here(s, pos);
-		const uint8_t c = p[0];
-		uint8_t low = 0x80,
-			high = 0xbf; /* of the second byte: no overlong forms, surrogates, > U+10FFFF */
-		unsigned len;
+	const uint8_t c = p[0];
+	uint8_t low = 0x80, high = 0xbf; /* of the second byte: no overlong forms, surrogates, > U+10FFFF */
+	unsigned len;
 
-		if (c < 0x80) {
-			return pos;
-		} else if (c < 0xc2) {
-			return fail(s, pos, -EINVAL);
-		} else if (c < 0xe0) {
-			len = 2;
-		} else if (c < 0xf0) {
-			len = 3;
-			low = c == 0xe0 ? 0xa0 : low;
-			high = c == 0xed ? 0x9f : high;
-		} else if (c < 0xf5) {
-			len = 4;
-			low = c == 0xf0 ? 0x90 : low;
-			high = c == 0xf4 ? 0x8f : high;
-		} else {
-			return fail(s, pos, -EINVAL);
-		}
-		if (unlikely(p[1] < low || p[1] > high))
-			return fail(s, pos + 1, -EINVAL);
-		for (unsigned i = 2; i < len; i++)
-			if (unlikely((p[i] & 0xc0) != 0x80))
-				return fail(s, pos + i, -EINVAL);
-		pos += len;
+	if (c < 0xc2) {
+		return fail(s, p, -EINVAL);
+	} else if (c < 0xe0) {
+		len = 2;
+	} else if (c < 0xf0) {
+		len = 3;
+		low = c == 0xe0 ? 0xa0 : low;
+		high = c == 0xed ? 0x9f : high;
+	} else if (c < 0xf5) {
+		len = 4;
+		low = c == 0xf0 ? 0x90 : low;
+		high = c == 0xf4 ? 0x8f : high;
+	} else {
+		return fail(s, p, -EINVAL);
 	}
+	if (unlikely(p[1] < low || p[1] > high))
+		return fail(s, p + 1, -EINVAL);
+	for (unsigned i = 2; i < len; i++)
+		if (unlikely((p[i] & 0xc0) != 0x80))
+			return fail(s, p + i, -EINVAL);
+	return p + len;
 }
 
 /* A string from somewhere inside it on. */
-static __attribute__((noinline)) struct token string_rest(struct scan *s, size_t pos)
+static __attribute__((noinline)) const uint8_t *string_rest(struct scan *s, const uint8_t *p, uint16_t *flags)
 {
-	uint16_t flags = 0;
-	while (pos != FAIL) {
-		const uint8_t *p = here(s, pos);
+	*flags = 0;
+	while (likely(p)) {
+		p = here(s, p);
+		if (*p >= 0x80) { /* seldom comes alone */
+			p = utf8(s, p);
+			continue;
+		}
 		const unsigned n = first(special(p));
-		pos += n;
+		p += n;
 		if (n == BLOCK)
 			continue;
-		if (p[n] == '"')
-			return (struct token){pos + 1, SS_JSON_STRING, flags};
-		if (p[n] == '\\') {
-			flags = SS_FIELD_ESCAPED;
-			pos = escape(s, pos);
-		} else if (p[n] >= 0x80) {
-			pos = utf8(s, pos);
+		if (*p == '"') {
+			return here(s, p + 1);
+		} else if (*p == '\\') {
+			*flags = SS_FIELD_ESCAPED;
+			p = escape(s, p);
+		} else if (*p >= 0x80) {
+			p = utf8(s, p);
 		} else {
-			pos = fail(s, pos, -EINVAL);
+			p = fail(s, p, -EINVAL);
 		}
 	}
-	return (struct token){FAIL, 0, 0};
+	return NULL;
 }
 
-/* pos is behind the quote that begins the string. */
-static inline struct token string(struct scan *s, size_t pos)
+/* p is at the quote that begins the string. */
+static inline const uint8_t *string(struct scan *s, const uint8_t *p, uint16_t *flags)
 {
-	const uint8_t *p = here(s, pos);
-	const unsigned n = first(special(p));
-	if (likely(n < BLOCK && p[n] == '"'))
-		return (struct token){pos + n + 1, SS_JSON_STRING, 0};
-	return string_rest(s, pos + n);
+	const unsigned n = first(special(p + 1));
+	*flags = 0;
+	if (likely(p[1 + n] == '"')) /* also right for the byte behind a block without special bytes */
+		return p + n + 2;
+	return string_rest(s, p + 1 + n, flags);
 }
 
 /* Digits, at least one. */
-static size_t digits(struct scan *s, size_t pos)
+static const uint8_t *digits(struct scan *s, const uint8_t *p)
 {
-	const size_t from = pos;
-	unsigned n;
-	do {
-		n = first(nondigit(here(s, pos)));
-		pos += n;
-	} while (n == BLOCK);
-	return pos > from ? pos : fail(s, pos, -EINVAL);
+	unsigned n = first(nondigit(p));
+	if (n == 0)
+		return fail(s, p, -EINVAL);
+	for (p = here(s, p + n); n == BLOCK; p = here(s, p + n))
+		n = first(nondigit(p));
+	return p;
 }
 
-static __attribute__((noinline)) struct token number_rest(struct scan *s, size_t pos)
+static __attribute__((noinline)) const uint8_t *number_rest(struct scan *s, const uint8_t *p, uint16_t *flags)
 {
-	const struct token bad = {FAIL, 0, 0};
-	uint16_t flags = SS_FIELD_INTEGER;
-
-	if (*here(s, pos) == '-')
-		pos++;
-	if (*here(s, pos) == '0')
-		pos++;
-	else if ((pos = digits(s, pos)) == FAIL)
-		return bad;
-	if (*here(s, pos) == '.') {
-		flags = 0;
-		if ((pos = digits(s, pos + 1)) == FAIL)
-			return bad;
+	*flags = SS_FIELD_INTEGER;
+	if (*p == '-')
+		p++;
+	p = *p == '0' ? p + 1 : digits(s, p);
+	if (p && *p == '.') {
+		*flags = 0;
+		p = digits(s, p + 1);
 	}
-	if ((*here(s, pos) | 0x20) == 'e') {
-		flags = 0;
-		const uint8_t sign = here(s, pos)[1];
-		if ((pos = digits(s, pos + 1 + (sign == '+' || sign == '-'))) == FAIL)
-			return bad;
+	if (p && (*p | 0x20) == 'e') {
+		*flags = 0;
+		p = digits(s, p + 1 + (p[1] == '+' || p[1] == '-'));
 	}
-	return (struct token){pos, SS_JSON_NUMBER, flags};
+	return p ? here(s, p) : NULL;
 }
 
-/* pos is at a digit or a minus.  Numbers that fit one block and have no exponent are done here. */
-static inline struct token number(struct scan *s, size_t pos)
+/* p is at a digit or a minus.  Numbers that fit one block and have no exponent are done here. */
+static inline const uint8_t *number(struct scan *s, const uint8_t *p, uint16_t *flags)
 {
-	const uint8_t *p = here(s, pos);
-	const unsigned minus = *p == '-';
-	uint16_t flags = SS_FIELD_INTEGER;
-
-	p += minus;
-	block_mask mask = nondigit(p);
+	const uint8_t *const q = p + (*p == '-');
+	block_mask mask = nondigit(q);
 	unsigned n = first(mask);
-	if (unlikely(n == 0 || (p[0] == '0' && n != 1)))
-		return number_rest(s, pos);
-	if (p[n] == '.') {
+
+	*flags = SS_FIELD_INTEGER;
+	if (unlikely(n == 0 || (q[0] == '0' && n != 1)))
+		return number_rest(s, p, flags);
+	if (q[n] == '.') {
 		const unsigned point = n;
-		flags = 0;
+		*flags = 0;
 		mask &= mask - 1;
 		n = first(mask);
 		if (unlikely(n == point + 1))
-			return number_rest(s, pos);
+			return number_rest(s, p, flags);
 	}
-	if (unlikely(n >= BLOCK || (p[n] | 0x20) == 'e'))
-		return number_rest(s, pos);
-	return (struct token){pos + minus + n, SS_JSON_NUMBER, flags};
+	if (unlikely(n >= BLOCK || (q[n] | 0x20) == 'e'))
+		return number_rest(s, p, flags);
+	return q + n;
 }
 
-static inline struct token literal(struct scan *s, size_t pos)
+static inline const uint8_t *literal(struct scan *s, const uint8_t *p)
 {
-	const uint8_t *p = here(s, pos);
+	if (likely(memcmp(p, "true", 4) == 0 || memcmp(p, "null", 4) == 0))
+		return p + 4;
+	if (likely(memcmp(p, "false", 5) == 0))
+		return p + 5;
 	const char *word = *p == 't' ? "true" : *p == 'f' ? "false" : "null";
-
-	if (likely(memcmp(p, "true", 4) == 0))
-		return (struct token){pos + 4, SS_JSON_TRUE, 0};
-	if (likely(memcmp(p, "null", 4) == 0))
-		return (struct token){pos + 4, SS_JSON_NULL, 0};
-	if (likely(memcmp(p, "fals", 4) == 0 && p[4] == 'e'))
-		return (struct token){pos + 5, SS_JSON_FALSE, 0};
 	while (*p == (uint8_t)*word) {
 		p++;
 		word++;
-		pos++;
 	}
-	return (struct token){fail(s, pos, -EINVAL), 0, 0};
+	return fail(s, p, -EINVAL);
 }
 
-/* A value that is no container and begins with c. */
-static inline struct token scalar(struct scan *s, size_t pos, uint8_t c)
+/* A value that is no container. */
+static inline const uint8_t *scalar(struct scan *s, const uint8_t *p, uint16_t *flags)
 {
+	const uint8_t c = *p;
 	if (c == '"')
-		return string(s, pos + 1);
-	if (c == '-' || (uint8_t)(c - '0') < 10)
-		return number(s, pos);
-	return literal(s, pos);
+		return string(s, p, flags);
+	if (likely((uint8_t)(c - '0') < 10 || c == '-'))
+		return number(s, p, flags);
+	*flags = 0;
+	return literal(s, p);
+}
+
+static inline bool is_open(uint8_t c)
+{
+	return c == '{' || c == '[';
+}
+
+/* From the quote of a member's name at p to its value. */
+static inline const uint8_t *skip_name(struct scan *s, const uint8_t *p)
+{
+	uint16_t flags;
+	if (unlikely(*p != '"'))
+		return fail(s, p, -EINVAL);
+	p = string(s, p, &flags);
+	if (unlikely(!p))
+		return NULL;
+	p = blanks(s, p);
+	if (unlikely(*p != ':'))
+		return fail(s, p, -EINVAL);
+	return blanks(s, p + 1);
 }
 
 /* ---- containers nobody asked for -------------------------------------------------------------------- */
 
-/* From a bracket at pos to behind the one that closes it; depth containers are open around it. */
-static __attribute__((noinline)) size_t skip(struct scan *s, size_t pos, unsigned depth)
+/*
+ * From a bracket at p to behind the one that closes it; depth containers are open around it.  A machine
+ * without a stack of calls: the lowest bit of objects says whether the innermost container is an object, the
+ * next the one around it, ...
+ */
+static __attribute__((noinline)) const uint8_t *skip(struct scan *s, const uint8_t *p, unsigned depth)
 {
 	const unsigned outside = depth;
-	uint64_t objects =
-		0; /* the lowest bit says whether the innermost container is an object, and so on */
+	uint64_t objects = 0;
+	uint16_t flags;
 
 open:
 	if (unlikely(depth == FIELDS_MAX_DEPTH))
-		return fail(s, pos, -ELOOP);
+		return fail(s, p, -ELOOP);
 	depth++;
-	objects = objects << 1 | (*here(s, pos) == '{');
-	pos = blanks(s, pos + 1);
-	if (*here(s, pos) == (objects & 1 ? '}' : ']'))
-		goto close;
-	for (;;) {
-		if (objects & 1) {
-			if (unlikely(*here(s, pos) != '"'))
-				return fail(s, pos, -EINVAL);
-			pos = string(s, pos + 1).end;
-			if (unlikely(pos == FAIL))
-				return FAIL;
-			pos = blanks(s, pos);
-			if (unlikely(*here(s, pos) != ':'))
-				return fail(s, pos, -EINVAL);
-			pos = blanks(s, pos + 1);
-		}
-		const uint8_t c = *here(s, pos);
-		if (c == '{' || c == '[')
-			goto open;
-		pos = scalar(s, pos, c).end;
-		if (unlikely(pos == FAIL))
-			return FAIL;
-		for (;;) {
-			pos = blanks(s, pos);
-			const uint8_t next = *here(s, pos);
-			if (next == ',')
-				break;
-			if (unlikely(next != (objects & 1 ? '}' : ']')))
-				return fail(s, pos, -EINVAL);
-		close:
-			pos++;
-			objects >>= 1;
-			if (--depth == outside)
-				return pos;
-		}
-		pos = blanks(s, pos + 1);
+	objects = objects << 1 | (*p == '{');
+	p = blanks(s, p + 1);
+	if (!(objects & 1)) {
+		if (*p == ']')
+			goto close;
+		goto element;
 	}
+	if (*p == '}')
+		goto close;
+member:
+	p = skip_name(s, here(s, p));
+	if (unlikely(!p))
+		return NULL;
+	if (is_open(*p))
+		goto open;
+	p = scalar(s, p, &flags);
+	if (unlikely(!p))
+		return NULL;
+behind_member:
+	p = blanks(s, p);
+	if (*p == ',') {
+		p = blanks(s, p + 1);
+		goto member;
+	}
+	if (unlikely(*p != '}'))
+		return fail(s, p, -EINVAL);
+	goto close;
+element:
+	p = here(s, p);
+	if (is_open(*p))
+		goto open;
+	p = scalar(s, p, &flags);
+	if (unlikely(!p))
+		return NULL;
+behind_element:
+	p = blanks(s, p);
+	if (*p == ',') {
+		p = blanks(s, p + 1);
+		goto element;
+	}
+	if (unlikely(*p != ']'))
+		return fail(s, p, -EINVAL);
+close:
+	p = here(s, p + 1);
+	objects >>= 1;
+	if (--depth == outside)
+		return p;
+	if (objects & 1)
+		goto behind_member;
+	goto behind_element;
 }
 
 /* ---- wanted values ---------------------------------------------------------------------------------- */
@@ -363,51 +378,66 @@ find_decoded(const struct scan *s, const struct field_node *node, size_t from, s
 	return NULL;
 }
 
-/* The child of node with the name at [from, to), NULL if nobody asked for it. */
-static inline const struct field_node *find(const struct scan *s, const struct field_node *node, size_t from,
-					    size_t to, uint16_t flags)
+/* The child with a name of at most 16 bytes, which may be read as if it had 16; NULL if nobody asked for it.
+ */
+static inline const struct field_node *find_short(const struct field_node *node, const uint8_t *name,
+						  size_t len)
 {
-	const size_t len = to - from;
-	const uint8_t *name = s->json + from;
-	uint64_t head, tail = 0;
-
-	if (unlikely(flags & SS_FIELD_ESCAPED))
-		return find_decoded(s, node, from, to);
-	if (!(node->lengths >> (len < 63 ? len : 63) & 1))
+	if (!(node->lengths >> len & 1))
 		return NULL;
-	if (len >= 8) {
-		head = fields_load64(name);
-		if (len > 8)
-			tail = fields_load64(name + len - 8);
-	} else if (likely(s->len - from >= 8)) {
-		head = fields_load64(name) & ((UINT64_C(1) << 8 * len) - 1);
-	} else {
-		uint8_t bytes[8] = {0};
-		memcpy(bytes, name, len);
-		head = fields_load64(bytes);
-	}
+	const uint64_t first8 = fields_load64(name);
+	const uint64_t head = len < 8 ? first8 & ((UINT64_C(1) << 8 * len) - 1) : first8;
+	const uint64_t tail = len > 8 ? fields_load64(name + len - 8) : 0;
 	const uint32_t mask = (uint32_t)(~UINT64_C(0) >> node->shift);
-	for (uint32_t slot = (uint32_t)(fields_hash(head, tail, (uint32_t)len) >> node->shift);;
-	     slot = (slot + 1) & mask) {
-		const struct field_node *child = node->slots[slot];
-		if (!child)
-			return NULL;
-		if (child->head == head && child->tail == tail && child->name_len == len &&
-		    (len <= 16 || memcmp(child->name, name, len) == 0))
+	uint64_t slot = fields_hash(head, tail, (uint32_t)len) >> node->shift;
+	for (const struct field_node *child; (child = node->slots[slot]); slot = (slot + 1) & mask)
+		if (child->head == head && child->tail == tail && child->name_len == len)
 			return child;
-	}
+	return NULL;
 }
 
-static void note(struct scan *s, const struct field_node *node, struct token t, size_t from)
+/* The child with any other name, by its text between the quotes. */
+static __attribute__((noinline)) const struct field_node *
+find_long(const struct scan *s, const struct field_node *node, size_t from, size_t len, uint16_t flags)
 {
-	const size_t quote = t.type == SS_JSON_STRING;
-	for (uint32_t i = node->first; i < node->own_end; i++)
-		s->out[s->reader->order[i]] = (struct ss_field){
-			.text = (const char *)s->json + from + quote,
-			.len = (uint32_t)(t.end - from - 2 * quote),
-			.type = t.type,
-			.flags = t.flags,
-		};
+	const uint8_t *name = s->json + from;
+	if (flags & SS_FIELD_ESCAPED)
+		return find_decoded(s, node, from, from + len);
+	if (!(node->lengths >> (len < 63 ? len : 63) & 1))
+		return NULL;
+	if (len <= 16) {
+		uint8_t copy[16] = {0};
+		memcpy(copy, name, len);
+		return find_short(node, copy, len);
+	}
+	const uint64_t head = fields_load64(name), tail = fields_load64(name + len - 8);
+	const uint32_t mask = (uint32_t)(~UINT64_C(0) >> node->shift);
+	uint64_t slot = fields_hash(head, tail, (uint32_t)len) >> node->shift;
+	for (const struct field_node *child; (child = node->slots[slot]); slot = (slot + 1) & mask)
+		if (child->head == head && child->tail == tail && child->name_len == len &&
+		    memcmp(child->name, name, len) == 0)
+			return child;
+	return NULL;
+}
+
+static uint16_t type_of(uint8_t c)
+{
+	switch (c) {
+	case '"':
+		return SS_JSON_STRING;
+	case '{':
+		return SS_JSON_OBJECT;
+	case '[':
+		return SS_JSON_ARRAY;
+	case 't':
+		return SS_JSON_TRUE;
+	case 'f':
+		return SS_JSON_FALSE;
+	case 'n':
+		return SS_JSON_NULL;
+	default:
+		return SS_JSON_NUMBER;
+	}
 }
 
 /* What an earlier member of the same name had below it does not count any more. */
@@ -417,88 +447,111 @@ static void forget(struct scan *s, const struct field_node *node)
 		s->out[s->reader->order[i]] = (struct ss_field){0};
 }
 
-static size_t object(struct scan *s, size_t pos, const struct field_node *node, unsigned depth);
-static size_t array(struct scan *s, size_t pos, const struct field_node *node, unsigned depth);
+static const uint8_t *object(struct scan *s, const uint8_t *p, const struct field_node *node, unsigned depth);
+static const uint8_t *array(struct scan *s, const uint8_t *p, const struct field_node *node, unsigned depth);
 
-/* The value at pos, of a node or (NULL) of no interest; depth containers are open. */
-static inline size_t value(struct scan *s, size_t pos, const struct field_node *node, unsigned depth)
+/* The value of a node; depth containers are open. */
+static __attribute__((noinline)) const uint8_t *wanted(struct scan *s, const uint8_t *p,
+						       const struct field_node *node, unsigned depth)
 {
-	const uint8_t c = *here(s, pos);
-	struct token t;
+	const uint8_t c = *p;
+	const size_t from = offset(s, p);
+	struct ss_field field = {.type = type_of(c)};
 
-	if (node && node->lengths)
+	if (node->lengths)
 		forget(s, node);
-	if (c == '{' || c == '[') {
-		t.type = c == '{' ? SS_JSON_OBJECT : SS_JSON_ARRAY;
-		t.flags = 0;
-		if (!node || !node->lengths)
-			t.end = skip(s, pos, depth);
-		else if (unlikely(depth == FIELDS_MAX_DEPTH))
-			t.end = fail(s, pos, -ELOOP);
-		else if (c == '{')
-			t.end = object(s, pos, node, depth + 1);
-		else
-			t.end = array(s, pos, node, depth + 1);
-	} else {
-		t = scalar(s, pos, c);
-	}
-	if (node && likely(t.end != FAIL))
-		note(s, node, t, pos);
-	return t.end;
+	if (!is_open(c))
+		p = scalar(s, p, &field.flags);
+	else if (!node->lengths)
+		p = skip(s, p, depth);
+	else if (unlikely(depth == FIELDS_MAX_DEPTH))
+		p = fail(s, p, -ELOOP);
+	else if (c == '{')
+		p = object(s, p, node, depth + 1);
+	else
+		p = array(s, p, node, depth + 1);
+	if (unlikely(!p))
+		return NULL;
+
+	const size_t quote = c == '"';
+	field.text = (const char *)s->json + from + quote;
+	field.len = (uint32_t)(offset(s, p) - from - 2 * quote);
+	for (uint32_t i = node->first; i < node->own_end; i++)
+		s->out[s->reader->order[i]] = field;
+	return p;
 }
 
-/* An object with wanted members: from its brace at pos to behind its end.  depth includes it. */
-static size_t object(struct scan *s, size_t pos, const struct field_node *node, unsigned depth)
+/* The value at p, of a node or (NULL) of no interest. */
+static inline const uint8_t *value(struct scan *s, const uint8_t *p, const struct field_node *node,
+				   unsigned depth)
 {
-	pos = blanks(s, pos + 1);
-	if (*here(s, pos) == '}')
-		return pos + 1;
+	uint16_t flags;
+	if (node)
+		return wanted(s, p, node, depth);
+	if (is_open(*p))
+		return skip(s, p, depth);
+	return scalar(s, p, &flags);
+}
+
+/* An object with wanted members: from its brace at p to behind its end.  depth includes it. */
+static const uint8_t *object(struct scan *s, const uint8_t *p, const struct field_node *node, unsigned depth)
+{
+	p = blanks(s, p + 1);
+	if (*p == '}')
+		return here(s, p + 1);
 	for (;;) {
-		if (unlikely(*here(s, pos) != '"'))
-			return fail(s, pos, -EINVAL);
-		const struct token name = string(s, pos + 1);
-		if (unlikely(name.end == FAIL))
-			return FAIL;
-		const struct field_node *child = find(s, node, pos + 1, name.end - 1, name.flags);
-		pos = blanks(s, name.end);
-		if (unlikely(*here(s, pos) != ':'))
-			return fail(s, pos, -EINVAL);
-		pos = value(s, blanks(s, pos + 1), child, depth);
-		if (unlikely(pos == FAIL))
-			return FAIL;
-		pos = blanks(s, pos);
-		const uint8_t c = *here(s, pos);
-		if (c == '}')
-			return pos + 1;
-		if (unlikely(c != ','))
-			return fail(s, pos, -EINVAL);
-		pos = blanks(s, pos + 1);
+		const struct field_node *child;
+		p = here(s, p);
+		if (unlikely(*p != '"'))
+			return fail(s, p, -EINVAL);
+		const uint8_t *const name = p + 1;
+		const unsigned n = first(special(name));
+		if (likely(name[n] == '"')) {
+			child = find_short(node, name, n);
+			p = name + n + 1;
+		} else {
+			const size_t from = offset(s, name);
+			uint16_t flags;
+			p = string_rest(s, name + n, &flags);
+			if (unlikely(!p))
+				return NULL;
+			child = find_long(s, node, from, offset(s, p) - 1 - from, flags);
+		}
+		p = blanks(s, p);
+		if (unlikely(*p != ':'))
+			return fail(s, p, -EINVAL);
+		p = value(s, blanks(s, p + 1), child, depth);
+		if (unlikely(!p))
+			return NULL;
+		p = blanks(s, p);
+		if (*p != ',')
+			break;
+		p = blanks(s, p + 1);
 	}
+	return likely(*p == '}') ? here(s, p + 1) : fail(s, p, -EINVAL);
 }
 
 /* The same for an array. */
-static size_t array(struct scan *s, size_t pos, const struct field_node *node, unsigned depth)
+static const uint8_t *array(struct scan *s, const uint8_t *p, const struct field_node *node, unsigned depth)
 {
-	uint32_t wanted = 0;
+	uint32_t next = 0;
 
-	pos = blanks(s, pos + 1);
-	if (*here(s, pos) == ']')
-		return pos + 1;
+	p = blanks(s, p + 1);
+	if (*p == ']')
+		return here(s, p + 1);
 	for (uint64_t element = 0;; element++) {
 		const struct field_node *child = NULL;
-		if (wanted < node->n_elements && node->elements[wanted]->element == element)
-			child = node->elements[wanted++];
-		pos = value(s, pos, child, depth);
-		if (unlikely(pos == FAIL))
-			return FAIL;
-		pos = blanks(s, pos);
-		const uint8_t c = *here(s, pos);
-		if (c == ']')
-			return pos + 1;
-		if (unlikely(c != ','))
-			return fail(s, pos, -EINVAL);
-		pos = blanks(s, pos + 1);
+		if (next < node->n_elements && node->elements[next]->element == element)
+			child = node->elements[next++];
+		p = value(s, here(s, p), child, depth);
+		if (unlikely(!p))
+			return NULL;
+		p = blanks(s, p);
+		if (*p != ',')
+			break;
+		p = blanks(s, p + 1);
 	}
+	return likely(*p == ']') ? here(s, p + 1) : fail(s, p, -EINVAL);
 }
 
 int32_t fields_read(void *self, const struct ss_reader *reader, const void *json, size_t len,
@@ -506,28 +559,26 @@ int32_t fields_read(void *self, const struct ss_reader *reader, const void *json
 {
 	struct scan s;
 	(void)self;
+	if (unlikely(len > UINT32_MAX)) { /* more than a field's length can say */
+		if (where)
+			*where = UINT32_MAX;
+		return -EINVAL;
+	}
+	for (uint32_t i = 0; i < reader->n; i++)
+		out[i] = (struct ss_field){0};
 	s.json = json;
 	s.len = len;
 	s.reader = reader;
 	s.out = out;
 	s.origin = (uintptr_t)json;
-	if (len > COPIED)
-		s.limit = len - WINDOW;
-	else
-		to_tail(&s, 0);
-	for (uint32_t i = 0; i < reader->n; i++)
-		out[i] = (struct ss_field){0};
-
-	size_t pos = FAIL;
-	if (likely(len <= UINT32_MAX))
-		pos = value(&s, blanks(&s, 0), &reader->nodes[0], 0);
-	else
-		fail(&s, UINT32_MAX, -EINVAL); /* a field's length has 32 bits */
-	if (likely(pos != FAIL)) {
-		pos = blanks(&s, pos);
-		if (likely(pos == len))
+	s.bound = (uintptr_t)json + len - WINDOW;
+	const uint8_t *p = len > COPIED ? json : to_tail(&s, 0);
+	p = wanted(&s, blanks(&s, p), &reader->nodes[0], 0);
+	if (likely(p)) {
+		p = blanks(&s, here(&s, p));
+		if (likely(offset(&s, p) == len))
 			return 0;
-		fail(&s, pos, -EINVAL);
+		fail(&s, p, -EINVAL);
 	}
 	if (where)
 		*where = s.where;

@@ -564,7 +564,8 @@ static void test_no_descriptors(void **state)
 	assert_true(wake_ups < 50);
 	assert_false(p.answered);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-	wait_for(&p.answered);
+	assert_int_equal(ask(GET("/metrics"), NULL),
+			 200); /* valgrind closes what accept had no number for, so not p */
 	ev_prepare_stop(loop, &count);
 	peer_stop(&p);
 	stop();

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * segment - one open file of lines: repaired when opened, appended to in whole lines, renamed when it is
+ * full. Runs in the instance's loop; the syncer's thread only ever sees the descriptors.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include "path.h"
+
+struct segment {
+	int fd, dirfd;
+	char *rel;          /* name below the prefix */
+	char *path;         /* the whole name, for people and for stat */
+	uint64_t size;      /* bytes, all of them whole lines */
+	uint64_t synced;    /* of these, safe on disk */
+	uint64_t syncing;   /* of these, in the sync that is under way */
+	uint64_t opened_ns; /* wall clock: when the file was begun, if the file system knows, else when it was
+			       opened */
+	off_t cut_to;       /* the file must be cut to this length before the next write; -1 = it is whole */
+	bool entry_dirty;   /* its directory entry is not known to be on disk */
+};
+
+/* Opens rel, made with its directories if it is missing.  An unfinished last line (up to max_tail bytes, the
+ * longest we could have left) is moved to rel + ".torn"; *torn is its length.  0, or -errno with the reason
+ * in why. */
+int segment_open(struct segment **, const struct path *, const char *rel, mode_t mode, uint64_t max_tail,
+		 uint64_t *torn, char why[WHY_MAX]);
+/* NULL is allowed. */
+void segment_free(struct segment *);
+
+/* Append iov[0..n), total bytes, which must end with a line's end: all or nothing.  0 or -errno. */
+int segment_write(struct segment *, struct iovec *iov, unsigned n, size_t total);
+
+/* Forget what is not synced; 0 or -errno. */
+int segment_cut_unsynced(struct segment *);
+
+/* Give the file its closed name; 0 or -errno. */
+int segment_stamp(struct segment *, time_t when);
+
+/* Was the file renamed, deleted or replaced? */
+bool segment_moved(const struct segment *);
+/* Did somebody else change its length?  Adopts the new one. */
+bool segment_resized(struct segment *);

@@ -124,25 +124,60 @@ static void test_any_length_arrives_whole(void **state)
 	close(fd);
 }
 
+static uint64_t footprint(void)
+{
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < h.n_emitted; i++)
+		sum += h.emitted[i].batch->footprint;
+	return sum;
+}
+
 /* A batch must not account for much more than it shows: a queue's byte limit would be eaten up. */
 static void test_memory_follows_the_length(void **state)
 {
 	(void)state;
 	start();
 	int fd = sender("127.0.0.1");
-	char text[100];
-	memset(text, 'x', sizeof text);
-	for (int round = 0; round < 100; round++) {
-		for (int i = 0; i < 100; i++)
-			send_n(fd, text, sizeof text);
-		run_until(100);
-		if (round < 99)
+	static const size_t lengths[] = {100, 6000, 300, 1000, 100};
+	static uint8_t data[6000];
+	for (size_t k = 0; k < sizeof lengths / sizeof lengths[0]; k++) {
+		for (int round = 0; round < 20; round++) {
 			fakehost_clear(&h);
+			for (int i = 0; i < 20; i++)
+				send_n(fd, data, lengths[k]);
+			run_until(20);
+		}
+		assert_in_range(footprint(), 20 * lengths[k], 20 * (2 * lengths[k] + 256));
+		assert_in_range(h.n_emitted, 1, 4); /* a batch each if they did not fit into their slots */
 	}
-	uint64_t footprint = 0;
-	for (uint32_t i = 0; i < h.n_emitted; i++)
-		footprint += h.emitted[i].batch->footprint;
-	assert_in_range(footprint, 100 * 100, 100 * (256 + 64));
+	close(fd);
+}
+
+static struct ss_batch *(*real_batch_new)(const struct ss_host *, struct ss_batch *, uint32_t, size_t);
+static size_t allocated;
+
+static struct ss_batch *count_batch_new(const struct ss_host *host, struct ss_batch *parent, uint32_t rows,
+					size_t bytes)
+{
+	allocated += bytes;
+	return real_batch_new(host, parent, rows, bytes);
+}
+
+/* Datagrams that come one at a time take up what they are long, not a slot each. */
+static void test_a_trickle_is_packed(void **state)
+{
+	(void)state;
+	real_batch_new = h.host.batch_new;
+	h.host.batch_new = count_batch_new;
+	allocated = 0;
+	start();
+	int fd = sender("127.0.0.1");
+	for (int i = 0; i < 2000; i++) {
+		send_text(fd, "x");
+		run_until(1);
+		fakehost_clear(&h);
+	}
+	assert_in_range(allocated, 1, 300 << 10);
 	close(fd);
 }
 
@@ -312,7 +347,7 @@ static void test_short_ones_are_moved_together(void **state)
 	int fd = sender("127.0.0.1");
 	static uint8_t buf[60000];
 	memset(buf, 'y', sizeof buf);
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 5; i++) {
 		if (!send_segmented(fd, buf, sizeof buf, 1000))
 			skip();
 		run_until(60);
@@ -324,15 +359,12 @@ static void test_short_ones_are_moved_together(void **state)
 		send_text(fd, text);
 	}
 	run_until(40);
-	uint64_t footprint = 0;
-	for (uint32_t i = 0; i < h.n_emitted; i++)
-		footprint += h.emitted[i].batch->footprint;
 	for (uint32_t i = 0; i < 40; i++)
 		assert_int_equal(strtol((char[3]){(char)event(i)->data[0],
 						  event(i)->len > 1 ? (char)event(i)->data[1] : 0},
 					NULL, 10),
 				 i);
-	assert_in_range(footprint, 40, 40 * 1024);
+	assert_in_range(footprint(), 40, 40 * 1024);
 	close(fd);
 }
 
@@ -381,6 +413,7 @@ int main(void)
 		TEST(test_many_at_once_make_few_batches),
 		TEST(test_any_length_arrives_whole),
 		TEST(test_memory_follows_the_length),
+		TEST(test_a_trickle_is_packed),
 		TEST(test_empty_datagrams),
 		TEST(test_truncated_are_dropped),
 		TEST(test_truncated_are_kept),

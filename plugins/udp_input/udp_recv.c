@@ -29,6 +29,7 @@
 #define LINE        64U  /* rows start on cache lines of their own */
 #define MOVE_MAX    256U /* short messages are moved together when slots are this much longer: */
 #define MOVE_SLOT   2048U
+#define WINDOW      64U /* messages after which slots may get shorter */
 #define VLEN_FIRST  16U
 #define ROWS_MAX    1024U /* of one batch; only lines and GRO can bring more at once */
 #define CONTROL     CMSG_SPACE(sizeof(int))
@@ -231,23 +232,13 @@ static void set_slot(struct udp_recv *r, size_t longest)
 	r->slot = min_size(max_size(round_up(longest, SLOT_STEP), SLOT_MIN), MESSAGE_MAX);
 }
 
-/* Start to watch anew what length messages have. */
-static void forget_lengths(struct udp_recv *r)
-{
-	r->received = r->spilled = 0;
-	r->longest = r->longest_spilled = 0;
-}
-
 /* Make room in the arena for the next read and point the messages there; how many, 0 = out of memory. */
 static uint32_t prepare(struct udp_recv *r)
 {
-	size_t least = min_size(r->vlen, max_size(ARENA_SIZE / 4 / r->slot, 1));
+	size_t least = min_size(r->vlen, max_size(ARENA_SIZE / 2 / r->slot, 1));
 	if (r->arena && r->arena->size - r->used < least * r->slot) {
 		r->host->batch_unref(r->arena);
 		r->arena = NULL;
-		if (r->received && r->longest < r->slot / 2)
-			set_slot(r, r->longest);
-		forget_lengths(r);
 	}
 	if (!r->arena) {
 		r->arena = r->host->batch_new(r->host, NULL, 0, ARENA_SIZE);
@@ -272,9 +263,14 @@ static uint32_t prepare(struct udp_recv *r)
 /* After a read of n out of asked: slots as long as what comes, as many as came at once. */
 static void adapt(struct udp_recv *r, uint32_t n, uint32_t asked)
 {
-	if (r->spilled && r->spilled * 8 >= r->received) {
-		set_slot(r, r->longest_spilled);
-		forget_lengths(r);
+	bool grow = r->spilled && r->spilled * 8 >= r->received;
+	if (grow || r->received >= WINDOW) {
+		if (grow)
+			set_slot(r, r->longest_spilled);
+		else if (r->longest < r->slot / 2)
+			set_slot(r, r->longest);
+		r->received = r->spilled = 0;
+		r->longest = r->longest_spilled = 0;
 	}
 	if (n == asked)
 		r->vlen = (uint32_t)min_size(r->vlen * 4, (size_t)r->conf->batch);

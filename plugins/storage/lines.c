@@ -8,7 +8,8 @@
 enum {
 	COPY_MAX = 2048, /* measured: from about here on an iovec of its own is cheaper than a copy */
 	IOVS = 1024,     /* as many as one writev takes */
-	CHUNK = 16
+	CHUNK = 16,
+	PASS_MAX = 512
 };
 
 typedef uint8_t chunk __attribute__((vector_size(CHUNK)));
@@ -60,10 +61,20 @@ static inline bool is_break(uint8_t c)
 	return c == '\n' || c == '\r';
 }
 
-/* Copy n bytes and say whether there may be a line break among them: one pass over the data. */
+static bool has_break(const uint8_t *p, size_t n)
+{
+	return memchr(p, '\n', n) || memchr(p, '\r', n);
+}
+
+/* Copy n bytes and say whether there may be a line break among them: one pass over the data, unless the wider
+ * vectors of the C library make up for three. */
 static inline bool copy_looking(uint8_t *to, const uint8_t *from, size_t n)
 {
 	chunk c, seen = {0};
+	if (n > PASS_MAX) {
+		memcpy(to, from, n);
+		return has_break(from, n);
+	}
 	if (n < CHUNK) {
 		bool found = false;
 		for (size_t i = 0; i < n; i++) {
@@ -114,8 +125,7 @@ static void close_run(struct lines *l)
 /* A line too long to copy: an iovec into the batch, or into a rewritten copy. */
 static int add_long(struct lines *l, const uint8_t *data, size_t len)
 {
-	bool broken = memchr(data, '\n', len) || memchr(data, '\r', len);
-	if (broken) {
+	if (has_break(data, len)) {
 		if (l->spill) { /* one at a time: the rest comes after the write */
 			l->full = true;
 			return -EAGAIN;

@@ -253,7 +253,6 @@ static void keep_standard_streams(void)
 /* Whatever was printed has to have arrived. */
 static int finish_output(int code)
 {
-	errno = 0;
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return code;
 	if (errno != EPIPE) /* who closes the pipe knows */

@@ -12,6 +12,9 @@
 #include "core/schema.h"
 #include "core/units.h"
 
+/* Names of parts of the schema, absolute as checkers want them; there is nothing to be had there. */
+#define ID_BASE "https://semstreams.invalid/schema/"
+
 /* clang-format off */
 /* What does not depend on plugins. */
 static const char skeleton[] =
@@ -204,7 +207,7 @@ static json_t *fragment(const char *type, const struct ss_option *o)
 		return json_object();
 	}
 	if (strstr(o->schema, "\"$ref\"") && !json_object_get(value, "$id"))
-		json_object_set_new(value, "$id", json_pack("s+++", "plugins/", type, "/", o->key));
+		json_object_set_new(value, "$id", json_pack("s+++", ID_BASE, type, "/", o->key));
 	return value;
 }
 

@@ -102,7 +102,8 @@ static void options_in_the_schema(void **state)
 	assert_null(at(full, "properties/wait/default"));
 	expect(full, "properties/mode/anyOf/0", "{\"enum\": [\"slow\", \"fast\"]}");
 	expect(full, "properties/tree",
-	       "{\"type\": \"array\", \"items\": {\"$ref\": \"#\"}, \"$id\": \"plugins/full/tree\", "
+	       "{\"type\": \"array\", \"items\": {\"$ref\": \"#\"}, \"$id\": "
+	       "\"https://semstreams.invalid/schema/full/tree\", "
 	       "\"default\": [1]}");
 	expect(full, "properties/plain", "{}");
 	json_decref(root);

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: MIT
+"""The command line: what each command prints, its exit codes, and the schema against configurations."""
+
+import json
+import os
+import shlex
+import subprocess
+
+import pytest
+
+COMMANDS = [["run"], ["check"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["schema"]]
+
+EDGE = {
+    "components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": 0, "bind": "127.0.0.1"}},
+        {"id": "hot", "type": "filter", "config": {"where": {"field": "value", "op": "gt", "value": 20}}},
+        {"id": "cold", "type": "filter", "inputs": [{"from": "hot.rest", "queue": {"events": 10, "bytes": "1MiB",
+                                                                                   "overflow": "drop_oldest"}}]},
+    ],
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    """config(document or text) -> file"""
+
+    def write(document, name="edge.json"):
+        file = tmp_path / name
+        file.write_text(document if isinstance(document, str) else json.dumps(document, indent=1))
+        return file
+
+    return write
+
+
+# ---- usage -------------------------------------------------------------------------------------------------
+
+
+def test_help(command):
+    general = command("--help")
+    assert general.returncode == 0 and general.stderr == ""
+    assert "Exit codes: 0 done, 1 failure, 2 wrong usage, 78 wrong configuration" in general.stdout
+    for args in (["help"], ["-h"], ["help", "help"]):
+        assert command(*args).stdout == general.stdout
+    for words in COMMANDS:
+        assert " ".join(words) in general.stdout.replace("[run]", "run")
+        text = command(*words, "--help")
+        assert text.returncode == 0 and text.stderr == "" and text.stdout != general.stdout
+        assert text.stdout.replace("[run]", "run").startswith("semstreams " + " ".join(words))
+        assert command("help", *words).stdout == text.stdout
+
+
+def test_version(command):
+    for flag in ("--version", "-V"):
+        done = command(flag)
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[0].startswith("semstreams ")
+        assert "plugin ABI 1" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("args, words", [
+    (["--confg", "x"], "unknown option '--confg' (did you mean '--config'?)"),
+    (["--config"], "--config needs a FILE"),
+    (["--config="], "--config needs a FILE"),
+    (["-c"], "-c needs a FILE"),
+    (["-x"], "unknown option '-x'"),
+    (["-hx"], "unknown option '-hx'"),
+    (["--json=1", "plugins", "list"], "--json takes no value"),
+    (["chekc"], "unknown command 'chekc' (did you mean 'check'?)"),
+    (["edge.json"], "did you mean '--config edge.json'?"),
+    (["help", "grpah"], "unknown command 'grpah' (did you mean 'graph'?)"),
+    (["check", "a", "b"], "unexpected word 'b'"),
+    (["check", "a", "-c", "b"], "two configurations, 'b' and 'a'"),
+    (["schema", "a"], "unexpected word 'a'"),
+    (["plugins"], "plugins needs 'list' or 'describe TYPE'"),
+    (["plugins", "lst"], "unknown command 'lst' (did you mean 'list'?)"),
+    (["plugins", "describe"], "plugins describe needs a TYPE"),
+    (["check", "--json", "a"], "--json does not go with 'check'"),
+    (["--format", "dot"], "--format does not go with 'run'"),
+    (["graph", "--format", "svg", "a"], "--format is text, dot or mermaid, not 'svg'"),
+    (["--log-level", "loud"], "--log-level is error, warn, info or debug, not 'loud'"),
+    (["--log-format", "xml"], "--log-format is logfmt or json, not 'xml'"),
+    (["--shutdown-timeout", "30"], "--shutdown-timeout is a duration"),
+    (["--shutdown-timeout", "-1s"], "--shutdown-timeout is a duration"),
+])
+def test_wrong_usage(command, args, words):
+    done = command(*args)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and words in done.stderr, done.stderr
+    assert done.stderr.startswith("semstreams: ")
+
+
+def test_a_file_may_start_with_a_dash(command, config, tmp_path):
+    config(EDGE, "-x.json")
+    assert command("check", "--", "-x.json").returncode == 0
+    assert command("check", "-c-x.json").returncode == 0
+    assert command("check", "--config=-x.json").returncode == 0
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["schema"], ["plugins", "list"],
+                                  ["plugins", "list", "--json"], ["plugins", "describe", "filter"]])
+def test_output_that_cannot_be_written(semstreams, args):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([semstreams, *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot write to standard output: No space left on device" in done.stderr
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([semstreams, *args], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    closed = subprocess.run(["sh", "-c", 'exec "$0" "$@" >&-', semstreams, *args], stderr=subprocess.PIPE, text=True,
+                            check=False)
+    assert closed.returncode == 1
+
+
+# ---- check -------------------------------------------------------------------------------------------------
+
+
+def test_check_of_a_good_configuration(command, config):
+    done = command("check", config(EDGE))
+    assert done.returncode == 0, done
+    assert done.stdout == "ok: 3 components, 2 queues, 2 plugins, 1 warning\n"
+    assert "nobody reads from \"cold\"" in done.stderr
+    assert any(line.startswith("skip") for line in done.stderr.splitlines())
+    assert command("--validate", "-c", config(EDGE)).stdout == done.stdout
+
+
+def test_check_finds_everything_at_once(command, config):
+    file = config("""{
+ "components": [
+  {"id": "udp", "type": "udp_input", "config": {"prot": 1, "batch": 0}},
+  {"id": "hot", "type": "fliter"},
+  {"id": "hot", "type": "filter", "config": {"on_error": "explode"}}
+ ],
+ "logg": {}
+}
+""")
+    done = command("check", file)
+    assert done.returncode == 78
+    assert done.stdout.splitlines() == [done.stdout.strip()] and done.stdout.startswith("6 errors, ")
+    for place, words in [("3:49 /components/0/config/prot", "\"port\""), ("3:69 /components/0/config/batch", "1"),
+                         ("4:25 /components/1/type", "\"filter\""), ("5:10 /components/2/id", "duplicate"),
+                         ("5:58 /components/2/config/on_error", "\"drop\""), ("7:2 /logg", "\"log\"")]:
+        assert any(line.startswith(f"error {file}:{place}") and words in line for line in done.stderr.splitlines()), \
+            (place, done.stderr)
+    run = command("-c", file)
+    assert run.returncode == 78 and run.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert errors == [line for line in run.stderr.splitlines() if line.startswith("error")]
+
+
+def test_check_creates_the_components(command, config):
+    """What only the plugin knows is checked as well."""
+    document = json.loads(json.dumps(EDGE))
+    document["components"][1]["config"]["where"]["op"] = "greater"
+    done = command("check", config(document))
+    assert done.returncode == 78
+    assert "/components/1/config/where/op" in done.stderr
+
+
+def test_configuration_that_is_not_there(command, tmp_path):
+    for args in (["check", "missing.json"], ["-c", "missing.json"], ["graph", "missing.json"],
+                 ["schema", "-c", "missing.json"], ["plugins", "list", "-c", "missing.json"]):
+        done = command(*args)
+        assert done.returncode == 78, done
+        assert "missing.json" in done.stderr and "No such file" in done.stderr
+
+
+# ---- graph -------------------------------------------------------------------------------------------------
+
+
+def test_graph_text(command, config):
+    done = command("graph", config(EDGE))
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == "udp (udp_input)"
+    assert lines[1].split() == "-> hot (filter) 65536 events, 64MiB, block".split()
+    assert lines[2].split() == "-> cold (filter) rest, 10 events, 1MiB, drop_oldest".split()
+
+
+def test_graph_for_tools(command, config):
+    dot = command("graph", "--format", "dot", config(EDGE)).stdout
+    assert dot.startswith("digraph") and 'n1 -> n2 [label="rest\\n10 events\\n1MiB\\ndrop_oldest"];' in dot
+    mermaid = command("graph", "--format=mermaid", config(EDGE)).stdout
+    assert mermaid.startswith("flowchart LR\n") and 'n1 -->|"rest<br/>10 events<br/>1MiB<br/>drop_oldest"| n2' in mermaid
+
+
+def test_graph_of_a_bad_configuration(command, config):
+    done = command("graph", config({"components": []}))
+    assert done.returncode == 78 and done.stdout == "" and done.stderr.startswith("error ")
+
+
+# ---- plugins -----------------------------------------------------------------------------------------------
+
+
+def test_plugins_list(command):
+    plain = command("plugins", "list")
+    assert plain.returncode == 0 and plain.stderr == ""
+    listed = json.loads(command("plugins", "list", "--json").stdout)
+    assert [p["type"] for p in listed] == [line.split()[0] for line in plain.stdout.splitlines()]
+    kinds = {p["type"]: p["kind"] for p in listed}
+    assert kinds["udp_input"] == "source" and kinds["filter"] == "processor" and kinds["storage"] == "sink"
+
+
+@pytest.mark.parametrize("name", ["udp_input", "filter", "storage"])
+def test_plugins_describe(command, name):
+    document = json.loads(command("plugins", "describe", name, "--json").stdout)
+    text = command("plugins", "describe", name).stdout
+    assert document["type"] == name and text.startswith(f"{name}: {document['summary']}\n")
+    for option in document["options"]:
+        assert f"\n  {option['key']} " in text
+        assert option["help"], option
+        if "default" in option and option["type"] == "integer":
+            assert isinstance(option["default"], int)
+    for metric in document["metrics"]:
+        assert metric["name"] in text
+    for reason in document["drop_reasons"]:
+        assert f"\n  {reason}\n" in text
+
+
+def test_unknown_type(command):
+    done = command("plugins", "describe", "fliter")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "unknown type 'fliter' (did you mean 'filter'?)" in done.stderr
+
+
+# ---- schema ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def schema(command):
+    """A validator of `semstreams schema`."""
+    jsonschema = pytest.importorskip("jsonschema")
+    done = command("schema")
+    assert done.returncode == 0 and done.stderr == ""
+    document = json.loads(done.stdout)
+    jsonschema.Draft202012Validator.check_schema(document)
+    return jsonschema.Draft202012Validator(document)
+
+
+def problems(schema, document):
+    """Deepest places at which the document is wrong, as pointers."""
+
+    def leaves(error):
+        return [leaf for inner in error.context for leaf in leaves(inner)] or [error]
+
+    return sorted({"/" + "/".join(map(str, leaf.absolute_path)) for error in schema.iter_errors(document)
+                   for leaf in leaves(error)})
+
+
+def test_schema_accepts_examples(schema, command, tree):
+    files = sorted((tree / "examples").glob("**/*.json"))
+    for file in files:
+        document = json.loads(file.read_text())
+        if "components" in document:
+            assert problems(schema, document) == [], file
+
+
+def edited(path, value):
+    """A good document with the value at a path of keys; no value: removed."""
+    document = json.loads(json.dumps(EDGE))
+    at = document
+    for key in path[:-1]:
+        at = at[key] if isinstance(at, list) else at.setdefault(key, {})
+    if value is ...:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = value
+    return document
+
+
+GOOD = [
+    (["$schema"], "semstreams.schema.json"),
+    (["admin", "listen"], "off"),
+    (["admin", "listen"], "[::1]:9600"),
+    (["log"], {"level": "debug", "format": "json"}),
+    (["plugins", "paths"], ["/opt/plugins"]),
+    (["components", 0, "worker"], "shared"),
+    (["components", 1, "inputs"], "udp"),
+    (["components", 1, "inputs"], ["udp"]),
+    (["components", 1, "queue"], {"bytes": 1000}),
+    (["components", 0, "config", "receive_buffer"], "1.5MiB"),
+    (["components", 0, "config", "receive_buffer"], 65536),
+    (["components", 0, "config", "bind"], {"file": "address"}),
+    (["components", 0, "config", "truncated"], "${env:TRUNCATED}"),
+]
+
+WRONG = [
+    (["components"], ...),
+    (["components"], []),
+    (["components"], {}),
+    (["component"], []),
+    (["admin", "listen"], 9600),
+    (["admin", "listen"], "9600"),
+    (["admin", "port"], 9600),
+    (["log", "level"], "loud"),
+    (["plugins", "paths"], "/opt/plugins"),
+    (["plugins", "paths"], [""]),
+    (["components", 0, "id"], ...),
+    (["components", 0, "id"], "a b"),
+    (["components", 0, "id"], "x" * 64),
+    (["components", 0, "type"], ...),
+    (["components", 0, "type"], "udp_inptu"),
+    (["components", 0, "inputs"], ["hot"]),
+    (["components", 0, "colour"], "red"),
+    (["components", 0, "config"], []),
+    (["components", 0, "config", "prot"], 1),
+    (["components", 0, "config", "port"], "14550"),
+    (["components", 0, "config", "port"], 65536),
+    (["components", 0, "config", "port"], 1.5),
+    (["components", 0, "config", "gro"], "true"),
+    (["components", 0, "config", "bind"], 1),
+    (["components", 0, "config", "truncated"], "explode"),
+    (["components", 0, "config", "receive_buffer"], "8 MiB"),
+    (["components", 0, "config", "receive_buffer"], -1),
+    (["components", 1, "inputs"], [1]),
+    (["components", 1, "inputs"], [{"queue": {}}]),
+    (["components", 1, "inputs"], [{"from": "udp", "que": {}}]),
+    (["components", 1, "queue"], {"events": 0}),
+    (["components", 1, "queue"], {"overflow": "spill"}),
+    (["components", 1, "queue"], 5),
+]
+
+
+@pytest.mark.parametrize("path, value", GOOD)
+def test_schema_and_check_accept(schema, command, config, tmp_path, path, value):
+    (tmp_path / "address").write_text("127.0.0.1\n")
+    document = edited(path, value)
+    assert problems(schema, document) == []
+    done = command("check", config(document), env={**os.environ, "TRUNCATED": "keep"})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path, value", WRONG)
+def test_schema_and_check_refuse(schema, command, config, path, value):
+    document = edited(path, value)
+    assert problems(schema, document) != []
+    assert command("check", config(document)).returncode == 78
+
+
+RECURSIVE = r"""
+#include <semstreams/plugin.h>
+struct conf { const char *tree; int64_t wait; };
+static int32_t create(const struct ss_host *h, const void *c, void **s) { (void)h; (void)c; *s = 0; return 0; }
+static void destroy(void *s) { (void)s; }
+static const struct ss_option options[] = {
+	{.key = "tree", .type = SS_OPT_JSON, .flags = SS_OPT_REQUIRED, .offset = offsetof(struct conf, tree),
+	 .schema = "{\"$defs\": {\"leaf\": {\"type\": \"integer\"}},"
+	           " \"anyOf\": [{\"$ref\": \"#/$defs/leaf\"}, {\"type\": \"array\", \"items\": {\"$ref\": \"#\"}}]}"},
+	{.key = "wait", .type = SS_OPT_DURATION, .offset = offsetof(struct conf, wait)},
+};
+static const struct ss_component c = {.struct_size = sizeof c, .kind = SS_KIND_PROVIDER, .type = "recursive",
+	.options = options, .option_size = sizeof options[0], .n_options = 2, .conf_size = sizeof(struct conf),
+	.create = create, .destroy = destroy};
+SS_REGISTER(&c);
+"""
+
+
+def test_schema_fragments_refer_to_themselves(command, tree, tmp_path):
+    """A plugin's own piece of schema works with references as if it stood alone."""
+    jsonschema = pytest.importorskip("jsonschema")
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    (tmp_path / "x.c").write_text(RECURSIVE)
+    subprocess.run([*shlex.split(os.environ.get("CC") or "cc"), "-shared", "-fPIC", f"-I{tree}/sdk/include", "-o",
+                    folder / "recursive.so", tmp_path / "x.c"], check=True)
+    (folder / "recursive.so").chmod(0o755)
+    document = json.loads(command("schema", "--plugins", folder).stdout)
+    schema = jsonschema.Draft202012Validator(document)
+
+    def wrong(options):
+        component = {"id": "x", "type": "recursive"}
+        if options is not None:
+            component["config"] = options
+        return problems(schema, {"components": [component]})
+
+    assert wrong({"tree": [1, [2, [3]]]}) == []
+    assert wrong({"tree": 1, "wait": "1h30m"}) == []
+    assert wrong({"tree": [1, ["x"]]}) != []
+    assert wrong({"tree": 1, "wait": 5}) != []
+    assert wrong({"tree": 1, "wait": "5 s"}) != []
+    assert wrong({}) != [] and wrong(None) != []

@@ -170,9 +170,10 @@ static void compile_regex(struct compiler *k, struct test *t, const char *patter
 			  uint32_t options)
 {
 	PCRE2_SIZE at;
+	uint32_t compiled, references;
 	int error;
 
-	options |= PCRE2_UTF | PCRE2_MATCH_INVALID_UTF;
+	options |= PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_USE_OFFSET_LIMIT;
 	t->regex = pcre2_compile((PCRE2_SPTR)pattern, len, options, &error, &at, NULL);
 	if (!t->regex) {
 		char text[160];
@@ -182,8 +183,12 @@ static void compile_regex(struct compiler *k, struct test *t, const char *patter
 			   (size_t)at + 1, text);
 		return;
 	}
-	pcre2_jit_compile(t->regex,
-			  PCRE2_JIT_COMPLETE); /* where it is not to be had, pcre2_match interprets */
+	pcre2_pattern_info(t->regex, PCRE2_INFO_ALLOPTIONS, &compiled);
+	pcre2_pattern_info(t->regex, PCRE2_INFO_BACKREFMAX, &references);
+	t->anchored = compiled & PCRE2_ANCHORED;
+	t->refers = references > 0;
+	/* where it is not to be had, pcre2_match interprets */
+	pcre2_jit_compile(t->regex, PCRE2_JIT_COMPLETE);
 	k->c->any_regex = true;
 }
 
@@ -471,7 +476,6 @@ static int prepare_regex(struct conditions *c)
 	c->context = pcre2_match_context_create(NULL);
 	if (!c->match || !c->context)
 		return -ENOMEM;
-	pcre2_set_match_limit(c->context, REGEX_MATCH_LIMIT);
 	pcre2_set_depth_limit(c->context, REGEX_DEPTH_LIMIT);
 	pcre2_set_heap_limit(c->context, REGEX_HEAP_KIB);
 	c->jit_stack = pcre2_jit_stack_create(32 << 10, 1 << 20, NULL);

@@ -17,13 +17,18 @@
 #define CONDITION_MAX_VALUES 10000 /* of one in / not_in */
 
 /*
- * How much work one regex may be: attempts per starting point, nesting of alternatives, and bytes of the
- * string, since a pattern like "a.*b" costs the square of that.
+ * How much work one match may be.  PCRE2 limits the steps from one starting point of the string, not their
+ * sum, so a string that is not short is tried a few starting points at a time, with a look at the clock in
+ * between.
  */
-#define REGEX_MATCH_LIMIT 32768
+#define REGEX_STEPS(len)  (4096 + 16 * (uint32_t)(len))
+#define REGEX_PLAIN_STEPS 10000000 /* literals cannot explode, but there may be many */
 #define REGEX_DEPTH_LIMIT 10000
 #define REGEX_HEAP_KIB    4096
-#define REGEX_SUBJECT_MAX 8192
+#define REGEX_SUBJECT_MAX 8192 /* one step can cost the length of the string */
+#define REGEX_SHORT       256
+#define REGEX_STARTS      64       /* at a time, from 8 on; 4 if the pattern refers back, which costs most */
+#define REGEX_CPU_NS      10000000 /* of the thread, so that a busy machine makes no difference */
 
 /* The fields to look up in each event; equal paths are read once. */
 struct path {
@@ -81,6 +86,8 @@ struct test {
 	bool other;      /* result if the field is of a type that cannot match */
 	bool invert;     /* ne, not_in: invert the result of a match */
 	bool plain;      /* regex is a case-insensitive literal: cannot explode */
+	bool anchored;   /* regex can match at the start only */
+	bool refers;     /* regex has back references */
 	uint16_t field;  /* index of the path */
 	int16_t yes, no; /* next test or CONDITION_... */
 	struct number number;

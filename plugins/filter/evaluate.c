@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "condition.h"
 
 void number_read(const struct ss_iface *fields, const struct ss_field *f, struct number *n)
@@ -67,13 +68,51 @@ static int text_order(const char *a, size_t na, const char *b, size_t nb)
 	return order ? (order > 0) - (order < 0) : (na > nb) - (na < nb);
 }
 
-/* options: PCRE2_ANCHORED | PCRE2_ENDANCHORED to match the whole string.  1, 0, -E2BIG. */
-static int regex_match(struct conditions *c, const struct test *t, const char *text, size_t len,
-		       uint32_t options)
+static uint64_t cpu_ns(void)
 {
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* A match somewhere in a string that is not short, for as long as it may take. */
+static int regex_search(struct conditions *c, const struct test *t, const char *text, size_t len)
+{
+	uint64_t begin = cpu_ns();
+	int r = PCRE2_ERROR_NOMATCH;
+	size_t starts = t->refers ? 4 : 8, next;
+
+	for (size_t at = 0; r == PCRE2_ERROR_NOMATCH && at <= len; at = next) {
+		if (at > 0 && cpu_ns() - begin > REGEX_CPU_NS) {
+			r = PCRE2_ERROR_MATCHLIMIT;
+			break;
+		}
+		next = at + starts;
+		if (!t->refers && starts < REGEX_STARTS)
+			starts *= 2;
+		while (next < len && ((uint8_t)text[next] & 0xc0) == 0x80)
+			next++; /* not within a character */
+		pcre2_set_offset_limit(c->context, next - 1);
+		r = pcre2_match(t->regex, (PCRE2_SPTR)text, len, at, 0, c->match, c->context);
+	}
+	pcre2_set_offset_limit(c->context, PCRE2_UNSET);
+	return r;
+}
+
+/* Does it match, the whole string if so wanted?  1, 0, -E2BIG. */
+static int regex_match(struct conditions *c, const struct test *t, const char *text, size_t len, bool whole)
+{
+	int r;
+
 	if (!t->plain && len > REGEX_SUBJECT_MAX)
 		return -E2BIG;
-	int r = pcre2_match(t->regex, (PCRE2_SPTR)text, len, 0, options, c->match, c->context);
+	pcre2_set_match_limit(c->context, t->plain ? REGEX_PLAIN_STEPS : REGEX_STEPS(len));
+	if (t->plain || t->anchored || len <= REGEX_SHORT)
+		r = pcre2_match(t->regex, (PCRE2_SPTR)text, len, 0,
+				whole ? PCRE2_ANCHORED | PCRE2_ENDANCHORED : 0, c->match, c->context);
+	else
+		r = regex_search(c, t, text, len);
 	if (r >= 0)
 		return 1;
 	return r == PCRE2_ERROR_NOMATCH ? 0 : -E2BIG;
@@ -90,7 +129,7 @@ static int test_string(struct conditions *c, const struct test *t, const struct 
 	if (r < 0)
 		return r;
 	if (t->regex) {
-		r = regex_match(c, t, text, len, 0);
+		r = regex_match(c, t, text, len, false);
 		return r < 0 ? r : (r != 0) != t->invert;
 	}
 	const struct text *want = &t->string;
@@ -179,7 +218,7 @@ static int test_in(struct conditions *c, const struct test *t, const struct ss_f
 	} else if (f->type == SS_JSON_STRING) {
 		found = string_of(c, f, &text, &len);
 		if (found == 0)
-			found = t->regex ? regex_match(c, t, text, len, 0)
+			found = t->regex ? regex_match(c, t, text, len, false)
 					 : list_has_string(t->list, text, len);
 	} else {
 		found = t->list->type[f->type];
@@ -269,7 +308,7 @@ static int array_contains(struct conditions *c, const struct test *t, const stru
 		} else if (e.type == SS_JSON_STRING) {
 			r = string_of(c, &e, &text, &len);
 			if (r == 0 && t->regex)
-				r = regex_match(c, t, text, len, PCRE2_ANCHORED | PCRE2_ENDANCHORED);
+				r = regex_match(c, t, text, len, true);
 			else if (r == 0)
 				r = text_order(text, len, t->string.bytes, t->string.len) == 0;
 		} else {

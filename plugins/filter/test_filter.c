@@ -219,6 +219,95 @@ static void test_regex_gives_up(void **state)
 	free(text);
 }
 
+/* An event {"f":"..."} of that many bytes in the string, all c. */
+static char *long_event(size_t len, char c)
+{
+	char *text = malloc(len + 16);
+
+	assert_non_null(text);
+	memcpy(text, "{\"f\":\"", 6);
+	memset(text + 6, c, len);
+	strcpy(text + 6 + len, "\"}");
+	return text;
+}
+
+/* Patterns whose cost is the cube of the length or worse end after a while; the next event is none the worse.
+ */
+static void test_hostile_patterns(void **state)
+{
+	static const struct {
+		const char *where, *good;
+		bool gives_up;
+	} cases[] = {
+		{COND("regex", "\"(.+)\\\\1[!?]\""), "{\"f\":\"abab!\"}", true},
+		{COND("regex", "\"(?:a+){3}[!?]\""), "{\"f\":\"aaa!\"}", true},
+		{COND("regex", "\"(a?){30}a{30}[!?]\""),
+		 "{\"f\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!\"}", true},
+		{COND("regex", "\"(?:a|a)*[?!]\""), "{\"f\":\"?\"}", true},
+		{COND("regex", "\"a.*a.*a.*[!?]\""), "{\"f\":\"abaca!\"}", true},
+		{COND("regex", "\"a{1,20}[!?]\""), "{\"f\":\"a!\"}", false},
+		{COND("regex", "\"b\""), "{\"f\":\"ab\"}", false},
+	};
+	char *event = long_event(8192, 'a');
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct instance t;
+		char passed[2];
+
+		CREATE(&t, "where", cases[i].where);
+		run(&t, (const char *const[]){event}, NULL, 1, passed);
+		assert_string_equal(passed, "0");
+		if (t.host.dropped[REGEX_LIMIT] != cases[i].gives_up)
+			fail_msg("%s: gave up %d", cases[i].where, !cases[i].gives_up);
+		assert_true(passes(&t, cases[i].good));
+		finish(&t);
+	}
+	free(event);
+}
+
+/* A long string is searched in pieces: a match is found wherever it begins, also behind and within
+ * characters. */
+static void test_regex_pieces(void **state)
+{
+	struct instance t;
+
+	(void)state;
+	CREATE(&t, "where", COND("regex", "\"(?<=[a\xc3\xa9])bc+$\""));
+	for (size_t len = 250; len < 420; len++) {
+		char *event = long_event(len, 'a');
+
+		memcpy(event + 6 + len - 4, "bccc", 4);
+		assert_true(passes(&t, event));
+		event[6 + len - 5] = 'b';
+		event[6 + len - 4] = 'x';
+		assert_false(passes(&t, event));
+		for (size_t i = len % 2; i + 4 < len; i += 2)
+			memcpy(event + 6 + i, "\xc3\xa9", 2);
+		memcpy(event + 6 + len - 4, "bccc", 4);
+		assert_true(passes(&t, event));
+		free(event);
+	}
+	finish(&t);
+}
+
+static void test_long_list_without_case(void **state)
+{
+	static char where[64 << 10];
+	size_t len =
+		(size_t)sprintf(where, "{\"field\":\"f\",\"op\":\"in\",\"ignore_case\":true,\"value\":[");
+	struct instance t;
+
+	(void)state;
+	for (int i = 0; i < 4000; i++)
+		len += (size_t)sprintf(where + len, "%s\"k%d\"", i ? "," : "", i);
+	sprintf(where + len, "]}");
+	CREATE(&t, "where", where);
+	assert_true(passes(&t, "{\"f\":\"K3999\"}"));
+	assert_false(passes(&t, "{\"f\":\"K4000\"}"));
+	finish(&t);
+}
+
 /* ---- batches ----------------------------------------------------------------------------------- */
 
 static void test_rest(void **state)
@@ -488,21 +577,15 @@ static void test_many_keys(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_config_errors),
-		cmocka_unit_test(test_all_errors_at_once),
-		cmocka_unit_test(test_config_limits),
-		cmocka_unit_test(test_not_json),
-		cmocka_unit_test(test_regex_gives_up),
-		cmocka_unit_test(test_rest),
-		cmocka_unit_test(test_whole_batches),
-		cmocka_unit_test(test_huge_batch),
-		cmocka_unit_test(test_out_of_memory),
-		cmocka_unit_test(test_deadband),
-		cmocka_unit_test(test_rate_limit),
-		cmocka_unit_test(test_rate_over_time),
-		cmocka_unit_test(test_deadband_with_rate_limit),
-		cmocka_unit_test(test_max_keys),
-		cmocka_unit_test(test_many_keys),
+		cmocka_unit_test(test_config_errors),  cmocka_unit_test(test_all_errors_at_once),
+		cmocka_unit_test(test_config_limits),  cmocka_unit_test(test_not_json),
+		cmocka_unit_test(test_regex_gives_up), cmocka_unit_test(test_hostile_patterns),
+		cmocka_unit_test(test_regex_pieces),   cmocka_unit_test(test_long_list_without_case),
+		cmocka_unit_test(test_rest),           cmocka_unit_test(test_whole_batches),
+		cmocka_unit_test(test_huge_batch),     cmocka_unit_test(test_out_of_memory),
+		cmocka_unit_test(test_deadband),       cmocka_unit_test(test_rate_limit),
+		cmocka_unit_test(test_rate_over_time), cmocka_unit_test(test_deadband_with_rate_limit),
+		cmocka_unit_test(test_max_keys),       cmocka_unit_test(test_many_keys),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -392,7 +392,7 @@ static const char *const help_texts[] = {
 		      "\n"
 		      "Says what is wrong with a configuration, each line with place and reason, by the code "
 		      "that starts it.\n"
-		      "Lines with 'skip' say what only a start can show.\n"
+		      "Lines that begin with 'skipped' say what only a start can show.\n"
 		      "\n"
 		      "  -c, --config FILE     the configuration [" CLI_DEFAULT_CONFIG "]\n"
 		      "      --plugins DIR     search DIR for plugins first; may be given several times\n"

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 
@@ -381,3 +382,18 @@ def test_schema_fragments_refer_to_themselves(command, tree, tmp_path):
     assert wrong({"tree": 1, "wait": 5}) != []
     assert wrong({"tree": 1, "wait": "5 s"}) != []
     assert wrong({}) != [] and wrong(None) != []
+
+
+# ---- what is written about it ------------------------------------------------------------------------------
+
+
+def test_manual_and_completion_know_every_option(command, tree):
+    manual = (tree / "docs/man/semstreams.1").read_text().replace("\\-", "-")
+    completion = (tree / "packaging/completion/semstreams.bash").read_text()
+    told = {option for words in COMMANDS for option in re.findall(r"--[a-z][a-z-]+", command("help", *words).stdout)}
+    assert {"--config", "--plugins", "--json"} <= told
+    for option in told | {"--help", "--version"}:
+        assert option in manual, option
+        assert option in completion, option
+    for words in COMMANDS:
+        assert f".B {' '.join(words)}\n" in manual and words[-1] in completion

@@ -1,0 +1,69 @@
+# bash completion for semstreams(1)                                        -*- shell-script -*-
+# SPDX-License-Identifier: MIT
+
+_semstreams()
+{
+    local cur prev words cword
+    _init_completion -n = || return
+
+    # the command: the first words that are neither an option nor the value of one
+    local command= word i skip=
+    for ((i = 1; i < cword; i++)); do
+        word=${words[i]}
+        if [[ $skip ]]; then
+            skip=
+        elif [[ $word == @(-c|--config|--plugins|--log-level|--log-format|--shutdown-timeout|--format) ]]; then
+            skip=1
+        elif [[ $word != -* ]]; then
+            command+=${command:+ }$word
+        fi
+    done
+
+    case $prev in
+        -c | --config)
+            _filedir json
+            return
+            ;;
+        --plugins)
+            _filedir -d
+            return
+            ;;
+        --log-level)
+            COMPREPLY=($(compgen -W 'error warn info debug' -- "$cur"))
+            return
+            ;;
+        --log-format)
+            COMPREPLY=($(compgen -W 'logfmt json' -- "$cur"))
+            return
+            ;;
+        --format)
+            COMPREPLY=($(compgen -W 'text dot mermaid' -- "$cur"))
+            return
+            ;;
+        --shutdown-timeout)
+            return
+            ;;
+    esac
+
+    local options='--config --plugins --help --version'
+    case $command in
+        '' | run) options+=' --log-level --log-format --shutdown-timeout --validate' ;;
+        check) options+=' --log-level --log-format' ;;
+        graph) options+=' --format' ;;
+        'plugins list' | 'plugins describe'*) options+=' --json' ;;
+    esac
+    if [[ $cur == -* ]]; then
+        COMPREPLY=($(compgen -W "$options" -- "$cur"))
+        return
+    fi
+
+    case $command in
+        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins schema help' -- "$cur")) ;;
+        plugins | 'help plugins') COMPREPLY=($(compgen -W 'list describe' -- "$cur")) ;;
+        'plugins describe')
+            COMPREPLY=($(compgen -W "$("${words[0]}" plugins list 2>/dev/null | cut -d ' ' -f 1)" -- "$cur"))
+            ;;
+        run | check | graph) _filedir json ;;
+    esac
+} &&
+    complete -F _semstreams semstreams

@@ -96,7 +96,7 @@ static const struct op *find_op(struct compiler *k, json_t *json)
 	}
 	const char *near = spec_nearest(name, names);
 	spec_error(k->spec, "op", "unknown operator \"%.40s\"%s%s%s; known are %s", name,
-		   near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "", all);
+		   near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "", all);
 	return NULL;
 }
 

@@ -112,12 +112,32 @@ static int compile_options(struct filter *f, struct spec *spec, struct paths *pa
 	return first_error;
 }
 
-/* Compile the paths; a bad one is an error where it is first named. */
-static int compile_paths(struct filter *f, struct paths *paths)
+/* Report each path that is none where it is first named. */
+static int32_t report_paths(struct filter *f, const struct paths *paths)
+{
+	const struct ss_fields *fields = f->fields.vtbl;
+	uint32_t bad;
+
+	for (uint32_t i = 0; i < paths->n; i++) {
+		const char *text = paths->v[i].text;
+		struct ss_reader *reader = NULL;
+
+		if (fields->compile(f->fields.self, &text, 1, &reader, &bad) == -EINVAL)
+			ss_config_error(
+				f->host, paths->v[i].pointer,
+				"\"%.100s\" is no path; write \"a.b.0\" or, as a JSON pointer, \"/a/b/0\"",
+				text);
+		else
+			fields->free(f->fields.self, reader);
+	}
+	return -EINVAL;
+}
+
+static int32_t compile_paths(struct filter *f, const struct paths *paths)
 {
 	const struct ss_fields *fields = f->fields.vtbl;
 	const char **texts;
-	uint32_t bad = 0;
+	uint32_t bad;
 
 	f->n_paths = paths->n;
 	if (paths->n == 0)
@@ -130,14 +150,9 @@ static int compile_paths(struct filter *f, struct paths *paths)
 	}
 	for (uint32_t i = 0; i < paths->n; i++)
 		texts[i] = paths->v[i].text;
-	int r = fields->compile(f->fields.self, texts, paths->n, &f->reader, &bad);
+	int32_t r = fields->compile(f->fields.self, texts, paths->n, &f->reader, &bad);
 	free(texts);
-	if (r == -EINVAL && bad < paths->n)
-		return ss_config_error(
-			f->host, paths->v[bad].pointer,
-			"\"%.100s\" is no path; write \"a.b.0\" or, as a JSON pointer, \"/a/b/0\"",
-			paths->v[bad].text);
-	return r;
+	return r == -EINVAL ? report_paths(f, paths) : r;
 }
 
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
@@ -157,8 +172,11 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 		goto out;
 	}
 	r = compile_options(f, &spec, &paths);
-	if (r == 0)
-		r = compile_paths(f, &paths);
+	if (r != -ENOMEM) { /* also after an error, to tell all of them */
+		int p = compile_paths(f, &paths);
+
+		r = p < 0 ? p : r;
+	}
 out:
 	paths_done(&paths);
 	if (r < 0)

@@ -19,7 +19,7 @@ static void test_config_errors(void **state)
 		 "starts_with, "
 		 "ends_with, regex, in, not_in, exists"},
 		{"where", COND("start_with", "\"x\""),
-		 "/where/op: unknown operator \"start_with\", did you mean \"starts_with\"?"},
+		 "/where/op: unknown operator \"start_with\" (did you mean \"starts_with\"?"},
 		{"where", "{\"field\":\"f\",\"value\":1}", "/where: \"op\" is missing"},
 		{"where", "{\"field\":\"f\",\"op\":7,\"value\":1}", "/where/op: must be a string"},
 		{"where", "{\"op\":\"eq\",\"value\":1}", "/where: \"field\" is missing"},

@@ -312,17 +312,25 @@ static int open_file(struct loader *l, struct file *f, struct stat *st, bool *or
 	return -1;
 }
 
-/* Put debuggers, dladdr and backtraces, which know the object as /proc/self/fd/N, on the track of the file.
+/*
+ * Put debuggers, dladdr and backtraces, which know the object as /proc/self/fd/N, on the track of the file.
+ * The name before is the dynamic loader's memory: it is kept behind the new one, for leak checkers to find.
  */
 static void tell_name(void *object, const char *path)
 {
 	struct link_map *map;
 
-	if (dlinfo(object, RTLD_DI_LINKMAP, &map) < 0 || strcmp(map->l_name, path) == 0)
+	if (dlinfo(object, RTLD_DI_LINKMAP, &map) < 0)
 		return;
-	char *name = realpath(path, NULL);
-	if (name)
+	char *real = realpath(path, NULL);
+	size_t size = real ? (strlen(real) / sizeof(char *) + 1) * sizeof(char *) : 0;
+	char *name = real && strcmp(map->l_name, real) != 0 ? calloc(1, size + sizeof(char *)) : NULL;
+	if (name) {
+		strcpy(name, real);
+		memcpy(name + size, &map->l_name, sizeof(char *));
 		map->l_name = name;
+	}
+	free(real);
 }
 
 /*

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * loader - finds plugins in folders and gives out their component types.  Control thread only; nothing is ever unloaded.
+ * loader - finds plugins in folders and gives out their component types.  Control thread only; nothing is
+ * ever unloaded.
  *
- * A file is opened, checked by its descriptor (regular, owned by root or the running user, not group- or world-
- * writable, an ELF object of this machine whose parts all lie inside the file, with the entry symbol of this major ABI)
- * and only then loaded, RTLD_NOW | RTLD_LOCAL, through that same descriptor.
+ * A file is opened, checked by its descriptor (regular, owned by root or the running user, not group- or
+ * world- writable, an ELF object of this machine whose parts all lie inside the file, with the entry symbol
+ * of this major ABI) and only then loaded, RTLD_NOW | RTLD_LOCAL, through that same descriptor, which stays
+ * open: the dynamic loader knows the object by its number.  A symbolic link counts as what it points to.
+ * Names that do not end in .so are passed over.
  */
 #pragma once
 #include <stdbool.h>
@@ -22,14 +25,16 @@ struct loader_problem {
 struct loader *loader_new(void);
 void loader_free(struct loader *); /* the objects stay mapped */
 
-/* Search path, in the order of the calls; the first file that has a type wins.  Copied.  A folder that is missing, not a
- * folder, or writable by others becomes a problem. */
+/* Search path, in the order of the calls; the first file that has a type wins.  Copied.  A folder that is
+ * missing, not a folder, or writable by others becomes a problem. */
 int loader_add_path(struct loader *, const char *dir);
 
 /*
- * The descriptor of a type, normalised: a copy in this host's size, callbacks it lacks replaced by ones that do
- * nothing.  Looks into <type>.so first and into the other files only if that did not have it.  NULL: not found; then
- * *why (may be NULL) says what is wrong with <type>.so where there is one, else NULL; owned by the loader.
+ * The descriptor of a type, normalised: a copy in this host's size, callbacks it lacks replaced by ones that
+ * do nothing (core/descriptor.h).  Looks into <type>.so first and into the other files only if that did not
+ * have it; a <type>.so that is refused ends the search, as a later one may be another version than was meant.
+ * NULL: not found; then *why (may be NULL) says what is wrong with <type>.so where there is one, else NULL;
+ * owned by the loader.
  */
 const struct ss_component *loader_find(struct loader *, const char *type, const char **why);
 

@@ -89,16 +89,19 @@ static void test_drain_waits_for_room(void **state)
 	close(fd);
 }
 
-static atomic_bool flooding;
-
+/* Until refused: how many datagrams were accepted. */
 static void *flood(void *arg)
 {
-	int fd = *(int *)arg;
-	uint64_t sent = 0;
+	int fd = *(int *)arg, on = 1;
+	uint64_t sent = 0, refused = 0;
 	char text[200] = {0};
-	while (atomic_load(&flooding))
-		sent += send(fd, text, sizeof text, 0) == sizeof text;
-	return (void *)(uintptr_t)sent;
+	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on), 0);
+	while (send(fd, text, sizeof text, 0) == sizeof text)
+		sent++;
+	struct msghdr msg = {0};
+	while (recvmsg(fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0)
+		refused++;
+	return (void *)(uintptr_t)(sent - refused);
 }
 
 static void test_drain_ends_under_flood_and_loses_nothing_silently(void **state)
@@ -107,16 +110,32 @@ static void test_drain_ends_under_flood_and_loses_nothing_silently(void **state)
 	start();
 	int fd = sender("127.0.0.1");
 	pthread_t thread;
-	atomic_store(&flooding, true);
 	assert_int_equal(pthread_create(&thread, NULL, flood, &fd), 0);
 	while (events() < 1000)
 		fakehost_run(&h, 100);
 	assert_int_equal(desc()->drain(h.self), 0);
-	atomic_store(&flooding, false);
+	fakehost_advance(&h, SECOND);
+	desc()->stop(h.self);
 	void *sent;
 	pthread_join(thread, &sent);
-	fakehost_advance(&h, SECOND);
 	assert_int_equal(events() + (uint64_t)h.metrics[UDP_METRIC_KERNEL_DROPPED], (uintptr_t)sent);
+	close(fd);
+}
+
+static void test_stop_without_drain_counts_what_it_leaves(void **state)
+{
+	(void)state;
+	start();
+	int fd = sender("127.0.0.1");
+	for (int i = 0; i < 30; i++)
+		send_text(fd, "x");
+	desc()->stop(h.self);
+	assert_int_equal(events(), 0);
+	assert_int_equal(h.dropped[UDP_REASON_UNREAD], 30);
+	assert_int_equal(h.metrics[UDP_METRIC_DATAGRAMS], 30);
+	assert_int_equal(send(fd, "x", 1, 0), 1);
+	assert_int_equal(send(fd, "x", 1, 0), -1);
+	assert_int_equal(errno, ECONNREFUSED);
 	close(fd);
 }
 
@@ -407,6 +426,7 @@ int main(void)
 		TEST(test_drain),
 		TEST(test_drain_waits_for_room),
 		TEST(test_drain_ends_under_flood_and_loses_nothing_silently),
+		TEST(test_stop_without_drain_counts_what_it_leaves),
 		TEST(test_several_sockets),
 		TEST(test_busy_port),
 		TEST(test_out_of_memory),

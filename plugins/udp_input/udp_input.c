@@ -196,11 +196,21 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	return 0;
 }
 
+/* Whatever reached the sockets until now is counted, even if nobody waited for drain() to end. */
 static void stop(void *self)
 {
 	struct udp_input *in = self;
-	if (in->n_sockets)
-		count_kernel_drops(in);
+	uint64_t unread = 0;
+	for (uint32_t i = 0; i < in->n_sockets; i++) {
+		udp_socket_leave(&in->sockets[i].bound);
+		unread += udp_recv_discard(in->sockets[i].bound.fd);
+	}
+	if (unread) {
+		in->host->metric_add(in->host, UDP_METRIC_DATAGRAMS, (int64_t)unread);
+		in->host->drop(in->host, UDP_REASON_UNREAD, unread);
+	}
+	in->draining = true;
+	count_kernel_drops(in);
 	loop_of(in)->cancel(in->loop.self, in->tick);
 	in->tick = 0;
 	for (uint32_t i = 0; i < in->n_sockets; i++) {
@@ -387,11 +397,9 @@ static const struct ss_metric metrics[] = {
 };
 
 static const char *const reasons[] = {
-	[UDP_REASON_TRUNCATED] = "truncated",
-	[UDP_REASON_EMPTY] = "empty",
-	[UDP_REASON_NOT_ALLOWED] = "not_allowed",
-	[UDP_REASON_NO_MEMORY] = "no_memory",
-	NULL,
+	[UDP_REASON_TRUNCATED] = "truncated",     [UDP_REASON_EMPTY] = "empty",
+	[UDP_REASON_NOT_ALLOWED] = "not_allowed", [UDP_REASON_NO_MEMORY] = "no_memory",
+	[UDP_REASON_UNREAD] = "unread",           NULL,
 };
 
 static const struct ss_component udp_input = {

@@ -41,7 +41,13 @@ enum {
 	UDP_METRIC_LOCAL_PORT,
 	UDP_METRIC_RECEIVE_BUFFER,
 };
-enum { UDP_REASON_TRUNCATED, UDP_REASON_EMPTY, UDP_REASON_NOT_ALLOWED, UDP_REASON_NO_MEMORY };
+enum {
+	UDP_REASON_TRUNCATED,
+	UDP_REASON_EMPTY,
+	UDP_REASON_NOT_ALLOWED,
+	UDP_REASON_NO_MEMORY,
+	UDP_REASON_UNREAD
+};
 
 /* ---- udp_addr.c: addresses and lists of them ---- */
 
@@ -94,6 +100,8 @@ int32_t udp_socket_open(const struct udp_conf *, const struct udp_groups *, uint
 			char *why, size_t size);
 /* [inst] From now on the kernel drops, and counts, whatever arrives; what has arrived can still be read. */
 int32_t udp_socket_shut(int fd);
+/* [inst] From now on senders are refused, as if nobody listened; what has arrived can still be read. */
+int32_t udp_socket_leave(const struct udp_bound *);
 /* [inst] Datagrams the kernel dropped at this socket since it was opened, modulo 2^32. */
 int32_t udp_socket_drops(int fd, uint32_t *drops);
 /* host:port as text */
@@ -129,7 +137,7 @@ struct udp_recv {
 	uint32_t hint;           /* rows to make room for */
 	uint64_t time_ns;
 	uint64_t datagrams, bytes, truncated; /* of this read */
-	uint64_t dropped[UDP_REASON_NO_MEMORY + 1];
+	uint64_t dropped[UDP_REASON_UNREAD + 1];
 
 	bool more; /* the last read came back full: there may be more */
 };
@@ -139,5 +147,7 @@ int32_t udp_recv_init(struct udp_recv *, const struct ss_host *, const struct ud
 void udp_recv_done(struct udp_recv *);
 /* [inst] Read once and emit what came: bytes received, or -errno (-EAGAIN: nothing there). */
 int64_t udp_recv_read(struct udp_recv *, int fd);
+/* [inst] Take everything out of a socket and throw it away; how many datagrams. */
+uint64_t udp_recv_discard(int fd);
 /* [inst] Now and then: give back memory that rare long datagrams needed. */
 void udp_recv_tidy(struct udp_recv *);

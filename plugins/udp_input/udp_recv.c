@@ -162,6 +162,20 @@ static uint32_t gro_segment(const struct msghdr *msg)
 	return size > 0 ? (uint32_t)size : 0;
 }
 
+uint64_t udp_recv_discard(int fd)
+{
+	uint64_t datagrams = 0;
+	uint8_t control[CONTROL];
+	for (;;) {
+		struct msghdr msg = {.msg_control = control, .msg_controllen = sizeof control};
+		ssize_t len = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_TRUNC);
+		if (len < 0)
+			return datagrams;
+		uint32_t size = gro_segment(&msg);
+		datagrams += size && size < len ? ((uint32_t)len + size - 1) / size : 1;
+	}
+}
+
 /* Turn n messages into rows; fill is how far the arena is in use. */
 static void deliver(struct udp_recv *r, uint32_t n)
 {
@@ -217,7 +231,7 @@ static void account(struct udp_recv *r)
 	h->metric_add(h, UDP_METRIC_BYTES, (int64_t)r->bytes);
 	if (r->truncated)
 		h->metric_add(h, UDP_METRIC_TRUNCATED, (int64_t)r->truncated);
-	for (uint32_t i = 0; i <= UDP_REASON_NO_MEMORY; i++) {
+	for (uint32_t i = 0; i <= UDP_REASON_UNREAD; i++) {
 		if (r->dropped[i])
 			h->drop(h, i, r->dropped[i]);
 		r->dropped[i] = 0;

@@ -137,6 +137,17 @@ int32_t udp_socket_shut(int fd)
 	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : -errno;
 }
 
+/* A connected socket gets datagrams of its peer only, and this one's peer is itself. */
+int32_t udp_socket_leave(const struct udp_bound *bound)
+{
+	union udp_addr self = bound->addr;
+	if (self.sa.sa_family == AF_INET && self.v4.sin_addr.s_addr == htonl(INADDR_ANY))
+		self.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (self.sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&self.v6.sin6_addr))
+		self.v6.sin6_addr = in6addr_loopback;
+	return connect(bound->fd, &self.sa, udp_addr_len(&self)) == 0 ? 0 : -errno;
+}
+
 int32_t udp_socket_drops(int fd, uint32_t *drops)
 {
 	uint32_t info[SK_MEMINFO_VARS] = {0};

@@ -29,7 +29,7 @@ struct run {
 	ev_signal term, interrupt, hangup;
 	ev_async closed;   /* a component has closed */
 	ev_timer deadline; /* of draining */
-	ev_timer ping, watchdog;
+	ev_timer ping, watchdog, log;
 	bool draining, forced;
 };
 
@@ -144,9 +144,17 @@ static void on_watchdog(struct ev_loop *ev, ev_timer *w, int events)
 	notify_send("WATCHDOG=1");
 }
 
+static void on_log(struct ev_loop *ev, ev_timer *w, int events)
+{
+	(void)ev;
+	(void)w;
+	(void)events;
+	log_tick();
+}
+
 static void watch(struct run *r)
 {
-	const double ping_s = 5.;
+	const double ping_s = 5., log_s = 1.;
 	double watchdog_s = (double)notify_watchdog_ns() / 1e9;
 
 	ev_signal_init(&r->term, on_term, SIGTERM);
@@ -156,12 +164,14 @@ static void watch(struct run *r)
 	ev_timer_init(&r->deadline, on_deadline, 0., 0.);
 	ev_timer_init(&r->ping, on_ping, ping_s, ping_s);
 	ev_timer_init(&r->watchdog, on_watchdog, 0., watchdog_s);
+	ev_timer_init(&r->log, on_log, log_s, log_s);
 	r->term.data = r->interrupt.data = r->closed.data = r->deadline.data = r->ping.data = r;
 	ev_signal_start(r->ev, &r->term);
 	ev_signal_start(r->ev, &r->interrupt);
 	ev_signal_start(r->ev, &r->hangup);
 	ev_async_start(r->ev, &r->closed);
 	ev_timer_start(r->ev, &r->ping);
+	ev_timer_start(r->ev, &r->log);
 	if (watchdog_s > 0.)
 		ev_timer_start(r->ev, &r->watchdog);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fields_block - looks at BLOCK bytes of a JSON text at once, for the field reader: SSE2, NEON, or eight
- * bytes in a register.
+ * fields_block - finds the bytes of a JSON text that matter, many at once: SSE2, NEON, or eight bytes in a
+ * register. A mask has one bit per byte, the lowest for the first.
  */
 #pragma once
 #include <stdint.h>
@@ -13,89 +13,106 @@
 #endif
 
 /*
- * special() and nondigit() look at BLOCK bytes at once and return a mask with one bit per byte, for the first
- * byte the lowest; first() makes a mask the index of the first byte, BLOCK if there is none.
+ * find_marks() looks at 16 bytes for those that do not simply belong to a string (quote, backslash, control
+ * characters, not ASCII) and for those that end a number (comma, closing brackets, blanks, control
+ * characters).  find_nondigits() looks at 16 bytes, too.
  */
 #if defined __SSE2__
 
-#define BLOCK 16
-typedef uint32_t block_mask;
-
-static inline unsigned first(block_mask mask)
-{
-	return (unsigned)__builtin_ctz(mask | 1u << BLOCK);
-}
-
-/* Bytes that do not simply belong to a string: quote, backslash, control characters, not ASCII. */
-static inline block_mask special(const uint8_t *p)
+static inline void find_marks(const uint8_t *p, uint32_t *special, uint32_t *end)
 {
 	const __m128i v = _mm_loadu_si128((const __m128i *)p);
 	const __m128i quote = _mm_cmpeq_epi8(v, _mm_set1_epi8('"'));
 	const __m128i backslash = _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'));
 	const __m128i other = _mm_cmplt_epi8(v, _mm_set1_epi8(0x20)); /* signed: not ASCII is negative */
-	return (block_mask)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), other));
+	*special = (uint32_t)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), other));
+	const __m128i comma = _mm_cmpeq_epi8(v, _mm_set1_epi8(','));
+	const __m128i bracket = _mm_cmpeq_epi8(_mm_or_si128(v, _mm_set1_epi8(0x20)), _mm_set1_epi8('}'));
+	const __m128i blank = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(' ')), v);
+	*end = (uint32_t)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(comma, bracket), blank));
 }
 
-static inline block_mask nondigit(const uint8_t *p)
+static inline uint32_t find_nondigits(const uint8_t *p)
 {
 	const __m128i v = _mm_loadu_si128((const __m128i *)p);
 	const __m128i low = _mm_add_epi8(v, _mm_set1_epi8((char)(0x80 - '0'))); /* digits become -128..-119 */
-	return (block_mask)_mm_movemask_epi8(_mm_cmpgt_epi8(low, _mm_set1_epi8(-119)));
+	return (uint32_t)_mm_movemask_epi8(_mm_cmpgt_epi8(low, _mm_set1_epi8(-119)));
 }
 
 #elif defined __ARM_NEON && defined __aarch64__
 
-#define BLOCK 16
-typedef uint64_t block_mask; /* one bit in four */
-
-static inline unsigned first(block_mask mask)
+static inline uint32_t pack_mask(uint8x16_t bytes)
 {
-	return mask ? (unsigned)__builtin_ctzll(mask) >> 2 : BLOCK;
+	static const uint8_t bits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+	const uint8x16_t chosen = vandq_u8(bytes, vld1q_u8(bits));
+	return (uint32_t)vaddv_u8(vget_low_u8(chosen)) | (uint32_t)vaddv_u8(vget_high_u8(chosen)) << 8;
 }
 
-static inline block_mask pack(uint8x16_t bytes)
-{
-	const uint8x8_t nibbles = vshrn_n_u16(vreinterpretq_u16_u8(bytes), 4);
-	return vget_lane_u64(vreinterpret_u64_u8(nibbles), 0) & UINT64_C(0x1111111111111111);
-}
-
-static inline block_mask special(const uint8_t *p)
+static inline void find_marks(const uint8_t *p, uint32_t *special, uint32_t *end)
 {
 	const uint8x16_t v = vld1q_u8(p);
-	const uint8x16_t other = vcltq_s8(vreinterpretq_s8_u8(v), vdupq_n_s8(0x20));
 	const uint8x16_t marks = vorrq_u8(vceqq_u8(v, vdupq_n_u8('"')), vceqq_u8(v, vdupq_n_u8('\\')));
-	return pack(vorrq_u8(marks, other));
+	*special = pack_mask(vorrq_u8(marks, vcltq_s8(vreinterpretq_s8_u8(v), vdupq_n_s8(0x20))));
+	const uint8x16_t bracket = vceqq_u8(vorrq_u8(v, vdupq_n_u8(0x20)), vdupq_n_u8('}'));
+	const uint8x16_t other = vorrq_u8(vceqq_u8(v, vdupq_n_u8(',')), vcleq_u8(v, vdupq_n_u8(' ')));
+	*end = pack_mask(vorrq_u8(bracket, other));
 }
 
-static inline block_mask nondigit(const uint8_t *p)
+static inline uint32_t find_nondigits(const uint8_t *p)
 {
-	return pack(vcgtq_u8(vsubq_u8(vld1q_u8(p), vdupq_n_u8('0')), vdupq_n_u8(9)));
+	return pack_mask(vcgtq_u8(vsubq_u8(vld1q_u8(p), vdupq_n_u8('0')), vdupq_n_u8(9)));
 }
 
 #else
 
-#define BLOCK      8
-typedef uint64_t block_mask; /* the highest bit of each byte */
 #define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-static inline unsigned first(block_mask mask)
+/* The highest bit of each byte, side by side. */
+static inline uint32_t pack_mask(uint64_t high)
 {
-	return mask ? (unsigned)__builtin_ctzll(mask) >> 3 : BLOCK;
+	return (uint32_t)((high >> 7 & EACH(1)) * UINT64_C(0x0102040810204080) >> 56);
 }
 
-/* Exact up to the first byte found; bytes behind it may be marked wrongly. */
-static inline block_mask special(const uint8_t *p)
+/* The highest bit of each byte that is below limit (at most 0x80). */
+static inline uint64_t below(uint64_t v, uint64_t limit)
 {
-	const uint64_t v = fields_load64(p), quote = v ^ EACH('"'), backslash = v ^ EACH('\\');
-	const uint64_t found = ((quote - EACH(1)) & ~quote) | ((backslash - EACH(1)) & ~backslash) |
-			       ((v - EACH(0x20)) & ~v) | v;
-	return found & EACH(0x80);
+	return ~((v & EACH(0x7f)) + EACH(0x80 - limit)) & ~v;
 }
 
-static inline block_mask nondigit(const uint8_t *p)
+static inline void find_marks(const uint8_t *p, uint32_t *special, uint32_t *end)
 {
-	const uint64_t v = fields_load64(p), low = v & EACH(0x7f);
-	return (~(low + EACH(0x80 - '0')) | (low + EACH(0x7f - '9')) | v) & EACH(0x80);
+	*special = *end = 0;
+	for (unsigned i = 0; i < 16; i += 8) {
+		const uint64_t v = fields_load64(p + i);
+		const uint64_t marks =
+			below(v ^ EACH('"'), 1) | below(v ^ EACH('\\'), 1) | below(v, 0x20) | v;
+		const uint64_t ends =
+			below(v ^ EACH(','), 1) | below((v | EACH(0x20)) ^ EACH('}'), 1) | below(v, ' ' + 1);
+		*special |= pack_mask(marks) << i;
+		*end |= pack_mask(ends) << i;
+	}
+}
+
+static inline uint32_t find_nondigits(const uint8_t *p)
+{
+	uint32_t mask = 0;
+	for (unsigned i = 0; i < 16; i += 8) {
+		const uint64_t v = fields_load64(p + i);
+		mask |= pack_mask(~below(v, '9' + 1) | below(v, '0')) << i;
+	}
+	return mask;
 }
 
 #endif
+
+/* find_marks() for 64 bytes. */
+static inline void find_marks64(const uint8_t *p, uint64_t *special, uint64_t *end)
+{
+	*special = *end = 0;
+	for (unsigned i = 0; i < 64; i += 16) {
+		uint32_t some_special, some_end;
+		find_marks(p + i, &some_special, &some_end);
+		*special |= (uint64_t)some_special << i;
+		*end |= (uint64_t)some_end << i;
+	}
+}

@@ -3,12 +3,15 @@
  * fields_scan - one validating pass over a JSON text (RFC 8259, strings in UTF-8 as RFC 3629 has it) that
  * notes the values of the wanted paths.  Nothing is allocated.  Runs in any thread.
  *
- * All bytes are read through here(), which vouches for WINDOW readable bytes: in place as long as the
- * document has so many left, then in a copy of its end with zeros behind.  A zero is not allowed anywhere in
- * a JSON text, so the end needs no checks of its own.  What scans a token takes a pointer with at least
- * WINDOW_USED bytes vouched for and returns one to the byte behind the token, NULL after an error: the common
- * case moves on by at most a few bytes more than a block and stays within the window, any other ends with
- * here().  A pointer does not outlive the next call; offsets do.
+ * The text is gone through in stretches.  For each, marks are set for the bytes that end strings and numbers,
+ * without a look at what is before; then the grammar is followed from mark to mark, so that one token does
+ * not wait for the bytes of the one before.  here() begins a new stretch where WINDOW bytes are not left; the
+ * last stretch is a copy of the end of the document with zeros behind.  A zero is not allowed anywhere in a
+ * JSON text, so the end needs no checks of its own.
+ *
+ * What scans a token takes a pointer and returns one to the byte behind the token, NULL after an error.  The
+ * common case moves on by no more than a member of an object may while it stays within the window, any other
+ * ends with here().  A pointer does not outlive the next call; offsets do.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -18,19 +21,25 @@
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-#define WINDOW      64  /* bytes here() vouches for */
-#define COPIED      256 /* documents up to this size are copied as a whole */
+#define BLOCK       64          /* bytes per word of marks */
+#define WINDOW      (2 * BLOCK) /* bytes with marks from a pointer on that here() has passed */
+#define AHEAD       (BLOCK - 7) /* marks that can be seen at once */
+#define COPIED      256         /* that many bytes or fewer are copied */
+#define STRETCH     (32 * BLOCK)
+#define SHORT       16 /* names up to here are looked up where they stand */
 
 struct scan {
 	uintptr_t bound;  /* pointers up to here have a whole window */
-	uintptr_t origin; /* where byte 0 would be if the window went back to it; often not in any object */
+	uintptr_t origin; /* where byte 0 would be if the stretch went back to it; often not in any object */
+	const uint8_t *base; /* of the stretch: the first bit of the marks */
 	const uint8_t *json;
 	size_t len;
 	const struct ss_reader *reader;
 	struct ss_field *out;
 	size_t where;
 	int error;
-	uint8_t tail[COPIED + WINDOW];
+	uint64_t special[STRETCH / BLOCK + 1], end[STRETCH / BLOCK + 1]; /* as in find_marks() */
+	uint8_t tail[COPIED + BLOCK];
 };
 
 /* ---- the window ------------------------------------------------------------------------------------- */
@@ -47,21 +56,46 @@ static __attribute__((noinline, cold)) const uint8_t *fail(struct scan *s, const
 	return NULL;
 }
 
-/* From now on read from a copy of what is left, at most COPIED bytes. */
-static __attribute__((noinline)) const uint8_t *to_tail(struct scan *s, size_t from)
+/* A new stretch from that offset on. */
+static __attribute__((noinline)) const uint8_t *stretch(struct scan *s, size_t from)
 {
 	const size_t left = s->len - from;
-	if (left)
-		memcpy(s->tail, s->json + from, left);
-	memset(s->tail + left, 0, WINDOW);
-	s->origin = (uintptr_t)s->tail - from;
-	s->bound = UINTPTR_MAX;
-	return s->tail;
+	size_t blocks = STRETCH / BLOCK;
+
+	if (left > COPIED) {
+		blocks = left / BLOCK < blocks ? left / BLOCK : blocks;
+		s->base = s->json + from;
+		s->bound = (uintptr_t)(s->base + blocks * BLOCK - WINDOW);
+	} else {
+		if (left)
+			memcpy(s->tail, s->json + from, left);
+		memset(s->tail + left, 0, BLOCK);
+		blocks = left / BLOCK + 1;
+		s->base = s->tail;
+		s->bound = UINTPTR_MAX;
+		s->special[blocks] = s->end[blocks] = UINT64_MAX;
+	}
+	s->origin = (uintptr_t)s->base - from;
+	for (size_t i = 0; i < blocks; i++) {
+		uint64_t special, end;
+		find_marks64(s->base + i * BLOCK, &special, &end);
+		fields_store64(&s->special[i], special);
+		fields_store64(&s->end[i], end);
+	}
+	return s->base;
 }
 
 static inline const uint8_t *here(struct scan *s, const uint8_t *p)
 {
-	return likely((uintptr_t)p <= s->bound) ? p : to_tail(s, offset(s, p));
+	return likely((uintptr_t)p <= s->bound) ? p : stretch(s, offset(s, p));
+}
+
+/* How many bytes from p on have no mark; up to AHEAD, which may also mean more. */
+static inline unsigned unmarked(const struct scan *s, const uint64_t *marks, const uint8_t *p)
+{
+	const size_t bit = (size_t)(p - s->base);
+	const uint64_t ahead = fields_load64((const uint8_t *)marks + bit / 8) >> bit % 8;
+	return likely(ahead) ? (unsigned)__builtin_ctzll(ahead) : AHEAD;
 }
 
 /* ---- tokens ----------------------------------------------------------------------------------------- */
@@ -158,9 +192,9 @@ static __attribute__((noinline)) const uint8_t *string_rest(struct scan *s, cons
 			p = utf8(s, p);
 			continue;
 		}
-		const unsigned n = first(special(p));
+		const unsigned n = unmarked(s, s->special, p);
 		p += n;
-		if (n == BLOCK)
+		if (n == AHEAD)
 			continue;
 		if (*p == '"') {
 			return here(s, p + 1);
@@ -179,9 +213,9 @@ static __attribute__((noinline)) const uint8_t *string_rest(struct scan *s, cons
 /* p is at the quote that begins the string. */
 static inline const uint8_t *string(struct scan *s, const uint8_t *p, uint16_t *flags)
 {
-	const unsigned n = first(special(p + 1));
+	const unsigned n = unmarked(s, s->special, p + 1);
 	*flags = 0;
-	if (likely(p[1 + n] == '"')) /* also right for the byte behind a block without special bytes */
+	if (likely(p[1 + n] == '"'))
 		return p + n + 2;
 	return string_rest(s, p + 1 + n, flags);
 }
@@ -189,11 +223,11 @@ static inline const uint8_t *string(struct scan *s, const uint8_t *p, uint16_t *
 /* Digits, at least one. */
 static const uint8_t *digits(struct scan *s, const uint8_t *p)
 {
-	unsigned n = first(nondigit(p));
-	if (n == 0)
+	if ((uint8_t)(*p - '0') >= 10)
 		return fail(s, p, -EINVAL);
-	for (p = here(s, p + n); n == BLOCK; p = here(s, p + n))
-		n = first(nondigit(p));
+	do
+		p = here(s, p + 1);
+	while ((uint8_t)(*p - '0') < 10);
 	return p;
 }
 
@@ -214,27 +248,22 @@ static __attribute__((noinline)) const uint8_t *number_rest(struct scan *s, cons
 	return p ? here(s, p) : NULL;
 }
 
-/* p is at a digit or a minus.  Numbers that fit one block and have no exponent are done here. */
+/* p is at a digit or a minus.  Numbers of up to 16 digits without an exponent are done here, without a
+ * branch. */
 static inline const uint8_t *number(struct scan *s, const uint8_t *p, uint16_t *flags)
 {
-	const uint8_t *const q = p + (*p == '-');
-	block_mask mask = nondigit(q);
-	unsigned n = first(mask);
-
-	*flags = SS_FIELD_INTEGER;
-	if (unlikely(n == 0 || (q[0] == '0' && n != 1)))
+	const unsigned n = unmarked(s, s->end, p), minus = *p == '-', len = n - minus;
+	const uint8_t *const q = p + minus;
+	if (unlikely(len > 16))
 		return number_rest(s, p, flags);
-	if (q[n] == '.') {
-		const unsigned point = n;
-		*flags = 0;
-		mask &= mask - 1;
-		n = first(mask);
-		if (unlikely(n == point + 1))
-			return number_rest(s, p, flags);
-	}
-	if (unlikely(n >= BLOCK || (q[n] | 0x20) == 'e'))
+	const uint32_t mask = find_nondigits(q) & ((1u << len) - 1);
+	const unsigned whole = (unsigned)__builtin_ctz(mask | 1u << len); /* digits before a point */
+	const bool bad_whole = (whole == 0) | ((q[0] == '0') & (whole > 1));
+	const bool bad_fraction = ((mask & (mask - 1)) != 0) | (q[whole] != '.') | (whole + 1 == len);
+	*flags = mask ? 0 : SS_FIELD_INTEGER;
+	if (unlikely(bad_whole | ((mask != 0) & bad_fraction)))
 		return number_rest(s, p, flags);
-	return q + n;
+	return p + n;
 }
 
 static inline const uint8_t *literal(struct scan *s, const uint8_t *p)
@@ -252,7 +281,8 @@ static inline const uint8_t *literal(struct scan *s, const uint8_t *p)
 }
 
 /* A value that is no container. */
-static inline const uint8_t *scalar(struct scan *s, const uint8_t *p, uint16_t *flags)
+static inline __attribute__((always_inline)) const uint8_t *scalar(struct scan *s, const uint8_t *p,
+								   uint16_t *flags)
 {
 	const uint8_t c = *p;
 	if (c == '"')
@@ -277,7 +307,7 @@ static inline const uint8_t *skip_name(struct scan *s, const uint8_t *p)
 	p = string(s, p, &flags);
 	if (unlikely(!p))
 		return NULL;
-	p = blanks(s, p);
+	p = blanks(s, here(s, p));
 	if (unlikely(*p != ':'))
 		return fail(s, p, -EINVAL);
 	return blanks(s, p + 1);
@@ -378,7 +408,8 @@ find_decoded(const struct scan *s, const struct field_node *node, size_t from, s
 	return NULL;
 }
 
-/* The child with a name of at most 16 bytes, which may be read as if it had 16; NULL if nobody asked for it.
+/* The child with a name of at most SHORT bytes, which may be read as if it had so many; NULL if nobody asked
+ * for it.
  */
 static inline const struct field_node *find_short(const struct field_node *node, const uint8_t *name,
 						  size_t len)
@@ -405,8 +436,8 @@ find_long(const struct scan *s, const struct field_node *node, size_t from, size
 		return find_decoded(s, node, from, from + len);
 	if (!(node->lengths >> (len < 63 ? len : 63) & 1))
 		return NULL;
-	if (len <= 16) {
-		uint8_t copy[16] = {0};
+	if (len <= SHORT) {
+		uint8_t copy[SHORT] = {0};
 		memcpy(copy, name, len);
 		return find_short(node, copy, len);
 	}
@@ -505,8 +536,8 @@ static const uint8_t *object(struct scan *s, const uint8_t *p, const struct fiel
 		if (unlikely(*p != '"'))
 			return fail(s, p, -EINVAL);
 		const uint8_t *const name = p + 1;
-		const unsigned n = first(special(name));
-		if (likely(name[n] == '"')) {
+		const unsigned n = unmarked(s, s->special, name);
+		if (likely(n <= SHORT && name[n] == '"')) {
 			child = find_short(node, name, n);
 			p = name + n + 1;
 		} else {
@@ -570,13 +601,10 @@ int32_t fields_read(void *self, const struct ss_reader *reader, const void *json
 	s.len = len;
 	s.reader = reader;
 	s.out = out;
-	s.origin = (uintptr_t)json;
-	s.bound = (uintptr_t)json + len - WINDOW;
-	const uint8_t *p = len > COPIED ? json : to_tail(&s, 0);
-	p = wanted(&s, blanks(&s, p), &reader->nodes[0], 0);
+	const uint8_t *p = wanted(&s, blanks(&s, stretch(&s, 0)), &reader->nodes[0], 0);
 	if (likely(p)) {
-		p = blanks(&s, here(&s, p));
-		if (likely(offset(&s, p) == len))
+		p = here(&s, p);
+		if (likely(offset(&s, p) == len) || offset(&s, p = blanks(&s, p)) == len)
 			return 0;
 		fail(&s, p, -EINVAL);
 	}

@@ -119,12 +119,9 @@ static void add_datagram(struct udp_recv *r, const uint8_t *data, uint32_t len)
 /* The datagrams of one message: all segment bytes long but the last. */
 static void add_message(struct udp_recv *r, const uint8_t *data, uint32_t len, uint32_t segment)
 {
-	uint32_t at = 0;
-	do {
-		uint32_t n = (uint32_t)min_size(segment, len - at);
-		add_datagram(r, data + at, n);
-		at += n;
-	} while (at < len);
+	for (; len > segment; data += segment, len -= segment)
+		add_datagram(r, data, segment);
+	add_datagram(r, data, len);
 }
 
 /* A message longer than its slot: its two parts are put together in memory of their own. */

@@ -15,7 +15,7 @@
 /*
  * find_marks() looks at 16 bytes for those that do not simply belong to a string (quote, backslash, control
  * characters, not ASCII) and for those that end a number (comma, closing brackets, blanks, control
- * characters).  find_nondigits() looks at 16 bytes, too.
+ * characters).  find_digits() looks at 16 bytes, too, and also tells where points are.
  */
 #if defined __SSE2__
 
@@ -32,11 +32,12 @@ static inline void find_marks(const uint8_t *p, uint32_t *special, uint32_t *end
 	*end = (uint32_t)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(comma, bracket), blank));
 }
 
-static inline uint32_t find_nondigits(const uint8_t *p)
+static inline uint32_t find_digits(const uint8_t *p, uint32_t *points)
 {
 	const __m128i v = _mm_loadu_si128((const __m128i *)p);
 	const __m128i low = _mm_add_epi8(v, _mm_set1_epi8((char)(0x80 - '0'))); /* digits become -128..-119 */
-	return (uint32_t)_mm_movemask_epi8(_mm_cmpgt_epi8(low, _mm_set1_epi8(-119)));
+	*points = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('.')));
+	return (uint32_t)_mm_movemask_epi8(_mm_cmplt_epi8(low, _mm_set1_epi8(-118)));
 }
 
 #elif defined __ARM_NEON && defined __aarch64__
@@ -58,9 +59,11 @@ static inline void find_marks(const uint8_t *p, uint32_t *special, uint32_t *end
 	*end = pack_mask(vorrq_u8(bracket, other));
 }
 
-static inline uint32_t find_nondigits(const uint8_t *p)
+static inline uint32_t find_digits(const uint8_t *p, uint32_t *points)
 {
-	return pack_mask(vcgtq_u8(vsubq_u8(vld1q_u8(p), vdupq_n_u8('0')), vdupq_n_u8(9)));
+	const uint8x16_t v = vld1q_u8(p);
+	*points = pack_mask(vceqq_u8(v, vdupq_n_u8('.')));
+	return pack_mask(vcleq_u8(vsubq_u8(v, vdupq_n_u8('0')), vdupq_n_u8(9)));
 }
 
 #else
@@ -93,14 +96,16 @@ static inline void find_marks(const uint8_t *p, uint32_t *special, uint32_t *end
 	}
 }
 
-static inline uint32_t find_nondigits(const uint8_t *p)
+static inline uint32_t find_digits(const uint8_t *p, uint32_t *points)
 {
-	uint32_t mask = 0;
+	uint32_t digits = 0;
+	*points = 0;
 	for (unsigned i = 0; i < 16; i += 8) {
 		const uint64_t v = fields_load64(p + i);
-		mask |= pack_mask(~below(v, '9' + 1) | below(v, '0')) << i;
+		digits |= pack_mask(below(v, '9' + 1) & ~below(v, '0')) << i;
+		*points |= pack_mask(below(v ^ EACH('.'), 1)) << i;
 	}
-	return mask;
+	return digits;
 }
 
 #endif

@@ -124,9 +124,14 @@ static inline const uint8_t *blanks(struct scan *s, const uint8_t *p)
 	return blanks_rest(s, p);
 }
 
+static inline bool is_digit(uint8_t c)
+{
+	return (uint8_t)(c - '0') < 10;
+}
+
 static inline bool is_hex(uint8_t c)
 {
-	return (uint8_t)(c - '0') < 10 || (uint8_t)((c | 0x20) - 'a') < 6;
+	return is_digit(c) || (uint8_t)((c | 0x20) - 'a') < 6;
 }
 
 /* p is at a backslash. */
@@ -185,7 +190,6 @@ static inline const uint8_t *utf8(struct scan *s, const uint8_t *p)
 /* A string from somewhere inside it on. */
 static __attribute__((noinline)) const uint8_t *string_rest(struct scan *s, const uint8_t *p, uint16_t *flags)
 {
-	*flags = 0;
 	while (likely(p)) {
 		p = here(s, p);
 		if (*p >= 0x80) { /* seldom comes alone */
@@ -214,7 +218,6 @@ static __attribute__((noinline)) const uint8_t *string_rest(struct scan *s, cons
 static inline const uint8_t *string(struct scan *s, const uint8_t *p, uint16_t *flags)
 {
 	const unsigned n = unmarked(s, s->special, p + 1);
-	*flags = 0;
 	if (likely(p[1 + n] == '"'))
 		return p + n + 2;
 	return string_rest(s, p + 1 + n, flags);
@@ -223,47 +226,42 @@ static inline const uint8_t *string(struct scan *s, const uint8_t *p, uint16_t *
 /* Digits, at least one. */
 static const uint8_t *digits(struct scan *s, const uint8_t *p)
 {
-	if ((uint8_t)(*p - '0') >= 10)
+	if (!is_digit(*p))
 		return fail(s, p, -EINVAL);
 	do
 		p = here(s, p + 1);
-	while ((uint8_t)(*p - '0') < 10);
+	while (is_digit(*p));
 	return p;
 }
 
-static __attribute__((noinline)) const uint8_t *number_rest(struct scan *s, const uint8_t *p, uint16_t *flags)
+static __attribute__((noinline)) const uint8_t *number_rest(struct scan *s, const uint8_t *p)
 {
-	*flags = SS_FIELD_INTEGER;
 	if (*p == '-')
 		p++;
 	p = *p == '0' ? p + 1 : digits(s, p);
-	if (p && *p == '.') {
-		*flags = 0;
+	if (p && *p == '.')
 		p = digits(s, p + 1);
-	}
-	if (p && (*p | 0x20) == 'e') {
-		*flags = 0;
+	if (p && (*p | 0x20) == 'e')
 		p = digits(s, p + 1 + (p[1] == '+' || p[1] == '-'));
-	}
 	return p ? here(s, p) : NULL;
 }
 
-/* p is at a digit or a minus.  Numbers of up to 16 digits without an exponent are done here, without a
- * branch. */
-static inline const uint8_t *number(struct scan *s, const uint8_t *p, uint16_t *flags)
+/*
+ * A number at p whose digits begin at q.  Up to 16 bytes without an exponent are done here, with one branch:
+ * anything but digits must be a point, there may be only one, not at the end, and a zero at the beginning
+ * must be followed by it.
+ */
+static inline const uint8_t *number(struct scan *s, const uint8_t *p, const uint8_t *q)
 {
-	const unsigned n = unmarked(s, s->end, p), minus = *p == '-', len = n - minus;
-	const uint8_t *const q = p + minus;
+	uint32_t points;
+	const unsigned n = unmarked(s, s->end, p), len = n - (unsigned)(q - p);
 	if (unlikely(len > 16))
-		return number_rest(s, p, flags);
-	const uint32_t mask = find_nondigits(q) & ((1u << len) - 1);
-	const unsigned whole = (unsigned)__builtin_ctz(mask | 1u << len); /* digits before a point */
-	const bool bad_whole = (whole == 0) | ((q[0] == '0') & (whole > 1));
-	const bool bad_fraction = ((mask & (mask - 1)) != 0) | (q[whole] != '.') | (whole + 1 == len);
-	*flags = mask ? 0 : SS_FIELD_INTEGER;
-	if (unlikely(bad_whole | ((mask != 0) & bad_fraction)))
-		return number_rest(s, p, flags);
-	return p + n;
+		return number_rest(s, p);
+	const uint32_t digits = find_digits(q, &points), behind = 1u << len;
+	const uint32_t others = ~digits & (behind - 1);
+	uint32_t bad = (others & ~points) | (others & (others - 1)) | (others & behind >> 1);
+	bad |= q[0] == '0' ? ~(others | behind) & 2 : 0;
+	return likely(!bad) ? p + n : number_rest(s, p);
 }
 
 static inline const uint8_t *literal(struct scan *s, const uint8_t *p)
@@ -280,16 +278,17 @@ static inline const uint8_t *literal(struct scan *s, const uint8_t *p)
 	return fail(s, p, -EINVAL);
 }
 
-/* A value that is no container. */
+/* A value that is no container.  Sets flags if it is a string with escapes. */
 static inline __attribute__((always_inline)) const uint8_t *scalar(struct scan *s, const uint8_t *p,
 								   uint16_t *flags)
 {
 	const uint8_t c = *p;
 	if (c == '"')
 		return string(s, p, flags);
-	if (likely((uint8_t)(c - '0') < 10 || c == '-'))
-		return number(s, p, flags);
-	*flags = 0;
+	if (likely(is_digit(c)))
+		return number(s, p, p);
+	if (c == '-')
+		return is_digit(p[1]) ? number(s, p, p + 1) : fail(s, p + 1, -EINVAL);
 	return literal(s, p);
 }
 
@@ -301,7 +300,7 @@ static inline bool is_open(uint8_t c)
 /* From the quote of a member's name at p to its value. */
 static inline const uint8_t *skip_name(struct scan *s, const uint8_t *p)
 {
-	uint16_t flags;
+	uint16_t flags = 0;
 	if (unlikely(*p != '"'))
 		return fail(s, p, -EINVAL);
 	p = string(s, p, &flags);
@@ -324,7 +323,7 @@ static __attribute__((noinline)) const uint8_t *skip(struct scan *s, const uint8
 {
 	const unsigned outside = depth;
 	uint64_t objects = 0;
-	uint16_t flags;
+	uint16_t flags = 0;
 
 open:
 	if (unlikely(depth == FIELDS_MAX_DEPTH))
@@ -451,6 +450,15 @@ find_long(const struct scan *s, const struct field_node *node, size_t from, size
 	return NULL;
 }
 
+/* Flags of a number. */
+static uint16_t number_flags(const char *text, size_t len)
+{
+	for (size_t i = 1; i < len; i++)
+		if (!is_digit((uint8_t)text[i]))
+			return 0;
+	return SS_FIELD_INTEGER;
+}
+
 static uint16_t type_of(uint8_t c)
 {
 	switch (c) {
@@ -507,6 +515,8 @@ static __attribute__((noinline)) const uint8_t *wanted(struct scan *s, const uin
 	const size_t quote = c == '"';
 	field.text = (const char *)s->json + from + quote;
 	field.len = (uint32_t)(offset(s, p) - from - 2 * quote);
+	if (field.type == SS_JSON_NUMBER)
+		field.flags = number_flags(field.text, field.len);
 	for (uint32_t i = node->first; i < node->own_end; i++)
 		s->out[s->reader->order[i]] = field;
 	return p;
@@ -516,7 +526,7 @@ static __attribute__((noinline)) const uint8_t *wanted(struct scan *s, const uin
 static inline const uint8_t *value(struct scan *s, const uint8_t *p, const struct field_node *node,
 				   unsigned depth)
 {
-	uint16_t flags;
+	uint16_t flags = 0;
 	if (node)
 		return wanted(s, p, node, depth);
 	if (is_open(*p))
@@ -542,7 +552,7 @@ static const uint8_t *object(struct scan *s, const uint8_t *p, const struct fiel
 			p = name + n + 1;
 		} else {
 			const size_t from = offset(s, name);
-			uint16_t flags;
+			uint16_t flags = 0;
 			p = string_rest(s, name + n, &flags);
 			if (unlikely(!p))
 				return NULL;

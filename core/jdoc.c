@@ -98,9 +98,9 @@ int file_read(const char *path, size_t max, char **text, size_t *len, const char
 
 int jdoc_load(const char *file, struct diag *diag, struct jdoc **out)
 {
-	char *text;
-	size_t len;
-	const char *why;
+	char *text = NULL;
+	size_t len = 0;
+	const char *why = NULL;
 
 	*out = NULL;
 	int r = file_read(file, JDOC_MAX_FILE, &text, &len, &why);

@@ -498,11 +498,9 @@ static bool parse_container(struct parser *p, struct jnode *node)
 	bool done = *p->at == close;
 	p->at += done;
 	while (!done) {
-		struct jnode *child;
 		if (node->type == J_OBJECT ? !parse_name(p, node, &last) : !node_add(p, node, &last))
 			return false;
-		child = last;
-		if (!parse_value(p, child) || !parse_separator(p, node, close, &done))
+		if (!parse_value(p, last) || !parse_separator(p, node, close, &done))
 			return false;
 	}
 	p->depth--;

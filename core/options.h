@@ -15,8 +15,8 @@ struct option_table {
 };
 #define OPTION_TABLE(options, conf)                                                                          \
 	{                                                                                                    \
-		.rows = options, .row_size = sizeof options[0], .n = sizeof options / sizeof options[0],     \
-		.conf_size = sizeof(conf)                                                                    \
+		.rows = (options), .row_size = sizeof((options)[0]),                                         \
+		.n = sizeof(options) / sizeof((options)[0]), .conf_size = sizeof(conf)                       \
 	}
 
 struct options {

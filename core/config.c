@@ -389,6 +389,7 @@ static int resolve_component(const struct config *config, struct config_componen
 	c->conf = options.conf;
 	c->strings = options.strings;
 	c->n_strings = options.n_strings;
+	c->complete = r == 0 && c->id;
 	return r == -ENOMEM ? r : 0;
 }
 

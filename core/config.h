@@ -42,6 +42,7 @@ struct config_component {
 	struct queue_limits limits; /* of its inputs that have none of their own */
 	struct config_input *inputs;
 	size_t n_inputs;
+	bool complete;                   /* id, type and options are right: an instance may be created */
 	const struct ss_component *desc; /* set by config_resolve; the loader's */
 	void *conf;                      /* desc->conf_size bytes, filled; strings belong to it */
 	char **strings;                  /* what conf points to */

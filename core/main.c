@@ -78,6 +78,8 @@ static int run(const struct cli_options *o)
 	diag_init(&diag);
 	int code = code_of(load_config(o, &diag, &config, &loader));
 	set_up_log(o, config);
+	if (code == EXIT_CONFIG && config)
+		pipeline_check(config, &diag);
 	if (code != 0)
 		diag_print(&diag, stderr);
 	for (size_t i = 0; code == 0 && i < diag.n; i++)
@@ -123,6 +125,8 @@ static int check(const struct cli_options *o)
 	set_up_log(o, config);
 	if (rc == 0)
 		rc = pipeline_create(config, &diag, &pipeline);
+	else if (rc == -EINVAL && config)
+		pipeline_check(config, &diag);
 	if (rc == 0)
 		diag_add(&diag, DIAG_SKIP, NULL, (struct place){0}, NULL,
 			 "nothing was started: no address was bound, no file was opened, no peer was asked");

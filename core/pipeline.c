@@ -126,6 +126,20 @@ out:
 	return 0;
 }
 
+void pipeline_check(struct config *config, struct diag *diag)
+{
+	for (size_t i = 0; i < config->n_components; i++) {
+		const struct config_component *cc = &config->components[i];
+		struct component c;
+
+		if (!cc->complete)
+			continue;
+		component_create(&c, config, cc, NULL, diag);
+		component_destroy(&c);
+		component_free(&c);
+	}
+}
+
 void pipeline_free(struct pipeline *p)
 {
 	if (!p)

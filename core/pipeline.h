@@ -36,6 +36,9 @@ struct pipeline {
 /* Create every component and wire them up; config must outlive the pipeline.  Errors go to diag; 0, -EINVAL,
  * -ENOMEM. */
 int pipeline_create(struct config *, struct diag *, struct pipeline **out);
+/* Of a config with errors: create and destroy, one by one, the components whose options are right, for what they themselves
+ * find wrong. */
+void pipeline_check(struct config *, struct diag *);
 void pipeline_free(struct pipeline *); /* stopped or never started; NULL is allowed */
 
 /* Start the loops, then the components from the end of the data's way to its sources.  On failure everything

@@ -13,9 +13,9 @@
 #endif
 
 /*
- * find_marks() looks at 16 bytes for those that do not simply belong to a string (quote, backslash, control
- * characters, not ASCII) and for those that end a number (comma, closing brackets, blanks, control
- * characters).  find_digits() looks at 16 bytes, too, and also tells where points are.
+ * All look at 16 bytes.  find_marks(): those that do not simply belong to a string (quote, backslash, control
+ * characters, not ASCII) and those that end a number (comma, closing brackets, blanks, control characters).
+ * find_digits(): digits and points.  find_blanks(): what JSON allows as such.
  */
 #if defined __SSE2__
 
@@ -38,6 +38,16 @@ static inline uint32_t find_digits(const uint8_t *p, uint32_t *points)
 	const __m128i low = _mm_add_epi8(v, _mm_set1_epi8((char)(0x80 - '0'))); /* digits become -128..-119 */
 	*points = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('.')));
 	return (uint32_t)_mm_movemask_epi8(_mm_cmplt_epi8(low, _mm_set1_epi8(-118)));
+}
+
+static inline uint32_t find_blanks(const uint8_t *p)
+{
+	const __m128i v = _mm_loadu_si128((const __m128i *)p);
+	const __m128i space = _mm_cmpeq_epi8(v, _mm_set1_epi8(' ')),
+		      tab = _mm_cmpeq_epi8(v, _mm_set1_epi8('\t'));
+	const __m128i feed = _mm_cmpeq_epi8(v, _mm_set1_epi8('\n')),
+		      ret = _mm_cmpeq_epi8(v, _mm_set1_epi8('\r'));
+	return (uint32_t)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(space, tab), _mm_or_si128(feed, ret)));
 }
 
 #elif defined __ARM_NEON && defined __aarch64__
@@ -64,6 +74,14 @@ static inline uint32_t find_digits(const uint8_t *p, uint32_t *points)
 	const uint8x16_t v = vld1q_u8(p);
 	*points = pack_mask(vceqq_u8(v, vdupq_n_u8('.')));
 	return pack_mask(vcleq_u8(vsubq_u8(v, vdupq_n_u8('0')), vdupq_n_u8(9)));
+}
+
+static inline uint32_t find_blanks(const uint8_t *p)
+{
+	const uint8x16_t v = vld1q_u8(p);
+	const uint8x16_t space = vceqq_u8(v, vdupq_n_u8(' ')), tab = vceqq_u8(v, vdupq_n_u8('\t'));
+	const uint8x16_t feed = vceqq_u8(v, vdupq_n_u8('\n')), ret = vceqq_u8(v, vdupq_n_u8('\r'));
+	return pack_mask(vorrq_u8(vorrq_u8(space, tab), vorrq_u8(feed, ret)));
 }
 
 #else
@@ -106,6 +124,18 @@ static inline uint32_t find_digits(const uint8_t *p, uint32_t *points)
 		*points |= pack_mask(below(v ^ EACH('.'), 1)) << i;
 	}
 	return digits;
+}
+
+static inline uint32_t find_blanks(const uint8_t *p)
+{
+	uint32_t blanks = 0;
+	for (unsigned i = 0; i < 16; i += 8) {
+		const uint64_t v = fields_load64(p + i);
+		const uint64_t found = below(v ^ EACH(' '), 1) | below(v ^ EACH('\t'), 1) |
+				       below(v ^ EACH('\n'), 1) | below(v ^ EACH('\r'), 1);
+		blanks |= pack_mask(found) << i;
+	}
+	return blanks;
 }
 
 #endif

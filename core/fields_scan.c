@@ -100,17 +100,14 @@ static inline unsigned unmarked(const struct scan *s, const uint64_t *marks, con
 
 /* ---- tokens ----------------------------------------------------------------------------------------- */
 
-static inline bool is_blank(uint8_t c)
-{
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 static __attribute__((noinline)) const uint8_t *blanks_rest(struct scan *s, const uint8_t *p)
 {
-	for (;; p++) {
+	for (;;) {
 		p = here(s, p);
-		if (!is_blank(*p))
-			return p;
+		const uint32_t others = ~find_blanks(p) & 0xffff;
+		if (likely(others))
+			return here(s, p + __builtin_ctz(others));
+		p += 16;
 	}
 }
 
@@ -247,20 +244,25 @@ static __attribute__((noinline)) const uint8_t *number_rest(struct scan *s, cons
 }
 
 /*
- * A number at p whose digits begin at q.  Up to 16 bytes without an exponent are done here, with one branch:
+ * A number at p whose digits begin at q.  Up to 32 bytes without an exponent are done here, with one branch:
  * anything but digits must be a point, there may be only one, not at the end, and a zero at the beginning
  * must be followed by it.
  */
 static inline const uint8_t *number(struct scan *s, const uint8_t *p, const uint8_t *q)
 {
-	uint32_t points;
 	const unsigned n = unmarked(s, s->end, p), len = n - (unsigned)(q - p);
-	if (unlikely(len > 16))
-		return number_rest(s, p);
-	const uint32_t digits = find_digits(q, &points), behind = 1u << len;
-	const uint32_t others = ~digits & (behind - 1);
-	uint32_t bad = (others & ~points) | (others & (others - 1)) | (others & behind >> 1);
-	bad |= q[0] == '0' ? ~(others | behind) & 2 : 0;
+	uint32_t points, more_points;
+	uint64_t digit = find_digits(q, &points), point = points;
+
+	if (unlikely(len > 16)) {
+		if (len > 32)
+			return number_rest(s, p);
+		digit |= (uint64_t)find_digits(q + 16, &more_points) << 16;
+		point |= (uint64_t)more_points << 16;
+	}
+	const uint64_t behind = UINT64_C(1) << len, others = ~digit & (behind - 1);
+	uint64_t bad = (others & ~point) | (others & (others - 1)) | (others & behind >> 1);
+	bad |= *q == '0' ? ~(others | behind) & 2 : 0;
 	return likely(!bad) ? p + n : number_rest(s, p);
 }
 

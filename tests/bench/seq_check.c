@@ -4,8 +4,8 @@
  *
  *   seq_check FILE OFFSET FIRST COUNT STEP
  *
- * Of the numbers FIRST, FIRST+STEP, ... (COUNT of them) prints how many were found from OFFSET on, how many of them more
- * than once, how many lines were something else, and the offset behind the last whole line.
+ * Of the numbers FIRST, FIRST+STEP, ... (COUNT of them) prints how many were found from OFFSET on, how many
+ * of them more than once, how many lines were something else, and the offset behind the last whole line.
  */
 #include <fcntl.h>
 #include <stdbool.h>

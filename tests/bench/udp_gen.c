@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * udp_gen - sends numbered JSON datagrams to a port of 127.0.0.1 at a steady rate, many per system call (UDP_SEGMENT), so
- * that sending costs a small part of what receiving does.
+ * udp_gen - sends numbered JSON datagrams to a port of 127.0.0.1 at a steady rate, many per system call
+ * (UDP_SEGMENT), so that sending costs a small part of what receiving does.
  *
  *   udp_gen PORT RATE COUNT SIZE FIRST
  *
- * Datagrams are SIZE bytes, numbered from FIRST; every second one has the sensor "temperature".  Prints how many were
- * sent and how long it took in seconds.
+ * Datagrams are SIZE bytes, numbered from FIRST; every second one has the sensor "temperature".  Prints how
+ * many were sent and how long it took in seconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -46,9 +46,9 @@ static void wait_until(uint64_t ns)
 static void fill(char *p, size_t size, uint64_t seq, uint64_t ts)
 {
 	int n = snprintf(p, size + 1,
-	                 "{\"seq\":%010llu,\"sensor\":\"%s\",\"value\":%02llu.5,\"ts\":%013llu,\"pad\":\"",
-	                 (unsigned long long)seq, seq % 2 ? "temperature" : "atmospheric",
-	                 (unsigned long long)(seq % 90 + 10), (unsigned long long)ts);
+			 "{\"seq\":%010llu,\"sensor\":\"%s\",\"value\":%02llu.5,\"ts\":%013llu,\"pad\":\"",
+			 (unsigned long long)seq, seq % 2 ? "temperature" : "atmospheric",
+			 (unsigned long long)(seq % 90 + 10), (unsigned long long)ts);
 	for (size_t i = (size_t)n; i < size - 2; i++)
 		p[i] = (char)('a' + i % 26);
 	memcpy(p + size - 2, "\"}", 2);

@@ -4,8 +4,9 @@
  *
  *   udp_latency PORT FILE RATE COUNT
  *
- * One thread sends evenly, the other watches the file grow without pause; both stay on the last CPU so that the receiver
- * under test has the others.  Prints p50 p90 p99 p99.9 max in microseconds, and the number of lines seen.
+ * One thread sends evenly, the other watches the file grow without pause; both stay on the last CPU so that
+ * the receiver under test has the others.  Prints p50 p90 p99 p99.9 max in microseconds, and the number of
+ * lines seen.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -55,11 +56,13 @@ static void *send_all(void *arg)
 	uint64_t start = now();
 	for (uint64_t i = 0; i < j->count; i++) {
 		uint64_t due = start + (uint64_t)((double)i / j->rate * 1e9);
-		struct timespec t = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)};
+		struct timespec t = {.tv_sec = (time_t)(due / 1000000000u),
+				     .tv_nsec = (long)(due % 1000000000u)};
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 		int n = snprintf(text, sizeof text,
-		                 "{\"seq\":%010llu,\"sensor\":\"temperature\",\"value\":72.5,\"location\":\"a\",\"ts\":%013d}",
-		                 (unsigned long long)i, 0);
+				 "{\"seq\":%010llu,\"sensor\":\"temperature\",\"value\":72.5,\"location\":"
+				 "\"a\",\"ts\":%013d}",
+				 (unsigned long long)i, 0);
 		j->sent[i] = now();
 		if (send(fd, text, (size_t)n, 0) < 0 && errno != ECONNREFUSED)
 			perror("udp_latency: send");

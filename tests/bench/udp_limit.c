@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * udp_limit - the least a program must do to put datagrams into a file, one a line: recvmmsg and writev.  What it reaches
- * is the limit others are compared with.
+ * udp_limit - the least a program must do to put datagrams into a file, one a line: recvmmsg and writev. What
+ * it reaches is the limit others are compared with.
  *
- *   udp_limit PORT FILE [WORD]       with WORD only datagrams that contain it are written (memmem, no parsing)
+ *   udp_limit PORT FILE [WORD]       with WORD only datagrams that contain it are written (memmem, no
+ * parsing)
  */
 #include <arpa/inet.h>
 #include <fcntl.h>

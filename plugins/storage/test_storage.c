@@ -40,6 +40,7 @@ static struct {
 	pthread_cond_t changed;
 	int sync_errno;    /* of the next syncs */
 	int failing_syncs; /* how many of them fail */
+	off_t lost_from;   /* and lose what lies behind this offset, as a disk does */
 	bool hold_syncs;
 	int syncs_waiting, syncs;
 } world = {.room = -1, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -73,6 +74,21 @@ ssize_t writev(int fd, const struct iovec *iov, int n)
 	return syscall(SYS_write, fd, iov[0].iov_base, part);
 }
 
+/* Zeros from there to the end. */
+static void lose(int fd, off_t from)
+{
+	char path[64];
+	struct stat st;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	int out = open(path, O_WRONLY | O_CLOEXEC); /* fd itself only appends */
+	if (out < 0 || fstat(out, &st) < 0)
+		abort();
+	for (; from < st.st_size; from++)
+		if (pwrite(out, "", 1, from) != 1)
+			abort();
+	close(out);
+}
+
 int fdatasync(int fd)
 {
 	pthread_mutex_lock(&world.lock);
@@ -86,6 +102,7 @@ int fdatasync(int fd)
 	world.failing_syncs -= err != 0;
 	pthread_mutex_unlock(&world.lock);
 	if (err) {
+		lose(fd, world.lost_from);
 		errno = err;
 		return -1;
 	}
@@ -144,6 +161,7 @@ static int setup(void **state)
 	world.room = -1;
 	world.write_errno = ENOSPC;
 	world.failing_syncs = 0;
+	world.lost_from = 0;
 	world.hold_syncs = false;
 	*state = f;
 	return 0;
@@ -720,6 +738,9 @@ static void test_busy(void **state)
 	assert_int_equal(desc()->process(f->host.self, 0, f->batches[f->n - 1]), SS_KEPT);
 	drain(f);
 	assert_int_equal(f->host.n_finished, taken + 1);
+	hold_syncs(true); /* as much fits again */
+	for (int i = 0; i < taken; i++)
+		assert_int_equal(push_long(f, 'x', 100000, 0), SS_KEPT);
 }
 
 /* One batch over the limit is taken when nothing else waits. */
@@ -868,6 +889,7 @@ static void test_sync_fails(void **state)
 	push(f, "b");
 	idle(f);
 	push(f, "c");
+	world.lost_from = 5;
 	world.sync_errno = EIO;
 	world.failing_syncs = 2;
 	hold_syncs(false);
@@ -887,6 +909,69 @@ static void test_sync_fails(void **state)
 	assert_int_equal(f->host.dropped[REASON_EMPTY], 2);
 	for (uint32_t i = 0; i < f->host.n_finished; i++)
 		assert_int_equal(f->host.finished[i].status, SS_DELIVERED);
+}
+
+/* The disk is full in the middle of a batch, of which a part is written; then a sync fails.  earlier: the
+ * sync was under way before; else it comes after a good one that covered the batch before. */
+static void sync_fails_in_mid_batch(struct fixture *f, bool earlier)
+{
+	enum { N = 12, LEN = 1500 };
+	char text[N][LEN + 1];
+	const char *texts[2 * N];
+	for (int i = 0; i < N; i++) {
+		memset(text[i], 'a' + i, LEN);
+		text[i][LEN] = '\0';
+		texts[2 * i] = text[i];
+		texts[2 * i + 1] = "";
+	}
+	f->conf.write_buffer = 4096;
+	world.sync_errno = EIO;
+	start(f);
+	drain(f);
+	if (earlier)
+		hold_syncs(true);
+	push(f, "first");
+	if (earlier) {
+		idle(f);
+		await_held_sync();
+	}
+	world.room = 6000;
+	push_batch(f, fakehost_batch(&f->host, texts, 2 * N));
+	assert_int_equal(metric(f, METRIC_BLOCKED), 1);
+	if (!earlier) {
+		await(f, f->host.n_finished == 1);
+		world.lost_from = 6;
+	}
+	pthread_mutex_lock(&world.lock);
+	world.failing_syncs = 1;
+	pthread_mutex_unlock(&world.lock);
+	hold_syncs(false);
+	if (earlier)
+		await(f, metric(f, METRIC_SYNC_ERRORS) == 1);
+	world.room = -1;
+	for (int i = 0; i < 4; i++) {
+		fakehost_advance(&f->host, 10000000000);
+		if (metric(f, METRIC_SYNC_ERRORS) == 0)
+			await(f, metric(f, METRIC_SYNC_ERRORS) == 1);
+	}
+	await(f, f->host.n_finished == 2 && metric(f, METRIC_BLOCKED) == 0);
+	drain(f);
+	char *got = slurp(f->path, NULL);
+	assert_int_equal(strlen(got), 6 + N * (LEN + 1));
+	for (int i = 0; i < N; i++)
+		assert_memory_equal(got + 6 + (size_t)i * (LEN + 1), text[i], LEN);
+	free(got);
+	assert_int_equal(f->host.dropped[REASON_EMPTY], N);
+}
+
+static void test_sync_fails_in_mid_batch(void **state)
+{
+	sync_fails_in_mid_batch(*state, true);
+}
+
+static void test_sync_fails_after_half_a_batch(void **state)
+{
+	sync_fails_in_mid_batch(*state, false);
 }
 
 /* The same when the lines lie in a file that was closed meanwhile. */
@@ -1314,6 +1399,8 @@ int main(void)
 		T(test_disk_full),
 		T(test_full_in_mid_batch),
 		T(test_sync_fails),
+		T(test_sync_fails_in_mid_batch),
+		T(test_sync_fails_after_half_a_batch),
 		T(test_sync_fails_after_rotation),
 		T(test_start_on_full_disk),
 		T(test_repair),

@@ -12,6 +12,10 @@
 
 #include "core/utf8.h"
 
+/* Takes the place of a byte that was refused; a letter, so that ids and paths are not blamed for it once
+ * more. */
+#define STAND_IN 'x'
+
 struct parser {
 	struct jdoc *doc;
 	struct diag *diag;
@@ -187,6 +191,7 @@ static char *unicode_escape(struct parser *p, const struct jnode *node, char *to
 	p->at += 6;
 	if (c == 0) {
 		complain(p, at, node, "\\u0000 (NUL) is not allowed in strings");
+		*to++ = STAND_IN;
 		return to;
 	}
 	if (c >= 0xd800 && c <= 0xdbff && p->at[0] == '\\' && p->at[1] == 'u') {
@@ -250,14 +255,16 @@ static bool parse_string(struct parser *p, const struct jnode *node, char **out)
 			break;
 		} else if (c == '\\') {
 			to = escape(p, node, to);
-		} else if (c == '\0') {
-			complain(p, p->at, node, "a NUL byte in a string");
-			p->at++;
-		} else {
-			if (c < 0x20)
+		} else if (c < 0x20) {
+			if (c == '\0')
+				complain(p, p->at, node, "a NUL byte in a string");
+			else
 				complain(p, p->at, node,
 					 "control character 0x%02x in a string: write \\u%04x%s", c, c,
 					 c == '\t' ? " or \\t" : "");
+			*to++ = STAND_IN;
+			p->at++;
+		} else {
 			to = mempcpy(to, p->at, n);
 			p->at += n;
 		}

@@ -8,8 +8,7 @@
 
 enum { HOUR = 3600, CLOCK_STEP = 60, ROTATE_RETRY_S = 10 };
 
-/* ---- which file -----------------------------------------------------------------------------------------
- */
+/* ---- which file ---- */
 
 /* The name depends on nothing finer than the hour.  A clock set back a little changes nothing. */
 static bool hour_is_over(const struct storage *s, time_t now)
@@ -150,8 +149,7 @@ void storage_check_file(struct storage *s)
 	}
 }
 
-/* ---- lines ----------------------------------------------------------------------------------------------
- */
+/* ---- lines ---- */
 
 bool storage_flush(struct storage *s)
 {

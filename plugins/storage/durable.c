@@ -10,11 +10,6 @@
 #define SECOND    UINT64_C(1000000000)
 #define RETRY_MAX (10 * SECOND)
 
-uint64_t storage_batch_memory(const struct ss_batch *b)
-{
-	return b->footprint ? b->footprint : b->size + (uint64_t)b->count * sizeof *b->events;
-}
-
 void storage_release(struct storage *s)
 {
 	uint64_t durable = s->conf->sync == SYNC_RELAXED ? s->written : s->synced;
@@ -23,7 +18,7 @@ void storage_release(struct storage *s)
 		if (k->end > durable)
 			break;
 		s->head++;
-		s->kept_bytes -= storage_batch_memory(k->batch);
+		s->kept_bytes -= k->bytes;
 		if (k->batch == s->in_process)
 			s->in_process = NULL; /* process() says so by its result */
 		else
@@ -31,8 +26,7 @@ void storage_release(struct storage *s)
 	}
 }
 
-/* ---- group commit ---------------------------------------------------------------------------------------
- */
+/* ---- group commit ---- */
 
 static bool needs_sync(const struct storage *s)
 {
@@ -107,8 +101,7 @@ void storage_end_sync(struct storage *s, const struct sync_job *job)
 	storage_release(s);
 }
 
-/* ---- trouble --------------------------------------------------------------------------------------------
- */
+/* ---- trouble ---- */
 
 static void arm_retry(struct storage *s)
 {
@@ -237,8 +230,7 @@ void storage_on_synced(void *arg)
 	storage_tell_host(s);
 }
 
-/* ---- the host -------------------------------------------------------------------------------------------
- */
+/* ---- the host ---- */
 
 bool storage_is_drained(const struct storage *s)
 {

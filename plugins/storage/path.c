@@ -19,8 +19,7 @@ enum { NAME_LEN_MAX = 255 - STAMP_MAX - 8 }; /* leaves room for a stamp and ".zs
 
 const char *const path_extensions[] = {".gz", ".zst", NULL};
 
-/* ---- templates ------------------------------------------------------------------------------------------
- */
+/* ---- templates ---- */
 
 __attribute__((format(printf, 2, 3))) static int wrong(char why[WHY_MAX], const char *fmt, ...)
 {
@@ -194,8 +193,7 @@ const char *path_base(const char *rel)
 	return slash ? slash + 1 : rel;
 }
 
-/* ---- opening --------------------------------------------------------------------------------------------
- */
+/* ---- opening ---- */
 
 int path_open_at(int dirfd, const char *name, int flags, mode_t mode)
 {
@@ -371,8 +369,7 @@ int path_open_file(int dirfd, const char *name, mode_t mode, bool *created, char
 	return fd;
 }
 
-/* ---- names of closed files ------------------------------------------------------------------------------
- */
+/* ---- names of closed files ---- */
 
 size_t path_stamp_len(const char *tail)
 {

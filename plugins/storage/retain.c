@@ -35,8 +35,7 @@ struct retain {
 	size_t n, room;
 };
 
-/* ---- finding --------------------------------------------------------------------------------------------
- */
+/* ---- finding ---- */
 
 static const char *extension_of(const char *tail)
 {
@@ -192,8 +191,7 @@ static int find_files(struct retain *r)
 	return rc;
 }
 
-/* ---- removing -------------------------------------------------------------------------------------------
- */
+/* ---- removing ---- */
 
 /* Directories that only existed for their date go when they are empty. */
 static void remove_empty_parents(const struct path *p, const char *rel)
@@ -257,8 +255,7 @@ static void drop_old(struct retain *r)
 	}
 }
 
-/* ---- compressing ----------------------------------------------------------------------------------------
- */
+/* ---- compressing ---- */
 
 static bool unchanged(int fd, const struct stat *before)
 {
@@ -357,8 +354,7 @@ static unsigned pack_all(struct retain *r)
 	return n;
 }
 
-/* ---- the thread -----------------------------------------------------------------------------------------
- */
+/* ---- the thread ---- */
 
 static void look(struct retain *r)
 {

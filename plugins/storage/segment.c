@@ -36,8 +36,7 @@ static int cut(int fd, off_t size)
 	return rc < 0 ? -errno : 0;
 }
 
-/* ---- repair ---------------------------------------------------------------------------------------------
- */
+/* ---- repair ---- */
 
 /* Where the last line that is not finished begins: size if all are.  -EFBIG: further back than max_tail. */
 static off_t find_tail(int fd, off_t size, uint64_t max_tail, uint8_t *block)
@@ -137,8 +136,7 @@ static int repair(struct segment *s, off_t size, uint64_t max_tail, uint64_t *to
 	return 0;
 }
 
-/* ---- life -----------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 static uint64_t birth_ns(int fd)
 {
@@ -206,8 +204,7 @@ void segment_free(struct segment *s)
 	free(s);
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 /* Write it all; -errno, with the bytes that went out anyway in *done. */
 static int write_vector(int fd, struct iovec *iov, unsigned n, size_t *done)

@@ -11,8 +11,7 @@
 enum { KEPT_MAX = 65536, CHECK_S = 5 };
 #define SECOND_NS UINT64_C(1000000000)
 
-/* ---- what the host is told ------------------------------------------------------------------------------
- */
+/* ---- what the host is told ---- */
 
 static const char *const sync_choices[] = {"always", "interval", "relaxed", NULL};
 static const char *const break_choices[] = {"space", "escape", NULL};
@@ -84,8 +83,7 @@ static const struct ss_metric metrics[] = {
 	[METRIC_REMOVED] = COUNTER("semstreams_storage_removed_total", "Closed files removed"),
 };
 
-/* ---- create ---------------------------------------------------------------------------------------------
- */
+/* ---- create ---- */
 
 static int parse_mode(const struct ss_host *host, const char *text, mode_t *mode)
 {
@@ -159,8 +157,7 @@ static int32_t storage_create(const struct ss_host *host, const void *conf, void
 	return 0;
 }
 
-/* ---- start, stop ----------------------------------------------------------------------------------------
- */
+/* ---- start, stop ---- */
 
 /* In the syncer's thread. */
 static void on_sync_done(void *arg)
@@ -287,8 +284,12 @@ static void storage_stop(void *self)
 	s->retain = NULL;
 }
 
-/* ---- data -----------------------------------------------------------------------------------------------
- */
+/* ---- data ---- */
+
+static uint64_t batch_memory(const struct ss_batch *b)
+{
+	return b->footprint ? b->footprint : b->size + (uint64_t)b->count * sizeof *b->events;
+}
 
 static bool has_room(struct storage *s, uint64_t bytes)
 {
@@ -324,12 +325,12 @@ static int32_t storage_process(void *self, uint32_t port, struct ss_batch *batch
 {
 	(void)port;
 	struct storage *s = self;
-	uint64_t bytes = storage_batch_memory(batch);
+	uint64_t bytes = batch_memory(batch);
 	if (s->down || !make_room(s, bytes)) {
 		s->busy = true;
 		return SS_BUSY;
 	}
-	s->ring[s->tail++ & (s->room - 1)] = (struct kept){.batch = batch};
+	s->ring[s->tail++ & (s->room - 1)] = (struct kept){.batch = batch, .bytes = bytes};
 	s->kept_bytes += bytes;
 	s->in_process = batch;
 	storage_pump(s);

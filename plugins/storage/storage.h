@@ -49,9 +49,10 @@ struct storage_conf {
 /* A batch in our hands. */
 struct kept {
 	struct ss_batch *batch;
-	uint64_t end; /* offset behind its last line, once all of it is gathered */
-	uint32_t row; /* the next to gather */
-	bool counted; /* its drops are; it may be gathered twice */
+	uint64_t end;   /* offset behind its last line, once all of it is gathered */
+	uint64_t bytes; /* memory it holds */
+	uint32_t row;   /* the next to gather */
+	bool counted;   /* its drops are; it may be gathered twice */
 	struct lines_dropped dropped;
 };
 
@@ -121,8 +122,6 @@ void storage_end_sync(struct storage *, const struct sync_job *);
 void storage_on_synced(void *storage);
 /* Try to get out of trouble; a timer. */
 void storage_on_retry(void *storage);
-/* Memory that a batch holds. */
-uint64_t storage_batch_memory(const struct ss_batch *);
 /* It cannot go on: say so, and try again later. */
 void storage_fail(struct storage *, uint32_t metric, const char *what, const char *why, int err);
 /* Tell the host what has become possible: input, the end of draining. */

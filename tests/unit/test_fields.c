@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "core/fields.h"
+#include "core/fields_block.h"
 #include "tests/unit/fields_documents.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
@@ -123,6 +124,37 @@ static void check_read(const struct ss_reader *reader, const char *json, size_t 
 	int rc = fields->read(NULL, reader, json, len, out, &where);
 	if (rc != (wrong < 0 ? 0 : -EINVAL) || (wrong >= 0 && where != (size_t)wrong))
 		fail_msg("%.*s: %d at %zu, expected %td", (int)len, json, rc, where, wrong);
+}
+
+/* ---- bytes at once ---------------------------------------------------------------------------------- */
+
+static void test_blocks(void **state)
+{
+	(void)state;
+	static const char telling[] = "\"\\,]}[{|^Z \t\n\r!+09./:\x01\x1f\x20\x2f\x3a\x7f\x80\xff";
+	uint64_t random = 88172645463325252u;
+	for (unsigned round = 0; round < 200000; round++) {
+		uint8_t block[16];
+		uint32_t special = 0, end = 0, digits = 0, points = 0, blanks = 0;
+		for (unsigned i = 0; i < 16; i++) {
+			random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+			const uint8_t any = (uint8_t)(random >> 56);
+			const uint8_t c = random >> 40 & 1 ? any : (uint8_t)telling[any % sizeof telling];
+			block[i] = c;
+			special |= (uint32_t)(c == '"' || c == '\\' || c < 0x20 || c >= 0x80) << i;
+			end |= (uint32_t)(c == ',' || c == ']' || c == '}' || c <= ' ') << i;
+			digits |= (uint32_t)(c >= '0' && c <= '9') << i;
+			points |= (uint32_t)(c == '.') << i;
+			blanks |= (uint32_t)(c == ' ' || c == '\t' || c == '\n' || c == '\r') << i;
+		}
+		uint32_t found_special, found_end, found_points;
+		find_marks(block, &found_special, &found_end);
+		assert_int_equal(found_special, special);
+		assert_int_equal(found_end, end);
+		assert_int_equal(find_digits(block, &found_points), digits);
+		assert_int_equal(found_points, points);
+		assert_int_equal(find_blanks(block), blanks);
+	}
 }
 
 /* ---- what is JSON ----------------------------------------------------------------------------------- */
@@ -487,11 +519,17 @@ int main(void)
 {
 	count_allocations();
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_documents), cmocka_unit_test(test_documents_inside),
-		cmocka_unit_test(test_depth),     cmocka_unit_test(test_truncated),
-		cmocka_unit_test(test_lookups),   cmocka_unit_test(test_duplicates),
-		cmocka_unit_test(test_names),     cmocka_unit_test(test_many),
-		cmocka_unit_test(test_bad_paths), cmocka_unit_test(test_no_allocation),
+		cmocka_unit_test(test_blocks),
+		cmocka_unit_test(test_documents),
+		cmocka_unit_test(test_documents_inside),
+		cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_truncated),
+		cmocka_unit_test(test_lookups),
+		cmocka_unit_test(test_duplicates),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_bad_paths),
+		cmocka_unit_test(test_no_allocation),
 	};
 	return cmocka_run_group_tests_name("fields", tests, NULL, NULL);
 }

@@ -160,10 +160,15 @@ static int read_plugins(struct config *config, const struct jnode *node, struct 
 		if (path && *path == '\0') {
 			jdoc_report(config->doc, diag, DIAG_ERROR, child, J_VALUE,
 				    "expected a folder, got an empty string");
-			free(path);
 		} else if (path) {
-			config->plugin_paths[config->n_plugin_paths++] = path;
+			char *whole = expand_path(config->doc, path);
+			if (!whole) {
+				free(path);
+				return -ENOMEM;
+			}
+			config->plugin_paths[config->n_plugin_paths++] = whole;
 		}
+		free(path);
 	}
 	return 0;
 }

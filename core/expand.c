@@ -96,8 +96,7 @@ bool expand_is_text(const struct jnode *node)
 		node->child->type == J_STRING);
 }
 
-/* path, taken from the folder the document is in; malloced. */
-static char *beside(const struct jdoc *doc, const char *path)
+char *expand_path(const struct jdoc *doc, const char *path)
 {
 	const char *slash = strrchr(doc->file, '/');
 	if (*path == '/' || !slash)
@@ -120,7 +119,7 @@ static int expand_file(const struct jdoc *doc, const struct jnode *node, struct 
 	int r = expand_string(doc, node->child, diag, &path);
 	if (r)
 		return r;
-	whole = beside(doc, path);
+	whole = expand_path(doc, path);
 	r = whole ? file_read(whole, EXPAND_MAX_FILE, &text, &len, &why) : -ENOMEM;
 	if (r == -ENOMEM)
 		goto out;

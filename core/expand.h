@@ -3,8 +3,7 @@
  * expand - what the strings of a configuration stand for: ${env:NAME} is a variable of the environment, $${ a
  * plain ${, and {"file": path} in place of a string the content of a file.  Control thread only.
  *
- * A path is relative to the folder of the configuration; at most 64 KiB; one newline at its end does not
- * count.  Values must be UTF-8 without NUL.  Messages name the variable or file, never its value.
+ * A file is at most 64 KiB; one newline at its end does not count.  Values must be UTF-8 without NUL.  Messages name the variable or file, never its value.
  */
 #pragma once
 #include <stdbool.h>
@@ -16,6 +15,9 @@
 bool expand_is_text(const struct jnode *);
 /* The value of such a node, malloced.  0, or -EINVAL or -ENOMEM, both reported. */
 int expand_text(const struct jdoc *, const struct jnode *, struct diag *, char **out);
+
+/* A path as the document means it: relative to the document's folder.  Malloced; NULL if out of memory. */
+char *expand_path(const struct jdoc *, const char *path);
 
 /* Make each such node at or below this one a plain string with its value.  0, or -EINVAL or -ENOMEM, both
  * reported. */

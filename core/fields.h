@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* fields - the JSON field reader behind the service "semstreams.fields/1"; contract in semstreams/plugin.h. */
+/* fields - the JSON field reader, service "semstreams.fields/1"; its contract is in semstreams/plugin.h. */
 #pragma once
 #include <semstreams/plugin.h>
 

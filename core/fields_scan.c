@@ -73,7 +73,7 @@ static __attribute__((noinline)) const uint8_t *stretch(struct scan *s, size_t f
 		blocks = left / BLOCK + 1;
 		s->base = s->tail;
 		s->bound = UINTPTR_MAX;
-		s->special[blocks] = s->end[blocks] = UINT64_MAX;
+		s->special[blocks] = s->end[blocks] = UINT64_MAX; /* read together with the last block's */
 	}
 	s->origin = (uintptr_t)s->base - from;
 	for (size_t i = 0; i < blocks; i++) {
@@ -134,24 +134,15 @@ static inline bool is_hex(uint8_t c)
 /* p is at a backslash. */
 static const uint8_t *escape(struct scan *s, const uint8_t *p)
 {
-	switch (p[1]) {
-	case '"':
-	case '\\':
-	case '/':
-	case 'b':
-	case 'f':
-	case 'n':
-	case 'r':
-	case 't':
-		return p + 2;
-	case 'u':
-		for (unsigned i = 2; i < 6; i++)
-			if (!is_hex(p[i]))
-				return fail(s, p + i, -EINVAL);
-		return p + 6;
-	default:
+	static const uint8_t lengths[256] = {['"'] = 2, ['\\'] = 2, ['/'] = 2, ['b'] = 2, ['f'] = 2,
+					     ['n'] = 2, ['r'] = 2,  ['t'] = 2, ['u'] = 6};
+	const unsigned len = lengths[p[1]];
+	if (len == 0)
 		return fail(s, p + 1, -EINVAL);
-	}
+	for (unsigned i = 2; i < len; i++)
+		if (!is_hex(p[i]))
+			return fail(s, p + i, -EINVAL);
+	return p + len;
 }
 
 /* One character that is not ASCII. */
@@ -399,42 +390,43 @@ static bool same_decoded(const uint8_t *text, const uint8_t *end, const struct f
 	return name == name_end;
 }
 
-static __attribute__((noinline)) const struct field_node *
-find_decoded(const struct scan *s, const struct field_node *node, size_t from, size_t to)
+static inline const struct field_node *find_hashed(const struct field_node *node, const uint8_t *name,
+						   size_t len, uint64_t head, uint64_t tail)
 {
-	const struct field_node *nodes = s->reader->nodes;
-	for (uint32_t c = (uint32_t)(node - nodes) + 1; c < node->nodes_end; c = nodes[c].nodes_end)
-		if (same_decoded(s->json + from, s->json + to, &nodes[c]))
-			return &nodes[c];
+	const uint32_t mask = (uint32_t)(~UINT64_C(0) >> node->shift);
+	uint64_t slot = fields_hash(head, tail, (uint32_t)len) >> node->shift;
+	for (const struct field_node *child; (child = node->slots[slot]); slot = (slot + 1) & mask)
+		if (child->head == head && child->tail == tail && child->name_len == len &&
+		    (len <= SHORT || memcmp(child->name, name, len) == 0))
+			return child;
 	return NULL;
 }
 
-/* The child with a name of at most SHORT bytes, which may be read as if it had so many; NULL if nobody asked
- * for it.
+/* The child with a name of at most SHORT bytes, where SHORT bytes can be read; NULL if nobody asked for it.
  */
 static inline const struct field_node *find_short(const struct field_node *node, const uint8_t *name,
 						  size_t len)
 {
 	if (!(node->lengths >> len & 1))
 		return NULL;
-	const uint64_t first8 = fields_load64(name);
-	const uint64_t head = len < 8 ? first8 & ((UINT64_C(1) << 8 * len) - 1) : first8;
-	const uint64_t tail = len > 8 ? fields_load64(name + len - 8) : 0;
-	const uint32_t mask = (uint32_t)(~UINT64_C(0) >> node->shift);
-	uint64_t slot = fields_hash(head, tail, (uint32_t)len) >> node->shift;
-	for (const struct field_node *child; (child = node->slots[slot]); slot = (slot + 1) & mask)
-		if (child->head == head && child->tail == tail && child->name_len == len)
-			return child;
-	return NULL;
+	const uint64_t head = fields_load64(name);
+	if (len < 8)
+		return find_hashed(node, name, len, head & ((UINT64_C(1) << 8 * len) - 1), 0);
+	return find_hashed(node, name, len, head, len > 8 ? fields_load64(name + len - 8) : 0);
 }
 
 /* The child with any other name, by its text between the quotes. */
 static __attribute__((noinline)) const struct field_node *
 find_long(const struct scan *s, const struct field_node *node, size_t from, size_t len, uint16_t flags)
 {
+	const struct field_node *const nodes = s->reader->nodes;
 	const uint8_t *name = s->json + from;
-	if (flags & SS_FIELD_ESCAPED)
-		return find_decoded(s, node, from, from + len);
+	if (flags & SS_FIELD_ESCAPED) {
+		uint32_t c = (uint32_t)(node - nodes) + 1;
+		while (c < node->nodes_end && !same_decoded(name, name + len, &nodes[c]))
+			c = nodes[c].nodes_end;
+		return c < node->nodes_end ? &nodes[c] : NULL;
+	}
 	if (!(node->lengths >> (len < 63 ? len : 63) & 1))
 		return NULL;
 	if (len <= SHORT) {
@@ -442,14 +434,7 @@ find_long(const struct scan *s, const struct field_node *node, size_t from, size
 		memcpy(copy, name, len);
 		return find_short(node, copy, len);
 	}
-	const uint64_t head = fields_load64(name), tail = fields_load64(name + len - 8);
-	const uint32_t mask = (uint32_t)(~UINT64_C(0) >> node->shift);
-	uint64_t slot = fields_hash(head, tail, (uint32_t)len) >> node->shift;
-	for (const struct field_node *child; (child = node->slots[slot]); slot = (slot + 1) & mask)
-		if (child->head == head && child->tail == tail && child->name_len == len &&
-		    memcmp(child->name, name, len) == 0)
-			return child;
-	return NULL;
+	return find_hashed(node, name, len, fields_load64(name), fields_load64(name + len - 8));
 }
 
 /* Flags of a number. */
@@ -463,22 +448,10 @@ static uint16_t number_flags(const char *text, size_t len)
 
 static uint16_t type_of(uint8_t c)
 {
-	switch (c) {
-	case '"':
-		return SS_JSON_STRING;
-	case '{':
-		return SS_JSON_OBJECT;
-	case '[':
-		return SS_JSON_ARRAY;
-	case 't':
-		return SS_JSON_TRUE;
-	case 'f':
-		return SS_JSON_FALSE;
-	case 'n':
-		return SS_JSON_NULL;
-	default:
-		return SS_JSON_NUMBER;
-	}
+	static const uint8_t types[256] = {
+		['"'] = SS_JSON_STRING, ['{'] = SS_JSON_OBJECT, ['['] = SS_JSON_ARRAY,
+		['t'] = SS_JSON_TRUE,   ['f'] = SS_JSON_FALSE,  ['n'] = SS_JSON_NULL};
+	return types[c] ? types[c] : SS_JSON_NUMBER;
 }
 
 /* What an earlier member of the same name had below it does not count any more. */

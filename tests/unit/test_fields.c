@@ -252,6 +252,47 @@ static void test_depth(void **state)
 	fields->free(NULL, readers[1]);
 }
 
+/* Many brackets that close at the very end, behind strings that end at every distance from it. */
+static void test_closing(void **state)
+{
+	(void)state;
+	enum { DEPTH = 62, BEFORE = 300 };
+	struct pages m = pages_map();
+	struct ss_reader *some = compile((const char *[]){"b", "0.0"}, 2);
+	struct ss_field out[2];
+	for (size_t length = 0; length < 140; length++)
+		for (size_t pad = 0; pad < 64; pad++) {
+			char text[1024];
+			size_t len = BEFORE + pad;
+			memset(text, ' ', len);
+			for (size_t i = 0; i < DEPTH; i++)
+				text[len++] = '[';
+			text[len++] = '"';
+			memset(text + len, 'x', length);
+			len += length;
+			text[len++] = '"';
+			memset(text + len, ']', DEPTH);
+			len += DEPTH;
+			check_read(some, at_end(m, text, len), len, -1, out);
+			check_read(some, at_end(m, text, len - 1), len - 1, (ptrdiff_t)len - 1, out);
+		}
+	fields->free(NULL, some);
+	pages_unmap(m);
+}
+
+static void test_too_long(void **state)
+{
+	(void)state;
+#if SIZE_MAX > UINT32_MAX
+	struct ss_reader *whole = compile((const char *[]){""}, 1);
+	struct ss_field out;
+	check_read(whole, "1", (size_t)UINT32_MAX + 1, UINT32_MAX, &out); /* refused without a look */
+	fields->free(NULL, whole);
+#else
+	skip();
+#endif
+}
+
 /* A document cut off anywhere is wrong where it ends, and nothing behind the end is read. */
 static void test_truncated(void **state)
 {
@@ -523,6 +564,8 @@ int main(void)
 		cmocka_unit_test(test_documents),
 		cmocka_unit_test(test_documents_inside),
 		cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_closing),
+		cmocka_unit_test(test_too_long),
 		cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_lookups),
 		cmocka_unit_test(test_duplicates),

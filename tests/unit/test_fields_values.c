@@ -196,6 +196,8 @@ static void test_unescape(void **state)
 		{"\\udc00\\ud800", "\xef\xbf\xbd\xef\xbf\xbd", 6, true},
 		{"\\ud800x", "\xef\xbf\xbdx", 4, true},
 		{"\\ud800\\n", "\xef\xbf\xbd\n", 4, true},
+		{"\\udc00\\udc00", "\xef\xbf\xbd\xef\xbf\xbd", 6, true},
+		{"\\ud800\\ue000", "\xef\xbf\xbd\xee\x80\x80", 6, true},
 		{"\\ud800\\u0041",
 		 "\xef\xbf\xbd"
 		 "A",
@@ -307,6 +309,12 @@ static void test_random_numbers(void **state)
 				 (unsigned long long)((1ull << 53 | rnd() >> 11) << rnd() % 10) + rnd() % 3,
 				 rnd() % 2 ? ".5" : "");
 		}
+		check_number(text);
+	}
+	/* 19 digits behind the point: the quotient has few bits to spare, so remainders decide */
+	for (unsigned i = 0; i < 200000; i++) {
+		char text[48];
+		snprintf(text, sizeof text, "%llue-19", (unsigned long long)(rnd() >> 1 | 1ull << 60));
 		check_number(text);
 	}
 }

@@ -339,6 +339,88 @@ struct ss_fields {
 	int64_t (*unescape)(void *self, const struct ss_field *, char *buf, size_t size);
 };
 
+/* The libev loop itself, a struct ev_loop *, for libraries that run on libev.  [inst]; libev's rules apply. */
+#define SS_LOOP_LIBEV "semstreams.loop.libev/1"
+struct ss_loop_libev {
+	uint32_t struct_size, reserved;
+	void *(*ev_loop)(void *self);
+	/* After the library's own watchers have run code of this instance: the host looks for work to do. */
+	void (*touched)(void *self);
+};
+
+/*
+ * Positions make resumable streams arrive exactly once.  A keeper is a component that commits, together with what it keeps
+ * durably, the newest position per source; after a restart it drops what it already has (by ss_event.seq and the
+ * position's epoch), and sources begin behind the lowest position kept.  Components that take input are started before
+ * those that feed them, so all keepers have spoken when a source asks.
+ */
+#define SS_POSITIONS "semstreams.positions/1"
+struct ss_positions {
+	uint32_t struct_size, reserved;
+	/* [inst] in start: this instance is a keeper. */
+	void (*keeper)(void *self);
+	/* [inst] in start, after keeper(): what it has, through this input port, of the stream of the component with id source.
+	 * Positions are kept per input: a stream may come on several ways. */
+	int32_t (*kept)(void *self, uint32_t port, const char *source, const struct ss_position *);
+	/* [inst] of a source, in start or later: the lowest position that all keepers behind it have.  -ENOENT: one of them has
+	 * nothing, or they disagree about the epoch, or there is none: begin with the oldest there is. */
+	int32_t (*resume)(void *self, struct ss_position *out);
+};
+
+/*
+ * TLS identity: what "security.tls" says, as PEM, in immutable generations.  From a provider to whoever makes connections.
+ */
+#define SS_TLS "semstreams.tls/1"
+enum { SS_TLS_SERVER = 0, SS_TLS_CLIENT = 1 };
+enum {
+	SS_TLS_REQUIRE_PEER = 1, /* a server refuses clients without a certificate */
+	SS_TLS_VERIFY_PEER = 2,  /* a certificate that is shown must verify */
+	SS_TLS_SYSTEM_CA = 4,    /* trust the system's pool as well as ca_pem */
+	SS_TLS_INSECURE = 8      /* a client does not verify the server at all */
+};
+struct ss_tls_material {
+	uint32_t struct_size;
+	uint32_t role;
+	uint64_t generation;   /* grows with every change */
+	const char *chain_pem; /* leaf first; NULL: no certificate (yet): a server lets handshakes fail */
+	const char *key_pem;   /* PKCS #8 or what openssl writes; NULL with chain_pem */
+	const char *ca_pem;    /* whom to trust, all files in one; NULL: nobody but the system's pool if flagged */
+	int64_t not_before, not_after; /* of the leaf, seconds since 1970; 0 without one */
+	uint32_t min_version;  /* 0x0303 TLS 1.2, 0x0304 TLS 1.3 */
+	uint32_t flags;
+};
+struct ss_der {
+	const uint8_t *data;
+	size_t len;
+};
+/* Why a handshake was refused; rows of semstreams_mtls_handshake_failures_total{reason}. */
+enum {
+	SS_TLS_FAIL_NO_CERT = 0, SS_TLS_FAIL_UNKNOWN_CA, SS_TLS_FAIL_EXPIRED, SS_TLS_FAIL_NOT_YET_VALID,
+	SS_TLS_FAIL_PURPOSE, SS_TLS_FAIL_NAME, SS_TLS_FAIL_VERSION, SS_TLS_FAIL_OTHER, SS_TLS_FAILS
+};
+struct ss_tls {
+	uint32_t struct_size, reserved;
+	/* [any] 1 if security.tls turns TLS on for this role (server.enabled; a client section that exists). */
+	int32_t (*enabled)(void *self, uint32_t role);
+	/* [any] The newest generation; NULL if TLS is off for the role.  Release it. */
+	const struct ss_tls_material *(*acquire)(void *self, uint32_t role);
+	void (*release)(void *self, const struct ss_tls_material *);
+	/* [inst] changed(arg) runs [inst] after a new generation came. */
+	int32_t (*watch)(void *self, void (*changed)(void *arg), void *arg);
+	void (*unwatch)(void *self);
+	/*
+	 * [any] Decide about a peer: chain as it was shown, leaf first (n 0: none), error = X.509 verification's verdict so far as
+	 * SS_TLS_FAIL_... or -1 for good.  A server asks whether the leaf's CN or a DNS SAN is in allowed_client_cns; a client
+	 * whether the leaf is good for host.  0: welcome, name (the verified CN, or first DNS SAN) is filled in.  Else
+	 * -EACCES, *fail = SS_TLS_FAIL_..., why = one sentence for the log in the operator's words ("certificate signed by
+	 * unknown authority: ...", "client certificate CN 'x' not in allowed list", "certificate expired 2025-11-16T10:00:00Z").
+	 */
+	int32_t (*check_peer)(void *self, uint32_t role, const struct ss_der *chain, uint32_t n, int32_t error,
+	                      const char *host, char *name, size_t name_size, int32_t *fail, char *why, size_t why_size);
+	/* [any] Count a refused handshake. */
+	void (*count_failure)(void *self, uint32_t role, int32_t fail);
+};
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* output - what the parts of websocket_output share.  All of it runs on the instance's loop. */
+#pragma once
+#include "closes.h"
+#include "endpoint.h"
+#include "link_session.h"
+#include "sendlog.h"
+
+enum { FORMAT_RAW, FORMAT_ENVELOPE };
+enum { OVERFLOW_AUTO, OVERFLOW_BLOCK, OVERFLOW_DROP_OLDEST };
+
+struct output_conf {
+	struct endpoint_conf endpoint;
+	const char *spool;
+	int64_t buffer, overflow, max_frame, plain, format, backlog;
+};
+
+enum { REASON_NO_CONSUMER, REASON_LOST, REASON_DUPLICATE };
+enum {
+	METRIC_CONNECTIONS, METRIC_CONNECTED, METRIC_FAILED, METRIC_LINK_UP, METRIC_UNACKED, METRIC_RTT, METRIC_LOST,
+	METRIC_LOG_BYTES, METRIC_LOG_AGE, METRIC_LOG_CORRUPT, METRIC_SENT_BYTES, METRIC_BAD_MESSAGES, METRIC_SLOW,
+	METRIC_CLOSES
+};
+
+struct output;
+
+/* One connection. */
+struct peer {
+	struct output *out;
+	struct ws_conn *conn;
+	struct peer *next, **back;
+	bool link;
+	char name[LINK_NAME_MAX];  /* verified certificate name, "" without one */
+	/* link */
+	struct link_sender session;
+	uint64_t next_seq;         /* to be sent next */
+	bool control_due;
+	struct link_control control; /* did not fit, waits for writable */
+	/* plain */
+	struct chunk *chunk;       /* being sent; we hold a reference */
+	size_t offset;
+};
+
+/* A run of whole frames, shared by all plain peers. */
+struct chunk {
+	uint32_t refs;
+	size_t len, size;
+	uint64_t start; /* position of its first byte */
+	struct chunk *next;
+	uint8_t data[];
+};
+
+/* A batch in the log whose end is to be told. */
+struct held {
+	struct ss_batch *batch;
+	uint64_t last_seq;
+};
+
+struct output {
+	const struct ss_host *host;
+	const struct output_conf *conf;
+	struct endpoint endpoint;
+	const struct ss_loop *loop;
+	void *loop_self;
+	const struct ss_fields *fields;
+	void *fields_self;
+	struct ss_reader *control, *any;
+	struct peer *peers;
+	uint32_t n_links, n_plain;
+	uint32_t tick;
+	bool busy, draining, known; /* known: some consumer asked for a link once */
+
+	struct sendlog *log;
+	struct sendlog_options log_options;
+	char *spool_path;
+	struct held *held; /* a ring */
+	size_t first, n, allocated;
+	uint8_t *frame;    /* WS_PRE and max_frame */
+
+	struct chunk *tail; /* being filled; we hold a reference */
+	uint64_t framed;    /* bytes ever framed */
+	uint64_t message;   /* number of the last envelope */
+};
+
+/* websocket_output.c */
+void output_settle(struct output *); /* tell the ends of batches that are safe */
+
+/* link_out.c */
+void link_out_open(struct peer *);
+void link_out_message(struct peer *, bool binary, const uint8_t *data, size_t len);
+void link_out_pump(struct peer *);
+void link_out_tick(struct peer *);
+void link_out_lost(struct peer *, uint64_t from, uint64_t to, const char *reason);
+
+/* plain_out.c */
+int plain_out_frame(struct output *, const struct ss_batch *); /* for all plain peers */
+void plain_out_open(struct peer *);
+void plain_out_pump(struct peer *);
+void plain_out_close(struct peer *);
+void plain_out_done(struct output *);

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * plain_out - peers without the link protocol: each event is a message.  Frames are built once, in chunks that all peers
+ * share; each peer has a place in them, and one that falls too far behind is cut off.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "output.h"
+
+enum { CHUNK_SIZE = 16 << 10, FRAME_HEADER = 10, ENVELOPE_HEAD = 128 };
+
+/* ---- chunks ---- */
+
+static void chunk_unref(struct chunk *c)
+{
+	while (c && --c->refs == 0) {
+		struct chunk *next = c->next;
+		free(c);
+		c = next;
+	}
+}
+
+/* Room for len bytes behind the tail; a new chunk is linked to the old one. */
+static uint8_t *reserve(struct output *out, size_t len)
+{
+	if (out->tail && out->tail->size - out->tail->len >= len)
+		return out->tail->data + out->tail->len;
+
+	size_t size = len > CHUNK_SIZE ? len : CHUNK_SIZE;
+	struct chunk *c = malloc(sizeof *c + size);
+	if (!c)
+		return NULL;
+	*c = (struct chunk){.refs = 1, .size = size, .start = out->framed};
+	if (out->tail) {
+		out->tail->next = c;
+		c->refs++;
+		chunk_unref(out->tail);
+	}
+	out->tail = c;
+	return c->data;
+}
+
+static void commit(struct output *out, size_t len)
+{
+	out->tail->len += len;
+	out->framed += len;
+}
+
+/* ---- frames ---- */
+
+static bool is_utf8(const uint8_t *s, size_t len)
+{
+	const uint8_t *end = s + len;
+
+	while (s < end) {
+		uint64_t eight;
+		if (end - s >= 8 && (memcpy(&eight, s, 8), (eight & UINT64_C(0x8080808080808080)) == 0)) {
+			s += 8;
+			continue;
+		}
+		uint8_t c = *s++;
+		if (c < 0x80)
+			continue;
+		int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+		if (c < 0xc2 || c > 0xf4 || end - s < more)
+			return false;
+		if ((c == 0xe0 && s[0] < 0xa0) || (c == 0xed && s[0] > 0x9f) || (c == 0xf0 && s[0] < 0x90) ||
+		    (c == 0xf4 && s[0] > 0x8f))
+			return false;
+		for (int i = 0; i < more; i++) {
+			if ((s[i] & 0xc0) != 0x80)
+				return false;
+		}
+		s += more;
+	}
+	return true;
+}
+
+static int frame_raw(struct output *out, const struct ss_event *e)
+{
+	uint8_t *to = reserve(out, FRAME_HEADER + (size_t)e->len);
+
+	if (!to)
+		return -ENOMEM;
+	size_t head = ws_frame_header(to, !is_utf8(e->data, e->len), e->len);
+	memcpy(to + head, e->data, e->len);
+	commit(out, head + e->len);
+	return 0;
+}
+
+/* Text as a JSON string, at most six bytes for one. */
+static size_t quote(char *to, const uint8_t *s, size_t len)
+{
+	static const char hex[] = "0123456789abcdef";
+	char *p = to;
+
+	*p++ = '"';
+	for (size_t i = 0; i < len; i++) {
+		if (s[i] == '"' || s[i] == '\\') {
+			*p++ = '\\';
+			*p++ = (char)s[i];
+		} else if (s[i] < 0x20) {
+			memcpy(p, "\\u00", 4);
+			p[4] = hex[s[i] >> 4];
+			p[5] = hex[s[i] & 15];
+			p += 6;
+		} else {
+			*p++ = (char)s[i];
+		}
+	}
+	*p++ = '"';
+	return (size_t)(p - to);
+}
+
+/* {"type":"data","id":"msg-MS-N","timestamp":MS,"payload":EVENT}; what is not JSON is wrapped as a string. */
+static int frame_envelope(struct output *out, const struct ss_event *e)
+{
+	static const char raw[] = "{\"type\":\"raw_data\",\"data\":";
+	bool json = out->fields->read(out->fields_self, out->any, e->data, e->len, &(struct ss_field){0}, NULL) == 0;
+	char head[ENVELOPE_HEAD];
+	uint64_t ms = e->time_ns / 1000000;
+
+	if (!json && !is_utf8(e->data, e->len))
+		return -EINVAL;
+	int n = snprintf(head, sizeof head, "{\"type\":\"data\",\"id\":\"msg-%" PRIu64 "-%" PRIu64 "\",\"timestamp\":%" PRIu64
+					    ",\"payload\":",
+			 ms, ++out->message, ms);
+	size_t most = (size_t)n + (json ? e->len : sizeof raw + 2 + 6 * (size_t)e->len + 1) + 1;
+	char *text = malloc(most);
+	if (!text)
+		return -ENOMEM;
+	memcpy(text, head, (size_t)n);
+	size_t len = (size_t)n;
+	if (json) {
+		memcpy(text + len, e->data, e->len);
+		len += e->len;
+	} else {
+		memcpy(text + len, raw, sizeof raw - 1);
+		len += sizeof raw - 1;
+		len += quote(text + len, e->data, e->len);
+		text[len++] = '}';
+	}
+	text[len++] = '}';
+
+	uint8_t *to = reserve(out, FRAME_HEADER + len);
+	if (to) {
+		size_t header = ws_frame_header(to, false, len);
+		memcpy(to + header, text, len);
+		commit(out, header + len);
+	}
+	free(text);
+	return to ? 0 : -ENOMEM;
+}
+
+int plain_out_frame(struct output *out, const struct ss_batch *b)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < b->count && rc != -ENOMEM; i++)
+		rc = out->conf->format == FORMAT_ENVELOPE ? frame_envelope(out, &b->events[i])
+							   : frame_raw(out, &b->events[i]);
+	return rc == -ENOMEM ? rc : 0;
+}
+
+/* ---- peers ---- */
+
+void plain_out_open(struct peer *p)
+{
+	struct output *out = p->out;
+
+	/* from now on: the place behind everything framed so far */
+	if (!out->tail && !reserve(out, 1)) {
+		ws_close(p->conn, 1013, "out of memory");
+		return;
+	}
+	p->chunk = out->tail;
+	p->chunk->refs++;
+	p->offset = p->chunk->len;
+}
+
+/* A dialled peer wants masked frames: message by message. */
+static int send_masked(struct peer *p)
+{
+	const uint8_t *f = p->chunk->data + p->offset;
+	size_t len = f[1] & 127, head = 2;
+
+	if (len >= 126) {
+		int bytes = len == 126 ? 2 : 8;
+		len = 0;
+		for (int i = 0; i < bytes; i++)
+			len = len << 8 | f[head++];
+	}
+	uint8_t *buf = malloc(WS_PRE + len + 1);
+	if (!buf)
+		return -ENOMEM;
+	memcpy(buf + WS_PRE, f + head, len);
+	int rc = ws_send(p->conn, (f[0] & 15) == 2, buf, len);
+	free(buf);
+	if (rc == 0)
+		p->offset += head + len;
+	return rc;
+}
+
+static int send_some(struct peer *p)
+{
+	size_t len = p->chunk->len - p->offset;
+
+	if (p->out->conf->endpoint.url)
+		return send_masked(p);
+	int rc = ws_send_frames(p->conn, p->chunk->data + p->offset, len);
+	if (rc == 0) {
+		p->offset += len;
+		p->out->host->metric_add(p->out->host, METRIC_SENT_BYTES, (int64_t)len);
+	}
+	return rc;
+}
+
+void plain_out_pump(struct peer *p)
+{
+	struct output *out = p->out;
+
+	while (p->chunk && ws_idle(p->conn)) {
+		if (p->offset < p->chunk->len) {
+			if (send_some(p) < 0)
+				break;
+		} else if (p->chunk->next) {
+			struct chunk *next = p->chunk->next;
+			next->refs++;
+			chunk_unref(p->chunk);
+			p->chunk = next;
+			p->offset = 0;
+		} else {
+			return;
+		}
+	}
+	if (!p->chunk)
+		return;
+	if (out->framed - (p->chunk->start + p->offset) > (uint64_t)out->conf->backlog) {
+		out->host->metric_add(out->host, METRIC_SLOW, 1);
+		ws_close(p->conn, 1013, "too slow");
+		plain_out_close(p);
+		return;
+	}
+	ws_want_write(p->conn);
+}
+
+void plain_out_close(struct peer *p)
+{
+	chunk_unref(p->chunk);
+	p->chunk = NULL;
+}
+
+void plain_out_done(struct output *out)
+{
+	chunk_unref(out->tail);
+	out->tail = NULL;
+}

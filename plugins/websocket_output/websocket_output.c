@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * websocket_output - a sink that sends events to WebSocket peers: by the link protocol out of a log that keeps them until they
+ * are acknowledged, or plain, one event a message, at most once.  It listens or dials.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "output.h"
+
+static const char *const formats[] = {"raw", "envelope", NULL};
+static const char *const overflows[] = {"auto", "block", "drop_oldest", NULL};
+static const char *const reasons[] = {"no_consumer", "lost", "duplicate", NULL};
+
+#define SPOOL_SCHEMA                                                                                         \
+	"{\"type\":\"object\",\"required\":[\"path\"],\"additionalProperties\":false,\"properties\":{"       \
+	"\"path\":{\"type\":\"string\"},\"max_bytes\":{\"type\":[\"string\",\"integer\"]},"                  \
+	"\"max_age\":{\"type\":\"string\"},\"overflow\":{\"enum\":[\"block\",\"drop_oldest\"]},"             \
+	"\"sync\":{\"enum\":[\"always\",\"relaxed\"]}}}"
+
+#define OPT(...) SS_OPT(struct output_conf, __VA_ARGS__)
+static const struct ss_option options[] = {
+	ENDPOINT_OPTIONS(struct output_conf, "8080"),
+	OPT(spool, SS_OPT_JSON, NULL,
+	    "keep events on disk until they are acknowledged: {\"path\", \"max_bytes\" (1GiB), \"max_age\", "
+	    "\"overflow\": block|drop_oldest, \"sync\": always|relaxed}",
+	    .schema = SPOOL_SCHEMA),
+	OPT(buffer, SS_OPT_BYTES, "64MiB", "without a spool: memory for events that are not acknowledged",
+	    .min = 65536, .max = INT64_C(1) << 40),
+	OPT(overflow, SS_OPT_ENUM, "auto",
+	    "when the buffer or spool is full: block what comes in, or drop_oldest; auto blocks with a spool only",
+	    .choices = overflows),
+	OPT(max_frame, SS_OPT_BYTES, "256KiB", "longest message of the link protocol sent", .min = 4096,
+	    .max = 64 << 20),
+	OPT(plain, SS_OPT_BOOL, "true", "serve peers without the link protocol", .flags = 0),
+	OPT(format, SS_OPT_ENUM, "raw", "plain messages: the event as it is, or in a JSON envelope",
+	    .choices = formats),
+	OPT(backlog, SS_OPT_BYTES, "1MiB", "a plain peer further behind than this is cut off", .min = 16384,
+	    .max = INT64_C(1) << 32),
+};
+
+#define COUNTER(n, text) {.name = n, .help = text, .kind = SS_METRIC_COUNTER}
+#define GAUGE(n, text)   {.name = n, .help = text, .kind = SS_METRIC_GAUGE}
+static const struct ss_metric metrics[] = {
+	[METRIC_CONNECTIONS] = GAUGE("semstreams_ws_connections", "WebSocket connections open now."),
+	[METRIC_CONNECTED] = COUNTER("semstreams_ws_connected_total", "WebSocket connections made."),
+	[METRIC_FAILED] = COUNTER("semstreams_ws_failed_total", "Dials and handshakes that failed."),
+	[METRIC_LINK_UP] = GAUGE("semstreams_link_up", "Links that are up."),
+	[METRIC_UNACKED] = GAUGE("semstreams_link_unacked_events", "Events not acknowledged by every consumer."),
+	[METRIC_RTT] = GAUGE("semstreams_link_rtt_microseconds", "Longest of the last round-trip times of pings."),
+	[METRIC_LOST] = COUNTER("semstreams_link_lost_total", "Events reported to a consumer as lost."),
+	[METRIC_LOG_BYTES] = GAUGE("semstreams_spool_bytes", "Size of what is kept for consumers."),
+	[METRIC_LOG_AGE] = GAUGE("semstreams_spool_oldest_age_seconds", "Age of the oldest event kept."),
+	[METRIC_LOG_CORRUPT] = GAUGE("semstreams_spool_corrupt_events", "Events skipped, their checksum was wrong."),
+	[METRIC_SENT_BYTES] = COUNTER("semstreams_ws_sent_bytes_total", "Bytes of messages sent."),
+	[METRIC_BAD_MESSAGES] = COUNTER("semstreams_ws_bad_messages_total", "Messages that break the protocol."),
+	[METRIC_SLOW] = COUNTER("semstreams_ws_slow_peers_total", "Plain peers cut off as too slow."),
+	[METRIC_CLOSES] = CLOSE_METRICS,
+};
+
+int output_read_spool(struct output *);
+
+/* ---- batches in the log ---- */
+
+static int hold(struct output *out, struct ss_batch *b, uint64_t last_seq)
+{
+	if (out->n == out->allocated) {
+		size_t more = out->allocated ? out->allocated * 2 : 256;
+		struct held *ring = malloc(more * sizeof *ring);
+		if (!ring)
+			return -ENOMEM;
+		for (size_t i = 0; i < out->n; i++)
+			ring[i] = out->held[(out->first + i) % out->allocated];
+		free(out->held);
+		out->held = ring;
+		out->first = 0;
+		out->allocated = more;
+	}
+	out->held[(out->first + out->n++) % out->allocated] = (struct held){b, last_seq};
+	return 0;
+}
+
+static void end_held(struct output *out, uint64_t seq, int32_t status)
+{
+	while (out->n && out->held[out->first].last_seq <= seq) {
+		struct ss_batch *b = out->held[out->first].batch;
+		out->first = (out->first + 1) % out->allocated;
+		out->n--;
+		out->host->done(out->host, b, status);
+	}
+}
+
+/* What the memory let go of before everybody had it. */
+static void drop_held(struct output *out, uint64_t seq, uint32_t reason)
+{
+	while (out->n && out->held[out->first].last_seq <= seq) {
+		out->host->drop(out->host, reason, out->held[out->first].batch->count);
+		end_held(out, out->held[out->first].last_seq, SS_DROPPED);
+	}
+}
+
+/* With a spool a batch is safe when it is committed, in memory when every consumer has it. */
+void output_settle(struct output *out)
+{
+	if (out->log_options.path) {
+		end_held(out, sendlog_committed(out->log), SS_DELIVERED);
+	} else {
+		end_held(out, sendlog_all_acked(out->log), SS_DELIVERED);
+		drop_held(out, sendlog_first(out->log) - 1, out->known ? REASON_LOST : REASON_NO_CONSUMER);
+	}
+	if (out->draining && out->n == 0)
+		out->host->drained(out->host);
+}
+
+static void pump_all(struct output *out)
+{
+	for (struct peer *p = out->peers, *next; p; p = next) {
+		next = p->next;
+		if (p->link)
+			link_out_pump(p);
+		else
+			plain_out_pump(p);
+	}
+}
+
+static void on_committed(void *arg, uint64_t seq)
+{
+	struct output *out = arg;
+
+	(void)seq;
+	output_settle(out);
+	pump_all(out);
+}
+
+static void on_room(void *arg)
+{
+	struct output *out = arg;
+
+	if (!out->busy)
+		return;
+	out->busy = false;
+	out->host->ready(out->host);
+}
+
+static void on_lost(void *arg, uint64_t from, uint64_t to, const char *reason)
+{
+	struct output *out = arg;
+
+	ss_log(out->host, SS_LOG_WARN, "Events lost before every consumer had them from=%llu to=%llu reason=%s",
+	       (unsigned long long)from, (unsigned long long)to, reason);
+}
+
+static void on_trouble(void *arg, const char *why)
+{
+	struct output *out = arg;
+
+	if (why)
+		ss_log(out->host, SS_LOG_ERROR, "The spool cannot be written: %s", why);
+	else
+		ss_log(out->host, SS_LOG_INFO, "The spool can be written again");
+	out->host->unready(out->host, why);
+}
+
+static const struct sendlog_events log_events = {
+	.committed = on_committed, .room = on_room, .lost = on_lost, .trouble = on_trouble};
+
+/* ---- what the endpoint tells ---- */
+
+static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, const char *peer, void **user)
+{
+	struct output *out = arg;
+	bool link = strcmp(subprotocol, LINK_SUBPROTOCOL) == 0;
+
+	if (!link && !out->conf->plain)
+		return 1002;
+	struct peer *p = calloc(1, sizeof *p);
+	if (!p)
+		return 1013;
+	p->out = out;
+	p->conn = conn;
+	p->link = link;
+	snprintf(p->name, sizeof p->name, "%s", peer ? peer : "");
+	p->next = out->peers;
+	p->back = &out->peers;
+	if (p->next)
+		p->next->back = &p->next;
+	out->peers = p;
+	*user = p;
+	*(link ? &out->n_links : &out->n_plain) += 1;
+	out->host->metric_add(out->host, METRIC_CONNECTIONS, 1);
+	out->host->metric_add(out->host, METRIC_CONNECTED, 1);
+	ss_log(out->host, SS_LOG_INFO, "Connected mode=%s peer=%s", link ? "link" : "plain", peer ? peer : "-");
+	if (link)
+		link_out_open(p);
+	else
+		plain_out_open(p);
+	return 0;
+}
+
+static void on_message(void *arg, struct ws_conn *conn, void *user, bool binary, const uint8_t *data, size_t len)
+{
+	struct peer *p = user;
+
+	(void)arg;
+	(void)conn;
+	if (p->link)
+		link_out_message(p, binary, data, len);
+	/* what a plain peer says (acks of the envelope, for one) changes nothing */
+}
+
+static void on_writable(void *arg, struct ws_conn *conn, void *user)
+{
+	struct peer *p = user;
+
+	(void)arg;
+	(void)conn;
+	if (p->link)
+		link_out_pump(p);
+	else
+		plain_out_pump(p);
+}
+
+static void on_closed(void *arg, struct ws_conn *conn, void *user, int code, bool by_peer, const char *why)
+{
+	struct output *out = arg;
+	struct peer *p = user;
+
+	(void)conn;
+	if (p->link && p->next_seq)
+		out->host->metric_add(out->host, METRIC_LINK_UP, -1);
+	plain_out_close(p);
+	*(p->link ? &out->n_links : &out->n_plain) -= 1;
+	*p->back = p->next;
+	if (p->next)
+		p->next->back = p->back;
+	out->host->metric_add(out->host, METRIC_CONNECTIONS, -1);
+	out->host->metric_add(out->host, METRIC_CLOSES + close_row(code), 1);
+	ss_log(out->host, code == 1000 || code == 1001 ? SS_LOG_INFO : SS_LOG_WARN,
+	       "Connection closed code=%d by=%s consumer=%s reason=\"%s\"", code, by_peer ? "peer" : "us",
+	       p->link && p->session.consumer[0] ? p->session.consumer : "-", why);
+	free(p);
+}
+
+static void on_failed(void *arg, const char *why)
+{
+	struct output *out = arg;
+
+	out->host->metric_add(out->host, METRIC_FAILED, 1);
+	ss_log(out->host, SS_LOG_WARN, "Connection failed: %s", why);
+}
+
+static bool on_health(void *arg, char *buf, size_t size)
+{
+	struct output *out = arg;
+	bool well = !out->busy && !out->draining;
+
+	snprintf(buf, size, "{\"status\":\"%s\",\"component\":\"%s\",\"links\":%u,\"subscribers\":%u}\n",
+		 well ? "ok" : "not ready", out->host->id, out->n_links, out->n_plain);
+	return well;
+}
+
+static const struct ws_events events = {.opened = on_opened, .message = on_message, .writable = on_writable,
+					.closed = on_closed, .failed = on_failed, .health = on_health};
+
+/* ---- life ---- */
+
+static void output_destroy(void *self)
+{
+	struct output *out = self;
+
+	if (!out)
+		return;
+	endpoint_done(&out->endpoint);
+	plain_out_done(out);
+	sendlog_close(out->log);
+	if (out->fields) {
+		out->fields->free(out->fields_self, out->control);
+		out->fields->free(out->fields_self, out->any);
+	}
+	free(out->spool_path);
+	free(out->held);
+	free(out->frame);
+	free(out);
+}
+
+static int find_services(struct output *out)
+{
+	static const char *const whole[] = {""};
+	struct ss_iface loop, fields;
+	uint32_t bad;
+
+	int rc = out->host->query(out->host, SS_LOOP, sizeof *out->loop, &loop);
+	if (rc == 0)
+		rc = out->host->query(out->host, SS_FIELDS, sizeof *out->fields, &fields);
+	if (rc)
+		return rc;
+	out->loop = loop.vtbl;
+	out->loop_self = loop.self;
+	out->fields = fields.vtbl;
+	out->fields_self = fields.self;
+	rc = link_control_reader(out->fields, out->fields_self, &out->control);
+	return rc ? rc : out->fields->compile(out->fields_self, whole, 1, &out->any, &bad);
+}
+
+static int32_t output_create(const struct ss_host *host, const void *conf, void **self)
+{
+	struct output *out = calloc(1, sizeof *out);
+
+	if (!out)
+		return -ENOMEM;
+	out->host = host;
+	out->conf = conf;
+	int rc = endpoint_check(&out->endpoint, host, &out->conf->endpoint);
+	if (rc == 0)
+		rc = find_services(out);
+	out->log_options = (struct sendlog_options){.max_bytes = (uint64_t)out->conf->buffer,
+						    .drop_oldest = out->conf->overflow != OVERFLOW_BLOCK};
+	if (rc == 0 && out->conf->spool) {
+		out->log_options.max_bytes = UINT64_C(1) << 30;
+		out->log_options.drop_oldest = out->conf->overflow == OVERFLOW_DROP_OLDEST;
+		rc = output_read_spool(out);
+	}
+	if (rc == 0 && !(out->frame = malloc(WS_PRE + (size_t)out->conf->max_frame)))
+		rc = -ENOMEM;
+	if (rc < 0) {
+		output_destroy(out);
+		return rc;
+	}
+	*self = out;
+	return 0;
+}
+
+static void on_tick(void *arg)
+{
+	struct output *out = arg;
+	uint64_t rtt = 0;
+
+	for (struct peer *p = out->peers, *next; p; p = next) {
+		next = p->next;
+		rtt = ws_rtt(p->conn) > rtt ? ws_rtt(p->conn) : rtt;
+		if (p->link)
+			link_out_tick(p);
+	}
+	uint64_t oldest = sendlog_oldest_ns(out->log);
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	uint64_t wall = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	const struct ss_host *h = out->host;
+	h->metric_set(h, METRIC_RTT, (int64_t)(rtt / 1000));
+	h->metric_set(h, METRIC_LOG_BYTES, (int64_t)sendlog_bytes(out->log));
+	h->metric_set(h, METRIC_LOG_AGE, oldest && wall > oldest ? (int64_t)((wall - oldest) / 1000000000u) : 0);
+	h->metric_set(h, METRIC_LOG_CORRUPT, (int64_t)sendlog_corrupt(out->log));
+	h->metric_set(h, METRIC_UNACKED, (int64_t)(sendlog_next(out->log) - 1 - sendlog_all_acked(out->log)));
+}
+
+static void tell_kept(void *arg, uint32_t port, const char *source, const struct ss_position *position)
+{
+	struct ss_iface *positions = arg;
+
+	((const struct ss_positions *)positions->vtbl)->kept(positions->self, port, source, position);
+}
+
+static int32_t output_start(void *self)
+{
+	static const char *const subprotocols[] = {LINK_SUBPROTOCOL, NULL};
+	struct output *out = self;
+	struct ss_iface positions;
+	char why[256];
+
+	int rc = sendlog_open(out->host, &out->log_options, &log_events, out, why, &out->log);
+	if (rc < 0) {
+		ss_log(out->host, SS_LOG_ERROR, "Cannot open the spool: %s", why);
+		return rc;
+	}
+	if (out->log_options.path &&
+	    out->host->query(out->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0) {
+		((const struct ss_positions *)positions.vtbl)->keeper(positions.self);
+		sendlog_positions(out->log, tell_kept, &positions);
+	}
+	rc = out->loop->timer(out->loop_self, 1000000000, 1000000000, on_tick, out, &out->tick);
+	if (rc == 0)
+		rc = endpoint_open(&out->endpoint, subprotocols, &events, out);
+	return rc;
+}
+
+static void output_stop(void *self)
+{
+	struct output *out = self;
+
+	endpoint_close(&out->endpoint, 1001, "shutting down");
+	sendlog_close(out->log);
+	out->log = NULL;
+}
+
+static int32_t output_process(void *self, uint32_t port, struct ss_batch *b)
+{
+	struct output *out = self;
+	uint64_t duplicates = 0;
+	int rc = sendlog_append(out->log, port, b, &duplicates);
+
+	if (rc == -EAGAIN) {
+		out->busy = true;
+		return SS_BUSY;
+	}
+	if (rc < 0)
+		return rc;
+	if (duplicates)
+		out->host->drop(out->host, REASON_DUPLICATE, duplicates);
+	if (out->n_plain && plain_out_frame(out, b) < 0)
+		ss_log(out->host, SS_LOG_WARN, "Out of memory for plain subscribers");
+	rc = hold(out, b, sendlog_next(out->log) - 1);
+	return rc < 0 ? rc : SS_KEPT;
+}
+
+static void output_idle(void *self)
+{
+	struct output *out = self;
+
+	if (!out->log)
+		return;
+	output_settle(out);
+	pump_all(out);
+}
+
+static int32_t output_drain(void *self)
+{
+	struct output *out = self;
+
+	out->draining = true;
+	pump_all(out);
+	output_settle(out);
+	if (out->n && !out->log_options.path && out->n_links == 0) {
+		/* nobody is there to take it, and memory keeps nothing beyond the end */
+		drop_held(out, UINT64_MAX, REASON_NO_CONSUMER);
+	}
+	return out->n ? SS_BUSY : 0;
+}
+
+static const struct ss_component websocket_output = {
+	.struct_size = sizeof websocket_output,
+	.kind = SS_KIND_SINK,
+	.type = "websocket_output",
+	.version = "0.1",
+	.summary = "Events to WebSocket peers: reliable links, or one event a message.",
+	.license = "MIT",
+	.options = options,
+	.option_size = sizeof options[0],
+	.n_options = sizeof options / sizeof options[0],
+	.metrics = metrics,
+	.metric_size = sizeof metrics[0],
+	.n_metrics = sizeof metrics / sizeof metrics[0],
+	.reasons = reasons,
+	.conf_size = sizeof(struct output_conf),
+	.create = output_create,
+	.destroy = output_destroy,
+	.start = output_start,
+	.stop = output_stop,
+	.process = output_process,
+	.drain = output_drain,
+	.idle = output_idle,
+};
+SS_REGISTER(&websocket_output);

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * link_receiver - the end of a link that takes records: without gaps, without duplicates, not more than it
+ * allowed; and acknowledges what is durable.  [inst]
+ */
+#include <stdio.h>
+#include <string.h>
+#include "link_session.h"
+
+/* clang-format off */
+static const uint8_t table[LINK_STATES][LINK_COLUMNS] = {
+	[LINK_WAIT_WELCOME] = {[LINK_WELCOME] = LINK_TAKE, [LINK_BYE] = LINK_TAKE},
+	[LINK_LIVE_STATE] = {LINK_TAKE, [LINK_LOST] = LINK_TAKE, [LINK_HB] = LINK_SKIP, [LINK_BYE] = LINK_TAKE},
+	[LINK_DRAINING] = {[LINK_HB] = LINK_SKIP},
+	/* what crossed the BYE comes again on the next connection */
+	[LINK_LEAVING] = {LINK_SKIP, [LINK_WELCOME] = LINK_SKIP, [LINK_LOST] = LINK_SKIP, [LINK_HB] = LINK_SKIP,
+	                  [LINK_BYE] = LINK_TAKE},
+	[LINK_CLOSED] = {LINK_SKIP, [LINK_HELLO] = LINK_SKIP, [LINK_WELCOME] = LINK_SKIP, [LINK_ACK] = LINK_SKIP,
+	                 [LINK_LOST] = LINK_SKIP, [LINK_NACK] = LINK_SKIP, [LINK_HB] = LINK_SKIP, [LINK_BYE] = LINK_SKIP},
+};
+/* clang-format on */
+
+/* ---- what is not durable yet ---- */
+
+/* When no mark is free the last one stands for its data and the new: what it holds is released later, never
+ * too early. */
+static void mark(struct link_receiver *r, uint64_t need, uint64_t last)
+{
+	uint32_t at = r->mark_count < LINK_MARKS ? r->mark_count++ : LINK_MARKS - 1;
+	r->marks[(r->mark_head + at) % LINK_MARKS] =
+		(struct link_mark){.need = need, .last = last, .bytes = r->got_bytes};
+}
+
+static void settle(struct link_receiver *r)
+{
+	while (r->mark_count && r->marks[r->mark_head].need <= r->durable) {
+		const struct link_mark *m = &r->marks[r->mark_head];
+		if (r->durable < m->last)
+			r->durable = m->last;
+		r->durable_bytes = m->bytes;
+		r->mark_head = (r->mark_head + 1) % LINK_MARKS;
+		r->mark_count--;
+	}
+}
+
+/* Records from .. to will not come: they count as durable once everything before them is. */
+static void mark_lost(struct link_receiver *r, uint64_t from, uint64_t to)
+{
+	struct link_mark *tail =
+		r->mark_count ? &r->marks[(r->mark_head + r->mark_count - 1) % LINK_MARKS] : NULL;
+	if (tail && tail->last >= from - 1)
+		tail->last = to;
+	else
+		mark(r, from - 1, to);
+	settle(r);
+}
+
+void link_receiver_durable(struct link_receiver *r, uint64_t seq)
+{
+	if (seq > r->got)
+		seq = r->got;
+	if (seq > r->durable)
+		r->durable = seq;
+	settle(r);
+}
+
+/* ---- what comes in ---- */
+
+void link_receiver_start(struct link_receiver *r, const char *stream, const char *consumer,
+			 const struct ss_position *resume, const struct link_window *window,
+			 uint64_t max_frame, uint64_t max_record, uint64_t now_ns, struct link_action *out)
+{
+	const uint64_t overhead = LINK_DATA_HEADER + LINK_RECORD_HEADER;
+	struct link_receiver old = *r;
+
+	*out = (struct link_action){0};
+	*r = (struct link_receiver){.state = LINK_WAIT_WELCOME,
+				    .window = *window,
+				    .max_frame = max_frame,
+				    .max_record = max_record};
+	if (resume) {
+		r->has_epoch = true;
+		memcpy(r->epoch, resume->epoch, sizeof r->epoch);
+		r->got = r->durable = resume->seq;
+	}
+	if (old.has_epoch && (!resume || memcmp(old.epoch, resume->epoch, sizeof old.epoch) == 0)) {
+		r->has_epoch = true;
+		memcpy(r->epoch, old.epoch, sizeof r->epoch);
+		r->got = old.got > r->got ? old.got : r->got;
+		r->durable = old.durable > r->durable ? old.durable : r->durable;
+	}
+	r->pulse.deadline_ns = now_ns + LINK_HANDSHAKE_NS;
+	if (!window->records || window->bytes < max_record + overhead || max_frame < max_record + overhead) {
+		link_fail(&r->state, LINK_OK,
+			  "the window or max_frame is too small for one record of max_record", out);
+		return;
+	}
+
+	struct link_control *hello = &out->control;
+	out->todo = LINK_DO_SEND;
+	hello->type = LINK_HELLO;
+	snprintf(hello->stream, sizeof hello->stream, "%s", stream ? stream : "");
+	snprintf(hello->consumer, sizeof hello->consumer, "%s", consumer ? consumer : "");
+	hello->has_resume = r->has_epoch;
+	memcpy(hello->resume.epoch, r->epoch, sizeof r->epoch);
+	hello->resume.seq = r->durable;
+	hello->window = *window;
+	hello->max_frame = max_frame;
+	hello->max_record = max_record;
+}
+
+static void grant(struct link_receiver *r, uint64_t acked, uint64_t acked_bytes)
+{
+	r->ack_sent = acked;
+	r->ack_bytes = acked_bytes;
+	if (r->granted_records < acked + r->window.records)
+		r->granted_records = acked + r->window.records;
+	if (r->granted_bytes < acked_bytes + r->window.bytes)
+		r->granted_bytes = acked_bytes + r->window.bytes;
+}
+
+static void take_welcome(struct link_receiver *r, const struct link_control *c, struct link_action *out)
+{
+	bool same = r->has_epoch && memcmp(r->epoch, c->epoch, sizeof r->epoch) == 0;
+
+	if (c->max_frame > r->max_frame || c->max_record > r->max_record) {
+		link_fail(&r->state, LINK_BAD_FRAME, "\"welcome\" with limits above those of \"hello\"", out);
+		return;
+	}
+	if (same && r->got >= c->next) {
+		link_fail(&r->state, LINK_GAP,
+			  "the sender has less of its log than was received: it was set back", out);
+		return;
+	}
+	if (!same) {
+		if (r->has_epoch) {
+			out->todo |= LINK_DO_RESTART;
+			out->seq = r->durable;
+		}
+		r->has_epoch = true;
+		memcpy(r->epoch, c->epoch, sizeof r->epoch);
+		r->got = r->durable = 0;
+	}
+	/* what lies before first was acknowledged earlier, or is not meant for this consumer */
+	if (r->got < c->first - 1)
+		r->got = c->first - 1;
+	if (r->durable < c->first - 1)
+		r->durable = c->first - 1;
+	r->max_frame = c->max_frame;
+	r->max_record = c->max_record;
+	r->state = LINK_LIVE_STATE;
+	link_beat(&r->pulse, c->heartbeat_ms * 1000000);
+	grant(r, c->first - 1, 0);
+	out->todo |= LINK_DO_LIVE;
+}
+
+static void take_lost(struct link_receiver *r, const struct link_control *c, struct link_action *out)
+{
+	if (c->from > r->got + 1) {
+		link_fail(&r->state, LINK_GAP, "\"lost\" leaves out sequences", out);
+		return;
+	}
+	if (c->to <= r->got)
+		return;
+	out->todo |= LINK_DO_LOST;
+	out->from = r->got + 1;
+	out->to = c->to;
+	r->got = c->to;
+	mark_lost(r, out->from, out->to);
+}
+
+void link_receiver_control(struct link_receiver *r, const struct link_control *c, struct link_action *out)
+{
+	*out = (struct link_action){0};
+	r->pulse.heard = true;
+	if (link_judge(&r->state, table, c->type, out) != LINK_TAKE)
+		return;
+	if (c->type == LINK_WELCOME) {
+		take_welcome(r, c, out);
+	} else if (c->type == LINK_LOST) {
+		take_lost(r, c, out);
+	} else {
+		out->todo |= LINK_DO_BYE;
+		if (r->state == LINK_LIVE_STATE)
+			r->state = LINK_DRAINING; /* the deadline is set by the next tick */
+		else
+			link_fail(&r->state, LINK_OK, "the sender said goodbye", out);
+	}
+}
+
+void link_receiver_data(struct link_receiver *r, const struct link_data *d, struct link_action *out)
+{
+	uint64_t last = d->first_seq + d->count - 1, bytes = d->len + LINK_DATA_HEADER;
+
+	*out = (struct link_action){0};
+	r->pulse.heard = true;
+	if (link_judge(&r->state, table, 0, out) != LINK_TAKE)
+		return;
+	if (bytes > r->max_frame) {
+		link_fail(&r->state, LINK_TOO_BIG, "data message longer than \"max_frame\"", out);
+		return;
+	}
+	if (d->first_seq > r->got + 1) {
+		link_fail(&r->state, LINK_GAP, "data message leaves out sequences", out);
+		return;
+	}
+	if (last > r->granted_records || r->got_bytes + bytes > r->granted_bytes) {
+		link_fail(&r->state, LINK_CREDIT, "data message beyond the window", out);
+		return;
+	}
+	out->from = d->first_seq;
+	if (out->from <= r->got) {
+		out->duplicates = (last < r->got ? last : r->got) - d->first_seq + 1;
+		out->from += out->duplicates;
+	}
+	if (last > r->got) {
+		out->todo |= LINK_DO_DATA;
+		r->got = last;
+	}
+	r->got_bytes += bytes;
+	mark(r, last, last);
+	settle(r);
+}
+
+/* ---- time ---- */
+
+static bool unacknowledged(const struct link_receiver *r)
+{
+	return r->durable > r->ack_sent || r->durable_bytes > r->ack_bytes;
+}
+
+static void acknowledge(struct link_receiver *r, uint64_t now_ns, struct link_action *out)
+{
+	r->next_ack_ns = now_ns + LINK_ACK_NS;
+	grant(r, r->durable, r->durable_bytes);
+	out->todo |= LINK_DO_SEND;
+	out->control.type = LINK_ACK;
+	out->control.seq = r->durable;
+	out->control.bytes = r->durable_bytes;
+	out->control.window = r->window;
+}
+
+static bool ack_due(const struct link_receiver *r, uint64_t now_ns)
+{
+	return unacknowledged(r) &&
+	       (now_ns >= r->next_ack_ns || r->durable - r->ack_sent >= (r->window.records + 1) / 2 ||
+		r->durable_bytes - r->ack_bytes >= r->window.bytes / 2);
+}
+
+void link_receiver_bye(struct link_receiver *r, uint64_t now_ns, uint64_t retry_ms, const char *reason,
+		       struct link_action *out)
+{
+	*out = (struct link_action){0};
+	if (r->state == LINK_LIVE_STATE && unacknowledged(r))
+		acknowledge(r, now_ns, out);
+	else if (r->state == LINK_LIVE_STATE || r->state == LINK_WAIT_WELCOME)
+		link_leave(&r->state, &r->pulse, now_ns, retry_ms, reason, out);
+}
+
+static void drain(struct link_receiver *r, uint64_t now_ns, struct link_action *out)
+{
+	if (!r->pulse.deadline_ns)
+		r->pulse.deadline_ns = now_ns + LINK_LEAVE_NS;
+	if (unacknowledged(r))
+		acknowledge(r, now_ns, out);
+	if (r->durable == r->got || now_ns >= r->pulse.deadline_ns)
+		link_fail(&r->state, LINK_OK, "the sender said goodbye", out);
+}
+
+static void live(struct link_receiver *r, uint64_t now_ns, struct link_action *out)
+{
+	if (link_silent(&r->pulse, now_ns)) {
+		link_fail(&r->state, LINK_SILENT, "nothing was heard from the sender for 2.25 heartbeats",
+			  out);
+	} else if (ack_due(r, now_ns)) {
+		acknowledge(r, now_ns, out);
+	} else if (link_heartbeat_due(&r->pulse, now_ns)) {
+		out->todo |= LINK_DO_SEND;
+		out->control.type = LINK_HB;
+		out->control.seq = r->durable;
+	}
+}
+
+void link_receiver_tick(struct link_receiver *r, uint64_t now_ns, struct link_action *out)
+{
+	*out = (struct link_action){0};
+	if (r->state == LINK_LIVE_STATE)
+		live(r, now_ns, out);
+	else if (r->state == LINK_DRAINING)
+		drain(r, now_ns, out);
+	else if (r->state == LINK_WAIT_WELCOME && now_ns >= r->pulse.deadline_ns)
+		link_fail(&r->state, LINK_TIMEOUT, "no \"welcome\" within 10 s", out);
+	else if (r->state == LINK_LEAVING && now_ns >= r->pulse.deadline_ns)
+		link_fail(&r->state, LINK_GOING, "the sender did not close after \"bye\"", out);
+}

@@ -8,6 +8,7 @@
 #include "core/fields.h"
 #include "core/health.h"
 #include "core/log.h"
+#include "core/positions.h"
 
 static struct component *of(const struct ss_host *host)
 {
@@ -141,7 +142,8 @@ static int32_t host_track(const struct ss_host *host, struct ss_batch *b, uint64
 			  const struct ss_position *position)
 {
 	struct component *c = of(host);
-	struct ss_token *t = token_new(cookie, position, c->id, component_finish_token, c);
+	/* a position that keepers could not use would mislead them */
+	struct ss_token *t = token_new(cookie, c->merges ? NULL : position, c->id, component_finish_token, c);
 
 	if (!t)
 		return -ENOMEM;
@@ -190,6 +192,8 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		uint32_t size;
 	} services[] = {
 		{SS_LOOP, &loop_service, sizeof loop_service},
+		{SS_LOOP_LIBEV, &loop_libev_service, sizeof loop_libev_service},
+		{SS_POSITIONS, &positions_service, sizeof positions_service},
 		{SS_FIELDS, &fields_service, sizeof fields_service},
 	};
 

@@ -14,6 +14,7 @@
 #include "core/queue.h"
 
 struct health;
+struct positions;
 struct watch; /* a timer or descriptor watch, svc_loop.c */
 
 enum component_state {
@@ -44,6 +45,9 @@ struct component {
 	struct loop *loop;
 	struct health *health;
 	struct pool *pool;
+	struct positions *positions; /* the pipeline's; NULL outside one */
+	bool keeper;                 /* it keeps positions; under their lock */
+	bool merges;                 /* its streams lose their order on the way; set before it starts */
 
 	struct edge **inputs;
 	size_t n_inputs, next_input;
@@ -106,5 +110,7 @@ const char *component_reason(const struct component *, uint32_t reason);
 
 /* svc_loop.c: the service "semstreams.loop/1". */
 extern const struct ss_loop loop_service;
+/* The service "semstreams.loop.libev/1". */
+extern const struct ss_loop_libev loop_libev_service;
 /* End all watches of a component. */
 void loop_service_clear(struct component *);

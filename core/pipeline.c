@@ -7,6 +7,7 @@
 #include <string.h>
 #include "core/health.h"
 #include "core/log.h"
+#include "core/positions.h"
 
 /* Depth first from every component to what feeds it: a component comes after all before it. */
 static void put_in_order(struct pipeline *p, struct component *c, bool *seen, size_t *n)
@@ -34,7 +35,10 @@ static int sort(struct pipeline *p)
 	for (size_t i = 0; i < p->n_components; i++)
 		put_in_order(p, &p->components[i], seen, &n);
 	free(seen);
-	return 0;
+	p->positions = positions_new(p->components, p->order, p->n_components);
+	for (size_t i = 0; i < p->n_components; i++)
+		p->components[i].positions = p->positions;
+	return p->positions ? 0 : -ENOMEM;
 }
 
 static size_t count_outputs(const struct ss_component *desc)
@@ -155,6 +159,7 @@ void pipeline_free(struct pipeline *p)
 		free(p->workers[i].members);
 	free(p->workers);
 	free(p->edges);
+	positions_free(p->positions);
 	free(p->order);
 	free(p->components);
 	health_free(p->health);

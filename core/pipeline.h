@@ -31,6 +31,7 @@ struct pipeline {
 	struct worker *workers;
 	size_t n_workers;
 	struct health *health;
+	struct positions *positions;
 };
 
 /* Create every component and wire them up; config must outlive the pipeline.  Errors go to diag; 0, -EINVAL,

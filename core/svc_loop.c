@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* svc_loop - the service "semstreams.loop/1": timers, descriptors and posts of one component, on its loop. */
+/*
+ * svc_loop - the services "semstreams.loop/1" (timers, descriptors and posts of one component, on its loop) and
+ * "semstreams.loop.libev/1" (the loop itself).
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +204,27 @@ const struct ss_loop loop_service = {
 	.cancel = loop_cancel,
 	.post = post,
 	.now = loop_now,
+};
+
+static void *libev_loop(void *self)
+{
+	struct component *c = self;
+
+	return c->loop->ev;
+}
+
+/* A library's watcher ran; the loop looks for work before it sleeps anyway. */
+static void libev_touched(void *self)
+{
+	struct component *c = self;
+
+	c->touched = true;
+}
+
+const struct ss_loop_libev loop_libev_service = {
+	.struct_size = sizeof(struct ss_loop_libev),
+	.ev_loop = libev_loop,
+	.touched = libev_touched,
 };
 
 void loop_service_clear(struct component *c)

@@ -42,7 +42,7 @@ struct input {
 	struct ws_conn *peer;
 	struct link_receiver link;
 	bool can_resume, failed; /* failed: something received could not be kept and must come again */
-	struct ss_position got, durable;
+	struct ss_position durable;
 	struct flight *flights; /* a ring; its cookies count from first_cookie */
 	size_t first, n, allocated;
 	uint64_t first_cookie;

@@ -5,6 +5,16 @@
 #include <string.h>
 #include "input.h"
 
+/* What fits a frame and the window. */
+static uint64_t max_record(const struct input *in)
+{
+	uint64_t most = (uint64_t)in->conf->endpoint.max_message;
+
+	if (most > (uint64_t)in->conf->window_bytes)
+		most = (uint64_t)in->conf->window_bytes;
+	return most - LINK_DATA_HEADER - LINK_RECORD_HEADER;
+}
+
 static void act(struct input *in, struct ws_conn *conn, const struct link_action *a)
 {
 	if (a->todo & LINK_DO_SEND) {
@@ -19,6 +29,13 @@ static void act(struct input *in, struct ws_conn *conn, const struct link_action
 	}
 }
 
+/* What is on its way is told by nobody any more. */
+static void forget_flights(struct input *in)
+{
+	in->first_cookie += in->n;
+	in->n = 0;
+}
+
 int link_in_open(struct input *in, struct ws_conn *conn)
 {
 	const struct link_window window = {(uint64_t)in->conf->window_records, (uint64_t)in->conf->window_bytes};
@@ -28,17 +45,15 @@ int link_in_open(struct input *in, struct ws_conn *conn)
 	if (in->peer)
 		ws_close(in->peer, LINK_REPLACED, "another sender has taken over");
 	if (in->failed) {
-		/* all that is not durable comes again; what is still on its way is told by nobody any more */
-		in->got = in->durable;
-		in->first_cookie += in->n;
-		in->n = 0;
+		/* all that is not durable comes again */
+		in->link = (struct link_receiver){0};
+		forget_flights(in);
 	}
 	in->failed = false;
 	in->peer = conn;
 	link_receiver_start(&in->link, in->conf->stream ? in->conf->stream : in->host->id,
 			    in->conf->consumer ? in->conf->consumer : in->host->id,
-			    in->can_resume ? &in->got : NULL, &window, max_frame,
-			    max_frame - LINK_DATA_HEADER - LINK_RECORD_HEADER,
+			    in->can_resume ? &in->durable : NULL, &window, max_frame, max_record(in),
 			    in->loop->now(in->loop_self), &a);
 	act(in, conn, &a);
 	return 0;
@@ -99,7 +114,6 @@ static int deliver(struct input *in, const struct link_data *d, uint64_t from)
 		rc = in->host->track(in->host, b, cookie, &at);
 		if (rc == 0) {
 			in->host->emit(in->host, 0, b);
-			in->got = at;
 		} else {
 			in->n--;
 		}
@@ -113,10 +127,8 @@ static void on_data(struct input *in, struct ws_conn *conn, const uint8_t *data,
 	struct link_action a = {0};
 	struct link_data d;
 	const char *why = "";
-	const uint64_t max_record =
-		(uint64_t)in->conf->endpoint.max_message - LINK_DATA_HEADER - LINK_RECORD_HEADER;
 
-	int rc = link_data_read(data, len, max_record, &d, &why);
+	int rc = link_data_read(data, len, max_record(in), &d, &why);
 	if (rc) {
 		in->host->metric_add(in->host, METRIC_BAD_MESSAGES, 1);
 		a = (struct link_action){.todo = LINK_DO_CLOSE, .why = why,
@@ -147,8 +159,9 @@ static void on_control(struct input *in, struct ws_conn *conn, const uint8_t *da
 	}
 	if (a.todo & LINK_DO_RESTART) {
 		ss_log(in->host, SS_LOG_WARN, "The sender begins anew, its log is another one old_last=%llu",
-		       (unsigned long long)in->got.seq);
+		       (unsigned long long)a.seq);
 		in->host->metric_add(in->host, METRIC_RESTARTS, 1);
+		forget_flights(in);
 	}
 	if (a.todo & LINK_DO_LOST) {
 		ss_log(in->host, SS_LOG_WARN, "The sender has lost events from=%llu to=%llu",
@@ -157,14 +170,12 @@ static void on_control(struct input *in, struct ws_conn *conn, const uint8_t *da
 	}
 	if (a.todo & LINK_DO_LIVE) {
 		in->can_resume = true;
-		memcpy(in->got.epoch, in->link.epoch, sizeof in->got.epoch);
-		in->got.seq = in->link.got;
-		if (memcmp(in->durable.epoch, in->link.epoch, sizeof in->durable.epoch) != 0)
-			in->durable = in->got;
+		memcpy(in->durable.epoch, in->link.epoch, sizeof in->durable.epoch);
+		in->durable.seq = in->link.durable;
 		in->host->metric_set(in->host, METRIC_LINK_UP, 1);
 		ss_log(in->host, SS_LOG_INFO, "Link up next=%llu", (unsigned long long)in->link.got + 1);
 	}
-	if (c.type == LINK_BYE && c.retry_ms)
+	if (a.todo & LINK_DO_BYE && c.retry_ms)
 		ws_retry_after(in->endpoint.ws, c.retry_ms * 1000000);
 	act(in, conn, &a);
 }
@@ -199,15 +210,17 @@ static void on_ack_timer(void *arg)
 
 void link_in_tick(struct input *in)
 {
-	struct link_action a = {0};
+	struct link_action a;
 
 	if (!in->peer)
 		return;
-	link_receiver_tick(&in->link, in->loop->now(in->loop_self), &a);
-	act(in, in->peer, &a);
+	do {
+		link_receiver_tick(&in->link, in->loop->now(in->loop_self), &a);
+		act(in, in->peer, &a);
+	} while (a.todo && !(a.todo & LINK_DO_CLOSE));
 	in->host->metric_set(in->host, METRIC_UNACKED, (int64_t)(in->link.got - in->link.durable));
 	if (in->link.ack_sent < in->link.durable && !in->ack_timer)
-		in->loop->timer(in->loop_self, 20000000, 0, on_ack_timer, in, &in->ack_timer);
+		in->loop->timer(in->loop_self, LINK_ACK_NS, 0, on_ack_timer, in, &in->ack_timer);
 }
 
 void link_in_acked(struct input *in, uint64_t cookie, int32_t status)
@@ -228,10 +241,8 @@ void link_in_acked(struct input *in, uint64_t cookie, int32_t status)
 		in->first_cookie++;
 		in->n--;
 	}
-	if (in->peer && in->link.state == LINK_LIVE_STATE) {
-		link_receiver_durable(&in->link, in->durable.seq);
-		link_in_tick(in);
-	}
+	link_receiver_durable(&in->link, in->durable.seq);
+	link_in_tick(in);
 }
 
 void link_in_done(struct input *in)

@@ -192,10 +192,8 @@ static int32_t input_start(void *self)
 	struct ss_iface positions;
 
 	if (in->host->query(in->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0 &&
-	    ((const struct ss_positions *)positions.vtbl)->resume(positions.self, &in->durable) == 0) {
+	    ((const struct ss_positions *)positions.vtbl)->resume(positions.self, &in->durable) == 0)
 		in->can_resume = true;
-		in->got = in->durable;
-	}
 	int rc = in->loop->timer(in->loop_self, 1000000000, 1000000000, on_tick, in, &in->tick);
 	if (rc == 0)
 		rc = endpoint_open(&in->endpoint, subprotocols, &events, in);

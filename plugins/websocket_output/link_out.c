@@ -5,16 +5,43 @@
 
 static void act(struct peer *p, const struct link_action *a);
 
-static void send_control(struct peer *p, const struct link_control *c)
+static bool try_control(struct peer *p, const struct link_control *c)
 {
 	uint8_t buf[WS_PRE + LINK_CONTROL_MAX];
 	size_t len = link_control_write(c, (char *)buf + WS_PRE);
 
-	if (ws_send(p->conn, false, buf, len) < 0) {
-		p->control = *c;
-		p->control_due = true;
-		ws_want_write(p->conn);
-	}
+	return ws_send(p->conn, false, buf, len) == 0;
+}
+
+/* In order; what does not fit is few: data is not sent before it. */
+static void send_control(struct peer *p, const struct link_control *c)
+{
+	if (p->n_waiting == 0 && try_control(p, c))
+		return;
+	if (p->n_waiting < sizeof p->waiting / sizeof p->waiting[0])
+		p->waiting[p->n_waiting++] = *c;
+	else if (c->type != LINK_HB)
+		ws_close(p->conn, 1011, "cannot keep up");
+	ws_want_write(p->conn);
+}
+
+static bool send_waiting(struct peer *p)
+{
+	while (p->n_waiting && try_control(p, &p->waiting[0]))
+		memmove(p->waiting, p->waiting + 1, --p->n_waiting * sizeof p->waiting[0]);
+	return p->n_waiting == 0;
+}
+
+static void tell_lost(struct peer *p, uint64_t to, const char *reason)
+{
+	struct link_action a;
+
+	link_sender_lost(&p->session, to, reason, &a);
+	if (!(a.todo & LINK_DO_SEND))
+		return;
+	p->out->host->metric_add(p->out->host, METRIC_LOST, (int64_t)(a.control.to - a.control.from + 1));
+	send_control(p, &a.control);
+	p->next_seq = p->session.sent + 1;
 }
 
 void link_out_open(struct peer *p)
@@ -47,7 +74,6 @@ static void go_live(struct peer *p)
 	replace_others(p);
 	out->known = true;
 	p->next_seq = p->session.sent + 1;
-	sendlog_ack(out->log, p->session.consumer, p->session.acked);
 	out->host->metric_add(out->host, METRIC_LINK_UP, 1);
 	ss_log(out->host, SS_LOG_INFO, "Link up consumer=%s next=%llu", p->session.consumer,
 	       (unsigned long long)p->next_seq);
@@ -61,10 +87,17 @@ static void act(struct peer *p, const struct link_action *a)
 		send_control(p, &a->control);
 	if (a->todo & LINK_DO_LIVE)
 		go_live(p);
-	if (a->todo & LINK_DO_LOST)
-		link_out_lost(p, a->from, a->to, "retention");
 	if (a->todo & LINK_DO_ACKED && sendlog_ack(out->log, p->session.consumer, a->seq) == 0)
 		output_settle(out);
+	if (a->todo & LINK_DO_LOST)
+		tell_lost(p, a->to, "retention");
+	if (a->todo & LINK_DO_NACK)
+		ss_log(out->host, SS_LOG_WARN, "A consumer refused an event consumer=%s seq=%llu", p->session.consumer,
+		       (unsigned long long)a->seq);
+	if (a->todo & LINK_DO_RENEW)
+		ss_log(out->host, SS_LOG_ERROR,
+		       "The consumer has more of this log than we do: the spool was set back to an older state; remove "
+		       "it to begin a new one consumer=%s", p->session.consumer);
 	if (a->todo & LINK_DO_CLOSE) {
 		ss_log(out->host, SS_LOG_WARN, "Closing the link code=%d reason=\"%s\"", a->code, a->why);
 		ws_close(p->conn, a->code, a->why);
@@ -80,22 +113,28 @@ void link_out_message(struct peer *p, bool binary, const uint8_t *data, size_t l
 	struct link_action a = {0};
 	struct link_control c;
 	struct link_log_view v = {0};
-	const char *why = "a receiver sends no data", *name = p->session.consumer;
-	char consumer[LINK_NAME_MAX];
+	const char *why = "";
 
-	if (binary || link_control_read(out->fields, out->fields_self, out->control, data, len, &c, &why) < 0) {
+	if (binary) {
+		link_sender_data(&p->session, &a);
+		act(p, &a);
+		return;
+	}
+	if (link_control_read(out->fields, out->fields_self, out->control, data, len, &c, &why) < 0) {
 		out->host->metric_add(out->host, METRIC_BAD_MESSAGES, 1);
 		ws_close(p->conn, LINK_BAD_FRAME, why);
 		return;
 	}
 	if (c.type == LINK_HELLO) {
+		char consumer[LINK_NAME_MAX];
 		link_sender_name(&c, p->name[0] ? p->name : NULL, consumer);
-		name = consumer;
+		view(out, consumer, &v);
 	}
-	view(out, name, &v);
 	link_sender_control(&p->session, &c, p->name[0] ? p->name : NULL, &v, (uint64_t)out->conf->max_frame,
 			    (uint64_t)out->conf->max_frame - LINK_DATA_HEADER - LINK_RECORD_HEADER,
 			    (uint64_t)out->conf->endpoint.ping_interval / 1000000, &a);
+	if (a.todo & LINK_DO_BYE && c.retry_ms)
+		ws_retry_after(out->endpoint.ws, c.retry_ms * 1000000);
 	act(p, &a);
 }
 
@@ -104,7 +143,7 @@ void link_out_message(struct peer *p, bool binary, const uint8_t *data, size_t l
 struct filling {
 	uint8_t *msg;
 	size_t len, max;
-	uint64_t bytes;    /* of credit */
+	uint64_t bytes, max_record; /* of credit; of one record */
 	uint64_t first, next;
 	uint16_t count, max_count;
 	bool oversize;
@@ -117,8 +156,8 @@ static bool add_record(void *arg, uint64_t seq, const struct ss_event *e)
 
 	if (f->count && (seq != f->next || f->count == f->max_count))
 		return false; /* a gap ends a message: its sequences are contiguous */
-	if (f->len + need > f->max || f->len - LINK_DATA_HEADER + need > f->bytes) {
-		f->oversize = f->count == 0 && f->len + need > f->max;
+	if (f->len + need > f->max || f->len + need > f->bytes || e->len > f->max_record) {
+		f->oversize = f->count == 0 && (f->len + need > f->max || e->len > f->max_record);
 		f->next = f->oversize ? seq : f->next;
 		return false;
 	}
@@ -127,17 +166,6 @@ static bool add_record(void *arg, uint64_t seq, const struct ss_event *e)
 	f->len = link_record_write(f->msg, f->len, e);
 	f->next = seq + 1;
 	return true;
-}
-
-void link_out_lost(struct peer *p, uint64_t from, uint64_t to, const char *reason)
-{
-	struct link_control c = {.type = LINK_LOST, .from = from, .to = to};
-
-	snprintf(c.reason, sizeof c.reason, "%s", reason);
-	p->out->host->metric_add(p->out->host, METRIC_LOST, (int64_t)(to - from + 1));
-	send_control(p, &c);
-	link_sender_sent(&p->session, to, 0);
-	p->next_seq = to + 1;
 }
 
 /* Sends one message; false: nothing to send or no way to send it now. */
@@ -150,33 +178,29 @@ static bool send_message(struct peer *p)
 	if (records == 0 || p->next_seq > sendlog_committed(out->log))
 		return false;
 	if (p->next_seq < sendlog_first(out->log)) {
-		link_out_lost(p, p->next_seq, sendlog_first(out->log) - 1, "retention");
-		return !p->control_due;
+		tell_lost(p, sendlog_first(out->log) - 1, "retention");
+		return p->n_waiting == 0;
 	}
-	uint64_t max = (uint64_t)out->conf->max_frame < p->session.max_frame ? (uint64_t)out->conf->max_frame
-									      : p->session.max_frame;
-	struct filling f = {.msg = out->frame + WS_PRE, .len = LINK_DATA_HEADER, .max = max, .bytes = bytes,
+	struct filling f = {.msg = out->frame + WS_PRE, .len = LINK_DATA_HEADER, .max = (size_t)p->session.max_frame,
+			    .max_record = p->session.max_record, .bytes = bytes,
 			    .max_count = (uint16_t)(records < 65535 ? records : 65535)};
 	uint64_t next = sendlog_read(out->log, p->next_seq, f.max_count, add_record, &f);
-	if (f.oversize) {
-		link_out_lost(p, p->next_seq, f.next, "oversize");
-		return !p->control_due;
-	}
-	if (f.count == 0) {
-		if (next > p->next_seq && next <= sendlog_committed(out->log) + 1 && bytes > 0)
-			link_out_lost(p, p->next_seq, next - 1, "corrupt");
+	if (f.oversize)
+		tell_lost(p, f.next, "oversize");
+	else if (f.count && f.first > p->next_seq)
+		tell_lost(p, f.first - 1, "corrupt");
+	else if (!f.count && bytes > f.max_record && next > p->next_seq)
+		tell_lost(p, next - 1, "corrupt");
+	else if (!f.count)
 		return false;
-	}
-	if (f.first > p->next_seq) {
-		link_out_lost(p, p->next_seq, f.first - 1, "corrupt");
-		return !p->control_due;
-	}
+	if (!f.count || f.first > p->next_seq || f.oversize)
+		return p->n_waiting == 0;
 	link_data_finish(f.msg, f.len, f.count, f.first);
 	if (ws_send(p->conn, true, out->frame, f.len) < 0) {
 		ws_want_write(p->conn);
 		return false;
 	}
-	link_sender_sent(&p->session, f.next - 1, f.len - LINK_DATA_HEADER);
+	link_sender_sent(&p->session, f.next - 1, f.len);
 	out->host->metric_add(out->host, METRIC_SENT_BYTES, (int64_t)f.len);
 	p->next_seq = f.next;
 	return true;
@@ -184,14 +208,11 @@ static bool send_message(struct peer *p)
 
 void link_out_pump(struct peer *p)
 {
-	if (p->control_due) {
-		struct link_control c = p->control;
-		p->control_due = false;
-		send_control(p, &c);
-	}
-	while (p->session.state == LINK_LIVE_STATE && !p->control_due && ws_idle(p->conn) && send_message(p))
+	bool live = p->session.state == LINK_LIVE_STATE;
+
+	while (send_waiting(p) && live && ws_idle(p->conn) && send_message(p))
 		;
-	if (p->session.state == LINK_LIVE_STATE && !ws_idle(p->conn))
+	if (p->n_waiting || (live && !ws_idle(p->conn)))
 		ws_want_write(p->conn);
 }
 
@@ -199,6 +220,7 @@ void link_out_tick(struct peer *p)
 {
 	struct link_action a = {0};
 
+	p->session.next = sendlog_committed(p->out->log) + 1;
 	link_sender_tick(&p->session, p->out->loop->now(p->out->loop_self), &a);
 	act(p, &a);
 }

@@ -34,8 +34,8 @@ struct peer {
 	/* link */
 	struct link_sender session;
 	uint64_t next_seq;         /* to be sent next */
-	bool control_due;
-	struct link_control control; /* did not fit, waits for writable */
+	struct link_control waiting[4]; /* did not fit, to be sent first */
+	uint32_t n_waiting;
 	/* plain */
 	struct chunk *chunk;       /* being sent; we hold a reference */
 	size_t offset;
@@ -90,7 +90,6 @@ void link_out_open(struct peer *);
 void link_out_message(struct peer *, bool binary, const uint8_t *data, size_t len);
 void link_out_pump(struct peer *);
 void link_out_tick(struct peer *);
-void link_out_lost(struct peer *, uint64_t from, uint64_t to, const char *reason);
 
 /* plain_out.c */
 int plain_out_frame(struct output *, const struct ss_batch *); /* for all plain peers */

@@ -76,7 +76,7 @@ static void take_hello(struct link_sender *s, const struct link_control *hello, 
 		return;
 	}
 	uint64_t has = ours && hello->resume.seq > log->cursor ? hello->resume.seq : log->cursor;
-	uint64_t first = ours || log->cursor ? least(has + 1, log->next) : log->first;
+	uint64_t first = ours || log->cursor || log->known ? least(has + 1, log->next) : log->first;
 
 	memcpy(s->epoch, log->epoch, sizeof s->epoch);
 	s->state = LINK_LIVE_STATE;

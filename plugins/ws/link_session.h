@@ -67,6 +67,7 @@ struct link_log_view { /* what the log has for this consumer */
 	uint8_t epoch[16];
 	uint64_t first, next; /* next sequence to be given out by the log; first == next: empty */
 	uint64_t cursor;      /* acknowledged by this consumer before, 0 = never */
+	bool known;           /* the log was to keep records for it since 1 although it acknowledged none; implied by a cursor */
 };
 void link_sender_start(struct link_sender *, uint64_t now_ns);
 /* peer: verified certificate name or NULL.  The caller looks the consumer's log view up by the name it gets from

@@ -22,37 +22,23 @@ static const uint8_t table[LINK_STATES][LINK_COLUMNS] = {
 
 /* ---- what is not durable yet ---- */
 
-/* When no mark is free the last one stands for its data and the new: what it holds is released later, never
- * too early. */
-static void mark(struct link_receiver *r, uint64_t need, uint64_t last)
+/* When no mark is free the last one stands for its data and the new: what it holds is released later, never too early. */
+static void mark(struct link_receiver *r, uint64_t last)
 {
 	uint32_t at = r->mark_count < LINK_MARKS ? r->mark_count++ : LINK_MARKS - 1;
-	r->marks[(r->mark_head + at) % LINK_MARKS] =
-		(struct link_mark){.need = need, .last = last, .bytes = r->got_bytes};
+	r->marks[(r->mark_head + at) % LINK_MARKS] = (struct link_mark){.last = last, .bytes = r->got_bytes};
 }
 
+/* What is lost counts as durable once everything before it is. */
 static void settle(struct link_receiver *r)
 {
-	while (r->mark_count && r->marks[r->mark_head].need <= r->durable) {
-		const struct link_mark *m = &r->marks[r->mark_head];
-		if (r->durable < m->last)
-			r->durable = m->last;
-		r->durable_bytes = m->bytes;
+	if (r->durable >= r->taken)
+		r->durable = r->got;
+	while (r->mark_count && r->marks[r->mark_head].last <= r->durable) {
+		r->durable_bytes = r->marks[r->mark_head].bytes;
 		r->mark_head = (r->mark_head + 1) % LINK_MARKS;
 		r->mark_count--;
 	}
-}
-
-/* Records from .. to will not come: they count as durable once everything before them is. */
-static void mark_lost(struct link_receiver *r, uint64_t from, uint64_t to)
-{
-	struct link_mark *tail =
-		r->mark_count ? &r->marks[(r->mark_head + r->mark_count - 1) % LINK_MARKS] : NULL;
-	if (tail && tail->last >= from - 1)
-		tail->last = to;
-	else
-		mark(r, from - 1, to);
-	settle(r);
 }
 
 void link_receiver_durable(struct link_receiver *r, uint64_t seq)
@@ -78,16 +64,16 @@ void link_receiver_start(struct link_receiver *r, const char *stream, const char
 				    .window = *window,
 				    .max_frame = max_frame,
 				    .max_record = max_record};
-	if (resume) {
-		r->has_epoch = true;
-		memcpy(r->epoch, resume->epoch, sizeof r->epoch);
-		r->got = r->durable = resume->seq;
-	}
-	if (old.has_epoch && (!resume || memcmp(old.epoch, resume->epoch, sizeof old.epoch) == 0)) {
+	if (old.has_epoch) { /* never older than what the store has */
 		r->has_epoch = true;
 		memcpy(r->epoch, old.epoch, sizeof r->epoch);
-		r->got = old.got > r->got ? old.got : r->got;
-		r->durable = old.durable > r->durable ? old.durable : r->durable;
+		r->got = old.got;
+		r->taken = old.taken;
+		r->durable = old.durable;
+	} else if (resume) {
+		r->has_epoch = true;
+		memcpy(r->epoch, resume->epoch, sizeof r->epoch);
+		r->got = r->taken = r->durable = resume->seq;
 	}
 	r->pulse.deadline_ns = now_ns + LINK_HANDSHAKE_NS;
 	if (!window->records || window->bytes < max_record + overhead || max_frame < max_record + overhead) {
@@ -139,13 +125,14 @@ static void take_welcome(struct link_receiver *r, const struct link_control *c, 
 		}
 		r->has_epoch = true;
 		memcpy(r->epoch, c->epoch, sizeof r->epoch);
-		r->got = r->durable = 0;
+		r->got = r->taken = r->durable = 0;
 	}
 	/* what lies before first was acknowledged earlier, or is not meant for this consumer */
 	if (r->got < c->first - 1)
 		r->got = c->first - 1;
 	if (r->durable < c->first - 1)
 		r->durable = c->first - 1;
+	r->seen = c->first - 1;
 	r->max_frame = c->max_frame;
 	r->max_record = c->max_record;
 	r->state = LINK_LIVE_STATE;
@@ -160,13 +147,15 @@ static void take_lost(struct link_receiver *r, const struct link_control *c, str
 		link_fail(&r->state, LINK_GAP, "\"lost\" leaves out sequences", out);
 		return;
 	}
+	if (r->seen < c->to)
+		r->seen = c->to;
 	if (c->to <= r->got)
 		return;
 	out->todo |= LINK_DO_LOST;
 	out->from = r->got + 1;
 	out->to = c->to;
 	r->got = c->to;
-	mark_lost(r, out->from, out->to);
+	settle(r);
 }
 
 void link_receiver_control(struct link_receiver *r, const struct link_control *c, struct link_action *out)
@@ -215,27 +204,35 @@ void link_receiver_data(struct link_receiver *r, const struct link_data *d, stru
 	}
 	if (last > r->got) {
 		out->todo |= LINK_DO_DATA;
-		r->got = last;
+		r->got = r->taken = last;
 	}
+	if (r->seen < last)
+		r->seen = last;
 	r->got_bytes += bytes;
-	mark(r, last, last);
+	mark(r, last);
 	settle(r);
 }
 
 /* ---- time ---- */
 
+/* What is on its way from an earlier connection is acknowledged when it has come again. */
+static uint64_t acknowledgeable(const struct link_receiver *r)
+{
+	return r->durable < r->seen ? r->durable : r->seen;
+}
+
 static bool unacknowledged(const struct link_receiver *r)
 {
-	return r->durable > r->ack_sent || r->durable_bytes > r->ack_bytes;
+	return acknowledgeable(r) > r->ack_sent || r->durable_bytes > r->ack_bytes;
 }
 
 static void acknowledge(struct link_receiver *r, uint64_t now_ns, struct link_action *out)
 {
 	r->next_ack_ns = now_ns + LINK_ACK_NS;
-	grant(r, r->durable, r->durable_bytes);
+	grant(r, acknowledgeable(r), r->durable_bytes);
 	out->todo |= LINK_DO_SEND;
 	out->control.type = LINK_ACK;
-	out->control.seq = r->durable;
+	out->control.seq = r->ack_sent;
 	out->control.bytes = r->durable_bytes;
 	out->control.window = r->window;
 }
@@ -243,7 +240,7 @@ static void acknowledge(struct link_receiver *r, uint64_t now_ns, struct link_ac
 static bool ack_due(const struct link_receiver *r, uint64_t now_ns)
 {
 	return unacknowledged(r) &&
-	       (now_ns >= r->next_ack_ns || r->durable - r->ack_sent >= (r->window.records + 1) / 2 ||
+	       (now_ns >= r->next_ack_ns || acknowledgeable(r) - r->ack_sent >= (r->window.records + 1) / 2 ||
 		r->durable_bytes - r->ack_bytes >= r->window.bytes / 2);
 }
 
@@ -263,7 +260,7 @@ static void drain(struct link_receiver *r, uint64_t now_ns, struct link_action *
 		r->pulse.deadline_ns = now_ns + LINK_LEAVE_NS;
 	if (unacknowledged(r))
 		acknowledge(r, now_ns, out);
-	if (r->durable == r->got || now_ns >= r->pulse.deadline_ns)
+	if (acknowledgeable(r) == r->seen || now_ns >= r->pulse.deadline_ns)
 		link_fail(&r->state, LINK_OK, "the sender said goodbye", out);
 }
 
@@ -277,7 +274,7 @@ static void live(struct link_receiver *r, uint64_t now_ns, struct link_action *o
 	} else if (link_heartbeat_due(&r->pulse, now_ns)) {
 		out->todo |= LINK_DO_SEND;
 		out->control.type = LINK_HB;
-		out->control.seq = r->durable;
+		out->control.seq = acknowledgeable(r);
 	}
 }
 

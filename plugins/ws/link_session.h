@@ -97,7 +97,9 @@ struct link_receiver {
 	bool has_epoch;
 	uint8_t epoch[16];
 	uint64_t got;      /* newest sequence received (or skipped as LOST) */
+	uint64_t taken;    /* newest that was taken as data: between it and got everything is lost */
 	uint64_t durable;  /* newest sequence acknowledged downstream, all before included */
+	uint64_t seen;     /* newest sequence of this connection: more is not acknowledged on it */
 	uint64_t ack_sent, ack_bytes; /* of the last ACK on this connection */
 	struct link_window window;
 	uint64_t max_frame, max_record;
@@ -105,13 +107,13 @@ struct link_receiver {
 	uint64_t got_bytes, durable_bytes;       /* of this connection, headers included */
 	uint64_t next_ack_ns;
 	struct link_pulse pulse;
-	struct link_mark { /* data that is not durable yet: once need is, everything up to last is, and bytes may be released */
-		uint64_t need, last, bytes;
+	struct link_mark { /* data messages of this connection: once last is durable, bytes in all may be released */
+		uint64_t last, bytes;
 	} marks[LINK_MARKS];
 	uint32_t mark_head, mark_count;
 };
-/* A new connection.  resume may be NULL: what this receiver knows itself, else from the oldest there is.  out: the HELLO to
- * send, or CLOSE if the window is too small for max_record or max_frame is. */
+/* A new connection.  resume counts only while the receiver knows no epoch itself, as after a start of the process; NULL: from
+ * the oldest there is.  out: the HELLO to send, or CLOSE if the window is too small for max_record or max_frame is. */
 void link_receiver_start(struct link_receiver *, const char *stream, const char *consumer, const struct ss_position *resume,
                          const struct link_window *, uint64_t max_frame, uint64_t max_record, uint64_t now_ns,
                          struct link_action *out);

@@ -530,6 +530,42 @@ static void test_smaller_window(void **state)
 	assert_int_equal(data(&r, 11, 1, 40).code, LINK_CREDIT);
 }
 
+/* Reported lost in front of an end of the connection, while records before it were on their way. */
+static void test_lost_and_cut(void **state)
+{
+	(void)state;
+	struct link_receiver r = live_receiver();
+	struct link_action out;
+	data(&r, 1, 2, 100);
+	to_receiver(&r, (struct link_control){.type = LINK_LOST, .from = 3, .to = 40});
+	link_receiver_start(&r, "s", "c", NULL, &window, 500, 100, 0, &out);
+	link_receiver_durable(&r, 2);
+	assert_int_equal(r.durable, 40);
+	to_receiver(&r, welcome(ours, 1, 100));
+	assert_int_equal(tick(&r, SECOND).todo, 0); /* nothing of it was seen on this connection */
+	assert_int_equal(data(&r, 1, 2, 100).duplicates, 2);
+	assert_ack(tick(&r, SECOND), 2, 100);
+	assert_int_equal(to_receiver(&r, (struct link_control){.type = LINK_LOST, .from = 3, .to = 40}).todo,
+			 0);
+	assert_ack(tick(&r, 2 * SECOND), 40, 100);
+}
+
+/* The store's position may be of an older epoch than what is on its way. */
+static void test_what_is_known_wins(void **state)
+{
+	(void)state;
+	struct ss_position p = {.epoch = {1}, .seq = 41};
+	struct link_receiver r = new_receiver(&p);
+	struct link_action out;
+	to_receiver(&r, welcome(other, 1, 9));
+	data(&r, 1, 2, 100);
+	link_receiver_start(&r, "s", "c", &p, &window, 500, 100, 0, &out);
+	assert_memory_equal(out.control.resume.epoch, other, 16);
+	assert_int_equal(out.control.resume.seq, 0);
+	assert_int_equal(to_receiver(&r, welcome(other, 1, 9)).todo, LINK_DO_LIVE);
+	assert_int_equal(data(&r, 1, 2, 100).duplicates, 2);
+}
+
 /* ---- clocks ---- */
 
 static void test_deadlines(void **state)
@@ -653,6 +689,8 @@ int main(void)
 		cmocka_unit_test(test_ack_times),
 		cmocka_unit_test(test_lost_is_acknowledged),
 		cmocka_unit_test(test_lost_behind_what_is_on_its_way),
+		cmocka_unit_test(test_lost_and_cut),
+		cmocka_unit_test(test_what_is_known_wins),
 		cmocka_unit_test(test_many_messages),
 		cmocka_unit_test(test_smaller_window),
 		cmocka_unit_test(test_deadlines),

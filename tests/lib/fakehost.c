@@ -37,6 +37,7 @@ struct ss_token {
 	uint64_t cookie;
 	bool has_position;
 	struct ss_position position;
+	const char *source;
 };
 
 struct fake_batch {
@@ -268,7 +269,11 @@ static int32_t track(const struct ss_host *host, struct ss_batch *batch, uint64_
 	struct ss_token *t = calloc(1, sizeof *t);
 	if (!t)
 		return -ENOMEM;
-	*t = (struct ss_token){.host = h, .refs = 1, .cookie = cookie, .has_position = position != NULL};
+	*t = (struct ss_token){.host = h,
+			       .refs = 1,
+			       .cookie = cookie,
+			       .has_position = position != NULL,
+			       .source = h->host.id};
 	if (position)
 		t->position = *position;
 	batch->token = t;
@@ -280,7 +285,7 @@ static int32_t get_position(const struct ss_batch *batch, struct ss_position *po
 	if (!batch->token || !batch->token->has_position)
 		return -ENOENT;
 	*position = batch->token->position;
-	*source = batch->token->host->host.id;
+	*source = batch->token->source;
 	return 0;
 }
 
@@ -427,6 +432,43 @@ static const struct ss_loop loop_service = {
 	.now = loop_now,
 };
 
+static void positions_keeper(void *self)
+{
+	struct fakehost *h = self;
+	require_inst(h);
+	h->keeper = true;
+}
+
+static int32_t positions_kept(void *self, uint32_t port, const char *source,
+			      const struct ss_position *position)
+{
+	struct fakehost *h = self;
+	require_inst(h);
+	require(h->keeper, "kept() before keeper()");
+	require(h->n_kept < sizeof h->kept / sizeof *h->kept, "too many positions kept");
+	h->kept[h->n_kept].port = port;
+	snprintf(h->kept[h->n_kept].source, sizeof h->kept->source, "%s", source);
+	h->kept[h->n_kept++].position = *position;
+	return 0;
+}
+
+static int32_t positions_resume(void *self, struct ss_position *out)
+{
+	struct fakehost *h = self;
+	require_inst(h);
+	if (!h->can_resume)
+		return -ENOENT;
+	*out = h->resume;
+	return 0;
+}
+
+static const struct ss_positions positions_service = {
+	.struct_size = sizeof(struct ss_positions),
+	.keeper = positions_keeper,
+	.kept = positions_kept,
+	.resume = positions_resume,
+};
+
 static int32_t query(const struct ss_host *host, const char *id, uint32_t min_size, struct ss_iface *out)
 {
 	struct ss_iface found = {0};
@@ -434,6 +476,9 @@ static int32_t query(const struct ss_host *host, const char *id, uint32_t min_si
 	if (strcmp(id, SS_LOOP) == 0) {
 		found = (struct ss_iface){.vtbl = &loop_service, .self = from_host(host)};
 		size = loop_service.struct_size;
+	} else if (strcmp(id, SS_POSITIONS) == 0 && !from_host(host)->no_positions) {
+		found = (struct ss_iface){.vtbl = &positions_service, .self = from_host(host)};
+		size = positions_service.struct_size;
 	} else if (strcmp(id, SS_FIELDS) == 0 && &fields_service) {
 		found = (struct ss_iface){.vtbl = &fields_service};
 		size = fields_service.struct_size;
@@ -644,6 +689,13 @@ struct ss_batch *fakehost_batch(struct fakehost *h, const char *const *texts, ui
 	}
 	batch->count = n;
 	return batch;
+}
+
+void fakehost_track(struct fakehost *h, struct ss_batch *batch, const char *source,
+		    const struct ss_position *position)
+{
+	require(track(&h->host, batch, 0, position) == 0, "out of memory");
+	batch->token->source = source;
 }
 
 char *fakehost_text(struct fakehost *h, uint32_t port)

@@ -32,6 +32,15 @@ struct fakehost {
 	char errors[8192];     /* lines "pointer: text\n" from config_error */
 	uint64_t now_ns;       /* the loop's clock: moved by the test and by fakehost_run */
 	uint32_t fail_batch_new; /* this many further batch_new calls succeed, then NULL; UINT32_MAX = never fail */
+	struct {
+		uint32_t port;
+		char source[64];
+		struct ss_position position;
+	} kept[16];            /* what the instance told SS_POSITIONS */
+	uint32_t n_kept;
+	bool keeper, can_resume;
+	bool no_positions;     /* the host does not have the service */
+	struct ss_position resume; /* what a source is told, if can_resume */
 	struct fakehost_loop *loop;
 };
 
@@ -46,6 +55,8 @@ int fakehost_run(struct fakehost *, int timeout_ms);
 void fakehost_advance(struct fakehost *, uint64_t ns);
 /* A batch holding copies of n strings; seq 1.., time_ns 1e18 + i.  The caller owns it. */
 struct ss_batch *fakehost_batch(struct fakehost *, const char *const *texts, uint32_t n);
+/* As if the component source, whose id must last as long, had tracked the batch. */
+void fakehost_track(struct fakehost *, struct ss_batch *, const char *source, const struct ss_position *);
 /* Events emitted so far on a port, as one string: each followed by '\n'; malloced. */
 char *fakehost_text(struct fakehost *, uint32_t port);
 /* Forget what was recorded. */

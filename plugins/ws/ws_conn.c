@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ws_conn - one connection after its handshake: messages, pings, closing.  On the component's loop.
+ */
+#include "ws_internal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <semstreams/sugar.h>
+
+#define KEEP_BUFFER 65536 /* a message buffer larger than that is not kept */
+
+/* ---- life ---- */
+
+struct ws_conn *ws_conn_new(struct ws *ws)
+{
+	struct ws_conn *c = calloc(1, sizeof *c);
+	if (!c)
+		return NULL;
+	c->ws = ws;
+	c->subprotocol = "";
+	if (ws->limits.handshake_ns)
+		c->deadline_ns = ws_now() + ws->limits.handshake_ns;
+	c->next = ws->conns;
+	c->link = &ws->conns;
+	if (c->next)
+		c->next->link = &c->next;
+	ws->conns = c;
+	ws->n_conns++;
+	return c;
+}
+
+void ws_conn_free(struct ws_conn *c)
+{
+	*c->link = c->next;
+	if (c->next)
+		c->next->link = c->link;
+	c->ws->n_conns--;
+	free(c->msg);
+	free(c->peer);
+	free(c);
+}
+
+void ws_socket_options(const struct ws *ws, int fd)
+{
+	int one = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (ws->limits.dead_ns) {
+		/* the kernel gives up on a peer that acknowledges nothing, even while reading is paused */
+		unsigned int ms = (unsigned int)(ws->limits.dead_ns / 1000000);
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+	}
+}
+
+void ws_conn_kill(struct ws_conn *c)
+{
+	if (c->killed || !c->wsi)
+		return;
+	c->killed = true;
+	/* a timeout is the only end that does not wait for a peer that reads nothing */
+	lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+	lws_cancel_service(c->ws->cx);
+}
+
+void ws_conn_opened(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	c->state = WS_OPEN;
+	c->deadline_ns = 0;
+	c->opened_ns = c->heard_ns = c->pinged_ns = ws_now();
+	if (ws->stopping) {
+		ws_close(c, WS_GOING_AWAY, "shutting down");
+		return;
+	}
+	if (ws->dial)
+		ws_client_opened(c);
+	int code = ws->events.opened(ws->arg, c, c->subprotocol, c->peer, &c->user);
+	c->told = code == 0;
+	if (code)
+		ws_close(c, code, "");
+	ws_touched(ws);
+}
+
+/* libwebsockets closes by itself when it finds a breach of the protocol. */
+static void notice_breach(struct ws_conn *c)
+{
+	int len = c->state == WS_OPEN && c->wsi ? lws_get_close_length(c->wsi) : 0;
+	if (len < 2)
+		return;
+	const uint8_t *p = lws_get_close_payload(c->wsi);
+	c->close_code = p[0] << 8 | p[1];
+	c->close_sent = true;
+	c->state = WS_CLOSING;
+	c->deadline_ns = ws_now() + c->ws->limits.close_ns;
+	snprintf(c->reason, sizeof c->reason, "%.*s", len - 2, (const char *)p + 2);
+}
+
+/* By whom, and what for. */
+void ws_conn_closed(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	bool told = c->told;
+	c->told = false;
+	notice_breach(c);
+	if (c->state == WS_OPEN)
+		c->state = WS_CLOSING;
+	if (!told)
+		return;
+	bool by_peer = !c->close_code;
+	int code = c->close_code ? c->close_code : c->peer_code;
+	if (!code) {
+		code = WS_VANISHED;
+		snprintf(c->reason, sizeof c->reason, "connection lost");
+	}
+	ws->events.closed(ws->arg, c, c->user, code, by_peer, c->reason);
+	ws_touched(ws);
+}
+
+/* ---- closing ---- */
+
+/* Cut at a border between characters. */
+static void set_reason(struct ws_conn *c, const char *reason)
+{
+	size_t n = strnlen(reason, WS_REASON_MAX - 1);
+	while (n > 0 && ((unsigned char)reason[n] & 0xc0) == 0x80)
+		n--;
+	memcpy(c->reason, reason, n);
+	c->reason[n] = '\0';
+}
+
+void ws_close(struct ws_conn *c, int code, const char *reason)
+{
+	if (c->state != WS_OPEN)
+		return;
+	c->state = WS_CLOSING;
+	c->close_code = code;
+	set_reason(c, reason ? reason : "");
+	c->deadline_ns = ws_now() + c->ws->limits.close_ns;
+	free(c->msg);
+	c->msg = NULL;
+	c->msg_len = c->msg_size = 0;
+	if (c->paused) {
+		c->paused = false;
+		lws_rx_flow_control(c->wsi, 1);
+	}
+	if (code == WS_VANISHED)
+		ws_conn_kill(c);
+	else
+		lws_callback_on_writable(c->wsi);
+}
+
+static bool may_send_code(int code)
+{
+	return code >= 1000 && code != WS_NO_STATUS && code != WS_VANISHED && code != 1015;
+}
+
+int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
+{
+	if (c->state != WS_OPEN)
+		return 0;
+	c->deadline_ns = ws_now() + c->ws->limits.close_ns;
+	if (len == 1 || (len > 2 && !ws_utf8_valid(data + 2, len - 2))) {
+		int code = len == 1 ? LWS_CLOSE_STATUS_PROTOCOL_ERR : LWS_CLOSE_STATUS_INVALID_PAYLOAD;
+		c->close_code = code;
+		set_reason(c, "broken close frame");
+		c->state = WS_CLOSING;
+		c->close_sent = true;
+		lws_close_reason(c->wsi, (enum lws_close_status)code, NULL, 0);
+		return -1;
+	}
+	c->peer_code = len >= 2 ? data[0] << 8 | data[1] : WS_NO_STATUS;
+	char text[WS_REASON_MAX] = "";
+	if (len > 2)
+		memcpy(text, data + 2, len - 2 < sizeof text ? len - 2 : sizeof text - 1);
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = ' ';
+	set_reason(c, text);
+	c->state = WS_CLOSING;
+	c->close_sent = true; /* libwebsockets echoes it */
+	return 0;
+}
+
+void ws_conn_last_word(struct ws_conn *c)
+{
+	uint8_t frame[2 + 4 + 2 + WS_REASON_MAX] = {0x88}, mask[4] = {0};
+	if (c->state != WS_CLOSING || c->close_sent || c->killed || !may_send_code(c->close_code) ||
+	    !c->wsi || lws_partial_buffered(c->wsi))
+		return;
+	bool masked = c->ws->dial;
+	uint8_t *p = frame + 2;
+	size_t len = strlen(c->reason), n = 2 + len;
+	frame[1] = (uint8_t)n;
+	if (masked) {
+		lws_get_random(c->ws->cx, mask, sizeof mask);
+		frame[1] |= 0x80;
+		memcpy(p, mask, sizeof mask);
+		p += sizeof mask;
+	}
+	p[0] = (uint8_t)(c->close_code >> 8);
+	p[1] = (uint8_t)c->close_code;
+	memcpy(p + 2, c->reason, len);
+	for (size_t i = 0; i < n; i++)
+		p[i] ^= mask[i & 3];
+	c->close_sent = true;
+	lws_write(c->wsi, frame, (size_t)(p - frame) + n, LWS_WRITE_HTTP);
+}
+
+/* ---- receiving ---- */
+
+static void deliver(struct ws_conn *c, bool binary, const uint8_t *data, size_t len)
+{
+	struct ws *ws = c->ws;
+	if (!binary && !ws_utf8_valid(data, len)) {
+		ws_close(c, LWS_CLOSE_STATUS_INVALID_PAYLOAD, "text is not UTF-8");
+		return;
+	}
+	ws->events.message(ws->arg, c, c->user, binary, data, len);
+	ws_touched(ws);
+}
+
+static bool append(struct ws_conn *c, const uint8_t *data, size_t len)
+{
+	if (c->msg_len + len > c->msg_size) {
+		size_t size = c->msg_size ? c->msg_size : WS_RX_CHUNK;
+		while (size < c->msg_len + len)
+			size *= 2;
+		if (size > c->ws->limits.max_message)
+			size = c->ws->limits.max_message;
+		uint8_t *p = realloc(c->msg, size);
+		if (!p)
+			return false;
+		c->msg = p;
+		c->msg_size = size;
+	}
+	if (len)
+		memcpy(c->msg + c->msg_len, data, len);
+	c->msg_len += len;
+	return true;
+}
+
+void ws_conn_received(struct ws_conn *c, const uint8_t *data, size_t len)
+{
+	if (c->state != WS_OPEN)
+		return;
+	c->heard_ns = ws_now();
+	bool final = lws_is_final_fragment(c->wsi), binary = lws_frame_is_binary(c->wsi);
+	if (len > c->ws->limits.max_message - c->msg_len) {
+		ws_close(c, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "message too big");
+		return;
+	}
+	if (final && c->msg_len == 0) {
+		deliver(c, binary, data, len);
+		return;
+	}
+	if (!append(c, data, len)) {
+		ws_close(c, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "out of memory");
+		return;
+	}
+	if (!final)
+		return;
+	/* what runs now may close the connection, which frees c->msg */
+	uint8_t *msg = c->msg;
+	size_t size = c->msg_size, msg_len = c->msg_len;
+	c->msg = NULL;
+	c->msg_len = c->msg_size = 0;
+	deliver(c, binary, msg, msg_len);
+	if (c->state == WS_OPEN && size <= KEEP_BUFFER) {
+		c->msg = msg;
+		c->msg_size = size;
+	} else {
+		free(msg);
+	}
+}
+
+void ws_pause(struct ws_conn *c, bool paused)
+{
+	if (c->state != WS_OPEN || c->paused == paused)
+		return;
+	c->paused = paused;
+	c->heard_ns = ws_now();
+	lws_rx_flow_control(c->wsi, !paused);
+	if (!paused)
+		lws_cancel_service(c->ws->cx); /* what it read before has no event of its own */
+}
+
+/* ---- sending ---- */
+
+static int sent(struct ws_conn *c, int n)
+{
+	if (n >= 0)
+		return 0;
+	ws_conn_kill(c);
+	return -EPIPE;
+}
+
+int ws_send(struct ws_conn *c, bool binary, uint8_t *buf, size_t len)
+{
+	if (c->state != WS_OPEN || c->killed)
+		return -EPIPE;
+	if (lws_partial_buffered(c->wsi))
+		return -EAGAIN;
+	return sent(c, lws_write(c->wsi, buf + WS_PRE, len, binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT));
+}
+
+int ws_send_frames(struct ws_conn *c, const uint8_t *frames, size_t len)
+{
+	if (c->state != WS_OPEN || c->killed || c->ws->dial)
+		return -EPIPE;
+	if (lws_partial_buffered(c->wsi))
+		return -EAGAIN;
+	/* bytes of HTTP are passed on as they are, also after the upgrade; they are not written to */
+	return sent(c, lws_write(c->wsi, (unsigned char *)frames, len, LWS_WRITE_HTTP));
+}
+
+size_t ws_frame_header(uint8_t *to, bool binary, size_t len)
+{
+	to[0] = (uint8_t)(0x80 | (binary ? 2 : 1));
+	if (len < 126) {
+		to[1] = (uint8_t)len;
+		return 2;
+	}
+	size_t n = len < 65536 ? 2 : 8;
+	to[1] = n == 2 ? 126 : 127;
+	for (size_t i = 0; i < n; i++)
+		to[2 + i] = (uint8_t)((uint64_t)len >> 8 * (n - 1 - i));
+	return 2 + n;
+}
+
+bool ws_idle(const struct ws_conn *c)
+{
+	return c->state != WS_OPEN || !lws_partial_buffered(c->wsi);
+}
+
+void ws_want_write(struct ws_conn *c)
+{
+	if (c->state == WS_OPEN)
+		lws_callback_on_writable(c->wsi);
+}
+
+static int send_ping(struct ws_conn *c)
+{
+	uint8_t buf[LWS_PRE + sizeof c->pinged_ns];
+	c->ping_due = false;
+	c->pinged_ns = ws_now();
+	memcpy(buf + LWS_PRE, &c->pinged_ns, sizeof c->pinged_ns);
+	return lws_write(c->wsi, buf + LWS_PRE, sizeof c->pinged_ns, LWS_WRITE_PING) < 0 ? -1 : 0;
+}
+
+int ws_conn_writable(struct ws_conn *c)
+{
+	if (c->state == WS_CLOSING) {
+		if (c->close_sent)
+			return 0;
+		c->close_sent = true;
+		if (may_send_code(c->close_code))
+			lws_close_reason(c->wsi, (enum lws_close_status)c->close_code,
+					 (unsigned char *)c->reason, strlen(c->reason));
+		return -1;
+	}
+	if (c->state != WS_OPEN)
+		return 0;
+	if (c->ping_due && send_ping(c) < 0)
+		return -1;
+	if (lws_partial_buffered(c->wsi))
+		return 0;
+	c->ws->events.writable(c->ws->arg, c, c->user);
+	ws_touched(c->ws);
+	return 0;
+}
+
+void ws_conn_pong(struct ws_conn *c, const uint8_t *data, size_t len)
+{
+	c->heard_ns = ws_now();
+	if (len == sizeof c->pinged_ns && memcmp(data, &c->pinged_ns, len) == 0)
+		c->rtt_ns = c->heard_ns - c->pinged_ns;
+}
+
+uint64_t ws_rtt(const struct ws_conn *c)
+{
+	return c->rtt_ns;
+}
+
+/* ---- time ---- */
+
+static void too_late(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	char why[96];
+	snprintf(why, sizeof why, "handshake not finished within %.3g s",
+		 (double)ws->limits.handshake_ns / 1e9);
+	if (c->state == WS_HANDSHAKE && !ws->dial &&
+	    !(ws->tls && ws_tls_cut(ws->tls, lws_get_ssl(c->wsi), why)))
+		ws_failed(ws, "%s", why);
+	else if (c->state == WS_HANDSHAKE && ws->dial)
+		ws_client_error(c, why);
+	ws_conn_kill(c);
+}
+
+void ws_conn_tick(struct ws_conn *c, uint64_t now)
+{
+	const struct ws_limits *limits = &c->ws->limits;
+	if (c->killed || !c->wsi)
+		return;
+	if (c->deadline_ns && now >= c->deadline_ns) {
+		too_late(c);
+		return;
+	}
+	notice_breach(c);
+	if (c->state != WS_OPEN)
+		return;
+	if (limits->dead_ns && !c->paused && now - c->heard_ns >= limits->dead_ns) {
+		c->state = WS_CLOSING;
+		c->close_code = WS_VANISHED;
+		snprintf(c->reason, sizeof c->reason, "no sign of life for %.3g s",
+			 (double)limits->dead_ns / 1e9);
+		ws_conn_kill(c);
+	} else if (limits->ping_ns && now - c->pinged_ns >= limits->ping_ns && !c->ping_due) {
+		c->ping_due = true;
+		lws_callback_on_writable(c->wsi);
+	}
+}

@@ -195,6 +195,7 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		{SS_LOOP_LIBEV, &loop_libev_service, sizeof loop_libev_service},
 		{SS_POSITIONS, &positions_service, sizeof positions_service},
 		{SS_FIELDS, &fields_service, sizeof fields_service},
+		{SS_TLS, &tls_service, sizeof tls_service},
 	};
 
 	for (size_t i = 0; i < sizeof services / sizeof services[0]; i++) {
@@ -238,12 +239,13 @@ static void fill_host(struct component *c)
 }
 
 int component_create(struct component *c, const struct config *config, const struct config_component *cc,
-		     struct health *health, struct diag *diag)
+		     struct health *health, struct tls_identity *tls, struct diag *diag)
 {
 	*c = (struct component){
 		.desc = cc->desc,
 		.id = cc->id,
 		.health = health,
+		.tls = tls,
 		.diag = diag,
 		.config = config,
 		.config_component = cc,
@@ -353,6 +355,7 @@ void component_stop(struct component *c)
 	if (c->state != COMPONENT_CREATED || c->broken)
 		c->desc->stop(c->self);
 	loop_service_clear(c);
+	tls_service_clear(c);
 	c->state = COMPONENT_STOPPED;
 	accounts_publish(&c->board, &c->books);
 }

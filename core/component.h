@@ -12,6 +12,7 @@
 #include "core/config.h"
 #include "core/loop.h"
 #include "core/queue.h"
+#include "core/tls_identity.h"
 
 struct health;
 struct positions;
@@ -77,6 +78,11 @@ struct component {
 	struct watch **watches;
 	size_t n_watches;
 
+	struct tls_identity *tls; /* the pipeline's; NULL only where nothing is to run */
+	struct tls_watcher tls_watcher;
+	void (*tls_changed)(void *arg); /* NULL: not watching */
+	void *tls_changed_arg;
+
 	struct diag *diag; /* during create: where config errors go */
 	const struct config *config;
 	const struct config_component *config_component;
@@ -85,7 +91,7 @@ struct component {
 /* [ctl] Make the host side and call the plugin's create; config errors go to diag.  0, -EINVAL, -ENOMEM or
  * the plugin's. */
 int component_create(struct component *, const struct config *, const struct config_component *,
-		     struct health *, struct diag *);
+		     struct health *, struct tls_identity *, struct diag *);
 /* [ctl] Destroy the plugin's instance, stopped or never started; half-built is fine. */
 void component_destroy(struct component *);
 /* [ctl] Free the host's side; when all instances are destroyed and the queues empty. */
@@ -114,3 +120,8 @@ extern const struct ss_loop loop_service;
 extern const struct ss_loop_libev loop_libev_service;
 /* End all watches of a component. */
 void loop_service_clear(struct component *);
+
+/* svc_tls.c: the service "semstreams.tls/1". */
+extern const struct ss_tls tls_service;
+/* The component is told of no new generation any more. */
+void tls_service_clear(struct component *);

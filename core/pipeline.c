@@ -102,11 +102,11 @@ static int wire(struct pipeline *p, const struct config *config)
 int pipeline_create(struct config *config, struct diag *diag, struct pipeline **out)
 {
 	struct pipeline *p = calloc(1, sizeof *p);
-	int rc = 0;
 
 	if (!p)
 		return -ENOMEM;
 	p->health = health_new();
+	int rc = tls_identity_new(config->doc, config->security, diag, &p->tls);
 	p->components = calloc(config->n_components + 1, sizeof *p->components);
 	if (!p->health || !p->components) {
 		rc = -ENOMEM;
@@ -115,7 +115,7 @@ int pipeline_create(struct config *config, struct diag *diag, struct pipeline **
 	for (size_t i = 0; i < config->n_components; i++) {
 		p->n_components++;
 		int err =
-			component_create(&p->components[i], config, &config->components[i], p->health, diag);
+			component_create(&p->components[i], config, &config->components[i], p->health, p->tls, diag);
 		if (err && !rc)
 			rc = err == -ENOMEM ? -ENOMEM : -EINVAL;
 	}
@@ -130,18 +130,34 @@ out:
 	return 0;
 }
 
+/* Has something been found there already?  Then what else is wrong there may only follow from it. */
+static bool is_blamed(const struct diag *diag, const char *pointer)
+{
+	for (size_t i = 0; i < diag->n; i++) {
+		const char *p = diag->items[i].pointer;
+		if (p && strncmp(p, pointer, strlen(pointer)) == 0)
+			return true;
+	}
+	return false;
+}
+
 void pipeline_check(struct config *config, struct diag *diag)
 {
+	struct tls_identity *tls = NULL;
+
+	if (!is_blamed(diag, "/security"))
+		tls_identity_new(config->doc, config->security, diag, &tls);
 	for (size_t i = 0; i < config->n_components; i++) {
 		const struct config_component *cc = &config->components[i];
 		struct component c;
 
 		if (!cc->complete)
 			continue;
-		component_create(&c, config, cc, NULL, diag);
+		component_create(&c, config, cc, NULL, tls, diag);
 		component_destroy(&c);
 		component_free(&c);
 	}
+	tls_identity_free(tls);
 }
 
 void pipeline_free(struct pipeline *p)
@@ -162,6 +178,7 @@ void pipeline_free(struct pipeline *p)
 	positions_free(p->positions);
 	free(p->order);
 	free(p->components);
+	tls_identity_free(p->tls);
 	health_free(p->health);
 	free(p);
 }

@@ -32,6 +32,7 @@ struct pipeline {
 	size_t n_workers;
 	struct health *health;
 	struct positions *positions;
+	struct tls_identity *tls; /* from "security" */
 };
 
 /* Create every component and wire them up; config must outlive the pipeline.  Errors go to diag; 0, -EINVAL,

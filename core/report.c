@@ -130,6 +130,7 @@ void report_collect(void *pipeline, struct metrics_page *page)
 {
 	const struct pipeline *p = pipeline;
 
+	tls_identity_collect(p->tls, page);
 	for (size_t i = 0; i < p->n_components; i++) {
 		const struct component *c = &p->components[i];
 		collect_component(page, c);

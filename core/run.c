@@ -120,9 +120,16 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
 {
 	(void)ev;
-	(void)w;
 	(void)events;
-	log_info("Configuration is read at start only, ignoring signal=HUP");
+	struct run *r = w->data;
+	struct tls_identity *tls = r->pipeline->tls;
+
+	if (!tls_identity_enabled(tls, SS_TLS_SERVER) && !tls_identity_enabled(tls, SS_TLS_CLIENT)) {
+		log_info("Configuration is read at start only, ignoring signal=HUP");
+		return;
+	}
+	log_info("Configuration is read at start only, reading certificate files again signal=HUP");
+	tls_identity_reload(tls);
 }
 
 /* ---- regular work ---- */
@@ -134,6 +141,7 @@ static void on_ping(struct ev_loop *ev, ev_timer *w, int events)
 	struct run *r = w->data;
 
 	pipeline_ping(r->pipeline);
+	tls_identity_poll(r->pipeline->tls);
 }
 
 static void on_watchdog(struct ev_loop *ev, ev_timer *w, int events)
@@ -165,7 +173,7 @@ static void watch(struct run *r)
 	ev_timer_init(&r->ping, on_ping, ping_s, ping_s);
 	ev_timer_init(&r->watchdog, on_watchdog, 0., watchdog_s);
 	ev_timer_init(&r->log, on_log, log_s, log_s);
-	r->term.data = r->interrupt.data = r->closed.data = r->deadline.data = r->ping.data = r;
+	r->term.data = r->interrupt.data = r->hangup.data = r->closed.data = r->deadline.data = r->ping.data = r;
 	ev_signal_start(r->ev, &r->term);
 	ev_signal_start(r->ev, &r->interrupt);
 	ev_signal_start(r->ev, &r->hangup);

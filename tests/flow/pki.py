@@ -69,11 +69,13 @@ def name(pairs):
 
 
 def general_name(san):
-    """A dNSName, or an iPAddress if it looks like one."""
+    """A dNSName, or an iPAddress if it is text that looks like one."""
+    if isinstance(san, bytes):
+        return tlv(0x82, san)
     try:
         return tlv(0x87, ipaddress.ip_address(san).packed)
     except ValueError:
-        return tlv(0x82, raw(san))
+        return tlv(0x82, san.encode())
 
 
 def extension(which, value, critical=False):

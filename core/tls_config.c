@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tls_config - "security.tls" of the configuration, checked: types, unknown keys, what is missing, what is
+ * unwise. Control thread only.
+ */
+#include "core/tls_config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/expand.h"
+#include "core/units.h"
+
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+
+struct reader {
+	const struct jdoc *doc;
+	struct diag *diag;
+	struct tls_config *out;
+	bool out_of_memory;
+};
+
+/* ---- values ---- */
+
+static bool expect(struct reader *r, const struct jnode *node, enum jtype type)
+{
+	char shown[JSHOWN_SIZE];
+	const char *hint = "";
+
+	if (node->type == type)
+		return true;
+	if (node->type == J_NULL)
+		hint = "; leave the key out for its default";
+	else if (type == J_STRING && node->type == J_NUMBER)
+		hint = "; put it in double quotes";
+	else if (type == J_ARRAY && node->type == J_STRING)
+		hint = "; put it in brackets: [\"...\"]";
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "expected %s, got %s%s", jtype_name(type),
+		    jnode_shown(node, shown), hint);
+	return false;
+}
+
+/* A member that is an object with none but these keys; NULL: absent, or reported. */
+static const struct jnode *section(struct reader *r, const struct jnode *parent, const char *name,
+				   const char *const *keys, size_t n)
+{
+	const struct jnode *node = parent ? jnode_get(parent, name) : NULL;
+
+	if (!node || !expect(r, node, J_OBJECT))
+		return NULL;
+	for (const struct jnode *child = node->child; child; child = child->next) {
+		size_t i = 0;
+		while (i < n && strcmp(child->name, keys[i]) != 0)
+			i++;
+		if (i == n)
+			jdoc_report_unknown(r->doc, r->diag, child, J_NAME, "key", child->name, keys, n);
+	}
+	return node;
+}
+
+static void missing(struct reader *r, const struct jnode *object, const char *key, const char *what)
+{
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, object, J_VALUE, "\"%s\" is missing: %s", key, what);
+}
+
+/* A string that says something; false: reported. */
+static bool is_text(struct reader *r, const struct jnode *node)
+{
+	if (!expect(r, node, J_STRING))
+		return false;
+	if (*node->string)
+		return true;
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "an empty string");
+	return false;
+}
+
+/* NULL: absent, or reported. */
+static const struct jnode *text(struct reader *r, const struct jnode *object, const char *key)
+{
+	const struct jnode *node = object ? jnode_get(object, key) : NULL;
+
+	return node && is_text(r, node) ? node : NULL;
+}
+
+static bool boolean(struct reader *r, const struct jnode *object, const char *key, bool otherwise)
+{
+	const struct jnode *node = object ? jnode_get(object, key) : NULL;
+	char shown[JSHOWN_SIZE];
+
+	if (!node)
+		return otherwise;
+	if (node->type == J_TRUE || node->type == J_FALSE)
+		return node->type == J_TRUE;
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "expected true or false, got %s%s",
+		    jnode_shown(node, shown),
+		    node->type == J_STRING ? "; true and false stand without quotes" : "");
+	return otherwise;
+}
+
+/* A list of strings that say something; NULL: absent, or reported. */
+static const struct jnode *texts(struct reader *r, const struct jnode *object, const char *key, size_t max)
+{
+	const struct jnode *list = object ? jnode_get(object, key) : NULL;
+	bool good = true;
+
+	if (!list || !expect(r, list, J_ARRAY))
+		return NULL;
+	if (list->n > max) {
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, list, J_VALUE, "more than %zu entries", max);
+		return NULL;
+	}
+	for (const struct jnode *child = list->child; child; child = child->next)
+		good &= is_text(r, child);
+	return good ? list : NULL;
+}
+
+/* ---- parts that both roles have ---- */
+
+static void read_file(struct reader *r, const struct jnode *node, struct tls_file *file)
+{
+	if (!node)
+		return;
+	free(file->path);
+	*file = (struct tls_file){.path = expand_path(r->doc, node->string), .node = node};
+	if (!file->path)
+		r->out_of_memory = true;
+}
+
+/* cert_file and key_file (or what they are called) of an object: both or none. */
+static void read_pair(struct reader *r, const struct jnode *object, const char *cert, const char *key,
+		      struct tls_role *role)
+{
+	if (!object)
+		return;
+	if (jnode_get(object, cert) && !jnode_get(object, key))
+		missing(r, object, key, "a certificate is of no use without its private key");
+	if (jnode_get(object, key) && !jnode_get(object, cert))
+		missing(r, object, cert, "a private key is of no use without its certificate");
+	read_file(r, text(r, object, cert), &role->cert);
+	read_file(r, text(r, object, key), &role->key);
+}
+
+static void read_cas(struct reader *r, const struct jnode *object, const char *key, const char *if_empty,
+		     struct tls_role *role)
+{
+	const struct jnode *list = texts(r, object, key, TLS_MAX_FILES);
+
+	if (!list)
+		return;
+	if (list->n == 0)
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, list, J_VALUE, "an empty list; %s", if_empty);
+	role->ca = calloc(list->n + 1, sizeof *role->ca);
+	if (!role->ca) {
+		r->out_of_memory = true;
+		return;
+	}
+	for (const struct jnode *child = list->child; child; child = child->next)
+		read_file(r, child, &role->ca[role->n_ca++]);
+}
+
+static void read_min_version(struct reader *r, const struct jnode *object, struct tls_role *role)
+{
+	const struct jnode *node = text(r, object, "min_version");
+	static const char *const old[] = {"1.0", "1.1", "1", "TLSv1.0", "TLSv1.1", "SSLv3"};
+	char shown[JSHOWN_SIZE];
+
+	role->min_version = 0x0303;
+	if (!node || strcmp(node->string, "1.2") == 0)
+		return;
+	if (strcmp(node->string, "1.3") == 0) {
+		role->min_version = 0x0304;
+		return;
+	}
+	for (size_t i = 0; i < N(old); i++) {
+		if (strcmp(node->string, old[i]) != 0)
+			continue;
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE,
+			    "TLS below 1.2 is broken and not offered; expected \"1.2\" or \"1.3\", got %s",
+			    jnode_shown(node, shown));
+		return;
+	}
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "expected \"1.2\" or \"1.3\", got %s",
+		    jnode_shown(node, shown));
+}
+
+/* Names and types only: what the values mean is for the provider of the mode. */
+static void read_acme(struct reader *r, const struct jnode *object)
+{
+	static const char *const keys[] = {"enabled",        "directory_url", "email",        "domains",
+					   "challenge_type", "renew_before",  "storage_path", "ca_bundle"};
+	static const char *const challenges[] = {"http-01", "tls-alpn-01"};
+	const struct jnode *acme = section(r, object, "acme", keys, N(keys));
+	char shown[JSHOWN_SIZE];
+	int64_t ns;
+
+	boolean(r, acme, "enabled", false);
+	text(r, acme, "directory_url");
+	text(r, acme, "email");
+	texts(r, acme, "domains", 100);
+	text(r, acme, "storage_path");
+	text(r, acme, "ca_bundle");
+	const struct jnode *challenge = text(r, acme, "challenge_type");
+	if (challenge && strcmp(challenge->string, challenges[0]) != 0 &&
+	    strcmp(challenge->string, challenges[1]) != 0)
+		jdoc_report_unknown(r->doc, r->diag, challenge, J_VALUE, "challenge type", challenge->string,
+				    challenges, N(challenges));
+	const struct jnode *before = text(r, acme, "renew_before");
+	if (before && parse_duration(before->string, &ns))
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, before, J_VALUE,
+			    "expected a duration " DURATION_FORM ", got %s", jnode_shown(before, shown));
+}
+
+/* Is the role's certificate to come from files?  false: from a provider, which is reported as absent. */
+static bool read_mode(struct reader *r, const struct jnode *object, bool on)
+{
+	static const char *const modes[] = {"manual", "acme"};
+	const struct jnode *mode = text(r, object, "mode");
+	char shown[JSHOWN_SIZE];
+
+	if (!mode || strcmp(mode->string, "manual") == 0)
+		return true;
+	if (strspn(mode->string, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(mode->string) ||
+	    strlen(mode->string) > 40)
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
+			    "expected \"manual\", or a provider's name of small letters, digits and \"_\", "
+			    "got %s",
+			    jnode_shown(mode, shown));
+	else if (on) {
+		const char *near = diag_nearest(mode->string, modes, N(modes));
+		bool typo = near && strcmp(near, mode->string) != 0;
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
+			    "mode \"%s\" needs the plugin %s_tls, which is not there%s%s%s", mode->string,
+			    mode->string, typo ? "; did you mean \"" : "", typo ? near : "",
+			    typo ? "\"?" : "");
+	}
+	return false;
+}
+
+static void warn(struct reader *r, const struct jnode *object, const char *key, const char *why)
+{
+	const struct jnode *node = jnode_get(object, key);
+
+	jdoc_report(r->doc, r->diag, DIAG_WARN, node ? node : object, J_VALUE, "%s", why);
+}
+
+/* ---- server ---- */
+
+static void read_names(struct reader *r, const struct jnode *mtls, bool on, struct tls_role *role)
+{
+	const struct jnode *list = texts(r, mtls, "allowed_client_cns", TLS_MAX_NAMES);
+
+	if (on && (list ? list->n == 0 : !jnode_get(mtls, "allowed_client_cns")))
+		warn(r, mtls, "allowed_client_cns",
+		     "nobody is named in allowed_client_cns: every certificate that these CAs signed is let "
+		     "in");
+	if (!list)
+		return;
+	role->names = calloc(list->n + 1, sizeof *role->names);
+	if (!role->names) {
+		r->out_of_memory = true;
+		return;
+	}
+	for (const struct jnode *child = list->child; child; child = child->next) {
+		role->names[role->n_names++] = child->string;
+		if (strlen(child->string) > TLS_MAX_NAME)
+			jdoc_report(r->doc, r->diag, DIAG_ERROR, child, J_VALUE,
+				    "a name of more than %d bytes", TLS_MAX_NAME);
+		else if (on && strchr(child->string, '*'))
+			jdoc_report(r->doc, r->diag, DIAG_WARN, child, J_VALUE,
+				    "names are compared as they stand, '*' is no wildcard: no certificate "
+				    "will match");
+	}
+}
+
+static void read_server_mtls(struct reader *r, const struct jnode *server, struct tls_role *role)
+{
+	static const char *const keys[] = {"enabled", "client_ca_files", "require_client_cert",
+					   "allowed_client_cns"};
+	const struct jnode *mtls = section(r, server, "mtls", keys, N(keys));
+
+	if (!mtls)
+		return;
+	if (mtls->n && !jnode_get(mtls, "enabled"))
+		missing(r, mtls, "enabled", "true, or false to let everybody connect");
+	bool enabled = boolean(r, mtls, "enabled", false), on = enabled && role->on;
+	bool require = boolean(r, mtls, "require_client_cert", true);
+	read_cas(r, mtls, "client_ca_files", "name the CAs that sign clients' certificates", role);
+	read_names(r, mtls, on, role);
+	if (!enabled)
+		return;
+	if (!jnode_get(mtls, "client_ca_files"))
+		missing(r, mtls, "client_ca_files", "the CAs that sign clients' certificates");
+	role->flags |= SS_TLS_VERIFY_PEER | (require ? SS_TLS_REQUIRE_PEER : 0u);
+	if (on && !require)
+		warn(r, mtls, "require_client_cert",
+		     "clients without a certificate are let in, whatever allowed_client_cns says");
+}
+
+static void read_server(struct reader *r, const struct jnode *tls)
+{
+	static const char *const keys[] = {"enabled",     "mode", "cert_file", "key_file",
+					   "min_version", "mtls", "acme"};
+	const struct jnode *server = section(r, tls, "server", keys, N(keys));
+	struct tls_role *role = &r->out->roles[SS_TLS_SERVER];
+
+	if (!server)
+		return;
+	if (server->n && !jnode_get(server, "enabled"))
+		missing(r, server, "enabled", "true for TLS, false for plain connections");
+	role->on = boolean(r, server, "enabled", false);
+	bool manual = read_mode(r, server, role->on);
+	read_min_version(r, server, role);
+	read_pair(r, server, "cert_file", "key_file", role);
+	if (role->on && manual && !jnode_get(server, "cert_file") && !jnode_get(server, "key_file"))
+		missing(r, server, "cert_file",
+			"in mode \"manual\" the server's certificate and key come from cert_file and "
+			"key_file");
+	read_server_mtls(r, server, role);
+	read_acme(r, server);
+}
+
+/* ---- client ---- */
+
+/* The certificate may stand in the section itself or in its "mtls". */
+static void read_client_pair(struct reader *r, const struct jnode *client, bool manual, struct tls_role *role)
+{
+	static const char *const keys[] = {"enabled", "cert_file", "key_file"};
+	const struct jnode *mtls = section(r, client, "mtls", keys, N(keys));
+	bool enabled = boolean(r, mtls, "enabled", false);
+
+	if (mtls && mtls->n && !jnode_get(mtls, "enabled"))
+		missing(r, mtls, "enabled", "true, or false to show no certificate");
+	read_pair(r, client, "cert_file", "key_file", role);
+	if (!enabled) {
+		struct tls_role unused = {0};
+		read_pair(r, mtls, "cert_file", "key_file", &unused);
+		free(unused.cert.path);
+		free(unused.key.path);
+		return;
+	}
+	if (role->cert.path && jnode_get(mtls, "cert_file"))
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, jnode_get(mtls, "cert_file"), J_NAME,
+			    "a second certificate: the section \"client\" has a cert_file already");
+	else
+		read_pair(r, mtls, "cert_file", "key_file", role);
+	if (manual && !role->cert.path && !jnode_get(mtls, "cert_file") && !jnode_get(mtls, "key_file") &&
+	    !jnode_get(client, "cert_file") && !jnode_get(client, "key_file"))
+		missing(r, mtls, "cert_file",
+			"in mode \"manual\" the client's certificate and key come from cert_file and "
+			"key_file");
+}
+
+static void read_client(struct reader *r, const struct jnode *tls)
+{
+	static const char *const keys[] = {"mode",        "ca_files",  "insecure_skip_verify",
+					   "min_version", "cert_file", "key_file",
+					   "mtls",        "acme"};
+	const struct jnode *client = section(r, tls, "client", keys, N(keys));
+	struct tls_role *role = &r->out->roles[SS_TLS_CLIENT];
+
+	if (!client)
+		return;
+	role->on = true;
+	bool manual = read_mode(r, client, true);
+	read_min_version(r, client, role);
+	read_cas(r, client, "ca_files", "leave the key out to trust the system's pool", role);
+	read_client_pair(r, client, manual, role);
+	read_acme(r, client);
+	role->flags = SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER |
+		      (jnode_get(client, "ca_files") ? 0u : SS_TLS_SYSTEM_CA);
+	if (boolean(r, client, "insecure_skip_verify", false)) {
+		role->flags = SS_TLS_INSECURE;
+		warn(r, client, "insecure_skip_verify",
+		     "servers are not verified: anybody on the way can read and change what is sent");
+	}
+}
+
+/* ---- the whole ---- */
+
+int tls_config_read(const struct jdoc *doc, const struct jnode *security, struct diag *diag,
+		    struct tls_config *out)
+{
+	static const char *const security_keys[] = {"tls"}, *const keys[] = {"server", "client"};
+	struct reader r = {.doc = doc, .diag = diag, .out = out};
+	size_t errors = diag->errors;
+
+	*out = (struct tls_config){0};
+	/* "security" is a member of the document's root */
+	if (security && section(&r, security->parent, "security", security_keys, N(security_keys))) {
+		const struct jnode *tls = section(&r, security, "tls", keys, N(keys));
+		if (tls) {
+			read_server(&r, tls);
+			read_client(&r, tls);
+		}
+	}
+	if (r.out_of_memory)
+		return -ENOMEM;
+	return diag->errors > errors ? -EINVAL : 0;
+}
+
+void tls_config_done(struct tls_config *config)
+{
+	for (size_t i = 0; i < TLS_ROLES; i++) {
+		struct tls_role *role = &config->roles[i];
+		for (size_t k = 0; k < role->n_ca; k++)
+			free(role->ca[k].path);
+		free(role->ca);
+		free(role->names);
+		free(role->cert.path);
+		free(role->key.path);
+	}
+	*config = (struct tls_config){0};
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tls_config - "security.tls" of the configuration, checked.  Control thread only; pure: no file it names is
+ * opened.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <semstreams/plugin.h> /* SS_TLS_... */
+#include "core/diag.h"
+#include "core/jdoc.h"
+
+#define TLS_MAX_FILES 64   /* in a list of CA files */
+#define TLS_MAX_NAMES 4096 /* in allowed_client_cns */
+#define TLS_MAX_NAME  255  /* bytes of one of them */
+
+enum { TLS_ROLES = 2 }; /* SS_TLS_SERVER, SS_TLS_CLIENT */
+
+struct tls_file {
+	char *path;               /* NULL: none */
+	const struct jnode *node; /* where it is written */
+};
+
+struct tls_role {
+	bool on;
+	struct tls_file cert, key; /* both or none */
+	struct tls_file *ca;
+	size_t n_ca;
+	const char **names; /* server: allowed_client_cns; the document's */
+	size_t n_names;
+	uint32_t min_version, flags; /* as in struct ss_tls_material */
+};
+
+struct tls_config {
+	struct tls_role roles[TLS_ROLES];
+};
+
+/*
+ * security is the member "security" of the document, NULL if absent, its references resolved already.  The
+ * document must outlive *out, which is to be released in any case.  0, -EINVAL with all errors in diag,
+ * -ENOMEM.
+ */
+int tls_config_read(const struct jdoc *, const struct jnode *security, struct diag *, struct tls_config *out);
+void tls_config_done(struct tls_config *);

@@ -365,8 +365,11 @@ static void loops_wake_each_other(void **state)
 	atomic_store(&players[0].ball, true);
 	loop_wake(&players[0].loop);
 	assert_true(wait_for(&players[0].finished));
+	/* the other may still be about to wake the one that has finished */
 	for (int i = 0; i < 2; i++)
-		end(&players[i].loop);
+		loop_join(&players[i].loop);
+	for (int i = 0; i < 2; i++)
+		loop_done(&players[i].loop);
 	sem_destroy(&players[0].finished);
 	sem_destroy(&players[1].finished);
 }

@@ -230,29 +230,38 @@ def test_privileged_port_as_an_unprivileged_user(unprivileged):
 
 EXAMPLES = sorted((TREE / "examples").glob("*.json"))
 GOOD = '{"sensor":"temperature","value":72.5,"location":"a"}'
+LO_UP = "ip link set lo up"
 
 
 @pytest.fixture
-def alone(semstreams, tmp_path):
-    """alone(file) -> Program that runs a configuration as it is, with all ports of a machine of its own."""
-    unshare = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
-    up = "ip link set lo up"
-    for tool in ("unshare", "nsenter", "ip", "bash"):
-        if not shutil.which(tool):
-            pytest.skip(f"{tool} is not installed")
-    if subprocess.run([*unshare, "sh", "-c", up], capture_output=True, check=False).returncode:
-        pytest.skip("network namespaces are not to be had here")
-    programs = []
+def example(semstreams, tmp_path, start, send, udp_port):
+    """example(file) -> (Program that runs this configuration, send(line))
 
-    def run(file):
+    As it is, with all ports of a machine of its own, where there is a way to have one; else with ports that are free.
+    """
+    programs = []
+    own_machine = os.geteuid() == 0 and all(map(shutil.which, ("unshare", "nsenter", "ip", "bash"))) and \
+        subprocess.run(["unshare", "--net", "sh", "-c", LO_UP], capture_output=True, check=False).returncode == 0
+
+    def as_it_is(file):
         script = tmp_path / "launch"
-        script.write_text(f"#!/bin/sh\nexec {shlex.join(unshare)} sh -c '{up} && exec \"$0\" \"$@\"' "
+        script.write_text(f"#!/bin/sh\nexec unshare --net sh -c '{LO_UP} && exec \"$0\" \"$@\"' "
                           f'{shlex.quote(semstreams)} --config {shlex.quote(str(file))}\n')
         script.chmod(0o755)
-        programs.append(Program(str(script), tmp_path, None))
-        return programs[-1].wait_ready()
+        program = Program(str(script), tmp_path, None)
+        programs.append(program)
+        return program.wait_ready(), lambda line: subprocess.run(
+            ["nsenter", "-t", str(program.pid), "--net", "bash", "-c", 'echo "$0" >/dev/udp/127.0.0.1/14550', line],
+            check=True, timeout=PATIENCE)
 
-    yield run
+    def with_other_ports(file):
+        config = json.loads(file.read_text())
+        config["components"][0]["config"]["port"] = udp_port
+        if config.get("admin", {}).get("listen") != "off":
+            config["admin"] = {"listen": "127.0.0.1:0"}
+        return start(config), lambda line: send(udp_port, line + "\n")
+
+    yield as_it_is if own_machine else with_other_ports
     for program in programs:
         program.close()
 
@@ -262,24 +271,22 @@ def test_there_are_examples():
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
-def test_example(alone, file, tmp_path):
-    """Each starts as it is, takes an event and ends cleanly."""
-    program = alone(file)
-    user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-    subprocess.run(["nsenter", "-t", str(program.pid), "--net", *user, "bash", "-c",
-                    'echo "$0" >/dev/udp/127.0.0.1/14550', GOOD], check=True, timeout=PATIENCE)
+def test_example(example, file, tmp_path):
+    """Each starts, takes an event and ends cleanly."""
+    program, give = example(file)
+    give(GOOD)
 
     def written():
         return [f for f in (tmp_path / "data").rglob("*") if f.is_file() and f.stat().st_size]
 
     program.wait_for(written, what="a line in a file")
     assert program.terminate() == 0
-    config = json.loads(file.read_text())
-    sinks = [c["id"] for c in config["components"] if c["type"] == "storage"]
+    sinks = [c["id"] for c in json.loads(file.read_text())["components"] if c["type"] == "storage"]
     assert program.stopped("udp")["in"] == 1
     assert sum(program.stopped(sink)["out"] for sink in sinks) >= 1
     assert {f.read_text() for f in written()} == {GOOD + "\n"}
-    assert " ERROR " not in program.log() and " WARN " not in program.log()
+    assert " ERROR " not in program.log()
+    assert os.geteuid() != 0 or " WARN " not in program.log()  # others may get a smaller receive buffer
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)

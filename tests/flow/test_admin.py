@@ -3,7 +3,6 @@
 
 import http.client
 import json
-import os
 import re
 import shutil
 import socket
@@ -11,9 +10,10 @@ import subprocess
 
 import pytest
 from conftest import PATIENCE, assert_conserved
-from flowlib import at_rest, balance, fill, generate, half, pipeline, queue, small_disk, storage, tools, udp, udp_port
+from flowlib import (at_rest, balance, fill, generate, half, pipeline, queue, small_disk, sockets, storage, tools, udp,
+                     udp_port)
 
-FIXTURES = (generate, small_disk, tools)
+FIXTURES = (generate, small_disk, tools)  # used by name
 PAGES = ["/metrics", "/livez", "/readyz", "/health"]
 
 
@@ -132,27 +132,14 @@ def test_ready_or_not(start, generate, small_disk, ask):
     assert program.stopped("file")["out"] == sent
 
 
-def listening(pid):
-    """Addresses of the TCP and unix sockets a process listens on."""
-    mine = set()
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            mine.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
-        except FileNotFoundError:
-            pass
-    found = []
-    for table in ("tcp", "tcp6"):
-        try:
-            rows = open(f"/proc/{pid}/net/{table}", encoding="ascii").read().splitlines()[1:]
-        except FileNotFoundError:
-            continue
-        found += [row.split()[1] for row in rows if row.split()[3] == "0A" and f"socket:[{row.split()[9]}]" in mine]
-    return found
+def listening(program):
+    """Addresses of the TCP sockets it listens on."""
+    return [row[1] for row in sockets(program, "tcp", "tcp6") if row[3] == "0A"]
 
 
 def test_off(start, send, udp_port, lines):
     program = start(pipeline(udp(port=udp_port), storage(), admin={"listen": "off"}))
-    assert listening(program.pid) == []
+    assert listening(program) == []
     assert "admin=off" in program.log()
     send(udp_port, "1", "2")
     program.wait_for(lambda: lines(program.folder / "file.jsonl") == ["1", "2"], what="stored")
@@ -161,7 +148,7 @@ def test_off(start, send, udp_port, lines):
 
 def test_listens_where_it_is_told(start, tcp_port):
     program = start(pipeline(udp(), storage(), admin={"listen": f"127.0.0.1:{tcp_port}"}))
-    assert listening(program.pid) == [f"0100007F:{tcp_port:04X}"]
+    assert listening(program) == [f"0100007F:{tcp_port:04X}"]
     assert program.get("/livez")[0] == 200
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an operator does with the program: logs, kills and restarts, several at a time, as another user, the examples."""
+"""What an operator does with the program: logs, kills, several at a time, another user, the examples."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, TREE, Program
 from flowlib import (Sender, at_rest, balance, check_numbers, event, free_disk, generate, half, kernel_dropped,
-                     last_words, pipeline, send_lossless, stop_disk, storage, tools, udp, udp_port)
+                     last_words, pipeline, send_lossless, sockets, stop_disk, storage, tools, udp, udp_port)
 
-FIXTURES = (check_numbers, generate, tools)
+FIXTURES = (check_numbers, generate, tools)  # used by name
 
 # ---- logs --------------------------------------------------------------------------------------------------
 
@@ -42,9 +42,7 @@ def eventful(start, *args, **more):
 
 def bound_port(program):
     """The UDP port it listens on, without asking its log, which may be silent."""
-    mine = {os.readlink(f"/proc/{program.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{program.pid}/fd")}
-    rows = [row.split() for row in Path(f"/proc/{program.pid}/net/udp").read_text().splitlines()[1:]]
-    (port,) = {int(row[1].split(":")[1], 16) for row in rows if f"socket:[{row[9]}]" in mine}
+    (port,) = {int(row[1].split(":")[1], 16) for row in sockets(program, "udp")}
     return port
 
 

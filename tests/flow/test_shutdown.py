@@ -14,7 +14,7 @@ from conftest import PATIENCE, Program, unused_port
 from flowlib import (at_rest, check_numbers, fill, free_disk, generate, half, held, last_words, pipeline, seqs,
                       small_disk, stop_disk, storage, tools, udp, udp_port)
 
-FIXTURES = (check_numbers, generate, small_disk, tools)
+FIXTURES = (check_numbers, generate, small_disk, tools)  # used by name
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 

@@ -108,7 +108,7 @@ static void settle(struct component *c, uint32_t count, int32_t status)
 	c->credit -= paid;
 	c->books.held -= rest;
 	if (status != SS_DELIVERED)
-		c->books.dropped[DROP_ERROR] += rest;
+		c->books.dropped[c->stopping ? DROP_SHUTDOWN : DROP_ERROR] += rest;
 	else if (c->desc->kind == SS_KIND_SINK)
 		c->books.out += rest;
 	else
@@ -352,6 +352,7 @@ void component_stop(struct component *c)
 	if (c->state != COMPONENT_CREATED)
 		tell_acked(c);
 	/* also after a failed start: it closes what start had opened by then */
+	c->stopping = true;
 	if (c->state != COMPONENT_CREATED || c->broken)
 		c->desc->stop(c->self);
 	loop_service_clear(c);
@@ -376,7 +377,8 @@ static void flush_outputs(struct component *c)
 			}
 		}
 	}
-	if (c->stuck != c->paused && c->desc->kind == SS_KIND_SOURCE && c->state == COMPONENT_STARTED) {
+	if (c->stuck != c->paused && c->desc->kind == SS_KIND_SOURCE &&
+	    (c->state == COMPONENT_STARTED || c->state == COMPONENT_DRAINING)) {
 		c->paused = c->stuck;
 		c->touched = true;
 		if (c->paused)

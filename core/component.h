@@ -57,6 +57,7 @@ struct component {
 
 	enum component_state state;
 	bool broken;              /* start failed */
+	bool stopping;
 	bool stuck;               /* an output waits for room */
 	bool paused;              /* the source was told so */
 	bool busy;                /* the plugin refused a batch */

@@ -229,6 +229,21 @@ static int serve(struct run *r, const struct config *config)
 	return r->forced ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* Whatever the parent left behind: our signals come, a closed pipe or a file at its size limit is an error
+ * code. */
+static void set_up_signals(void)
+{
+	sigset_t ours;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGINT);
+	sigaddset(&ours, SIGHUP);
+	sigprocmask(SIG_UNBLOCK, &ours, NULL);
+}
+
 int run_host(struct config *config, struct loader *loader, const struct run_options *options)
 {
 	struct run r = {.options = options};
@@ -236,7 +251,7 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 	int code = EXIT_FAILURE;
 
 	(void)loader; /* what it loaded stays */
-	signal(SIGPIPE, SIG_IGN);
+	set_up_signals();
 	diag_init(&diag);
 	log_info("Starting semstreams version=%s components=%zu", PACKAGE_VERSION, config->n_components);
 

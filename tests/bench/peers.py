@@ -88,8 +88,8 @@ class SyslogNg(Peer):
     def environment(self):
         if not self.root:
             return {}
-        lib = self.root + "/usr/lib/x86_64-linux-gnu"
-        return {"LD_LIBRARY_PATH": f"{lib}:{lib}/libsyslog-ng"}
+        lib = self.root + "/usr/lib"
+        return {"LD_LIBRARY_PATH": f"{lib}/syslog-ng:{lib}/x86_64-linux-gnu"}
 
     def command(self, port, out, keep):
         parse = 'parser { json-parser(prefix(".json.")); };\n  filter { "${.json.sensor}" eq "temperature" };' if keep else ""
@@ -107,5 +107,5 @@ log {{
         command = [self.binary(), "-F", "--no-caps", "-f", self.write("syslog-ng.conf", text),
                    "-p", f"{self.dir}/pid", "-R", f"{self.dir}/persist", "-c", f"{self.dir}/ctl"]
         if self.root:
-            command += ["--module-path", self.root + "/usr/lib/x86_64-linux-gnu/syslog-ng/3.38"]
+            command += ["--module-path", self.root + "/usr/lib/syslog-ng/3.38"]
         return command

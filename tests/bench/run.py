@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Datagram-to-file benchmarks: semstreams beside a bare receiver and other programs, interleaved in one run.
 
-    tests/bench/run.py [rate] [fixed] [latency] [idle] [--rounds N] [--semstreams PATH] [--only PEER,...]
+    tests/bench/run.py [rate] [fixed] [latency] [idle] [fields] [queue] [--rounds N] [--semstreams PATH] [--only PEER,...]
 
 Every figure is the median over the rounds; in each round every peer has its turn, so what else the machine does hits all
 alike.  Trust the ratios.  All peers get the same receive buffer (8 MiB); sequence numbers are checked; a rate counts
@@ -240,7 +240,27 @@ def bench_idle(peers, directory, tools, args):
     table("Idle", ["peer", "listening after ms", "RSS MiB", "CPU %"], rows)
 
 
-BENCHES = {"rate": bench_rate, "fixed": bench_fixed, "latency": bench_latency, "idle": bench_idle}
+def bench_of_core(name, title, sources, libraries):
+    """A benchmark program of one part of the core, built on the spot; it prints its own table."""
+
+    def bench(peers, directory, tools, args):
+        top = os.path.dirname(os.path.dirname(HERE))
+        program = os.path.join(directory, name)
+        files = [os.path.join(HERE, name + ".c")] + [os.path.join(top, "core", s) for s in sources]
+        subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-I", top, "-I", os.path.join(top, "sdk/include"),
+                        "-o", program, *files, *libraries], check=True)
+        print(f"\n## {title}\n", flush=True)
+        subprocess.run([program], check=True)
+
+    return bench
+
+
+bench_fields = bench_of_core("fields_bench", "The field reader", [
+    "fields.c", "fields_path.c", "fields_scan.c", "fields_number.c"], ["-ljansson", "-lm"])
+bench_queue = bench_of_core("queue_bench", "A hop over a ring", ["queue.c", "batch.c"], ["-lpthread"])
+
+BENCHES = {"rate": bench_rate, "fixed": bench_fixed, "latency": bench_latency, "idle": bench_idle,
+           "fields": bench_fields, "queue": bench_queue}
 
 
 def main():

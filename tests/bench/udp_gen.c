@@ -5,8 +5,8 @@
  *
  *   udp_gen PORT RATE COUNT SIZE FIRST
  *
- * Datagrams are SIZE bytes, numbered from FIRST; every second one has the sensor "temperature".  Prints how
- * many were sent and how long it took in seconds.
+ * Datagrams are SIZE bytes, numbered from FIRST (1000000000 or more: ten digits, or it is not JSON); every
+ * second one has the sensor "temperature".  Prints how many were sent and how long it took in seconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>

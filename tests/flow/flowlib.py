@@ -158,6 +158,21 @@ def check_numbers(tools):
 # ---- watching ----------------------------------------------------------------------------------------------
 
 
+def sockets(program, *tables):
+    """Rows of these tables of /proc/net that are sockets of the program."""
+    mine = set()
+    for fd in os.listdir(f"/proc/{program.pid}/fd"):
+        try:
+            mine.add(os.readlink(f"/proc/{program.pid}/fd/{fd}"))
+        except FileNotFoundError:  # closed by now
+            pass
+    rows = []
+    for table in map(Path(f"/proc/{program.pid}/net").joinpath, tables):
+        if table.exists():  # there may be no IPv6
+            rows += [row.split() for row in table.read_text().splitlines()[1:]]
+    return [row for row in rows if f"socket:[{row[9]}]" in mine]
+
+
 class Scraper:
     """Scrapes over one connection that is kept."""
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Sent = stored + filtered + counted drops, to the last event: at rest, in overload, ended in mid-stream, in each scrape."""
+"""Sent = stored + filtered + counted drops, to the last event: at rest, in overload, when ended, in each scrape."""
 
 import signal
 
 import pytest
 from conftest import assert_conserved
-from flowlib import (SEGMENTS, Scraper, Sender, at_rest, balance, check_numbers, event, fill, free_disk, generate, half,
-                     held, kernel_dropped, last_words, pipeline, queue, send_lossless, seqs, small_disk, stop_disk,
-                     storage, tools, udp, udp_port)
+from flowlib import (SEGMENTS, Scraper, Sender, at_rest, balance, check_numbers, free_disk, generate, half, held,
+                     kernel_dropped, last_words, pipeline, queue, send_lossless, seqs, stop_disk, storage, tools, udp,
+                     udp_port)
 
-FIXTURES = (check_numbers, generate, small_disk, tools)
+FIXTURES = (check_numbers, generate, tools)  # used by name
 POLICIES = ["block", "drop_newest", "drop_oldest"]
 
 # ---- at rest -----------------------------------------------------------------------------------------------
@@ -177,16 +177,18 @@ def test_stopped_disk(start, generate, check_numbers, policy):
     last_words(program, config)
 
 
-def test_one_full_output_leaves_the_other_alone(start, generate, check_numbers):
+def test_one_full_output_leaves_the_other_alone(start, generate, check_numbers, tmp_path):
     config = pipeline(udp(), storage(inputs=[queue("drop_newest")], max_pending="1MiB"), storage("other", ["udp"]))
+    (tmp_path / "file.jsonl").write_text("{}\n" * 2**20)  # the other one stays shorter than the limit
     program = start(config)
     port = udp_port(program)
     sent = stop_the_sink(program, port, generate)
-    while queue_full(program.metrics()) < 1000:
+    for _ in range(10):
         generate(port, 500, sent)
         sent += 500
-        program.wait_metric("semstreams_udp_datagrams_total", sent)
-    # "other" is below the limit of the stopped one for a while only: it is the limit of a file
+        program.wait_metric("semstreams_events_out_total", sent, component="other")
+    assert queue_full(program.metrics()) > 4000
+    assert program.get("/readyz")[0] == 503
     free_disk(program)
     balance(at_rest(program, sent), config)
     assert check_numbers(program.folder / "other.jsonl", 0, sent) == sent

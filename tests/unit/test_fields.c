@@ -256,12 +256,13 @@ static void test_depth(void **state)
 static void test_closing(void **state)
 {
 	(void)state;
-	enum { DEPTH = 62, BEFORE = 300 };
+	enum { DEPTH = FIELDS_MAX_DEPTH, BEFORE = 300 };
 	struct pages m = pages_map();
+	struct ss_reader *whole = compile((const char *[]){""}, 1);
 	struct ss_reader *some = compile((const char *[]){"b", "0.0"}, 2);
 	struct ss_field out[2];
 	for (size_t length = 0; length < 140; length++)
-		for (size_t pad = 0; pad < 64; pad++) {
+		for (size_t pad = 0; pad < 128; pad++) {
 			char text[1024];
 			size_t len = BEFORE + pad;
 			memset(text, ' ', len);
@@ -271,11 +272,16 @@ static void test_closing(void **state)
 			memset(text + len, 'x', length);
 			len += length;
 			text[len++] = '"';
-			memset(text + len, ']', DEPTH);
-			len += DEPTH;
+			for (size_t i = 0; i < DEPTH; i++) {
+				if (pad % 2) /* one blank each is taken without a call */
+					text[len++] = ' ';
+				text[len++] = ']';
+			}
 			check_read(some, at_end(m, text, len), len, -1, out);
 			check_read(some, at_end(m, text, len - 1), len - 1, (ptrdiff_t)len - 1, out);
+			check_read(whole, at_end(m, text, len - 1), len - 1, (ptrdiff_t)len - 1, out);
 		}
+	fields->free(NULL, whole);
 	fields->free(NULL, some);
 	pages_unmap(m);
 }

@@ -241,7 +241,7 @@ struct ss_component {
 	/* [inst] One batch from input port; SS_DONE, SS_KEPT or SS_BUSY, or -errno: the batch is counted as dropped,
 	 * reason "error".  Only called when every blocking queue behind has room.  Needed unless a source or provider. */
 	int32_t (*process)(void *self, uint32_t port, struct ss_batch *);
-	/* [inst] Source: a queue is full, take in nothing more / there is room again. */
+	/* [inst] Source: a queue is full, take in nothing more / there is room again; also while it drains. */
 	void (*pause)(void *self);
 	void (*resume)(void *self);
 	/* [inst] Shutting down.  A source stops taking in and emits what it holds; a processor emits what it holds; a sink

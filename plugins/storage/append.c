@@ -72,16 +72,30 @@ static bool can_retire(const struct storage *s)
 	return s->seg && s->n_closing < CLOSING_MAX;
 }
 
+bool storage_settle(struct storage *s)
+{
+	if (!storage_flush(s))
+		return false;
+	if (!s->positioned && !s->record_cuts)
+		return true;
+	storage_start_sync(s);
+	s->waiting = s->syncing;
+	return !s->waiting;
+}
+
+/* After a failure it is not tried again at once. */
+static bool may_rotate(const struct storage *s)
+{
+	return s->loop->now(s->loop_self) >= s->no_rotate_before_ns;
+}
+
 /* Close the current file under a name that says when. */
 static void rotate(struct storage *s)
 {
-	uint64_t now = s->loop->now(s->loop_self);
-	if (now < s->no_rotate_before_ns)
-		return;
 	int rc = segment_stamp(s->seg, time(NULL));
 	if (rc < 0) {
 		/* better a file that is too long than one that is not written */
-		s->no_rotate_before_ns = now + ROTATE_RETRY_S * UINT64_C(1000000000);
+		s->no_rotate_before_ns = s->loop->now(s->loop_self) + ROTATE_RETRY_S * UINT64_C(1000000000);
 		s->host->metric_add(s->host, METRIC_ROTATE_ERRORS, 1);
 		ss_log(s->host, SS_LOG_ERROR, "Cannot rotate, going on with the same file path=%s error=%s",
 		       s->seg->path, strerror(-rc));
@@ -107,40 +121,53 @@ static void change_name(struct storage *s, time_t now)
 /* Between two batches: the right file, open.  A batch is never torn over two files by a rotation. */
 static bool prepare_file(struct storage *s)
 {
+	if (s->look)
+		storage_check_file(s);
+	if (s->look)
+		return false;
 	if (can_retire(s)) {
 		time_t now = time(NULL);
 		bool too_long = s->conf->rotate_size &&
-				s->seg->size + lines_bytes(&s->lines) >= (uint64_t)s->conf->rotate_size;
+				s->seg->size + lines_bytes(&s->lines) >= (uint64_t)s->conf->rotate_size &&
+				may_rotate(s);
 		bool other_hour = hour_is_over(s, now);
-		if ((too_long || other_hour) && !storage_flush(s))
+		if ((too_long || other_hour) && !storage_settle(s))
 			return false;
 		if (other_hour)
 			change_name(s, now);
 		else if (too_long)
 			rotate(s);
 	}
-	if (s->seg)
-		return true;
 	char why[WHY_MAX];
-	int rc = storage_open(s, why);
-	if (rc < 0)
+	int rc = s->seg ? 0 : storage_open(s, why);
+	if (rc < 0) {
 		storage_fail(s, METRIC_OPEN_ERRORS, "open", why, -rc);
-	return rc == 0;
+		return false;
+	}
+	return storage_is_recorded(s) || storage_move_record(s);
 }
 
 void storage_check_file(struct storage *s)
 {
+	s->look = false;
 	if (!s->seg || s->down || !storage_flush(s) || !can_retire(s))
 		return;
 	time_t now = time(NULL);
 	uint64_t age_ns = (uint64_t)now * 1000000000U - s->seg->opened_ns;
-	if (segment_moved(s->seg)) {
+	bool moved = segment_moved(s->seg), other_hour = hour_is_over(s, now);
+	bool too_old = s->conf->rotate_age && (int64_t)age_ns >= s->conf->rotate_age && s->seg->size &&
+		       may_rotate(s);
+	if ((moved || other_hour || too_old) && !storage_settle(s)) {
+		s->look = true;
+		return;
+	}
+	if (moved) {
 		ss_log(s->host, SS_LOG_INFO, "The file was moved or deleted, going on with a new one path=%s",
 		       s->seg->path);
 		storage_retire(s);
-	} else if (hour_is_over(s, now)) {
+	} else if (other_hour) {
 		change_name(s, now);
-	} else if (s->conf->rotate_age && (int64_t)age_ns >= s->conf->rotate_age && s->seg->size) {
+	} else if (too_old) {
 		rotate(s);
 	} else if (segment_resized(s->seg)) {
 		ss_log(s->host, SS_LOG_WARN,
@@ -171,8 +198,15 @@ bool storage_flush(struct storage *s)
 		s->written += bytes;
 	}
 	lines_reset(&s->lines);
-	while (s->flushed < s->next && s->ring[s->flushed & (s->room - 1)].end <= s->written)
-		s->boundary = s->ring[s->flushed++ & (s->room - 1)].end;
+	while (s->flushed < s->next) {
+		const struct kept *k = &s->ring[s->flushed & (s->room - 1)];
+		if (k->end > s->written)
+			break;
+		s->boundary = k->end;
+		s->flushed++;
+		if (k->stream >= 0)
+			stream_write(&s->streams.all[k->stream], &k->at);
+	}
 	storage_release(s);
 	return true;
 }
@@ -189,6 +223,8 @@ static void finish_batch(struct storage *s, struct kept *k)
 		s->host->drop(s->host, REASON_EMPTY, k->dropped.empty);
 	if (k->dropped.too_long)
 		s->host->drop(s->host, REASON_TOO_LONG, k->dropped.too_long);
+	if (k->duplicates)
+		s->host->drop(s->host, REASON_DUPLICATE, k->duplicates);
 }
 
 bool storage_pump(struct storage *s)
@@ -200,8 +236,8 @@ bool storage_pump(struct storage *s)
 			return false;
 		if (k->row == 0 && !prepare_file(s))
 			return false;
-		int64_t took =
-			lines_gather(&s->lines, k->batch->events + k->row, count - k->row, &k->dropped);
+		uint32_t n = k->skip ? storage_fresh_rows(k) : count - k->row;
+		int64_t took = lines_gather(&s->lines, k->batch->events + k->row, n, &k->dropped);
 		if (took < 0) {
 			storage_fail(s, METRIC_WRITE_ERRORS, "write", strerror((int)-took), (int)-took);
 			return false;

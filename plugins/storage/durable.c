@@ -28,7 +28,7 @@ void storage_release(struct storage *s)
 
 /* ---- group commit ---- */
 
-static bool needs_sync(const struct storage *s)
+bool storage_needs_sync(const struct storage *s)
 {
 	return s->n_closing || s->boundary > s->synced || (s->seg && s->seg->entry_dirty);
 }
@@ -44,7 +44,7 @@ static void add_to_job(struct sync_job *job, struct segment *seg, uint64_t parti
 
 void storage_start_sync(struct storage *s)
 {
-	if (s->syncing || s->rewrite || !needs_sync(s))
+	if (s->syncing || s->rewrite || !(storage_needs_sync(s) || s->moving))
 		return;
 	struct sync_job job = {0};
 	for (int i = 0; i < s->n_closing; i++)
@@ -56,6 +56,7 @@ void storage_start_sync(struct storage *s)
 		storage_release(s);
 		return;
 	}
+	storage_add_record(s, &job);
 	s->sync_upto = s->boundary;
 	s->syncing = true;
 	syncer_start(s->syncer, &job);
@@ -88,6 +89,13 @@ void storage_end_sync(struct storage *s, const struct sync_job *job)
 		settle_segment(s->closing[i], ok);
 	if (s->seg)
 		settle_segment(s->seg, ok);
+	storage_end_record(s, job);
+	if (!ok && job->record_failed) {
+		/* the files are safe, only nobody would know: once more, to the same slot */
+		s->recommit = true;
+		storage_fail(s, METRIC_COMMIT_ERRORS, "commit", strerror(-job->result), -job->result);
+		return;
+	}
 	if (!ok) {
 		/* The kernel reports a lost write once and takes the pages for clean: a second sync would
 		 * lie.  The batches are still here, so all that is not synced is cut off and written again.
@@ -97,6 +105,7 @@ void storage_end_sync(struct storage *s, const struct sync_job *job)
 		return;
 	}
 	s->synced = s->sync_upto;
+	s->recommit = false;
 	storage_reap(s);
 	storage_release(s);
 }
@@ -161,6 +170,7 @@ static int cut_and_rewind(struct storage *s)
 		}
 	}
 	if (s->seg && segment_moved(s->seg)) {
+		(void)segment_cut_unsynced(s->seg); /* it goes to another file; if not, it is there twice */
 		segment_free(s->seg);
 		s->seg = NULL;
 	}
@@ -170,11 +180,13 @@ static int cut_and_rewind(struct storage *s)
 	storage_reap(s);
 	for (uint64_t i = s->head; i < s->tail; i++) {
 		struct kept *k = &s->ring[i & (s->room - 1)];
-		k->row = 0;
+		k->row = k->duplicates = 0;
 		k->dropped = (struct lines_dropped){0};
 	}
 	s->flushed = s->next = s->head;
 	s->written = s->boundary = s->synced;
+	streams_rewind(&s->streams);
+	s->moving = false;
 	lines_reset(&s->lines);
 	return 0;
 }
@@ -191,9 +203,13 @@ static bool try_again(struct storage *s)
 		/* only a sync that works shows that the disk does */
 		if (!storage_pump(s) || !storage_flush(s))
 			return false;
+		s->recommit = true;
+	}
+	if (s->recommit) {
 		storage_start_sync(s);
 		if (s->syncing)
 			return false;
+		s->recommit = false;
 	}
 	return storage_flush(s) && storage_pump(s) && storage_flush(s);
 }
@@ -207,8 +223,12 @@ void storage_on_retry(void *arg)
 		arm_retry(s);
 		return;
 	}
-	if (s->seg && !s->rewrite && segment_moved(s->seg))
-		storage_retire(s);
+	if (s->seg && !s->rewrite && segment_moved(s->seg)) {
+		if (s->record_cuts || s->moving)
+			s->rewrite = true; /* what it holds that is not committed goes to the new file */
+		else
+			storage_retire(s);
+	}
 	if (!try_again(s))
 		return;
 	recover(s);
@@ -225,6 +245,13 @@ void storage_on_synced(void *arg)
 	storage_end_sync(s, &job);
 	if (s->down && job.result == 0 && !s->rewrite && !s->retry_timer)
 		recover(s);
+	if (s->waiting && !s->down) {
+		s->waiting = false;
+		if (s->look)
+			storage_check_file(s);
+		if (storage_pump(s))
+			storage_flush(s);
+	}
 	if (s->conf->sync == SYNC_ALWAYS || s->n_closing || s->draining)
 		storage_start_sync(s);
 	storage_tell_host(s);
@@ -234,7 +261,7 @@ void storage_on_synced(void *arg)
 
 bool storage_is_drained(const struct storage *s)
 {
-	return s->head == s->tail && !s->syncing && !s->down && !needs_sync(s);
+	return s->head == s->tail && !s->syncing && !s->down && !storage_needs_sync(s);
 }
 
 void storage_tell_host(struct storage *s)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "segment.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -138,12 +140,18 @@ static int repair(struct segment *s, off_t size, uint64_t max_tail, uint64_t *to
 
 /* ---- life ---- */
 
+/* 0: the file system does not know. */
 static uint64_t birth_ns(int fd)
 {
 	struct statx st;
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) == 0 && (st.stx_mask & STATX_BTIME) &&
 	    st.stx_btime.tv_sec > 0)
 		return (uint64_t)st.stx_btime.tv_sec * 1000000000U + st.stx_btime.tv_nsec;
+	return 0;
+}
+
+static uint64_t wall_ns(void)
+{
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
@@ -173,12 +181,14 @@ int segment_open(struct segment **out, const struct path *p, const char *rel, mo
 	rc = s->fd = path_open_file(s->dirfd, path_base(rel), mode, &created, why);
 	if (rc < 0)
 		goto out;
-	s->opened_ns = birth_ns(s->fd);
+	s->born_ns = birth_ns(s->fd);
+	s->opened_ns = s->born_ns ? s->born_ns : wall_ns();
 	rc = fstat(s->fd, &st) < 0 ? -errno : 0;
 	if (rc < 0)
 		explain(why, "cannot be looked at", rc);
 	else
 		rc = repair(s, st.st_size, max_tail, torn, why);
+	s->inode = rc < 0 ? 0 : st.st_ino;
 out:
 	if (rc < 0) {
 		segment_free(s);
@@ -186,6 +196,76 @@ out:
 	}
 	*out = s;
 	return 0;
+}
+
+static int cut_open(int fd, uint64_t inode, uint64_t born_ns, uint64_t length, uint64_t *by)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_ino != inode || birth_ns(fd) != born_ns)
+		return -ENOENT;
+	if ((uint64_t)st.st_size < length)
+		return -ERANGE;
+	*by = (uint64_t)st.st_size - length;
+	if (*by == 0)
+		return 0;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+		return -EWOULDBLOCK;
+	int rc = cut(fd, (off_t)length);
+	return rc == 0 && fdatasync(fd) < 0 ? -errno : rc;
+}
+
+static int cut_name(int dirfd, const char *name, uint64_t inode, uint64_t born_ns, uint64_t length,
+		    uint64_t *by)
+{
+	int fd = path_open_at(dirfd, name, O_RDWR | O_NONBLOCK | O_NOCTTY, 0);
+	if (fd < 0)
+		return fd;
+	int rc = cut_open(fd, inode, born_ns, length, by);
+	close(fd);
+	return rc;
+}
+
+/* Under what name did somebody put the file?  One that begins as it did. */
+static int find_moved(int dirfd, const char *base, uint64_t inode, char name[REL_MAX])
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	int rc = -ENOENT;
+	if (!dir) {
+		rc = -errno;
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	for (const struct dirent *e; rc < 0 && (e = readdir(dir));) {
+		if (e->d_ino != inode || strncmp(e->d_name, base, strlen(base)) != 0)
+			continue;
+		snprintf(name, REL_MAX, "%s", e->d_name);
+		rc = 0;
+	}
+	closedir(dir);
+	return rc;
+}
+
+int segment_cut_closed(const struct path *p, const char *rel, uint64_t inode, uint64_t born_ns,
+		       uint64_t length, uint64_t *by, char why[WHY_MAX])
+{
+	*by = 0;
+	int dirfd = path_open_dir(p, rel, false, why);
+	if (dirfd < 0)
+		return dirfd;
+	char moved[REL_MAX];
+	int rc = cut_name(dirfd, path_base(rel), inode, born_ns, length, by);
+	if (rc == -ENOENT && find_moved(dirfd, path_base(rel), inode, moved) == 0)
+		rc = cut_name(dirfd, moved, inode, born_ns, length, by);
+	close(dirfd);
+	if (rc == -EWOULDBLOCK)
+		snprintf(why, WHY_MAX, "is in use by another component or process");
+	else if (rc < 0)
+		explain(why, "cannot be cut to its committed length", rc);
+	return rc;
 }
 
 void segment_free(struct segment *s)

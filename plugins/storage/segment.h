@@ -21,6 +21,8 @@ struct segment {
 			       opened */
 	off_t cut_to;       /* the file must be cut to this length before the next write; -1 = it is whole */
 	bool entry_dirty;   /* its directory entry is not known to be on disk */
+	bool recorded;      /* the commit record ends this file: what is appended is not committed yet */
+	uint64_t inode, born_ns; /* who it is; born 0 = the file system does not know */
 };
 
 /* Opens rel, made with its directories if it is missing.  An unfinished last line (up to max_tail bytes, the
@@ -28,6 +30,13 @@ struct segment {
  * in why. */
 int segment_open(struct segment **, const struct path *, const char *rel, mode_t mode, uint64_t max_tail,
 		 uint64_t *torn, char why[WHY_MAX]);
+/*
+ * Cut a file that nobody has open to length, durably, if it is the one with this inode and time of birth;
+ * *cut is by how much.  0; -ENOENT: there is no such file, or it is another one; -ERANGE: it is shorter; or
+ * -errno with the reason in why.
+ */
+int segment_cut_closed(const struct path *, const char *rel, uint64_t inode, uint64_t born_ns,
+		       uint64_t length, uint64_t *cut, char why[WHY_MAX]);
 /* NULL is allowed. */
 void segment_free(struct segment *);
 

@@ -15,7 +15,7 @@ enum { KEPT_MAX = 65536, CHECK_S = 5 };
 
 static const char *const sync_choices[] = {"always", "interval", "relaxed", NULL};
 static const char *const break_choices[] = {"space", "escape", NULL};
-static const char *const reasons[] = {"empty", "too_long", NULL};
+static const char *const reasons[] = {"empty", "too_long", "duplicate", NULL};
 
 #define OPT(...) SS_OPT(struct storage_conf, __VA_ARGS__)
 #define LIMIT    .min = 0, .max = INT64_MAX
@@ -71,6 +71,7 @@ static const struct ss_metric metrics[] = {
 	[METRIC_OPEN_ERRORS] = ERRORS("open"),
 	[METRIC_WRITE_ERRORS] = ERRORS("write"),
 	[METRIC_SYNC_ERRORS] = ERRORS("sync"),
+	[METRIC_COMMIT_ERRORS] = ERRORS("commit"),
 	[METRIC_ROTATE_ERRORS] = ERRORS("rotate"),
 	[METRIC_RETAIN_ERRORS] = ERRORS("retain"),
 	[METRIC_BLOCKED] = {.name = "semstreams_storage_blocked",
@@ -78,6 +79,8 @@ static const struct ss_metric metrics[] = {
 			    .kind = SS_METRIC_GAUGE},
 	[METRIC_REPAIRED] = COUNTER("semstreams_storage_repaired_total",
 				    "Files whose last line was not finished when they were opened"),
+	[METRIC_CUT] = COUNTER("semstreams_storage_cut_total",
+			       "Files cut back at start to what was committed of them"),
 	[METRIC_ROTATIONS] = COUNTER("semstreams_storage_rotations_total", "Files closed for a new one"),
 	[METRIC_COMPRESSED] = COUNTER("semstreams_storage_compressed_total", "Closed files compressed"),
 	[METRIC_REMOVED] = COUNTER("semstreams_storage_removed_total", "Closed files removed"),
@@ -97,6 +100,17 @@ static int parse_mode(const struct ss_host *host, const char *text, mode_t *mode
 	return 0;
 }
 
+/* The commit record lies in the same folder. */
+static int check_record_name(const struct storage *s)
+{
+	char name[256];
+	commit_name(s->host->id, name);
+	const char *tail = path_match(s->path.pattern, name);
+	if (!tail || *tail)
+		return 0;
+	return ss_config_error(s->host, "/path", "%s is the name of this component's commit record", name);
+}
+
 static void warn_of_no_closing(const struct storage *s)
 {
 	const struct storage_conf *c = s->conf;
@@ -114,6 +128,7 @@ static void storage_destroy(void *self)
 	if (!s)
 		return;
 	path_done(&s->path);
+	streams_done(&s->streams);
 	lines_done(&s->lines);
 	free(s->ring);
 	free(s);
@@ -132,11 +147,19 @@ static int32_t storage_create(const struct ss_host *host, const void *conf, void
 	int rc = path_parse(&s->path, c->path, host->id, why);
 	if (rc == -EINVAL)
 		host->config_error(host, "/path", why);
+	if (rc == 0)
+		rc = check_record_name(s);
 	int mode_rc = parse_mode(host, c->mode, &s->mode);
 	if (rc == 0)
 		rc = mode_rc;
 	if (rc == 0)
 		rc = host->query(host, SS_LOOP, sizeof *s->loop, &loop);
+	struct ss_iface positions;
+	if (c->sync != SYNC_RELAXED &&
+	    host->query(host, SS_POSITIONS, sizeof *s->positions, &positions) == 0) {
+		s->positions = positions.vtbl;
+		s->positions_self = positions.self;
+	}
 	if (rc == 0)
 		rc = lines_init(&s->lines, (size_t)c->write_buffer, (size_t)c->max_line,
 				c->line_breaks == BREAKS_ESCAPE);
@@ -243,7 +266,9 @@ static int open_first(struct storage *s)
 static int32_t storage_start(void *self)
 {
 	struct storage *s = self;
-	int rc = open_first(s);
+	int rc = storage_resume(s);
+	if (rc == 0)
+		rc = open_first(s);
 	if (rc == 0)
 		rc = syncer_new(&s->syncer, on_sync_done, s);
 	if (rc == 0)
@@ -280,6 +305,7 @@ static void storage_stop(void *self)
 	s->n_closing = 0;
 	segment_free(s->seg);
 	s->seg = NULL;
+	storage_forget(s);
 	retain_free(s->retain);
 	s->retain = NULL;
 }
@@ -323,15 +349,17 @@ static bool make_room(struct storage *s, uint64_t bytes)
 
 static int32_t storage_process(void *self, uint32_t port, struct ss_batch *batch)
 {
-	(void)port;
 	struct storage *s = self;
 	uint64_t bytes = batch_memory(batch);
 	if (s->down || !make_room(s, bytes)) {
 		s->busy = true;
 		return SS_BUSY;
 	}
-	s->ring[s->tail++ & (s->room - 1)] = (struct kept){.batch = batch, .bytes = bytes};
+	struct kept *k = &s->ring[s->tail++ & (s->room - 1)];
+	*k = (struct kept){.batch = batch, .bytes = bytes, .stream = -1};
 	s->kept_bytes += bytes;
+	if (batch->token && s->positions)
+		storage_place(s, port, k);
 	s->in_process = batch;
 	storage_pump(s);
 	bool done = s->in_process == NULL;

@@ -13,25 +13,29 @@
 #include <stdint.h>
 #include <time.h>
 #include <semstreams/sugar.h>
+#include "commit.h"
 #include "lines.h"
 #include "path.h"
 #include "retain.h"
 #include "segment.h"
+#include "streams.h"
 #include "syncer.h"
 
 enum { SYNC_ALWAYS, SYNC_INTERVAL, SYNC_RELAXED };
 enum { BREAKS_SPACE, BREAKS_ESCAPE };
-enum { REASON_EMPTY, REASON_TOO_LONG };
+enum { REASON_EMPTY, REASON_TOO_LONG, REASON_DUPLICATE };
 enum {
 	METRIC_WRITTEN,
 	METRIC_SYNCS,
 	METRIC_OPEN_ERRORS,
 	METRIC_WRITE_ERRORS,
 	METRIC_SYNC_ERRORS,
+	METRIC_COMMIT_ERRORS,
 	METRIC_ROTATE_ERRORS,
 	METRIC_RETAIN_ERRORS,
 	METRIC_BLOCKED,
 	METRIC_REPAIRED,
+	METRIC_CUT,
 	METRIC_ROTATIONS,
 	METRIC_COMPRESSED,
 	METRIC_REMOVED,
@@ -54,6 +58,10 @@ struct kept {
 	uint32_t row;   /* the next to gather */
 	bool counted;   /* its drops are; it may be gathered twice */
 	struct lines_dropped dropped;
+	int32_t stream;        /* in streams, -1 = it has no position */
+	uint32_t duplicates;   /* of its events */
+	uint64_t skip;         /* events up to this sequence are there already */
+	struct ss_position at; /* its newest event */
 };
 
 enum { CLOSING_MAX = SYNC_FILES - 1 };
@@ -89,6 +97,18 @@ struct storage {
 	uint64_t down_since_ns, retry_ns;
 	bool rewrite; /* a sync failed: what was not synced must be written again */
 
+	/* exactly once: once.c */
+	const struct ss_positions *positions; /* NULL: nobody is told, no position is kept */
+	void *positions_self;
+	struct streams streams;
+	struct commit *commit;    /* NULL: there is no record, and no need of one so far */
+	bool positioned;          /* a batch with a position has come */
+	bool record_cuts;         /* what the record says */
+	bool moving, moving_cuts; /* the record is being moved to another file, or to cut from now on */
+	bool recommit;            /* the record could not be written */
+	bool waiting;             /* nothing is gathered until a sync has ended */
+	bool look;                /* then the current file is to be looked after */
+
 	struct retain *retain;
 	uint32_t retry_timer, check_timer, interval_timer;
 	bool draining;
@@ -104,14 +124,40 @@ bool storage_flush(struct storage *);
 int storage_open(struct storage *, char why[WHY_MAX]);
 /* Look after the current file: moved away, other hour, too old. */
 void storage_check_file(struct storage *);
+/* Everything gathered is written and, if there is a record to care for, safe: no record covers two files.
+ * False: it is down or waits for a sync. */
+bool storage_settle(struct storage *);
 /* Done with the current file, which is to be there; the next line opens another.  False: too many are not
  * synced yet. */
 bool storage_retire(struct storage *);
 /* Once a closed file is synced it is closed for good. */
 void storage_reap(struct storage *);
 
+/* ---- once.c: each event once, if it comes from a resumable source ---- */
+
+/* In start, before files are opened: cut what was not committed, tell the host what is there.  0 or -errno,
+ * logged. */
+int storage_resume(struct storage *);
+void storage_forget(struct storage *);
+/* The batch has a position: what of it is new? */
+void storage_place(struct storage *, uint32_t port, struct kept *);
+/* Rows of the batch from k->row on that are new, after passing over those that are not. */
+uint32_t storage_fresh_rows(struct kept *);
+/* May lines be appended to the current file, as far as the record goes? */
+static inline bool storage_is_recorded(const struct storage *s)
+{
+	return s->positioned ? s->record_cuts && s->seg->recorded : !s->record_cuts;
+}
+/* Make it so: false, as it takes a sync, or it is down. */
+bool storage_move_record(struct storage *);
+/* What a sync job has to write, if anything. */
+void storage_add_record(struct storage *, struct sync_job *);
+/* The job is done, by its own judgement. */
+void storage_end_record(struct storage *, const struct sync_job *);
+
 /* ---- durable.c: from written to acknowledged, and back from trouble ---- */
 
+bool storage_needs_sync(const struct storage *);
 /* Report what is durable. */
 void storage_release(struct storage *);
 /* Start a sync if there is something to sync and none under way. */

@@ -18,7 +18,20 @@ struct syncer {
 	void *arg;
 };
 
-static int run_job(const struct sync_job *job)
+static int write_record(const struct sync_record *rec)
+{
+	for (size_t done = 0; done < rec->len;) {
+		ssize_t n = pwrite(rec->fd, rec->bytes + done, rec->len - done, rec->at + (off_t)done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		done += (size_t)n;
+	}
+	return fdatasync(rec->fd) < 0 ? -errno : 0;
+}
+
+static void run_job(struct sync_job *job)
 {
 	int result = 0;
 	for (int i = 0; i < job->n; i++) {
@@ -28,7 +41,13 @@ static int run_job(const struct sync_job *job)
 		if (rc < 0 && result == 0)
 			result = -errno;
 	}
-	return result;
+	job->record_failed = false;
+	/* the record tells of what is in the files: never before it is there */
+	if (result == 0 && job->record.len) {
+		result = write_record(&job->record);
+		job->record_failed = result < 0;
+	}
+	job->result = result;
 }
 
 static void *run(void *arg)
@@ -41,9 +60,8 @@ static void *run(void *arg)
 		if (s->state != SYNCER_BUSY)
 			break;
 		pthread_mutex_unlock(&s->lock);
-		int result = run_job(&s->job);
+		run_job(&s->job); /* nobody else looks at it meanwhile */
 		pthread_mutex_lock(&s->lock);
-		s->job.result = result;
 		s->state = SYNCER_DONE;
 		pthread_mutex_unlock(&s->lock);
 		s->on_done(s->arg);

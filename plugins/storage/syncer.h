@@ -5,8 +5,19 @@
  */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
 
 enum { SYNC_FILES = 16 };
+
+/* Bytes to be written in place and synced once the files are; len 0 = none. */
+struct sync_record {
+	int fd;
+	off_t at;
+	const uint8_t *bytes; /* stay until it is done */
+	size_t len;
+};
 
 struct sync_job {
 	int n;
@@ -14,7 +25,9 @@ struct sync_job {
 		int fd;
 		int dirfd; /* directory to sync as well, -1 = none */
 	} files[SYNC_FILES];
-	int result; /* 0 or -errno of the first that failed */
+	struct sync_record record;
+	int result;         /* 0 or -errno of the first that failed */
+	bool record_failed; /* that was the record: the files are synced */
 };
 
 struct syncer;

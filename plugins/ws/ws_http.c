@@ -32,25 +32,32 @@ static const char *phrase(int status)
 	}
 }
 
-/* The answer in one write.  A client that still sends a body is given time to read the answer. */
+/* What lies unread at a close makes the kernel reset the connection, and the answer is lost. */
+static void discard_body(struct ws_conn *c)
+{
+	char buf[4096];
+	int fd = lws_get_socket_fd(c->wsi);
+	for (int i = 0; i < 16 && recv(fd, buf, sizeof buf, MSG_DONTWAIT) > 0; i++)
+		;
+}
+
+/* The answer in one write; -1, to hang up. */
 static int answer(struct ws_conn *c, int status, const char *headers, const char *type, const char *body)
 {
 	char buf[LWS_PRE + BODY_MAX + 512], *p = buf + LWS_PRE;
 	bool head = lws_hdr_total_length(c->wsi, WSI_TOKEN_HEAD_URI) > 0;
 	size_t len = strlen(body), room = sizeof buf - LWS_PRE;
-	int n = snprintf(
-		p, room,
-		"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: %s\r\n%s\r\n%s",
-		status, phrase(status), type, len, status == 426 ? "Upgrade, close" : "close", headers,
-		head ? "" : body);
+	int n = snprintf(p, room,
+			 "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: "
+			 "%s\r\n%s\r\n%s",
+			 status, phrase(status), type, len, status == 426 ? "Upgrade, close" : "close",
+			 headers, head ? "" : body);
 	c->state = WS_ANSWERED;
-	if (n < 0 || (size_t)n >= room ||
-	    lws_write(c->wsi, (uint8_t *)p, (size_t)n, LWS_WRITE_HTTP_HEADERS) < 0)
-		return -1;
-	if (lws_hdr_total_length(c->wsi, WSI_TOKEN_GET_URI) > 0 || head)
-		return -1;
-	c->deadline_ns = ws_now() + c->ws->limits.close_ns;
-	return 0;
+	if (n > 0 && (size_t)n < room)
+		lws_write(c->wsi, (uint8_t *)p, (size_t)n, LWS_WRITE_HTTP_HEADERS);
+	if (!head && lws_hdr_total_length(c->wsi, WSI_TOKEN_GET_URI) == 0)
+		discard_body(c);
+	return -1;
 }
 
 static int refuse(struct ws_conn *c, int status, const char *headers)
@@ -184,34 +191,21 @@ int ws_http_upgrade(struct ws_conn *c)
 	if (c->state != WS_HANDSHAKE || header(c, WSI_TOKEN_UPGRADE, upgrade, sizeof upgrade) <= 0 ||
 	    strcasecmp(upgrade, "websocket") != 0)
 		return -1;
-	if (lws_hdr_total_length(c->wsi, WSI_TOKEN_GET_URI) == 0) {
-		refuse(c, 405, "Allow: GET\r\n");
-		return -1;
-	}
-	if (header(c, WSI_TOKEN_GET_URI, path, sizeof path) <= 0 || strcmp(path, c->ws->path) != 0) {
-		refuse(c, 404, "");
-		return -1;
-	}
-	if (header(c, WSI_TOKEN_VERSION, version, sizeof version) <= 0 || strcmp(version, "13") != 0) {
-		upgrade_required(c);
-		return -1;
-	}
-	if (header(c, WSI_TOKEN_KEY, key, sizeof key) != 24 || !choose_subprotocol(c)) {
-		refuse(c, 400, "");
-		return -1;
-	}
+	if (lws_hdr_total_length(c->wsi, WSI_TOKEN_GET_URI) == 0)
+		return refuse(c, 405, "Allow: GET\r\n");
+	if (header(c, WSI_TOKEN_GET_URI, path, sizeof path) <= 0 || strcmp(path, c->ws->path) != 0)
+		return refuse(c, 404, "");
+	if (header(c, WSI_TOKEN_VERSION, version, sizeof version) <= 0 || strcmp(version, "13") != 0)
+		return upgrade_required(c);
+	if (header(c, WSI_TOKEN_KEY, key, sizeof key) != 24 || !choose_subprotocol(c))
+		return refuse(c, 400, "");
 	if (!origin_allowed(c)) {
 		forbidden(c, "request with an Origin that is not in allowed_origins");
-		refuse(c, 403, "");
-		return -1;
+		return refuse(c, 403, "");
 	}
-	if (!peer_welcome(c)) {
-		refuse(c, 403, "");
-		return -1;
-	}
-	if (c->ws->stopping) {
-		refuse(c, 503, "");
-		return -1;
-	}
+	if (!peer_welcome(c))
+		return refuse(c, 403, "");
+	if (c->ws->stopping)
+		return refuse(c, 503, "");
 	return 0;
 }

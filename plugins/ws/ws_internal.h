@@ -28,7 +28,7 @@
 
 enum ws_state {
 	WS_HANDSHAKE, /* until 101 */
-	WS_ANSWERED,  /* got an HTTP answer, to be closed */
+	WS_ANSWERED,  /* has its HTTP answer, is being closed */
 	WS_OPEN,
 	WS_CLOSING /* a close code is chosen; nothing more is received or sent */
 };
@@ -162,7 +162,7 @@ void ws_client_error(struct ws_conn *, const char *what);
 void ws_client_gone(struct ws *, const struct ws_conn *);
 
 /* ws_http.c */
-/* A request without Upgrade: -1 to hang up after the answer, or 0. */
+/* A request without Upgrade: answered; -1, to hang up. */
 int ws_http_request(struct ws_conn *, const char *path);
 /* A request to upgrade: 0 = go on, -1 = answered. */
 int ws_http_upgrade(struct ws_conn *);

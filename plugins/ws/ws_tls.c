@@ -20,8 +20,9 @@
 #include <openssl/x509v3.h>
 #include <semstreams/sugar.h>
 
-#define WHY_SIZE  512
-#define MAX_CHAIN 16 /* certificates shown to check_peer */
+#define WHY_SIZE                   512
+#define ALERT_CERTIFICATE_REQUIRED 116 /* OpenSSL 3.0 has no name for it */
+#define MAX_CHAIN                  16  /* certificates shown to check_peer */
 
 struct identity {
 	X509 *leaf;
@@ -314,6 +315,10 @@ static void blame_error(struct handshake *h, unsigned long error)
 	case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
 		blame_no_certificate(h);
 		return;
+#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
+	case SSL_R_UNEXPECTED_EOF_WHILE_READING:
+		return; /* nothing to report of one that only connects */
+#endif
 	case SSL_R_UNSUPPORTED_PROTOCOL:
 	case SSL_R_UNKNOWN_PROTOCOL:
 	case SSL_R_WRONG_SSL_VERSION:
@@ -347,6 +352,7 @@ static void blame_alert(struct handshake *h, int alert)
 	int32_t code = SS_TLS_FAIL_OTHER;
 	char why[WHY_SIZE];
 	bool server = is_server(h->tls);
+	const char *text = SSL_alert_desc_string_long(alert);
 	switch (alert & 0xff) {
 	case SSL_AD_CLOSE_NOTIFY:
 	case SSL_AD_USER_CANCELLED:
@@ -354,12 +360,12 @@ static void blame_alert(struct handshake *h, int alert)
 	case SSL_AD_PROTOCOL_VERSION:
 		code = SS_TLS_FAIL_VERSION;
 		break;
-	case 116: /* certificate_required */
+	case ALERT_CERTIFICATE_REQUIRED:
 		code = SS_TLS_FAIL_NO_CERT;
+		text = "certificate required";
 		break;
 	}
-	snprintf(why, sizeof why, "the %s refused the TLS handshake: %s", server ? "client" : "server",
-		 SSL_alert_desc_string_long(alert));
+	snprintf(why, sizeof why, "the %s refused the TLS handshake: %s", server ? "client" : "server", text);
 	blame(h, code, why);
 }
 

@@ -19,7 +19,7 @@ class Chain:
         self.binary, self.folder, self.tls = binary, folder, tls or {}
         self.udp = unused_port(socket.SOCK_DGRAM)
         self.ports = {name: unused_port(socket.SOCK_STREAM) for name in "ab"}
-        self.programs = {}
+        self.programs, self.starts = {}, 0
         self.out = folder / "c" / "out.jsonl"
         scheme = "wss" if tls else "ws"
         spool = lambda name: {"path": str(folder / name / "spool")}
@@ -40,6 +40,8 @@ class Chain:
         folder.mkdir(exist_ok=True)
         if name in self.programs:
             self.programs[name].close()
+            (folder / "log").rename(folder / f"log.{self.starts}")  # the admin port is read from the log
+        self.starts += 1
         config = {"components": self.components[name]}
         if name in self.tls:
             config["security"] = {"tls": self.tls[name]}

@@ -22,7 +22,8 @@ static const uint8_t table[LINK_STATES][LINK_COLUMNS] = {
 
 /* ---- what is not durable yet ---- */
 
-/* When no mark is free the last one stands for its data and the new: what it holds is released later, never too early. */
+/* When no mark is free the last one stands for its data and the new: what it holds is released later, never
+ * too early. */
 static void mark(struct link_receiver *r, uint64_t last)
 {
 	uint32_t at = r->mark_count < LINK_MARKS ? r->mark_count++ : LINK_MARKS - 1;
@@ -43,8 +44,6 @@ static void settle(struct link_receiver *r)
 
 void link_receiver_durable(struct link_receiver *r, uint64_t seq)
 {
-	if (seq > r->got)
-		seq = r->got;
 	if (seq > r->durable)
 		r->durable = seq;
 	settle(r);

@@ -20,6 +20,7 @@ enum {
 	LINK_DO_RENEW = 512   /* sender: its log was set back, as the consumer has more than it: before that consumer may come
 	                       * again the log needs a new epoch */
 };
+/* Wholly written by every call that takes one; what came in must not lie in it. */
 struct link_action {
 	uint32_t todo;
 	struct link_control control;

@@ -143,6 +143,35 @@ static void test_control_as_documented(void **state)
 			    "{\"t\":\"ack\",\"seq\":0,\"bytes\":0,\"window\":{\"records\":1,\"bytes\":2}}");
 }
 
+static void test_bytes_that_are_not_utf8(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *bytes;
+		unsigned replaced;
+	} cases[] = {
+		{"\xed\x9f\xbf", 0},     {"\xed\xa0\x80", 3},
+		{"\xe0\x80\x80", 3},     {"\xe0\xa0\x80", 0},
+		{"\xf0\x80\x80\x80", 4}, {"\xf4\x8f\xbf\xbf", 0},
+		{"\xf4\x90\x80\x80", 4}, {"\xf5\x80\x80\x80", 4},
+		{"\xc1\xbf", 2},         {"\xc3", 1},
+		{"\xf0\x9f\x98", 3},     {"\xc3x", 1},
+	};
+	for (unsigned i = 0; i < COUNT(cases); i++) {
+		struct link_control c = {.type = LINK_BYE}, back;
+		char text[LINK_CONTROL_MAX + 1];
+		const char *why;
+		unsigned replaced = 0;
+		snprintf(c.reason, sizeof c.reason, "%s", cases[i].bytes);
+		size_t len = link_control_write(&c, text);
+		text[len] = '\0';
+		for (const char *at = text; (at = strstr(at, "\\ufffd")); at++)
+			replaced++;
+		assert_int_equal(replaced, cases[i].replaced);
+		assert_int_equal(read_text(text, len, &back, &why), 0);
+	}
+}
+
 static void test_longest_message_fits(void **state)
 {
 	(void)state;
@@ -401,6 +430,7 @@ int main(void)
 		cmocka_unit_test(test_crc_ways_agree),
 		cmocka_unit_test(test_control_there_and_back),
 		cmocka_unit_test(test_control_as_documented),
+		cmocka_unit_test(test_bytes_that_are_not_utf8),
 		cmocka_unit_test(test_longest_message_fits),
 		cmocka_unit_test(test_control_taken),
 		cmocka_unit_test(test_control_refused),

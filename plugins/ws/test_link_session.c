@@ -224,11 +224,12 @@ static void test_sender_begins(void **state)
 		{NONE, 40, 977, 20, false, 21, 39}, /* retention took some */
 		{41, 40, 977, 39, false, 42, 0},    /* died before the ACK: resume wins */
 		{41, 40, 977, 60, false, 61, 0},    /* acknowledged and filtered: the cursor wins */
-		{10, 40, 977, 5, false, 11, 39},     {10, 40, 977, 0, false, 11, 39},
+		{10, 40, 977, 5, false, 11, 39},      {10, 40, 977, 0, false, 11, 39},
 		{0, 40, 977, 0, false, 1, 39},    /* knows the epoch, has nothing */
 		{976, 40, 977, 0, false, 977, 0}, /* has all */
-		{976, 977, 977, 976, false, 977, 0}, {500, 977, 977, 0, false, 501, 976},
-		{OTHER, 40, 977, 0, false, 40, 0},   {OTHER, 40, 977, 50, false, 51, 0},
+		{976, 977, 977, 976, false, 977, 0},  {500, 977, 977, 0, false, 501, 976},
+		{NONE, 40, 977, 2000, false, 977, 0}, /* a cursor beyond the end */
+		{OTHER, 40, 977, 0, false, 40, 0},    {OTHER, 40, 977, 50, false, 51, 0},
 	};
 	for (unsigned i = 0; i < COUNT(cases); i++) {
 		struct link_sender s;
@@ -364,6 +365,10 @@ static void test_receiver_limits(void **state)
 	data(&r, 1, 1, 500);
 	assert_int_equal(data(&r, 2, 1, 500).todo, LINK_DO_DATA); /* 1000 bytes */
 	assert_int_equal(data(&r, 3, 1, 32).code, LINK_CREDIT);
+	r = live_receiver();
+	data(&r, 1, 1, 500);
+	data(&r, 2, 1, 479);
+	assert_int_equal(data(&r, 3, 1, 22).code, LINK_CREDIT); /* 1001 */
 	r = live_receiver();
 	assert_int_equal(data(&r, 1, 1, 501).code, LINK_TOO_BIG);
 	r = new_receiver(NULL);
@@ -603,12 +608,15 @@ static void test_heartbeats(void **state)
 	link_sender_tick(&s, 120 * SECOND, &out);
 	assert_int_equal(out.control.type, LINK_HB);
 	assert_int_equal(out.control.next, 100);
+	link_sender_sent(&s, 150, 100);
+	link_sender_tick(&s, 140 * SECOND, &out);
+	assert_int_equal(out.control.next, 151);
 	s.pulse.heard = true; /* a part of a long message */
-	link_sender_tick(&s, 130 * SECOND, &out);
+	link_sender_tick(&s, 150 * SECOND, &out);
 	assert_int_equal(out.todo, 0);
-	link_sender_tick(&s, 175 * SECOND - 1, &out);
+	link_sender_tick(&s, 195 * SECOND - 1, &out);
 	assert_int_equal(out.todo, LINK_DO_SEND);
-	link_sender_tick(&s, 175 * SECOND, &out);
+	link_sender_tick(&s, 195 * SECOND, &out);
 	assert_int_equal(out.code, LINK_SILENT);
 }
 

@@ -294,10 +294,10 @@ static void load_pair(struct load *l, struct tls_generation *g)
 			complain(l, DIAG_ERROR, private->file, "key file \"%s\": %s", private->file->path,
 				 why);
 	}
-	if (chain.n)
+	if (chain.n && key && check_pair(l, &chain, key)) {
 		check_chain(l, cert->file, &chain);
-	if (chain.n && key && check_pair(l, &chain, key))
 		take_pair(l, &chain, key, g);
+	}
 	cert_list_free(&chain);
 	if (key)
 		gnutls_x509_privkey_deinit(key);

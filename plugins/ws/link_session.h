@@ -1,31 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * link_session - the two ends of a link as state tables, pure: what came in, what is to be done.  docs/link-protocol.md
- * section "States" is the same table in words.  Times are of any monotonic clock, ns.  [inst]
+ * link_session - the two ends of a link as state tables, pure: what came in, what is to be done.
+ * docs/link-protocol.md section "States" is the same table in words.  Times are of any monotonic clock, ns.
+ * [inst]
  */
 #pragma once
 #include "link_proto.h"
 
-/* What to do next; several may be set, to be done in the order of their values but for CLOSE, which comes last. */
+/* What to do next; several may be set, to be done in the order of their values but for CLOSE, which comes
+ * last. */
 enum {
-	LINK_DO_SEND = 1,     /* send out->control */
-	LINK_DO_CLOSE = 2,    /* close with out->code, out->why */
-	LINK_DO_LIVE = 4,     /* the link is up */
-	LINK_DO_ACKED = 8,    /* sender: the consumer has everything up to out->seq; with LIVE: make the consumer known */
-	LINK_DO_DATA = 16,    /* receiver: take records with seq from out->from on; those before are duplicates */
-	LINK_DO_LOST = 32,    /* receiver: out->from..out->to will never come; sender, with LIVE: tell so by link_sender_lost */
-	LINK_DO_RESTART = 64, /* receiver: the sender's epoch is another: what was is over, up to out->seq of it was durable */
-	LINK_DO_NACK = 128,   /* sender: the consumer refused record out->seq for good; its ACK will come all the same */
+	LINK_DO_SEND = 1,  /* send out->control */
+	LINK_DO_CLOSE = 2, /* close with out->code, out->why */
+	LINK_DO_LIVE = 4,  /* the link is up */
+	LINK_DO_ACKED = 8, /* sender: the consumer has everything up to out->seq; with LIVE: make the consumer
+			      known */
+	LINK_DO_DATA =
+		16, /* receiver: take records with seq from out->from on; those before are duplicates */
+	LINK_DO_LOST = 32,    /* receiver: out->from..out->to will never come; sender, with LIVE: tell so by
+				 link_sender_lost */
+	LINK_DO_RESTART = 64, /* receiver: the sender's epoch is another: what was is over, up to out->seq of
+				 it was durable */
+	LINK_DO_NACK = 128,   /* sender: the consumer refused record out->seq for good; its ACK will come all
+				 the same */
 	LINK_DO_BYE = 256,    /* the peer goes: the control message has retry_ms and reason */
-	LINK_DO_RENEW = 512   /* sender: its log was set back, as the consumer has more than it: before that consumer may come
-	                       * again the log needs a new epoch */
+	LINK_DO_RENEW = 512   /* sender: its log was set back, as the consumer has more than it: before that
+			       * consumer may come   again the log needs a new epoch */
 };
 /* Wholly written by every call that takes one; what came in must not lie in it. */
 struct link_action {
 	uint32_t todo;
 	struct link_control control;
 	int code;
-	const char *why; /* static */
+	const char *why;                    /* static */
 	uint64_t seq, from, to, duplicates; /* duplicates: count, whether or not DATA is set */
 };
 
@@ -34,8 +41,8 @@ enum link_state {
 	LINK_WAIT_HELLO,   /* sender */
 	LINK_WAIT_WELCOME, /* receiver */
 	LINK_LIVE_STATE,
-	LINK_DRAINING,     /* receiver: the sender said BYE, the last ACK is to be sent */
-	LINK_LEAVING,      /* this end said BYE */
+	LINK_DRAINING, /* receiver: the sender said BYE, the last ACK is to be sent */
+	LINK_LEAVING,  /* this end said BYE */
 	LINK_CLOSED,
 	LINK_STATES
 };
@@ -46,19 +53,19 @@ enum link_state {
 
 /* What both ends need for their clocks. */
 struct link_pulse {
-	bool heard;                /* something came since the last tick; may be set from outside, for parts of messages */
+	bool heard; /* something came since the last tick; may be set from outside, for parts of messages */
 	uint64_t heard_ns, heartbeat_ns, next_hb_ns;
-	uint64_t deadline_ns;      /* of the handshake or of leaving */
+	uint64_t deadline_ns; /* of the handshake or of leaving */
 };
 
 /* ---- sender: has the log; one per connection ---- */
 struct link_sender {
 	enum link_state state;
 	char consumer[LINK_NAME_MAX];
-	uint64_t acked;         /* cumulative, by the peer */
-	uint64_t sent;          /* newest sequence sent on this connection */
+	uint64_t acked;                   /* cumulative, by the peer */
+	uint64_t sent;                    /* newest sequence sent on this connection */
 	uint64_t sent_bytes, acked_bytes; /* of data messages of this connection, headers included */
-	uint64_t next;          /* of the log, for heartbeats: to be kept up by the caller */
+	uint64_t next;                    /* of the log, for heartbeats: to be kept up by the caller */
 	struct link_window window;
 	uint64_t max_frame, max_record; /* the smaller of both ends' */
 	uint8_t epoch[16];
@@ -68,15 +75,18 @@ struct link_log_view { /* what the log has for this consumer */
 	uint8_t epoch[16];
 	uint64_t first, next; /* next sequence to be given out by the log; first == next: empty */
 	uint64_t cursor;      /* acknowledged by this consumer before, 0 = never */
-	bool known;           /* the log was to keep records for it since 1 although it acknowledged none; implied by a cursor */
+	bool known; /* the log was to keep records for it since 1 although it acknowledged none; implied by a
+		       cursor */
 };
 void link_sender_start(struct link_sender *, uint64_t now_ns);
-/* peer: verified certificate name or NULL.  The caller looks the consumer's log view up by the name it gets from
- * link_sender_name after a HELLO was read; "" if there is none, which link_sender_control refuses. */
+/* peer: verified certificate name or NULL.  The caller looks the consumer's log view up by the name it gets
+ * from link_sender_name after a HELLO was read; "" if there is none, which link_sender_control refuses. */
 void link_sender_name(const struct link_control *hello, const char *peer, char name[LINK_NAME_MAX]);
-/* The view and what follows it are used for a HELLO only.  After LIVE the first record to send is sent + 1. */
-void link_sender_control(struct link_sender *, const struct link_control *, const char *peer, const struct link_log_view *,
-                         uint64_t max_frame, uint64_t max_record, uint64_t heartbeat_ms, struct link_action *out);
+/* The view and what follows it are used for a HELLO only.  After LIVE the first record to send is sent + 1.
+ */
+void link_sender_control(struct link_sender *, const struct link_control *, const char *peer,
+			 const struct link_log_view *, uint64_t max_frame, uint64_t max_record,
+			 uint64_t heartbeat_ms, struct link_action *out);
 /* A data message came: a receiver's fault. */
 void link_sender_data(struct link_sender *, struct link_action *out);
 /* How many records may follow now, and bytes of data messages (headers included); 0 unless live. */
@@ -86,48 +96,55 @@ void link_sender_sent(struct link_sender *, uint64_t last_seq, size_t bytes);
 /* Records sent + 1 .. to cannot be sent (retention, corrupt, oversize): out has the LOST to send. */
 void link_sender_lost(struct link_sender *, uint64_t to, const char *reason, struct link_action *out);
 /* Say goodbye: out has the BYE; ACKs are still taken until the receiver closes, at most LINK_LEAVE_NS. */
-void link_sender_bye(struct link_sender *, uint64_t now_ns, uint64_t retry_ms, const char *reason, struct link_action *out);
+void link_sender_bye(struct link_sender *, uint64_t now_ns, uint64_t retry_ms, const char *reason,
+		     struct link_action *out);
 /* Deadlines and heartbeats: to be called at least each second. */
 void link_sender_tick(struct link_sender *, uint64_t now_ns, struct link_action *out);
 
-/* ---- receiver: one per stream, all zero to begin with; what it knows of the epoch outlives its connections, so that what is
- * on its way downstream is not taken twice.  Set it to zero to have everything that is not durable sent again. ---- */
+/* ---- receiver: one per stream, all zero to begin with; what it knows of the epoch outlives its connections,
+ * so that what is on its way downstream is not taken twice.  Set it to zero to have everything that is not
+ * durable sent again. ---- */
 #define LINK_MARKS 256
 struct link_receiver {
 	enum link_state state;
 	bool has_epoch;
 	uint8_t epoch[16];
-	uint64_t got;      /* newest sequence received (or skipped as LOST) */
-	uint64_t taken;    /* newest that was taken as data: between it and got everything is lost */
-	uint64_t durable;  /* newest sequence acknowledged downstream, all before included */
-	uint64_t seen;     /* newest sequence of this connection: more is not acknowledged on it */
+	uint64_t got;     /* newest sequence received (or skipped as LOST) */
+	uint64_t taken;   /* newest that was taken as data: between it and got everything is lost */
+	uint64_t durable; /* newest sequence acknowledged downstream, all before included */
+	uint64_t seen;    /* newest sequence of this connection: more is not acknowledged on it */
 	uint64_t ack_sent, ack_bytes; /* of the last ACK on this connection */
 	struct link_window window;
 	uint64_t max_frame, max_record;
-	uint64_t granted_records, granted_bytes; /* greatest sequence and sum of bytes the sender was ever allowed */
-	uint64_t got_bytes, durable_bytes;       /* of this connection, headers included */
+	uint64_t granted_records,
+		granted_bytes; /* greatest sequence and sum of bytes the sender was ever allowed */
+	uint64_t got_bytes, durable_bytes; /* of this connection, headers included */
 	uint64_t next_ack_ns;
 	struct link_pulse pulse;
-	struct link_mark { /* data messages of this connection: once last is durable, bytes in all may be released */
+	struct link_mark { /* data messages of this connection: once last is durable, bytes in all may be
+			      released */
 		uint64_t last, bytes;
 	} marks[LINK_MARKS];
 	uint32_t mark_head, mark_count;
 };
-/* A new connection.  resume counts only while the receiver knows no epoch itself, as after a start of the process; NULL: from
- * the oldest there is.  out: the HELLO to send, or CLOSE if the window is too small for max_record or max_frame is. */
-void link_receiver_start(struct link_receiver *, const char *stream, const char *consumer, const struct ss_position *resume,
-                         const struct link_window *, uint64_t max_frame, uint64_t max_record, uint64_t now_ns,
-                         struct link_action *out);
+/* A new connection.  resume counts only while the receiver knows no epoch itself, as after a start of the
+ * process; NULL: from the oldest there is.  out: the HELLO to send, or CLOSE if the window is too small for
+ * max_record or max_frame is. */
+void link_receiver_start(struct link_receiver *, const char *stream, const char *consumer,
+			 const struct ss_position *resume, const struct link_window *, uint64_t max_frame,
+			 uint64_t max_record, uint64_t now_ns, struct link_action *out);
 void link_receiver_control(struct link_receiver *, const struct link_control *, struct link_action *out);
 /* A data message that link_data_read took. */
 void link_receiver_data(struct link_receiver *, const struct link_data *, struct link_action *out);
-/* Everything up to seq, of the current epoch, is durable downstream; then tick.  Never call it for batches of an epoch that
- * RESTART ended. */
+/* Everything up to seq, of the current epoch, is durable downstream; then tick.  Never call it for batches of
+ * an epoch that RESTART ended. */
 void link_receiver_durable(struct link_receiver *, uint64_t seq);
 /* Say goodbye: out has the last ACK (then call again) or the BYE.  What comes after is not to be taken. */
-void link_receiver_bye(struct link_receiver *, uint64_t now_ns, uint64_t retry_ms, const char *reason, struct link_action *out);
-/* When an ACK is due (at most every 50 ms, or half a window), a heartbeat or a deadline: out has one of them, so call it again
- * until todo is 0; then at least each second, each 50 ms while something is not acknowledged. */
+void link_receiver_bye(struct link_receiver *, uint64_t now_ns, uint64_t retry_ms, const char *reason,
+		       struct link_action *out);
+/* When an ACK is due (at most every 50 ms, or half a window), a heartbeat or a deadline: out has one of them,
+ * so call it again until todo is 0; then at least each second, each 50 ms while something is not
+ * acknowledged. */
 void link_receiver_tick(struct link_receiver *, uint64_t now_ns, struct link_action *out);
 
 /* ---- what both ends share ---- */
@@ -136,11 +153,11 @@ enum link_verdict { LINK_BAD = 0, LINK_SKIP, LINK_TAKE };
 enum { LINK_COLUMNS = LINK_BYE + 1 };
 /* LINK_TAKE: the caller goes on; else *out has what is to be done. */
 enum link_verdict link_judge(enum link_state *, const uint8_t table[LINK_STATES][LINK_COLUMNS], int column,
-                             struct link_action *out);
+			     struct link_action *out);
 void link_fail(enum link_state *, int code, const char *why, struct link_action *out);
 void link_beat(struct link_pulse *, uint64_t heartbeat_ns); /* the link is live */
 /* Note what was heard; true if the peer has been silent for too long. */
 bool link_silent(struct link_pulse *, uint64_t now_ns);
 bool link_heartbeat_due(struct link_pulse *, uint64_t now_ns);
-void link_leave(enum link_state *, struct link_pulse *, uint64_t now_ns, uint64_t retry_ms, const char *reason,
-                struct link_action *out);
+void link_leave(enum link_state *, struct link_pulse *, uint64_t now_ns, uint64_t retry_ms,
+		const char *reason, struct link_action *out);

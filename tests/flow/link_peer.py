@@ -525,7 +525,8 @@ async def _run(ws, end, work):
                 done = end.recv(await asyncio.wait_for(ws.recv(), 0.02))
             except asyncio.TimeoutError:
                 done = {}
-            code = await obey(done) or await obey(await work(end, done)) or await obey(end.tick(time.monotonic_ns()))
+            code = await obey(done) or await obey(await work(end, done))
+            code = code or await obey(end.tick(time.monotonic_ns()))
         return code
     except ConnectionClosed:
         return ws.close_code
@@ -614,7 +615,8 @@ class Receiver:
 def _tls(args, server):
     if not args.cert and not args.ca:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH if server else ssl.Purpose.SERVER_AUTH, cafile=args.ca)
+    purpose = ssl.Purpose.CLIENT_AUTH if server else ssl.Purpose.SERVER_AUTH
+    context = ssl.create_default_context(purpose, cafile=args.ca)
     if args.cert:
         context.load_cert_chain(args.cert, args.key)
     if server and args.ca:
@@ -667,7 +669,7 @@ async def _main(args):
 
 def main():
     parser = argparse.ArgumentParser(description="A peer for links of " + SUBPROTOCOL)
-    parser.add_argument("role", choices=["send", "receive"], help="send lines of stdin, or write records to stdout")
+    parser.add_argument("role", choices=["send", "receive"], help="lines of stdin, or records to stdout")
     parser.add_argument("url", nargs="?")
     parser.add_argument("--listen", type=int, metavar="PORT", help="on 127.0.0.1, 0 = any")
     parser.add_argument("--stream", default="")

@@ -79,17 +79,18 @@ def test_over_connections_that_are_cut():
     websockets = pytest.importorskip("websockets")
     rng = random.Random(1)
     sender = link_peer.Sender([b"%d" % i for i in range(3000)], hb_ms=1000)
-    receiver = link_peer.Receiver(consumer="test", window={"records": 64, "bytes": 8192}, max_frame=2048, max_record=1024)
+    receiver = link_peer.Receiver(consumer="test", window={"records": 64, "bytes": 8192}, max_frame=2048,
+                                  max_record=1024)
 
     async def serve(ws):
         await sender.run(ws, finish=True)
 
     async def play():
-        async with websockets.serve(serve, "127.0.0.1", 0, subprotocols=[link_peer.SUBPROTOCOL], compression=None) as server:
+        options = {"subprotocols": [link_peer.SUBPROTOCOL], "compression": None}
+        async with websockets.serve(serve, "127.0.0.1", 0, **options) as server:
             port = server.sockets[0].getsockname()[1]
             for connections in range(1, 1000):
-                ws = await websockets.connect(f"ws://127.0.0.1:{port}/", subprotocols=[link_peer.SUBPROTOCOL],
-                                              compression=None)
+                ws = await websockets.connect(f"ws://127.0.0.1:{port}/", **options)
                 goal = receiver.total + rng.randrange(1, 400)
                 plain_store = receiver.store
 

@@ -4,6 +4,7 @@
  * (spool).  On the component's loop; a disk log commits in a thread of its own and tells by a callback on the loop.
  */
 #pragma once
+#include <stdbool.h>
 #include <semstreams/plugin.h>
 
 struct sendlog;

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/* sendlog_memory - the log without a disk: references to batches, in a ring.  On the component's loop. */
+#include <errno.h>
+#include <stdlib.h>
+#include "sendlog_impl.h"
+
+struct log_memory {
+	struct log_piece **ring;
+	size_t first, n, allocated;
+	uint64_t bytes;
+	struct log_losses losses;
+	bool news; /* appended since the handler ran */
+};
+
+static struct log_piece *piece_at(const struct log_memory *m, size_t i)
+{
+	return m->ring[(m->first + i) % m->allocated];
+}
+
+int memory_open(struct sendlog *log)
+{
+	log->memory = calloc(1, sizeof *log->memory);
+	return log->memory ? 0 : -ENOMEM;
+}
+
+/* Let go of the oldest piece. */
+static void shift(struct sendlog *log)
+{
+	struct log_memory *m = log->memory;
+	struct log_piece *p = piece_at(m, 0);
+
+	m->first = (m->first + 1) % m->allocated;
+	m->n--;
+	m->bytes -= p->memory;
+	log_pieces_free(log, p);
+}
+
+void memory_close(struct sendlog *log)
+{
+	struct log_memory *m = log->memory;
+
+	while (m->n)
+		shift(log);
+	free(m->losses.list);
+	free(m->ring);
+	free(m);
+}
+
+static uint64_t piece_end(const struct log_piece *p)
+{
+	return p->first_seq + p->count;
+}
+
+/* Everything before seq goes; a batch that is needed in part stays whole. */
+static void release(struct sendlog *log, uint64_t seq)
+{
+	struct log_memory *m = log->memory;
+
+	while (m->n && piece_end(piece_at(m, 0)) <= seq)
+		shift(log);
+	if (seq > log->first)
+		log->first = seq;
+	if (log->wants_room)
+		log_wake(log);
+}
+
+void memory_retain(struct sendlog *log)
+{
+	struct log_memory *m = log->memory;
+	uint64_t acked = log_all_acked(log), limit = log->options.max_age_ns, now = limit ? log_wall_ns() : 0;
+
+	if (acked >= log->first)
+		release(log, acked + 1);
+	while (limit && m->n) {
+		const struct log_piece *p = piece_at(m, 0);
+		uint64_t end = piece_end(p), at = p->batch->events[p->row + p->count - 1].time_ns;
+		if (at + limit > now || log_lose(log, &m->losses, log->first, end - 1, "retention") < 0)
+			break;
+		release(log, end);
+		m->news = true;
+		log_wake(log);
+	}
+}
+
+int memory_admit(struct sendlog *log, size_t memory)
+{
+	struct log_memory *m = log->memory;
+
+	if (memory > log->options.max_bytes)
+		return -EMSGSIZE;
+	while (m->bytes + memory > log->options.max_bytes) {
+		if (!log->options.drop_oldest)
+			return -EAGAIN;
+		uint64_t end = piece_end(piece_at(m, 0));
+		int rc = log_lose(log, &m->losses, log->first, end - 1, "retention");
+		if (rc < 0)
+			return rc;
+		release(log, end);
+	}
+	return 0;
+}
+
+static int grow(struct log_memory *m)
+{
+	size_t more = m->allocated ? m->allocated * 2 : 256;
+	struct log_piece **ring = malloc(more * sizeof *ring);
+
+	if (!ring)
+		return -ENOMEM;
+	for (size_t i = 0; i < m->n; i++)
+		ring[i] = piece_at(m, i);
+	free(m->ring);
+	m->ring = ring;
+	m->first = 0;
+	m->allocated = more;
+	return 0;
+}
+
+int memory_append(struct sendlog *log, struct log_piece *list)
+{
+	struct log_memory *m = log->memory;
+	size_t n = 0;
+
+	for (const struct log_piece *p = list; p; p = p->next)
+		n++;
+	while (m->n + n > m->allocated) {
+		int rc = grow(m);
+		if (rc < 0)
+			return rc;
+	}
+	while (list) {
+		struct log_piece *p = list;
+		list = p->next;
+		p->next = NULL;
+		if (!p->count) {
+			log_pieces_free(log, p);
+			continue;
+		}
+		m->ring[(m->first + m->n++) % m->allocated] = p;
+		m->bytes += p->memory;
+		log->committed = piece_end(p) - 1;
+	}
+	if (!m->news)
+		log_wake(log);
+	m->news = true;
+	return 0;
+}
+
+void memory_handle(struct sendlog *log)
+{
+	struct log_memory *m = log->memory;
+	bool room = log->wants_room && m->bytes <= log->options.max_bytes / 4 * 3;
+
+	if (room)
+		log->wants_room = false;
+	log_tell(log, &m->losses);
+	if (m->news) {
+		m->news = false;
+		log->events->committed(log->arg, log->committed);
+	}
+	if (room)
+		log->events->room(log->arg);
+}
+
+/* The piece that holds seq, or the next one: its place. */
+static size_t find(const struct log_memory *m, uint64_t seq)
+{
+	size_t low = 0, high = m->n;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+		if (piece_end(piece_at(m, mid)) <= seq)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+uint64_t memory_read(struct sendlog *log, uint64_t seq, uint32_t max,
+		     bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg)
+{
+	struct log_memory *m = log->memory;
+
+	for (size_t i = find(m, seq); i < m->n; i++) {
+		const struct log_piece *p = piece_at(m, i);
+		for (; max && seq < piece_end(p); seq++, max--) {
+			struct ss_event e = p->batch->events[p->row + (uint32_t)(seq - p->first_seq)];
+			e.seq = seq;
+			if (!fn(arg, seq, &e))
+				return seq;
+		}
+		if (!max)
+			break;
+	}
+	return seq;
+}
+
+uint64_t memory_bytes(const struct sendlog *log)
+{
+	return log->memory->bytes;
+}
+
+uint64_t memory_oldest(const struct sendlog *log)
+{
+	const struct log_memory *m = log->memory;
+
+	if (m->n == 0)
+		return 0;
+	const struct log_piece *p = piece_at(m, 0);
+	uint64_t skip = log->first > p->first_seq ? log->first - p->first_seq : 0;
+	return p->batch->events[p->row + (skip < p->count ? skip : 0)].time_ns;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sendlog_segment - the files of a spool: segments of frames, one frame per commit, each record with a
+ * CRC-32C of its own. Encoding, checking and walking; no thread, no policy.  Numbers are little-endian.
+ */
+#pragma once
+#include <stdbool.h>
+#include <semstreams/plugin.h>
+
+/*
+ * Segment: header, frames, then a seal behind the newest frame, then whatever was there before.
+ * Frame: header, positions, an index entry per record, the records; padded to 8 bytes.
+ * A frame's checksum covers the log's epoch and its place, so that neither an older life of a recycled file
+ * nor a record that looks like a frame can pass for one.  The seal tells a frame that was damaged later from
+ * one that was never finished.
+ */
+enum {
+	SEG_HEADER = 64,
+	FRAME_HEADER = 48,
+	FRAME_INDEX = 16,
+	SEG_MAX = 1 << 30,    /* bytes of a segment: places have 32 bits */
+	SEG_SOURCE_MAX = 255, /* bytes of a source's id */
+};
+
+struct seg_header {
+	uint8_t epoch[16];
+	uint64_t ordinal, first_seq, time_ns;
+};
+
+struct frame {
+	uint32_t len, count, meta_len; /* len: all of it; meta: positions */
+	uint64_t first_seq, time_ns;   /* of the first record */
+	bool seal;                     /* count 0: the next sequence is first_seq */
+};
+
+struct seg_position {
+	uint32_t port;
+	const char *source; /* not NUL-terminated when read */
+	size_t source_len;
+	struct ss_position position;
+};
+
+static inline size_t seg_align(size_t n)
+{
+	return (n + 7) & ~(size_t)7;
+}
+
+static inline size_t seg_position_size(size_t source_len)
+{
+	return seg_align(32 + source_len);
+}
+
+static inline size_t frame_size(uint32_t count, size_t meta, size_t payload)
+{
+	return seg_align(FRAME_HEADER + meta + (size_t)count * FRAME_INDEX + payload);
+}
+
+void seg_header_write(const struct seg_header *, uint8_t out[SEG_HEADER]);
+bool seg_header_read(const uint8_t in[SEG_HEADER], struct seg_header *);
+/* Returns the bytes written: seg_position_size. */
+size_t seg_position_write(uint8_t *to, const struct seg_position *);
+
+/* Fill in the index entry of record i, whose bytes are at data. */
+void frame_set_record(uint8_t *frame, const struct frame *, uint32_t i, const struct ss_event *);
+/* Header and checksums, when all else is in place.  place: offset in segment ordinal. */
+void frame_finish(uint8_t *frame, const struct frame *, const uint8_t epoch[16], uint64_t ordinal,
+		  uint64_t offset);
+/* A header at in, good for this place?  The rest of the frame is not looked at. */
+bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_t ordinal, uint64_t offset,
+		struct frame *);
+/* Are positions and index sound, and is everything inside the frame? */
+bool frame_index_ok(const uint8_t *frame, const struct frame *);
+/* The next position at *at (begins at 0); false: no more. */
+bool frame_position(const uint8_t *frame, const struct frame *, size_t *at, struct seg_position *);
+
+/* Walk over records: begin with a zeroed one. */
+struct frame_walk {
+	uint32_t i;
+	size_t at; /* of record i in the records */
+};
+/* Record w->i, unchecked; moves on.  false: no more. */
+bool frame_next(const uint8_t *frame, const struct frame *, struct frame_walk *w, struct ss_event *);
+bool frame_record_ok(const uint8_t *frame, const struct frame *, uint32_t i, const struct ss_event *);
+
+/* ---- walking a file ---- */
+
+struct seg_reader {
+	int fd; /* -1 = none; the reader's */
+	uint8_t epoch[16];
+	uint64_t ordinal, at, end; /* end: look no further */
+	uint8_t *buf;
+	size_t allocated, len;
+	uint64_t buf_at;  /* where buf lies in the file */
+	uint64_t skipped; /* bytes that were no frame */
+};
+void seg_reader_init(struct seg_reader *, int fd, const uint8_t epoch[16], uint64_t ordinal, uint64_t end);
+void seg_reader_done(struct seg_reader *);
+/*
+ * The next frame at or behind r->at whose header is good: 1, with *frame (valid until the next call) and what
+ * it says; r->at is then behind it, its offset is r->at - out->len.  0: none (r->at where the last one
+ * ended).  -errno.
+ */
+int seg_reader_next(struct seg_reader *, struct frame *out, const uint8_t **frame);
+
+/* Name of a segment. */
+enum { SEG_NAME = 24 };
+void seg_name(uint64_t ordinal, char out[SEG_NAME]);
+/* Is it one?  Its number. */
+bool seg_name_parse(const char *name, uint64_t *ordinal);

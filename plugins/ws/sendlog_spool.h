@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sendlog_spool - the log on disk, between its files.  A folder holds segments (sendlog_segment.h), one spare
+ * to be used again, `state` (cursors) and `lock`.  The loop appends, reads and retains; the writer thread
+ * alone changes files.
+ */
+#pragma once
+#include <pthread.h>
+#include "sendlog_impl.h"
+#include "sendlog_segment.h"
+
+enum {
+	SPOOL_STATE_SLOT = 32 << 10,               /* bytes; there are two */
+	SPOOL_OTHER = 2 * SPOOL_STATE_SLOT + 4096, /* bytes of files that are no segments */
+	SPOOL_MIN = 1 << 20,
+	SPOOL_READERS = 4,
+};
+
+/* Where to begin looking for a sequence. */
+struct mark {
+	uint64_t seq, offset, time_ns;
+	uint64_t last_ns; /* of the newest record before the next mark */
+};
+
+struct segment {
+	uint64_t ordinal, first_seq, last_seq; /* last < first: empty */
+	uint64_t size, used;                   /* bytes of the file; up to the end of the newest frame */
+	uint64_t first_ns, last_ns;
+	struct mark *marks;
+	uint32_t n_marks, marks_allocated;
+};
+
+struct cached_frame {
+	struct cached_frame *next; /* on its way to the loop */
+	struct frame head;
+	struct frame_walk hint;
+	uint8_t *bytes;
+};
+
+struct spool_reader {
+	struct seg_reader file;
+	uint64_t frame_at; /* the frame to go on with */
+	uint64_t next_seq; /* which it has; 0 = free */
+};
+
+struct log_spool {
+	struct sendlog *log;
+	int dir_fd, lock_fd, state_fd;
+	uint64_t limit; /* of segments and spare */
+	uint64_t seg_size;
+	size_t frame_max;
+	uint64_t largest; /* frame that is sure to find a place */
+	pthread_t thread;
+	bool running;
+
+	pthread_mutex_t lock;
+	pthread_cond_t wake; /* of the writer */
+	enum { WRITER_BUSY, WRITER_IDLE, WRITER_PACING } waits;
+	bool stop;
+	struct log_piece *pending, **pending_end;
+	size_t pending_bytes; /* not committed, the writer's included */
+	struct segment **segs;
+	uint32_t n_segs, segs_allocated;
+	uint64_t total; /* bytes of segments and spare */
+	uint64_t first, committed;
+	bool full, state_dirty;
+	char trouble[128]; /* "" = none */
+	bool trouble_news, commit_news;
+	struct log_losses losses;
+	struct log_piece *done, **done_end;
+	struct cached_frame *fresh, **fresh_end;
+
+	/* writer */
+	struct log_piece *work, **work_end;
+	uint32_t work_row; /* of the first of work: rows before are written */
+	int fd;            /* of the newest segment */
+	bool has_spare, sync_dir;
+	uint64_t generation; /* of the state */
+	uint64_t commit_ns, sync_ns, state_ns;
+
+	/* loop */
+	struct cached_frame **cache;
+	size_t cache_first, cache_n, cache_allocated, cache_bytes;
+	struct spool_reader readers[SPOOL_READERS];
+	uint32_t next_reader;
+};
+
+/* ---- sendlog_state.c: folder, lock, cursors ---- */
+int spool_folder_open(const char *path, bool create, char why[256]); /* a descriptor */
+int spool_folder_lock(struct log_spool *, const char *path, char why[256]);
+/* What the state said. */
+struct spool_state {
+	uint8_t epoch[16];
+	uint64_t generation, next, seg_size;
+	struct log_cursor *cursors;
+	uint32_t n_cursors;
+};
+/* The newer good slot; false: there is none. */
+bool spool_state_read(int fd, struct spool_state *);
+int spool_state_write(int fd, const struct spool_state *);
+
+/* ---- sendlog_recover.c ---- */
+int spool_recover(struct log_spool *, char why[256]); /* what is on disk, when it is opened */
+
+/* ---- sendlog_spool.c ---- */
+struct segment *spool_newest(const struct log_spool *);
+int spool_push_segment(struct log_spool *, struct segment *); /* lock held or not running yet */
+/* A frame is in the segment; last_ns: time of its newest record. */
+void spool_mark(struct segment *, const struct frame *, uint64_t offset, uint64_t last_ns,
+		uint64_t max_age_ns);
+bool spool_removable(const struct log_spool *); /* the oldest segment, by acknowledgement or age */
+void spool_segment_free(struct segment *);
+struct segment *spool_shift_segment(struct log_spool *); /* the oldest, out of the list */
+void spool_cached_free(struct cached_frame *);
+uint64_t spool_clock(void); /* monotonic */
+
+/* ---- sendlog_writer.c ---- */
+void *spool_writer(void *spool);
+/* Write a seal behind the newest frame. */
+int spool_seal(struct log_spool *, int fd, const struct segment *, uint64_t next_seq);
+
+/* ---- sendlog_read.c ---- */
+void spool_cache_add(struct log_spool *, struct cached_frame *); /* takes it over */

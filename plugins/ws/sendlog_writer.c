@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sendlog_writer - a spool's thread: one frame and one fdatasync for all that was appended meanwhile, new
+ * segments, and the removal of old ones.  It alone changes files; what it shares with the loop is in struct
+ * log_spool, under its lock.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "sendlog_spool.h"
+
+enum {
+	PACE_NS = 2000000, /* commits begin at least so far apart, unless a whole frame waits: a sync costs
+			    * more CPU than what it syncs */
+	BACKOFF_MIN_NS = 50000000,
+	STATE_NS = 1000000000, /* cursors may be this old on disk */
+};
+#define BACKOFF_MAX_NS UINT64_C(5000000000)
+
+uint64_t spool_clock(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static int write_at(int fd, const uint8_t *data, size_t len, uint64_t at)
+{
+	while (len) {
+		ssize_t n = pwrite(fd, data, len, (off_t)at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -ENOSPC;
+		data += n;
+		at += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int spool_seal(struct log_spool *s, int fd, const struct segment *g, uint64_t next_seq)
+{
+	uint8_t seal[FRAME_HEADER] = {0};
+	struct frame f = {.len = sizeof seal, .first_seq = next_seq, .seal = true};
+
+	if (g->used + sizeof seal > g->size)
+		return 0;
+	frame_finish(seal, &f, s->log->epoch, g->ordinal, g->used);
+	return write_at(fd, seal, sizeof seal, g->used);
+}
+
+/* ---- segments ---- */
+
+/* The writer may walk the list of sources without the lock: they are added at its head and never removed, and
+ * one without has_kept is none of its business.  The head itself is read under the lock. */
+static struct log_source *first_source(struct log_spool *s)
+{
+	pthread_mutex_lock(&s->lock);
+	struct log_source *src = s->log->sources;
+	pthread_mutex_unlock(&s->lock);
+	return src;
+}
+
+/* Lock held. */
+static void write_state(struct log_spool *s)
+{
+	struct log_cursor cursors[SENDLOG_CONSUMERS];
+	struct spool_state st = {.generation = s->generation + 1,
+				 .next = s->committed + 1,
+				 .seg_size = s->seg_size,
+				 .cursors = cursors,
+				 .n_cursors = s->log->n_cursors};
+
+	memcpy(st.epoch, s->log->epoch, sizeof st.epoch);
+	memcpy(cursors, s->log->cursors, s->log->n_cursors * sizeof *cursors);
+	s->state_dirty = false;
+	pthread_mutex_unlock(&s->lock);
+	int rc = spool_state_write(s->state_fd, &st);
+	pthread_mutex_lock(&s->lock);
+	s->state_ns = spool_clock();
+	if (rc == 0)
+		s->generation++;
+	else
+		s->state_dirty = true; /* an older cursor only sends again */
+}
+
+/* Lock held: the oldest segment goes, to be used again if there is no spare yet.  What its consumers
+ * acknowledged is on disk before, so that a crash does not make it look lost. */
+static void remove_oldest(struct log_spool *s)
+{
+	char name[SEG_NAME];
+
+	if (s->state_dirty)
+		write_state(s);
+	struct segment *g = spool_shift_segment(s);
+	bool keep = !s->has_spare && g->size == s->seg_size;
+	seg_name(g->ordinal, name);
+	pthread_mutex_unlock(&s->lock);
+	if (keep)
+		keep = renameat(s->dir_fd, name, s->dir_fd, "spare") == 0;
+	if (!keep)
+		unlinkat(s->dir_fd, name, 0);
+	pthread_mutex_lock(&s->lock);
+	s->has_spare |= keep;
+	if (!keep)
+		s->total -= g->size;
+	spool_segment_free(g);
+}
+
+/* Lock held: room on disk for a new segment.  0, -EAGAIN. */
+static int make_room(struct log_spool *s, uint64_t size)
+{
+	while (s->total + (s->has_spare && size == s->seg_size ? 0 : size) > s->limit) {
+		if (spool_removable(s)) {
+			remove_oldest(s);
+		} else if (s->has_spare) {
+			unlinkat(s->dir_fd, "spare", 0);
+			s->has_spare = false;
+			s->total -= s->seg_size;
+		} else if (s->log->options.drop_oldest && s->n_segs > 1) {
+			uint64_t last = s->segs[0]->last_seq;
+			if (s->first <= last) {
+				if (log_lose(s->log, &s->losses, s->first, last, "retention") < 0)
+					return -ENOMEM;
+				s->first = last + 1;
+				s->commit_news = true;
+			}
+			remove_oldest(s);
+		} else {
+			return -EAGAIN;
+		}
+	}
+	return 0;
+}
+
+/* A file of size bytes by the name: the spare, or a new one whose blocks are there from the beginning. */
+static int make_file(struct log_spool *s, const char *name, uint64_t size)
+{
+	bool spare = s->has_spare && size == s->seg_size;
+
+	if (spare && renameat(s->dir_fd, "spare", s->dir_fd, name) < 0)
+		return -errno;
+	int fd = openat(s->dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (spare ? 0 : O_CREAT | O_TRUNC),
+			0600);
+	if (fd < 0)
+		return -errno;
+	int rc = spare ? 0 : posix_fallocate(fd, 0, (off_t)size);
+	if (rc) {
+		unlinkat(s->dir_fd, name, 0);
+		close(fd);
+		return -rc;
+	}
+	pthread_mutex_lock(&s->lock);
+	if (spare)
+		s->has_spare = false;
+	else
+		s->total += size;
+	pthread_mutex_unlock(&s->lock);
+	return fd;
+}
+
+static int begin_segment(struct log_spool *s, uint64_t size, uint64_t first_seq)
+{
+	char name[SEG_NAME];
+	const struct segment *newest = spool_newest(s);
+	struct segment *g = calloc(1, sizeof *g);
+	uint64_t now = log_wall_ns();
+
+	if (!g)
+		return -ENOMEM;
+	*g = (struct segment){.ordinal = newest ? newest->ordinal + 1 : 1,
+			      .first_seq = first_seq,
+			      .last_seq = first_seq - 1,
+			      .size = size,
+			      .used = SEG_HEADER,
+			      .first_ns = now,
+			      .last_ns = now};
+	seg_name(g->ordinal, name);
+	int fd = make_file(s, name, size);
+	if (fd < 0) {
+		free(g);
+		return fd;
+	}
+	pthread_mutex_lock(&s->lock);
+	int rc = spool_push_segment(s, g);
+	if (rc < 0)
+		s->total -= size;
+	s->state_dirty = true; /* with the sequence reached, in case the end of this file gets lost */
+	pthread_mutex_unlock(&s->lock);
+	if (rc < 0) {
+		unlinkat(s->dir_fd, name, 0);
+		spool_segment_free(g);
+		close(fd);
+		return rc;
+	}
+	if (s->fd >= 0) {
+		if (s->log->options.relaxed)
+			fdatasync(s->fd);
+		close(s->fd);
+	}
+	s->fd = fd;
+	s->sync_dir = true;
+	return 0;
+}
+
+/* The newest segment has room for need bytes and a seal. */
+static int place(struct log_spool *s, size_t need, uint64_t first_seq)
+{
+	struct segment *g = spool_newest(s);
+	uint64_t size = (SEG_HEADER + need + FRAME_HEADER + 4095) & ~UINT64_C(4095);
+	int rc;
+
+	need += FRAME_HEADER;
+	if (g && s->fd >= 0 && g->used + need <= g->size)
+		return 0;
+	if (size < s->seg_size)
+		size = s->seg_size;
+	pthread_mutex_lock(&s->lock);
+	rc = make_room(s, size);
+	pthread_mutex_unlock(&s->lock);
+	return rc < 0 ? rc : begin_segment(s, size, first_seq);
+}
+
+/* ---- one commit ---- */
+
+/* What goes into a frame: from the work list, whole pieces but for the ends. */
+struct plan {
+	uint64_t first_seq;
+	uint32_t count, pieces; /* pieces begun */
+	uint32_t last_rows;     /* of the last piece: up to this row of it */
+	size_t payload;
+	uint64_t time_ns; /* of the first record */
+};
+
+static void plan_frame(const struct log_spool *s, struct plan *plan)
+{
+	uint32_t from = s->work_row;
+
+	*plan = (struct plan){.first_seq = s->work->first_seq + from};
+	for (const struct log_piece *p = s->work; p; p = p->next, from = 0) {
+		size_t room = s->frame_max > frame_size(plan->count, 0, plan->payload)
+				      ? s->frame_max - frame_size(plan->count, 0, plan->payload)
+				      : 0;
+		uint32_t rows = p->count;
+		size_t payload = p->payload, n = (size_t)p->count * FRAME_INDEX;
+		if (from || payload + n > room) {
+			if (plan->count && !p->split)
+				return;
+			payload = 0;
+			for (rows = from; rows < p->count; rows++) {
+				size_t more = p->batch->events[p->row + rows].len + FRAME_INDEX;
+				if (p->split && (plan->count || rows > from) && more > room)
+					break;
+				room -= more < room ? more : room;
+				payload += more - FRAME_INDEX;
+			}
+			if (rows == from && p->count)
+				return;
+		}
+		if (!plan->count && p->count)
+			plan->time_ns = p->batch->events[p->row + from].time_ns;
+		plan->pieces++;
+		plan->last_rows = rows;
+		plan->count += rows - from;
+		plan->payload += payload;
+		if (rows < p->count)
+			return;
+	}
+}
+
+/* The positions the pieces of the plan bring. */
+static void keep_positions(struct log_spool *s, const struct plan *plan)
+{
+	const struct log_piece *p = s->work;
+
+	for (uint32_t i = 0; i < plan->pieces; i++, p = p->next) {
+		struct ss_position position = p->position;
+		if (!p->source)
+			continue;
+		if (i + 1 == plan->pieces && plan->last_rows < p->count)
+			position.seq = p->batch->events[p->row + plan->last_rows - 1].seq;
+		p->source->kept = position;
+		p->source->has_kept = p->source->is_new = true;
+	}
+}
+
+static size_t positions_size(struct log_spool *s, bool all)
+{
+	size_t sum = 0;
+
+	for (const struct log_source *src = first_source(s); src; src = src->next)
+		if (src->has_kept && (all || src->is_new))
+			sum += seg_position_size(strlen(src->id));
+	return sum;
+}
+
+/* A segment begins with all positions, so that older ones can go. */
+static bool wants_all(const struct log_spool *s)
+{
+	return spool_newest(s)->used == SEG_HEADER;
+}
+
+static void fill_frame(struct log_spool *s, const struct plan *plan, const struct frame *f, uint8_t *frame)
+{
+	uint8_t *meta = frame + FRAME_HEADER, *data = meta + f->meta_len + (size_t)f->count * FRAME_INDEX;
+	const struct log_piece *p = s->work;
+	uint32_t from = s->work_row, n = 0;
+
+	for (const struct log_source *src = first_source(s); src; src = src->next) {
+		struct seg_position pos = {src->port, src->id, strlen(src->id), src->kept};
+		if (src->has_kept && (src->is_new || wants_all(s)))
+			meta += seg_position_write(meta, &pos);
+	}
+	for (uint32_t i = 0; i < plan->pieces; i++, p = p->next, from = 0) {
+		uint32_t rows = i + 1 == plan->pieces ? plan->last_rows : p->count;
+		for (uint32_t row = from; row < rows; row++) {
+			const struct ss_event *e = &p->batch->events[p->row + row];
+			frame_set_record(frame, f, n++, e);
+			if (e->len)
+				memcpy(data, e->data, e->len);
+			data += e->len;
+		}
+	}
+	memset(data, 0, (size_t)(frame + f->len - data));
+}
+
+static int sync_files(struct log_spool *s)
+{
+	uint64_t now = spool_clock();
+
+	if (s->log->options.relaxed && !s->sync_dir && now - s->sync_ns < STATE_NS)
+		return 0;
+	s->sync_ns = now;
+	if (fdatasync(s->fd) < 0)
+		return -errno;
+	if (s->sync_dir && fsync(s->dir_fd) < 0)
+		return -errno;
+	s->sync_dir = false;
+	return 0;
+}
+
+/* The frame is on disk: tell the loop. */
+static void publish(struct log_spool *s, const struct plan *plan, struct cached_frame *c)
+{
+	struct segment *g = spool_newest(s);
+	uint64_t last_ns = 0;
+
+	for (struct log_source *src = first_source(s); src; src = src->next)
+		src->is_new = false;
+	pthread_mutex_lock(&s->lock);
+	if (plan->count) {
+		g->last_seq = plan->first_seq + plan->count - 1;
+		s->committed = g->last_seq;
+	}
+	for (uint32_t i = 0; i < plan->pieces; i++) {
+		struct log_piece *p = s->work;
+		if (p->count) {
+			uint32_t row = i + 1 == plan->pieces ? plan->last_rows : p->count;
+			last_ns = p->batch->events[p->row + row - 1].time_ns;
+			if (row < p->count) {
+				s->work_row = row;
+				break;
+			}
+		}
+		s->work_row = 0;
+		s->work = p->next;
+		if (!s->work)
+			s->work_end = &s->work;
+		s->pending_bytes -= p->memory;
+		p->next = NULL;
+		*s->done_end = p;
+		s->done_end = &p->next;
+	}
+	spool_mark(g, &c->head, g->used, last_ns, s->log->options.max_age_ns);
+	g->used += c->head.len;
+	*s->fresh_end = c;
+	s->fresh_end = &c->next;
+	s->commit_news = true;
+	if (s->trouble[0]) {
+		s->trouble[0] = '\0';
+		s->trouble_news = true;
+	}
+	s->full = false;
+	pthread_mutex_unlock(&s->lock);
+	log_wake(s->log);
+}
+
+static int write_header(struct log_spool *s, const struct segment *g)
+{
+	struct seg_header h = {.ordinal = g->ordinal, .first_seq = g->first_seq, .time_ns = g->first_ns};
+	uint8_t header[SEG_HEADER];
+
+	memcpy(h.epoch, s->log->epoch, sizeof h.epoch);
+	seg_header_write(&h, header);
+	return write_at(s->fd, header, sizeof header, 0);
+}
+
+static int commit(struct log_spool *s)
+{
+	struct cached_frame *c = calloc(1, sizeof *c);
+	struct plan plan;
+	int rc = -ENOMEM;
+
+	if (!c)
+		return rc;
+	plan_frame(s, &plan);
+	keep_positions(s, &plan);
+	rc = place(s, frame_size(plan.count, positions_size(s, true), plan.payload), plan.first_seq);
+	if (rc < 0)
+		goto out;
+	struct segment *g = spool_newest(s);
+	c->head = (struct frame){.count = plan.count,
+				 .meta_len = (uint32_t)positions_size(s, wants_all(s)),
+				 .first_seq = plan.first_seq,
+				 .time_ns = plan.time_ns};
+	c->head.len = (uint32_t)frame_size(plan.count, c->head.meta_len, plan.payload);
+	c->bytes = malloc(c->head.len);
+	rc = c->bytes ? 0 : -ENOMEM;
+	if (rc < 0)
+		goto out;
+	fill_frame(s, &plan, &c->head, c->bytes);
+	frame_finish(c->bytes, &c->head, s->log->epoch, g->ordinal, g->used);
+	s->commit_ns = spool_clock();
+	/* all of it again after a failed sync: the kernel has forgotten which pages it could not write */
+	if (g->used == SEG_HEADER)
+		rc = write_header(s, g);
+	if (rc == 0)
+		rc = write_at(s->fd, c->bytes, c->head.len, g->used);
+	if (rc == 0)
+		rc = sync_files(s);
+	if (rc < 0)
+		goto out;
+	publish(s, &plan, c);
+	/* not needed for what was committed: it may be late or missing */
+	spool_seal(s, s->fd, g, s->committed + 1);
+	return 0;
+out:
+	spool_cached_free(c);
+	return rc;
+}
+
+/* ---- the thread ---- */
+
+/* Lock held.  Wait for the loop, at most until deadline (0 = for ever). */
+static void wait_until(struct log_spool *s, uint64_t deadline, int how)
+{
+	struct timespec t = {.tv_sec = (time_t)(deadline / 1000000000),
+			     .tv_nsec = (long)(deadline % 1000000000)};
+
+	s->waits = how;
+	if (deadline)
+		pthread_cond_timedwait(&s->wake, &s->lock, &t);
+	else
+		pthread_cond_wait(&s->wake, &s->lock);
+	s->waits = WRITER_BUSY;
+}
+
+/* Lock held: what was appended is the writer's now. */
+static void take_pending(struct log_spool *s)
+{
+	if (!s->pending)
+		return;
+	*s->work_end = s->pending;
+	s->work_end = s->pending_end;
+	s->pending = NULL;
+	s->pending_end = &s->pending;
+}
+
+/* Lock held: it did not work; wait before trying again. */
+static void wait_for_better(struct log_spool *s, int rc, uint64_t *backoff)
+{
+	if (rc == -EAGAIN) {
+		s->full = true;
+		if (!spool_removable(s))
+			wait_until(s, s->state_dirty ? s->state_ns + STATE_NS : 0, WRITER_IDLE);
+		return;
+	}
+	if (!s->trouble[0]) {
+		snprintf(s->trouble, sizeof s->trouble, "%s", strerror(-rc));
+		s->trouble_news = true;
+		log_wake(s->log);
+	}
+	*backoff = *backoff == 0                   ? BACKOFF_MIN_NS
+		   : *backoff * 2 < BACKOFF_MAX_NS ? *backoff * 2
+						   : BACKOFF_MAX_NS;
+	uint64_t until = spool_clock() + *backoff;
+	while (!s->stop && spool_clock() < until)
+		wait_until(s, until, WRITER_BUSY);
+}
+
+void *spool_writer(void *arg)
+{
+	struct log_spool *s = arg;
+	uint64_t backoff = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (;;) {
+		/* both let go of the lock: look at everything anew */
+		if (spool_removable(s)) {
+			remove_oldest(s);
+			continue;
+		}
+		if (s->state_dirty && spool_clock() - s->state_ns >= STATE_NS) {
+			write_state(s);
+			continue;
+		}
+		take_pending(s);
+		bool stop = s->stop;
+		if (!s->work && stop)
+			break;
+		if (!s->work) {
+			wait_until(s, s->state_dirty ? s->state_ns + STATE_NS : 0, WRITER_IDLE);
+			continue;
+		}
+		if (!stop && s->pending_bytes < s->frame_max && spool_clock() - s->commit_ns < PACE_NS) {
+			wait_until(s, s->commit_ns + PACE_NS, WRITER_PACING);
+			continue;
+		}
+		pthread_mutex_unlock(&s->lock);
+		int rc = commit(s);
+		pthread_mutex_lock(&s->lock);
+		if (rc == 0)
+			backoff = 0;
+		else if (stop)
+			break;
+		else
+			wait_for_better(s, rc, &backoff);
+	}
+	write_state(s);
+	pthread_mutex_unlock(&s->lock);
+	if (s->log->options.relaxed && s->fd >= 0)
+		fdatasync(s->fd);
+	return NULL;
+}

@@ -44,7 +44,7 @@ static void add_to_job(struct sync_job *job, struct segment *seg, uint64_t parti
 
 void storage_start_sync(struct storage *s)
 {
-	if (s->syncing || s->rewrite || !(storage_needs_sync(s) || s->moving))
+	if (s->syncing || s->rewrite || s->recommit || !(storage_needs_sync(s) || s->moving))
 		return;
 	struct sync_job job = {0};
 	for (int i = 0; i < s->n_closing; i++)
@@ -105,7 +105,6 @@ void storage_end_sync(struct storage *s, const struct sync_job *job)
 		return;
 	}
 	s->synced = s->sync_upto;
-	s->recommit = false;
 	storage_reap(s);
 	storage_release(s);
 }
@@ -199,17 +198,17 @@ static bool try_again(struct storage *s)
 			storage_fail(s, METRIC_WRITE_ERRORS, "cut back", strerror(-rc), -rc);
 			return false;
 		}
-		s->rewrite = false;
+		s->rewrite = s->recommit = false;
 		/* only a sync that works shows that the disk does */
 		if (!storage_pump(s) || !storage_flush(s))
 			return false;
 		s->recommit = true;
 	}
 	if (s->recommit) {
+		s->recommit = false;
 		storage_start_sync(s);
 		if (s->syncing)
 			return false;
-		s->recommit = false;
 	}
 	return storage_flush(s) && storage_pump(s) && storage_flush(s);
 }

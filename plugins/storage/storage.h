@@ -105,7 +105,7 @@ struct storage {
 	bool positioned;          /* a batch with a position has come */
 	bool record_cuts;         /* what the record says */
 	bool moving, moving_cuts; /* the record is being moved to another file, or to cut from now on */
-	bool recommit;            /* the record could not be written */
+	bool recommit;            /* the record could not be written: no sync before the next try */
 	bool waiting;             /* nothing is gathered until a sync has ended */
 	bool look;                /* then the current file is to be looked after */
 

@@ -493,7 +493,7 @@ static void test_names(void **state)
 static void test_too_many_streams(void **state)
 {
 	struct fixture *f = *state;
-	static char names[700][8];
+	static char names[700][16];
 	start(f);
 	for (int i = 0; i < 700; i++) {
 		snprintf(names[i], sizeof names[i], "s%d", i);

@@ -85,7 +85,7 @@ struct log_spool {
 	uint32_t next_reader;
 };
 
-/* ---- sendlog_state.c: folder, lock, cursors ---- */
+/* ---- sendlog_state.c ---- */
 int spool_folder_open(const char *path, bool create, char why[256]); /* a descriptor */
 int spool_folder_lock(struct log_spool *, const char *path, char why[256]);
 /* What the state said. */
@@ -98,9 +98,7 @@ struct spool_state {
 /* The newer good slot; false: there is none. */
 bool spool_state_read(int fd, struct spool_state *);
 int spool_state_write(int fd, const struct spool_state *);
-
-/* ---- sendlog_recover.c ---- */
-int spool_recover(struct log_spool *, char why[256]); /* what is on disk, when it is opened */
+int spool_recover(struct log_spool *, char why[256]); /* before the writer runs */
 
 /* ---- sendlog_spool.c ---- */
 struct segment *spool_newest(const struct log_spool *);

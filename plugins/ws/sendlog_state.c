@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sendlog_state - a spool's folder, its lock, and the file `state`: two slots written in turn and in place,
- * so that cursors can be kept, and room be made, on a full disk.
+ * sendlog_state - what a spool is when it is opened: the folder, its lock, the cursors in the file `state`,
+ * and from the segments the end of the log and the positions, whatever a crash or a bad disk left.  `state`
+ * has two slots written in turn and in place, so that cursors can be kept, and room be made, on a full disk.
  */
+#include <dirent.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,4 +180,364 @@ bool spool_state_read(int fd, struct spool_state *st)
 		good |= parse_slot(slots + i * SPOOL_STATE_SLOT, st);
 	free(slots);
 	return good;
+}
+
+/* ---- segments ---- */
+
+struct found {
+	uint64_t *ordinals;
+	size_t n, allocated;
+};
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int list_segments(const struct log_spool *s, struct found *out)
+{
+	int fd = openat(s->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	uint64_t ordinal;
+	int rc = 0;
+
+	if (!d) {
+		rc = -errno;
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	for (struct dirent *e; (e = readdir(d));) {
+		if (!seg_name_parse(e->d_name, &ordinal))
+			continue;
+		if (out->n == out->allocated) {
+			size_t more = out->allocated ? out->allocated * 2 : 64;
+			uint64_t *list = realloc(out->ordinals, more * sizeof *list);
+			if (!list) {
+				rc = -ENOMEM;
+				break;
+			}
+			out->ordinals = list;
+			out->allocated = more;
+		}
+		out->ordinals[out->n++] = ordinal;
+	}
+	closedir(d);
+	if (out->n)
+		qsort(out->ordinals, out->n, sizeof *out->ordinals, compare);
+	return rc;
+}
+
+static int open_segment(const struct log_spool *s, uint64_t ordinal, int flags)
+{
+	char name[SEG_NAME];
+
+	seg_name(ordinal, name);
+	int fd = openat(s->dir_fd, name, flags | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
+static bool header_of(const struct log_spool *s, uint64_t ordinal, struct seg_header *h)
+{
+	uint8_t in[SEG_HEADER];
+	int fd = open_segment(s, ordinal, O_RDONLY);
+
+	if (fd < 0)
+		return false;
+	bool good =
+		pread(fd, in, sizeof in, 0) == sizeof in && seg_header_read(in, h) && h->ordinal == ordinal;
+	close(fd);
+	return good;
+}
+
+/* The segment as its header has it, or its first good frame.  0, -ENOENT: there is nothing in it. */
+static int load_segment(struct log_spool *s, uint64_t ordinal, struct segment *g)
+{
+	struct seg_reader r;
+	struct seg_header h;
+	struct frame f;
+	struct stat st;
+	const uint8_t *bytes;
+	int fd = open_segment(s, ordinal, O_RDONLY), rc = 0;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		close(fd);
+		return -ENOENT;
+	}
+	*g = (struct segment){.ordinal = ordinal, .size = (uint64_t)st.st_size, .used = (uint64_t)st.st_size};
+	seg_reader_init(&r, fd, s->log->epoch, ordinal, g->used);
+	if (header_of(s, ordinal, &h)) {
+		g->first_seq = h.first_seq;
+		g->first_ns = h.time_ns;
+	} else {
+		rc = seg_reader_next(&r, &f, &bytes);
+		g->first_seq = rc == 1 ? f.first_seq : 0;
+		g->first_ns = rc == 1 ? f.time_ns : 0;
+		rc = rc == 1 ? 0 : rc == 0 ? -ENOENT : rc;
+	}
+	seg_reader_done(&r);
+	return rc;
+}
+
+static int take_positions(struct sendlog *log, const uint8_t *bytes, const struct frame *f)
+{
+	struct seg_position p;
+	size_t at = 0;
+
+	while (frame_position(bytes, f, &at, &p)) {
+		struct log_source *src = log_source_get(log, p.port, p.source, p.source_len);
+		if (!src)
+			return -ENOMEM;
+		src->latest = src->kept = p.position;
+		src->has_latest = src->has_kept = true;
+	}
+	return 0;
+}
+
+static bool records_ok(const uint8_t *bytes, const struct frame *f, uint64_t *last_ns)
+{
+	struct frame_walk w = {0};
+	struct ss_event e;
+
+	while (frame_next(bytes, f, &w, &e)) {
+		if (!frame_record_ok(bytes, f, w.i - 1, &e))
+			return false;
+		*last_ns = e.time_ns;
+	}
+	return true;
+}
+
+/*
+ * Walk over a segment: positions, marks and, if it is the newest, its end.  A last frame that is not whole
+ * and has no seal behind it was being written when the end came: nobody was told of it, it is not there.
+ */
+static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uint64_t *next)
+{
+	struct seg_reader r;
+	struct frame f;
+	const uint8_t *bytes;
+	uint8_t *doubtful = NULL;
+	struct frame doubt = {0};
+	int fd = open_segment(s, g->ordinal, O_RDONLY), rc;
+
+	if (fd < 0)
+		return fd;
+	seg_reader_init(&r, fd, s->log->epoch, g->ordinal, g->size);
+	uint64_t used = SEG_HEADER, last_ns = 0;
+	while ((rc = seg_reader_next(&r, &f, &bytes)) == 1) {
+		if (doubtful) {
+			/* something follows: it was finished, and damaged later */
+			rc = frame_index_ok(doubtful, &doubt) ? take_positions(s->log, doubtful, &doubt) : 0;
+			used += doubt.len;
+			*next = doubt.first_seq + doubt.count;
+			free(doubtful);
+			doubtful = NULL;
+			if (rc < 0)
+				break;
+		}
+		if (f.first_seq > *next)
+			*next = f.first_seq;
+		if (f.seal) {
+			used = r.at - f.len;
+			rc = 0;
+			break;
+		}
+		if (!frame_index_ok(bytes, &f) || !records_ok(bytes, &f, &last_ns)) {
+			used = r.at - f.len;
+			doubt = f;
+			doubtful = malloc(f.len);
+			if (doubtful)
+				memcpy(doubtful, bytes, f.len);
+			rc = doubtful ? 0 : -ENOMEM;
+		} else {
+			spool_mark(g, &f, r.at - f.len, last_ns, s->log->options.max_age_ns);
+			rc = take_positions(s->log, bytes, &f);
+			used = r.at;
+			*next = f.first_seq + f.count;
+		}
+		if (rc < 0)
+			break;
+	}
+	free(doubtful);
+	seg_reader_done(&r);
+	if (newest)
+		g->used = used;
+	return rc < 0 ? rc : 0;
+}
+
+/* Does the segment's first frame, which has all positions, read well, and was it finished? */
+static bool begins_well(const struct log_spool *s, const struct segment *g)
+{
+	struct seg_reader r;
+	struct frame f;
+	const uint8_t *bytes;
+	uint64_t ignored;
+	int fd = open_segment(s, g->ordinal, O_RDONLY);
+
+	if (fd < 0)
+		return false;
+	seg_reader_init(&r, fd, s->log->epoch, g->ordinal, g->size);
+	bool good = seg_reader_next(&r, &f, &bytes) == 1 && r.at - f.len == SEG_HEADER && !f.seal &&
+		    frame_index_ok(bytes, &f) &&
+		    (records_ok(bytes, &f, &ignored) || seg_reader_next(&r, &f, &bytes) == 1);
+	seg_reader_done(&r);
+	return good;
+}
+
+/* The identity of the log: the state has it, else the newest segment that can be read; false: a new log. */
+static int find_epoch(struct log_spool *s, const struct found *found, bool has_state, char why[256])
+{
+	struct seg_header h;
+	bool has = has_state;
+
+	for (size_t i = found->n; i-- > 0;) {
+		if (!header_of(s, found->ordinals[i], &h))
+			continue;
+		if (!has)
+			memcpy(s->log->epoch, h.epoch, sizeof h.epoch);
+		has = true;
+		if (memcmp(h.epoch, s->log->epoch, sizeof h.epoch) != 0 && i + 1 < found->n) {
+			snprintf(why, 256,
+				 "%016" PRIx64
+				 ".seg in the spool belongs to another log: move it out of the folder",
+				 found->ordinals[i]);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static void remove_file(struct log_spool *s, uint64_t ordinal)
+{
+	char name[SEG_NAME];
+
+	seg_name(ordinal, name);
+	unlinkat(s->dir_fd, name, 0);
+}
+
+static int load_segments(struct log_spool *s, const struct found *found)
+{
+	for (size_t i = 0; i < found->n; i++) {
+		struct segment *g = calloc(1, sizeof *g), *before = spool_newest(s);
+		int rc = g ? load_segment(s, found->ordinals[i], g) : -ENOMEM;
+		if (rc == 0 && before && g->first_seq < before->first_seq)
+			rc = -ENOENT;
+		if (rc == 0)
+			rc = spool_push_segment(s, g);
+		if (rc < 0)
+			spool_segment_free(g);
+		if (rc == -ENOENT)
+			remove_file(
+				s, found->ordinals[i]); /* nothing in it can be read: what is missing shows */
+		else if (rc < 0)
+			return rc;
+		else
+			s->total += g->size;
+	}
+	for (uint32_t i = 0; i + 1 < s->n_segs; i++) {
+		s->segs[i]->last_seq = s->segs[i + 1]->first_seq - 1;
+		s->segs[i]->last_ns = s->segs[i + 1]->first_ns;
+	}
+	return 0;
+}
+
+/* Positions and the end of the log; the newest segment is open for more after it. */
+static int scan_newest(struct log_spool *s, uint64_t *next)
+{
+	uint32_t from = s->n_segs;
+	struct segment *g = spool_newest(s);
+	int rc = 0;
+
+	if (!g)
+		return 0;
+	while (from > 0 && !begins_well(s, s->segs[--from]))
+		;
+	for (; rc == 0 && from < s->n_segs; from++) {
+		*next = s->segs[from]->first_seq;
+		rc = scan_segment(s, s->segs[from], from + 1 == s->n_segs, next);
+	}
+	if (rc < 0)
+		return rc;
+	g->last_seq = *next - 1;
+	s->fd = open_segment(s, g->ordinal, O_RDWR);
+	if (s->fd < 0)
+		return s->fd;
+	rc = spool_seal(s, s->fd, g, *next);
+	return rc == 0 && fdatasync(s->fd) < 0 ? -errno : rc;
+}
+
+static void take_state(struct log_spool *s, const struct spool_state *st, bool has_state, uint64_t *next)
+{
+	struct sendlog *log = s->log;
+
+	if (has_state) {
+		log->n_cursors = st->n_cursors;
+		s->generation = st->generation;
+		if (st->next > *next)
+			*next = st->next;
+	}
+	/* sequences that somebody has seen are not given to other records, whatever is left of the files */
+	for (uint32_t i = 0; i < log->n_cursors; i++)
+		if (log->cursors[i].acked >= *next)
+			*next = log->cursors[i].acked + 1;
+	log->next = *next;
+	log->committed = s->committed = *next - 1;
+	uint64_t acked = log_all_acked(log);
+	s->first = s->n_segs ? s->segs[0]->first_seq : *next;
+	if (s->first <= acked)
+		s->first = acked + 1;
+	log->first = s->first;
+}
+
+static int find_spare(struct log_spool *s)
+{
+	struct stat st;
+
+	if (fstatat(s->dir_fd, "spare", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (S_ISREG(st.st_mode) && (uint64_t)st.st_size == s->seg_size &&
+	    s->total + s->seg_size <= s->limit) {
+		s->has_spare = true;
+		s->total += s->seg_size;
+		return 0;
+	}
+	return unlinkat(s->dir_fd, "spare", 0) < 0 ? -errno : 0;
+}
+
+int spool_recover(struct log_spool *s, char why[256])
+{
+	struct spool_state st = {.cursors = s->log->cursors};
+	struct found found = {0};
+	uint64_t next = 1;
+	bool has_state = spool_state_read(s->state_fd, &st);
+	int rc = list_segments(s, &found);
+
+	if (has_state)
+		memcpy(s->log->epoch, st.epoch, sizeof st.epoch);
+	if (rc == 0)
+		rc = find_epoch(s, &found, has_state, why);
+	if (rc == 0)
+		rc = load_segments(s, &found);
+	if (rc == 0)
+		rc = scan_newest(s, &next);
+	if (rc == 0)
+		rc = find_spare(s);
+	free(found.ordinals);
+	if (rc < 0)
+		return rc;
+	take_state(s, &st, has_state, &next);
+	if (has_state)
+		return 0;
+	struct spool_state fresh = {.generation = ++s->generation,
+				    .next = next,
+				    .seg_size = s->seg_size,
+				    .cursors = s->log->cursors};
+	memcpy(fresh.epoch, s->log->epoch, sizeof fresh.epoch);
+	rc = posix_fallocate(s->state_fd, 0, 2 * SPOOL_STATE_SLOT);
+	rc = rc ? -rc : spool_state_write(s->state_fd, &fresh);
+	return rc == 0 && fsync(s->dir_fd) < 0 ? -errno : rc;
 }

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * replay - a source for tests that can resume: numbered events without end, a window of them in flight.  What
+ * has been acknowledged stands in a file and is never sent again, as if it were gone from a log.
+ */
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <semstreams/sugar.h>
+
+enum { WINDOW = 64, BATCH_MAX = 50, EVENT_MAX = 64 };
+
+struct conf {
+	const char *acked;
+};
+
+struct replay {
+	const struct ss_host *host;
+	const struct conf *conf;
+	struct ss_iface loop, positions;
+	int fd;
+	uint32_t timer;
+	uint64_t next;
+	/* tracked batches, oldest first: the number of the last event, 0 = acknowledged */
+	uint64_t flight[WINDOW], last[WINDOW];
+	uint64_t head, tail;
+	unsigned seed;
+	bool stopped;
+};
+
+static const struct ss_option options[] = {
+	SS_OPT(struct conf, acked, SS_OPT_STRING, NULL, "file of the last number acknowledged",
+	       .flags = SS_OPT_REQUIRED),
+};
+
+static int32_t create(const struct ss_host *host, const void *conf, void **self)
+{
+	struct replay *r = calloc(1, sizeof *r);
+	int32_t rc = r ? host->query(host, SS_LOOP, sizeof(struct ss_loop), &r->loop) : -ENOMEM;
+	if (rc == 0)
+		rc = host->query(host, SS_POSITIONS, sizeof(struct ss_positions), &r->positions);
+	if (rc < 0) {
+		free(r);
+		return rc;
+	}
+	r->host = host;
+	r->conf = conf;
+	r->fd = -1;
+	*self = r;
+	return 0;
+}
+
+static void send_batch(struct replay *r)
+{
+	const struct ss_host *h = r->host;
+	uint32_t n = 1 + (uint32_t)rand_r(&r->seed) % BATCH_MAX;
+	struct ss_batch *b = h->batch_new(h, NULL, n, (size_t)n * EVENT_MAX);
+	if (!b)
+		return;
+	uint8_t *at = b->data;
+	for (uint32_t i = 0; i < n; i++, r->next++) {
+		int len = snprintf((char *)at, EVENT_MAX, "{\"from\":\"%s\",\"n\":%llu,\"keep\":%s}", h->id,
+				   (unsigned long long)r->next, r->next % 3 ? "true" : "false");
+		b->events[i] = (struct ss_event){.data = at, .len = (uint32_t)len, .seq = r->next};
+		at += len;
+	}
+	b->count = n;
+	const struct ss_position position = {.epoch = {42}, .seq = r->next - 1};
+	if (h->track(h, b, r->tail, &position) == 0) {
+		r->flight[r->tail % WINDOW] = r->last[r->tail % WINDOW] = position.seq;
+		r->tail++;
+		h->emit(h, 0, b);
+	}
+	h->batch_unref(b);
+}
+
+static void on_timer(void *self)
+{
+	struct replay *r = self;
+	while (!r->stopped && r->tail - r->head < WINDOW)
+		send_batch(r);
+}
+
+static void go(struct replay *r)
+{
+	const struct ss_loop *loop = r->loop.vtbl;
+	r->stopped = false;
+	if (loop->timer(r->loop.self, 0, 100000, on_timer, r, &r->timer) < 0)
+		ss_log(r->host, SS_LOG_ERROR, "No timer");
+}
+
+static void halt(void *self)
+{
+	struct replay *r = self;
+	((const struct ss_loop *)r->loop.vtbl)->cancel(r->loop.self, r->timer);
+	r->stopped = true;
+}
+
+static int32_t start(void *self)
+{
+	struct replay *r = self;
+	struct ss_position kept;
+	uint64_t acked = 0;
+	r->fd = open(r->conf->acked, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	if (r->fd < 0)
+		return -errno;
+	if (pread(r->fd, &acked, sizeof acked, 0) < 0)
+		return -errno;
+	int32_t rc = ((const struct ss_positions *)r->positions.vtbl)->resume(r->positions.self, &kept);
+	r->next = 1 + (rc == 0 && kept.seq > acked ? kept.seq : acked);
+	r->seed = (unsigned)r->next;
+	ss_log(r->host, SS_LOG_INFO, "Replaying from=%llu kept=%lld acked=%llu", (unsigned long long)r->next,
+	       rc == 0 ? (long long)kept.seq : -1LL, (unsigned long long)acked);
+	go(r);
+	return 0;
+}
+
+static void acked(void *self, uint64_t cookie, int32_t status)
+{
+	struct replay *r = self;
+	if (status != SS_DELIVERED)
+		return;
+	uint64_t upto = 0;
+	r->flight[cookie % WINDOW] = 0;
+	for (; r->head < r->tail && r->flight[r->head % WINDOW] == 0; r->head++)
+		upto = r->last[r->head % WINDOW];
+	if (upto && pwrite(r->fd, &upto, sizeof upto, 0) != sizeof upto)
+		ss_log(r->host, SS_LOG_ERROR, "Cannot note what is acknowledged");
+}
+
+static void stop(void *self)
+{
+	struct replay *r = self;
+	halt(r);
+	if (r->fd >= 0)
+		close(r->fd);
+	r->fd = -1;
+}
+
+static int32_t drain(void *self)
+{
+	halt(self);
+	return 0;
+}
+
+static void resume(void *self)
+{
+	go(self);
+}
+
+static const struct ss_component replay = {
+	.struct_size = sizeof replay,
+	.kind = SS_KIND_SOURCE,
+	.type = "replay",
+	.version = "1.0",
+	.summary = "numbered events that can be sent again",
+	.license = "MIT",
+	.options = options,
+	.option_size = sizeof *options,
+	.n_options = sizeof options / sizeof *options,
+	.conf_size = sizeof(struct conf),
+	.create = create,
+	.destroy = free,
+	.start = start,
+	.stop = stop,
+	.pause = halt,
+	.resume = resume,
+	.drain = drain,
+	.acked = acked,
+};
+
+SS_REGISTER(&replay);

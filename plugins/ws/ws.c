@@ -262,7 +262,7 @@ static int make_context(struct ws *ws, bool dials)
 			dials ? 8
 			      : (unsigned short)(ws->limits.max_clients < 60000 ? ws->limits.max_clients + 8
 										: 60000),
-		.pt_serv_buf_size = WS_RX_CHUNK + 2048,
+		.pt_serv_buf_size = WS_RX_DIALER + 2048,
 		/* a safety net behind the limits of our own */
 		.timeout_secs = (unsigned int)(ws->limits.handshake_ns / SECOND) + 5,
 	};
@@ -303,10 +303,11 @@ int ws_open(const struct ss_host *host, const struct ws_options *options, const 
 	ws->events = *events;
 	ws->arg = arg;
 	snprintf(ws->protocol_name, sizeof ws->protocol_name, "%s", WS_PROTOCOL);
-	ws->protocols[0] = (struct lws_protocols){.name = ws->protocol_name,
-						  .callback = on_lws,
-						  .rx_buffer_size = WS_RX_CHUNK,
-						  .tx_packet_size = WS_TX_MAX};
+	ws->protocols[0] =
+		(struct lws_protocols){.name = ws->protocol_name,
+				       .callback = on_lws,
+				       .rx_buffer_size = options->url ? WS_RX_DIALER : WS_RX_LISTENER,
+				       .tx_packet_size = WS_TX_MAX};
 	int rc = host->query(host, SS_LOOP_LIBEV, sizeof(struct ss_loop_libev), &ws->libev);
 	if (rc == 0) {
 		ws->loop = ((const struct ss_loop_libev *)ws->libev.vtbl)->ev_loop(ws->libev.self);

@@ -225,7 +225,7 @@ static void deliver(struct ws_conn *c, bool binary, const uint8_t *data, size_t 
 static bool append(struct ws_conn *c, const uint8_t *data, size_t len)
 {
 	if (c->msg_len + len > c->msg_size) {
-		size_t size = c->msg_size ? c->msg_size : WS_RX_CHUNK;
+		size_t size = c->msg_size ? c->msg_size : WS_RX_DIALER;
 		while (size < c->msg_len + len)
 			size *= 2;
 		if (size > c->ws->limits.max_message)

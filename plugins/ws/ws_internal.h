@@ -14,17 +14,18 @@
 #error "needs libwebsockets on OpenSSL: its other TLS backends ignore client certificates and host names"
 #endif
 
-#define WS_PROTOCOL   "x"        /* name of the one lws protocol: it never reaches the wire */
-#define WS_RX_CHUNK   16384      /* bytes read at once; each open connection has a buffer of it */
-#define WS_TX_MAX     (1u << 20) /* bytes handed to the kernel at once */
-#define WS_SUB_MAX    64         /* length of a subprotocol's name, with its end */
-#define WS_REASON_MAX 124        /* of a close frame, with its end */
-#define WS_LISTENERS  8
-#define WS_GOING_AWAY 1001
-#define WS_NO_STATUS  1005
-#define WS_VANISHED   1006
-#define WS_ADDRESSES  16
-#define SECOND        1000000000ull
+#define WS_PROTOCOL    "x"   /* name of the one lws protocol: it never reaches the wire */
+#define WS_RX_DIALER   16384 /* bytes read at once; each open connection has a buffer of it */
+#define WS_RX_LISTENER 8192
+#define WS_TX_MAX      (1u << 20) /* bytes handed to the kernel at once */
+#define WS_SUB_MAX     64         /* length of a subprotocol's name, with its end */
+#define WS_REASON_MAX  124        /* of a close frame, with its end */
+#define WS_LISTENERS   8
+#define WS_GOING_AWAY  1001
+#define WS_NO_STATUS   1005
+#define WS_VANISHED    1006
+#define WS_ADDRESSES   16
+#define SECOND         1000000000ull
 
 enum ws_state {
 	WS_HANDSHAKE, /* until 101 */

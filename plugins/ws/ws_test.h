@@ -19,7 +19,9 @@
 
 #define MS           1000000ull
 #define TEST_TIMEOUT 10.0 /* seconds; far beyond what any step takes */
-#define TEST_CONNS   16
+#ifndef TEST_CONNS
+#define TEST_CONNS 16
+#endif
 
 /* ---- TLS service ---- */
 

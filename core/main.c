@@ -55,19 +55,6 @@ static void set_up_log(const struct cli_options *o, const struct config *config)
 /* ---- run and check --------------------------------------------------------------------------------------
  */
 
-static void log_warning(const struct diag_item *item)
-{
-	char reason[2048], file[512], pointer[512];
-
-	log_value(reason, sizeof reason, item->text);
-	if (!item->file)
-		log_warn("Configuration warning reason=%s", reason);
-	else
-		log_warn("Configuration warning file=%s line=%u column=%u pointer=%s reason=%s",
-			 log_value(file, sizeof file, item->file), item->place.line, item->place.column,
-			 log_value(pointer, sizeof pointer, item->pointer ? item->pointer : ""), reason);
-}
-
 static int run(const struct cli_options *o)
 {
 	struct run_options options = {.shutdown_timeout_ns = o->shutdown_timeout_ns};
@@ -82,9 +69,8 @@ static int run(const struct cli_options *o)
 		pipeline_check(config, &diag);
 	if (code != 0)
 		diag_print(&diag, stderr);
-	for (size_t i = 0; code == 0 && i < diag.n; i++)
-		if (diag.items[i].level == DIAG_WARN)
-			log_warning(&diag.items[i]);
+	else
+		run_log_warnings(&diag);
 	diag_done(&diag);
 	if (code == 0)
 		code = run_host(config, loader, &options);

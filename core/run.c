@@ -244,6 +244,26 @@ static void set_up_signals(void)
 	sigprocmask(SIG_UNBLOCK, &ours, NULL);
 }
 
+static void log_warning(const struct diag_item *item)
+{
+	char reason[2048], file[512], pointer[512];
+
+	log_value(reason, sizeof reason, item->text);
+	if (!item->file)
+		log_warn("Configuration warning reason=%s", reason);
+	else
+		log_warn("Configuration warning file=%s line=%u column=%u pointer=%s reason=%s",
+			 log_value(file, sizeof file, item->file), item->place.line, item->place.column,
+			 log_value(pointer, sizeof pointer, item->pointer ? item->pointer : ""), reason);
+}
+
+void run_log_warnings(const struct diag *diag)
+{
+	for (size_t i = 0; i < diag->n; i++)
+		if (diag->items[i].level == DIAG_WARN)
+			log_warning(&diag->items[i]);
+}
+
 int run_host(struct config *config, struct loader *loader, const struct run_options *options)
 {
 	struct run r = {.options = options};
@@ -256,11 +276,12 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 	log_info("Starting semstreams version=%s components=%zu", PACKAGE_VERSION, config->n_components);
 
 	int rc = pipeline_create(config, &diag, &r.pipeline);
-	diag_print(&diag, stderr);
 	if (rc) {
+		diag_print(&diag, stderr);
 		code = rc == -ENOMEM ? EXIT_FAILURE : EXIT_BAD_CONFIG;
 		goto out;
 	}
+	run_log_warnings(&diag);
 	r.ev = ev_default_loop(EVFLAG_NOENV);
 	r.metrics = metrics_new();
 	if (!r.ev || !r.metrics || metrics_add_process(r.metrics) ||

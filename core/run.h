@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 struct config;
+struct diag;
 struct loader;
 
 struct run_options {
@@ -12,3 +13,5 @@ struct run_options {
 
 /* Runs until a signal; the exit code: 0 drained, 1 something failed or was lost at the end, 78 bad config. */
 int run_host(struct config *, struct loader *, const struct run_options *);
+/* What is unwise about a configuration that works, as lines of the log. */
+void run_log_warnings(const struct diag *);

@@ -17,7 +17,8 @@ struct sendlog_options {
 	bool relaxed;          /* spool: a batch counts as kept when written, not when synced */
 };
 
-/* Called on the loop. */
+/* Called on the loop, never from within sendlog_append or sendlog_ack; only lost(..., "corrupt") comes from within
+ * sendlog_read.  They may call everything but sendlog_close.  sendlog_committed and sendlog_first are already as told. */
 struct sendlog_events {
 	void (*committed)(void *arg, uint64_t seq); /* all up to seq are durable (spool) and may be sent */
 	void (*room)(void *arg);                    /* after -EAGAIN: try again */
@@ -36,7 +37,8 @@ uint64_t sendlog_next(const struct sendlog *);        /* sequence the next event
 uint64_t sendlog_committed(const struct sendlog *);   /* newest that may be sent */
 
 /* Append the events of a batch, those it does not have already by the batch's position (dropped as duplicates, counted in
- * *duplicates).  A spool stores the batch's position in the same transaction.  0; -EAGAIN: full.  In memory the log holds a
+ * *duplicates, which may be NULL).  A spool stores the batch's position in the same transaction.  0; -EAGAIN: full, room() will be
+ * told; -EMSGSIZE: can never fit into max_bytes.  A spool holds a reference to the batch until it is committed.  In memory the log holds a
  * reference to the batch instead of a copy. */
 int sendlog_append(struct sendlog *, uint32_t port, struct ss_batch *, uint64_t *duplicates);
 /* Call fn for every position the spool has, for SS_POSITIONS.kept. */
@@ -44,13 +46,14 @@ void sendlog_positions(struct sendlog *, void (*fn)(void *arg, uint32_t port, co
                        void *arg);
 
 /* Read records from seq on: fn gets them in order until it returns false, the limit is reached or there are no more committed
- * ones.  The next sequence to read. */
+ * ones.  The next sequence to read: of the record fn refused, or behind the last.  A spool gives newest records from memory
+ * and others from disk, then at most about 768 KiB a call: call again.  fn must not call the log. */
 uint64_t sendlog_read(struct sendlog *, uint64_t seq, uint32_t max_records,
                       bool (*fn)(void *arg, uint64_t seq, const struct ss_event *), void *arg);
 
 /* Cursor of a consumer: everything up to it was acknowledged.  0 = unknown. */
 uint64_t sendlog_cursor(struct sendlog *, const char *consumer);
-/* Make a consumer known from now on (so its records are kept), and move its cursor forward. */
+/* Make a consumer known from now on (so its records are kept), and move its cursor forward.  -ENOSPC: 128 are known. */
 int sendlog_ack(struct sendlog *, const char *consumer, uint64_t seq);
 /* Everything up to here was acknowledged by every known consumer (0 with none). */
 uint64_t sendlog_all_acked(struct sendlog *);

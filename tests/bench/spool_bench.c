@@ -7,7 +7,8 @@
  *   spool_bench DIR [MILLIONS]   bytes/s, CPU, write amplification and size in DIR
  *   spool_bench --kill DIR       kill -9 of a writer, 50 times: what was told as committed must be there
  *   spool_bench --full DIR       DIR on a small file system: what a full disk does, and after room was made
- *   spool_bench --flip DIR       300 times a damaged byte: does a reader get an error, or die?
+ *   spool_bench --log DIR        the sender's log as it is, with a consumer that reads and acknowledges
+ * everything spool_bench --flip DIR       300 times a damaged byte: does a reader get an error, or die?
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +25,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "plugins/ws/sendlog.h"
+#include "tests/lib/fakehost.h"
 
 enum { RECORDS = 64, RECORD = 100, HEAD = 16, BLOB = RECORDS * (RECORD + HEAD), MAX_BATCHES = 64 };
 enum { KEEP = 1024 /* batches */ };
@@ -600,14 +603,120 @@ static void flips(const struct store *s, const char *dir)
 	       failed, whole);
 }
 
+/* ---- the sender's log ---- */
+
+static const struct ss_component component = {
+	.struct_size = sizeof component, .kind = SS_KIND_SINK, .type = "bench"};
+
+static void ignore_seq(void *arg, uint64_t seq)
+{
+	(void)arg;
+	(void)seq;
+}
+
+static void ignore(void *arg)
+{
+	(void)arg;
+}
+
+static void on_lost(void *arg, uint64_t from, uint64_t to, const char *reason)
+{
+	(void)arg;
+	fprintf(stderr, "spool_bench: lost %llu to %llu: %s\n", (unsigned long long)from,
+		(unsigned long long)to, reason);
+}
+
+static void on_trouble(void *arg, const char *why)
+{
+	(void)arg;
+	fprintf(stderr, "spool_bench: %s\n", why ? why : "over");
+}
+
+static bool count_bytes(void *arg, uint64_t seq, const struct ss_event *e)
+{
+	(void)seq;
+	*(uint64_t *)arg += e->len;
+	return true;
+}
+
+static const struct sendlog_events log_events = {
+	.committed = ignore_seq, .room = ignore, .lost = on_lost, .trouble = on_trouble};
+
+/* rate: records per second, 0 = as fast as it goes. */
+static void measure_log(const char *dir, uint64_t records, uint64_t rate, bool relaxed, bool use_log)
+{
+	struct fakehost *h = calloc(1, sizeof *h);
+	struct sendlog *log = NULL;
+	char path[600], why[256];
+	uint64_t seq = 0, read_to = 1, bytes = 0;
+
+	if (!h)
+		exit(1);
+	snprintf(path, sizeof path, "%s/log-%ld-%d-%d", dir, (long)getpid(), (int)(rate / 1000), relaxed);
+	struct sendlog_options o = {.path = path, .max_bytes = UINT64_C(1) << 30, .relaxed = relaxed};
+	fakehost_init(h, &component);
+	if (use_log && sendlog_open(&h->host, &o, &log_events, NULL, why, &log) < 0) {
+		fprintf(stderr, "spool_bench: %s\n", why);
+		exit(1);
+	}
+	uint64_t start = wall_ns(), w0 = written();
+	double c0 = cpu_s();
+	while (seq < records || (log && read_to <= records)) {
+		uint64_t due = rate ? (wall_ns() - start) / 1000 * rate / 1000000 : records;
+		while (seq < records && seq + RECORDS <= due) {
+			struct ss_batch *b = h->host.batch_new(&h->host, NULL, RECORDS, RECORDS * RECORD);
+			memset(b->data, 'x', RECORDS * RECORD);
+			for (uint32_t i = 0; i < RECORDS; i++)
+				b->events[i] = (struct ss_event){
+					.data = b->data + i * RECORD, .len = RECORD, .time_ns = start};
+			b->count = RECORDS;
+			int rc = log ? sendlog_append(log, 0, b, NULL) : 0;
+			h->host.batch_unref(b);
+			if (rc)
+				break;
+			seq += RECORDS;
+		}
+		if (log)
+			fakehost_run(h, 1);
+		for (uint64_t next;
+		     log && (next = sendlog_read(log, read_to, 64, count_bytes, &bytes)) != read_to;)
+			read_to = next;
+		if (log)
+			sendlog_ack(log, "bench", read_to - 1);
+	}
+	double cpu = cpu_s() - c0, wall = (double)(wall_ns() - start) / 1e9,
+	       payload = (double)seq * (RECORD + HEAD);
+	printf("%-11s %-8s %9.0f/s wanted %9.0f/s had %8.1f MB/s %10.3f CPU s/M rec %8.2f written/x\n",
+	       log ? "log" : "(batches)", relaxed ? "relaxed" : "durable", (double)rate, (double)seq / wall,
+	       payload / wall / 1e6, cpu / ((double)seq / 1e6), (double)(written() - w0) / payload);
+	fflush(stdout);
+	sendlog_close(log);
+	fakehost_done(h);
+	free(h);
+}
+
+static void logs(const char *dir, uint64_t records)
+{
+	measure_log(dir, records, 0, false, false);
+	for (int relaxed = 0; relaxed < 2; relaxed++) {
+		measure_log(dir, records, 0, relaxed, true);
+		measure_log(dir, records, 300000, relaxed, true);
+		measure_log(dir, records / 2, 100000, relaxed, true);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 2 && argv[1][0] == '-' ? argv[1] : "";
 	const char *dir = *mode ? argv[2] : argv[1];
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: spool_bench [--kill | --full | --flip] DIR [MILLIONS]\n");
+		fprintf(stderr, "usage: spool_bench [--log | --kill | --full | --flip] DIR [MILLIONS]\n");
 		return 2;
+	}
+	if (strcmp(mode, "--log") == 0) {
+		logs(dir, 64 * 31250);
+		return 0;
 	}
 	if (*mode) {
 		for (int i = 0; i < STORES; i++)

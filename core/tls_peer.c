@@ -135,27 +135,6 @@ static int refuse_authority(struct check *c)
 	return -EACCES;
 }
 
-static int refuse_error(struct check *c, int32_t error)
-{
-	char who[CERT_SHOWN];
-
-	switch (error) {
-	case SS_TLS_FAIL_UNKNOWN_CA:
-		return refuse_authority(c);
-	case SS_TLS_FAIL_EXPIRED:
-	case SS_TLS_FAIL_NOT_YET_VALID:
-		return refuse_time(c, error);
-	case SS_TLS_FAIL_PURPOSE:
-		return refuse(c, error, "certificate %s is not made for this use",
-			      cert_show_subject(who, c->leaf));
-	case SS_TLS_FAIL_NAME:
-		return refuse(c, error, "certificate %s has the wrong name", cert_show_subject(who, c->leaf));
-	default:
-		return refuse(c, SS_TLS_FAIL_OTHER, "certificate %s does not verify",
-			      cert_show_subject(who, c->leaf));
-	}
-}
-
 /* ---- what the certificate is for ---- */
 
 static int check_purpose(struct check *c)
@@ -370,6 +349,32 @@ static int check_host(struct check *c)
 }
 
 /* ---- the whole ---- */
+
+/* The library's verdict in our words; our own checks may know more about it. */
+static int refuse_error(struct check *c, int32_t error)
+{
+	char who[CERT_SHOWN];
+
+	switch (error) {
+	case SS_TLS_FAIL_UNKNOWN_CA:
+		return refuse_authority(c);
+	case SS_TLS_FAIL_EXPIRED:
+	case SS_TLS_FAIL_NOT_YET_VALID:
+		return refuse_time(c, error);
+	case SS_TLS_FAIL_PURPOSE:
+		return check_purpose(c) ? -EACCES
+					: refuse(c, error, "certificate %s is not made for this use",
+						 cert_show_subject(who, c->leaf));
+	case SS_TLS_FAIL_NAME:
+		return c->policy->role == SS_TLS_CLIENT && check_host(c)
+			       ? -EACCES
+			       : refuse(c, error, "certificate %s has the wrong name",
+					cert_show_subject(who, c->leaf));
+	default:
+		return refuse(c, SS_TLS_FAIL_OTHER, "certificate %s does not verify",
+			      cert_show_subject(who, c->leaf));
+	}
+}
 
 static int check_leaf(struct check *c, int32_t error)
 {

@@ -217,6 +217,15 @@ static void test_verdicts(void **state)
 		"certificate 'semstreams-b.local' is not made for this use");
 	REFUSED(check(&server, &good, SS_TLS_FAIL_OTHER, NULL), SS_TLS_FAIL_OTHER,
 		"certificate 'semstreams-b.local' does not verify");
+	REFUSED(check(&client, &good, SS_TLS_FAIL_PURPOSE, GOOD), SS_TLS_FAIL_PURPOSE,
+		"certificate 'semstreams-b.local' is not made for this use");
+	REFUSED(check(&server, SERVER_OF(.cns = {{GOOD, 0}}), SS_TLS_FAIL_PURPOSE, NULL), SS_TLS_FAIL_PURPOSE,
+		"certificate 'semstreams-b.local' is not for TLS clients: its extended key usage lacks "
+		"clientAuth");
+	REFUSED(check(&client, SERVER_OF(.cns = {{"x", 0}}, .dns = {{"a", 0}}), SS_TLS_FAIL_NAME, "b"),
+		SS_TLS_FAIL_NAME, "certificate is valid for 'a', not 'b'");
+	REFUSED(check(&client, SERVER_OF(.cns = {{"x", 0}}, .dns = {{"a", 0}}), SS_TLS_FAIL_NAME, "a"),
+		SS_TLS_FAIL_NAME, "certificate 'x' has the wrong name");
 	/* a verdict of a later version, or nonsense, is no welcome */
 	REFUSED(check(&server, &good, 77, NULL), SS_TLS_FAIL_OTHER,
 		"certificate 'semstreams-b.local' does not verify");

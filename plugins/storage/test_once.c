@@ -1020,6 +1020,40 @@ static void test_moved_on_full_disk(void **state)
 	assert_int_equal(kept_seq(f, 0, "a"), 4);
 }
 
+/* The same, and the crash comes when the record has moved to the new file, which is empty. */
+static void scene_gone_back(struct fixture *f)
+{
+	char other[160];
+	snprintf(other, sizeof other, "%s.1", f->path);
+	start(f);
+	push(f, "a", 1, 2);
+	drain(f);
+	world.hold = 1;
+	push(f, "a", 3, 1);
+	desc()->idle(f->host.self);
+	need(rename(f->path, other) == 0);
+	world.fail_data = 1;
+	world.hold = 0;
+	await(f, metric(f, METRIC_SYNC_ERRORS) == 1);
+	world.room = 0;
+	fakehost_advance(&f->host, 10000000000);
+	await(f, metric(f, METRIC_WRITE_ERRORS) > 0);
+	char *text = slurp(f->path);
+	need(text[0] == '\0');
+	free(text);
+}
+
+static void test_positions_go_back(void **state)
+{
+	struct fixture *f = *state;
+	crash_after(f, scene_gone_back);
+	start(f);
+	assert_int_equal(kept_seq(f, 0, "a"), 2);
+	push(f, "a", 3, 1);
+	drain(f);
+	assert_file(f->path, "a3\n");
+}
+
 /* ---- killed at any moment ---- */
 
 enum { STREAMS = 2 };
@@ -1239,6 +1273,7 @@ int main(void)
 		T(test_rotation),
 		T(test_rotation_by_age),
 		T(test_moved_on_full_disk),
+		T(test_positions_go_back),
 		T(test_killed_at_each_step),
 		T(test_killed_at_random),
 	};

@@ -1,0 +1,475 @@
+# SPDX-License-Identifier: MIT
+"""An oracle over the link: whatever happens to hosts and lines, what A's spool took is in C's file exactly once.
+
+UDP promises nothing, so an event is owed from the moment A counts it out (events_out_total of its websocket_output with a
+spool).  Faults come at random: hosts are killed or stopped, lines reset, cut, slowed to a byte a second, or swallow
+everything.  Then a final phase without faults: every event owed is there once, whole and in order, a fresh one passes, and
+the books of all hosts balance.
+
+Environment: LINK_FAULTS = how many faults (40), LINK_SEED = the seed of a run to repeat.
+    LINK_FAULTS=5000 python3 -m pytest tests/flow/test_link_oracle.py
+"""
+
+import collections
+import heapq
+import json
+import os
+import random
+import re
+import selectors
+import signal
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from conftest import PATIENCE, assert_conserved
+from test_link import Chain
+from test_link_tls import Federation
+
+FAULTS = int(os.environ.get("LINK_FAULTS", "40"))
+RATE = 1000  # events a second
+PORTION = 1 << 16
+
+
+# ---- the line between two hosts ----------------------------------------------------------------------------
+
+
+class Pair:
+    """A connection through the line: both sockets, what is on its way, and how it is treated."""
+
+    def __init__(self, near, far):
+        self.ends, self.waiting = (near, far), {near: b"", far: b""}  # what is to be written to each
+        self.silent, self.slow = False, False
+        self.next_byte = 0.0
+
+    def other(self, s):
+        return self.ends[s is self.ends[0]]
+
+
+class Line:
+    """Carries TCP connections to a port of 127.0.0.1, from a port of its own and in a thread of its own, and can do to
+    them what networks do."""
+
+    def __init__(self, to):
+        self.to = to
+        self.listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        self.listener.setblocking(False)
+        self.port = self.listener.getsockname()[1]
+        self.pairs, self.cut_off = set(), False
+        self._lock = threading.Lock()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self.listener, selectors.EVENT_READ)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._commands, self._ended = collections.deque(), False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    # what tests ask for, done by the thread
+
+    def _ask(self, command):
+        self._commands.append(command)
+        self._wake_write.send(b"x")
+
+    def reset(self):
+        """RST to both ends of every connection."""
+        self._ask(lambda: [self._drop(p) for p in list(self.pairs)])
+
+    def swallow(self):
+        """From now on nothing comes through the connections there are, and nobody is told."""
+        self._ask(lambda: [self._silence(p) for p in self.pairs])
+
+    def cut(self, off):
+        """Reset every connection and refuse new ones, or let them through again."""
+
+        def do():
+            self.cut_off = off
+            if off:
+                for p in list(self.pairs):
+                    self._drop(p)
+
+        self._ask(do)
+
+    def slow(self, on):
+        """A byte a second each way, for the connections there are."""
+
+        def do():
+            for p in self.pairs:
+                p.slow = on
+                self._watch(p)
+
+        self._ask(do)
+
+    def close(self):
+        self._ended = True
+        self._wake_write.send(b"x")
+        self._thread.join()
+        for p in list(self.pairs):
+            self._drop(p)
+        for s in (self.listener, self._wake_read, self._wake_write):
+            s.close()
+        self._selector.close()
+
+    # the thread
+
+    def _silence(self, pair):
+        pair.silent = True
+        self._watch(pair)
+
+    def _drop(self, pair):
+        self.pairs.discard(pair)
+        for s in pair.ends:
+            try:
+                self._selector.unregister(s)
+            except KeyError:
+                pass
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            s.close()
+
+    def _accept(self):
+        near, _ = self.listener.accept()
+        try:
+            if self.cut_off:
+                raise ConnectionRefusedError
+            far = socket.create_connection(("127.0.0.1", self.to), timeout=PATIENCE)
+        except OSError:
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            near.close()
+            return
+        pair = Pair(near, far)
+        self.pairs.add(pair)
+        for s in pair.ends:
+            s.setblocking(False)
+        self._watch(pair)
+
+    def _watch(self, pair):
+        """Read from an end while little waits for the other; a silent or slow connection is not watched for writing."""
+        for s in pair.ends:
+            events = 0
+            if not pair.silent:
+                events |= selectors.EVENT_READ if len(pair.waiting[pair.other(s)]) < PORTION else 0
+                events |= selectors.EVENT_WRITE if pair.waiting[s] and not pair.slow else 0
+            known = s in self._selector.get_map()
+            if events and known:
+                self._selector.modify(s, events, pair)
+            elif events:
+                self._selector.register(s, events, pair)
+            elif known:
+                self._selector.unregister(s)
+
+    def _write(self, pair, s, most=PORTION):
+        n = s.send(pair.waiting[s][:most])
+        pair.waiting[s] = pair.waiting[s][n:]
+
+    def _serve(self, pair, s, events):
+        if events & selectors.EVENT_READ:
+            data = s.recv(PORTION)
+            if not data:  # whatever waits for the other is lost as on a line: the ends have their own closing
+                raise ConnectionResetError
+            pair.waiting[pair.other(s)] += data
+        if events & selectors.EVENT_WRITE:
+            self._write(pair, s)
+
+    def _trickle(self):
+        """The bytes that are due on slow connections; seconds until the next."""
+        now, due = time.monotonic(), None
+        for pair in list(self.pairs):
+            if not pair.slow or pair.silent:
+                continue
+            if pair.next_byte <= now:
+                pair.next_byte = now + 1
+                try:
+                    for s in pair.ends:
+                        if pair.waiting[s]:
+                            self._write(pair, s, 1)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    self._drop(pair)
+                    continue
+                self._watch(pair)
+            due = min(due or pair.next_byte, pair.next_byte)
+        return None if due is None else max(0, due - now)
+
+    def _run(self):
+        while not self._ended:
+            for key, events in self._selector.select(self._trickle()):
+                if key.fileobj is self._wake_read:
+                    self._wake_read.recv(4096)
+                elif key.fileobj is self.listener:
+                    self._accept()
+                elif key.data in self.pairs:  # not dropped just now
+                    try:
+                        self._serve(key.data, key.fileobj, events)
+                        self._watch(key.data)
+                    except BlockingIOError:
+                        pass
+                    except OSError:
+                        self._drop(key.data)
+            while self._commands:
+                self._commands.popleft()()
+
+
+# ---- the load ----------------------------------------------------------------------------------------------
+
+
+def payload(n):
+    """Number n; of many lengths, some longer than a frame."""
+    size = 20000 if n % 997 == 0 else n * 7919 % 600
+    return b'{"seq": %d, "pad": "%s"}' % (n, b"x" * size)
+
+
+class Load:
+    """Sends numbered events from a thread, except while it is paused, and keeps account of what A owes.
+
+    What one life of A counts out are the first of those that were sent to it: nothing overtakes on the way.
+    """
+
+    def __init__(self, port):
+        self.sent, self.life, self.owed = 0, [], set()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect(("127.0.0.1", port))
+        self.lock, self._stop = threading.Lock(), threading.Event()
+        self._paused = True
+        self._out = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._stop.wait(0.02):
+            with self.lock:
+                # not more than A's socket holds while it is stopped
+                if not self._paused and len(self.life) - self._out < RATE:
+                    self.send(RATE // 50)
+
+    def send(self, n):
+        for _ in range(n):
+            try:
+                self._socket.send(payload(self.sent))
+                self.life.append(self.sent)
+            except ConnectionRefusedError:
+                pass
+            self.sent += 1
+
+    def counted(self, out):
+        """A has counted out so many in this life."""
+        assert out <= len(self.life)
+        self.owed.update(self.life[self._out:out])
+        self._out = max(self._out, out)
+
+    def pause(self):
+        with self.lock:
+            self._paused = True
+
+    def new_life(self):
+        with self.lock:
+            self.life, self._out, self._paused = [], 0, False
+
+    def close(self):
+        self._stop.set()
+        self._thread.join()
+        self._socket.close()
+
+
+# ---- the oracle --------------------------------------------------------------------------------------------
+
+
+class Trial:
+    def __init__(self, binary, folder, tls, seed):
+        self.rng = random.Random(seed)
+        self.chain = Chain(binary, folder, tls)
+        self.lines = {name: Line(self.chain.ports[name]) for name in "ab"}  # into A, into B
+        quick = {"ping_interval": "1s", "dead_after": "2s", "handshake_timeout": "2s", "close_timeout": "1s"}
+        scheme = "wss" if tls else "ws"
+        for dialler, listener in (("b", "a"), ("c", "b")):
+            config = self.chain.components[dialler][0]["config"]
+            config["url"] = f"{scheme}://localhost:{self.lines[listener].port}/data"
+            config.update(quick)
+            self.chain.components[listener][1]["config"].update(quick)
+        self.load = Load(self.chain.udp)
+        self.later, self.stopped, self.happened = [], set(), collections.Counter()
+        self.story = []
+
+    def start(self, name):
+        self.chain.start(name)
+        if name == "a":
+            self.load.new_life()
+
+    def close(self):
+        for name in list(self.stopped):
+            self.resume(name)
+        self.load.close()
+        self.chain.close()
+        for line in self.lines.values():
+            line.close()
+
+    def look(self):
+        """What A owes by now; a stopped A tells nothing."""
+        if "a" in self.stopped:
+            return
+        metrics = self.chain.programs["a"].metrics()
+        assert metrics.sum("semstreams_udp_kernel_dropped_total") == 0, "this machine is too slow for the load"
+        self.load.counted(int(metrics.sum("semstreams_events_out_total", component="edge")))
+
+    # faults
+
+    def kill(self, name):
+        if name == "a":
+            self.look()
+        self.chain.kill(name)
+        self.stopped.discard(name)
+        if name == "a":
+            self.load.pause()
+        self.start(name)
+
+    def stop(self, name):
+        self.chain.programs[name].signal(signal.SIGSTOP)
+        self.stopped.add(name)
+        program = self.chain.programs[name]
+        self.after(self.rng.choice((0.05, 0.3, 1, 3)), lambda: self.resume(name, program))
+
+    def resume(self, name, program=None):
+        """program: the life that was stopped; it may be over."""
+        if program in (None, self.chain.programs[name]):
+            self.chain.programs[name].signal(signal.SIGCONT)
+            self.stopped.discard(name)
+
+    def cut(self, name):
+        self.lines[name].cut(True)
+        self.after(self.rng.uniform(0, 2), lambda: self.lines[name].cut(False))
+
+    def slow(self, name):
+        self.lines[name].slow(True)
+        self.after(self.rng.uniform(0.5, 4), lambda: self.lines[name].slow(False))
+
+    def after(self, seconds, do):
+        heapq.heappush(self.later, (time.monotonic() + seconds, len(self.story), do))
+
+    def fault(self):
+        kind = self.rng.choices(("kill", "stop", "reset", "swallow", "cut", "slow"), (6, 3, 3, 2, 2, 1))[0]
+        if kind in ("kill", "stop"):
+            target = self.rng.choice("abc")
+            act = getattr(self, kind)
+        else:
+            target = self.rng.choice("ab")
+            act = {"reset": lambda n: self.lines[n].reset(), "swallow": lambda n: self.lines[n].swallow(),
+                   "cut": self.cut, "slow": self.slow}[kind]
+        self.story.append((round(time.monotonic() - self.began, 2), kind, target))
+        self.happened[kind] += 1
+        act(target)
+
+    def pass_time(self, seconds):
+        """Do what is due, watching what A takes."""
+        end = time.monotonic() + seconds
+        while True:
+            while self.later and self.later[0][0] <= time.monotonic():
+                heapq.heappop(self.later)[2]()
+            self.look()
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            threading.Event().wait(min(left, 0.05, max(0, self.later[0][0] - time.monotonic()) if self.later else 1))
+
+    def run(self, faults):
+        for name in "abc":
+            self.start(name)
+        self.began = time.monotonic()
+        for _ in range(faults):
+            self.pass_time(self.rng.choice((0, 0.1, 0.5, 1, 2)))
+            self.fault()
+
+    # the final phase
+
+    def heal(self):
+        while self.later:
+            heapq.heappop(self.later)[2]()
+        for name in list(self.stopped):
+            self.resume(name)
+        for line in self.lines.values():
+            line.cut(False)
+            line.slow(False)
+
+    def rest(self, patience):
+        """No more is sent: until A has taken all that was, and the last event is in C's file."""
+        self.load.pause()
+        a, c = (self.chain.programs[name] for name in "ac")
+        with self.load.lock:
+            self.load.send(1)  # the fresh one
+            n = len(self.load.life)
+        a.wait_metric("semstreams_events_out_total", n, timeout=patience, component="edge")
+        self.look()
+        last = payload(self.load.sent - 1) + b"\n"
+
+        def arrived():
+            with open(self.chain.out, "rb") as f:
+                f.seek(max(0, f.seek(0, os.SEEK_END) - len(last)))
+                return f.read() == last
+
+        began = time.monotonic()
+        c.wait_for(arrived, timeout=patience, what="the fresh event in C's file")
+        return time.monotonic() - began
+
+    def judge(self):
+        """Every event owed is there, none twice, each whole, in order, and none that was not sent."""
+        numbers = []
+        with open(self.chain.out, "rb") as f:
+            for line in f:
+                n = json.loads(line)["seq"]
+                assert line == payload(n) + b"\n", f"number {n} is not as it was sent"
+                numbers.append(n)
+        twice = [n for n, times in collections.Counter(numbers).items() if times > 1]
+        missing = sorted(self.load.owed - set(numbers))
+        assert not missing, f"{len(missing)} owed are missing: {ranges(missing)}"
+        assert not twice, f"{len(twice)} are there twice: {ranges(sorted(twice))}"
+        assert numbers == sorted(numbers), "out of order"
+        assert max(numbers) < self.load.sent
+        return len(numbers)
+
+    def settle(self):
+        """Every host has told its source of all it keeps; its books balance."""
+
+        def settled(program):
+            metrics = program.metrics()
+            return metrics if not metrics.sum("semstreams_link_unacked_events") and not metrics.sum(
+                "semstreams_events_held") else None
+
+        for name, program in self.chain.programs.items():
+            metrics = program.wait_for(lambda p=program: settled(p), what=f"{name} at rest")
+            assert_conserved(metrics)
+            assert metrics.sum("semstreams_link_lost_total") == 0, "no limit was reached"
+            assert metrics.sum("semstreams_link_restarts_total") == 0, "no log began anew"
+        for file in self.chain.folder.glob("[abc]/log*"):
+            told = re.search(".*(?:has lost events|Events lost|begins anew|set back to an older).*", file.read_text())
+            assert not told, f"{file}: {told[0]}"
+
+
+def ranges(numbers):
+    """3, 7-9, ..."""
+    runs = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in runs[:20]) + (", ..." if len(runs) > 20 else "")
+
+
+@pytest.mark.parametrize("lines", ["plain", "mtls"])
+def test_whatever_happens_what_was_taken_arrives_once(semstreams, tmp_path, lines):
+    seed = int(os.environ.get("LINK_SEED", random.randrange(2**32)))
+    print(f"LINK_SEED={seed} LINK_FAULTS={FAULTS}")
+    trial = Trial(semstreams, tmp_path, Federation(tmp_path).chain() if lines == "mtls" else None, seed)
+    try:
+        trial.run(FAULTS)
+        trial.heal()
+        took = trial.rest(patience=2 * PATIENCE)
+        there = trial.judge()
+        trial.settle()
+        print(f"{dict(trial.happened)}; sent {trial.load.sent}, owed {len(trial.load.owed)}, in C's file {there}; "
+              f"the fresh one took {took:.2f} s")
+    finally:
+        print(trial.story)
+        trial.close()

@@ -336,6 +336,27 @@ static struct log_piece *pieces_of(struct sendlog *log, struct ss_batch *b, cons
 	return list;
 }
 
+/* Does the batch say more about its source than is known? */
+static bool advances(const struct intake *in)
+{
+	return in->source && (!in->source->has_latest ||
+			      memcmp(&in->source->latest, &in->position, sizeof in->position) != 0);
+}
+
+static int admit(struct sendlog *log, const struct ss_batch *b, const struct intake *in)
+{
+	size_t memory = in->payload + (size_t)in->fresh * SENDLOG_EVENT_OVERHEAD + sizeof(struct log_piece);
+	int rc;
+
+	if (log->spool)
+		rc = spool_admit(log, in->split ? in->largest : in->payload + (size_t)in->fresh * 16);
+	else
+		rc = in->fresh ? memory_admit(log, memory < b->footprint ? b->footprint : memory) : 0;
+	if (rc == -EAGAIN)
+		log->wants_room = true;
+	return rc;
+}
+
 int sendlog_append(struct sendlog *log, uint32_t port, struct ss_batch *b, uint64_t *duplicates)
 {
 	struct intake in;
@@ -343,18 +364,11 @@ int sendlog_append(struct sendlog *log, uint32_t port, struct ss_batch *b, uint6
 
 	if (rc < 0)
 		return rc;
-	size_t memory = in.payload + (size_t)in.fresh * SENDLOG_EVENT_OVERHEAD + sizeof(struct log_piece);
-	if (memory < b->footprint)
-		memory = b->footprint;
-	if (in.fresh)
-		rc = log->spool ? spool_admit(log, in.split ? in.largest : in.payload + (size_t)in.fresh * 16)
-				: memory_admit(log, memory);
-	if (rc == -EAGAIN)
-		log->wants_room = true;
+	if (!in.fresh && !advances(&in))
+		goto out;
+	rc = admit(log, b, &in);
 	if (rc < 0)
 		return rc;
-	if (!in.fresh && !in.source)
-		goto out;
 
 	struct log_piece *list = pieces_of(log, b, &in);
 	if (!list)

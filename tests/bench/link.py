@@ -1,0 +1,159 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The whole way UDP -> A -> B -> C -> file over two links: events/s and the CPU of all three hosts together.
+
+    tests/bench/link.py [--semstreams PATH] [--rounds N] [--seconds S] [--rate EVENTS/S] [--sizes 100,1000]
+
+Plain and mutual TLS, durable (spools and storage synced before they acknowledge) and relaxed (written); sequence numbers are
+checked: each event once.  Below the table: latency from datagram to line at 1,000/s.
+"""
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "flow"))
+import run as bench  # noqa: E402
+from pki import Pki  # noqa: E402
+
+
+def free_tcp():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Chain:
+    def __init__(self, binary, folder, tls, relaxed):
+        self.folder, self.udp, self.out = folder, bench.free_port(), os.path.join(folder, "out.jsonl")
+        open(self.out, "w").close()
+        ports = [free_tcp(), free_tcp()]
+        scheme = "wss" if tls else "ws"
+        sync = "relaxed" if relaxed else "always"
+        spool = lambda name: {"path": os.path.join(folder, name), "max_bytes": "4GiB", "sync": sync}
+        dial = lambda port: {"url": f"{scheme}://localhost:{port}/data", "retry_min": "20ms", "retry_max": "100ms"}
+        listen = lambda port, name: {"port": port, "path": "/data", "spool": spool(name)}
+        components = {
+            "a": [{"id": "udp", "type": "udp_input", "config": {"port": self.udp, "bind": "127.0.0.1", "gro": False}},
+                  {"id": "edge", "type": "websocket_output", "config": listen(ports[0], "a-spool")}],
+            "b": [{"id": "from-a", "type": "websocket_input", "config": dial(ports[0])},
+                  {"id": "hub", "type": "websocket_output", "config": listen(ports[1], "b-spool")}],
+            "c": [{"id": "from-b", "type": "websocket_input", "config": dial(ports[1])},
+                  {"id": "file", "type": "storage", "config": {"path": self.out, "sync": sync}}],
+        }
+        self.processes = []
+        for name in "abc":
+            config = {"components": components[name], "admin": {"listen": "off"}, "log": {"level": "warn"}}
+            if tls:
+                config["security"] = {"tls": tls}
+            file = os.path.join(folder, name + ".json")
+            with open(file, "w") as f:
+                json.dump(config, f)
+            log = open(os.path.join(folder, name + ".log"), "w")
+            self.processes.append(subprocess.Popen([binary, "--config", file], stdout=log, stderr=log))
+        while not bench.bound(self.udp):
+            time.sleep(0.01)
+        self.next_seq, self.offset = 1000000000, 0
+
+    def cpu(self):
+        total = 0
+        for p in self.processes:
+            for task in os.listdir(f"/proc/{p.pid}/task"):
+                with open(f"/proc/{p.pid}/task/{task}/schedstat") as f:
+                    total += int(f.read().split()[0])
+        return total / 1e9
+
+    def trial(self, tools, rate, size, seconds):
+        count = int(rate * seconds)
+        before, started = self.cpu(), time.monotonic()
+        subprocess.run([tools["udp_gen"], str(self.udp), str(rate), str(count), str(size), str(self.next_seq)], check=True,
+                       capture_output=True)
+        last, quiet = None, 0
+        while quiet < 20:
+            state = os.path.getsize(self.out)
+            quiet = quiet + 1 if state == last else 0
+            if quiet == 0:
+                done = time.monotonic()
+            last = state
+            time.sleep(0.02)
+        cpu = self.cpu() - before
+        found, twice, other, offset = map(int, subprocess.run(
+            [tools["seq_check"], self.out, str(self.offset), str(self.next_seq), str(count), "1"], check=True,
+            capture_output=True, text=True).stdout.split())
+        if twice or other:
+            raise RuntimeError(f"{twice} lines twice, {other} not of ours")
+        self.offset, self.next_seq = offset, self.next_seq + count
+        return found / (done - started), 1 - found / count, cpu / found * 1e6 if found else 0
+
+    def close(self):
+        for p in self.processes:
+            p.send_signal(signal.SIGTERM)
+        for p in self.processes:
+            try:
+                p.wait(10)
+            except subprocess.TimeoutExpired:
+                p.kill()
+                p.wait()
+
+
+def identity(folder):
+    from pathlib import Path
+    where = Path(folder) / "pki"
+    where.mkdir()
+    pki = Pki(where)
+    leaf = pki.location("a").leaf("localhost")
+    root = str(where / "root.crt")
+    pair = {"cert_file": str(leaf.cert), "key_file": str(leaf.key)}
+    return {"server": {"enabled": True, "mode": "manual", **pair,
+                       "mtls": {"enabled": True, "client_ca_files": [root], "require_client_cert": True,
+                                "allowed_client_cns": ["localhost"]}},
+            "client": {"mode": "manual", "ca_files": [root], "mtls": {"enabled": True, **pair}}}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--semstreams", default=os.environ.get("SEMSTREAMS") or shutil.which("semstreams"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rate", type=float, default=100000)
+    parser.add_argument("--sizes", type=lambda s: [int(x) for x in s.split(",")], default=[100, 1000])
+    parser.add_argument("--dir", help="a real disk, for fsync to mean something; the default is the temporary folder")
+    args = parser.parse_args()
+    rows, latency = [], []
+    with tempfile.TemporaryDirectory(prefix="semstreams-link-", dir=args.dir) as directory:
+        tools = bench.build_tools(directory)
+        tls = identity(directory)
+        for size in args.sizes:
+            for name, security in (("plain", None), ("mTLS", tls)):
+                for relaxed in (False, True):
+                    results, times = [], []
+                    for _ in range(args.rounds):
+                        with tempfile.TemporaryDirectory(dir=directory) as folder:
+                            chain = Chain(args.semstreams, folder, security, relaxed)
+                            try:
+                                chain.trial(tools, 5000, size, 0.5)
+                                results.append(chain.trial(tools, args.rate if size < 500 else args.rate / 4, size, args.seconds))
+                                if size == args.sizes[0]:
+                                    times.append([float(x) for x in subprocess.run(
+                                        [tools["udp_latency"], str(chain.udp), chain.out, "1000", "3000"], check=True,
+                                        capture_output=True, text=True).stdout.split()])
+                            finally:
+                                chain.close()
+                    kind = "relaxed" if relaxed else "durable"
+                    rows.append([name, kind, f"{size} B", f"{bench.median([r[0] for r in results]):.0f}",
+                                 f"{max(r[1] for r in results):.5f}", f"{bench.median([r[2] for r in results]):.2f}"])
+                    if times:
+                        latency.append([name, kind] + [f"{bench.median([t[i] for t in times]) / 1000:.2f}" for i in range(5)])
+    bench.table("UDP -> A -> B -> C -> file", ["link", "acks", "size", "events/s", "worst loss", "CPU s/M, all hosts"], rows)
+    bench.table("Latency datagram to line in C's file at 1000/s, ms", ["link", "acks", "p50", "p90", "p99", "p99.9", "max"],
+                latency)
+
+
+if __name__ == "__main__":
+    main()

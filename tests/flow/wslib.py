@@ -138,5 +138,5 @@ class RawPeer:
                 opcode, payload = self.message()
                 if opcode == CLOSE:
                     return int.from_bytes(payload[:2], "big")
-        except (EOFError, ConnectionResetError, BrokenPipeError):
+        except (EOFError, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
             return None

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""An oracle over the link: whatever happens to hosts and lines, what A's spool took is in C's file exactly once.
+"""An oracle over the link: whatever happens to hosts and lines, what A's spool took is in C's file exactly once, or was
+reported lost by a limit.
 
 UDP promises nothing, so an event is owed from the moment A counts it out (events_out_total of its websocket_output with a
 spool).  Faults come at random: hosts are killed or stopped, lines reset, cut, slowed to a byte a second, or swallow
@@ -264,9 +265,9 @@ class Load:
         with self.lock:
             self._paused = True
 
-    def new_life(self):
+    def new_life(self, paused=False):
         with self.lock:
-            self.life, self._out, self._paused = [], 0, False
+            self.life, self._out, self._paused = [], 0, paused
 
     def close(self):
         self._stop.set()
@@ -291,12 +292,12 @@ class Trial:
             self.chain.components[listener][1]["config"].update(quick)
         self.load = Load(self.chain.udp)
         self.later, self.stopped, self.happened = [], set(), collections.Counter()
-        self.story = []
+        self.story, self.loaded = [], True
 
     def start(self, name):
         self.chain.start(name)
         if name == "a":
-            self.load.new_life()
+            self.load.new_life(paused=not self.loaded)
 
     def close(self):
         for name in list(self.stopped):
@@ -412,8 +413,8 @@ class Trial:
         c.wait_for(arrived, timeout=patience, what="the fresh event in C's file")
         return time.monotonic() - began
 
-    def judge(self):
-        """Every event owed is there, none twice, each whole, in order, and none that was not sent."""
+    def stored(self):
+        """The numbers in C's file: each whole, none twice, in order, and none that was not sent."""
         numbers = []
         with open(self.chain.out, "rb") as f:
             for line in f:
@@ -421,11 +422,16 @@ class Trial:
                 assert line == payload(n) + b"\n", f"number {n} is not as it was sent"
                 numbers.append(n)
         twice = [n for n, times in collections.Counter(numbers).items() if times > 1]
-        missing = sorted(self.load.owed - set(numbers))
-        assert not missing, f"{len(missing)} owed are missing: {ranges(missing)}"
         assert not twice, f"{len(twice)} are there twice: {ranges(sorted(twice))}"
         assert numbers == sorted(numbers), "out of order"
         assert max(numbers) < self.load.sent
+        return numbers
+
+    def judge(self):
+        """Every event owed is there; how many are."""
+        numbers = self.stored()
+        missing = sorted(self.load.owed - set(numbers))
+        assert not missing, f"{len(missing)} owed are missing: {ranges(missing)}"
         return len(numbers)
 
     def settle(self):
@@ -473,3 +479,84 @@ def test_whatever_happens_what_was_taken_arrives_once(semstreams, tmp_path, line
     finally:
         print(trial.story)
         trial.close()
+
+
+# ---- limits ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trial(semstreams, tmp_path):
+    t = Trial(semstreams, tmp_path, None, 0)
+    t.loaded = False  # these send by themselves
+    yield t
+    t.close()
+
+
+def link_up(trial, listener, up):
+    program = trial.chain.programs[listener]
+    program.wait_for(lambda: program.metrics().sum("semstreams_link_up", component="edge") == up, what=f"link up {up}")
+
+
+def test_what_a_limit_took_is_reported_lost(trial):
+    """A's spool lets go of the oldest while its line is cut, and across a kill: B is told of exactly these."""
+    trial.chain.components["a"][1]["config"]["spool"].update(max_bytes="1MiB", overflow="drop_oldest")
+    for name in "abc":
+        trial.start(name)
+    a, b = (trial.chain.programs[name] for name in "ab")
+
+    def send(portions):
+        for _ in range(portions):
+            trial.load.send(100)
+            trial.chain.programs["a"].wait_metric("semstreams_events_out_total", len(trial.load.life), component="edge")
+        trial.look()
+
+    link_up(trial, "a", 1)
+    send(5)
+    b.wait_metric("semstreams_events_in_total", len(trial.load.owed), component="hub")
+    trial.lines["a"].cut(True)
+    link_up(trial, "a", 0)
+    send(60)
+    trial.chain.kill("a")
+    trial.start("a")
+    send(20)
+    trial.lines["a"].cut(False)
+    trial.rest(PATIENCE)
+    missing = trial.load.owed - set(trial.stored())
+    assert len(missing) > 1000, "far more than the spool holds was sent"
+    assert b.metrics().sum("semstreams_link_lost_total", component="from-a") == len(missing)
+    assert missing == set(range(min(missing), max(missing) + 1)), "the oldest, and none between"
+    b.wait_log(f"The sender has lost events .*from={min(missing) + 1} to={max(missing) + 1}")
+
+
+def test_a_full_spool_that_blocks_loses_nothing(trial):
+    """With the line cut A's spool fills up to its limit; what it did not take it did not count, the rest arrives."""
+    trial.chain.components["a"][1]["config"]["spool"].update(max_bytes="1MiB", overflow="block")
+    for name in "abc":
+        trial.start(name)
+    a, b = (trial.chain.programs[name] for name in "ab")
+    link_up(trial, "a", 1)
+    trial.lines["a"].cut(True)
+    link_up(trial, "a", 0)
+
+    def taken():
+        return a.metrics().sum("semstreams_events_out_total", component="edge")
+
+    quiet = 0
+    while quiet < 3:  # nobody says that it is full: it takes no more, three times
+        before = taken()
+        trial.load.send(100)
+        try:
+            a.wait_metric("semstreams_events_out_total", before + 1, timeout=0.5, component="edge")
+            quiet = 0
+        except AssertionError:
+            quiet += 1
+        assert trial.load.sent < 50000, "the spool has no limit"
+    size = sum(file.stat().st_size for file in (trial.chain.folder / "a" / "spool").rglob("*"))
+    assert size <= 2 << 20, f"{size} bytes on disk"
+    trial.lines["a"].cut(False)
+    came = int(trial.load.sent - a.metrics().sum("semstreams_udp_kernel_dropped_total"))
+    a.wait_metric("semstreams_events_out_total", came, component="edge")
+    c = trial.chain.programs["c"]
+    c.wait_metric("semstreams_events_out_total", came, component="file")
+    assert len(trial.stored()) == came
+    trial.settle()

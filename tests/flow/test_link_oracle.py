@@ -257,9 +257,10 @@ class Load:
 
     def counted(self, out):
         """A has counted out so many in this life."""
-        assert out <= len(self.life)
-        self.owed.update(self.life[self._out:out])
-        self._out = max(self._out, out)
+        with self.lock:  # what was sent is in the account
+            assert out <= len(self.life)
+            self.owed.update(self.life[self._out:out])
+            self._out = max(self._out, out)
 
     def pause(self):
         with self.lock:

@@ -5,6 +5,7 @@
  * with its SSL.
  */
 #include "ws_tls.h"
+#include "ws_tls_material.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,12 +25,6 @@
 #define ALERT_CERTIFICATE_REQUIRED 116 /* OpenSSL 3.0 has no name for it */
 #define MAX_CHAIN                  16  /* certificates shown to check_peer */
 
-struct identity {
-	X509 *leaf;
-	EVP_PKEY *key;
-	STACK_OF(X509) * chain;
-};
-
 struct failure {
 	int32_t code; /* SS_TLS_FAIL_... */
 	char why[WHY_SIZE];
@@ -43,7 +38,7 @@ struct ws_tls {
 	bool require;
 	uint64_t built;           /* generation of the newest context */
 	SSL_CTX *server;          /* libwebsockets' */
-	struct identity identity; /* what a server shows */
+	struct tls_identity identity; /* what a server shows */
 	struct failure last;      /* client: why the dial failed */
 	bool failed;
 };
@@ -461,110 +456,6 @@ const char *ws_tls_why(struct ws_tls *t)
 
 /* ---- contexts ---- */
 
-static void identity_free(struct identity *id)
-{
-	X509_free(id->leaf);
-	EVP_PKEY_free(id->key);
-	sk_X509_pop_free(id->chain, X509_free);
-	*id = (struct identity){0};
-}
-
-/* No password is ever asked for. */
-static int no_password(char *buf, int size, int writing, void *arg)
-{
-	(void)buf, (void)size, (void)writing, (void)arg;
-	return -1;
-}
-
-/* All certificates of a PEM text; NULL if there is none or one is broken. */
-static STACK_OF(X509) * certificates(const char *pem)
-{
-	BIO *bio = BIO_new_mem_buf(pem, -1);
-	STACK_OF(X509) *all = sk_X509_new_null();
-	X509 *x;
-	while (bio && all && (x = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
-		if (!sk_X509_push(all, x)) {
-			X509_free(x);
-			break;
-		}
-	}
-	bool end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-	ERR_clear_error();
-	BIO_free(bio);
-	if (end && all && sk_X509_num(all) > 0)
-		return all;
-	sk_X509_pop_free(all, X509_free);
-	return NULL;
-}
-
-/* 0, -EINVAL with why. */
-static int identity_read(const struct ss_tls_material *m, struct identity *id, const char **why)
-{
-	*id = (struct identity){0};
-	if (!m->chain_pem || !m->key_pem)
-		return 0;
-	*why = "the certificate is not readable PEM";
-	id->chain = certificates(m->chain_pem);
-	if (!id->chain)
-		return -EINVAL;
-	id->leaf = sk_X509_shift(id->chain);
-	BIO *bio = BIO_new_mem_buf(m->key_pem, -1);
-	id->key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
-	BIO_free(bio);
-	*why = "the private key is not readable PEM, or needs a password";
-	if (id->key)
-		*why = "certificate and private key do not belong together";
-	if (id->key && X509_check_private_key(id->leaf, id->key) == 1)
-		return 0;
-	ERR_clear_error();
-	identity_free(id);
-	return -EINVAL;
-}
-
-/* Whom the context trusts; a server also tells clients. */
-static int set_trust(SSL_CTX *ctx, const struct ss_tls_material *m, bool server, const char **why)
-{
-	STACK_OF(X509) *cas = NULL;
-	STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
-	X509_STORE *store = X509_STORE_new();
-	int rc = -ENOMEM;
-	*why = "out of memory";
-	if (!store || !names)
-		goto out;
-	if (m->ca_pem) {
-		rc = -EINVAL;
-		*why = "a CA certificate is not readable PEM";
-		cas = certificates(m->ca_pem);
-		if (!cas)
-			goto out;
-	}
-	for (int i = 0; i < sk_X509_num(cas); i++) {
-		X509 *x = sk_X509_value(cas, i);
-		X509_NAME *name = X509_NAME_dup(X509_get_subject_name(x));
-		if (!name || !X509_STORE_add_cert(store, x) || !sk_X509_NAME_push(names, name)) {
-			X509_NAME_free(name);
-			goto out;
-		}
-	}
-	if (m->flags & SS_TLS_SYSTEM_CA)
-		X509_STORE_set_default_paths(store);
-	/* whoever is named as a CA is one, a root or not */
-	X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
-	SSL_CTX_set_cert_store(ctx, store);
-	store = NULL;
-	if (server) {
-		SSL_CTX_set_client_CA_list(ctx, names);
-		names = NULL;
-	}
-	rc = 0;
-out:
-	ERR_clear_error();
-	X509_STORE_free(store);
-	sk_X509_NAME_pop_free(names, X509_NAME_free);
-	sk_X509_pop_free(cas, X509_free);
-	return rc;
-}
-
 /* What no configuration changes. */
 static int set_policy(struct ws_tls *t, SSL_CTX *ctx)
 {
@@ -582,12 +473,6 @@ static int set_policy(struct ws_tls *t, SSL_CTX *ctx)
 	    SSL_CTX_set_ex_data(ctx, tls_index, t) != 1)
 		return -ENOMEM;
 	return 0;
-}
-
-static int set_version(SSL_CTX *ctx, const struct ss_tls_material *m)
-{
-	int min = m->min_version > TLS1_2_VERSION ? (int)m->min_version : TLS1_2_VERSION;
-	return SSL_CTX_set_min_proto_version(ctx, min) == 1 ? 0 : -EINVAL;
 }
 
 static const struct ss_tls_material default_client = {.struct_size = sizeof default_client,
@@ -620,14 +505,14 @@ static int show_certificate(SSL *ssl, void *arg)
 static int server_apply(struct ws_tls *t, const struct ss_tls_material *m)
 {
 	const char *why = "min_version is not possible";
-	struct identity id;
-	int rc = identity_read(m, &id, &why);
+	struct tls_identity id;
+	int rc = tls_identity_read(m, &id, &why);
 	if (rc == 0)
-		rc = set_trust(t->server, m, true, &why);
+		rc = tls_set_trust(t->server, m, true, &why);
 	if (rc == 0)
-		rc = set_version(t->server, m);
+		rc = tls_set_version(t->server, m);
 	if (rc < 0) {
-		identity_free(&id);
+		tls_identity_free(&id);
 		ss_log(t->options.host, SS_LOG_ERROR, "TLS of the server not changed: %s", why);
 		return rc;
 	}
@@ -638,7 +523,7 @@ static int server_apply(struct ws_tls *t, const struct ss_tls_material *m)
 	if (t->require)
 		mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
 	SSL_CTX_set_verify(t->server, mode, NULL);
-	identity_free(&t->identity);
+	tls_identity_free(&t->identity);
 	t->identity = id;
 	t->built = m->generation;
 	return 0;
@@ -672,19 +557,19 @@ static int set_expected_name(SSL_CTX *ctx, const char *name)
 void *ws_tls_client_ctx(struct ws_tls *t)
 {
 	const struct ss_tls_material *m = acquire(t);
-	struct identity id = {0};
+	struct tls_identity id = {0};
 	const char *why = "security.tls has no client section";
 	SSL_CTX *ctx = m ? SSL_CTX_new(TLS_client_method()) : NULL;
 	if (m)
 		why = "min_version is not possible";
-	bool ok = ctx && set_policy(t, ctx) == 0 && set_version(ctx, m) == 0 &&
-		  identity_read(m, &id, &why) == 0 && set_trust(ctx, m, false, &why) == 0;
+	bool ok = ctx && set_policy(t, ctx) == 0 && tls_set_version(ctx, m) == 0 &&
+		  tls_identity_read(m, &id, &why) == 0 && tls_set_trust(ctx, m, false, &why) == 0;
 	if (ok) {
 		why = "certificate, key or name cannot be used";
 		ok = set_expected_name(ctx, t->server_name) == 0 &&
 		     (!id.leaf || SSL_CTX_use_cert_and_key(ctx, id.leaf, id.key, id.chain, 1) == 1);
 	}
-	identity_free(&id);
+	tls_identity_free(&id);
 	if (ok) {
 		t->insecure = m->flags & SS_TLS_INSECURE;
 		t->built = m->generation;
@@ -752,7 +637,7 @@ void ws_tls_free(struct ws_tls *t)
 		return;
 	if (t->watching)
 		t->options.api->unwatch(t->options.self);
-	identity_free(&t->identity);
+	tls_identity_free(&t->identity);
 	free(t->server_name);
 	free(t);
 }

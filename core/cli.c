@@ -362,6 +362,7 @@ static const char help_general[] =
 	"  semstreams graph [-c] FILE          show who feeds whom\n"
 	"  semstreams plugins list             list the component types there are\n"
 	"  semstreams plugins describe TYPE    show a type's options, metrics and outputs\n"
+	"  semstreams spool ls|check|dump DIR  look into the folder of a spool\n"
 	"  semstreams schema                   print a JSON Schema of the configuration, for editors\n"
 	"  semstreams help [COMMAND]           or: semstreams COMMAND --help\n"
 	"\n"

@@ -251,11 +251,23 @@ static int finish_output(int code)
 	return code ? code : 1;
 }
 
+/* `semstreams spool ...`: a program beside this one, which needs nothing of it. */
+static int run_spool(char **argv)
+{
+	static const char program[] = PKGLIBEXECDIR "/semstreams-spool";
+
+	execv(program, argv);
+	fprintf(stderr, "semstreams: cannot run %s: %s\n", program, strerror(errno));
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	struct cli_options options;
 
 	keep_standard_streams();
+	if (argc > 1 && strcmp(argv[1], "spool") == 0)
+		return run_spool(argv + 1);
 	signal(SIGPIPE, SIG_IGN);
 	int code = cli_parse(argc, argv, &options, stderr);
 	if (code == 0)

@@ -58,7 +58,7 @@ _semstreams()
     fi
 
     case $command in
-        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins schema help' -- "$cur")) ;;
+        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins schema spool help' -- "$cur")) ;;
         plugins | 'help plugins') COMPREPLY=($(compgen -W 'list describe' -- "$cur")) ;;
         'plugins describe')
             COMPREPLY=($(compgen -W "$("${words[0]}" plugins list 2>/dev/null | cut -d ' ' -f 1)" -- "$cur"))

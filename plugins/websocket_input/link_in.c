@@ -24,7 +24,8 @@ static void act(struct input *in, struct ws_conn *conn, const struct link_action
 		ws_send(conn, false, buf, len);
 	}
 	if (a->todo & LINK_DO_CLOSE) {
-		ss_log(in->host, SS_LOG_WARN, "Closing the link code=%d reason=\"%s\"", a->code, a->why);
+		ss_log(in->host, a->code == LINK_OK ? SS_LOG_INFO : SS_LOG_WARN, "Closing the link code=%d reason=\"%s\"",
+		       a->code, a->why);
 		ws_close(conn, a->code, a->why);
 	}
 }
@@ -188,6 +189,7 @@ void link_in_message(struct input *in, struct ws_conn *conn, bool binary, const 
 		on_data(in, conn, data, len);
 	else
 		on_control(in, conn, data, len);
+	link_in_tick(in);
 }
 
 void link_in_closed(struct input *in, struct ws_conn *conn)

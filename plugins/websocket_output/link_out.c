@@ -55,6 +55,7 @@ static void view(struct output *out, const char *consumer, struct link_log_view 
 	v->first = sendlog_first(out->log);
 	v->next = sendlog_committed(out->log) + 1;
 	v->cursor = sendlog_cursor(out->log, consumer);
+	v->known = sendlog_knows(out->log, consumer);
 }
 
 /* Newest session of a consumer wins. */
@@ -99,7 +100,8 @@ static void act(struct peer *p, const struct link_action *a)
 		       "The consumer has more of this log than we do: the spool was set back to an older state; remove "
 		       "it to begin a new one consumer=%s", p->session.consumer);
 	if (a->todo & LINK_DO_CLOSE) {
-		ss_log(out->host, SS_LOG_WARN, "Closing the link code=%d reason=\"%s\"", a->code, a->why);
+		ss_log(out->host, a->code == LINK_OK ? SS_LOG_INFO : SS_LOG_WARN, "Closing the link code=%d reason=\"%s\"",
+		       a->code, a->why);
 		ws_close(p->conn, a->code, a->why);
 		return;
 	}

@@ -433,6 +433,11 @@ uint64_t log_all_acked(const struct sendlog *log)
 	return least;
 }
 
+bool sendlog_knows(struct sendlog *log, const char *consumer)
+{
+	return find_cursor(log, consumer) != NULL;
+}
+
 uint64_t sendlog_cursor(struct sendlog *log, const char *consumer)
 {
 	const struct log_cursor *c = find_cursor(log, consumer);

@@ -57,7 +57,9 @@ void sendlog_positions(struct sendlog *,
 uint64_t sendlog_read(struct sendlog *, uint64_t seq, uint32_t max_records,
 		      bool (*fn)(void *arg, uint64_t seq, const struct ss_event *), void *arg);
 
-/* Cursor of a consumer: everything up to it was acknowledged.  0 = unknown. */
+/* Is this consumer known: are its records kept? */
+bool sendlog_knows(struct sendlog *, const char *consumer);
+/* Cursor of a consumer: everything up to it was acknowledged.  0 = nothing. */
 uint64_t sendlog_cursor(struct sendlog *, const char *consumer);
 /* Make a consumer known from now on (so its records are kept), and move its cursor forward.  -ENOSPC: 128 are
  * known. */

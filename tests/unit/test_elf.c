@@ -97,10 +97,7 @@ static void needs_the_entry_symbol(void **state)
 static void refuses_what_is_no_shared_object(void **state)
 {
 	(void)state;
-	const char *const texts[] = {"", "\x7f",
-				     "\x7f"
-				     "EL",
-				     "hello, world\n", "#!/bin/sh\nexit 0\n"};
+	const char *const texts[] = {"", "\177", "\177EL", "hello, world\n", "#!/bin/sh\nexit 0\n"};
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
 		assert_int_equal(check_bytes(texts[i], strlen(texts[i])), -ENOEXEC);
 		assert_non_null(strstr(why, "not a shared object"));

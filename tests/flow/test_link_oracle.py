@@ -291,6 +291,8 @@ class Trial:
             config["url"] = f"{scheme}://localhost:{self.lines[listener].port}/data"
             config.update(quick)
             self.chain.components[listener][1]["config"].update(quick)
+        # durable long after it came: what is acknowledged too early is lost
+        self.chain.components["c"][1]["config"].update(sync="interval", sync_interval="200ms")
         self.load = Load(self.chain.udp)
         self.later, self.stopped, self.happened = [], set(), collections.Counter()
         self.story, self.loaded = [], True

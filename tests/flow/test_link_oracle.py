@@ -280,17 +280,23 @@ class Load:
 
 
 class Trial:
-    def __init__(self, binary, folder, tls, seed):
+    """The chain with a line between each two hosts.  reverse: the senders dial, else the receivers."""
+
+    def __init__(self, binary, folder, tls, seed, reverse=False):
         self.rng = random.Random(seed)
         self.chain = Chain(binary, folder, tls)
-        self.lines = {name: Line(self.chain.ports[name]) for name in "ab"}  # into A, into B
+        self.lines = {name: Line(self.chain.ports[name]) for name in "ab"}  # A to B, B to C
         quick = {"ping_interval": "1s", "dead_after": "2s", "handshake_timeout": "2s", "close_timeout": "1s"}
         scheme = "wss" if tls else "ws"
-        for dialler, listener in (("b", "a"), ("c", "b")):
-            config = self.chain.components[dialler][0]["config"]
-            config["url"] = f"{scheme}://localhost:{self.lines[listener].port}/data"
-            config.update(quick)
-            self.chain.components[listener][1]["config"].update(quick)
+        for receiver, sender in (("b", "a"), ("c", "b")):
+            takes, gives = self.chain.components[receiver][0]["config"], self.chain.components[sender][1]["config"]
+            dials, listens = (gives, takes) if reverse else (takes, gives)
+            for config in (takes, gives):
+                for option in ("url", "port", "path", "retry_min", "retry_max"):
+                    config.pop(option, None)
+                config.update(quick)
+            dials.update(url=f"{scheme}://localhost:{self.lines[sender].port}/data", retry_min="50ms", retry_max="200ms")
+            listens.update(port=self.chain.ports[sender], path="/data")
         # durable long after it came: what is acknowledged too early is lost
         self.chain.components["c"][1]["config"].update(sync="interval", sync_interval="200ms")
         self.load = Load(self.chain.udp)
@@ -475,11 +481,12 @@ def ranges(numbers):
     return ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in runs[:20]) + (", ..." if len(runs) > 20 else "")
 
 
-@pytest.mark.parametrize("lines", ["plain", "mtls"])
-def test_whatever_happens_what_was_taken_arrives_once(semstreams, tmp_path, lines):
+@pytest.mark.parametrize("kind", ["plain", "mtls", "reverse"])
+def test_whatever_happens_what_was_taken_arrives_once(semstreams, tmp_path, kind):
     seed = int(os.environ.get("LINK_SEED", random.randrange(2**32)))
     print(f"LINK_SEED={seed} LINK_FAULTS={FAULTS}")
-    trial = Trial(semstreams, tmp_path, Federation(tmp_path).chain() if lines == "mtls" else None, seed)
+    tls = Federation(tmp_path).chain() if kind == "mtls" else None
+    trial = Trial(semstreams, tmp_path, tls, seed, reverse=kind == "reverse")
     try:
         trial.run(FAULTS)
         trial.heal()

@@ -2,10 +2,10 @@
 """An oracle over the link: whatever happens to hosts and lines, what A's spool took is in C's file exactly once, or was
 reported lost by a limit.
 
-UDP promises nothing, so an event is owed from the moment A counts it out (events_out_total of its websocket_output with a
-spool).  Faults come at random: hosts are killed or stopped, lines reset, cut, slowed to a byte a second, or swallow
-everything.  Then a final phase without faults: every event owed is there once, whole and in order, a fresh one passes, and
-the books of all hosts balance.
+UDP promises nothing, so an event is owed from the moment A counts it out (events_out_total of its websocket_output
+with a spool).  Faults come at random: hosts are killed or stopped, lines reset, cut, slowed to a byte a second, or
+swallow everything.  Then a final phase without faults: every event owed is there once, whole and in order, a fresh one
+passes, and the books of all hosts balance.
 
 Environment: LINK_FAULTS = how many faults (40), LINK_SEED = the seed of a run to repeat.
     LINK_FAULTS=5000 python3 -m pytest tests/flow/test_link_oracle.py
@@ -295,7 +295,8 @@ class Trial:
                 for option in ("url", "port", "path", "retry_min", "retry_max"):
                     config.pop(option, None)
                 config.update(quick)
-            dials.update(url=f"{scheme}://localhost:{self.lines[sender].port}/data", retry_min="50ms", retry_max="200ms")
+            dials.update(url=f"{scheme}://localhost:{self.lines[sender].port}/data", retry_min="50ms",
+                         retry_max="200ms")
             listens.update(port=self.chain.ports[sender], path="/data")
         # durable long after it came: what is acknowledged too early is lost
         self.chain.components["c"][1]["config"].update(sync="interval", sync_interval="200ms")

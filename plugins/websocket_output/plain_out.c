@@ -122,8 +122,10 @@ static int frame_envelope(struct output *out, const struct ss_event *e)
 	char head[ENVELOPE_HEAD];
 	uint64_t ms = e->time_ns / 1000000;
 
-	if (!json && !is_utf8(e->data, e->len))
+	if (!json && !is_utf8(e->data, e->len)) {
+		out->host->metric_add(out->host, METRIC_NOT_ENVELOPED, 1);
 		return -EINVAL;
+	}
 	int n = snprintf(head, sizeof head, "{\"type\":\"data\",\"id\":\"msg-%" PRIu64 "-%" PRIu64 "\",\"timestamp\":%" PRIu64
 					    ",\"payload\":",
 			 ms, ++out->message, ms);

@@ -55,6 +55,8 @@ static const struct ss_metric metrics[] = {
 	[METRIC_LOG_CORRUPT] = GAUGE("semstreams_spool_corrupt_events", "Events skipped, their checksum was wrong."),
 	[METRIC_SENT_BYTES] = COUNTER("semstreams_ws_sent_bytes_total", "Bytes of messages sent."),
 	[METRIC_BAD_MESSAGES] = COUNTER("semstreams_ws_bad_messages_total", "Messages that break the protocol."),
+	[METRIC_NOT_ENVELOPED] = COUNTER("semstreams_ws_not_enveloped_total",
+					 "Events that no envelope can hold, neither JSON nor UTF-8."),
 	[METRIC_SLOW] = COUNTER("semstreams_ws_slow_peers_total", "Plain peers cut off as too slow."),
 	[METRIC_CLOSES] = CLOSE_METRICS,
 };
@@ -409,6 +411,9 @@ static int32_t output_process(void *self, uint32_t port, struct ss_batch *b)
 		out->host->drop(out->host, REASON_DUPLICATE, duplicates);
 	if (out->n_plain && plain_out_frame(out, b) < 0)
 		ss_log(out->host, SS_LOG_WARN, "Out of memory for plain subscribers");
+	/* without a spool, and as long as nobody asked for a link, having sent it to subscribers is all there is to do */
+	if (out->n_plain && !out->known && !out->log_options.path)
+		return SS_DONE;
 	rc = hold(out, b, sendlog_next(out->log) - 1);
 	return rc < 0 ? rc : SS_KEPT;
 }

@@ -326,18 +326,6 @@ def test_other_origins_are_refused(kind, origin, start, client, udp_port, tcp_po
     client(kind, url(tcp_port), origin="http://good.example").opened()
 
 
-def test_websocat(start, send, udp_port, tcp_port):
-    if not shutil.which("websocat"):
-        pytest.skip("needs websocat")
-    program = start(hub(udp_port, tcp_port))
-    with subprocess.Popen(["websocat", "-t", "--no-close", url(tcp_port)], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE) as p:
-        program.wait_metric("semstreams_ws_connections", 1, component="hub")
-        send_all(program, send, udp_port, [b"one", b"two"])
-        assert [p.stdout.readline(), p.stdout.readline()] == [b"one\n", b"two\n"]
-        p.kill()
-
-
 # ---- events in
 
 

@@ -283,7 +283,7 @@ def main():
         candidates = [
             make(kinds.Limit, "limit"),
             make(kinds.Semstreams, "semstreams", {"gro": False}, True),
-            make(kinds.Semstreams, "semstreams, threads", {"gro": False}, False),
+            make(kinds.Semstreams, "semstreams threads", {"gro": False}, False),
             make(kinds.Semstreams, "semstreams gro", {}, True),
             make(kinds.Rsyslog, "rsyslog"),
             make(kinds.SyslogNg, "syslog-ng"),

@@ -108,7 +108,7 @@ def identity(folder):
     where.mkdir()
     pki = Pki(where)
     leaf = pki.location("a").leaf("localhost")
-    root = str(where / "root.crt")
+    root = str(pki.root.crt)
     pair = {"cert_file": str(leaf.cert), "key_file": str(leaf.key)}
     return {"server": {"enabled": True, "mode": "manual", **pair,
                        "mtls": {"enabled": True, "client_ca_files": [root], "require_client_cert": True,

@@ -388,6 +388,7 @@ struct ss_tls_material {
 	int64_t not_before, not_after; /* of the leaf, seconds since 1970; 0 without one */
 	uint32_t min_version;  /* 0x0303 TLS 1.2, 0x0304 TLS 1.3 */
 	uint32_t flags;
+	const char *source;    /* where the certificate is from, for messages: "manual", "ACME", "fallback" */
 };
 struct ss_der {
 	const uint8_t *data;
@@ -419,6 +420,37 @@ struct ss_tls {
 	                      const char *host, char *name, size_t name_size, int32_t *fail, char *why, size_t why_size);
 	/* [any] Count a refused handshake. */
 	void (*count_failure)(void *self, uint32_t role, int32_t fail);
+};
+
+/*
+ * Providers of TLS identities.  "mode": "acme" in security.tls.server or .client makes the host start an instance of the
+ * component type acme_tls (mode + "_tls", kind SS_KIND_PROVIDER), whose config is the section's member of the mode's name
+ * ("acme": {...}).  Providers start before everything else.  Sections whose instances have the same identity share one
+ * instance.
+ */
+#define SS_TLS_PROVIDER "semstreams.tls-provider/1" /* from the instance, by extension() */
+struct ss_tls_provider {
+	uint32_t struct_size, reserved;
+	/* [ctl] What tells one identity from another, as the folder its key is kept in; valid as long as the instance. */
+	const char *(*identity)(void *self);
+	/*
+	 * [ctl] Instead of start(), in a process of its own: carry out an operator's command ("semstreams cert VERB ..."), argv[0]
+	 * = "status", "issue", "renew", "revoke", "rollover", ...; beside a running host, on the same storage.  print(arg, text)
+	 * takes what goes to standard output.  Returns the exit status; errors are logged.
+	 */
+	int32_t (*command)(void *self, uint32_t argc, const char *const *argv, void (*print)(void *arg, const char *text),
+	                   void *arg);
+};
+#define SS_TLS_PUBLISH "semstreams.tls-publish/1" /* for providers, by query() */
+struct ss_tls_publish {
+	uint32_t struct_size, reserved;
+	/* [inst] In start or later: a certificate to be used from now on, leaf first, and its key, PEM; copied.  source goes into
+	 * messages ("ACME").  -EINVAL with why: they do not match, cannot be read, or have expired. */
+	int32_t (*publish)(void *self, const char *source, const char *chain_pem, const char *key_pem, char *why,
+	                   size_t why_size);
+	/* [inst] There is none that is valid, and why: the host falls back to cert_file and key_file where they are configured,
+	 * else the component is unready.  publish() ends it. */
+	void (*unavailable)(void *self, const char *reason);
 };
 
 #ifdef __cplusplus

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * csr - certificate signing requests (PKCS #10) and what a CA sends back for them.  Pure, thin over GnuTLS.
+ */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include "key.h"
+
+#define CHAIN_MAX 16
+#define CHAIN_ARI_ID 128 /* bytes of an ARI certificate id, with the end */
+
+/* CN = the first name (a whitelist of CNs must find it), subjectAltName = all of them, DNS names or addresses.  DER,
+ * malloced.  0, -EINVAL, -ENOMEM. */
+int csr_new(const struct acme_key *, const char *const *names, size_t n, uint8_t **der, size_t *len);
+
+struct chain_info {
+	char *pem;   /* leaf first, one certificate after the other, nothing else; malloced */
+	size_t n;
+	int64_t not_before, not_after; /* of the leaf, seconds since 1970 */
+	char subject[256], issuer[256]; /* CN, or the whole DN: for messages, harmless characters only */
+	char root[256];  /* issuer of the last certificate, likewise */
+	char serial[64]; /* hex */
+	char ari_id[CHAIN_ARI_ID]; /* RFC 9773 section 4.1; "" if the leaf has no authority key identifier */
+};
+
+/*
+ * Take a chain as hostile text: only CERTIFICATE blocks, at most CHAIN_MAX, no NUL, each signed by the next (in the order
+ * given, or put in order), leaf for key and exactly for the names (NULL names: any).  Not checked: validity now, trust.
+ * 0 with *out to be released by chain_done(); -EINVAL with the reason in why, -ENOMEM.
+ */
+int chain_read(const char *pem, size_t len, const struct acme_key *key, const char *const *names, size_t n,
+	       struct chain_info *out, char *why, size_t why_size);
+void chain_done(struct chain_info *);

@@ -115,7 +115,8 @@ static int check(const struct cli_options *o)
 		pipeline_check(config, &diag);
 	if (rc == 0)
 		diag_add(&diag, DIAG_SKIP, NULL, (struct place){0}, NULL,
-			 "nothing was started: no address was bound, no file was opened, no peer was asked");
+			 "nothing was started: no address was bound, no peer was asked, and no file was "
+			 "opened but those of certificates and keys");
 	log_flush();
 	diag_print(&diag, stderr);
 	if (rc == 0)

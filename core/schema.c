@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * schema - see schema.h.  A strict mirror of what config.c and options.c accept; where JSON Schema cannot say
+ * schema - see schema.h.  A strict mirror of what config.c, tls_config.c and options.c accept; where JSON Schema cannot say
  * it (ids that exist, limits of "64MiB") it accepts more.  Jansson's functions take the NULL that a failed
  * allocation left; what got lost is noticed at the end as far as it matters.
  */
@@ -10,6 +10,7 @@
 #include "core/config.h"
 #include "core/loader.h"
 #include "core/schema.h"
+#include "core/tls_keys.h"
 #include "core/units.h"
 
 /* Names of parts of the schema, absolute as checkers want them; there is nothing to be had there. */
@@ -30,7 +31,7 @@ static const char skeleton[] =
 	"      \"type\": \"array\", \"minItems\": 1, \"maxItems\": 256, \"items\": {\"$ref\": \"#/$defs/component\"},"
 	"      \"description\": \"The stages of the pipeline\""
 	"    },"
-	"    \"security\": {\"type\": \"object\", \"description\": \"Certificates and who is allowed in\"},"
+	"    \"security\": {},"
 	"    \"plugins\": {"
 	"      \"type\": \"object\", \"additionalProperties\": false,"
 	"      \"properties\": {"
@@ -316,11 +317,43 @@ static void add_type(json_t *defs, const struct ss_component *desc)
 	json_array_append_new(json_object_get(component, "allOf"), rule_of(desc));
 }
 
+/* ---- "security" ---- */
+
+static json_t *section_schema(const struct tls_section *);
+
+static json_t *key_schema(const struct tls_key *key)
+{
+	json_t *schema;
+
+	if (key->section)
+		return section_schema(key->section);
+	schema = key->schema ? json_loads(key->schema, 0, NULL) : json_pack("{s:s}", "type", "object");
+	json_object_set_new(schema, "description", text(key->help));
+	if (key->otherwise)
+		json_object_set_new(schema, "default", json_loads(key->otherwise, JSON_DECODE_ANY, NULL));
+	return schema;
+}
+
+static json_t *section_schema(const struct tls_section *section)
+{
+	json_t *schema = section->rules ? json_loads(section->rules, 0, NULL) : json_object();
+	json_t *properties = json_object();
+
+	for (size_t i = 0; i < section->n; i++)
+		json_object_set_new(properties, section->keys[i].name, key_schema(&section->keys[i]));
+	json_object_set_new(schema, "type", json_string("object"));
+	json_object_set_new(schema, "description", text(section->help));
+	json_object_set_new(schema, "properties", properties);
+	json_object_set_new(schema, "additionalProperties", json_false());
+	return schema;
+}
+
 json_t *schema_config(const struct loader *l)
 {
 	json_t *schema = json_loads(skeleton, JSON_REJECT_DUPLICATES, NULL);
 	json_t *defs = json_object_get(schema, "$defs"), *component = json_object_get(defs, "component");
 
+	json_object_set_new(json_object_get(schema, "properties"), "security", section_schema(&tls_security));
 	for (size_t i = 0; i < loader_count(l); i++)
 		add_type(defs, loader_type(l, i, NULL));
 	json_t *rules = json_object_get(component, "allOf");

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/expand.h"
+#include "core/tls_keys.h"
 #include "core/units.h"
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
@@ -56,6 +57,16 @@ static const struct jnode *section(struct reader *r, const struct jnode *parent,
 			jdoc_report_unknown(r->doc, r->diag, child, J_NAME, "key", child->name, keys, n);
 	}
 	return node;
+}
+
+static const struct jnode *known_section(struct reader *r, const struct jnode *parent, const char *name,
+					 const struct tls_section *known)
+{
+	const char *keys[TLS_MAX_KEYS];
+
+	for (size_t i = 0; i < known->n; i++)
+		keys[i] = known->keys[i].name;
+	return section(r, parent, name, keys, known->n);
 }
 
 static void missing(struct reader *r, const struct jnode *object, const char *key, const char *what)
@@ -274,9 +285,7 @@ static void read_names(struct reader *r, const struct jnode *mtls, bool on, stru
 
 static void read_server_mtls(struct reader *r, const struct jnode *server, struct tls_role *role)
 {
-	static const char *const keys[] = {"enabled", "client_ca_files", "require_client_cert",
-					   "allowed_client_cns"};
-	const struct jnode *mtls = section(r, server, "mtls", keys, N(keys));
+	const struct jnode *mtls = known_section(r, server, "mtls", &tls_server_mtls);
 
 	if (!mtls)
 		return;
@@ -298,9 +307,7 @@ static void read_server_mtls(struct reader *r, const struct jnode *server, struc
 
 static void read_server(struct reader *r, const struct jnode *tls)
 {
-	static const char *const keys[] = {"enabled",     "mode", "cert_file", "key_file",
-					   "min_version", "mtls", "acme"};
-	const struct jnode *server = section(r, tls, "server", keys, N(keys));
+	const struct jnode *server = known_section(r, tls, "server", &tls_server);
 	struct tls_role *role = &r->out->roles[SS_TLS_SERVER];
 
 	if (!server)
@@ -324,8 +331,7 @@ static void read_server(struct reader *r, const struct jnode *tls)
 /* The certificate may stand in the section itself or in its "mtls". */
 static void read_client_pair(struct reader *r, const struct jnode *client, bool manual, struct tls_role *role)
 {
-	static const char *const keys[] = {"enabled", "cert_file", "key_file"};
-	const struct jnode *mtls = section(r, client, "mtls", keys, N(keys));
+	const struct jnode *mtls = known_section(r, client, "mtls", &tls_client_mtls);
 	bool enabled = boolean(r, mtls, "enabled", false);
 
 	if (mtls && mtls->n && !jnode_get(mtls, "enabled"))
@@ -352,10 +358,7 @@ static void read_client_pair(struct reader *r, const struct jnode *client, bool 
 
 static void read_client(struct reader *r, const struct jnode *tls)
 {
-	static const char *const keys[] = {"mode",        "ca_files",  "insecure_skip_verify",
-					   "min_version", "cert_file", "key_file",
-					   "mtls",        "acme"};
-	const struct jnode *client = section(r, tls, "client", keys, N(keys));
+	const struct jnode *client = known_section(r, tls, "client", &tls_client);
 	struct tls_role *role = &r->out->roles[SS_TLS_CLIENT];
 
 	if (!client)
@@ -380,14 +383,13 @@ static void read_client(struct reader *r, const struct jnode *tls)
 int tls_config_read(const struct jdoc *doc, const struct jnode *security, struct diag *diag,
 		    struct tls_config *out)
 {
-	static const char *const security_keys[] = {"tls"}, *const keys[] = {"server", "client"};
 	struct reader r = {.doc = doc, .diag = diag, .out = out};
 	size_t errors = diag->errors;
 
 	*out = (struct tls_config){0};
 	/* "security" is a member of the document's root */
-	if (security && section(&r, security->parent, "security", security_keys, N(security_keys))) {
-		const struct jnode *tls = section(&r, security, "tls", keys, N(keys));
+	if (security && known_section(&r, security->parent, "security", &tls_security)) {
+		const struct jnode *tls = known_section(&r, security, "tls", &tls_tls);
 		if (tls) {
 			read_server(&r, tls);
 			read_client(&r, tls);

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 
 import pytest
+from pki import Pki
 
 COMMANDS = [["run"], ["check"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["schema"]]
 
@@ -285,6 +286,11 @@ GOOD = [
     (["components", 0, "config", "receive_buffer"], 65536),
     (["components", 0, "config", "bind"], {"file": "address"}),
     (["components", 0, "config", "truncated"], "${env:TRUNCATED}"),
+    (["security"], {}),
+    (["security", "tls"], {"server": {}, "client": {"mtls": {}}}),
+    (["security", "tls", "server"], {"enabled": False, "min_version": "1.3", "acme": {"enabled": False}}),
+    (["security", "tls", "server"], {"enabled": False, "mtls": {"enabled": False, "allowed_client_cns": []}}),
+    (["security", "tls", "client"], {"insecure_skip_verify": True, "mode": "manual"}),
 ]
 
 WRONG = [
@@ -321,6 +327,23 @@ WRONG = [
     (["components", 1, "queue"], {"events": 0}),
     (["components", 1, "queue"], {"overflow": "spill"}),
     (["components", 1, "queue"], 5),
+    (["security", "tsl"], {}),
+    (["security", "tls", "serve"], {}),
+    (["security", "tls", "server"], {"mode": "manual"}),
+    (["security", "tls", "server"], {"enabled": "true"}),
+    (["security", "tls", "server"], {"enabled": True}),
+    (["security", "tls", "server"], {"enabled": False, "cert_file": "a.crt"}),
+    (["security", "tls", "server"], {"enabled": False, "min_version": "1.1"}),
+    (["security", "tls", "server"], {"enabled": False, "min_version": 1.3}),
+    (["security", "tls", "server"], {"enabled": False, "mode": "Manual"}),
+    (["security", "tls", "server"], {"enabled": False, "ca_files": ["ca.crt"]}),
+    (["security", "tls", "server"], {"enabled": False, "mtls": {"enabled": True}}),
+    (["security", "tls", "server"], {"enabled": False, "mtls": {"enabled": False, "allowed_client_cns": "edge"}}),
+    (["security", "tls", "client"], {"ca_files": "ca.crt"}),
+    (["security", "tls", "client"], {"ca_files": []}),
+    (["security", "tls", "client"], {"enabled": True}),
+    (["security", "tls", "client"], {"mtls": {"enabled": True, "cert_file": "a.crt"}}),
+    (["security", "tls", "client"], {"acme": []}),
 ]
 
 
@@ -338,6 +361,20 @@ def test_schema_and_check_refuse(schema, command, config, path, value):
     document = edited(path, value)
     assert problems(schema, document) != []
     assert command("check", config(document)).returncode == 78
+
+
+def test_schema_and_check_accept_certificates(schema, command, config, tmp_path):
+    leaf = Pki(tmp_path / "pki").location("a").leaf("localhost")
+    pair = {"cert_file": str(leaf.cert), "key_file": str(leaf.key)}
+    mutual = {"enabled": True, "client_ca_files": [str(leaf.cert)], "require_client_cert": True, "allowed_client_cns": ["a"]}
+    for client in pair, {"mtls": {"enabled": True, **pair}}:
+        document = edited(["security", "tls"], {
+            "server": {"enabled": True, "mode": "manual", "min_version": "1.2", **pair, "mtls": mutual},
+            "client": {"ca_files": [str(leaf.cert)], **client}})
+        assert problems(schema, document) == []
+        done = command("check", config(document))
+        assert done.returncode == 0, done.stderr
+        assert "no file was opened but those of certificates" in done.stderr
 
 
 RECURSIVE = r"""

@@ -22,6 +22,13 @@ NO_TAIL_PADDING(struct ss_entry, components);
 NO_TAIL_PADDING(struct ss_loop, now);
 NO_TAIL_PADDING(struct ss_field, flags);
 NO_TAIL_PADDING(struct ss_fields, unescape);
+NO_TAIL_PADDING(struct ss_loop_libev, touched);
+NO_TAIL_PADDING(struct ss_positions, resume);
+NO_TAIL_PADDING(struct ss_tls_material, source);
+NO_TAIL_PADDING(struct ss_der, len);
+NO_TAIL_PADDING(struct ss_tls, count_failure);
+NO_TAIL_PADDING(struct ss_tls_provider, command);
+NO_TAIL_PADDING(struct ss_tls_publish, ca_files);
 
 struct number {
 	const char *what;
@@ -151,6 +158,53 @@ static const struct number numbers[] = {
 	MEMBER(ss_fields, number, 32),
 	MEMBER(ss_fields, integer, 40),
 	MEMBER(ss_fields, unescape, 48),
+	SIZE(ss_loop_libev, 24),
+	MEMBER(ss_loop_libev, struct_size, 0),
+	MEMBER(ss_loop_libev, reserved, 4),
+	MEMBER(ss_loop_libev, ev_loop, 8),
+	MEMBER(ss_loop_libev, touched, 16),
+	SIZE(ss_positions, 32),
+	MEMBER(ss_positions, struct_size, 0),
+	MEMBER(ss_positions, reserved, 4),
+	MEMBER(ss_positions, keeper, 8),
+	MEMBER(ss_positions, kept, 16),
+	MEMBER(ss_positions, resume, 24),
+	SIZE(ss_tls_material, 72),
+	MEMBER(ss_tls_material, struct_size, 0),
+	MEMBER(ss_tls_material, role, 4),
+	MEMBER(ss_tls_material, generation, 8),
+	MEMBER(ss_tls_material, chain_pem, 16),
+	MEMBER(ss_tls_material, key_pem, 24),
+	MEMBER(ss_tls_material, ca_pem, 32),
+	MEMBER(ss_tls_material, not_before, 40),
+	MEMBER(ss_tls_material, not_after, 48),
+	MEMBER(ss_tls_material, min_version, 56),
+	MEMBER(ss_tls_material, flags, 60),
+	MEMBER(ss_tls_material, source, 64),
+	SIZE(ss_der, 16),
+	MEMBER(ss_der, data, 0),
+	MEMBER(ss_der, len, 8),
+	SIZE(ss_tls, 64),
+	MEMBER(ss_tls, struct_size, 0),
+	MEMBER(ss_tls, reserved, 4),
+	MEMBER(ss_tls, enabled, 8),
+	MEMBER(ss_tls, acquire, 16),
+	MEMBER(ss_tls, release, 24),
+	MEMBER(ss_tls, watch, 32),
+	MEMBER(ss_tls, unwatch, 40),
+	MEMBER(ss_tls, check_peer, 48),
+	MEMBER(ss_tls, count_failure, 56),
+	SIZE(ss_tls_provider, 24),
+	MEMBER(ss_tls_provider, struct_size, 0),
+	MEMBER(ss_tls_provider, reserved, 4),
+	MEMBER(ss_tls_provider, identity, 8),
+	MEMBER(ss_tls_provider, command, 16),
+	SIZE(ss_tls_publish, 32),
+	MEMBER(ss_tls_publish, struct_size, 0),
+	MEMBER(ss_tls_publish, reserved, 4),
+	MEMBER(ss_tls_publish, publish, 8),
+	MEMBER(ss_tls_publish, unavailable, 16),
+	MEMBER(ss_tls_publish, ca_files, 24),
 	VALUE(SS_LOG_ERROR, 0),
 	VALUE(SS_LOG_WARN, 10),
 	VALUE(SS_LOG_INFO, 20),
@@ -189,6 +243,15 @@ static const struct number numbers[] = {
 	VALUE(SS_JSON_OBJECT, 7),
 	VALUE(SS_FIELD_ESCAPED, 1),
 	VALUE(SS_FIELD_INTEGER, 2),
+	VALUE(SS_TLS_SERVER, 0),
+	VALUE(SS_TLS_CLIENT, 1),
+	VALUE(SS_TLS_REQUIRE_PEER, 1),
+	VALUE(SS_TLS_VERIFY_PEER, 2),
+	VALUE(SS_TLS_SYSTEM_CA, 4),
+	VALUE(SS_TLS_INSECURE, 8),
+	VALUE(SS_TLS_FAIL_NO_CERT, 0),
+	VALUE(SS_TLS_FAIL_OTHER, 7),
+	VALUE(SS_TLS_FAILS, 8),
 };
 
 int main(void)

@@ -1,34 +1,61 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * renew - when to get a certificate: pure decisions, the clock is an argument.
+ * renew - when to get a certificate: pure decisions, the clock is an argument.  Times are seconds since 1970,
+ * 0: none; durations are seconds.
  */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 
+#define RENEW_MAX_WAIT                                                                                       \
+	(86400 + 8640) /* no wait is longer: a day, and what is added so that not all come at once */
+
 struct renew_facts {
 	bool has_cert, names_match, revoked;
-	int64_t not_before, not_after;   /* seconds since 1970 */
-	int64_t renew_before;            /* seconds, as configured */
-	int64_t check_interval;          /* seconds, as configured (1 h) */
-	int64_t jitter;                  /* seconds this certificate is renewed earlier */
-	int64_t ari_at;                  /* 0: none */
-	uint32_t failures;               /* in a row */
-	int64_t next_try;                /* not before (backoff, Retry-After) */
+	int64_t not_before; /* of the certificate, or when it was obtained, if that is later */
+	int64_t not_after;
+	int64_t renew_before;   /* as configured */
+	int64_t check_interval; /* as configured */
+	int64_t jitter;         /* this certificate is renewed so much later than renew_before says */
+	int64_t ari_at;         /* the moment chosen from the CA's window */
+	int64_t next_try;       /* not before: backoff, Retry-After */
+	int64_t last_success;   /* when a certificate was last obtained */
 };
-enum renew_why { RENEW_NOT_DUE, RENEW_NO_CERT, RENEW_EXPIRED, RENEW_NAMES, RENEW_REVOKED, RENEW_TIME, RENEW_ARI, RENEW_EMERGENCY };
+enum renew_why {
+	RENEW_NOT_DUE,
+	RENEW_NO_CERT,
+	RENEW_EXPIRED,
+	RENEW_NAMES,
+	RENEW_REVOKED,
+	RENEW_TIME,
+	RENEW_ARI,
+	RENEW_EMERGENCY
+};
 struct renew_decision {
 	bool now;
-	enum renew_why why;
-	int64_t due_at;   /* when renewal is or was due */
-	int64_t check_at; /* look again then: at most check_interval ahead, sooner when less is left */
+	enum renew_why why; /* it is due; with !now it has to wait until check_at */
+	bool too_soon;      /* it has to wait because a certificate was obtained only just now */
+	int64_t due_at;     /* when renewal is or was due */
+	int64_t check_at;   /* look again then: at most check_interval ahead, sooner when less is left */
 };
+/* A next_try further ahead than RENEW_MAX_WAIT was set by another clock and counts as none. */
 struct renew_decision renew_decide(const struct renew_facts *, int64_t now);
-/* The renew_before in force: at most half the certificate's life, so that a new certificate is never due at once;
- * *bounded: the configured one was more. */
+
+/* The renew_before in force: at most half the certificate's life, so that a new certificate is never due at
+ * once; *bounded (may be NULL): the configured one was more. */
 int64_t renew_effective(int64_t not_before, int64_t not_after, int64_t renew_before, bool *bounded);
-/* Seconds of jitter for a certificate: 0 to a tenth of what lies between renewal and expiry; random in [0, 2^32). */
+/* Jitter for a certificate: 0 to a tenth of what lies between renewal and expiry; random in [0, 2^32). */
 int64_t renew_jitter(int64_t not_before, int64_t not_after, int64_t renew_before, uint32_t random);
-/* After a failure: the seconds to wait, growing with failures, scaled to what is left so that many tries remain, at least
- * retry_after (0: none); random in [0, 2^32). */
-int64_t renew_backoff(uint32_t failures, int64_t left, int64_t retry_after, uint32_t random);
+/* A moment in the CA's window [start, end], never behind the certificate's end; 0: the window makes no sense.
+ */
+int64_t renew_ari_moment(int64_t start, int64_t end, int64_t not_after, uint32_t random);
+
+enum renew_cost {
+	RENEW_CHEAP,    /* the CA was not reached */
+	RENEW_COSTLY,   /* it did some work for us, and counts */
+	RENEW_PERMANENT /* somebody has to change something first */
+};
+/* After a failure: how long to wait.  Grows with failures (in a row, 1 = the first), up to an hour; with left
+ * (until the certificate expires, <= 0: there is none) up to an eighth of it; at least retry_after (0: none).
+ */
+int64_t renew_backoff(uint32_t failures, enum renew_cost, int64_t left, int64_t retry_after, uint32_t random);

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Several hosts on one machine, and real certificate authorities to run on them."""

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: MIT */
+/* jws - signed requests, JWK and thumbprints: Jansson writes the JSON, GnuTLS signs.  Pure, any thread. */
+#include "jws.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <gnutls/crypto.h>
+#include <jansson.h>
+
+enum {
+	TOKEN_MAX = 256,
+	COORDINATE_MAX = 48, /* bytes, of P-384 */
+	JWK_MAX = 4096,      /* an RSA key of 16384 bits takes 2731 + 30 */
+};
+
+/* ---- base64url ---- */
+
+static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+char *base64url(const void *data, size_t len)
+{
+	const unsigned char *in = data;
+	char *text = malloc(len / 3 * 4 + 5), *to = text;
+	uint32_t bits = 0;
+	unsigned have = 0;
+
+	if (!text)
+		return NULL;
+	for (size_t i = 0; i < len; i++) {
+		bits = bits << 8 | in[i];
+		for (have += 8; have >= 6; have -= 6)
+			*to++ = alphabet[bits >> (have - 6) & 63];
+	}
+	if (have)
+		*to++ = alphabet[bits << (6 - have) & 63];
+	*to = 0;
+	return text;
+}
+
+int base64url_decode(const char *text, uint8_t **out, size_t *len)
+{
+	size_t n = strlen(text), padded = n;
+	uint32_t bits = 0;
+	unsigned have = 0;
+
+	while (n > 0 && padded - n < 2 && text[n - 1] == '=')
+		n--;
+	if (n % 4 == 1 || (n != padded && padded % 4))
+		return -EINVAL;
+	uint8_t *bytes = malloc(n / 4 * 3 + 3), *to = bytes;
+	if (!bytes)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		const char *at = strchr(alphabet, text[i]);
+		if (!at) {
+			free(bytes);
+			return -EINVAL;
+		}
+		bits = bits << 6 | (uint32_t)(at - alphabet);
+		have += 6;
+		if (have >= 8) {
+			have -= 8;
+			*to++ = (uint8_t)(bits >> have);
+		}
+	}
+	*out = bytes;
+	*len = (size_t)(to - bytes);
+	return 0;
+}
+
+/* ---- keys as JSON ---- */
+
+/* value as a number of exactly n bytes: DER numbers come with a leading zero, or short. */
+static int fixed_size(const gnutls_datum_t *value, uint8_t *to, size_t n)
+{
+	const uint8_t *from = value->data;
+	size_t len = value->size;
+
+	while (len > 0 && *from == 0) {
+		from++;
+		len--;
+	}
+	if (len > n)
+		return -EINVAL;
+	memset(to, 0, n - len);
+	memcpy(to + n - len, from, len);
+	return 0;
+}
+
+static int error_of(int rc)
+{
+	return rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL;
+}
+
+static int write_rsa(gnutls_pubkey_t public, char out[JWK_MAX])
+{
+	gnutls_datum_t n, e;
+	int rc = gnutls_pubkey_export_rsa_raw2(public, &n, &e, GNUTLS_EXPORT_FLAG_NO_LZ);
+
+	if (rc)
+		return error_of(rc);
+	char *n_text = base64url(n.data, n.size), *e_text = base64url(e.data, e.size);
+	rc = -ENOMEM;
+	if (n_text && e_text) {
+		int len =
+			snprintf(out, JWK_MAX, "{\"e\":\"%s\",\"kty\":\"RSA\",\"n\":\"%s\"}", e_text, n_text);
+		rc = len < JWK_MAX ? 0 : -EINVAL;
+	}
+	free(n_text);
+	free(e_text);
+	gnutls_free(n.data);
+	gnutls_free(e.data);
+	return rc;
+}
+
+static size_t coordinate_size(gnutls_ecc_curve_t curve)
+{
+	return curve == GNUTLS_ECC_CURVE_SECP256R1 ? 32 : curve == GNUTLS_ECC_CURVE_SECP384R1 ? 48 : 0;
+}
+
+static int write_ec(gnutls_pubkey_t public, char out[JWK_MAX])
+{
+	uint8_t bytes[COORDINATE_MAX];
+	char *x_text = NULL, *y_text = NULL;
+	gnutls_ecc_curve_t curve;
+	gnutls_datum_t x, y;
+	int rc = gnutls_pubkey_export_ecc_raw2(public, &curve, &x, &y, GNUTLS_EXPORT_FLAG_NO_LZ);
+
+	if (rc)
+		return error_of(rc);
+	size_t n = coordinate_size(curve);
+	rc = -EINVAL;
+	if (n && fixed_size(&x, bytes, n) == 0)
+		x_text = base64url(bytes, n);
+	if (n && fixed_size(&y, bytes, n) == 0)
+		y_text = base64url(bytes, n);
+	if (n)
+		rc = x_text && y_text ? 0 : -ENOMEM;
+	if (rc == 0)
+		snprintf(out, JWK_MAX, "{\"crv\":\"P-%d\",\"kty\":\"EC\",\"x\":\"%s\",\"y\":\"%s\"}",
+			 n == 32 ? 256 : 384, x_text, y_text);
+	free(x_text);
+	free(y_text);
+	gnutls_free(x.data);
+	gnutls_free(y.data);
+	return rc;
+}
+
+/* The public key; members in the order that RFC 7638 section 3 wants for the thumbprint, no white space. */
+static int jwk_text(const struct acme_key *key, char out[JWK_MAX])
+{
+	int kind = gnutls_pubkey_get_pk_algorithm(key->public, NULL);
+
+	if (kind == GNUTLS_PK_RSA)
+		return write_rsa(key->public, out);
+	return kind == GNUTLS_PK_ECDSA ? write_ec(key->public, out) : -EINVAL;
+}
+
+static int jwk_json(const struct acme_key *key, json_t **out)
+{
+	char text[JWK_MAX];
+	int rc = jwk_text(key, text);
+
+	if (rc)
+		return rc;
+	*out = json_loads(text, 0, NULL);
+	return *out ? 0 : -ENOMEM;
+}
+
+int jws_thumbprint(const struct acme_key *key, char out[JWS_THUMBPRINT])
+{
+	char text[JWK_MAX];
+	uint8_t hash[32];
+	int rc = jwk_text(key, text);
+
+	if (rc)
+		return rc;
+	rc = gnutls_hash_fast(GNUTLS_DIG_SHA256, text, strlen(text), hash);
+	if (rc)
+		return error_of(rc);
+	char *digest = base64url(hash, sizeof hash);
+	if (!digest)
+		return -ENOMEM;
+	snprintf(out, JWS_THUMBPRINT, "%s", digest);
+	free(digest);
+	return 0;
+}
+
+int jws_key_authorization(const struct acme_key *account, const char *token, char **out)
+{
+	char thumbprint[JWS_THUMBPRINT];
+	size_t len = strspn(token, alphabet);
+
+	if (len == 0 || len > TOKEN_MAX || token[len])
+		return -EINVAL;
+	int rc = jws_thumbprint(account, thumbprint);
+	if (rc)
+		return rc;
+	return asprintf(out, "%s.%s", token, thumbprint) < 0 ? -ENOMEM : 0;
+}
+
+/* ---- signatures ---- */
+
+struct algorithm {
+	const char *name;
+	gnutls_sign_algorithm_t sign;
+	size_t half; /* bytes of r and of s; 0: RSA */
+};
+
+static int algorithm_of(const struct acme_key *key, struct algorithm *out)
+{
+	static const struct algorithm rs256 = {"RS256", GNUTLS_SIGN_RSA_SHA256, 0},
+				      es256 = {"ES256", GNUTLS_SIGN_ECDSA_SHA256, 32},
+				      es384 = {"ES384", GNUTLS_SIGN_ECDSA_SHA384, 48};
+	int kind = gnutls_pubkey_get_pk_algorithm(key->public, NULL);
+	gnutls_ecc_curve_t curve;
+
+	if (kind == GNUTLS_PK_RSA) {
+		*out = rs256;
+		return 0;
+	}
+	if (kind != GNUTLS_PK_ECDSA || gnutls_pubkey_export_ecc_raw2(key->public, &curve, NULL, NULL, 0) ||
+	    coordinate_size(curve) == 0)
+		return -EINVAL;
+	*out = curve == GNUTLS_ECC_CURVE_SECP256R1 ? es256 : es384;
+	return 0;
+}
+
+/* JWS wants r and s side by side (RFC 7518 section 3.4), not as DER. */
+static int raw_signature(const gnutls_datum_t *der, size_t half, char **out)
+{
+	uint8_t raw[2 * COORDINATE_MAX];
+	gnutls_datum_t r, s;
+	int rc = gnutls_decode_rs_value(der, &r, &s);
+
+	if (rc)
+		return error_of(rc);
+	rc = fixed_size(&r, raw, half);
+	if (rc == 0)
+		rc = fixed_size(&s, raw + half, half);
+	gnutls_free(r.data);
+	gnutls_free(s.data);
+	if (rc)
+		return rc;
+	*out = base64url(raw, 2 * half);
+	return *out ? 0 : -ENOMEM;
+}
+
+static gnutls_datum_t datum(char *text)
+{
+	return (gnutls_datum_t){.data = (unsigned char *)text, .size = (unsigned)strlen(text)};
+}
+
+static int sign(const struct acme_key *key, char *text, char **out)
+{
+	gnutls_datum_t data = datum(text), signature;
+	struct algorithm how;
+	int rc = algorithm_of(key, &how);
+
+	if (rc)
+		return rc;
+	rc = gnutls_privkey_sign_data2(key->private, how.sign, 0, &data, &signature);
+	if (rc)
+		return error_of(rc);
+	if (how.half) {
+		rc = raw_signature(&signature, how.half, out);
+	} else {
+		*out = base64url(signature.data, signature.size);
+		rc = *out ? 0 : -ENOMEM;
+	}
+	gnutls_free(signature.data);
+	return rc;
+}
+
+static int mac(const uint8_t *secret, size_t len, char *text, char **out)
+{
+	uint8_t digest[32];
+	int rc = gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, len, text, strlen(text), digest);
+
+	if (rc)
+		return error_of(rc);
+	*out = base64url(digest, sizeof digest);
+	return *out ? 0 : -ENOMEM;
+}
+
+/* ---- JWS ---- */
+
+/* key signs, or secret of len bytes.  Takes over protected_header; NULL: not enough memory or text that is
+ * not UTF-8. */
+static int flatten(const struct acme_key *key, const uint8_t *secret, size_t len, json_t *protected_header,
+		   const char *payload, char **out)
+{
+	char *header = protected_header ? json_dumps(protected_header, JSON_COMPACT) : NULL;
+	char *header64 = header ? base64url(header, strlen(header)) : NULL;
+	char *payload64 = base64url(payload, strlen(payload)), *text = NULL, *signature = NULL;
+	int rc = -ENOMEM;
+
+	json_decref(protected_header);
+	if (!header64 || !payload64 || asprintf(&text, "%s.%s", header64, payload64) < 0)
+		goto out;
+	rc = key ? sign(key, text, &signature) : mac(secret, len, text, &signature);
+	if (rc)
+		goto out;
+	if (asprintf(out, "{\"protected\":\"%s\",\"payload\":\"%s\",\"signature\":\"%s\"}", header64,
+		     payload64, signature) < 0)
+		rc = -ENOMEM;
+out:
+	free(header);
+	free(header64);
+	free(payload64);
+	free(text);
+	free(signature);
+	return rc;
+}
+
+/* nonce may be NULL: the inner JWS of a key change has none. */
+static int signed_by(const struct acme_key *key, const char *kid, const char *nonce, const char *url,
+		     const char *payload, char **out)
+{
+	struct algorithm how;
+	json_t *header, *jwk = NULL;
+	int rc = algorithm_of(key, &how);
+
+	if (rc == 0 && !kid)
+		rc = jwk_json(key, &jwk);
+	if (rc)
+		return rc;
+	if (kid)
+		header = json_pack("{s:s, s:s, s:s*, s:s}", "alg", how.name, "kid", kid, "nonce", nonce,
+				   "url", url);
+	else
+		header = json_pack("{s:s, s:o, s:s*, s:s}", "alg", how.name, "jwk", jwk, "nonce", nonce,
+				   "url", url);
+	if (!header)
+		return -EINVAL; /* text that is not UTF-8 */
+	return flatten(key, NULL, 0, header, payload, out);
+}
+
+int jws_sign(const struct acme_key *key, const char *kid, const char *nonce, const char *url,
+	     const char *payload, char **out)
+{
+	return signed_by(key, kid, nonce, url, payload, out);
+}
+
+int jws_eab(const struct acme_key *account, const char *kid, const char *mac_text, const char *url,
+	    char **out)
+{
+	char payload[JWK_MAX];
+	uint8_t *secret;
+	size_t len;
+	int rc = jwk_text(account, payload);
+
+	if (rc)
+		return rc;
+	rc = base64url_decode(mac_text, &secret, &len);
+	if (rc)
+		return rc;
+	json_t *header = json_pack("{s:s, s:s, s:s}", "alg", "HS256", "kid", kid, "url", url);
+	if (len == 0 || !header) {
+		json_decref(header);
+		rc = -EINVAL;
+	} else {
+		rc = flatten(NULL, secret, len, header, payload, out);
+	}
+	explicit_bzero(secret, len);
+	free(secret);
+	return rc;
+}
+
+int jws_key_change(const struct acme_key *old_key, const struct acme_key *new_key, const char *account_url,
+		   const char *url, char **out)
+{
+	json_t *jwk;
+	int rc = jwk_json(old_key, &jwk);
+
+	if (rc)
+		return rc;
+	json_t *change = json_pack("{s:s, s:o}", "account", account_url, "oldKey", jwk);
+	if (!change)
+		return -EINVAL;
+	char *payload = json_dumps(change, JSON_COMPACT);
+	json_decref(change);
+	if (!payload)
+		return -ENOMEM;
+	rc = signed_by(new_key, NULL, NULL, url, payload, out);
+	free(payload);
+	return rc;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* names - DNS names, addresses, and strangers' texts.  Pure, any thread. */
+#include "names.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	DNS_MAX = 253,
+	LABEL_MAX = 63,
+};
+
+size_t name_address(const char *name, unsigned char raw[16])
+{
+	if (inet_pton(AF_INET, name, raw) == 1)
+		return 4;
+	return inet_pton(AF_INET6, name, raw) == 1 ? 16 : 0;
+}
+
+static bool is_label(const char *label, size_t len)
+{
+	if (len == 0 || len > LABEL_MAX || label[0] == '-' || label[len - 1] == '-')
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)label[i];
+		if (c >= 0x80 || (!isalnum(c) && c != '-' && c != '_'))
+			return false;
+	}
+	return true;
+}
+
+bool name_is_dns(const char *name)
+{
+	if (strlen(name) > DNS_MAX)
+		return false;
+	if (name[0] == '*' && name[1] == '.')
+		name += 2;
+	for (;;) {
+		size_t len = strcspn(name, ".");
+		if (!is_label(name, len))
+			return false;
+		if (!name[len])
+			return true;
+		name += len + 1;
+	}
+}
+
+int name_for_sni(const char *name, char *out, size_t size)
+{
+	unsigned char raw[16];
+	char nibbles[16 * 4 + 1], *to = nibbles;
+	size_t n = name_address(name, raw);
+	int len;
+
+	if (n == 4) {
+		len = snprintf(out, size, "%u.%u.%u.%u.in-addr.arpa", raw[3], raw[2], raw[1], raw[0]);
+	} else if (n == 16) {
+		while (n-- > 0)
+			to += sprintf(to, "%x.%x.", raw[n] & 15u, raw[n] >> 4);
+		len = snprintf(out, size, "%sip6.arpa", nibbles);
+	} else if (name_is_dns(name)) {
+		len = snprintf(out, size, "%s", name);
+	} else {
+		return -EINVAL;
+	}
+	return len >= 0 && (size_t)len < size ? 0 : -EINVAL;
+}
+
+/* The character at the start of text and its length; 0: none that is valid. */
+static size_t decode(const unsigned char *text, size_t len, uint32_t *out)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	unsigned char first = text[0];
+	size_t n = first < 0x80   ? 1
+		   : first < 0xc0 ? 0
+		   : first < 0xe0 ? 2
+		   : first < 0xf0 ? 3
+		   : first < 0xf8 ? 4
+				  : 0;
+
+	if (n == 0 || n > len)
+		return 0;
+	uint32_t c = n == 1 ? first : first & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++) {
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (text[i] & 0x3f);
+	}
+	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+		return 0;
+	*out = c;
+	return n;
+}
+
+static bool is_harmless(uint32_t c)
+{
+	static const struct {
+		uint32_t from, to;
+	} bad[] = {
+		{0, 0x1f},        {0x7f, 0x9f},     {0xad, 0xad},        {0x61c, 0x61c},   {0x180e, 0x180e},
+		{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},    {0xfe00, 0xfe0f}, {0xfeff, 0xfeff},
+		{0xfff0, 0xffff}, {0xe000, 0xf8ff}, {0xe0000, 0x10ffff},
+	};
+
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		if (c >= bad[i].from && c <= bad[i].to)
+			return false;
+	return true;
+}
+
+void name_harmless(const char *text, size_t len, char *out, size_t size)
+{
+	const unsigned char *from = (const unsigned char *)text;
+
+	while (len > 0 && size > 1) {
+		uint32_t c;
+		size_t n = decode(from, len, &c), put = n;
+		if (n == 0 || !is_harmless(c)) {
+			n += n == 0;
+			put = 0;
+		}
+		if (put >= size)
+			break;
+		if (put)
+			memcpy(out, from, put);
+		else
+			out[put++] = '?';
+		out += put;
+		size -= put;
+		from += n;
+		len -= n;
+	}
+	if (size)
+		*out = 0;
+}

@@ -20,6 +20,8 @@ from pathlib import Path
 
 NETWORK = "10.77.0."
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# in front of a command: it ends when we do, however we end
+WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
 # A root with everything that is there and the directories to mount on; unbindable, or /tmp would come to hold itself.
 # Symbolic links of / (bin, lib) stay links.
@@ -57,7 +59,7 @@ with socket.socket(fileno=int(sys.argv[1])) as us:
 @functools.lru_cache(maxsize=None)
 def reason_not():
     """Why there can be no such hosts here; None if there can."""
-    for program in ("ip", "unshare", "nsenter", "hostname"):
+    for program in ("ip", "unshare", "nsenter", "setpriv", "hostname"):
         if not shutil.which(program, path=PATH):
             return f'the program "{program}" is missing'
     done = subprocess.run([*unshare(), "sh", "-c", "mount -t tmpfs tmpfs /mnt && ip link add br0 type bridge && "
@@ -83,7 +85,8 @@ def environment(folder, env=None):
 
 def hold(command):
     """Start a process that says "up" and then waits for the end of its input."""
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)  # Ctrl-C is not for it
     if process.stdout.readline() != "up\n":
         process.stdin.close()
         raise RuntimeError(f"no namespace: {process.stderr.read().strip()}")
@@ -117,11 +120,11 @@ class Host:
 
     def command(self, *argv, cwd=None):
         """The command line that runs argv here; to be given environment()."""
-        return [*enter(self.pid, "--root"), "env", "-C", str(cwd or self.folder), *map(str, argv)]
+        return [*enter(self.pid, "--root"), *WITH_US, "env", "-C", str(cwd or self.folder), *map(str, argv)]
 
     def popen(self, *argv, cwd=None, env=None, **kwargs):
         """Start a process.  Its pid is that of argv: nothing stands between."""
-        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        kwargs = {"stdin": subprocess.DEVNULL, "start_new_session": True, **kwargs}
         return subprocess.Popen(self.command(*argv, cwd=cwd), env=environment(self.folder, env), **kwargs)
 
     def run(self, *argv, timeout=60, check=False, **kwargs):

@@ -16,7 +16,7 @@ import time
 import urllib.parse
 from pathlib import Path
 
-from .hosts import PATH, environment
+from .hosts import PATH, WITH_US, environment
 
 TREE = Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))
@@ -33,25 +33,12 @@ def cache():
 
 
 def program(name, package):
-    """The program's path: installed, or unpacked below cache()."""
+    """The program's path: unpacked below cache() by "unpack", or installed."""
     for folder in (cache() / package / "usr" / "bin", None):
         found = shutil.which(name, path=str(folder) if folder else PATH)
         if found:
             return found
     raise Missing(f"the program {name} is missing; on Debian it is in the package {package}")
-
-
-def unpack(package):
-    """Get a Debian package's files below cache() without installing it: no daemon is started, nobody need be root."""
-    folder = cache() / package
-    folder.mkdir(parents=True, exist_ok=True)
-    run = lambda *argv: subprocess.run(argv, cwd=folder, check=True, stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.DEVNULL)
-    run("apt-get", "-qq", "download", package)
-    file = max(folder.glob("*.deb"), key=lambda f: f.stat().st_mtime)
-    run("dpkg-deb", "-x", str(file), ".")
-    for file in folder.glob("*.deb"):
-        file.unlink()
 
 
 def has_step_ca():
@@ -111,10 +98,10 @@ class Server:
         raise NotImplementedError
 
     def popen(self, *argv, **kwargs):
-        kwargs = {"cwd": self.folder, "stdin": subprocess.DEVNULL, **kwargs}
+        kwargs = {"cwd": self.folder, "stdin": subprocess.DEVNULL, "start_new_session": True, **kwargs}
         if self.host:
             return self.host.popen(*argv, env=self.env, **kwargs)
-        return subprocess.Popen([str(part) for part in argv], env=environment(self.folder, self.env), **kwargs)
+        return subprocess.Popen([*WITH_US, *map(str, argv)], env=environment(self.folder, self.env), **kwargs)
 
     def get(self, url, **kwargs):
         """The body of an answer 200; None for anything else."""
@@ -195,7 +182,7 @@ def seconds(duration):
 class Caddy(Server):
     """Caddy's acme_server with an intermediate of ours; certificates live 12 h.  Asks back at ports 80 and 443, always."""
 
-    path = "/acme/location/directory"
+    path = "/acme/acme/directory"
 
     def __init__(self, folder, host, root, crt, key, name=None):
         super().__init__(folder, host, name)
@@ -210,12 +197,12 @@ class Caddy(Server):
                        check=True, stdin=subprocess.DEVNULL, capture_output=True)
         pair = lambda crt, key: {"certificate": str(crt), "private_key": str(key), "format": "pem_file"}
         authority = {"name": self.name, "install_trust": False, "root": pair(self.roots, idle), "intermediate": pair(crt, key)}
-        own = {"subjects": [self.name], "issuers": [{"module": "internal", "ca": "location"}]}
-        acme = {"handler": "acme_server", "ca": "location", "path_prefix": "/acme/"}
+        own = {"subjects": [self.name], "issuers": [{"module": "internal", "ca": "acme"}]}
+        acme = {"handler": "acme_server", "ca": "acme", "path_prefix": "/acme/"}
         (self.folder / "caddy.json").write_text(json.dumps({
             "admin": {"disabled": True, "config": {"persist": False}},
             "storage": {"module": "file_system", "root": str(self.folder / "data")},
-            "apps": {"pki": {"certificate_authorities": {"location": authority}},
+            "apps": {"pki": {"certificate_authorities": {"acme": authority}},
                      "tls": {"automation": {"policies": [own]}},
                      "http": {"servers": {"acme": {
                          "listen": [":9000"], "automatic_https": {"disable_redirects": True},

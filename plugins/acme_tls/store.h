@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store - storage_path: account.json, account.key, certificate.pem, certificate.key and what renewal remembers.  Every file
- * is complete or absent; certificate and key change together: certificate.pem and certificate.key are links through
- * "current" to one folder per generation, and "current" is exchanged in one step.
+ * store - storage_path: account.json, account.key, certificate.pem, certificate.key and what renewal
+ * remembers.  Every file is complete or absent; certificate and key change together: certificate.pem and
+ * certificate.key are links through "current" to one folder per generation, and "current" is exchanged in one
+ * step.  Plain files in their place, put there by an operator, are read as well.  Reading is safe at any
+ * time, in any process; ..._save needs the lock.
  */
 #pragma once
 #include <stdbool.h>
@@ -11,19 +13,21 @@
 
 struct store;
 
-/* Makes the folder (0700) if need be.  0; -errno with a sentence in why ("storage_path /data/acme is not writable by
- * user semstreams: ..."). */
+/* Makes the folder (0700) if need be.  0; -errno with a sentence in why ("storage_path /data/acme is not
+ * writable by user semstreams: ..."). */
 int store_open(const char *path, struct store **out, char *why, size_t why_size);
 void store_free(struct store *);
+/* What an operator should change about the folder, one sentence; NULL: nothing. */
+const char *store_warning(const struct store *);
 
 /* One at a time, over all processes: an OFD lock, gone with its holder.  0, -EAGAIN: somebody else has it. */
 int store_lock(struct store *);
 void store_unlock(struct store *);
 
 struct store_account {
-	char *email, *url;     /* url NULL: not registered (yet) */
-	char *directory;       /* for which CA */
-	char *body;            /* the CA's account object as JSON text, "{}" if unknown */
+	char *email, *url; /* url NULL: not registered (yet) */
+	char *directory;   /* for which CA */
+	char *body;        /* the CA's account object as JSON text, "{}" if unknown */
 	char *key_pem;
 	char *pending_key_pem; /* a roll-over was begun and may have reached the CA */
 };
@@ -41,21 +45,26 @@ int store_pair_load(struct store *, struct store_pair *out, char *why, size_t wh
 /* Both or none, also through kill -9 and a full disk.  0, -errno with why. */
 int store_pair_save(struct store *, const struct store_pair *, char *why, size_t why_size);
 void store_pair_done(struct store_pair *);
-/* Has somebody else (the command line, another process) changed the pair since it was last loaded or saved here? */
+/* Has somebody else (the command line, another process) changed the pair since it was last loaded or saved
+ * here? */
 bool store_pair_changed(struct store *);
 
 /* What must survive a restart. */
 struct store_state {
-	char *order_url, *order_key_pem; /* an order under way; NULL: none.  The key is written before the CSR is sent */
-	uint32_t failures;       /* in a row */
-	int64_t next_try;        /* not before, seconds since 1970; 0: at once */
-	char *last_error;        /* NULL: none */
+	char *order_url, *order_key_pem; /* an order under way; NULL: none.  The key is written before the CSR
+					    is sent */
+	uint32_t failures;               /* in a row */
+	int64_t next_try;                /* not before, seconds since 1970; 0: at once */
+	char *last_error;                /* NULL: none */
 	int64_t last_success;
-	char *ari_id;            /* of the certificate ari_at belongs to */
+	char *ari_id;                                  /* of the certificate ari_at belongs to */
 	int64_t ari_at, ari_start, ari_end, ari_check; /* chosen moment, window, next look; 0: none */
-	int64_t jitter;          /* seconds, of the present certificate */
-	bool revoked;            /* the present certificate was revoked by us */
+	int64_t jitter;                                /* seconds, of the present certificate */
+	bool revoked;                                  /* the present certificate was revoked by us */
+	int64_t ca_try; /* the CA asked not to come before; unlike next_try nothing overrides it */
+	char *config;   /* what was asked of which CA when next_try was set; NULL: unknown */
 };
-int store_state_load(struct store *, struct store_state *out, char *why, size_t why_size); /* nothing there: zeros, 0 */
+int store_state_load(struct store *, struct store_state *out, char *why,
+		     size_t why_size); /* nothing there: zeros, 0 */
 int store_state_save(struct store *, const struct store_state *, char *why, size_t why_size);
 void store_state_done(struct store_state *);

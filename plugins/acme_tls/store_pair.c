@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store_pair - certificate and key, which change together: a folder per generation holds both, "current" is a
+ * link to one of them, certificate.pem and certificate.key are links through it.  Exchanging "current" is the
+ * one step that counts.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "csr.h"
+#include "key.h"
+#include "store_impl.h"
+
+#define CHAIN   "certificate.pem"
+#define KEY     "certificate.key"
+#define CURRENT "current"
+#define GEN_MAX 999999
+
+static const char *const names[2] = {CHAIN, KEY};
+
+struct gen_name {
+	char text[16];
+};
+
+static struct gen_name gen_name(int n)
+{
+	struct gen_name name;
+	snprintf(name.text, sizeof name.text, "gen-%06d", n);
+	return name;
+}
+
+/* 0: not the name of a generation. */
+static int gen_number(const char *name)
+{
+	int n = 0, used = 0;
+	if (sscanf(name, "gen-%6d%n", &n, &used) != 1 || used != 10 || name[used] || n <= 0 || n > GEN_MAX)
+		return 0;
+	return strcmp(gen_name(n).text, name) == 0 ? n : 0;
+}
+
+/* The generation "current" stands for, 0: none. */
+static int current_gen(const struct store *s)
+{
+	char target[32];
+	ssize_t n = readlinkat(s->dir, CURRENT, target, sizeof target - 1);
+	if (n < 0)
+		return 0;
+	target[n] = '\0';
+	return gen_number(target);
+}
+
+/* ---- stamps ---- */
+
+static struct store_stamp stamp(const struct store *s, const char *name)
+{
+	struct stat st;
+	if (fstatat(s->dir, name, &st, 0))
+		return (struct store_stamp){0};
+	return (struct store_stamp){.dev = st.st_dev,
+				    .ino = st.st_ino,
+				    .size = st.st_size,
+				    .modified = st.st_mtim,
+				    .changed = st.st_ctim};
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool same_stamp(const struct store_stamp *a, const struct store_stamp *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+	       same_time(a->modified, b->modified) && same_time(a->changed, b->changed);
+}
+
+static void take_stamps(const struct store *s, struct store_stamp out[2])
+{
+	for (int i = 0; i < 2; i++)
+		out[i] = stamp(s, names[i]);
+}
+
+bool store_pair_changed(struct store *s)
+{
+	struct store_stamp now[2];
+	take_stamps(s, now);
+	return !same_stamp(&now[0], &s->pair[0]) || !same_stamp(&now[1], &s->pair[1]);
+}
+
+/* ---- reading ---- */
+
+/* Do they belong together?  chain: taken over as it was read, in order. */
+static int check_pair(const struct store *s, const char *chain, const char *key_text, char **out, char *why,
+		      size_t why_size)
+{
+	struct acme_key *key;
+	struct chain_info info;
+	char reason[256] = "";
+	int rc = key_load(key_text, strlen(key_text), &key, reason, sizeof reason);
+	if (rc == -ENOMEM)
+		return store_fail(why, why_size, rc, "out of memory");
+	if (rc)
+		return store_fail(why, why_size, -EINVAL, "%s/" KEY ": %s", s->path, reason);
+	rc = chain_read(chain, strlen(chain), key, NULL, 0, &info, reason, sizeof reason);
+	key_free(key);
+	if (rc == -ENOMEM)
+		return store_fail(why, why_size, rc, "out of memory");
+	if (rc)
+		return store_fail(why, why_size, -EINVAL, "%s/" CHAIN ": %s", s->path, reason);
+	*out = info.pem;
+	info.pem = NULL;
+	chain_done(&info);
+	return 0;
+}
+
+static int read_pair(struct store *s, struct store_pair *out, char *why, size_t why_size)
+{
+	char *chain = NULL, *key = NULL;
+	size_t chain_len, key_len;
+	int rc = store_read(s->dir, CHAIN, false, &chain, &chain_len);
+	if (rc == -ENOENT)
+		return rc;
+	if (rc)
+		return store_fail_at(s, "cannot read", CHAIN, why, why_size, rc);
+	rc = store_read(s->dir, KEY, true, &key, &key_len);
+	if (rc == -ENOENT)
+		rc = store_fail(why, why_size, -EINVAL, "%s/" KEY " is missing", s->path);
+	else if (rc)
+		rc = store_fail_at(s, "cannot read", KEY, why, why_size, rc);
+	else
+		rc = check_pair(s, chain, key, &out->chain_pem, why, why_size);
+	free(chain);
+	if (rc == 0)
+		out->key_pem = key;
+	else
+		key_text_free(key);
+	return rc;
+}
+
+int store_pair_load(struct store *s, struct store_pair *out, char *why, size_t why_size)
+{
+	const int tries = 5;
+	struct store_stamp after[2];
+	int rc = 0;
+	/* again if it was exchanged between the two files */
+	for (int i = 0; i < tries; i++) {
+		struct store_pair pair = {0};
+		take_stamps(s, s->pair);
+		rc = read_pair(s, &pair, why, why_size);
+		take_stamps(s, after);
+		if (same_stamp(&s->pair[0], &after[0]) && same_stamp(&s->pair[1], &after[1])) {
+			if (rc == 0)
+				*out = pair;
+			return rc;
+		}
+		store_pair_done(&pair);
+	}
+	return rc ? rc
+		  : store_fail(why, why_size, -EINVAL, "%s/" CHAIN " and " KEY " are being written to",
+			       s->path);
+}
+
+void store_pair_done(struct store_pair *pair)
+{
+	free(pair->chain_pem);
+	key_text_free(pair->key_pem);
+	*pair = (struct store_pair){0};
+}
+
+/* ---- generations ---- */
+
+/* Empties and removes one; not an error if it cannot be. */
+static void remove_gen(const struct store *s, int n)
+{
+	struct gen_name name = gen_name(n);
+	int dir = openat(s->dir, name.text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	for (int i = 0; dir >= 0 && i < 2; i++)
+		store_remove(dir, names[i]);
+	if (dir >= 0)
+		close(dir);
+	unlinkat(s->dir, name.text, AT_REMOVEDIR);
+}
+
+/* Call fn for each generation; the highest number. */
+static int each_gen(const struct store *s, void (*fn)(const struct store *, int n, const int *keep),
+		    const int *keep)
+{
+	int highest = 0, fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return -errno;
+	}
+	for (const struct dirent *e; (e = readdir(dir));) {
+		int n = gen_number(e->d_name);
+		if (n > 0 && fn)
+			fn(s, n, keep);
+		highest = n > highest ? n : highest;
+	}
+	closedir(dir);
+	return highest;
+}
+
+static void sweep_one(const struct store *s, int n, const int *keep)
+{
+	if (n != keep[0] && n != keep[1])
+		remove_gen(s, n);
+}
+
+/* A new folder with both files, all of it on disk. */
+static int make_gen(const struct store *s, int n, const struct store_pair *pair)
+{
+	struct gen_name name = gen_name(n);
+	/* certificates are for everybody who may look into storage_path */
+	if (mkdirat(s->dir, name.text, 0755))
+		return -errno;
+	int dir = openat(s->dir, name.text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int rc = dir < 0 ? -errno : store_write_new(dir, KEY, pair->key_pem, 0600);
+	if (rc == 0)
+		rc = store_write_new(dir, CHAIN, pair->chain_pem, 0644);
+	if (rc == 0)
+		rc = store_sync(dir);
+	if (dir >= 0)
+		close(dir);
+	if (rc == 0)
+		rc = store_sync(s->dir);
+	if (rc)
+		remove_gen(s, n);
+	return rc;
+}
+
+/* A number that no folder has: what a crash left behind may lie in the way. */
+static int next_gen(const struct store *s)
+{
+	int highest = each_gen(s, NULL, NULL);
+	if (highest < GEN_MAX)
+		return highest < 0 ? highest : highest + 1;
+	int n = 1;
+	for (struct stat st; fstatat(s->dir, gen_name(n).text, &st, AT_SYMLINK_NOFOLLOW) == 0; n++)
+		;
+	return n;
+}
+
+static bool is_link_to(const struct store *s, const char *name, const char *target)
+{
+	char buf[64];
+	ssize_t n = readlinkat(s->dir, name, buf, sizeof buf);
+	return n >= 0 && (size_t)n == strlen(target) && memcmp(buf, target, (size_t)n) == 0;
+}
+
+/*
+ * certificate.pem and certificate.key become links through "current".  The key first: without a
+ * certificate.pem there is no pair, so what "current" may still point to from earlier times is not half taken
+ * for one.
+ */
+static int make_links(const struct store *s)
+{
+	int rc = 0;
+	if (!is_link_to(s, KEY, CURRENT "/" KEY))
+		rc = store_link(s->dir, CURRENT "/" KEY, KEY);
+	if (rc == 0 && !is_link_to(s, CHAIN, CURRENT "/" CHAIN))
+		rc = store_link(s->dir, CURRENT "/" CHAIN, CHAIN);
+	return rc;
+}
+
+static int make_current(const struct store *s, const struct store_pair *pair, int *made)
+{
+	int n = next_gen(s);
+	int rc = n < 0 ? n : make_gen(s, n, pair);
+	if (rc)
+		return rc;
+	rc = store_link(s->dir, gen_name(n).text, CURRENT);
+	if (rc && current_gen(s) != n)
+		remove_gen(s, n);
+	*made = n;
+	return rc;
+}
+
+/* Plain files that an operator put there become a generation first, so that they can be exchanged in one
+ * step. */
+static int adopt(struct store *s)
+{
+	struct store_pair pair = {0};
+	char why[512];
+	int made;
+	if (is_link_to(s, KEY, CURRENT "/" KEY) && is_link_to(s, CHAIN, CURRENT "/" CHAIN))
+		return 0;
+	int rc = store_pair_load(s, &pair, why, sizeof why);
+	if (rc == 0)
+		rc = make_current(s, &pair, &made);
+	else if (rc == -ENOENT || rc == -EINVAL)
+		rc = store_remove(s->dir,
+				  CURRENT); /* nothing worth keeping: what "current" means must not come up */
+	store_pair_done(&pair);
+	return rc ? rc : make_links(s);
+}
+
+int store_pair_save(struct store *s, const struct store_pair *pair, char *why, size_t why_size)
+{
+	int keep[2] = {0, 0};
+	int rc = adopt(s);
+	keep[1] = current_gen(s);
+	if (rc == 0)
+		rc = make_current(s, pair, &keep[0]);
+	if (rc)
+		return store_fail(why, why_size, rc, "cannot write the certificate to %s: %s", s->path,
+				  strerror(-rc));
+	take_stamps(s, s->pair);
+	each_gen(s, sweep_one, keep);
+	return 0;
+}

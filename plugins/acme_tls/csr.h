@@ -25,9 +25,11 @@ struct chain_info {
 };
 
 /*
- * Take a chain as hostile text: only CERTIFICATE blocks, at most CHAIN_MAX, no NUL, each signed by the next (in the order
- * given, or put in order), leaf for key and exactly for the names (NULL names: any).  Not checked: validity now, trust.
- * 0 with *out to be released by chain_done(); -EINVAL with the reason in why, -ENOMEM.
+ * Take a chain as hostile text: CERTIFICATE blocks and white space only (RFC 8555 section 9.1), at most CHAIN_MAX, no NUL,
+ * each signed by the next (in the order given, or put in order; none in excess), keys whose signatures can be checked in a
+ * short time, leaf for key (NULL: the first certificate) and exactly for the names (NULL: any): subjectAltName's DNS names
+ * and addresses are these, in any case, and a CN is one of them; other kinds of names do not matter.  Not checked: validity
+ * now, trust.  0 with *out to be released by chain_done(); -EINVAL with the reason in why, -ENOMEM.
  */
 int chain_read(const char *pem, size_t len, const struct acme_key *key, const char *const *names, size_t n,
 	       struct chain_info *out, char *why, size_t why_size);

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT */
+/* chain - the certificates that a CA sends, read as hostile text, by GnuTLS.  Pure, any thread. */
+#include "csr.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <gnutls/x509-ext.h>
+#include "jws.h"
+#include "names.h"
+
+enum {
+	TEXT_MAX = 512 * 1024,
+	PEM_MAX = 64 * 1024,  /* of one certificate */
+	RSA_BITS_MAX = 8192,  /* with the limit of the exponent: what a hostile signature costs to check */
+	RSA_EXPONENT_MAX = 8, /* bytes */
+	SAN_MAX = 1024,
+	SERIAL_MAX = 31, /* bytes; RFC 5280 allows 20 */
+};
+
+static const char begin_line[] = "-----BEGIN CERTIFICATE-----", end_line[] = "-----END CERTIFICATE-----";
+
+struct chain {
+	gnutls_x509_crt_t certs[CHAIN_MAX];
+	size_t n;
+	char *why;
+	size_t why_size;
+};
+
+__attribute__((format(printf, 2, 3))) static int refuse(struct chain *c, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(c->why, c->why_size, format, args);
+	va_end(args);
+	return -EINVAL;
+}
+
+static gnutls_datum_t datum(const void *data, size_t len)
+{
+	union {
+		const void *in;
+		unsigned char *out; /* GnuTLS reads only */
+	} p = {.in = data};
+
+	return (gnutls_datum_t){.data = p.out, .size = (unsigned)len};
+}
+
+/* ---- PEM ---- */
+
+/* What stands where a certificate should begin. */
+static int refuse_text(struct chain *c, const char *at, size_t left)
+{
+	static const char begin[] = "-----BEGIN ";
+	char what[48];
+	size_t n = sizeof begin - 1;
+
+	if (left <= n || memcmp(at, begin, n) != 0)
+		return refuse(c, "there is other text than certificates, behind %zu of them", c->n);
+	const char *end = memchr(at + n, '-', left - n);
+	name_harmless(at + n, end ? (size_t)(end - at) - n : 0, what, sizeof what);
+	return refuse(c, "a block of kind \"%s\" stands where only certificates may be", what);
+}
+
+/* Of the kinds and sizes whose signatures can be checked in a short time. */
+static int check_key(struct chain *c, gnutls_x509_crt_t crt)
+{
+	gnutls_pubkey_t key;
+	gnutls_datum_t modulus, exponent;
+	unsigned bits = 0;
+
+	if (gnutls_pubkey_init(&key))
+		return -ENOMEM;
+	int rc = gnutls_pubkey_import_x509(key, crt, 0);
+	int kind = rc ? rc : gnutls_pubkey_get_pk_algorithm(key, &bits);
+	if (kind == GNUTLS_PK_RSA || kind == GNUTLS_PK_RSA_PSS)
+		rc = gnutls_pubkey_export_rsa_raw2(key, &modulus, &exponent, GNUTLS_EXPORT_FLAG_NO_LZ);
+	gnutls_pubkey_deinit(key);
+	if (rc)
+		return refuse(c, "the key of certificate %zu cannot be read: %s", c->n, gnutls_strerror(rc));
+	if (kind == GNUTLS_PK_ECDSA || kind == GNUTLS_PK_EDDSA_ED25519 || kind == GNUTLS_PK_EDDSA_ED448)
+		return 0;
+	if (kind != GNUTLS_PK_RSA && kind != GNUTLS_PK_RSA_PSS)
+		return refuse(c, "certificate %zu has a key of a kind that is not supported", c->n);
+	bool small = bits <= RSA_BITS_MAX && exponent.size <= RSA_EXPONENT_MAX;
+	gnutls_free(modulus.data);
+	gnutls_free(exponent.data);
+	return small ? 0 : refuse(c, "certificate %zu has an RSA key of unreasonable size", c->n);
+}
+
+static int import(struct chain *c, const char *block, size_t len)
+{
+	gnutls_datum_t d = datum(block, len);
+
+	if (c->n == CHAIN_MAX)
+		return refuse(c, "there are more than %d certificates", CHAIN_MAX);
+	if (len > PEM_MAX)
+		return refuse(c, "certificate %zu is larger than %d bytes", c->n + 1, PEM_MAX);
+	if (gnutls_x509_crt_init(&c->certs[c->n]))
+		return -ENOMEM;
+	c->n++;
+	int rc = gnutls_x509_crt_import(c->certs[c->n - 1], &d, GNUTLS_X509_FMT_PEM);
+	if (rc == GNUTLS_E_MEMORY_ERROR)
+		return -ENOMEM;
+	if (rc)
+		return refuse(c, "certificate %zu cannot be read: %s", c->n, gnutls_strerror(rc));
+	return check_key(c, c->certs[c->n - 1]);
+}
+
+/* RFC 8555 section 9.1: certificates and nothing else. */
+static int import_all(struct chain *c, const char *pem, size_t len)
+{
+	const char *at = pem, *limit = pem + len;
+	const size_t n_begin = sizeof begin_line - 1, n_end = sizeof end_line - 1;
+
+	if (len > TEXT_MAX)
+		return refuse(c, "it is larger than %d bytes", TEXT_MAX);
+	if (memchr(pem, 0, len))
+		return refuse(c, "there is a NUL in the text");
+	for (;;) {
+		while (at < limit && strchr(" \t\r\n", *at))
+			at++;
+		if (at == limit)
+			return c->n ? 0 : refuse(c, "there is no certificate in it");
+		size_t left = (size_t)(limit - at);
+		if (left < n_begin || memcmp(at, begin_line, n_begin) != 0)
+			return refuse_text(c, at, left);
+		const char *end = memmem(at, left, end_line, n_end);
+		if (!end)
+			return refuse(c, "certificate %zu is cut off, its END line is missing", c->n + 1);
+		end += n_end;
+		int rc = import(c, at, (size_t)(end - at));
+		if (rc)
+			return rc;
+		at = end;
+	}
+}
+
+/* ---- order ---- */
+
+static bool signed_by(gnutls_x509_crt_t crt, gnutls_x509_crt_t issuer)
+{
+	const unsigned flags = GNUTLS_VERIFY_DISABLE_TIME_CHECKS | GNUTLS_VERIFY_DISABLE_TRUSTED_TIME_CHECKS;
+	unsigned status;
+
+	return gnutls_x509_crt_check_issuer(crt, issuer) &&
+	       gnutls_x509_crt_verify(crt, &issuer, 1, flags, &status) == 0 && status == 0;
+}
+
+static bool is_for(gnutls_x509_crt_t crt, const struct acme_key *key)
+{
+	unsigned char of_crt[32], of_key[32];
+	size_t n_crt = sizeof of_crt, n_key = sizeof of_key;
+
+	return gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, of_crt, &n_crt) == 0 &&
+	       gnutls_pubkey_get_key_id(key->public, GNUTLS_KEYID_USE_SHA256, of_key, &n_key) == 0 &&
+	       n_crt == n_key && memcmp(of_crt, of_key, n_crt) == 0;
+}
+
+static void swap(struct chain *c, size_t a, size_t b)
+{
+	gnutls_x509_crt_t crt = c->certs[a];
+
+	c->certs[a] = c->certs[b];
+	c->certs[b] = crt;
+}
+
+/* Leaf first, each behind what it signed.  The order given wins where it is possible. */
+static int put_in_order(struct chain *c, const struct acme_key *key)
+{
+	size_t leaf = 0, next;
+
+	while (key && leaf < c->n && !is_for(c->certs[leaf], key))
+		leaf++;
+	if (leaf == c->n)
+		return refuse(c, "%s for another key than the one that was sent to the CA",
+			      c->n == 1 ? "the certificate is" : "all certificates are");
+	swap(c, 0, leaf);
+	for (size_t i = 1; i < c->n; i++) {
+		for (next = i; next < c->n && !signed_by(c->certs[i - 1], c->certs[next]); next++)
+			;
+		if (next == c->n)
+			return refuse(c, "no certificate in it has signed certificate %zu", i);
+		swap(c, i, next);
+	}
+	return 0;
+}
+
+/* ---- names ---- */
+
+static bool same_name(const char *wanted, unsigned kind, const gnutls_datum_t *name)
+{
+	unsigned char raw[16];
+	size_t len = name_address(wanted, raw);
+
+	if (kind == GNUTLS_SAN_IPADDRESS)
+		return len && len == name->size && memcmp(raw, name->data, len) == 0;
+	return !len && strlen(wanted) == name->size &&
+	       strncasecmp(wanted, (const char *)name->data, name->size) == 0;
+}
+
+static int refuse_name(struct chain *c, unsigned kind, const gnutls_datum_t *name)
+{
+	char text[256];
+
+	if (kind != GNUTLS_SAN_IPADDRESS)
+		name_harmless((const char *)name->data, name->size, text, sizeof text);
+	else if (name->size == 4 || name->size == 16)
+		inet_ntop(name->size == 4 ? AF_INET : AF_INET6, name->data, text, sizeof text);
+	else
+		snprintf(text, sizeof text, "an address of %u bytes", name->size);
+	return refuse(c, "the certificate is for \"%s\" too, which was not asked for", text);
+}
+
+/* Which of the names wanted are there; other kinds than DNS names and addresses do not matter. */
+static int match_names(struct chain *c, gnutls_subject_alt_names_t sans, const char *const *names, size_t n,
+		       bool *found)
+{
+	for (unsigned i = 0; i < SAN_MAX; i++) {
+		gnutls_datum_t name;
+		unsigned kind;
+		int rc = gnutls_subject_alt_names_get(sans, i, &kind, &name, NULL);
+		if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+			return 0;
+		if (rc)
+			return refuse(c, "the certificate's names cannot be read: %s", gnutls_strerror(rc));
+		if (kind != GNUTLS_SAN_DNSNAME && kind != GNUTLS_SAN_IPADDRESS)
+			continue;
+		bool wanted = false;
+		for (size_t k = 0; k < n; k++)
+			if (same_name(names[k], kind, &name))
+				wanted = found[k] = true;
+		if (!wanted)
+			return refuse_name(c, kind, &name);
+	}
+	return refuse(c, "the certificate has more than %d names", SAN_MAX);
+}
+
+static int check_alt_names(struct chain *c, const char *const *names, size_t n)
+{
+	gnutls_subject_alt_names_t sans = NULL;
+	gnutls_datum_t extension = {0};
+	bool *found = calloc(n + 1, sizeof *found);
+	unsigned critical;
+	int rc = -ENOMEM;
+
+	if (!found || gnutls_subject_alt_names_init(&sans))
+		goto out;
+	rc = gnutls_x509_crt_get_extension_by_oid2(c->certs[0], GNUTLS_X509EXT_OID_SAN, 0, &extension,
+						   &critical);
+	if (rc == 0)
+		rc = gnutls_x509_ext_import_subject_alt_names(&extension, sans, 0);
+	if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+		rc = refuse(c, "the certificate has no subject alternative names");
+	else if (rc)
+		rc = refuse(c, "the certificate's names cannot be read: %s", gnutls_strerror(rc));
+	else
+		rc = match_names(c, sans, names, n, found);
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		if (!found[i])
+			rc = refuse(c, "the certificate is not for \"%s\"", names[i]);
+out:
+	gnutls_free(extension.data);
+	if (sans)
+		gnutls_subject_alt_names_deinit(sans);
+	free(found);
+	return rc;
+}
+
+/* A certificate without a CN is fine, one with another name is not: peers may go by it. */
+static int check_common_names(struct chain *c, const char *const *names, size_t n)
+{
+	for (unsigned i = 0;; i++) {
+		char cn[256];
+		size_t len = sizeof cn;
+		int rc = gnutls_x509_crt_get_dn_by_oid(c->certs[0], GNUTLS_OID_X520_COMMON_NAME, i, 0, cn,
+						       &len);
+		if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+			return 0;
+		if (rc)
+			return refuse(c, "the certificate's subject cannot be read: %s", gnutls_strerror(rc));
+		gnutls_datum_t name = datum(cn, len);
+		bool wanted = false;
+		for (size_t k = 0; k < n; k++)
+			wanted |= strlen(names[k]) == len && strncasecmp(names[k], cn, len) == 0;
+		if (!wanted)
+			return refuse_name(c, GNUTLS_SAN_DNSNAME, &name);
+	}
+}
+
+/* ---- what is told about it ---- */
+
+/* CN, else the whole DN. */
+static void name_of(gnutls_x509_crt_t crt, bool issuer, char out[256])
+{
+	char cn[512];
+	size_t len = sizeof cn;
+	gnutls_datum_t dn = {0};
+	int rc = issuer ? gnutls_x509_crt_get_issuer_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, cn,
+							       &len)
+			: gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, cn, &len);
+
+	if (rc == 0 && len > 0) {
+		name_harmless(cn, len, out, 256);
+		return;
+	}
+	rc = issuer ? gnutls_x509_crt_get_issuer_dn3(crt, &dn, 0) : gnutls_x509_crt_get_dn3(crt, &dn, 0);
+	name_harmless(rc ? "" : (const char *)dn.data, rc ? 0 : dn.size, out, 256);
+	gnutls_free(dn.data);
+}
+
+static int describe_serial(struct chain *c, struct chain_info *info)
+{
+	unsigned char serial[SERIAL_MAX], key_id[64];
+	size_t n = sizeof serial, n_id = sizeof key_id;
+	unsigned critical;
+
+	if (gnutls_x509_crt_get_serial(c->certs[0], serial, &n) || n == 0)
+		return refuse(c, "the certificate's serial number cannot be read or is too long");
+	size_t zero = n > 1 && serial[0] == 0;
+	for (size_t i = zero; i < n; i++)
+		snprintf(info->serial + 2 * (i - zero), 3, "%02x", serial[i]);
+
+	info->ari_id[0] = 0;
+	if (gnutls_x509_crt_get_authority_key_id(c->certs[0], key_id, &n_id, &critical) || n_id == 0)
+		return 0;
+	char *id = base64url(key_id, n_id), *number = base64url(serial, n);
+	int rc = id && number ? 0 : -ENOMEM;
+	if (rc == 0 && snprintf(info->ari_id, sizeof info->ari_id, "%s.%s", id, number) >= CHAIN_ARI_ID)
+		info->ari_id[0] = 0;
+	free(id);
+	free(number);
+	return rc;
+}
+
+static int write_pem(struct chain *c, char **out)
+{
+	gnutls_datum_t parts[CHAIN_MAX] = {{0}};
+	size_t size = 0, at = 0;
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < c->n; i++) {
+		rc = gnutls_x509_crt_export2(c->certs[i], GNUTLS_X509_FMT_PEM, &parts[i]);
+		size += parts[i].size;
+	}
+	char *pem = rc == 0 ? malloc(size + 1) : NULL;
+	for (size_t i = 0; i < c->n; i++) {
+		if (pem)
+			memcpy(pem + at, parts[i].data, parts[i].size);
+		at += parts[i].size;
+		gnutls_free(parts[i].data);
+	}
+	if (!pem)
+		return rc == 0 || rc == GNUTLS_E_MEMORY_ERROR
+			       ? -ENOMEM
+			       : refuse(c, "the certificates cannot be written: %s", gnutls_strerror(rc));
+	pem[size] = 0;
+	*out = pem;
+	return 0;
+}
+
+static int describe(struct chain *c, struct chain_info *info)
+{
+	info->n = c->n;
+	info->not_before = gnutls_x509_crt_get_activation_time(c->certs[0]);
+	info->not_after = gnutls_x509_crt_get_expiration_time(c->certs[0]);
+	if (info->not_before < 0 || info->not_after <= info->not_before)
+		return refuse(c, "the certificate's validity makes no sense");
+	name_of(c->certs[0], false, info->subject);
+	name_of(c->certs[0], true, info->issuer);
+	name_of(c->certs[c->n - 1], true, info->root);
+	int rc = describe_serial(c, info);
+	return rc ? rc : write_pem(c, &info->pem);
+}
+
+int chain_read(const char *pem, size_t len, const struct acme_key *key, const char *const *names, size_t n,
+	       struct chain_info *out, char *why, size_t why_size)
+{
+	struct chain c = {.why = why, .why_size = why_size};
+	struct chain_info info = {0};
+	int rc = import_all(&c, pem, len);
+
+	if (rc == 0)
+		rc = put_in_order(&c, key);
+	if (rc == 0 && names)
+		rc = check_alt_names(&c, names, n);
+	if (rc == 0 && names)
+		rc = check_common_names(&c, names, n);
+	if (rc == 0)
+		rc = describe(&c, &info);
+	if (rc == 0)
+		*out = info;
+	for (size_t i = 0; i < c.n; i++)
+		gnutls_x509_crt_deinit(c.certs[i]);
+	return rc;
+}
+
+void chain_done(struct chain_info *info)
+{
+	free(info->pem);
+	*info = (struct chain_info){0};
+}

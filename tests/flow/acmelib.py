@@ -5,11 +5,14 @@ What a machine does not have makes a test be skipped, with the name of what is m
 """
 
 import contextlib
+import http.client
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE, Program
 from pki import SERVER, Pki
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,6 +21,15 @@ from lab import servers  # noqa: E402
 from lab.servers import Caddy, Missing, Pebble, StepCa  # noqa: E402
 
 SYSTEM_POOL = "/etc/ssl/certs/ca-certificates.crt"
+
+
+def until(condition, what, patience=PATIENCE):
+    """Wait until condition() is true, where there is nothing that would wake us; its value."""
+    deadline = time.monotonic() + patience
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"gave up waiting for {what}"
+        time.sleep(0.02)
+    return value
 
 
 @pytest.fixture
@@ -80,6 +92,28 @@ class Cas:
     def https(self, name):
         """A certificate for somebody's HTTPS."""
         return self.pki.location(f"of {name}").leaf(name, uses=[SERVER])
+
+
+class HostProgram(Program):
+    """semstreams on a Host; its admin port is reached from here."""
+
+    def __init__(self, host, *args, **kwargs):
+        self.host = host
+        super().__init__(*args, **kwargs)
+
+    def _spawn(self, command, env, log):
+        return self.host.popen(*command, cwd=self.folder, env=env, stdout=log, stderr=log)
+
+    def get(self, path):
+        address, port = self.admin.rsplit(":", 1)
+        connection = http.client.HTTPConnection(address, int(port), timeout=PATIENCE)
+        with contextlib.closing(connection):
+            connection.sock = self.host.socket()
+            connection.sock.settimeout(PATIENCE)
+            connection.sock.connect((address, int(port)))
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
 
 
 class Uacme:

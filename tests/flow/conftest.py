@@ -148,11 +148,13 @@ class Program:
         self._notify.bind(f"{self._notify_folder}/notify")
         self.notified = []
         with open(self.log_file, "ab") as log:
-            self.process = subprocess.Popen(
-                [binary, "--config", str(self.config_file), *map(str, args)], cwd=self.folder,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": f"{self._notify_folder}/notify", **(env or {})})
+            self.process = self._spawn([binary, "--config", str(self.config_file), *map(str, args)],
+                                       {"NOTIFY_SOCKET": f"{self._notify_folder}/notify", **(env or {})}, log)
         self._pidfd = os.pidfd_open(self.process.pid)
+
+    def _spawn(self, command, env, log):
+        return subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                env={**os.environ, **env})
 
     @property
     def pid(self):

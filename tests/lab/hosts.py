@@ -23,8 +23,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # in front of a command: it ends when we do, however we end
 WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
-# A root with everything that is there and the directories to mount on; unbindable, or /tmp would come to hold itself.
-# Symbolic links of / (bin, lib) stay links.
+# A root with everything that is there and the places to mount on; unbindable, or /tmp would come to hold itself.
+# Symbolic links of / (bin, lib) stay links.  A directory in which a place is missing gets a layer on top.
 SETUP = r"""
 set -eu
 root=$1 name=$2
@@ -33,15 +33,35 @@ hostname "$name"
 ip link set lo up
 mount -t tmpfs -o mode=755 tmpfs "$root"
 mount --make-unbindable "$root"
+mkdir "$root/.layers"
+mount -t tmpfs tmpfs "$root/.layers"
+layered=" "
+for pair; do
+	place=${pair%%=*}
+	top=${place#/}
+	top=${top%%/*}
+	[ -e "$place" ] || ! [ -d "/$top" ] || layered="$layered$top "
+done
 for entry in /*; do
-	if [ -L "$entry" ]; then cp -P "$entry" "$root$entry"
-	elif [ -d "$entry" ]; then mkdir "$root$entry"; mount --rbind "$entry" "$root$entry"
+	at=$root$entry
+	if [ -L "$entry" ]; then cp -P "$entry" "$at"
+	elif [ -d "$entry" ]; then
+		mkdir "$at"
+		case $layered in
+		*" ${entry#/} "*)
+			mkdir -p "$root/.layers$entry/upper" "$root/.layers$entry/work"
+			mount -t overlay -o "lowerdir=$entry,upperdir=$root/.layers$entry/upper,workdir=$root/.layers$entry/work" \
+				overlay "$at" ;;
+		*) mount --rbind "$entry" "$at" ;;
+		esac
 	fi
 done
-while [ $# -gt 0 ]; do
-	if [ -d "$2" ]; then [ -d "$root$1" ] || mkdir -p "$root$1"; fi
-	mount --bind "$2" "$root$1"
-	shift 2
+for pair; do
+	at=$root${pair%%=*} from=${pair#*=}
+	if ! [ -e "$at" ]; then
+		if [ -d "$from" ]; then mkdir -p "$at"; else mkdir -p "${at%/*}"; : >"$at"; fi
+	fi
+	mount --bind "$from" "$at"
 done
 exec chroot "$root" sh -c 'echo up; exec cat'
 """
@@ -109,7 +129,7 @@ class Host:
         root = self.folder / "root"
         root.mkdir(parents=True, exist_ok=True)
         mounts = {"/etc/hosts": hosts.names, "/etc/resolv.conf": hosts.resolver, **mounts}
-        pairs = [str(part) for pair in mounts.items() for part in pair]
+        pairs = [f"{place}={Path(source).resolve()}" for place, source in mounts.items()]
         self._broker = None
         self._process = hold([*hosts.inside(), *unshare_again(), "sh", "-c", SETUP, "host", str(root), name, *pairs])
         self.pid = self._process.pid

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * message - what a CA says (RFC 8555 section 7.1, RFC 9773), taken as hostile: types, counts and lengths are
+ * checked.  Pure. Strings point into the document `json`, which lives until message_done().
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include "names.h"
+
+struct json_t;
+
+#define MESSAGE_URL_MAX     2048 /* bytes of an URL */
+#define MESSAGE_NAME_MAX    255  /* bytes of an identifier */
+#define MESSAGE_TOKEN_MAX   256  /* bytes of a token */
+#define MESSAGE_LIST_MAX    128  /* identifiers or authorizations of an order */
+#define MESSAGE_CHOICES_MAX 32   /* challenges of an authorization */
+
+/* One enum for all objects; MESSAGE_OTHER: a word the RFC does not know. */
+enum message_status {
+	MESSAGE_PENDING,
+	MESSAGE_READY,
+	MESSAGE_PROCESSING,
+	MESSAGE_VALID,
+	MESSAGE_INVALID,
+	MESSAGE_DEACTIVATED,
+	MESSAGE_EXPIRED,
+	MESSAGE_REVOKED,
+	MESSAGE_OTHER
+};
+
+struct message_directory {
+	struct json_t *json;
+	const char *new_nonce, *new_account, *new_order;
+	const char *revoke_cert, *key_change, *renewal_info; /* NULL: not offered */
+	const struct json_t *profiles;                       /* NULL: none */
+	bool eab_required;
+};
+
+struct message_account {
+	struct json_t *json;
+	enum message_status status;
+};
+
+struct message_identifier {
+	const char *type, *value;
+};
+
+struct message_order {
+	struct json_t *json;
+	enum message_status status;
+	const char *status_word;
+	size_t n_identifiers, n_authorizations;
+	struct message_identifier identifiers[MESSAGE_LIST_MAX];
+	const char *authorizations[MESSAGE_LIST_MAX];
+	const char *finalize, *certificate; /* NULL: absent */
+	const struct json_t *error;         /* a problem document, NULL: none */
+};
+
+struct message_challenge {
+	const char *type, *url, *token; /* url and token may be NULL in types that are not ours */
+	enum message_status status;
+	const char *status_word;
+	const struct json_t *error;
+};
+
+struct message_authorization {
+	struct json_t *json;
+	enum message_status status;
+	const char *status_word;
+	struct message_identifier identifier;
+	size_t n_challenges;
+	struct message_challenge challenges[MESSAGE_CHOICES_MAX];
+};
+
+struct message_renewal {
+	struct json_t *json;
+	int64_t start, end; /* seconds since 1970 */
+	const char *explanation;
+};
+
+/* Each: 0; -EINVAL with what is wrong in why; -ENOMEM.  *out is then as after message_done(). */
+int message_directory(const char *body, size_t len, struct message_directory *out, char *why,
+		      size_t why_size);
+int message_account(const char *body, size_t len, struct message_account *out, char *why, size_t why_size);
+int message_order(const char *body, size_t len, struct message_order *out, char *why, size_t why_size);
+int message_authorization(const char *body, size_t len, struct message_authorization *out, char *why,
+			  size_t why_size);
+/* A challenge by itself, as a POST to it is answered; *json keeps its strings. */
+int message_challenge(const char *body, size_t len, struct json_t **json, struct message_challenge *out,
+		      char *why, size_t why_size);
+int message_renewal(const char *body, size_t len, struct message_renewal *out, char *why, size_t why_size);
+/* NULL is allowed; the pointer is NULL afterwards. */
+void message_done(struct json_t **json);
+
+/* The directory's profiles as "a, b"; "" if there are none. */
+void message_profiles(const struct message_directory *, char *out, size_t size);
+bool message_has_profile(const struct message_directory *, const char *name);
+
+/* A Retry-After field: seconds or a date, as seconds from now, 1 s to 1 day; 0: absent or neither. */
+int64_t message_retry_after(const char *value, int64_t now);
+/* An HTTP date; false: it is none. */
+bool message_http_date(const char *text, int64_t *seconds);
+/* RFC 3339, "2025-11-16T10:00:00Z"; false: it is none. */
+bool message_time(const char *text, int64_t *seconds);
+/* Letters, digits, "-" and "_", 1 to MESSAGE_TOKEN_MAX. */
+bool message_token_ok(const char *token);
+/* The target of a Link field if its relation is rel, into out; false: it is another one or malformed. */
+bool message_link(const char *field, const char *rel, char *out, size_t size);
+/* Foreign text made harmless for a line of a log, cut at size. */
+static inline void message_text(const char *in, char *out, size_t size)
+{
+	name_harmless(in, strlen(in), out, size);
+}

@@ -13,7 +13,8 @@
 #define N(array)   (sizeof(array) / sizeof((array)[0]))
 #define FOR(x)     (1u << (x))
 #define ALL        (~0u)
-#define FOR_CONFIG (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_GRAPH))
+#define FOR_CONFIG (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_GRAPH) | FOR(CLI_CERT))
+#define FOR_LOG    (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_CERT))
 #define FOR_TYPES  (FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_SCHEMA))
 
 #define DEFAULT_SHUTDOWN_NS UINT64_C(30000000000)
@@ -27,6 +28,7 @@ enum option_id {
 	OPT_VALIDATE,
 	OPT_FORMAT,
 	OPT_JSON,
+	OPT_ROLE,
 	OPT_HELP,
 	OPT_VERSION,
 };
@@ -39,12 +41,13 @@ static const struct option {
 } options[] = {
 	[OPT_CONFIG] = {"--config", 'c', "FILE", FOR_CONFIG | FOR_TYPES},
 	[OPT_PLUGINS] = {"--plugins", 0, "DIR", FOR_CONFIG | FOR_TYPES},
-	[OPT_LOG_LEVEL] = {"--log-level", 0, "LEVEL", FOR(CLI_RUN) | FOR(CLI_CHECK)},
-	[OPT_LOG_FORMAT] = {"--log-format", 0, "FORMAT", FOR(CLI_RUN) | FOR(CLI_CHECK)},
+	[OPT_LOG_LEVEL] = {"--log-level", 0, "LEVEL", FOR_LOG},
+	[OPT_LOG_FORMAT] = {"--log-format", 0, "FORMAT", FOR_LOG},
 	[OPT_SHUTDOWN_TIMEOUT] = {"--shutdown-timeout", 0, "DURATION", FOR(CLI_RUN)},
 	[OPT_VALIDATE] = {"--validate", 0, NULL, FOR(CLI_RUN)},
 	[OPT_FORMAT] = {"--format", 0, "FORMAT", FOR(CLI_GRAPH)},
 	[OPT_JSON] = {"--json", 0, NULL, FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE)},
+	[OPT_ROLE] = {"--role", 0, "ROLE", FOR(CLI_CERT)},
 	[OPT_HELP] = {"--help", 'h', NULL, ALL},
 	[OPT_VERSION] = {"--version", 'V', NULL, ALL},
 };
@@ -56,6 +59,7 @@ static const char *const command_names[] = {
 	[CLI_PLUGINS_LIST] = "plugins list",
 	[CLI_PLUGINS_DESCRIBE] = "plugins describe",
 	[CLI_SCHEMA] = "schema",
+	[CLI_CERT] = "cert",
 	[CLI_HELP] = "help",
 };
 
@@ -92,6 +96,13 @@ static int unknown(const struct parser *p, const char *what, const char *word, c
 /* ---- options --------------------------------------------------------------------------------------------
  */
 
+/* Behind "cert VERB" options that are not ours are the provider's. */
+static bool is_foreign(const struct parser *p, size_t i)
+{
+	return p->n_words > 1 && strcmp(p->words[0], command_names[CLI_CERT]) == 0 &&
+	       (i == N(options) || !(options[i].commands & FOR(CLI_CERT)));
+}
+
 static int unknown_option(const struct parser *p, const char *word)
 {
 	const char *names[N(options)];
@@ -106,6 +117,7 @@ static int unknown_option(const struct parser *p, const char *word)
 static int set_number(const struct parser *p, enum option_id id, const char *value)
 {
 	static const char *const formats[] = {"logfmt", "json"};
+	static const char *const roles[] = {[SS_TLS_SERVER] = "server", [SS_TLS_CLIENT] = "client"};
 	struct cli_options *o = p->out;
 	int64_t ns;
 	int n;
@@ -122,6 +134,13 @@ static int set_number(const struct parser *p, enum option_id id, const char *val
 		if (n == 2)
 			return usage(p, "--log-format is logfmt or json, not '%s'", value);
 		o->log_json = n;
+		return 0;
+	case OPT_ROLE:
+		for (n = 0; n < 2 && strcmp(value, roles[n]) != 0; n++)
+			;
+		if (n == 2)
+			return usage(p, "--role is server or client, not '%s'", value);
+		o->role = n;
 		return 0;
 	case OPT_SHUTDOWN_TIMEOUT:
 		if (parse_duration(value, &ns) < 0)
@@ -178,6 +197,10 @@ static int long_option(struct parser *p, char **argv, int *used)
 	while (i < N(options) && (strlen(options[i].name) != len || memcmp(options[i].name, word, len) != 0))
 		i++;
 	*used = 1;
+	if (is_foreign(p, i)) {
+		p->words[p->n_words++] = argv[0];
+		return 0;
+	}
 	if (i == N(options))
 		return unknown_option(p, word);
 	if (!options[i].value) {
@@ -202,6 +225,10 @@ static int short_option(struct parser *p, char **argv, int *used)
 	while (i < N(options) && options[i].letter != word[1])
 		i++;
 	*used = 1;
+	if (is_foreign(p, i)) {
+		p->words[p->n_words++] = argv[0];
+		return 0;
+	}
 	if (i == N(options) || (!options[i].value && word[2]))
 		return unknown_option(p, word);
 	if (!options[i].value)
@@ -241,10 +268,10 @@ static int parse_words(struct parser *p, char **argv)
 /* Take the command's name from the words. */
 static int take_command(struct parser *p, enum cli_command *command)
 {
-	static const char *const first[] = {"run", "check", "graph", "plugins", "schema", "help"};
+	static const char *const first[] = {"run", "check", "graph", "plugins", "schema", "cert", "help"};
 	static const char *const second[] = {"list", "describe"};
-	static const enum cli_command of_first[] = {CLI_RUN,          CLI_CHECK,  CLI_GRAPH,
-						    CLI_PLUGINS_LIST, CLI_SCHEMA, CLI_HELP};
+	static const enum cli_command of_first[] = {CLI_RUN,    CLI_CHECK, CLI_GRAPH, CLI_PLUGINS_LIST,
+						    CLI_SCHEMA, CLI_CERT,  CLI_HELP};
 	size_t i = 0, k = 0, used = 1;
 
 	while (i < N(first) && strcmp(p->words[0], first[i]) != 0)
@@ -270,6 +297,22 @@ static int take_command(struct parser *p, enum cli_command *command)
 out:
 	p->words += used;
 	p->n_words -= used;
+	return 0;
+}
+
+/* What is left of the words: a verb and whatever it wants. */
+static int take_verb(struct parser *p)
+{
+	struct cli_options *o = p->out;
+
+	if (p->n_words == 0)
+		return usage(p, "cert needs a verb, as in 'semstreams cert status'");
+	o->words = calloc(p->n_words, sizeof *o->words);
+	if (!o->words)
+		return 1;
+	o->n_words = p->n_words;
+	for (size_t i = 0; i < p->n_words; i++)
+		o->words[i] = p->words[i];
 	return 0;
 }
 
@@ -316,7 +359,7 @@ int cli_parse(int argc, char **argv, struct cli_options *out, FILE *err)
 	struct parser p = {.out = out, .err = err};
 
 	*out = (struct cli_options){
-		.log_level = -1, .log_json = -1, .shutdown_timeout_ns = DEFAULT_SHUTDOWN_NS};
+		.log_level = -1, .log_json = -1, .role = -1, .shutdown_timeout_ns = DEFAULT_SHUTDOWN_NS};
 	char **words = calloc((size_t)argc + 1, sizeof *words);
 	out->folders = calloc((size_t)argc + 1, sizeof *out->folders);
 	p.words = words;
@@ -338,7 +381,7 @@ int cli_parse(int argc, char **argv, struct cli_options *out, FILE *err)
 	} else {
 		rc = check_options(&p);
 		if (rc == 0)
-			rc = take_operand(&p);
+			rc = out->command == CLI_CERT ? take_verb(&p) : take_operand(&p);
 	}
 out:
 	free(words);
@@ -348,7 +391,8 @@ out:
 void cli_done(struct cli_options *o)
 {
 	free(o->folders);
-	o->folders = NULL;
+	free(o->words);
+	o->folders = o->words = NULL;
 }
 
 /* ---- help -----------------------------------------------------------------------------------------------
@@ -362,6 +406,7 @@ static const char help_general[] =
 	"  semstreams graph [-c] FILE          show who feeds whom\n"
 	"  semstreams plugins list             list the component types there are\n"
 	"  semstreams plugins describe TYPE    show a type's options, metrics and outputs\n"
+	"  semstreams cert status|VERB         show certificates; have their provider renew them, ...\n"
 	"  semstreams spool ls|check|dump DIR  look into the folder of a spool\n"
 	"  semstreams schema                   print a JSON Schema of the configuration, for editors\n"
 	"  semstreams help [COMMAND]           or: semstreams COMMAND --help\n"
@@ -430,6 +475,21 @@ static const char *const help_texts[] = {
 		"\n"
 		"  -c, --config FILE     search the folders of this configuration too\n"
 		"      --plugins DIR     search DIR first; may be given several times\n",
+	[CLI_CERT] = "semstreams cert [-c FILE] [--role server|client] VERB [WORDS]...\n"
+		     "\n"
+		     "Shows or changes the certificates of \"security\": {\"tls\": ...}, beside a program "
+		     "that runs or not.\n"
+		     "'cert status' works in every mode; all other verbs are those of the mode's provider, "
+		     "which gets\n"
+		     "everything behind the verb: issue, renew, revoke, rollover, ... with mode \"acme\".\n"
+		     "\n"
+		     "  -c, --config FILE     the configuration [" CLI_DEFAULT_CONFIG "]\n"
+		     "      --role ROLE       server or client, where both have certificates of their own\n"
+		     "      --plugins DIR     search DIR for plugins first; may be given several times\n"
+		     "      --log-level LEVEL, --log-format FORMAT    for what the provider has to say\n"
+		     "\n"
+		     "Exit codes: 0 done; 1 failure, or a certificate that is of no use; 2 wrong usage; 78 "
+		     "wrong configuration.\n",
 };
 
 void cli_print_help(enum cli_command topic, FILE *to)

@@ -2,6 +2,7 @@
 #include "core/component.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/diag.h"
@@ -164,8 +165,13 @@ static int32_t host_position(const struct ss_batch *b, struct ss_position *posit
 static void host_unready(const struct ss_host *host, const char *reason)
 {
 	struct component *c = of(host);
+	char who[CONFIG_MAX_ID + sizeof " provider"];
 
-	health_set(c->health, c->id, reason);
+	if (!c->health) /* only checked, or carrying out a command */
+		return;
+	/* under its own name the host tells whether there is a certificate */
+	snprintf(who, sizeof who, "%s%s", c->id, c->tls_roles ? " provider" : "");
+	health_set(c->health, who, reason);
 }
 
 static void host_metric_add(const struct ss_host *host, uint32_t metric, int64_t delta)
@@ -196,7 +202,11 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		{SS_POSITIONS, &positions_service, sizeof positions_service},
 		{SS_FIELDS, &fields_service, sizeof fields_service},
 		{SS_TLS, &tls_service, sizeof tls_service},
+		{SS_TLS_PUBLISH, &tls_publish_service, sizeof tls_publish_service},
 	};
+
+	if (strcmp(id, SS_TLS_PUBLISH) == 0 && !of(host)->tls_roles)
+		return -ENOENT;
 
 	for (size_t i = 0; i < sizeof services / sizeof services[0]; i++) {
 		if (strcmp(services[i].id, id) != 0)
@@ -246,6 +256,7 @@ int component_create(struct component *c, const struct config *config, const str
 		.id = cc->id,
 		.health = health,
 		.tls = tls,
+		.tls_roles = cc->tls_roles,
 		.diag = diag,
 		.config = config,
 		.config_component = cc,

@@ -80,6 +80,7 @@ struct component {
 	size_t n_watches;
 
 	struct tls_identity *tls; /* the pipeline's; NULL only where nothing is to run */
+	uint32_t tls_roles;       /* whose certificate it provides, 1 << SS_TLS_... */
 	struct tls_watcher tls_watcher;
 	void (*tls_changed)(void *arg); /* NULL: not watching */
 	void *tls_changed_arg;
@@ -124,5 +125,7 @@ void loop_service_clear(struct component *);
 
 /* svc_tls.c: the service "semstreams.tls/1". */
 extern const struct ss_tls tls_service;
+/* svc_tls_publish.c: the service "semstreams.tls-publish/1", of components with tls_roles. */
+extern const struct ss_tls_publish tls_publish_service;
 /* The component is told of no new generation any more. */
 void tls_service_clear(struct component *);

@@ -12,6 +12,8 @@
 #include "core/expand.h"
 #include "core/loader.h"
 #include "core/options.h"
+#include "core/tls_keys.h"
+#include "core/tls_provider.h"
 #include "core/units.h"
 #include "core/wiring.h"
 
@@ -273,6 +275,26 @@ static int read_components(struct config *config, const struct jnode *root, stru
 /* ---- the whole ------------------------------------------------------------------------------------------
  */
 
+/* References in a section, but not in the settings of TLS providers: those are resolved by their option
+ * tables. */
+static int expand_section(const struct config *config, struct jnode *node, const struct tls_section *section,
+			  struct diag *diag)
+{
+	int r = 0;
+	for (struct jnode *child = node->child; child && r != -ENOMEM; child = child->next) {
+		const struct tls_key *key = NULL;
+		for (size_t i = 0; !key && i < section->n; i++)
+			if (strcmp(section->keys[i].name, child->name) == 0)
+				key = &section->keys[i];
+		bool settings = section->has_modes && child->type == J_OBJECT && !(key && key->schema);
+		if (key && key->section && child->type == J_OBJECT)
+			r = expand_section(config, child, key->section, diag);
+		else if (!settings)
+			r = expand_tree(config->doc, child, diag);
+	}
+	return r;
+}
+
 static int read_config(struct config *config, struct diag *diag)
 {
 	static const char *const keys[] = {"components", "security", "plugins", "admin", "log", "$schema"};
@@ -285,9 +307,8 @@ static int read_config(struct config *config, struct diag *diag)
 		expect(config, schema, J_STRING, diag);
 	if (security && expect(config, security, J_OBJECT, diag)) {
 		config->security = security;
-		for (struct jnode *child = security->child; child; child = child->next)
-			if (expand_tree(config->doc, child, diag) == -ENOMEM)
-				return -ENOMEM;
+		if (expand_section(config, security, &tls_security, diag) == -ENOMEM)
+			return -ENOMEM;
 	}
 	if ((r = read_admin(config, jnode_get(root, "admin"), diag)) ||
 	    (r = read_log(config, jnode_get(root, "log"), diag)) ||
@@ -355,12 +376,16 @@ static int report_type(const struct config *config, const struct config_componen
 			    c->type, why);
 	} else {
 		loader_load_all(loader);
-		size_t n = loader_count(loader);
-		const char **known = calloc(n + 1, sizeof *known);
+		size_t all = loader_count(loader), n = 0;
+		const char **known = calloc(all + 1, sizeof *known);
+		char mode[TLS_MAX_MODE + 1];
 		if (!known)
 			return -ENOMEM;
-		for (size_t i = 0; i < n; i++)
-			known[i] = loader_type(loader, i, NULL)->type;
+		for (size_t i = 0; i < all; i++) {
+			const struct ss_component *desc = loader_type(loader, i, NULL);
+			if (!tls_provider_mode(desc, mode))
+				known[n++] = desc->type;
+		}
 		if (n)
 			jdoc_report_unknown(config->doc, diag, node, J_VALUE, "type", c->type, known, n);
 		else
@@ -383,6 +408,17 @@ static int resolve_component(const struct config *config, struct config_componen
 	c->desc = loader_find(loader, c->type, &why);
 	if (!c->desc)
 		return report_type(config, c, loader, why, diag);
+	char mode[TLS_MAX_MODE + 1];
+	if (tls_provider_mode(c->desc, mode))
+		jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(c->node, "type"), J_VALUE,
+			    "\"%s\" provides TLS certificates; it is started by \"mode\": \"%s\" in "
+			    "security.tls, not listed here",
+			    c->type, mode);
+	return config_fill(config, c, diag);
+}
+
+int config_fill(const struct config *config, struct config_component *c, struct diag *diag)
+{
 	struct option_table table = {
 		.rows = c->desc->options,
 		.row_size = c->desc->option_size,
@@ -406,6 +442,10 @@ int config_resolve(struct config *config, struct loader *loader, struct diag *di
 		r = resolve_component(config, &config->components[i], loader, diag);
 	if (r == 0)
 		r = wiring_complete(config, diag);
+	if (r == 0 && tls_config_read(config->doc, config->security, loader, diag, &config->tls) == -ENOMEM)
+		r = -ENOMEM;
+	if (r == 0)
+		r = tls_provider_resolve(config, diag);
 	if (r)
 		return r;
 	return diag->errors > errors ? -EINVAL : 0;
@@ -416,27 +456,36 @@ void config_component_error(const struct config *config, const struct config_com
 {
 	bool whole = false;
 	struct jnode *node = c->options ? jnode_at(c->options, pointer, &whole) : c->node;
-	char *base = jnode_pointer(c->node), *full = NULL;
-	if (!base || asprintf(&full, "%s/config%s", base, pointer) < 0)
+	char *base = jnode_pointer(c->options ? c->options : c->node), *full = NULL;
+	/* a provider's are not in "config" */
+	const char *between = c->options || c->tls_roles ? "" : "/config";
+	if (!base || asprintf(&full, "%s%s%s", base, between, pointer) < 0)
 		full = NULL;
 	diag_add(diag, DIAG_ERROR, config->doc->file, node->place, full, "%s", text);
 	free(full);
 	free(base);
 }
 
+static void component_done(struct config_component *c)
+{
+	struct options options = {.conf = c->conf, .strings = c->strings, .n_strings = c->n_strings};
+
+	options_done(&options);
+	free(c->id);
+	free(c->type);
+	free(c->worker);
+	free(c->inputs);
+}
+
 void config_free(struct config *config)
 {
 	if (!config)
 		return;
-	for (size_t i = 0; i < config->n_components; i++) {
-		struct config_component *c = &config->components[i];
-		struct options options = {.conf = c->conf, .strings = c->strings, .n_strings = c->n_strings};
-		options_done(&options);
-		free(c->id);
-		free(c->type);
-		free(c->worker);
-		free(c->inputs);
-	}
+	for (size_t i = 0; i < config->n_components; i++)
+		component_done(&config->components[i]);
+	for (size_t i = 0; i < TLS_ROLES; i++)
+		component_done(&config->providers[i]);
+	tls_config_done(&config->tls);
 	free(config->components);
 	for (size_t i = 0; i < config->n_plugin_paths; i++)
 		free(config->plugin_paths[i]);

@@ -10,6 +10,7 @@
 #include <semstreams/plugin.h>
 #include "core/diag.h"
 #include "core/jdoc.h"
+#include "core/tls_config.h"
 
 struct loader;
 
@@ -42,6 +43,7 @@ struct config_component {
 	struct queue_limits limits; /* of its inputs that have none of their own */
 	struct config_input *inputs;
 	size_t n_inputs;
+	uint32_t tls_roles;              /* whose certificate it provides, 1 << SS_TLS_...; 0 in "components" */
 	bool complete;                   /* id, type and options are right: an instance may be created */
 	const struct ss_component *desc; /* set by config_resolve; the loader's */
 	void *conf;                      /* desc->conf_size bytes, filled; strings belong to it */
@@ -59,8 +61,14 @@ struct config {
 	int log_level;      /* SS_LOG_... */
 	bool log_json;
 	struct jnode *security; /* the "security" object, NULL if absent; references in its strings are
-				 * resolved, everything else is for its users to check */
+				 * resolved, but those in the settings of TLS providers */
+	struct tls_config tls;  /* set by config_resolve */
+	/* Hidden components by role, of those whose certificate is from a provider; id NULL: none.  Set by
+	 * config_resolve. */
+	struct config_component providers[TLS_ROLES];
 };
+
+#define TLS_PROVIDER_SHARED "tls" /* id of a provider for both roles */
 
 /*
  * Read and check everything that needs no plugin: syntax, keys, types, ids, inputs' ids, cycles.  *out is set
@@ -77,6 +85,9 @@ int config_parse(const char *file, const char *text, size_t len, struct diag *, 
  * 0, -EINVAL, -ENOMEM.
  */
 int config_resolve(struct config *, struct loader *, struct diag *);
+
+/* Fill c->conf from c->options by the table of c->desc, for config_resolve.  0, -ENOMEM; what is wrong is in diag. */
+int config_fill(const struct config *, struct config_component *c, struct diag *);
 
 /* Report an error below a component's "config", as struct ss_host.config_error has it. */
 void config_component_error(const struct config *, const struct config_component *, struct diag *,

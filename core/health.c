@@ -14,6 +14,7 @@ struct trouble {
 	struct trouble *next;
 	char *component;
 	char reason[512];
+	bool mild;    /* degraded only */
 	time_t since; /* of the first reason, not the latest */
 };
 
@@ -85,7 +86,7 @@ static struct trouble *trouble_new(const char *component)
 }
 
 /* [lock] */
-static bool set(struct health *h, const char *component, const char *reason)
+static bool set(struct health *h, const char *component, const char *reason, bool mild)
 {
 	struct trouble **at = &h->troubles, *t;
 	while (*at && strcmp((*at)->component, component) != 0)
@@ -99,28 +100,47 @@ static bool set(struct health *h, const char *component, const char *reason)
 	}
 	char text[sizeof t->reason];
 	copy_text(text, sizeof text, reason);
-	if (t && strcmp(t->reason, text) == 0)
+	if (t && t->mild == mild && strcmp(t->reason, text) == 0)
 		return false;
 	if (!t)
 		t = *at = trouble_new(component);
 	if (!t)
 		return false;
 	memcpy(t->reason, text, sizeof text);
+	t->mild = mild;
 	return true;
 }
 
 bool health_set(struct health *h, const char *component, const char *reason)
 {
 	pthread_mutex_lock(&h->lock);
-	bool changed = set(h, component, reason);
+	bool changed = set(h, component, reason, false);
 	pthread_mutex_unlock(&h->lock);
 	return changed;
+}
+
+bool health_degrade(struct health *h, const char *component, const char *reason)
+{
+	pthread_mutex_lock(&h->lock);
+	bool changed = set(h, component, reason, true);
+	pthread_mutex_unlock(&h->lock);
+	return changed;
+}
+
+/* [lock] */
+static bool is_ready(const struct health *h)
+{
+	for (const struct trouble *t = h->troubles; t; t = t->next) {
+		if (!t->mild)
+			return false;
+	}
+	return true;
 }
 
 bool health_ready(struct health *h)
 {
 	pthread_mutex_lock(&h->lock);
-	bool ready = !h->troubles;
+	bool ready = is_ready(h);
 	pthread_mutex_unlock(&h->lock);
 	return ready;
 }
@@ -137,16 +157,16 @@ static json_t *trouble_json(const struct trouble *t)
 void health_print(struct health *h, FILE *out)
 {
 	struct timespec now;
-	json_t *reasons = json_array();
+	json_t *reasons = json_array(), *degraded = json_array();
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	pthread_mutex_lock(&h->lock);
-	const char *status = h->troubles ? "not ready" : "ready";
+	const char *status = is_ready(h) ? "ready" : "not ready";
 	for (struct trouble *t = h->troubles; t; t = t->next)
-		json_array_append_new(reasons, trouble_json(t));
+		json_array_append_new(t->mild ? degraded : reasons, trouble_json(t));
 	pthread_mutex_unlock(&h->lock);
 	json_int_t uptime = now.tv_sec - h->started.tv_sec - (now.tv_nsec < h->started.tv_nsec);
-	json_t *root =
-		json_pack("{s:s, s:I, s:o}", "status", status, "uptime_seconds", uptime, "reasons", reasons);
+	json_t *root = json_pack("{s:s, s:I, s:o, s:o}", "status", status, "uptime_seconds", uptime,
+				 "reasons", reasons, "degraded", degraded);
 	if (root) {
 		json_dumpf(root, out, JSON_COMPACT);
 		fputc('\n', out);

@@ -12,6 +12,9 @@ struct health *health_new(void);
 void health_free(struct health *);
 /* reason NULL: the component is well.  Copied.  True if this changed anything. */
 bool health_set(struct health *, const char *component, const char *reason);
+/* The same for what is worse than it should be, but works: health_set(..., NULL) ends it, too. */
+bool health_degrade(struct health *, const char *component, const char *reason);
 bool health_ready(struct health *);
-/* {"status":"ready"|"not ready","uptime_seconds":..,"reasons":[{"component":..,"reason":..,"since":..}]} */
+/* {"status":"ready"|"not
+ * ready","uptime_seconds":..,"reasons":[{"component":..,"reason":..,"since":..}],"degraded":[...]} */
 void health_print(struct health *, FILE *);

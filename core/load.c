@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "core/load.h"
+#include "core/tls_provider.h"
 
 const char load_plugin_dir[] = PLUGINDIR;
 
@@ -34,6 +35,13 @@ static bool is_told(const struct config *config, struct loader *l, const struct 
 		const struct config_component *c = &config->components[i];
 		const char *why = NULL;
 		if (c->type && !c->desc && !loader_find(l, c->type, &why) && why == problem->text)
+			return true;
+	}
+	for (size_t i = 0; config && i < TLS_ROLES; i++) {
+		const struct tls_role *role = &config->tls.roles[i];
+		const char *why = NULL;
+		if (role->mode && !role->provider && !tls_provider_find(l, role->mode, &why) &&
+		    why == problem->text)
 			return true;
 	}
 	return false;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "core/cert_command.h"
 #include "core/cli.h"
 #include "core/describe.h"
 #include "core/load.h"
@@ -80,9 +81,19 @@ static int run(const struct cli_options *o)
 	return code;
 }
 
+static size_t count_providers(const struct config *config)
+{
+	const struct config_component *c = config->providers;
+	size_t n = 0;
+
+	for (size_t i = 0; i < TLS_ROLES; i++)
+		n += c[i].desc && (i == 0 || c[i].desc != c[0].desc);
+	return n;
+}
+
 static void print_ok(const struct config *config, const struct diag *diag)
 {
-	size_t queues = 0, plugins = 0;
+	size_t queues = 0, plugins = count_providers(config);
 
 	for (size_t i = 0; i < config->n_components; i++) {
 		const struct config_component *c = &config->components[i];
@@ -149,6 +160,26 @@ static int graph(const struct cli_options *o)
 	loader_free(loader);
 	diag_done(&diag);
 	return code_of(rc);
+}
+
+static int cert(const struct cli_options *o)
+{
+	struct config *config;
+	struct loader *loader;
+	struct diag diag;
+
+	diag_init(&diag);
+	int rc = load_config(o, &diag, &config, &loader);
+	set_up_log(o, config);
+	if (rc == 0)
+		rc = cert_command(config, o->role, o->n_words, o->words, &diag);
+	log_flush();
+	if (rc < 0)
+		diag_print(&diag, stderr);
+	config_free(config);
+	loader_free(loader);
+	diag_done(&diag);
+	return rc < 0 ? code_of(rc) : rc;
 }
 
 static int list(const struct cli_options *o, struct loader *loader)
@@ -221,6 +252,8 @@ static int dispatch(const struct cli_options *o)
 		return check(o);
 	case CLI_GRAPH:
 		return graph(o);
+	case CLI_CERT:
+		return cert(o);
 	case CLI_HELP:
 		cli_print_help(o->topic, stdout);
 		return 0;

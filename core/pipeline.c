@@ -8,6 +8,7 @@
 #include "core/health.h"
 #include "core/log.h"
 #include "core/positions.h"
+#include "core/providers.h"
 
 /* Depth first from every component to what feeds it: a component comes after all before it. */
 static void put_in_order(struct pipeline *p, struct component *c, bool *seen, size_t *n)
@@ -106,17 +107,20 @@ int pipeline_create(struct config *config, struct diag *diag, struct pipeline **
 	if (!p)
 		return -ENOMEM;
 	p->health = health_new();
-	int rc = tls_identity_new(config->doc, config->security, diag, &p->tls);
+	int rc = tls_identity_new(config->doc, &config->tls, true, p->health, diag, &p->tls);
 	p->components = calloc(config->n_components + 1, sizeof *p->components);
-	if (!p->health || !p->components) {
+	if (!p->health || !p->components || rc == -ENOMEM) {
 		rc = -ENOMEM;
 		goto out;
 	}
+	int provided = providers_create(config, p->health, p->tls, diag, p->providers, &p->n_providers);
+	if (provided)
+		rc = provided;
 	for (size_t i = 0; i < config->n_components; i++) {
 		p->n_components++;
-		int err =
-			component_create(&p->components[i], config, &config->components[i], p->health, p->tls, diag);
-		if (err && !rc)
+		int err = component_create(&p->components[i], config, &config->components[i], p->health,
+					   p->tls, diag);
+		if (err && rc != -ENOMEM)
 			rc = err == -ENOMEM ? -ENOMEM : -EINVAL;
 	}
 	if (rc == 0)
@@ -135,7 +139,7 @@ static bool is_blamed(const struct diag *diag, const char *pointer)
 {
 	for (size_t i = 0; i < diag->n; i++) {
 		const char *p = diag->items[i].pointer;
-		if (p && strncmp(p, pointer, strlen(pointer)) == 0)
+		if (diag->items[i].level == DIAG_ERROR && p && strncmp(p, pointer, strlen(pointer)) == 0)
 			return true;
 	}
 	return false;
@@ -144,9 +148,17 @@ static bool is_blamed(const struct diag *diag, const char *pointer)
 void pipeline_check(struct config *config, struct diag *diag)
 {
 	struct tls_identity *tls = NULL;
+	struct component providers[TLS_ROLES];
+	size_t n;
 
-	if (!is_blamed(diag, "/security"))
-		tls_identity_new(config->doc, config->security, diag, &tls);
+	if (tls_identity_new(config->doc, &config->tls, !is_blamed(diag, "/security"), NULL, diag, &tls) ==
+	    -ENOMEM)
+		return;
+	providers_create(config, NULL, tls, diag, providers, &n);
+	for (size_t i = 0; i < n; i++) {
+		component_destroy(&providers[i]);
+		component_free(&providers[i]);
+	}
 	for (size_t i = 0; i < config->n_components; i++) {
 		const struct config_component *cc = &config->components[i];
 		struct component c;
@@ -166,6 +178,10 @@ void pipeline_free(struct pipeline *p)
 		return;
 	for (size_t i = 0; i < p->n_components; i++)
 		component_destroy(&p->components[i]);
+	for (size_t i = 0; i < p->n_providers; i++) {
+		component_destroy(&p->providers[i]);
+		component_free(&p->providers[i]);
+	}
 	for (size_t i = 0; i < p->n_edges; i++)
 		queue_free(p->edges[i].queue);
 	/* all batches have come back by now */
@@ -201,6 +217,24 @@ static bool worker_work(void *arg)
 	return true;
 }
 
+/* With room for so many components. */
+static int add_worker(struct pipeline *p, const char *name, size_t room, struct worker **out)
+{
+	struct worker *w = *out = &p->workers[p->n_workers];
+
+	w->members = calloc(room, sizeof(*w->members));
+	if (!w->members)
+		return -ENOMEM;
+	p->n_workers++;
+	return loop_init(&w->loop, name, worker_work, w);
+}
+
+static void join_worker(struct worker *w, struct component *c)
+{
+	c->loop = &w->loop;
+	w->members[w->n++] = c;
+}
+
 static struct worker *find_worker(struct pipeline *p, const char *name, const char **names)
 {
 	for (size_t i = 0; name && i < p->n_workers; i++) {
@@ -212,28 +246,31 @@ static struct worker *find_worker(struct pipeline *p, const char *name, const ch
 
 static int assign_workers(struct pipeline *p)
 {
-	const char **names = calloc(p->n_components + 1, sizeof *names);
+	size_t n = p->n_components + p->n_providers;
+	const char **names = calloc(n + 1, sizeof *names);
 	int rc = -ENOMEM;
 
-	p->workers = calloc(p->n_components + 1, sizeof *p->workers);
+	p->workers = calloc(n + 1, sizeof *p->workers);
 	if (!names || !p->workers)
 		goto out;
+	for (size_t i = 0; i < p->n_providers; i++) {
+		struct worker *w;
+		rc = add_worker(p, p->providers[i].id, 1, &w);
+		if (rc)
+			goto out;
+		join_worker(w, &p->providers[i]);
+	}
 	for (size_t i = 0; i < p->n_components; i++) {
 		struct component *c = p->order[i];
 		const char *name = c->config_component->worker;
 		struct worker *w = find_worker(p, name, names);
 		if (!w) {
-			w = &p->workers[p->n_workers];
-			w->members = calloc(p->n_components, sizeof(*w->members));
-			if (!w->members)
-				goto out;
-			names[p->n_workers++] = name;
-			rc = loop_init(&w->loop, name ? name : c->id, worker_work, w);
+			names[p->n_workers] = name;
+			rc = add_worker(p, name ? name : c->id, p->n_components, &w);
 			if (rc)
 				goto out;
 		}
-		c->loop = &w->loop;
-		w->members[w->n++] = c;
+		join_worker(w, c);
 	}
 	rc = 0;
 out:
@@ -252,21 +289,28 @@ static int call_stop(void *arg)
 	return 0;
 }
 
-static int start_components(struct pipeline *p)
+static int start_one(struct component *c)
 {
 	const uint64_t patience_ns = 60ull * 1000000000u;
+	int rc = loop_call(c->loop, call_start, c, patience_ns);
 
-	for (size_t i = p->n_components; i-- > 0;) {
-		struct component *c = p->order[i];
-		int rc = loop_call(c->loop, call_start, c, patience_ns);
-		if (rc < 0) {
-			char why[160];
-			log_printf(SS_LOG_ERROR, c->id, "Component failed to start error=%s",
-				   log_value(why, sizeof why, strerror(-rc)));
-			return rc;
-		}
+	if (rc < 0) {
+		char why[160];
+		log_printf(SS_LOG_ERROR, c->id, "Component failed to start error=%s",
+			   log_value(why, sizeof why, strerror(-rc)));
 	}
-	return 0;
+	return rc < 0 ? rc : 0;
+}
+
+static int start_components(struct pipeline *p)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < p->n_providers && rc == 0; i++)
+		rc = start_one(&p->providers[i]);
+	for (size_t i = p->n_components; i-- > 0 && rc == 0;)
+		rc = start_one(p->order[i]);
+	return rc;
 }
 
 int pipeline_start(struct pipeline *p)
@@ -306,17 +350,25 @@ bool pipeline_drained(const struct pipeline *p)
 	return true;
 }
 
+/* 0 or -ETIMEDOUT. */
+static int stop_one(struct component *c, uint64_t timeout_ns)
+{
+	if (!c->loop || !c->loop->running || loop_call(c->loop, call_stop, c, timeout_ns) != -ETIMEDOUT)
+		return 0;
+	log_printf(SS_LOG_ERROR, c->id, "Component hangs and cannot be stopped");
+	return -ETIMEDOUT;
+}
+
 int pipeline_stop(struct pipeline *p, uint64_t timeout_ns)
 {
-	for (size_t i = 0; p->order && i < p->n_components; i++) {
-		struct component *c = p->order[i];
-		if (!c->loop || !c->loop->running)
-			continue;
-		if (loop_call(c->loop, call_stop, c, timeout_ns) == -ETIMEDOUT) {
-			log_printf(SS_LOG_ERROR, c->id, "Component hangs and cannot be stopped");
-			return -ETIMEDOUT;
-		}
-	}
+	int rc = 0;
+
+	for (size_t i = 0; p->order && i < p->n_components && rc == 0; i++)
+		rc = stop_one(p->order[i], timeout_ns);
+	for (size_t i = 0; i < p->n_providers && rc == 0; i++)
+		rc = stop_one(&p->providers[i], timeout_ns);
+	if (rc)
+		return rc;
 	for (size_t i = 0; i < p->n_workers; i++)
 		loop_join(&p->workers[i].loop);
 	/* posts may have run after stop */
@@ -329,6 +381,8 @@ int pipeline_stop(struct pipeline *p, uint64_t timeout_ns)
 	/* tokens may still come to their end, in destroy: nobody is there to be woken */
 	for (size_t i = 0; i < p->n_components; i++)
 		p->components[i].loop = NULL;
+	for (size_t i = 0; i < p->n_providers; i++)
+		p->providers[i].loop = NULL;
 	for (size_t i = 0; i < p->n_workers; i++)
 		loop_done(&p->workers[i].loop);
 	return 0;

@@ -33,6 +33,8 @@ struct pipeline {
 	struct health *health;
 	struct positions *positions;
 	struct tls_identity *tls; /* from "security" */
+	struct component providers[TLS_ROLES]; /* of certificates: hidden, started first and stopped last */
+	size_t n_providers;
 };
 
 /* Create every component and wire them up; config must outlive the pipeline.  Errors go to diag; 0, -EINVAL,
@@ -43,7 +45,7 @@ int pipeline_create(struct config *, struct diag *, struct pipeline **out);
 void pipeline_check(struct config *, struct diag *);
 void pipeline_free(struct pipeline *); /* stopped or never started; NULL is allowed */
 
-/* Start the loops, then the components from the end of the data's way to its sources.  On failure everything
+/* Start the loops, then providers of certificates, then the components from the end of the data's way to its sources.  On failure everything
  * is stopped again and the reason logged: -errno. */
 int pipeline_start(struct pipeline *);
 

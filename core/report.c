@@ -90,9 +90,23 @@ static const struct ss_metric *metric_row(const struct component *c, uint32_t i)
 	return (const struct ss_metric *)((const char *)c->desc->metrics + (size_t)i * c->desc->metric_size);
 }
 
-static void collect_component(struct metrics_page *page, const struct component *c)
+/* The rows of the plugin's table. */
+static void collect_own(struct metrics_page *page, const struct component *c)
 {
 	char component[128] = "", labels[256];
+
+	metrics_label(component, sizeof component, "component", c->id);
+	for (uint32_t i = 0; i < c->desc->n_metrics; i++) {
+		const struct ss_metric *m = metric_row(c, i);
+		snprintf(labels, sizeof labels, "%s%s%s", component, m->label ? "," : "",
+			 m->label ? m->label : "");
+		metrics_sample_int(page, m->name, m->help, m->kind, labels, component_metric(c, i));
+	}
+}
+
+static void collect_component(struct metrics_page *page, const struct component *c)
+{
+	char component[128] = "";
 	struct totals t;
 
 	metrics_label(component, sizeof component, "component", c->id);
@@ -104,12 +118,7 @@ static void collect_component(struct metrics_page *page, const struct component 
 		sample(page, &CREATED, component, t.created);
 	sample(page, &HELD, component, t.held);
 	collect_dropped(page, c, &t, component);
-	for (uint32_t i = 0; i < c->desc->n_metrics; i++) {
-		const struct ss_metric *m = metric_row(c, i);
-		snprintf(labels, sizeof labels, "%s%s%s", component, m->label ? "," : "",
-			 m->label ? m->label : "");
-		metrics_sample_int(page, m->name, m->help, m->kind, labels, component_metric(c, i));
-	}
+	collect_own(page, c);
 }
 
 static void collect_edge(struct metrics_page *page, const struct edge *e, const char *output)
@@ -131,6 +140,8 @@ void report_collect(void *pipeline, struct metrics_page *page)
 	const struct pipeline *p = pipeline;
 
 	tls_identity_collect(p->tls, page);
+	for (size_t i = 0; i < p->n_providers; i++)
+		collect_own(page, &p->providers[i]);
 	for (size_t i = 0; i < p->n_components; i++) {
 		const struct component *c = &p->components[i];
 		collect_component(page, c);

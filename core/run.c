@@ -142,6 +142,7 @@ static void on_ping(struct ev_loop *ev, ev_timer *w, int events)
 
 	pipeline_ping(r->pipeline);
 	tls_identity_poll(r->pipeline->tls);
+	tls_identity_remind(r->pipeline->tls, clock_now());
 }
 
 static void on_watchdog(struct ev_loop *ev, ev_timer *w, int events)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * schema - see schema.h.  A strict mirror of what config.c, tls_config.c and options.c accept; where JSON Schema cannot say
- * it (ids that exist, limits of "64MiB") it accepts more.  Jansson's functions take the NULL that a failed
- * allocation left; what got lost is noticed at the end as far as it matters.
+ * schema - see schema.h.  A strict mirror of what config.c, tls_config.c and options.c accept; where JSON
+ * Schema cannot say it (ids that exist, limits of "64MiB") it accepts more.  Jansson's functions take the
+ * NULL that a failed allocation left; what got lost is noticed at the end as far as it matters.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -11,6 +11,7 @@
 #include "core/loader.h"
 #include "core/schema.h"
 #include "core/tls_keys.h"
+#include "core/tls_provider.h"
 #include "core/units.h"
 
 /* Names of parts of the schema, absolute as checkers want them; there is nothing to be had there. */
@@ -319,14 +320,14 @@ static void add_type(json_t *defs, const struct ss_component *desc)
 
 /* ---- "security" ---- */
 
-static json_t *section_schema(const struct tls_section *);
+static json_t *section_schema(const struct loader *, const struct tls_section *);
 
-static json_t *key_schema(const struct tls_key *key)
+static json_t *key_schema(const struct loader *l, const struct tls_key *key)
 {
 	json_t *schema;
 
 	if (key->section)
-		return section_schema(key->section);
+		return section_schema(l, key->section);
 	schema = key->schema ? json_loads(key->schema, 0, NULL) : json_pack("{s:s}", "type", "object");
 	json_object_set_new(schema, "description", text(key->help));
 	if (key->otherwise)
@@ -334,17 +335,70 @@ static json_t *key_schema(const struct tls_key *key)
 	return schema;
 }
 
-static json_t *section_schema(const struct tls_section *section)
+/* The settings of a mode.  What is required of them is left to sections, where they may stand without being
+ * used. */
+static void add_settings(json_t *defs, const struct ss_component *desc, const char *mode)
+{
+	char key[96];
+	json_t *settings = config_of(desc);
+
+	json_object_del(settings, "required");
+	json_object_set_new(settings, "description", text(desc->summary));
+	snprintf(key, sizeof key, "settings_of_%s", mode);
+	json_object_set_new(defs, key, settings);
+}
+
+/* In a section that uses the mode its settings are whole. */
+static json_t *mode_rule(const struct ss_component *desc, const char *mode)
+{
+	json_t *config = config_of(desc), *required = json_object_get(config, "required");
+	json_t *off =
+		json_pack("{s:[s],s:{s:{s:b}}}", "required", "enabled", "properties", "enabled", "const", 0);
+	json_t *rule = NULL;
+
+	if (required)
+		rule = json_pack("{s:{s:[s],s:{s:{s:s},s:{s:{s:b}},s:{s:O}}},s:{s:[s],s:{s:{s:O}}}}", "if",
+				 "required", "mode", "properties", "mode", "const", mode, "enabled", "not",
+				 "const", 0, mode, "not", off, "then", "required", mode, "properties", mode,
+				 "required", required);
+	json_decref(off);
+	json_decref(config);
+	return rule;
+}
+
+static void add_modes(const struct loader *l, json_t *section)
+{
+	json_t *rules = json_array(), *properties = json_object_get(section, "properties");
+	char mode[TLS_MAX_MODE + 1];
+
+	for (size_t i = 0; i < loader_count(l); i++) {
+		const struct ss_component *desc = loader_type(l, i, NULL);
+		if (!tls_provider_mode(desc, mode))
+			continue;
+		json_object_set_new(properties, mode,
+				    json_pack("{s:s+}", "$ref", "#/$defs/settings_of_", mode));
+		json_t *rule = mode_rule(desc, mode);
+		if (rule)
+			json_array_append_new(rules, rule);
+	}
+	if (json_array_size(rules))
+		json_object_set(section, "allOf", rules);
+	json_decref(rules);
+}
+
+static json_t *section_schema(const struct loader *l, const struct tls_section *section)
 {
 	json_t *schema = section->rules ? json_loads(section->rules, 0, NULL) : json_object();
 	json_t *properties = json_object();
 
 	for (size_t i = 0; i < section->n; i++)
-		json_object_set_new(properties, section->keys[i].name, key_schema(&section->keys[i]));
+		json_object_set_new(properties, section->keys[i].name, key_schema(l, &section->keys[i]));
 	json_object_set_new(schema, "type", json_string("object"));
 	json_object_set_new(schema, "description", text(section->help));
 	json_object_set_new(schema, "properties", properties);
 	json_object_set_new(schema, "additionalProperties", json_false());
+	if (section->has_modes)
+		add_modes(l, schema);
 	return schema;
 }
 
@@ -353,14 +407,24 @@ json_t *schema_config(const struct loader *l)
 	json_t *schema = json_loads(skeleton, JSON_REJECT_DUPLICATES, NULL);
 	json_t *defs = json_object_get(schema, "$defs"), *component = json_object_get(defs, "component");
 
-	json_object_set_new(json_object_get(schema, "properties"), "security", section_schema(&tls_security));
-	for (size_t i = 0; i < loader_count(l); i++)
-		add_type(defs, loader_type(l, i, NULL));
+	json_object_set_new(json_object_get(schema, "properties"), "security",
+			    section_schema(l, &tls_security));
+	size_t modes = 0;
+	for (size_t i = 0; i < loader_count(l); i++) {
+		const struct ss_component *desc = loader_type(l, i, NULL);
+		char mode[TLS_MAX_MODE + 1];
+		if (tls_provider_mode(desc, mode)) {
+			add_settings(defs, desc, mode);
+			modes++;
+		} else {
+			add_type(defs, desc);
+		}
+	}
 	json_t *rules = json_object_get(component, "allOf");
 	size_t n = json_array_size(rules);
 	if (n == 0)
 		json_object_del(component, "allOf");
-	if (!schema || n != loader_count(l)) {
+	if (!schema || n + modes != loader_count(l)) {
 		json_decref(schema);
 		return NULL;
 	}

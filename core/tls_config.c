@@ -10,12 +10,13 @@
 #include <string.h>
 #include "core/expand.h"
 #include "core/tls_keys.h"
-#include "core/units.h"
+#include "core/tls_provider.h"
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
 struct reader {
 	const struct jdoc *doc;
+	struct loader *loader;
 	struct diag *diag;
 	struct tls_config *out;
 	bool out_of_memory;
@@ -41,32 +42,37 @@ static bool expect(struct reader *r, const struct jnode *node, enum jtype type)
 	return false;
 }
 
-/* A member that is an object with none but these keys; NULL: absent, or reported. */
+/* Settings of a mode that is not in use may stay: those of the one in use, or of one that there is a plugin
+ * for. */
+static bool is_of_mode(struct reader *r, const struct jnode *node, const struct jnode *child)
+{
+	const struct jnode *mode = jnode_get(node, "mode");
+
+	if (mode && mode->type == J_STRING && strcmp(mode->string, child->name) == 0)
+		return true;
+	return child->type == J_OBJECT && r->loader && tls_provider_find(r->loader, child->name, NULL);
+}
+
+/* A member that is an object with none but the known keys; NULL: absent, or reported. */
 static const struct jnode *section(struct reader *r, const struct jnode *parent, const char *name,
-				   const char *const *keys, size_t n)
+				   const struct tls_section *known)
 {
 	const struct jnode *node = parent ? jnode_get(parent, name) : NULL;
+	const char *keys[TLS_MAX_KEYS];
 
 	if (!node || !expect(r, node, J_OBJECT))
 		return NULL;
-	for (const struct jnode *child = node->child; child; child = child->next) {
-		size_t i = 0;
-		while (i < n && strcmp(child->name, keys[i]) != 0)
-			i++;
-		if (i == n)
-			jdoc_report_unknown(r->doc, r->diag, child, J_NAME, "key", child->name, keys, n);
-	}
-	return node;
-}
-
-static const struct jnode *known_section(struct reader *r, const struct jnode *parent, const char *name,
-					 const struct tls_section *known)
-{
-	const char *keys[TLS_MAX_KEYS];
-
 	for (size_t i = 0; i < known->n; i++)
 		keys[i] = known->keys[i].name;
-	return section(r, parent, name, keys, known->n);
+	for (const struct jnode *child = node->child; child; child = child->next) {
+		size_t i = 0;
+		while (i < known->n && strcmp(child->name, keys[i]) != 0)
+			i++;
+		if (i == known->n && !(known->has_modes && is_of_mode(r, node, child)))
+			jdoc_report_unknown(r->doc, r->diag, child, J_NAME, "key", child->name, keys,
+					    known->n);
+	}
+	return node;
 }
 
 static void missing(struct reader *r, const struct jnode *object, const char *key, const char *what)
@@ -161,12 +167,16 @@ static void read_cas(struct reader *r, const struct jnode *object, const char *k
 	if (list->n == 0)
 		jdoc_report(r->doc, r->diag, DIAG_ERROR, list, J_VALUE, "an empty list; %s", if_empty);
 	role->ca = calloc(list->n + 1, sizeof *role->ca);
-	if (!role->ca) {
+	role->ca_paths = calloc(list->n + 1, sizeof *role->ca_paths);
+	if (!role->ca || !role->ca_paths) {
 		r->out_of_memory = true;
 		return;
 	}
-	for (const struct jnode *child = list->child; child; child = child->next)
-		read_file(r, child, &role->ca[role->n_ca++]);
+	for (const struct jnode *child = list->child; child; child = child->next) {
+		read_file(r, child, &role->ca[role->n_ca]);
+		role->ca_paths[role->n_ca] = role->ca[role->n_ca].path;
+		role->n_ca++;
+	}
 }
 
 static void read_min_version(struct reader *r, const struct jnode *object, struct tls_role *role)
@@ -194,64 +204,57 @@ static void read_min_version(struct reader *r, const struct jnode *object, struc
 		    jnode_shown(node, shown));
 }
 
-/* Names and types only: what the values mean is for the provider of the mode. */
-static void read_acme(struct reader *r, const struct jnode *object)
-{
-	static const char *const keys[] = {"enabled",        "directory_url", "email",        "domains",
-					   "challenge_type", "renew_before",  "storage_path", "ca_bundle"};
-	static const char *const challenges[] = {"http-01", "tls-alpn-01"};
-	const struct jnode *acme = section(r, object, "acme", keys, N(keys));
-	char shown[JSHOWN_SIZE];
-	int64_t ns;
-
-	boolean(r, acme, "enabled", false);
-	text(r, acme, "directory_url");
-	text(r, acme, "email");
-	texts(r, acme, "domains", 100);
-	text(r, acme, "storage_path");
-	text(r, acme, "ca_bundle");
-	const struct jnode *challenge = text(r, acme, "challenge_type");
-	if (challenge && strcmp(challenge->string, challenges[0]) != 0 &&
-	    strcmp(challenge->string, challenges[1]) != 0)
-		jdoc_report_unknown(r->doc, r->diag, challenge, J_VALUE, "challenge type", challenge->string,
-				    challenges, N(challenges));
-	const struct jnode *before = text(r, acme, "renew_before");
-	if (before && parse_duration(before->string, &ns))
-		jdoc_report(r->doc, r->diag, DIAG_ERROR, before, J_VALUE,
-			    "expected a duration " DURATION_FORM ", got %s", jnode_shown(before, shown));
-}
-
-/* Is the role's certificate to come from files?  false: from a provider, which is reported as absent. */
-static bool read_mode(struct reader *r, const struct jnode *object, bool on)
-{
-	static const char *const modes[] = {"manual", "acme"};
-	const struct jnode *mode = text(r, object, "mode");
-	char shown[JSHOWN_SIZE];
-
-	if (!mode || strcmp(mode->string, "manual") == 0)
-		return true;
-	if (strspn(mode->string, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(mode->string) ||
-	    strlen(mode->string) > 40)
-		jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
-			    "expected \"manual\", or a provider's name of small letters, digits and \"_\", "
-			    "got %s",
-			    jnode_shown(mode, shown));
-	else if (on) {
-		const char *near = diag_nearest(mode->string, modes, N(modes));
-		bool typo = near && strcmp(near, mode->string) != 0;
-		jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
-			    "mode \"%s\" needs the plugin %s_tls, which is not there%s%s%s", mode->string,
-			    mode->string, typo ? "; did you mean \"" : "", typo ? near : "",
-			    typo ? "\"?" : "");
-	}
-	return false;
-}
-
 static void warn(struct reader *r, const struct jnode *object, const char *key, const char *why)
 {
 	const struct jnode *node = jnode_get(object, key);
 
 	jdoc_report(r->doc, r->diag, DIAG_WARN, node ? node : object, J_VALUE, "%s", why);
+}
+
+/* The provider of a mode; reported if there is none, or if it can be no mode. */
+static void find_provider(struct reader *r, const struct jnode *mode, struct tls_role *role)
+{
+	char shown[JSHOWN_SIZE];
+
+	if (strlen(mode->string) > TLS_MAX_MODE ||
+	    strspn(mode->string, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(mode->string))
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
+			    "expected \"manual\", or a provider's name of small letters, digits and \"_\", "
+			    "got %s",
+			    jnode_shown(mode, shown));
+	else if (role->mode && r->loader)
+		role->provider = tls_provider_of(r->loader, r->doc, mode, r->diag);
+}
+
+/*
+ * Is the role's certificate to come from files alone?  A provider that its settings switch off ("enabled":
+ * false) counts as none.
+ */
+static bool read_mode(struct reader *r, const struct jnode *section, struct tls_role *role)
+{
+	const struct jnode *mode = text(r, section, "mode"), *acme = jnode_get(section, "acme");
+
+	if (!jnode_get(section, "mode") || (mode && strcmp(mode->string, "manual") == 0)) {
+		if (acme && expect(r, acme, J_OBJECT) && role->on && boolean(r, acme, "enabled", false))
+			jdoc_report(r->doc, r->diag, DIAG_WARN, acme, J_NAME,
+				    "not used, as the mode is \"manual\"; for ACME write \"mode\": \"acme\"");
+		return true;
+	}
+	if (!mode)
+		return false;
+	const struct jnode *settings = jnode_get(section, mode->string);
+	if (settings && !expect(r, settings, J_OBJECT))
+		return false;
+	const struct jnode *enabled = settings ? jnode_get(settings, "enabled") : NULL;
+	if (role->on && enabled && enabled->type == J_FALSE) {
+		jdoc_report(r->doc, r->diag, DIAG_WARN, enabled, J_VALUE,
+			    "mode \"%s\" is switched off: only cert_file and key_file count", mode->string);
+		return true;
+	}
+	if (role->on)
+		role->mode = mode->string;
+	find_provider(r, mode, role);
+	return false;
 }
 
 /* ---- server ---- */
@@ -285,7 +288,7 @@ static void read_names(struct reader *r, const struct jnode *mtls, bool on, stru
 
 static void read_server_mtls(struct reader *r, const struct jnode *server, struct tls_role *role)
 {
-	const struct jnode *mtls = known_section(r, server, "mtls", &tls_server_mtls);
+	const struct jnode *mtls = section(r, server, "mtls", &tls_server_mtls);
 
 	if (!mtls)
 		return;
@@ -307,7 +310,7 @@ static void read_server_mtls(struct reader *r, const struct jnode *server, struc
 
 static void read_server(struct reader *r, const struct jnode *tls)
 {
-	const struct jnode *server = known_section(r, tls, "server", &tls_server);
+	const struct jnode *server = section(r, tls, "server", &tls_server);
 	struct tls_role *role = &r->out->roles[SS_TLS_SERVER];
 
 	if (!server)
@@ -315,7 +318,7 @@ static void read_server(struct reader *r, const struct jnode *tls)
 	if (server->n && !jnode_get(server, "enabled"))
 		missing(r, server, "enabled", "true for TLS, false for plain connections");
 	role->on = boolean(r, server, "enabled", false);
-	bool manual = read_mode(r, server, role->on);
+	bool manual = read_mode(r, server, role);
 	read_min_version(r, server, role);
 	read_pair(r, server, "cert_file", "key_file", role);
 	if (role->on && manual && !jnode_get(server, "cert_file") && !jnode_get(server, "key_file"))
@@ -323,7 +326,6 @@ static void read_server(struct reader *r, const struct jnode *tls)
 			"in mode \"manual\" the server's certificate and key come from cert_file and "
 			"key_file");
 	read_server_mtls(r, server, role);
-	read_acme(r, server);
 }
 
 /* ---- client ---- */
@@ -331,12 +333,16 @@ static void read_server(struct reader *r, const struct jnode *tls)
 /* The certificate may stand in the section itself or in its "mtls". */
 static void read_client_pair(struct reader *r, const struct jnode *client, bool manual, struct tls_role *role)
 {
-	const struct jnode *mtls = known_section(r, client, "mtls", &tls_client_mtls);
+	const struct jnode *mtls = section(r, client, "mtls", &tls_client_mtls);
 	bool enabled = boolean(r, mtls, "enabled", false);
 
 	if (mtls && mtls->n && !jnode_get(mtls, "enabled"))
 		missing(r, mtls, "enabled", "true, or false to show no certificate");
 	read_pair(r, client, "cert_file", "key_file", role);
+	if (mtls && !enabled && role->mode && jnode_get(mtls, "enabled"))
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, jnode_get(mtls, "enabled"), J_VALUE,
+			    "shows no certificate, but mode \"%s\" gets one; leave out one or the other",
+			    role->mode);
 	if (!enabled) {
 		struct tls_role unused = {0};
 		read_pair(r, mtls, "cert_file", "key_file", &unused);
@@ -358,17 +364,16 @@ static void read_client_pair(struct reader *r, const struct jnode *client, bool 
 
 static void read_client(struct reader *r, const struct jnode *tls)
 {
-	const struct jnode *client = known_section(r, tls, "client", &tls_client);
+	const struct jnode *client = section(r, tls, "client", &tls_client);
 	struct tls_role *role = &r->out->roles[SS_TLS_CLIENT];
 
 	if (!client)
 		return;
 	role->on = true;
-	bool manual = read_mode(r, client, true);
+	bool manual = read_mode(r, client, role);
 	read_min_version(r, client, role);
 	read_cas(r, client, "ca_files", "leave the key out to trust the system's pool", role);
 	read_client_pair(r, client, manual, role);
-	read_acme(r, client);
 	role->flags = SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER |
 		      (jnode_get(client, "ca_files") ? 0u : SS_TLS_SYSTEM_CA);
 	if (boolean(r, client, "insecure_skip_verify", false)) {
@@ -380,16 +385,16 @@ static void read_client(struct reader *r, const struct jnode *tls)
 
 /* ---- the whole ---- */
 
-int tls_config_read(const struct jdoc *doc, const struct jnode *security, struct diag *diag,
-		    struct tls_config *out)
+int tls_config_read(const struct jdoc *doc, const struct jnode *security, struct loader *loader,
+		    struct diag *diag, struct tls_config *out)
 {
-	struct reader r = {.doc = doc, .diag = diag, .out = out};
+	struct reader r = {.doc = doc, .loader = loader, .diag = diag, .out = out};
 	size_t errors = diag->errors;
 
 	*out = (struct tls_config){0};
 	/* "security" is a member of the document's root */
-	if (security && known_section(&r, security->parent, "security", &tls_security)) {
-		const struct jnode *tls = known_section(&r, security, "tls", &tls_tls);
+	if (security && section(&r, security->parent, "security", &tls_security)) {
+		const struct jnode *tls = section(&r, security, "tls", &tls_tls);
 		if (tls) {
 			read_server(&r, tls);
 			read_client(&r, tls);
@@ -407,6 +412,7 @@ void tls_config_done(struct tls_config *config)
 		for (size_t k = 0; k < role->n_ca; k++)
 			free(role->ca[k].path);
 		free(role->ca);
+		free(role->ca_paths);
 		free(role->names);
 		free(role->cert.path);
 		free(role->key.path);

@@ -11,6 +11,8 @@
 #include "core/diag.h"
 #include "core/jdoc.h"
 
+struct loader;
+
 #define TLS_MAX_FILES 64   /* in a list of CA files */
 #define TLS_MAX_NAMES 4096 /* in allowed_client_cns */
 #define TLS_MAX_NAME  255  /* bytes of one of them */
@@ -24,8 +26,11 @@ struct tls_file {
 
 struct tls_role {
 	bool on;
-	struct tls_file cert, key; /* both or none */
+	const char *mode; /* of a provider, whose turn comes before the files; NULL: files only */
+	const struct ss_component *provider; /* the loader's; NULL: none, or not found, which was reported */
+	struct tls_file cert, key;           /* both or none */
 	struct tls_file *ca;
+	const char **ca_paths; /* the same, NULL-ended; NULL: none */
 	size_t n_ca;
 	const char **names; /* server: allowed_client_cns; the document's */
 	size_t n_names;
@@ -38,8 +43,10 @@ struct tls_config {
 
 /*
  * security is the member "security" of the document, NULL if absent, its references resolved already.  The
- * document must outlive *out, which is to be released in any case.  0, -EINVAL with all errors in diag,
+ * loader (NULL: every mode is taken as it is) finds the providers of modes and must outlive *out as the
+ * document must; *out is to be released in any case.  0, -EINVAL with all errors in diag,
  * -ENOMEM.
  */
-int tls_config_read(const struct jdoc *, const struct jnode *security, struct diag *, struct tls_config *out);
+int tls_config_read(const struct jdoc *, const struct jnode *security, struct loader *, struct diag *,
+		    struct tls_config *out);
 void tls_config_done(struct tls_config *);

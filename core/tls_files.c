@@ -257,20 +257,6 @@ static bool check_pair(struct load *l, const struct cert_list *chain, gnutls_x50
 	return false;
 }
 
-static void take_pair(struct load *l, struct cert_list *chain, gnutls_x509_privkey_t key,
-		      struct tls_generation *g)
-{
-	char who[CERT_SHOWN];
-
-	g->chain = cert_list_pem(chain, 0);
-	g->key = cert_key_pem(key);
-	g->subject = strdup(cert_show_subject(who, chain->certs[0]));
-	if (!g->chain || !g->key || !g->subject)
-		l->out_of_memory = true;
-	g->material.not_before = cert_not_before(chain->certs[0]);
-	g->material.not_after = cert_not_after(chain->certs[0]);
-}
-
 static void load_pair(struct load *l, struct tls_generation *g)
 {
 	const struct content *cert = &l->files[FILE_CERT], *private = &l->files[FILE_KEY];
@@ -296,7 +282,7 @@ static void load_pair(struct load *l, struct tls_generation *g)
 	}
 	if (chain.n && key && check_pair(l, &chain, key)) {
 		check_chain(l, cert->file, &chain);
-		take_pair(l, &chain, key, g);
+		l->out_of_memory |= tls_generation_take(g, &chain, key) != 0;
 	}
 	cert_list_free(&chain);
 	if (key)
@@ -361,11 +347,11 @@ int tls_files_load(const struct tls_role *config, uint32_t role, int64_t now,
 {
 	struct load l = {
 		.config = config, .complaints = complaints, .now = now, .n = tls_files_count(config)};
-	struct tls_generation *g = calloc(1, sizeof *g);
+	struct tls_generation *g = tls_generation_new(config->mode ? "fallback" : "manual");
 
 	l.files = calloc(l.n, sizeof *l.files);
 	if (!g || !l.files) {
-		free(g);
+		tls_generation_unref(g);
 		free(l.files);
 		return -ENOMEM;
 	}
@@ -380,12 +366,8 @@ int tls_files_load(const struct tls_role *config, uint32_t role, int64_t now,
 		load_pair(&l, g);
 	load_cas(&l, g);
 
-	atomic_init(&g->references, 1);
-	g->material.struct_size = sizeof g->material;
+	tls_generation_seal(g);
 	g->material.role = role;
-	g->material.chain_pem = g->chain;
-	g->material.key_pem = g->key;
-	g->material.ca_pem = g->ca;
 	g->material.min_version = config->min_version;
 	g->material.flags = config->flags;
 	for (size_t i = 0; i < l.n; i++)
@@ -397,17 +379,4 @@ int tls_files_load(const struct tls_role *config, uint32_t role, int64_t now,
 	}
 	*out = g;
 	return 0;
-}
-
-void tls_generation_unref(struct tls_generation *g)
-{
-	if (!g || atomic_fetch_sub_explicit(&g->references, 1, memory_order_acq_rel) != 1)
-		return;
-	if (g->key)
-		explicit_bzero(g->key, strlen(g->key));
-	free(g->key);
-	free(g->chain);
-	free(g->ca);
-	free(g->subject);
-	free(g);
 }

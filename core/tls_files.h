@@ -1,27 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tls_files - the files of one TLS role, read together and checked against each other into one generation.
- * Control thread only, but for releasing a generation.
+ * Control thread only.
  */
 #pragma once
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <semstreams/plugin.h>
 #include "core/diag.h"
 #include "core/tls_config.h"
+#include "core/tls_generation.h"
 
 #define TLS_MAX_FILE  (4u << 20) /* bytes */
 #define TLS_COMPLAINT 640        /* bytes of one of them */
-
-/* Immutable; who holds a reference may read it in any thread. */
-struct tls_generation {
-	struct ss_tls_material material; /* first: consumers give it back */
-	_Atomic unsigned references;
-	char *chain, *key, *ca; /* what material points to */
-	char *subject;          /* of the leaf, as messages show it; NULL without one */
-};
 
 /* What tells one content of a file from the next. */
 struct tls_stamp {
@@ -44,11 +36,9 @@ struct tls_complaints {
 };
 
 /*
- * Read and check all files.  stamps (may be NULL) are those of what was read, also on failure.  0 with one
- * reference at *out, -EINVAL or -EAGAIN (a file is being written to) after complaints, -ENOMEM.
+ * Read and check all files; the certificate's source is "manual", beside a provider "fallback".  stamps (may
+ * be NULL) are those of what was read, also on failure.  0 with one reference at *out, -EINVAL or -EAGAIN (a
+ * file is being written to) after complaints, -ENOMEM.
  */
 int tls_files_load(const struct tls_role *, uint32_t role, int64_t now, const struct tls_complaints *,
 		   struct tls_stamp *stamps, struct tls_generation **out);
-
-/* [any] The last one frees it, wiping the key; NULL is allowed. */
-void tls_generation_unref(struct tls_generation *);

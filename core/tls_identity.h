@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tls_identity - certificates, keys and trust of "security.tls" in mode "manual": read from files at start,
- * read again when they change, handed out in immutable, counted generations.  Made and fed by the control
- * thread; what is marked [any] is for all threads.
+ * tls_identity - certificates, keys and trust of "security.tls": read from files at start and again when they
+ * change, or brought by a provider, with the files to fall back to; handed out in immutable, counted
+ * generations.  Belongs to the control thread; what is marked [any] is for all threads.
  */
 #pragma once
 #include <stdbool.h>
@@ -12,24 +12,26 @@
 #include "core/diag.h"
 #include "core/jdoc.h"
 
+struct health;
 struct metrics_page;
+struct tls_config;
 struct tls_identity;
 
 /* Whoever is told of a new generation; embedded by its owner. */
 struct tls_watcher {
-	int (*tell)(struct tls_watcher *); /* in the control thread, under a lock: only pass it on.  Not 0:
-					      try again later */
+	int (*tell)(struct tls_watcher *); /* in any thread, under a lock: only pass it on.  Not 0: try
+					      again later */
 	struct tls_watcher *next;
 	uint64_t told; /* the newest generation it was told of */
 };
 
 /*
- * Read security (a member of doc, which must outlive the identity; NULL if absent) and the files it names.
+ * Read the files that the config of doc names; all three and health (may be NULL) must outlive the identity.
  * Everything wrong goes to diag with its place.  0; -EINVAL with *out set all the same, so that those who ask
- * whether TLS is on can be checked too; -ENOMEM.  Without "security.tls" all roles are off.
+ * whether TLS is on can be checked too; -ENOMEM.  Without with_files that is all that can be asked.
  */
-int tls_identity_new(const struct jdoc *doc, const struct jnode *security, struct diag *,
-		     struct tls_identity **out);
+int tls_identity_new(const struct jdoc *doc, const struct tls_config *, bool with_files, struct health *,
+		     struct diag *, struct tls_identity **out);
 /* All generations have been released and all watchers removed; NULL is allowed. */
 void tls_identity_free(struct tls_identity *);
 
@@ -43,6 +45,17 @@ void tls_identity_poll(struct tls_identity *);
 /* Read all files now, settled or not.  0; -EINVAL, -ENOMEM: what is wrong was logged and the old ones stay;
  * -EAGAIN: a file is being written to, a later poll will take it. */
 int tls_identity_reload(struct tls_identity *);
+
+/*
+ * [any] For providers: as in struct ss_tls_publish, for the roles (1 << SS_TLS_...) whose certificate comes
+ * from a provider.
+ */
+int tls_identity_publish(struct tls_identity *, uint32_t roles, const char *source, const char *chain_pem,
+			 const char *key_pem, char *why, size_t why_size);
+void tls_identity_unavailable(struct tls_identity *, uint32_t roles, const char *reason);
+/* Say again in the log, each hour, which role has no certificate of its provider.  now is the monotonic
+ * clock. */
+void tls_identity_remind(struct tls_identity *, uint64_t now_ns);
 
 /* [any] As in struct ss_tls. */
 bool tls_identity_enabled(const struct tls_identity *, uint32_t role);

@@ -10,6 +10,10 @@
 	"{\"type\": \"array\", \"minItems\": " #least ", \"maxItems\": " #most ", \"items\": " TEXT "}"
 #define VERSION "{\"anyOf\": [{\"enum\": [\"1.2\", \"1.3\"]}, " ELSEWHERE "]}"
 #define MODE    "{\"anyOf\": [{\"type\": \"string\", \"pattern\": \"^[a-z0-9_]{1,40}$\"}, " ELSEWHERE "]}"
+#define MODE_HELP                                                                                            \
+	"Where the certificate comes from: \"manual\", from files; \"acme\" and others, from a provider, "   \
+	"with the "                                                                                          \
+	"files to fall back to"
 
 /* A section that says anything says whether it is on. */
 #define SAYS_ENABLED "\"anyOf\": [{\"maxProperties\": 0}, {\"required\": [\"enabled\"]}]"
@@ -33,7 +37,7 @@ const struct tls_section tls_server_mtls = {.help = "Certificates of clients",
 
 static const struct tls_key server_keys[] = {
 	{"enabled", "TLS for all that listen", BOOLEAN, NULL, NULL},
-	{"mode", "Where the certificate comes from: \"manual\", from files", MODE, "\"manual\"", NULL},
+	{"mode", MODE_HELP, MODE, "\"manual\"", NULL},
 	{"cert_file", "The server's certificate and its chain, PEM", TEXT, NULL, NULL},
 	{"key_file", "Its private key, PEM, readable by its owner alone", TEXT, NULL, NULL},
 	{"min_version", "The least version of TLS", VERSION, "\"1.2\"", NULL},
@@ -43,7 +47,8 @@ static const struct tls_key server_keys[] = {
 const struct tls_section tls_server = {.help = "What listens",
 				       .rules = "{" SAYS_ENABLED ", " BOTH_OR_NONE ", " IF_ENABLED(
 					       ", \"mode\": {\"const\": \"manual\"}", "cert_file") "}",
-				       KEYS(server_keys)};
+				       KEYS(server_keys),
+				       .has_modes = true};
 
 static const struct tls_key client_mtls_keys[] = {
 	{"enabled", "Show servers this certificate", BOOLEAN, NULL, NULL},
@@ -55,7 +60,7 @@ const struct tls_section tls_client_mtls = {.help = "The certificate that is sho
 					    KEYS(client_mtls_keys)};
 
 static const struct tls_key client_keys[] = {
-	{"mode", "Where the certificate comes from: \"manual\", from files", MODE, "\"manual\"", NULL},
+	{"mode", MODE_HELP, MODE, "\"manual\"", NULL},
 	{"ca_files", "The CAs that sign servers' certificates, PEM; absent: the system's pool", LIST(1, 64),
 	 NULL, NULL},
 	{"insecure_skip_verify", "Take servers for what they say they are", BOOLEAN, "false", NULL},
@@ -66,7 +71,7 @@ static const struct tls_key client_keys[] = {
 	{"acme", "How to get a certificate from a CA by ACME", NULL, NULL, NULL},
 };
 const struct tls_section tls_client = {
-	.help = "What dials", .rules = "{" BOTH_OR_NONE "}", KEYS(client_keys)};
+	.help = "What dials", .rules = "{" BOTH_OR_NONE "}", KEYS(client_keys), .has_modes = true};
 
 static const struct tls_key tls_members[] = {
 	{"server", NULL, NULL, NULL, &tls_server},

@@ -4,6 +4,7 @@
  * of them.  What their values mean is tls_config.c's.
  */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 
 #define TLS_MAX_KEYS 16 /* of a section */
@@ -14,13 +15,14 @@ struct tls_key {
 	const char *schema;    /* JSON Schema of the value; NULL: a section */
 	const char *otherwise; /* default, as JSON; NULL: none */
 	const struct tls_section
-		*section; /* NULL with a schema of NULL: an object, whose members are another's */
+		*section; /* NULL with a schema of NULL: an object, whose members are a provider's */
 };
 struct tls_section {
 	const char *help;
 	const char *rules; /* JSON Schema of what concerns several members; NULL: none */
 	const struct tls_key *keys;
 	size_t n;
+	bool has_modes; /* settings of modes may stand here, each under the mode's name */
 };
 
 extern const struct tls_section tls_security, tls_tls, tls_server, tls_server_mtls, tls_client,

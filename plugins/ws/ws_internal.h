@@ -102,6 +102,8 @@ struct ws {
 	char **subprotocols, **origins; /* NULL-ended */
 	uint16_t port;
 	struct ws_tls *tls; /* NULL: plain */
+	struct ss_iface identity; /* a TLS listener's: struct ss_tls */
+	bool announced;           /* that it has a certificate */
 
 	struct lws_context *cx;
 	struct lws_protocols protocols[2];

@@ -21,13 +21,31 @@ static void refused(void *arg, const char *why)
 	ws_failed(arg, "%s", why);
 }
 
+/* Say once that there is a certificate, and whose, when clients can connect. */
+static void announce(struct ws *ws)
+{
+	const struct ss_tls *tls = ws->identity.vtbl;
+	if (ws->announced || ws->n_listeners == 0)
+		return;
+	const struct ss_tls_material *m = tls->acquire(ws->identity.self, SS_TLS_SERVER);
+	if (m && m->chain_pem) {
+		const char *source = SS_KNOWS(m, struct ss_tls_material, source) ? m->source : NULL;
+		ss_log(ws->host, SS_LOG_INFO, "TLS server started with %s certificate port=%u",
+		       source ? source : "a", ws->port);
+		ws->announced = true;
+	}
+	tls->release(ws->identity.self, m);
+}
+
 static void identity_changed(void *arg)
 {
+	announce(arg);
 	ws_touched(arg);
 }
 
 int ws_server_tls(struct ws *ws, const struct ws_options *options)
 {
+	ws->identity = (struct ss_iface){.vtbl = options->tls, .self = options->tls_self};
 	struct ws_tls_options o = {.host = ws->host,
 				   .api = options->tls,
 				   .self = options->tls_self,
@@ -192,5 +210,8 @@ int ws_server_open(struct ws *ws)
 	ws->server = lws_create_vhost(ws->cx, &info);
 	if (!ws->server)
 		return -EIO; /* the reason has been logged */
-	return listen_all(ws, ws->bind);
+	int rc = listen_all(ws, ws->bind);
+	if (rc == 0 && ws->tls)
+		announce(ws);
+	return rc;
 }

@@ -75,12 +75,12 @@ def test_check(command, tmp_path, pki, location):
     assert f'/security/tls/server/key_file  key file "{leaf.key}" is open to group or others' in done.stderr
 
 
-def test_acme_is_not_there(command, tmp_path, pki, location):
+def test_provider_is_not_there(command, tmp_path, pki, location):
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(config(server(location.leaf("a"), pki, mode="acme"))))
+    file.write_text(json.dumps(config(server(location.leaf("a"), pki, mode="vault"))))
     done = command("check", file)
     assert done.returncode == 78
-    assert '/security/tls/server/mode  mode "acme" needs the plugin acme_tls, which is not there' in done.stderr
+    assert '/security/tls/server/mode  mode "vault" needs the plugin vault_tls, which is not there; known: manual' in done.stderr
 
 
 def test_warnings(start, pki, location):

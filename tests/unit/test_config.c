@@ -36,12 +36,15 @@ static const struct ss_option options[] = {
 	}
 
 static const char *const split_outputs[] = {"good", "rejected", NULL};
-static const struct ss_component provider = TYPE("acme_tls", SS_KIND_PROVIDER);
+static const struct ss_component provider = TYPE("any_time", SS_KIND_PROVIDER);
 static const struct ss_component processor = TYPE("filter", SS_KIND_PROCESSOR);
 static const struct ss_component sink = TYPE("storage", SS_KIND_SINK);
 static const struct ss_component source = TYPE("udp_input", SS_KIND_SOURCE);
 static struct ss_component splitter = TYPE("split", SS_KIND_PROCESSOR);
-static const struct ss_component *const types[] = {&provider, &processor, &splitter, &sink, &source};
+static const struct ss_component toy = TYPE("toy_tls", SS_KIND_PROVIDER);
+static const struct ss_component sink_tls = TYPE("well_tls", SS_KIND_SINK);
+static const struct ss_component *const types[] = {&provider, &processor, &splitter, &sink,
+						   &toy,      &source,    &sink_tls};
 #define N_TYPES (sizeof types / sizeof types[0])
 
 struct loader {
@@ -52,7 +55,7 @@ static struct loader the_loader;
 const struct ss_component *loader_find(struct loader *loader, const char *type, const char **why)
 {
 	assert_ptr_equal(loader, &the_loader);
-	*why = strcmp(type, "broken") == 0 ? "broken.so is no ELF file" : NULL;
+	*why = strncmp(type, "broken", 6) == 0 ? "broken.so is no ELF file" : NULL;
 	for (size_t i = 0; i < N_TYPES; i++)
 		if (strcmp(types[i]->type, type) == 0)
 			return types[i];
@@ -106,6 +109,8 @@ static void done(struct fixture *f)
 	diag_done(&f->diag);
 }
 
+#define PROVIDED(client)                                                                                     \
+	"{\"components\": [" UDP "," DISK "], \"security\": {\"tls\": {\"client\": {" client "}}}}"
 #define UDP    "{\"id\":\"udp\",\"type\":\"udp_input\"}"
 #define FILTER "{\"id\":\"hot\",\"type\":\"filter\"}"
 #define DISK   "{\"id\":\"disk\",\"type\":\"storage\"}"
@@ -130,8 +135,9 @@ static void test_whole(void **state)
 		 "  \"inputs\": [\"s.good\", {\"from\": \"s.rejected\", \"queue\": {\"bytes\": \"1MiB\", "
 		 "\"overflow\": \"block\"}},\n"
 		 "             {\"from\": \"${env:SS_TEST_ID}\"}]}],\n"
-		 "\"security\": {\"tls\": {\"a\": \"<${env:SS_TEST_ID}>\", \"b\": [{\"file\": "
-		 "\"/proc/sys/kernel/ostype\"}]}},\n"
+		 "\"security\": {\"tls\": {\"client\": {\"ca_files\": [\"/<${env:SS_TEST_ID}>\", {\"file\": "
+		 "\"/proc/sys/kernel/ostype\"}], \"mode\": \"toy\", \"toy\": {\"path\": {\"file\": "
+		 "\"/proc/sys/kernel/ostype\"}, \"port\": 7}}}},\n"
 		 "\"plugins\": {\"paths\": [\"/a\", \"/${env:SS_TEST_ID}\"]},\n"
 		 "\"admin\": {\"listen\": \"[::1]:0\"},\n"
 		 "\"log\": {\"level\": \"debug\", \"format\": \"json\"}}");
@@ -172,10 +178,20 @@ static void test_whole(void **state)
 	assert_string_equal(config->admin_listen, "[::1]:0");
 	assert_int_equal(config->log_level, SS_LOG_DEBUG);
 	assert_true(config->log_json);
-	struct jnode *tls = jnode_get(config->security, "tls");
-	assert_string_equal(jnode_get(tls, "a")->string, "<udp>");
-	assert_int_equal(jnode_get(tls, "b")->child->type, J_STRING);
-	assert_string_equal(jnode_get(tls, "b")->child->string, "Linux");
+	const struct tls_role *client = &config->tls.roles[SS_TLS_CLIENT];
+	assert_string_equal(client->ca_paths[0], "/<udp>");
+	assert_string_equal(client->ca_paths[1], "Linux");
+	assert_null(client->ca_paths[2]);
+	assert_string_equal(client->mode, "toy");
+	assert_ptr_equal(client->provider, &toy);
+	assert_null(config->providers[SS_TLS_SERVER].id);
+	c = &config->providers[SS_TLS_CLIENT];
+	assert_string_equal(c->id, "tls.client");
+	assert_ptr_equal(c->desc, &toy);
+	assert_true(c->complete);
+	assert_int_equal(c->tls_roles, 1 << SS_TLS_CLIENT);
+	assert_int_equal(((struct conf *)c->conf)->port, 7);
+	assert_string_equal(((struct conf *)c->conf)->path, "Linux");
 	done(&f);
 }
 
@@ -229,8 +245,32 @@ static const struct bad bads[] = {
 	 "error f.json:1:82 /securty  unknown key \"securty\"; did you mean \"security\"?"},
 	{"{\"components\": [" UDP "," DISK "], \"security\": 1}",
 	 "error f.json:1:94 /security  expected an object, got 1"},
-	{"{\"components\": [" UDP "," DISK "], \"security\": {\"a\": [\"${env:SS_TEST_NONE}\"]}}",
-	 "error f.json:1:101 /security/a/0  the environment has no variable SS_TEST_NONE"},
+	{"{\"components\": [" UDP "," DISK "], \"security\": {\"tls\": {\"client\": {\"ca_files\": [\"${env:SS_TEST_NONE}\"]}}}}",
+	 "error f.json:1:127 /security/tls/client/ca_files/0  the environment has no variable SS_TEST_NONE"},
+	/* providers of certificates */
+	{PROVIDED("\"mode\": \"tyo\""), "error f.json:1:122 /security/tls/client/mode  mode \"tyo\" needs the plugin "
+					 "tyo_tls, which is not there; did you mean \"toy\"?"},
+	{PROVIDED("\"mode\": \"vault\""), "error f.json:1:122 /security/tls/client/mode  mode \"vault\" needs the plugin "
+					   "vault_tls, which is not there; known: manual, toy"},
+	{PROVIDED("\"mode\": \"well\""), "error f.json:1:122 /security/tls/client/mode  cannot load mode \"well\": its "
+					  "plugin is no provider"},
+	{PROVIDED("\"mode\": \"broken\""), "error f.json:1:122 /security/tls/client/mode  cannot load mode \"broken\": "
+					    "broken.so is no ELF file"},
+	{PROVIDED("\"mode\": \"toy\", \"toy\": {\"prot\": 1}"),
+	 "error f.json:1:137 /security/tls/client/toy/prot  unknown key \"prot\"; did you mean \"port\"?"},
+	{PROVIDED("\"mode\": \"toy\", \"toy\": {\"port\": 0}"),
+	 "error f.json:1:145 /security/tls/client/toy/port  expected an integer from 1 to 65535, got 0"},
+	{PROVIDED("\"mode\": \"toy\", \"toy\": []"),
+	 "error f.json:1:136 /security/tls/client/toy  expected an object, got an array"},
+	{PROVIDED("\"toy\": {\"enabled\": 1}, \"vault\": {}"),
+	 "error f.json:1:137 /security/tls/client/vault  unknown key \"vault\"; known: mode, ca_files, "
+	 "insecure_skip_verify, min_version, cert_file, key_file, mtls, acme"},
+	{"{\"components\": [" UDP ",{\"id\":\"tls.client\",\"type\":\"storage\"}], \"security\": {\"tls\": "
+	 "{\"client\": {\"mode\": \"toy\"}}}}",
+	 "error f.json:1:55 /components/1/id  the id \"tls.client\" is taken by the provider of TLS certificates"},
+	{UDP ",{\"id\":\"t\",\"type\":\"toy_tls\"}," DISK,
+	 "error f.json:1:66 /components/1/type  \"toy_tls\" provides TLS certificates; it is started by \"mode\": "
+	 "\"toy\" in security.tls, not listed here"},
 	{"{\"components\": [" UDP "," DISK "], \"$schema\": 1}",
 	 "error f.json:1:93 /$schema  expected a string, got 1"},
 	{"{\"components\": [" UDP "," DISK "], \"plugins\": []}",
@@ -294,8 +334,8 @@ static const struct bad bads[] = {
 	{UDP ",{\"id\":\"disk\",\"type\":\"storag\"}",
 	 "error f.json:1:69 /components/1/type  unknown type \"storag\"; did you mean \"storage\"?"},
 	{UDP ",{\"id\":\"disk\",\"type\":\"kafka\"}",
-	 "error f.json:1:69 /components/1/type  unknown type \"kafka\"; known: acme_tls, filter, split, "
-	 "storage, udp_input"},
+	 "error f.json:1:69 /components/1/type  unknown type \"kafka\"; known: any_time, filter, split, "
+	 "storage, udp_input, well_tls"},
 	{UDP ",{\"id\":\"disk\",\"type\":\"broken\"}",
 	 "error f.json:1:69 /components/1/type  cannot load type \"broken\": broken.so is no ELF file"},
 	/* queues */
@@ -343,9 +383,9 @@ static const struct bad bads[] = {
 	 "error f.json:1:86 /components/1/inputs/0  \"udp\" has one output, without a name: write \"udp\""},
 	{UDP "," DISK ",{\"id\":\"e\",\"type\":\"storage\",\"inputs\":[\"disk\"]}",
 	 "error f.json:1:117 /components/2/inputs/0  \"disk\" has no output: it is a sink (storage)"},
-	{UDP ",{\"id\":\"tls\",\"type\":\"acme_tls\"},{\"id\":\"e\",\"type\":\"storage\",\"inputs\":[\"tls\","
+	{UDP ",{\"id\":\"tls\",\"type\":\"any_time\"},{\"id\":\"e\",\"type\":\"storage\",\"inputs\":[\"tls\","
 	     "\"udp\"]}",
-	 "error f.json:1:117 /components/2/inputs/0  \"tls\" has no output: it is a provider (acme_tls)"},
+	 "error f.json:1:117 /components/2/inputs/0  \"tls\" has no output: it is a provider (any_time)"},
 	{"{\"id\":\"u\",\"type\":\"udp_input\",\"inputs\":[\"udp\"]}," UDP,
 	 "error f.json:1:46 /components/0/inputs  \"u\" takes no input: it is a source (udp_input); remove "
 	 "\"inputs\""},

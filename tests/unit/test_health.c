@@ -39,7 +39,7 @@ static void test_reasons(void **state)
 	FILE *out = open_memstream(&text, &size);
 	health_print(h, out);
 	fclose(out);
-	assert_string_equal(text, "{\"status\":\"ready\",\"uptime_seconds\":0,\"reasons\":[]}\n");
+	assert_string_equal(text, "{\"status\":\"ready\",\"uptime_seconds\":0,\"reasons\":[],\"degraded\":[]}\n");
 	free(text);
 	assert_true(health_ready(h));
 	assert_false(health_set(h, "udp", NULL));
@@ -75,6 +75,38 @@ static void test_reasons(void **state)
 	assert_true(health_set(h, "udp", "again"));
 	health_free(h);
 	health_free(NULL);
+}
+
+/* What is degraded is told and stays ready. */
+static void test_degraded(void **state)
+{
+	(void)state;
+	struct health *h = health_new();
+	assert_true(health_degrade(h, "tls.server", "fallback"));
+	assert_false(health_degrade(h, "tls.server", "fallback"));
+	assert_true(health_ready(h));
+	assert_true(health_set(h, "udp", "no port"));
+	assert_false(health_ready(h));
+	json_t *root = print(h), *degraded = json_object_get(root, "degraded");
+	assert_string_equal(json_string_value(json_object_get(root, "status")), "not ready");
+	assert_int_equal(json_array_size(json_object_get(root, "reasons")), 1);
+	assert_string_equal(get(root, 0, "component"), "udp");
+	assert_int_equal(json_array_size(degraded), 1);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(degraded, 0), "reason")), "fallback");
+	json_decref(root);
+
+	assert_true(health_set(h, "udp", NULL));
+	assert_true(health_ready(h));
+	/* worse, with the same words, and better again */
+	assert_true(health_set(h, "tls.server", "fallback"));
+	assert_false(health_ready(h));
+	assert_true(health_degrade(h, "tls.server", "fallback"));
+	assert_true(health_ready(h));
+	assert_true(health_set(h, "tls.server", NULL));
+	root = print(h);
+	assert_int_equal(json_array_size(json_object_get(root, "degraded")), 0);
+	json_decref(root);
+	health_free(h);
 }
 
 static void test_hostile(void **state)
@@ -134,6 +166,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reasons),
+		cmocka_unit_test(test_degraded),
 		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_threads),
 	};

@@ -19,7 +19,7 @@ static int read_text(const char *text, struct jdoc **doc, struct tls_config *con
 
 	diag_init(&diag);
 	assert_int_equal(jdoc_parse("/etc/s/f.json", text, strlen(text), &diag, doc), 0);
-	int rc = tls_config_read(*doc, jnode_get((*doc)->root, "security"), &diag, config);
+	int rc = tls_config_read(*doc, jnode_get((*doc)->root, "security"), NULL, &diag, config);
 	FILE *to = open_memstream(&lines, &len);
 	diag_print(&diag, to);
 	fclose(to);
@@ -180,13 +180,6 @@ static void test_complaints(void **state)
 		 "expected \"1.2\" or \"1.3\", got \"1.1\"\n"},
 		{SERVER(", \"min_version\": \"TLS1.3\""), "error 1:101 /security/tls/server/min_version  "
 							  "expected \"1.2\" or \"1.3\", got \"TLS1.3\"\n"},
-		{SERVER(", \"mode\": \"acme\""), "error 1:94 /security/tls/server/mode  mode \"acme\" needs "
-						 "the plugin acme_tls, which is not there\n"},
-		{SERVER(", \"mode\": \"vault\""), "error 1:94 /security/tls/server/mode  mode \"vault\" "
-						  "needs the plugin vault_tls, which is not there\n"},
-		{SERVER(", \"mode\": \"manul\""),
-		 "error 1:94 /security/tls/server/mode  mode \"manul\" needs the plugin manul_tls, which is "
-		 "not there; did you mean \"manual\"?\n"},
 		{SERVER(", \"mode\": \"Manual\""),
 		 "error 1:94 /security/tls/server/mode  expected \"manual\", or a provider's name of small "
 		 "letters, digits and \"_\", got \"Manual\"\n"},
@@ -235,8 +228,6 @@ static void test_complaints(void **state)
 		 "error 1:190 /security/tls/server/mtls/require_client_cert  expected true or false, got 1\n"
 		 "error 1:193 /security/tls/server/mtls/allowed_cns  unknown key \"allowed_cns\"; known: "
 		 "enabled, client_ca_files, require_client_cert, allowed_client_cns\n"},
-		{CLIENT("\"mode\": \"acme\""), "error 1:42 /security/tls/client/mode  mode \"acme\" needs "
-					       "the plugin acme_tls, which is not there\n"},
 		{CLIENT("\"insecure_skip_verify\": true"),
 		 "warning 1:58 /security/tls/client/insecure_skip_verify  servers are not verified: anybody "
 		 "on the way can read and change what is sent\n"},
@@ -263,17 +254,38 @@ static void test_complaints(void **state)
 			"\"cert_file\": \"c\", \"key_file\": \"k\"}"),
 		 "error 1:95 /security/tls/client/mtls/cert_file  a second certificate: the section "
 		 "\"client\" has a cert_file already\n"},
-		{CLIENT("\"acme\": {\"directory\": \"x\", \"renew_before\": \"8\", \"challenge_type\": "
-			"\"http01\", \"domains\": \"d\", \"enabled\": 1}"),
-		 "error 1:43 /security/tls/client/acme/directory  unknown key \"directory\"; known: enabled, "
-		 "directory_url, email, domains, challenge_type, renew_before, storage_path, ca_bundle\n"
-		 "error 1:77 /security/tls/client/acme/renew_before  expected a duration like \"500ms\", "
-		 "\"1h30m\" or \"7d\" (units ns us ms s m h d), got \"8\"\n"
-		 "error 1:100 /security/tls/client/acme/challenge_type  unknown challenge type \"http01\"; "
-		 "did you mean \"http-01\"?\n"
-		 "error 1:121 /security/tls/client/acme/domains  expected an array, got \"d\"; put it in "
-		 "brackets: [\"...\"]\n"
-		 "error 1:137 /security/tls/client/acme/enabled  expected true or false, got 1\n"},
+		/* providers: what they have is theirs to judge, and what is not used does not matter */
+		{SERVER(", \"mode\": \"acme\", \"acme\": {\"directory\": 1}"), ""},
+		{TLS("{\"server\": {\"enabled\": true, \"mode\": \"acme\"}}"), ""},
+		{CLIENT("\"mode\": \"vault\", \"vault\": {\"a\": []}, \"mtls\": {\"enabled\": true}"), ""},
+		{CLIENT("\"mode\": \"vault\", \"valt\": {}"),
+		 "error 1:51 /security/tls/client/valt  unknown key \"valt\"; known: mode, ca_files, "
+		 "insecure_skip_verify, min_version, cert_file, key_file, mtls, acme\n"},
+		{CLIENT("\"mode\": \"vault\", \"vault\": 1"),
+		 "error 1:60 /security/tls/client/vault  expected an object, got 1\n"},
+		{CLIENT("\"mode\": \"acme\", \"cert_file\": \"c\""),
+		 "error 1:33 /security/tls/client  \"key_file\" is missing: a certificate is of no use without its "
+		 "private key\n"},
+		{CLIENT("\"mode\": \"acme\", \"mtls\": {\"enabled\": false}"),
+		 "error 1:70 /security/tls/client/mtls/enabled  shows no certificate, but mode \"acme\" gets one; leave "
+		 "out one or the other\n"},
+		{CLIENT("\"acme\": {\"directory\": 5}"), ""},
+		{CLIENT("\"acme\": {\"enabled\": false}"), ""},
+		{CLIENT("\"acme\": []"), "error 1:42 /security/tls/client/acme  expected an object, got an array\n"},
+		{CLIENT("\"acme\": {\"enabled\": true}"),
+		 "warning 1:34 /security/tls/client/acme  not used, as the mode is \"manual\"; for ACME write \"mode\": "
+		 "\"acme\"\n"},
+		{SERVER(", \"mode\": \"manual\", \"acme\": {\"enabled\": true}"),
+		 "warning 1:104 /security/tls/server/acme  not used, as the mode is \"manual\"; for ACME write \"mode\": "
+		 "\"acme\"\n"},
+		{SERVER(", \"mode\": \"acme\", \"acme\": {\"enabled\": false}"),
+		 "warning 1:122 /security/tls/server/acme/enabled  mode \"acme\" is switched off: only cert_file and "
+		 "key_file count\n"},
+		{TLS("{\"server\": {\"enabled\": true, \"mode\": \"acme\", \"acme\": {\"enabled\": false}}}"),
+		 "error 1:33 /security/tls/server  \"cert_file\" is missing: in mode \"manual\" the server's "
+		 "certificate and key come from cert_file and key_file\n"
+		 "warning 1:87 /security/tls/server/acme/enabled  mode \"acme\" is switched off: only cert_file and "
+		 "key_file count\n"},
 	};
 
 	(void)state;

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include "core/cert.h"
 #include "core/component.h"
+#include "core/health.h"
 #include "core/metrics.h"
 #include "core/tls_identity.h"
 #include "tests/unit/tls_certs.h"
@@ -78,6 +79,8 @@ static int put_all(void **state)
 
 struct fixture {
 	struct jdoc *doc;
+	struct tls_config *config;
+	struct health *health;
 	struct diag diag;
 	struct tls_identity *id;
 	char *told; /* what diag has, without the folder */
@@ -99,7 +102,11 @@ static struct fixture make(const char *text)
 
 	diag_init(&f.diag);
 	assert_int_equal(jdoc_parse(path("f.json"), text, strlen(text), &f.diag, &f.doc), 0);
-	f.rc = tls_identity_new(f.doc, jnode_get(f.doc->root, "security"), &f.diag, &f.id);
+	f.config = calloc(1, sizeof *f.config);
+	f.health = health_new();
+	f.rc = tls_config_read(f.doc, jnode_get(f.doc->root, "security"), NULL, &f.diag, f.config);
+	int rc = tls_identity_new(f.doc, f.config, f.rc == 0, f.health, &f.diag, &f.id);
+	f.rc = f.rc ? f.rc : rc;
 	diag_print(&f.diag, to);
 	fclose(to);
 	for (char *at; (at = strstr(f.told, folder));)
@@ -110,6 +117,9 @@ static struct fixture make(const char *text)
 static void drop(struct fixture *f)
 {
 	tls_identity_free(f->id);
+	tls_config_done(f->config);
+	free(f->config);
+	health_free(f->health);
 	diag_done(&f->diag);
 	jdoc_free(f->doc);
 	free(f->told);

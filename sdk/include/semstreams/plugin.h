@@ -388,7 +388,7 @@ struct ss_tls_material {
 	int64_t not_before, not_after; /* of the leaf, seconds since 1970; 0 without one */
 	uint32_t min_version;  /* 0x0303 TLS 1.2, 0x0304 TLS 1.3 */
 	uint32_t flags;
-	const char *source;    /* where the certificate is from, for messages: "manual", "ACME", "fallback" */
+	const char *source;    /* where the certificate is from, for messages: "manual", "ACME", "fallback"; NULL without one */
 };
 struct ss_der {
 	const uint8_t *data;

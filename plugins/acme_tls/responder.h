@@ -13,7 +13,8 @@ struct responder_options {
 	struct ev_loop *loop;
 	const char *address; /* "" = all, IPv6 and IPv4 */
 	uint16_t port;       /* 80, 443 */
-	void (*asked)(void *arg, const char *name_or_token, const char *peer); /* for the log; may be NULL */
+	/* Answered, for the log; may be NULL.  It may add and remove answers, but not free the responder. */
+	void (*asked)(void *arg, const char *name_or_token, const char *peer);
 	void *arg;
 };
 
@@ -22,12 +23,12 @@ int responder_http_new(const struct responder_options *, struct responder **out)
 int responder_alpn_new(const struct responder_options *, struct responder **out);
 /*
  * Answer for this name from now on: http-01 by token, tls-alpn-01 by a certificate for the name that is made here (name:
- * DNS name or address, RFC 8738).  Binds with the first.  0; -errno with a sentence that names address, port and remedy in
- * why ("port 80 is in use by another program: ...").
+ * DNS name or address, RFC 8738; token may be NULL).  The same pair again: instead.  Binds with the first.  0; -errno with
+ * a sentence that names address, port and remedy in why ("port 80 is in use by another program: ...").
  */
 int responder_add(struct responder *, const char *name, const char *token, const char *key_authorization,
 		  char *why, size_t why_size);
-/* Stops listening with the last, after the connections that are being answered (5 s at most). */
+/* The last: the port is free at once; connections that are being answered live on, 5 s at most. */
 void responder_remove(struct responder *, const char *name, const char *token);
 /* The port bound, 0 if none: for tests that ask for port 0. */
 uint16_t responder_port(const struct responder *);

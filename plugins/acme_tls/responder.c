@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * responder - what both challenges' responders do alike: connections come, are stepped, time out and go;
+ * answers are added and removed.  Anybody may call, so everything is bounded.  In the loop's thread.
+ */
+#include "responder_impl.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+	CONNS_MAX = 64,
+	ACCEPTS_AT_ONCE = 16,
+	DISCARD_MAX = 64 * 1024, /* bytes read to no purpose behind the end of an answer */
+	KEY_AUTHORIZATION_MAX = 512,
+};
+static const ev_tstamp step_s = 5;  /* to say what is wanted; to take the answer */
+static const ev_tstamp pause_s = 1; /* without file descriptors */
+
+/* ---- answers ---- */
+
+struct answer *answer_ref(struct answer *a)
+{
+	a->refs++;
+	return a;
+}
+
+void answer_unref(const struct responder *r, struct answer *a)
+{
+	if (!a || --a->refs)
+		return;
+	if (a->made)
+		r->kind->unmake(a);
+	free(a->name);
+	free(a->token);
+	free(a->key_authorization);
+	free(a);
+}
+
+static struct answer *new_answer(const char *name, const char *token, const char *key_authorization)
+{
+	struct answer *a = calloc(1, sizeof *a);
+
+	if (!a)
+		return NULL;
+	*a = (struct answer){.refs = 1,
+			     .name = strdup(name),
+			     .token = strdup(token),
+			     .key_authorization = strdup(key_authorization)};
+	return a;
+}
+
+static bool is_same(const struct answer *a, const char *name, const char *token)
+{
+	return strcasecmp(a->name, name) == 0 && strcmp(a->token, token) == 0;
+}
+
+static bool drop_answer(struct responder *r, const char *name, const char *token)
+{
+	for (struct answer **at = &r->answers; *at; at = &(*at)->next) {
+		struct answer *a = *at;
+		if (is_same(a, name, token)) {
+			*at = a->next;
+			answer_unref(r, a);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- connections ---- */
+
+static void close_conn(struct conn *c)
+{
+	struct responder *r = c->responder;
+	int fd = c->io.fd;
+
+	ev_io_stop(r->o.loop, &c->io);
+	ev_timer_stop(r->o.loop, &c->deadline);
+	*(c->prev ? &c->prev->next : &r->oldest) = c->next;
+	*(c->next ? &c->next->prev : &r->newest) = c->prev;
+	r->n_conns--;
+	r->kind->close(c);
+	answer_unref(r, c->answer);
+	close(fd);
+	free(c);
+}
+
+static void start_deadline(struct conn *c)
+{
+	struct ev_loop *loop = c->responder->o.loop;
+
+	ev_timer_stop(loop, &c->deadline);
+	ev_timer_set(&c->deadline, step_s, 0);
+	ev_timer_start(loop, &c->deadline);
+}
+
+static void watch(struct conn *c, int events)
+{
+	struct ev_loop *loop = c->responder->o.loop;
+
+	if (c->io.events == events && ev_is_active(&c->io))
+		return;
+	ev_io_stop(loop, &c->io);
+	ev_io_set(&c->io, c->io.fd, events);
+	ev_io_start(loop, &c->io);
+}
+
+/* All is said: what the peer still sends is read, since closing on unread bytes resets the connection, and
+ * the answer with it. */
+static void linger(struct conn *c)
+{
+	char scrap[4096];
+	ssize_t n = recv(c->io.fd, scrap, sizeof scrap, 0);
+
+	if (n > 0)
+		c->discarded += (size_t)n;
+	if (n == 0 || c->discarded > DISCARD_MAX || (n < 0 && errno != EAGAIN && errno != EINTR))
+		close_conn(c);
+}
+
+static void enter(struct conn *c, enum conn_next next)
+{
+	bool was_reading = c->state == CONN_READ;
+
+	c->state = next;
+	switch (next) {
+	case CONN_CLOSE:
+		close_conn(c);
+		return;
+	case CONN_LINGER:
+		shutdown(c->io.fd, SHUT_WR);
+		if (was_reading)
+			start_deadline(c);
+		watch(c, EV_READ);
+		linger(c);
+		return;
+	case CONN_WRITE:
+		watch(c, EV_WRITE);
+		return;
+	case CONN_READ:
+		watch(c, EV_READ);
+	}
+}
+
+static void on_io(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct conn *c = io->data;
+	struct responder *r = c->responder;
+
+	(void)loop;
+	(void)events;
+	if (c->state == CONN_LINGER) {
+		linger(c);
+		return;
+	}
+	enum conn_next next = r->kind->step(c, io->fd);
+	/* the owner may remove answers in there, which closes connections without one */
+	if (c->answer && !c->told) {
+		c->told = true;
+		start_deadline(c);
+		if (r->o.asked)
+			r->o.asked(r->o.arg, r->kind->by_token ? c->answer->token : c->answer->name, c->peer);
+	}
+	enter(c, next);
+}
+
+static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	close_conn(timer->data);
+}
+
+static void write_peer(const struct sockaddr_storage *address, socklen_t len, char *out, size_t size)
+{
+	static const char mapped[] = "::ffff:";
+
+	if (getnameinfo((const struct sockaddr *)address, len, out, (socklen_t)size, NULL, 0, NI_NUMERICHOST))
+		snprintf(out, size, "unknown");
+	if (strncmp(out, mapped, sizeof mapped - 1) == 0 && strchr(out, '.'))
+		memmove(out, out + sizeof mapped - 1, strlen(out + sizeof mapped - 1) + 1);
+}
+
+/* Whoever has waited longest without asking, else the oldest. */
+static void make_room(struct responder *r)
+{
+	struct conn *c = r->oldest;
+
+	while (c && c->answer)
+		c = c->next;
+	close_conn(c ? c : r->oldest);
+}
+
+static void add_conn(struct responder *r, int fd, const struct sockaddr_storage *address, socklen_t len)
+{
+	struct conn *c = calloc(1, r->kind->conn_size);
+	int on = 1;
+
+	if (!c || r->kind->open(c, fd)) {
+		free(c);
+		close(fd);
+		return;
+	}
+	c->responder = r;
+	c->prev = r->newest;
+	*(c->prev ? &c->prev->next : &r->oldest) = c;
+	r->newest = c;
+	r->n_conns++;
+	write_peer(address, len, c->peer, sizeof c->peer);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	ev_io_init(&c->io, on_io, fd, EV_READ);
+	c->io.data = c;
+	ev_timer_init(&c->deadline, on_deadline, 0, 0);
+	c->deadline.data = c;
+	start_deadline(c);
+	enter(c, CONN_READ);
+}
+
+static void on_accept(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct responder *r = io->data;
+
+	(void)events;
+	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+		struct sockaddr_storage address;
+		socklen_t len = sizeof address;
+		int fd = accept4(io->fd, (struct sockaddr *)&address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0) {
+			if (r->n_conns == CONNS_MAX)
+				make_room(r);
+			add_conn(r, fd, &address, len);
+			continue;
+		}
+		if (errno == EAGAIN)
+			return;
+		if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
+			continue; /* that one connection is gone */
+		if (r->n_conns) {
+			make_room(r);
+			continue;
+		}
+		ev_io_stop(loop, io);
+		ev_timer_set(&r->pause, pause_s, 0);
+		ev_timer_start(loop, &r->pause);
+		return;
+	}
+}
+
+static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct responder *r = timer->data;
+
+	(void)events;
+	ev_io_start(loop, &r->listener);
+}
+
+/* ---- the responder ---- */
+
+int responder_new(const struct responder_kind *kind, const struct responder_options *o,
+		  struct responder **out)
+{
+	struct responder *r = calloc(1, sizeof *r);
+	char *address = strdup(o->address ? o->address : "");
+
+	if (!r || !address) {
+		free(r);
+		free(address);
+		return -ENOMEM;
+	}
+	r->kind = kind;
+	r->o = *o;
+	r->o.address = address;
+	ev_io_init(&r->listener, on_accept, -1, EV_READ);
+	r->listener.data = r;
+	ev_timer_init(&r->pause, on_pause_over, 0, 0);
+	r->pause.data = r;
+	*out = r;
+	return 0;
+}
+
+static void stop_listening(struct responder *r)
+{
+	if (r->listener.fd < 0)
+		return;
+	ev_io_stop(r->o.loop, &r->listener);
+	ev_timer_stop(r->o.loop, &r->pause);
+	close(r->listener.fd);
+	ev_io_set(&r->listener, -1, EV_READ);
+	r->port = 0;
+}
+
+static int start_listening(struct responder *r, char *why, size_t why_size)
+{
+	struct sockaddr_storage address;
+	socklen_t len = sizeof address;
+
+	if (r->listener.fd >= 0)
+		return 0;
+	int fd = responder_listen(r, why, why_size);
+	if (fd < 0)
+		return fd;
+	if (getsockname(fd, (struct sockaddr *)&address, &len) == 0)
+		r->port = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+							      : ((struct sockaddr_in *)&address)->sin_port);
+	ev_io_set(&r->listener, fd, EV_READ);
+	ev_io_start(r->o.loop, &r->listener);
+	return 0;
+}
+
+int responder_add(struct responder *r, const char *name, const char *token, const char *key_authorization,
+		  char *why, size_t why_size)
+{
+	int rc = -ENOMEM;
+
+	if (strlen(key_authorization) > KEY_AUTHORIZATION_MAX) {
+		snprintf(why, why_size, "the key authorization for %s is too long", name);
+		return -EINVAL;
+	}
+	struct answer *a = new_answer(name, token ? token : "", key_authorization);
+	snprintf(why, why_size, "not enough memory");
+	if (!a || !a->name || !a->token || !a->key_authorization)
+		goto out;
+	rc = r->kind->make ? r->kind->make(a, why, why_size) : 0;
+	if (rc == 0)
+		rc = start_listening(r, why, why_size);
+	if (rc)
+		goto out;
+	drop_answer(r, name, a->token);
+	a->next = r->answers;
+	r->answers = a;
+	if (why_size)
+		*why = 0;
+	return 0;
+out:
+	answer_unref(r, a);
+	return rc;
+}
+
+void responder_remove(struct responder *r, const char *name, const char *token)
+{
+	if (!drop_answer(r, name, token ? token : "") || r->answers)
+		return;
+	stop_listening(r);
+	for (struct conn *c = r->oldest, *next; c; c = next) {
+		next = c->next;
+		if (!c->answer && c->state != CONN_LINGER)
+			close_conn(c);
+	}
+}
+
+uint16_t responder_port(const struct responder *r)
+{
+	return r->port;
+}
+
+void responder_free(struct responder *r)
+{
+	if (!r)
+		return;
+	stop_listening(r);
+	while (r->oldest)
+		close_conn(r->oldest);
+	while (r->answers) {
+		struct answer *a = r->answers;
+		r->answers = a->next;
+		answer_unref(r, a);
+	}
+	free((char *)r->o.address);
+	free(r);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * responder_impl - what the responders of both challenges share: the listening socket, connections with their
+ * limits and deadlines, and the answers.  A kind only says what is read and written.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include "responder.h"
+
+/* What a challenge is answered with; counted, as a connection may outlive its removal. */
+struct answer {
+	struct answer *next;
+	unsigned refs;
+	char *name, *token, *key_authorization;
+	void *made; /* by the kind */
+};
+struct answer *answer_ref(struct answer *);
+void answer_unref(const struct responder *, struct answer *); /* NULL is allowed */
+
+/* What a connection does next. */
+enum conn_next { CONN_READ, CONN_WRITE, CONN_LINGER, CONN_CLOSE };
+
+/* First in the kind's own structure. */
+struct conn {
+	struct responder *responder;
+	struct conn *prev, *next; /* oldest first */
+	ev_io io;
+	ev_timer deadline;
+	enum conn_next state;
+	size_t discarded;
+	struct answer *answer; /* what it is being answered with; NULL: nothing yet, or nothing to say */
+	bool told;
+	char peer[64];
+};
+
+struct responder_kind {
+	size_t conn_size;
+	unsigned ca_port; /* which the CA calls */
+	bool by_token;
+	int (*make)(struct answer *, char *why, size_t why_size); /* 0, -errno; may be NULL */
+	void (*unmake)(struct answer *);
+	int (*open)(struct conn *, int fd);            /* 0, -errno; the rest is zeros */
+	enum conn_next (*step)(struct conn *, int fd); /* as far as it goes without waiting */
+	void (*close)(struct conn *);
+};
+
+struct responder {
+	const struct responder_kind *kind;
+	struct responder_options o; /* address is our copy */
+	struct answer *answers;     /* newest first */
+	ev_io listener;             /* fd -1: not bound */
+	ev_timer pause;             /* no file descriptors: accept again later */
+	struct conn *oldest, *newest;
+	unsigned n_conns;
+	uint16_t port;
+};
+
+int responder_new(const struct responder_kind *, const struct responder_options *, struct responder **out);
+/* A bound socket that listens; -errno with a sentence in why. */
+int responder_listen(const struct responder *, char *why, size_t why_size);

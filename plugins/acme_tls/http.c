@@ -392,11 +392,32 @@ static int easy_method(struct http_call *call, const char *method, const char *b
 	return 0;
 }
 
+/* Not before the first request: the TLS library takes memory that one who has a certificate does not need. */
+static int multi_make(struct http *h)
+{
+	if (h->multi)
+		return 0;
+	/* safe in all threads and as often as one likes; never undone, as others in the process use it too */
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return -ENOMEM;
+	h->multi = curl_multi_init();
+	if (!h->multi)
+		return -ENOMEM;
+	curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, curl_wants_socket);
+	curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+	curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, curl_wants_timer);
+	curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
+	curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 2L);
+	return 0;
+}
+
 int http_send(struct http *h, const char *method, const char *url, const char *body, const char *accept,
 	      void (*done)(void *arg, const struct http_reply *), void *arg, struct http_call **out,
 	      char *why, size_t why_size)
 {
 	int err = origin_check(h, url, why, why_size);
+	if (!err)
+		err = multi_make(h);
 	if (err < 0)
 		return err;
 	struct http_call *call = calloc(1, sizeof *call);
@@ -482,22 +503,6 @@ static long milliseconds(uint64_t ns)
 	return ms < 1 ? 1 : ms > 86400000 ? 86400000 : (long)ms;
 }
 
-static int multi_make(struct http *h)
-{
-	/* safe in all threads and as often as one likes; never undone, as others in the process use it too */
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		return -ENOMEM;
-	h->multi = curl_multi_init();
-	if (!h->multi)
-		return -ENOMEM;
-	curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, curl_wants_socket);
-	curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
-	curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, curl_wants_timer);
-	curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
-	curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 2L);
-	return 0;
-}
-
 int http_new(const struct http_options *options, struct http **out, char *why, size_t why_size)
 {
 	char text[128] = "";
@@ -511,11 +516,9 @@ int http_new(const struct http_options *options, struct http **out, char *why, s
 	h->min_rate = (long)options->min_rate;
 	ev_init(&h->timer, on_timer);
 	h->timer.data = h;
-	int err = multi_make(h);
-	if (err < 0)
-		goto out;
 	h->user_agent = strdup(options->user_agent);
-	err = h->user_agent ? url_split(options->origin, h->scheme_host_port, text, sizeof text) : -ENOMEM;
+	int err =
+		h->user_agent ? url_split(options->origin, h->scheme_host_port, text, sizeof text) : -ENOMEM;
 	if (err == -EINVAL)
 		snprintf(why, why_size, "directory_url %s %s", options->origin, text);
 	for (size_t i = 0; !err && i < options->n_ca_files; i++)
@@ -524,7 +527,6 @@ int http_new(const struct http_options *options, struct http **out, char *why, s
 		snprintf(why, why_size, "%s holds no certificate in PEM", options->ca_files[0]);
 		err = -EINVAL;
 	}
-out:
 	if (err == -ENOMEM)
 		snprintf(why, why_size, "out of memory");
 	if (err < 0)

@@ -17,7 +17,8 @@ static void explain_peer(const struct http_call *call, char *why, size_t size)
 	strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
 	curl_easy_getinfo(call->easy, CURLINFO_SSL_VERIFYRESULT, &verify);
 	switch (verify) { /* X509_V_ERR_... of OpenSSL */
-	case 0:           /* the chain is good: the name is what remains */
+	case 0: /* the chain is good, the name remains; the library's first value is 1, and then stays */
+	case 1:
 	case 62:
 	case 64:
 		snprintf(why, size,

@@ -104,7 +104,7 @@ void session_broken(struct acme *a, const struct http_reply *reply)
 	if (reply->error == -EINVAL)
 		errand_fail(a, ACME_BROKEN, false, "%s", reply->why);
 	else
-		errand_fail(a, ACME_UNREACHABLE, reply->error == -EKEYREJECTED, "%s", reply->why);
+		errand_fail(a, ACME_UNREACHABLE, false, "%s", reply->why);
 }
 
 static void repeat_later(struct acme *a)

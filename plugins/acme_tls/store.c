@@ -138,6 +138,7 @@ int store_lock(struct store *s)
 		int fd = openat(s->dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (fd < 0)
 			return -errno;
+		store_own(s->dir, fd);
 		if (fcntl(fd, F_OFD_SETLK, &whole)) {
 			rc = errno == EACCES ? -EAGAIN : -errno;
 			close(fd);

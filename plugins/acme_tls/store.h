@@ -68,3 +68,5 @@ int store_state_load(struct store *, struct store_state *out, char *why,
 		     size_t why_size); /* nothing there: zeros, 0 */
 int store_state_save(struct store *, const struct store_state *, char *why, size_t why_size);
 void store_state_done(struct store_state *);
+/* Has it been written, here or elsewhere, since this was last asked? */
+bool store_state_changed(struct store *);

@@ -42,14 +42,22 @@ int store_fail_at(const struct store *s, const char *doing, const char *name, ch
 
 /* ---- reading ---- */
 
-static int read_whole(int fd, bool secret, char **text, size_t *len)
+/* Whose folder it is may have files there, too: root looks after the storage of others. */
+static bool is_ours(int dir, const struct stat *file)
+{
+	struct stat folder;
+	return file->st_uid == geteuid() || file->st_uid == 0 ||
+	       (fstat(dir, &folder) == 0 && folder.st_uid == file->st_uid);
+}
+
+static int read_whole(int dir, int fd, bool secret, char **text, size_t *len)
 {
 	struct stat st;
 	if (fstat(fd, &st))
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
-	if (secret && ((st.st_mode & 077) || (st.st_uid != geteuid() && st.st_uid != 0)))
+	if (secret && ((st.st_mode & 077) || !is_ours(dir, &st)))
 		return -EPERM;
 	if (st.st_size > (off_t)STORE_FILE_MAX)
 		return -EFBIG;
@@ -82,7 +90,7 @@ int store_read(int dir, const char *name, bool secret, char **text, size_t *len)
 	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
-	int rc = read_whole(fd, secret, text, len);
+	int rc = read_whole(dir, fd, secret, text, len);
 	close(fd);
 	return rc;
 }
@@ -98,6 +106,16 @@ int store_sync(int dir)
 int store_remove(int dir, const char *name)
 {
 	return unlinkat(dir, name, 0) && errno != ENOENT ? -errno : 0;
+}
+
+void store_own(int dir, int fd)
+{
+	struct stat folder;
+	/* where it cannot be done, as in a user namespace, nobody but root is there to mind */
+	if (geteuid() == 0 && fstat(dir, &folder) == 0 && folder.st_uid != 0 &&
+	    fchown(fd, folder.st_uid, folder.st_gid)) {
+		/* as it is */
+	}
 }
 
 static int write_all(int fd, const char *text)
@@ -120,6 +138,7 @@ int store_write_new(int dir, const char *name, const char *text, mode_t mode)
 	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (fd < 0)
 		return -errno;
+	store_own(dir, fd);
 	int rc = write_all(fd, text);
 	if (rc == 0 && fsync(fd))
 		rc = -errno;
@@ -164,4 +183,29 @@ int store_link(int dir, const char *target, const char *name)
 	if (rc)
 		return rc;
 	return put(dir, new, name, symlinkat(target, dir, new) ? -errno : 0);
+}
+
+/* ---- stamps ---- */
+
+struct store_stamp store_stamp(const struct store *s, const char *name)
+{
+	struct stat st;
+	if (fstatat(s->dir, name, &st, 0))
+		return (struct store_stamp){0};
+	return (struct store_stamp){.dev = st.st_dev,
+				    .ino = st.st_ino,
+				    .size = st.st_size,
+				    .modified = st.st_mtim,
+				    .changed = st.st_ctim};
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+bool store_same_stamp(const struct store_stamp *a, const struct store_stamp *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+	       same_time(a->modified, b->modified) && same_time(a->changed, b->changed);
 }

@@ -18,6 +18,7 @@ struct store {
 	char *path;
 	int dir, lock;              /* lock -1: not held */
 	struct store_stamp pair[2]; /* when it was last loaded or saved here */
+	struct store_stamp state;   /* when it was last asked about */
 	char warning[256];
 };
 
@@ -43,3 +44,9 @@ int store_link(int dir, const char *target, const char *name);
 /* 0 if it is gone or was not there. */
 int store_remove(int dir, const char *name);
 int store_sync(int dir);
+/* What root makes in the folder of another user becomes that user's. */
+void store_own(int dir, int fd);
+
+/* Of what the name stands for, links followed. */
+struct store_stamp store_stamp(const struct store *, const char *name);
+bool store_same_stamp(const struct store_stamp *, const struct store_stamp *);

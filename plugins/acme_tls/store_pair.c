@@ -55,40 +55,17 @@ static int current_gen(const struct store *s)
 
 /* ---- stamps ---- */
 
-static struct store_stamp stamp(const struct store *s, const char *name)
-{
-	struct stat st;
-	if (fstatat(s->dir, name, &st, 0))
-		return (struct store_stamp){0};
-	return (struct store_stamp){.dev = st.st_dev,
-				    .ino = st.st_ino,
-				    .size = st.st_size,
-				    .modified = st.st_mtim,
-				    .changed = st.st_ctim};
-}
-
-static bool same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-static bool same_stamp(const struct store_stamp *a, const struct store_stamp *b)
-{
-	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
-	       same_time(a->modified, b->modified) && same_time(a->changed, b->changed);
-}
-
 static void take_stamps(const struct store *s, struct store_stamp out[2])
 {
 	for (int i = 0; i < 2; i++)
-		out[i] = stamp(s, names[i]);
+		out[i] = store_stamp(s, names[i]);
 }
 
 bool store_pair_changed(struct store *s)
 {
 	struct store_stamp now[2];
 	take_stamps(s, now);
-	return !same_stamp(&now[0], &s->pair[0]) || !same_stamp(&now[1], &s->pair[1]);
+	return !store_same_stamp(&now[0], &s->pair[0]) || !store_same_stamp(&now[1], &s->pair[1]);
 }
 
 /* ---- reading ---- */
@@ -152,7 +129,7 @@ int store_pair_load(struct store *s, struct store_pair *out, char *why, size_t w
 		take_stamps(s, s->pair);
 		rc = read_pair(s, &pair, why, why_size);
 		take_stamps(s, after);
-		if (same_stamp(&s->pair[0], &after[0]) && same_stamp(&s->pair[1], &after[1])) {
+		if (store_same_stamp(&s->pair[0], &after[0]) && store_same_stamp(&s->pair[1], &after[1])) {
 			if (rc == 0)
 				*out = pair;
 			return rc;
@@ -220,6 +197,8 @@ static int make_gen(const struct store *s, int n, const struct store_pair *pair)
 	if (mkdirat(s->dir, name.text, 0755))
 		return -errno;
 	int dir = openat(s->dir, name.text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir >= 0)
+		store_own(s->dir, dir);
 	int rc = dir < 0 ? -errno : store_write_new(dir, KEY, pair->key_pem, 0600);
 	if (rc == 0)
 		rc = store_write_new(dir, CHAIN, pair->chain_pem, 0644);

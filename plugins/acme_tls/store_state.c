@@ -117,3 +117,10 @@ void store_state_done(struct store_state *state)
 	free(state->ari_id);
 	*state = (struct store_state){0};
 }
+
+bool store_state_changed(struct store *s)
+{
+	struct store_stamp before = s->state;
+	s->state = store_stamp(s, STATE);
+	return !store_same_stamp(&before, &s->state);
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * options - the settings of an ACME identity, checked as far as that is possible without a file or a network.
+ * In the control thread.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <semstreams/sugar.h>
+#include "acme_tls.h"
+#include "jws.h"
+#include "names.h"
+
+#define OPT(member, type, def, text, ...) SS_OPT(struct acme_conf, member, type, def, text, __VA_ARGS__)
+#define DAY_NS                            (86400 * ACME_SECOND)
+
+static const char *const challenges[] = {"http-01", "tls-alpn-01", NULL};
+
+const struct ss_option acme_options_table[ACME_N_OPTIONS] = {
+	OPT(enabled, SS_OPT_BOOL, "true", "whether certificates are obtained by ACME at all"),
+	OPT(directory_url, SS_OPT_STRING, NULL, "URL of the CA's ACME directory, https://...",
+	    .flags = SS_OPT_REQUIRED),
+	OPT(email, SS_OPT_STRING, NULL, "whom the CA may write to", .flags = SS_OPT_REQUIRED),
+	OPT(domains, SS_OPT_JSON, NULL,
+	    "array of the DNS names or addresses the certificate is for; the first is its common name",
+	    .flags = SS_OPT_REQUIRED,
+	    .schema = "{\"type\":\"array\",\"minItems\":1,\"maxItems\":100,\"uniqueItems\":true,"
+		      "\"items\":{\"type\":\"string\",\"minLength\":1}}"),
+	OPT(challenge_type, SS_OPT_ENUM, "http-01", "how the CA sees that the names are ours",
+	    .choices = challenges),
+	OPT(renew_before, SS_OPT_DURATION, "8h",
+	    "renew when less than this is left; at most half the lifetime", .min = ACME_SECOND,
+	    .max = 3650 * DAY_NS),
+	OPT(storage_path, SS_OPT_STRING, NULL, "folder for the account, the certificate and its key",
+	    .flags = SS_OPT_REQUIRED),
+	OPT(ca_bundle, SS_OPT_STRING, NULL,
+	    "file with the CAs to trust for the CA's own HTTPS; not set means security.tls.client.ca_files, "
+	    "else the "
+	    "system's"),
+	OPT(check_interval, SS_OPT_DURATION, "1h", "how often to look whether it is time, at the latest",
+	    .min = ACME_SECOND, .max = DAY_NS),
+	OPT(challenge_address, SS_OPT_STRING, "",
+	    "numeric address to answer challenges on; \"\" is every address"),
+	OPT(challenge_port, SS_OPT_INT, NULL,
+	    "port to answer challenges on; not set means 80 for http-01 and 443 for tls-alpn-01, where CAs "
+	    "look",
+	    .min = 1, .max = 65535),
+	OPT(eab_kid, SS_OPT_STRING, NULL, "key id of the external account binding, where the CA wants one"),
+	OPT(eab_hmac, SS_OPT_STRING, NULL, "its key in base64url, as the CA gave it", .flags = SS_OPT_SECRET),
+	OPT(profile, SS_OPT_STRING, NULL, "certificate profile to ask for; not set means the CA's default"),
+	OPT(preferred_chain, SS_OPT_STRING, NULL,
+	    "common name of the root to prefer where the CA offers several chains"),
+	OPT(reuse_key, SS_OPT_BOOL, "false",
+	    "renew with the key of the certificate before, not with a new one"),
+	OPT(order_timeout, SS_OPT_DURATION, "10m", "when an order that does not come to its end is given up",
+	    .min = 10 * ACME_SECOND, .max = DAY_NS),
+	OPT(ari, SS_OPT_BOOL, "true", "renew earlier where the CA asks for it (RFC 9773)"),
+};
+
+/* ---- checks ---- */
+
+static int32_t check_url(const struct ss_host *host, const char *url)
+{
+	static const char scheme[] = "https://";
+	if (strncasecmp(url, "http://", 7) == 0)
+		return ss_config_error(host, "/directory_url",
+				       "must be https: an account must not be made in the clear");
+	if (strncasecmp(url, scheme, sizeof scheme - 1) != 0)
+		return ss_config_error(host, "/directory_url",
+				       "must be the URL of an ACME directory, like "
+				       "\"https://step-ca.local:9000/acme/acme/directory\"");
+	const char *rest = url + sizeof scheme - 1;
+	size_t host_len = strcspn(rest, "/?#");
+	if (host_len == 0 || memchr(rest, '@', host_len) || strlen(url) > 2048)
+		return ss_config_error(host, "/directory_url", "has no usable host name");
+	for (const char *p = url; *p; p++)
+		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
+			return ss_config_error(host, "/directory_url",
+					       "has a character that a URL cannot have");
+	return 0;
+}
+
+/* One address as it can stand in a mailto: URL. */
+static int32_t check_email(const struct ss_host *host, const char *email)
+{
+	const char *at = strchr(email, '@');
+	if (strncasecmp(email, "mailto:", 7) == 0)
+		return ss_config_error(host, "/email", "is given without \"mailto:\"");
+	bool good = at && at > email && name_is_dns(at + 1) && at[1] != '*' && strlen(email) <= 254;
+	for (const char *p = email; good && p < at; p++)
+		good = isalnum((unsigned char)*p) || strchr(".!#$&'*+-/=^_`{|}~", *p);
+	return good ? 0
+		    : ss_config_error(host, "/email", "is not an e-mail address, like \"admin@example.com\"");
+}
+
+static int32_t check_eab(const struct ss_host *host, const struct acme_conf *conf)
+{
+	uint8_t *mac = NULL;
+	size_t len = 0;
+	if (!conf->eab_kid != !conf->eab_hmac)
+		return ss_config_error(host, conf->eab_kid ? "/eab_kid" : "/eab_hmac",
+				       "needs %s as well: the CA gives both",
+				       conf->eab_kid ? "eab_hmac" : "eab_kid");
+	if (!conf->eab_hmac)
+		return 0;
+	int rc = base64url_decode(conf->eab_hmac, &mac, &len);
+	if (mac)
+		explicit_bzero(mac, len);
+	free(mac);
+	if (rc == -ENOMEM)
+		return rc;
+	return rc == 0 && len > 0 ? 0 : ss_config_error(host, "/eab_hmac", "is not base64url");
+}
+
+static int32_t check_rest(const struct ss_host *host, const struct acme_conf *conf)
+{
+	unsigned char raw[16];
+	int32_t rc = 0;
+	if (conf->challenge_address[0] && !name_address(conf->challenge_address, raw))
+		rc = ss_config_error(host, "/challenge_address", "\"%s\" is not a numeric address",
+				     conf->challenge_address);
+	if (!conf->storage_path[0])
+		rc = ss_config_error(host, "/storage_path", "is empty");
+	if (conf->ca_bundle && !conf->ca_bundle[0])
+		rc = ss_config_error(host, "/ca_bundle", "is empty; leave it out to trust the system's CAs");
+	return rc;
+}
+
+/* ---- names ---- */
+
+static int32_t add_name(struct setup *s, const struct ss_host *host, const char *pointer, const char *name)
+{
+	unsigned char raw[16];
+	bool wildcard = strncmp(name, "*.", 2) == 0;
+	if (!name_address(name, raw) && (!name_is_dns(name) || wildcard))
+		return ss_config_error(host, pointer,
+				       wildcard ? "a wildcard needs a dns-01 challenge, which there is not"
+						: "is neither a DNS name nor an address");
+	char *copy = strdup(name);
+	if (!copy)
+		return -ENOMEM;
+	for (char *p = copy; *p; p++)
+		*p = (char)tolower((unsigned char)*p);
+	for (size_t i = 0; i < s->n_names; i++) {
+		if (strcmp(s->names[i], copy) == 0) {
+			free(copy);
+			return ss_config_error(host, pointer, "stands there twice");
+		}
+	}
+	s->names[s->n_names++] = copy;
+	return 0;
+}
+
+static int32_t read_names(struct setup *s, const struct ss_host *host, const char *text)
+{
+	char pointer[32];
+	json_t *array = json_loads(text, JSON_DECODE_ANY, NULL);
+	int32_t rc = 0;
+	if (!json_is_array(array) || json_array_size(array) == 0)
+		rc = ss_config_error(host, "/domains",
+				     "must be an array of names, like [\"semstreams.local\"]");
+	else if (json_array_size(array) > ACME_MAX_NAMES)
+		rc = ss_config_error(host, "/domains", "has more than %d names", ACME_MAX_NAMES);
+	for (size_t i = 0;
+	     rc != -ENOMEM && json_is_array(array) && i < json_array_size(array) && i < ACME_MAX_NAMES; i++) {
+		const json_t *name = json_array_get(array, i);
+		snprintf(pointer, sizeof pointer, "/domains/%zu", i);
+		int32_t bad = json_is_string(name) ? add_name(s, host, pointer, json_string_value(name))
+						   : ss_config_error(host, pointer, "must be a string");
+		rc = bad ? bad : rc;
+	}
+	json_decref(array);
+	return rc;
+}
+
+static int make_texts(struct setup *s)
+{
+	const struct acme_conf *c = s->conf;
+	json_t *names = json_array();
+	for (size_t i = 0; i < s->n_names; i++)
+		json_array_append_new(names, json_string(s->names[i]));
+	s->names_json = names ? json_dumps(names, JSON_COMPACT) : NULL;
+	json_decref(names);
+	s->path = strdup(c->storage_path);
+	if (!s->names_json || !s->path)
+		return -ENOMEM;
+	for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/'; n--)
+		s->path[n - 1] = '\0';
+	if (asprintf(&s->chain_path, "%s/certificate.pem", s->path) < 0)
+		s->chain_path = NULL;
+	if (asprintf(&s->fingerprint, "%s %s %s %s [%s]:%d eab=%s profile=%s ca=%s", c->directory_url,
+		     c->email, s->names_json, challenges[c->challenge_type], c->challenge_address,
+		     (int)c->challenge_port, c->eab_kid ? c->eab_kid : "", c->profile ? c->profile : "",
+		     c->ca_bundle ? c->ca_bundle : "") < 0)
+		s->fingerprint = NULL;
+	return s->chain_path && s->fingerprint ? 0 : -ENOMEM;
+}
+
+int32_t setup_init(struct setup *s, const struct ss_host *host, const struct acme_conf *conf)
+{
+	int32_t rc = 0, bad;
+	*s = (struct setup){.conf = conf, .ca_files = {conf->ca_bundle}};
+	if ((bad = check_url(host, conf->directory_url)))
+		rc = bad;
+	if ((bad = check_email(host, conf->email)))
+		rc = bad;
+	if ((bad = read_names(s, host, conf->domains)))
+		rc = bad;
+	if ((bad = check_eab(host, conf)))
+		rc = bad;
+	if ((bad = check_rest(host, conf)))
+		rc = bad;
+	return rc ? rc : make_texts(s);
+}
+
+void setup_done(struct setup *s)
+{
+	for (size_t i = 0; i < s->n_names; i++)
+		free(s->names[i]);
+	free(s->names_json);
+	free(s->path);
+	free(s->chain_path);
+	free(s->fingerprint);
+	*s = (struct setup){0};
+}

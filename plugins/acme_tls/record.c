@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * record - what became of an attempt, kept in the store.  Each function reads the state, changes what it is
+ * about and writes it back: the client and other processes change it too.  A state that cannot be written
+ * costs no certificate, so that is not an error here.
+ */
+#include "record.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include "key.h"
+
+#define ARI_EVERY 86400 /* seconds, where the CA has no opinion */
+
+uint32_t record_random(void)
+{
+	uint32_t random;
+	if (getrandom(&random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random)
+		random = (uint32_t)time(NULL) * 2654435761u;
+	return random;
+}
+
+void record_load(struct store *store, struct store_state *out)
+{
+	char why[256];
+	if (store_state_load(store, out, why, sizeof why))
+		*out = (struct store_state){0};
+}
+
+static void save(struct store *store, struct store_state *state)
+{
+	char why[256];
+	store_state_save(store, state, why, sizeof why);
+	store_state_done(state);
+}
+
+static void set_text(char **to, const char *text)
+{
+	free(*to);
+	*to = text ? strdup(text) : NULL;
+}
+
+static int64_t later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a && b && strcmp(a, b) == 0;
+}
+
+/* The fingerprint begins with the directory's URL and a blank. */
+static bool same_ca(const struct setup *setup, const char *fingerprint)
+{
+	return strncmp(setup->fingerprint, fingerprint, strcspn(setup->fingerprint, " ") + 1) == 0;
+}
+
+struct renew_facts record_facts(const struct setup *setup, const struct held *held,
+				const struct store_state *state)
+{
+	const struct acme_conf *conf = setup->conf;
+	const struct chain_info *chain = &held->chain;
+	struct renew_facts f = {.has_cert = held->there,
+				.names_match = held->names_match,
+				.revoked = state->revoked,
+				.renew_before = conf->renew_before / ACME_SECOND,
+				.check_interval = conf->check_interval / ACME_SECOND,
+				.jitter = state->jitter,
+				.next_try = state->ca_try,
+				.last_success = state->last_success};
+	/* what failed with other settings says nothing about these, nor does what another CA asked for */
+	if (!state->config || same_text(state->config, setup->fingerprint))
+		f.next_try = later(state->next_try, state->ca_try);
+	else if (!same_ca(setup, state->config))
+		f.next_try = 0;
+	if (!held->there)
+		return f;
+	f.not_before = chain->not_before;
+	f.not_after = chain->not_after;
+	/* CAs date certificates back */
+	if (state->last_success > chain->not_before && state->last_success < chain->not_after)
+		f.not_before = state->last_success;
+	if (conf->ari && same_text(state->ari_id, chain->ari_id))
+		f.ari_at = state->ari_at;
+	return f;
+}
+
+int record_success(struct store *store, const struct setup *setup, const struct chain_info *chain,
+		   const char *key_pem, int64_t now, char *why, size_t why_size)
+{
+	const struct store_pair pair = {.chain_pem = chain->pem, .key_pem = (char *)key_pem};
+	struct store_state state;
+	int rc = store_pair_save(store, &pair, why, why_size);
+	if (rc)
+		return rc;
+	record_load(store, &state);
+	set_text(&state.order_url, NULL);
+	key_text_free(state.order_key_pem);
+	state.order_key_pem = NULL;
+	set_text(&state.last_error, NULL);
+	set_text(&state.ari_id, NULL);
+	set_text(&state.config, setup->fingerprint);
+	state.failures = 0;
+	state.next_try = state.ca_try = 0;
+	state.ari_at = state.ari_start = state.ari_end = state.ari_check = 0;
+	state.revoked = false;
+	state.last_success = now;
+	state.jitter = renew_jitter(later(chain->not_before, now), chain->not_after,
+				    setup->conf->renew_before / ACME_SECOND, record_random());
+	save(store, &state);
+	return 0;
+}
+
+static enum renew_cost cost_of(const struct acme_result *result)
+{
+	if (result->permanent)
+		return RENEW_PERMANENT;
+	return result->fail == ACME_UNREACHABLE ? RENEW_CHEAP : RENEW_COSTLY;
+}
+
+int64_t record_failure(struct store *store, const struct setup *setup, const struct acme_result *result,
+		       int64_t left, int64_t now, uint32_t *failures)
+{
+	struct store_state state;
+	record_load(store, &state);
+	if (state.failures < UINT32_MAX)
+		state.failures++;
+	*failures = state.failures;
+	int64_t wait =
+		renew_backoff(state.failures, cost_of(result), left, result->retry_after, record_random());
+	state.next_try = now + wait;
+	if (result->retry_after > 0)
+		state.ca_try = now + result->retry_after;
+	set_text(&state.last_error, result->why);
+	set_text(&state.config, setup->fingerprint);
+	save(store, &state);
+	return wait;
+}
+
+void record_command_failure(struct store *store, const struct acme_result *result, int64_t now)
+{
+	struct store_state state;
+	record_load(store, &state);
+	if (result->retry_after > 0)
+		state.ca_try = now + result->retry_after;
+	set_text(&state.last_error, result->why);
+	save(store, &state);
+}
+
+void record_revoked(struct store *store)
+{
+	struct store_state state;
+	record_load(store, &state);
+	state.revoked = true;
+	save(store, &state);
+}
+
+void record_ari(struct store *store, const struct held *held, const struct acme_result *result, int64_t now)
+{
+	const struct chain_info *chain = &held->chain;
+	struct store_state state;
+	record_load(store, &state);
+	if (!same_text(state.ari_id, chain->ari_id)) {
+		set_text(&state.ari_id, chain->ari_id);
+		state.ari_at = state.ari_start = state.ari_end = 0;
+	}
+	int64_t wait = ARI_EVERY;
+	if (result->fail == ACME_OK) {
+		/* once per window: who draws lots at every look ends up early */
+		if (state.ari_start != result->ari_start || state.ari_end != result->ari_end)
+			state.ari_at = renew_ari_moment(result->ari_start, result->ari_end, chain->not_after,
+							record_random());
+		state.ari_start = result->ari_start;
+		state.ari_end = result->ari_end;
+		wait = 6 * 3600;
+	} else if (!result->permanent) {
+		wait = later((chain->not_after - chain->not_before) / 24, 60);
+		wait = wait < 6 * 3600 ? wait : 6 * 3600;
+	}
+	if (result->retry_after > 0)
+		wait = result->retry_after < 60          ? 60
+		       : result->retry_after < ARI_EVERY ? result->retry_after
+							 : ARI_EVERY;
+	state.ari_check = now + wait;
+	save(store, &state);
+}

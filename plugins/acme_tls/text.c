@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* text - times and durations as the log and people read them.  Pure. */
+#include "text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct text text_duration(int64_t seconds)
+{
+	static const struct {
+		int64_t from, high, low;
+		const char *high_unit, *low_unit;
+	} scales[] = {
+		{172800, 86400, 3600, "d", "h"},
+		{3600, 3600, 60, "h", "m"},
+		{60, 60, 1, "m", "s"},
+	};
+	struct text t = {"0s"};
+	for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+		if (seconds < scales[i].from)
+			continue;
+		int64_t high = seconds / scales[i].high, low = seconds % scales[i].high / scales[i].low;
+		if (low)
+			snprintf(t.s, sizeof t.s, "%" PRId64 "%s%" PRId64 "%s", high, scales[i].high_unit,
+				 low, scales[i].low_unit);
+		else
+			snprintf(t.s, sizeof t.s, "%" PRId64 "%s", high, scales[i].high_unit);
+		return t;
+	}
+	if (seconds > 0)
+		snprintf(t.s, sizeof t.s, "%" PRId64 "s", seconds);
+	return t;
+}
+
+struct text text_time(int64_t at)
+{
+	struct text t = {"never"};
+	time_t when = (time_t)at;
+	struct tm tm;
+	if (at != 0 && gmtime_r(&when, &tm))
+		strftime(t.s, sizeof t.s, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	return t;
+}

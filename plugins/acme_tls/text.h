@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* text - times and durations as the log and people read them.  Pure, but for wall_now(). */
+#pragma once
+#include <stdint.h>
+#include <time.h>
+
+struct text {
+	char s[40];
+};
+
+/* "7h45m", "16h", "30s", "89d23h": the two largest units, cut, not rounded; "0s" for what has passed. */
+struct text text_duration(int64_t seconds);
+/* "2025-11-16T10:00:00Z"; "never" for 0. */
+struct text text_time(int64_t t);
+
+static inline int64_t wall_now(void)
+{
+	return (int64_t)time(NULL);
+}

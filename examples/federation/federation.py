@@ -29,7 +29,8 @@ from lab.hosts import Hosts  # noqa: E402
 
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "60"))
 LOCATIONS = {"a": "factory edge", "b": "regional hub", "c": "cloud core"}
-PATHS = {"a": ["acme-certs"], "b": ["acme-certs", "acme-certs-client"], "c": ["acme-certs"]}  # below /data
+ROLES = {"a": {"server": "acme-certs"}, "b": {"server": "acme-certs", "client": "acme-certs-client"},
+         "c": {"client": "acme-certs"}}  # who has which certificates, and where below /data
 LINKS = {"b": "receive-from-location-a", "c": "receive-aggregated-data"}
 RATE = 4000  # readings a second while certificates are renewed
 ROOT = "federation-root-ca.crt"
@@ -110,9 +111,9 @@ class Location:
             self.process = self.host.popen(self.program, "--config", self.config, cwd=self.folder, stdout=log, stderr=log)
 
     def certificates(self):
-        """{path below /data: Certificate} of those that are there."""
-        files = {path: self.data / path / "certificate.pem" for path in PATHS[self.letter]}
-        return {path: Certificate(file.read_text()) for path, file in files.items() if file.exists()}
+        """{role: Certificate} of those that are there."""
+        files = {role: self.data / path / "certificate.pem" for role, path in ROLES[self.letter].items()}
+        return {role: Certificate(file.read_text()) for role, file in files.items() if file.exists()}
 
     def get(self, path):
         """GET from the admin port: (status, text)."""
@@ -256,17 +257,16 @@ class Federation:
         for location in self.locations.values():
             location.start()
         for location in self.locations.values():
-            paths = PATHS[location.letter]
-            location.until(lambda location=location: len(location.certificates()) == len(paths), "its certificates")
-            for path, certificate in location.certificates().items():
-                role = "client" if location.letter == "c" or path.endswith("-client") else "server"
+            location.until(lambda location=location: location.certificates().keys() == ROLES[location.letter].keys(),
+                           "its certificates")
+            for role, certificate in location.certificates().items():
                 self.steps.note(f"{location.name}  {certificate.subject} ({role}) by {certificate.issuer}, until {certificate.end}")
         self.steps.note(f"all of them {max(self.issue_time(l) for l in self.locations.values()):.1f} s after the start")
 
     @staticmethod
     def issue_time(location):
         """Seconds from start to the last certificate, by the clock of files."""
-        last = max((location.data / path / "certificate.pem").stat().st_mtime for path in PATHS[location.letter])
+        last = max((location.data / path / "certificate.pem").stat().st_mtime for path in ROLES[location.letter].values())
         return last - (time.time() - (time.monotonic() - location.started))
 
     def links_up(self):
@@ -313,23 +313,25 @@ class Federation:
         self.steps.note("links: the same connections as before; new ones get the new certificates")
 
     def renew(self, location):
-        done = location.host.run(location.program, "cert", "renew", "--config", location.config, cwd=location.folder,
-                                 timeout=PATIENCE)
-        if done.returncode:
-            raise Failed(f"{location.name}: semstreams cert renew ended with {done.returncode}: {done.stderr.strip()}")
+        for role in ROLES[location.letter]:
+            done = location.host.run(location.program, "cert", "renew", "--force", "--role", role, "--config",
+                                     location.config, cwd=location.folder, timeout=PATIENCE)
+            if done.returncode:
+                raise Failed(f"{location.name}: semstreams cert renew ended with {done.returncode}: {done.stderr.strip()}")
 
     def renewed(self, location, before):
         """Other certificates on disk, and in use."""
-        for path, old in before.items():
-            location.until(lambda path=path, old=old: location.certificates()[path].serial != old.serial, f"a new {path}")
-            new = location.certificates()[path]
-            self.steps.note(f"{location.name}  {path}: serial {old.serial[:12]}... -> {new.serial[:12]}...")
+        for role, old in before.items():
+            location.until(lambda role=role, old=old: location.certificates()[role].serial != old.serial,
+                           f"a new {role} certificate")
+            new = location.certificates()[role]
+            self.steps.note(f"{location.name}  {role}: serial {old.serial[:12]}... -> {new.serial[:12]}...")
         location.until(lambda: location.log.read_text().count("Hot-reloaded certificate") >= len(before),
                        "its new certificates to be in use")
         port = {"a": 8080, "b": 8081}.get(location.letter)
         if port:
             peer = self.c  # both let C in
-            location.until(lambda: self.served(peer, location, port) == location.certificates()["acme-certs"].serial,
+            location.until(lambda: self.served(peer, location, port) == location.certificates()["server"].serial,
                            "the new certificate to be shown")
 
     def served(self, peer, location, port):

@@ -6,6 +6,9 @@ What a machine does not have makes a test be skipped, with the name of what is m
 
 import contextlib
 import http.client
+import re
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -142,3 +145,93 @@ class Uacme:
     def close(self):
         self._server.kill()
         self._server.wait()
+
+
+# ---- configurations and what comes of them -----------------------------------------------------------------
+
+NAME = "semstreams-a.local"
+
+
+def acme(ca, storage, names=(NAME,), **more):
+    """The acme object for a CA (or a proxy before it); what challenges Pebble asks for is answered where it asks."""
+    options = {"enabled": True, "directory_url": ca.url, "email": "admin@location-a.example.com", "domains": list(names),
+               "storage_path": str(storage), "ca_bundle": str(ca.roots), **more}
+    if isinstance(ca, Pebble) and not ca.host:
+        port = ca.tls_port if more.get("challenge_type") == "tls-alpn-01" else ca.http_port
+        options.setdefault("challenge_port", port)
+        options.setdefault("challenge_address", "127.0.0.1")
+    return options
+
+
+def hub(options, port, **server):
+    """A host that listens at port with a certificate by ACME."""
+    return {"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": 0, "bind": "127.0.0.1"}},
+        {"id": "edge", "type": "websocket_output", "config": {"port": port, "path": "/edge-data"}}],
+        "security": {"tls": {"server": {"enabled": True, "mode": "acme", "acme": options, **server}}},
+        "admin": {"listen": "127.0.0.1:0"}}
+
+
+class Shown:
+    """A certificate as the openssl program reads it; the first of pem."""
+
+    def __init__(self, pem):
+        self.pem = pem
+        text = self._openssl("x509", "-noout", "-subject", "-issuer", "-serial", "-enddate", "-nameopt", "multiline",
+                             "-ext", "subjectAltName")
+        names = dict(re.findall(r"^(subject|issuer)=.*?commonName\s*= ([^\n]*)", text, re.S | re.M))
+        self.cn, self.issuer = names.get("subject"), names.get("issuer")
+        self.serial = re.search(r"serial=(\w+)", text)[1]
+        self.names = re.findall(r"(?:DNS|IP Address):([^,\s]+)", text)
+        self.public = self._openssl("x509", "-noout", "-pubkey")
+        self.chain = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", pem, re.S)
+        self.end = ssl.cert_time_to_seconds(re.search(r"notAfter=(.*)", text)[1])
+
+    def _openssl(self, *args):
+        return subprocess.run(["openssl", *args], input=self.pem, check=True, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE).stdout
+
+
+def stored(folder):
+    """The certificate in a storage_path, after a look whether all there is as it should be; None if there is none."""
+    folder = Path(folder)
+    chain, key = folder / "certificate.pem", folder / "certificate.key"
+    assert chain.exists() == key.exists(), "half a pair"
+    if not chain.exists():
+        return None
+    certificate = Shown(chain.read_text())
+    public = subprocess.run(["openssl", "pkey", "-in", key, "-pubout"], check=True, text=True, stdout=subprocess.PIPE).stdout
+    assert public == certificate.public, "the key of another certificate"
+    for secret in (key, folder / "account.key"):
+        assert secret.stat().st_mode & 0o777 == 0o600, secret
+    return certificate
+
+
+def verified(certificate, root, folder):
+    """openssl's opinion of a chain."""
+    file = Path(folder) / "chain-to-verify.pem"
+    file.write_text(certificate.pem)
+    done = subprocess.run(["openssl", "verify", "-CAfile", root, "-untrusted", file, file], text=True, capture_output=True)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def served(connect, name=NAME, roots=None, pair=None):
+    """The certificate that a TLS server shows; connect() gives the socket.  Raises when it refuses us."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if roots:
+        tls.load_verify_locations(roots)
+    else:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    if pair:
+        tls.load_cert_chain(*pair)
+    with connect() as tcp:
+        tcp.settimeout(PATIENCE)
+        with tls.wrap_socket(tcp, server_hostname=name) as s:
+            s.sendall(b"GET /health HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % name.encode())
+            if not s.recv(1):  # a refusal comes after the handshake
+                raise ConnectionResetError("closed without an answer")
+            return Shown(ssl.DER_cert_to_PEM_cert(s.getpeercert(True)))
+
+
+def local(port):
+    return lambda: socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 import urllib.parse
+import urllib.request
 from pathlib import Path
 
 from .hosts import PATH, WITH_US, environment
@@ -234,6 +235,7 @@ class Pebble(Server):
                     "PEBBLE_CHAIN_LENGTH": str(chain), "PEBBLE_ALTERNATE_ROOTS": str(alternates),
                     **({"PEBBLE_VA_SLEEPTIME": str(sleep)} if sleep else {"PEBBLE_VA_NOSLEEP": "1"})}
         self._dns, self._resolver = None, None if host else f"127.0.0.1:{unused_port(socket.SOCK_DGRAM)}"
+        self._dns_management = f"127.0.0.1:{unused_port()}"
         address = "0.0.0.0" if host else "127.0.0.1"
         (self.folder / "pebble.json").write_text(json.dumps({"pebble": {
             "listenAddress": f"{address}:{self.port}", "managementListenAddress": f"{address}:{self.management}",
@@ -252,8 +254,14 @@ class Pebble(Server):
                 self._dns = self.popen(
                     program("pebble-challtestsrv", "pebble"), "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01",
                     self._resolver, "-http01", "", "-https01", "", "-tlsalpn01", "", "-management",
-                    f"127.0.0.1:{unused_port()}", stdout=log, stderr=log)
+                    self._dns_management, stdout=log, stderr=log)
         return super().start()
+
+    def know(self, name, address):
+        """From now on its DNS server has this address for a name, not 127.0.0.1."""
+        record = json.dumps({"host": f"{name}.", "addresses": [address]}).encode()
+        with urllib.request.urlopen(f"http://{self._dns_management}/add-a", record, PATIENCE):
+            pass
 
     def issuer_root(self, number=0):
         """PEM of the root that it made up."""

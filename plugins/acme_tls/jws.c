@@ -72,23 +72,6 @@ int base64url_decode(const char *text, uint8_t **out, size_t *len)
 
 /* ---- keys as JSON ---- */
 
-/* value as a number of exactly n bytes: DER numbers come with a leading zero, or short. */
-static int fixed_size(const gnutls_datum_t *value, uint8_t *to, size_t n)
-{
-	const uint8_t *from = value->data;
-	size_t len = value->size;
-
-	while (len > 0 && *from == 0) {
-		from++;
-		len--;
-	}
-	if (len > n)
-		return -EINVAL;
-	memset(to, 0, n - len);
-	memcpy(to + n - len, from, len);
-	return 0;
-}
-
 static int error_of(int rc)
 {
 	return rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL;
@@ -132,9 +115,9 @@ static int write_ec(gnutls_pubkey_t public, char out[JWK_MAX])
 		return error_of(rc);
 	size_t n = coordinate_size(curve);
 	rc = -EINVAL;
-	if (n && fixed_size(&x, bytes, n) == 0)
+	if (n && key_number(&x, bytes, n) == 0)
 		x_text = base64url(bytes, n);
-	if (n && fixed_size(&y, bytes, n) == 0)
+	if (n && key_number(&y, bytes, n) == 0)
 		y_text = base64url(bytes, n);
 	if (n)
 		rc = x_text && y_text ? 0 : -ENOMEM;
@@ -237,9 +220,9 @@ static int raw_signature(const gnutls_datum_t *der, size_t half, char **out)
 
 	if (rc)
 		return error_of(rc);
-	rc = fixed_size(&r, raw, half);
+	rc = key_number(&r, raw, half);
 	if (rc == 0)
-		rc = fixed_size(&s, raw + half, half);
+		rc = key_number(&s, raw + half, half);
 	gnutls_free(r.data);
 	gnutls_free(s.data);
 	if (rc)

@@ -11,6 +11,8 @@
 
 enum {
 	PEM_MAX = 64 * 1024,
+	NUMBER_MAX = 48, /* bytes, of P-384 */
+	DER_MAX = 64 + 3 * NUMBER_MAX,
 	RSA_MIN = 2048,
 	RSA_MAX = 16384, /* bits; more take too long to sign with */
 };
@@ -153,17 +155,109 @@ out:
 	return rc;
 }
 
-char *key_pem(const struct acme_key *key)
+/* ---- writing ---- */
+
+int key_number(const gnutls_datum_t *value, uint8_t *to, size_t n)
+{
+	const uint8_t *from = value->data;
+	size_t len = value->size;
+
+	while (len > 0 && *from == 0) {
+		from++;
+		len--;
+	}
+	if (len > n)
+		return -EINVAL;
+	memset(to, 0, n - len);
+	memcpy(to + n - len, from, len);
+	return 0;
+}
+
+/* The parts of a PKCS #8 EC key that are the same in all keys of a curve. */
+struct frame {
+	const char *head, *middle;
+	size_t head_len, middle_len, number;
+};
+
+static const struct frame p256 = {.head = "\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02"
+					  "\x01\x06\x08\x2a\x86\x48\xce\x3d\x03"
+					  "\x01\x07\x04\x6d\x30\x6b\x02\x01\x01\x04\x20",
+				  .head_len = 36,
+				  .middle = "\xa1\x44\x03\x42\x00\x04",
+				  .middle_len = 6,
+				  .number = 32};
+static const struct frame p384 = {.head = "\x30\x81\xb6\x02\x01\x00\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02"
+					  "\x01\x06\x05\x2b\x81\x04\x00\x22\x04"
+					  "\x81\x9e\x30\x81\x9b\x02\x01\x01\x04\x30",
+				  .head_len = 35,
+				  .middle = "\xa1\x64\x03\x62\x00\x04",
+				  .middle_len = 6,
+				  .number = 48};
+
+/* GnuTLS writes the secret number as it does integers, with a zero in front of half of all; RFC 5915 section
+ * 3 wants it of the curve's size, and some readers insist. */
+static int ec_der(const struct acme_key *key, uint8_t der[DER_MAX], size_t *len)
+{
+	gnutls_ecc_curve_t curve;
+	gnutls_datum_t x, y, secret;
+	int rc = gnutls_privkey_export_ecc_raw2(key->private, &curve, &x, &y, &secret, 0);
+
+	if (rc)
+		return error_of(rc, -EINVAL);
+	const struct frame *f = curve == GNUTLS_ECC_CURVE_SECP256R1 ? &p256 : &p384;
+	uint8_t *to = der;
+	memcpy(to, f->head, f->head_len);
+	to += f->head_len;
+	rc = key_number(&secret, to, f->number);
+	to += f->number;
+	memcpy(to, f->middle, f->middle_len);
+	to += f->middle_len;
+	if (rc == 0)
+		rc = key_number(&x, to, f->number);
+	if (rc == 0)
+		rc = key_number(&y, to + f->number, f->number);
+	*len = (size_t)(to - der) + 2 * f->number;
+	explicit_bzero(secret.data, secret.size);
+	gnutls_free(x.data);
+	gnutls_free(y.data);
+	gnutls_free(secret.data);
+	return rc;
+}
+
+static int ec_pem(const struct acme_key *key, gnutls_datum_t *out)
+{
+	uint8_t der[DER_MAX];
+	size_t len;
+	int rc = ec_der(key, der, &len);
+	gnutls_datum_t d = {.data = der, .size = (unsigned)len};
+
+	if (rc == 0)
+		rc = gnutls_pem_base64_encode2("PRIVATE KEY", &d, out);
+	explicit_bzero(der, sizeof der);
+	return rc;
+}
+
+static int rsa_pem(const struct acme_key *key, gnutls_datum_t *out)
 {
 	gnutls_x509_privkey_t copy;
+	int rc = gnutls_privkey_export_x509(key->private, &copy);
+
+	if (rc)
+		return rc;
+	rc = gnutls_x509_privkey_export2_pkcs8(copy, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN, out);
+	gnutls_x509_privkey_deinit(copy);
+	return rc;
+}
+
+char *key_pem(const struct acme_key *key)
+{
+	bool is_ec = gnutls_privkey_get_pk_algorithm(key->private, NULL) == GNUTLS_PK_ECDSA;
 	gnutls_datum_t d = {0};
 	char *pem = NULL;
+	int rc = is_ec ? ec_pem(key, &d) : rsa_pem(key, &d);
 
-	if (gnutls_privkey_export_x509(key->private, &copy))
-		return NULL;
-	if (gnutls_x509_privkey_export2_pkcs8(copy, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN, &d) == 0)
+	if (rc == 0)
 		pem = strndup((const char *)d.data, d.size);
-	gnutls_x509_privkey_deinit(copy);
 	if (d.data)
 		explicit_bzero(d.data, d.size);
 	gnutls_free(d.data);

@@ -5,6 +5,7 @@
  */
 #include "responder_impl.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -182,12 +183,13 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 
 static void write_peer(const struct sockaddr_storage *address, socklen_t len, char *out, size_t size)
 {
-	static const char mapped[] = "::ffff:";
+	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
 
-	if (getnameinfo((const struct sockaddr *)address, len, out, (socklen_t)size, NULL, 0, NI_NUMERICHOST))
+	if (address->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
+		inet_ntop(AF_INET, &six->sin6_addr.s6_addr[12], out, (socklen_t)size);
+	else if (getnameinfo((const struct sockaddr *)address, len, out, (socklen_t)size, NULL, 0,
+			     NI_NUMERICHOST))
 		snprintf(out, size, "unknown");
-	if (strncmp(out, mapped, sizeof mapped - 1) == 0 && strchr(out, '.'))
-		memmove(out, out + sizeof mapped - 1, strlen(out + sizeof mapped - 1) + 1);
 }
 
 /* Whoever has waited longest without asking, else the oldest. */

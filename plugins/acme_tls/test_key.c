@@ -89,6 +89,35 @@ static void makes_new_ones(void **state)
 	key_free(again);
 }
 
+/* The same bytes as OpenSSL writes. */
+static void writes_as_others_do(void **state)
+{
+	static const char *const pems[] = {pem_rfc7515, pem_zero_x, pem_zero_secret, pem_zero_y_p384};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof pems / sizeof pems[0]; i++) {
+		struct acme_key *key = load(pems[i]);
+		char *pem = key_pem(key);
+		assert_string_equal(pem, pems[i]);
+		key_text_free(pem);
+		key_free(key);
+	}
+}
+
+/* Half of the secret numbers have their highest bit set, one of 256 begins with a zero byte. */
+static void writes_new_ones_in_full(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 1000; i++) {
+		struct acme_key *key;
+		assert_int_equal(key_new(&key), 0);
+		char *pem = key_pem(key);
+		assert_int_equal(strlen(pem), strlen(pem_rfc7515));
+		key_text_free(pem);
+		key_free(key);
+	}
+}
+
 static void refuses_other_kinds(void **state)
 {
 	(void)state;
@@ -149,6 +178,8 @@ int main(void)
 		cmocka_unit_test(reads_all_forms),
 		cmocka_unit_test(writes_what_it_reads),
 		cmocka_unit_test(makes_new_ones),
+		cmocka_unit_test(writes_as_others_do),
+		cmocka_unit_test(writes_new_ones_in_full),
 		cmocka_unit_test(refuses_other_kinds),
 		cmocka_unit_test(refuses_broken_text),
 		cmocka_unit_test(refuses_a_key_that_does_not_fit_itself),

@@ -14,7 +14,6 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <cmocka.h>
 #include "responder.h"
@@ -521,28 +520,66 @@ static void vanishing_visitors(void **state)
 	end(&f);
 }
 
+/* By the linker in front of accept4: how often it fails first, and how. */
+static int accept_failures, accept_error;
+int __real_accept4(int fd, struct sockaddr *, socklen_t *, int flags);
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
+{
+	if (accept_failures == 0)
+		return __real_accept4(fd, address, len, flags);
+	accept_failures--;
+	errno = accept_error;
+	return -1;
+}
+
 /* Without file descriptors it does not spin, and goes on when there are some again. */
 static void out_of_descriptors(void **state)
 {
 	struct fixture f;
-	struct rlimit old, none;
-	char text[2000];
 
 	(void)state;
 	begin(&f, "127.0.0.1");
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
-	none = old;
-	int fd = call("127.0.0.1", responder_port(f.r));
-	none.rlim_cur = (rlim_t)fd + 1;
-	say(fd, "GET " PATH " HTTP/1.1\r\n\r\n", strlen("GET " PATH " HTTP/1.1\r\n\r\n"));
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	accept_failures = 2;
+	accept_error = EMFILE;
 	unsigned before = ev_iteration(f.loop);
-	ev_run(f.loop, EVRUN_ONCE); /* accept fails */
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-	assert_true(hear(&f, fd, text, sizeof text) > 0); /* after the pause */
-	assert_non_null(strstr(text, AUTH));
+	ev_tstamp start = ev_time();
+	answers(&f, "GET " PATH " HTTP/1.1\r\n\r\n", "200", AUTH);
+	assert_int_equal(accept_failures, 0);
+	assert_true(ev_time() - start > 1.5);
 	assert_true(ev_iteration(f.loop) - before < 20);
+	/* who is idle gives way */
+	int idle = call("127.0.0.1", responder_port(f.r));
+	ev_run(f.loop, EVRUN_ONCE);
+	accept_failures = 1;
+	start = ev_time();
+	answers(&f, "GET " PATH " HTTP/1.1\r\n\r\n", "200", AUTH);
+	assert_true(ev_time() - start < 0.9);
+	close(idle);
+	/* a pause ends with the last answer */
+	accept_failures = 1;
+	int fd = call("127.0.0.1", responder_port(f.r));
+	ev_run(f.loop, EVRUN_ONCE);
+	responder_remove(f.r, "a.example", TOKEN);
+	assert_int_equal(ev_run(f.loop, EVRUN_NOWAIT), 0);
 	close(fd);
+	end(&f);
+}
+
+/* Connections that are gone before they are taken. */
+static void failing_accepts(void **state)
+{
+	static const int errors[] = {ECONNABORTED, EINTR, EPROTO, EPERM};
+	struct fixture f;
+
+	(void)state;
+	begin(&f, "127.0.0.1");
+	for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+		accept_failures = 20;
+		accept_error = errors[i];
+		answers(&f, "GET " PATH " HTTP/1.1\r\n\r\n", "200", AUTH);
+		assert_int_equal(accept_failures, 0);
+	}
 	end(&f);
 }
 
@@ -581,6 +618,7 @@ int main(void)
 		cmocka_unit_test(never_stops_sending),
 		cmocka_unit_test(vanishing_visitors),
 		cmocka_unit_test(out_of_descriptors),
+		cmocka_unit_test(failing_accepts),
 		cmocka_unit_test(freed_with_visitors),
 	};
 	return cmocka_run_group_tests_name("responder", tests, NULL, NULL);

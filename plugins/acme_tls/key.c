@@ -227,7 +227,7 @@ static int ec_der(const struct acme_key *key, uint8_t der[DER_MAX], size_t *len)
 static int ec_pem(const struct acme_key *key, gnutls_datum_t *out)
 {
 	uint8_t der[DER_MAX];
-	size_t len;
+	size_t len = 0;
 	int rc = ec_der(key, der, &len);
 	gnutls_datum_t d = {.data = der, .size = (unsigned)len};
 

@@ -307,8 +307,10 @@ static int read_config(struct config *config, struct diag *diag)
 		expect(config, schema, J_STRING, diag);
 	if (security && expect(config, security, J_OBJECT, diag)) {
 		config->security = security;
+		size_t errors = diag->errors;
 		if (expand_section(config, security, &tls_security, diag) == -ENOMEM)
 			return -ENOMEM;
+		config->security_unclear = diag->errors > errors;
 	}
 	if ((r = read_admin(config, jnode_get(root, "admin"), diag)) ||
 	    (r = read_log(config, jnode_get(root, "log"), diag)) ||
@@ -442,7 +444,9 @@ int config_resolve(struct config *config, struct loader *loader, struct diag *di
 		r = resolve_component(config, &config->components[i], loader, diag);
 	if (r == 0)
 		r = wiring_complete(config, diag);
-	if (r == 0 && tls_config_read(config->doc, config->security, loader, diag, &config->tls) == -ENOMEM)
+	/* what would be said of a text that is not there would be wrong */
+	if (r == 0 && !config->security_unclear &&
+	    tls_config_read(config->doc, config->security, loader, diag, &config->tls) == -ENOMEM)
 		r = -ENOMEM;
 	if (r == 0)
 		r = tls_provider_resolve(config, diag);

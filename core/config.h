@@ -43,8 +43,8 @@ struct config_component {
 	struct queue_limits limits; /* of its inputs that have none of their own */
 	struct config_input *inputs;
 	size_t n_inputs;
-	uint32_t tls_roles;              /* whose certificate it provides, 1 << SS_TLS_...; 0 in "components" */
-	bool complete;                   /* id, type and options are right: an instance may be created */
+	uint32_t tls_roles; /* whose certificate it provides, 1 << SS_TLS_...; 0 in "components" */
+	bool complete;      /* id, type and options are right: an instance may be created */
 	const struct ss_component *desc; /* set by config_resolve; the loader's */
 	void *conf;                      /* desc->conf_size bytes, filled; strings belong to it */
 	char **strings;                  /* what conf points to */
@@ -62,6 +62,7 @@ struct config {
 	bool log_json;
 	struct jnode *security; /* the "security" object, NULL if absent; references in its strings are
 				 * resolved, but those in the settings of TLS providers */
+	bool security_unclear;  /* a reference in it could not be resolved, which was reported */
 	struct tls_config tls;  /* set by config_resolve */
 	/* Hidden components by role, of those whose certificate is from a provider; id NULL: none.  Set by
 	 * config_resolve. */
@@ -86,7 +87,8 @@ int config_parse(const char *file, const char *text, size_t len, struct diag *, 
  */
 int config_resolve(struct config *, struct loader *, struct diag *);
 
-/* Fill c->conf from c->options by the table of c->desc, for config_resolve.  0, -ENOMEM; what is wrong is in diag. */
+/* Fill c->conf from c->options by the table of c->desc, for config_resolve.  0, -ENOMEM; what is wrong is in
+ * diag. */
 int config_fill(const struct config *, struct config_component *c, struct diag *);
 
 /* Report an error below a component's "config", as struct ss_host.config_error has it. */

@@ -4,6 +4,7 @@
  * datagram socket.  Commands are words with blanks between: "publish CERT KEY", "unavailable REASON...".
  */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>

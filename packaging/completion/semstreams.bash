@@ -12,7 +12,7 @@ _semstreams()
         word=${words[i]}
         if [[ $skip ]]; then
             skip=
-        elif [[ $word == @(-c|--config|--plugins|--log-level|--log-format|--shutdown-timeout|--format) ]]; then
+        elif [[ $word == @(-c|--config|--plugins|--log-level|--log-format|--shutdown-timeout|--format|--role) ]]; then
             skip=1
         elif [[ $word != -* ]]; then
             command+=${command:+ }$word
@@ -40,6 +40,10 @@ _semstreams()
             COMPREPLY=($(compgen -W 'text dot mermaid' -- "$cur"))
             return
             ;;
+        --role)
+            COMPREPLY=($(compgen -W 'server client' -- "$cur"))
+            return
+            ;;
         --shutdown-timeout)
             return
             ;;
@@ -50,6 +54,7 @@ _semstreams()
         '' | run) options+=' --log-level --log-format --shutdown-timeout --validate' ;;
         check) options+=' --log-level --log-format' ;;
         graph) options+=' --format' ;;
+        cert*) options+=' --role --log-level --log-format' ;;
         'plugins list' | 'plugins describe'*) options+=' --json' ;;
     esac
     if [[ $cur == -* ]]; then
@@ -58,7 +63,8 @@ _semstreams()
     fi
 
     case $command in
-        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins schema spool help' -- "$cur")) ;;
+        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins schema cert spool help' -- "$cur")) ;;
+        cert) COMPREPLY=($(compgen -W 'status issue renew revoke rollover' -- "$cur")) ;;
         plugins | 'help plugins') COMPREPLY=($(compgen -W 'list describe' -- "$cur")) ;;
         'plugins describe')
             COMPREPLY=($(compgen -W "$("${words[0]}" plugins list 2>/dev/null | cut -d ' ' -f 1)" -- "$cur"))

@@ -44,7 +44,7 @@ static const char *const outputs[] = {"a", "b.c", NULL};
 static const struct ss_component types[] = {
 	TYPE("in", SS_KIND_SOURCE, .outputs = NULL),    TYPE("mid", SS_KIND_PROCESSOR, .outputs = NULL),
 	TYPE("out", SS_KIND_SINK, .outputs = NULL),     TYPE("split", SS_KIND_PROCESSOR, .outputs = outputs),
-	TYPE("tls", SS_KIND_PROVIDER, .outputs = NULL),
+	TYPE("tls", SS_KIND_PROVIDER, .outputs = NULL), TYPE("toy_tls", SS_KIND_PROVIDER, .outputs = NULL),
 };
 #define N_TYPES (sizeof types / sizeof types[0])
 

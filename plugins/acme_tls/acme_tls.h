@@ -73,7 +73,7 @@ struct acme_tls {
 	const struct ss_host *host;
 	struct setup setup;
 	struct ss_iface loop, libev, publish;
-	uint32_t tick, later;
+	uint32_t tick;
 
 	struct store *store; /* NULL: could not be opened yet */
 	struct held held;
@@ -84,7 +84,9 @@ struct acme_tls {
 	bool has_been_told;   /* the host knows that there is none */
 	bool warned_bounds;
 	bool loop_started;
-	bool quiet;           /* the next look is a part of this one */
+	bool quiet;        /* the next look is a part of this one */
+	uint32_t failures; /* in a row, as far as this process knows */
+	uint64_t ari_again_ns;
 	int64_t last_success; /* as far as it was counted */
 
 	enum doing doing;

@@ -17,6 +17,7 @@
 #define LOCKED_AGAIN  5    /* seconds until the next look when somebody else is at it */
 #define STORE_AGAIN   30   /* seconds until the store is tried again */
 #define ARI_MIN_LIFE  3600 /* seconds; the CA's advice comes too late for shorter lives */
+#define ARI_PAUSE     (600 * (uint64_t)ACME_SECOND) /* between two questions, at the least */
 #define OLD_CONNECTED "ACME account loaded from storage"
 
 static void check(struct acme_tls *t, bool first);
@@ -161,6 +162,7 @@ static void take_change(struct acme_tls *t, int64_t now)
 	t->last_success = state.last_success;
 	if (t->held.there) {
 		if (obtained) {
+			t->failures = 0;
 			t->host->metric_add(t->host, METRIC_SUCCESS, 1);
 			say_renewed(t);
 		} else {
@@ -227,23 +229,22 @@ static bool is_valid(const struct acme_tls *t, int64_t now)
 static void failed(struct acme_tls *t, const struct acme_result *result, int64_t now)
 {
 	char reason[768];
-	uint32_t failures = 0;
 	bool valid = is_valid(t, now);
 	int64_t left = valid ? t->in_use_until - now : 0;
-	int64_t wait = record_failure(t->store, &t->setup, result, left, now, &failures);
+	int64_t wait = record_failure(t->store, &t->setup, result, left, now, &t->failures);
 	t->host->metric_add(t->host, METRIC_FAILURE, 1);
-	t->host->metric_set(t->host, METRIC_IN_A_ROW, failures);
+	t->host->metric_set(t->host, METRIC_IN_A_ROW, t->failures);
 	t->host->metric_set(t->host, METRIC_NEXT, now + wait);
 	const char *what = t->held.there ? "Certificate renewal failed"
 					 : "failed to obtain certificate from ACME server";
 	if (valid)
 		ss_log(t->host, SS_LOG_ERROR,
 		       "%s, retry in %s failures=%u expiry=%s remaining=%s error=\"%s\"", what,
-		       text_duration(wait).s, failures, text_time(t->in_use_until).s, text_duration(left).s,
-		       result->why);
+		       text_duration(wait).s, t->failures, text_time(t->in_use_until).s,
+		       text_duration(left).s, result->why);
 	else
 		ss_log(t->host, SS_LOG_ERROR, "%s, retry in %s failures=%u error=\"%s\"", what,
-		       text_duration(wait).s, failures, result->why);
+		       text_duration(wait).s, t->failures, result->why);
 	if (!valid) {
 		snprintf(reason, sizeof reason, "failed to obtain certificate from ACME server: %s",
 			 result->why);
@@ -299,6 +300,7 @@ static void obtained(struct acme_tls *t, const struct acme_result *result, int64
 		return;
 	}
 	t->host->metric_add(t->host, METRIC_SUCCESS, 1);
+	t->failures = 0;
 	record_load(t->store, &state);
 	t->last_success = now;
 	take(t, &state);
@@ -386,14 +388,14 @@ static bool ask_ari(struct acme_tls *t, const struct store_state *state, int64_t
 {
 	const struct chain_info *chain = &t->held.chain;
 	char why[256];
-	bool known = state->ari_id && strcmp(state->ari_id, chain->ari_id) == 0;
 	if (!t->setup.conf->ari || !t->held.there || !chain->ari_id[0] ||
-	    chain->not_after - chain->not_before < ARI_MIN_LIFE || now >= chain->not_after)
+	    chain->not_after - chain->not_before < ARI_MIN_LIFE || now >= chain->not_after ||
+	    !record_ari_due(state, &t->held, now))
 		return false;
-	if (known && now < state->ari_check && state->ari_check < now + RENEW_MAX_WAIT)
+	/* also where the answer could not be written down */
+	if (t->ari_again_ns > loop_now(t) || store_lock(t->store))
 		return false;
-	if (store_lock(t->store))
-		return false;
+	t->ari_again_ns = loop_now(t) + ARI_PAUSE;
 	if (client_begin(t, DOING_ARI, why, sizeof why) == 0 &&
 	    acme_ari(t->client, chain->ari_id, on_ari, t) == 0)
 		return true;

@@ -12,7 +12,9 @@
 #include <sys/random.h>
 #include "key.h"
 
-#define ARI_EVERY 86400 /* seconds, where the CA has no opinion */
+#define ARI_EVERY 21600       /* seconds, where the CA does not say how often to ask */
+#define ARI_AGAIN (7 * 86400) /* until a CA that has no such thing is asked again */
+#define ARI_NONE  "-"         /* in place of a certificate's id: the CA has no such thing */
 
 uint32_t record_random(void)
 {
@@ -101,12 +103,16 @@ int record_success(struct store *store, const struct setup *setup, const struct 
 	key_text_free(state.order_key_pem);
 	state.order_key_pem = NULL;
 	set_text(&state.last_error, NULL);
-	set_text(&state.ari_id, NULL);
 	set_text(&state.config, setup->fingerprint);
 	state.failures = 0;
 	state.next_try = state.ca_try = 0;
-	state.ari_at = state.ari_start = state.ari_end = state.ari_check = 0;
 	state.revoked = false;
+	state.ari_at = state.ari_start = state.ari_end = 0;
+	if (!same_text(state.ari_id, ARI_NONE)) {
+		int64_t wait = (chain->not_after - now) / 8;
+		set_text(&state.ari_id, chain->ari_id);
+		state.ari_check = now + (wait < ARI_EVERY ? wait : ARI_EVERY);
+	}
 	state.last_success = now;
 	state.jitter = renew_jitter(later(chain->not_before, now), chain->not_after,
 				    setup->conf->renew_before / ACME_SECOND, record_random());
@@ -126,6 +132,8 @@ int64_t record_failure(struct store *store, const struct setup *setup, const str
 {
 	struct store_state state;
 	record_load(store, &state);
+	if (state.failures < *failures)
+		state.failures = *failures;
 	if (state.failures < UINT32_MAX)
 		state.failures++;
 	*failures = state.failures;
@@ -158,16 +166,34 @@ void record_revoked(struct store *store)
 	save(store, &state);
 }
 
+bool record_ari_due(const struct store_state *state, const struct held *held, int64_t now)
+{
+	bool known = same_text(state->ari_id, ARI_NONE) || same_text(state->ari_id, held->chain.ari_id);
+	return !known || now >= state->ari_check || state->ari_check > now + ARI_AGAIN;
+}
+
+static int64_t ari_wait(const struct acme_result *result, const struct chain_info *chain)
+{
+	int64_t part = later((chain->not_after - chain->not_before) / 24, 60);
+	if (result->retry_after > 0)
+		return result->retry_after < 60      ? 60
+		       : result->retry_after > 86400 ? 86400
+						     : result->retry_after;
+	if (result->fail != ACME_OK && part < ARI_EVERY)
+		return part;
+	return ARI_EVERY;
+}
+
 void record_ari(struct store *store, const struct held *held, const struct acme_result *result, int64_t now)
 {
 	const struct chain_info *chain = &held->chain;
+	bool none = result->fail != ACME_OK && result->permanent;
 	struct store_state state;
 	record_load(store, &state);
-	if (!same_text(state.ari_id, chain->ari_id)) {
-		set_text(&state.ari_id, chain->ari_id);
+	if (!same_text(state.ari_id, chain->ari_id) || none) {
+		set_text(&state.ari_id, none ? ARI_NONE : chain->ari_id);
 		state.ari_at = state.ari_start = state.ari_end = 0;
 	}
-	int64_t wait = ARI_EVERY;
 	if (result->fail == ACME_OK) {
 		/* once per window: who draws lots at every look ends up early */
 		if (state.ari_start != result->ari_start || state.ari_end != result->ari_end)
@@ -175,15 +201,7 @@ void record_ari(struct store *store, const struct held *held, const struct acme_
 							record_random());
 		state.ari_start = result->ari_start;
 		state.ari_end = result->ari_end;
-		wait = 6 * 3600;
-	} else if (!result->permanent) {
-		wait = later((chain->not_after - chain->not_before) / 24, 60);
-		wait = wait < 6 * 3600 ? wait : 6 * 3600;
 	}
-	if (result->retry_after > 0)
-		wait = result->retry_after < 60          ? 60
-		       : result->retry_after < ARI_EVERY ? result->retry_after
-							 : ARI_EVERY;
-	state.ari_check = now + wait;
+	state.ari_check = now + (none ? ARI_AGAIN : ari_wait(result, chain));
 	save(store, &state);
 }

@@ -28,6 +28,8 @@ int64_t record_failure(struct store *, const struct setup *, const struct acme_r
 void record_command_failure(struct store *, const struct acme_result *, int64_t now);
 /* The certificate in the store was revoked by us. */
 void record_revoked(struct store *);
+/* Is it time to ask the CA for its window? */
+bool record_ari_due(const struct store_state *, const struct held *, int64_t now);
 /* The CA's window for renewal; fail is ACME_OK or why there is none. */
 void record_ari(struct store *, const struct held *, const struct acme_result *, int64_t now);
 /* [0, 2^32) */

@@ -190,7 +190,7 @@ static void proof_post(struct acme *a)
 
 static void not_offered(struct acme *a, const struct message_authorization *m)
 {
-	char offered[200] = "", why[400], type[40];
+	char offered[200] = "", why[600], type[40];
 	size_t used = 0;
 	for (size_t i = 0; i < m->n_challenges && used < sizeof offered - 1; i++) {
 		message_text(m->challenges[i].type, type, sizeof type);

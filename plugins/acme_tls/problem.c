@@ -23,7 +23,10 @@ static const struct {
 	{"badSignatureAlgorithm", "the CA does not accept the account key's kind of signature", true},
 	{"caa", "CAA records in the DNS forbid this CA to issue for the domain: add it to them", true},
 	{"compound", "there are several problems", false},
-	{"connection", "the CA could not connect to this machine", false},
+	{"connection",
+	 "the CA could not connect to the domain: its port 80 (http-01) or 443 (tls-alpn-01) must be open to "
+	 "the CA",
+	 false},
 	{"dns", "the CA could not resolve the domain: check its DNS records where the CA looks them up",
 	 false},
 	{"externalAccountRequired",
@@ -84,9 +87,6 @@ void problem_from(const json_t *in, struct problem *out)
 		return;
 	part_read(in, &out->main);
 	const json_t *subs = json_object_get(in, "subproblems");
-	const json_t *status = json_object_get(in, "status");
-	if (json_is_integer(status) && json_integer_value(status) > 0 && json_integer_value(status) < 1000)
-		out->status = (long)json_integer_value(status);
 	for (size_t i = 0; i < json_array_size(subs); i++) {
 		if (out->n_subs == PROBLEM_SUBS)
 			out->n_subs_left++;

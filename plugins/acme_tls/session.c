@@ -230,7 +230,7 @@ static void on_reply(void *arg, const struct http_reply *reply)
 static void session_send(struct acme *a, const char *what, const char *method, const char *url,
 			 const char *body, const char *accept)
 {
-	char text[160] = "out of memory";
+	char text[100] = "out of memory";
 	struct http_reply refused = {0};
 	if (a->e.requests >= a->e.requests_max) {
 		errand_fail(a, ACME_BROKEN, false, "there is no end after %u requests, while %s",
@@ -247,7 +247,7 @@ static void session_send(struct acme *a, const char *what, const char *method, c
 		errand_fail(a, ACME_LOCAL, false, "%s", text);
 		return;
 	}
-	char foreign[120];
+	char foreign[100];
 	message_text(url, foreign, sizeof foreign);
 	refused.error = err;
 	snprintf(refused.why, sizeof refused.why, "the CA's address for %s, %s, %s", what, foreign, text);

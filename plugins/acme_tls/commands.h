@@ -15,5 +15,5 @@ struct command {
 	int lock_error, lock_tries;
 };
 
-/* status.c: the exit status, 0 where the certificate is good. */
+/* status.c: the exit status, 0 where the certificate is good.  Without a store there is nothing yet. */
 int status_print(struct command *, bool as_json);

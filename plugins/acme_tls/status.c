@@ -27,9 +27,11 @@ static void gather(struct facts *f, struct store *store, const struct setup *set
 {
 	char why[512];
 	*f = (struct facts){.setup = setup, .now = wall_now()};
-	held_load(&f->held, store, setup, f->broken, sizeof f->broken);
-	f->has_account = store_account_load(store, &f->account, why, sizeof why) == 0;
-	record_load(store, &f->state);
+	if (store) {
+		held_load(&f->held, store, setup, f->broken, sizeof f->broken);
+		f->has_account = store_account_load(store, &f->account, why, sizeof why) == 0;
+		record_load(store, &f->state);
+	}
 	struct renew_facts facts = record_facts(setup, &f->held, &f->state);
 	f->next = renew_decide(&facts, f->now);
 }
@@ -100,14 +102,14 @@ static void print_certificate(struct command *c, const struct facts *f)
 	row(c, "serial", "%s", chain->serial);
 	row(c, "valid from", "%s", text_time(chain->not_before).s);
 	row(c, "valid until", "%s (%s%s)", text_time(chain->not_after).s,
-	    text_duration(left > 0 ? left : -left).s, left > 0 ? " left" : " ago");
+	    text_span(left > 0 ? left : -left).s, left > 0 ? " left" : " ago");
 }
 
 static void print_rest(struct command *c, const struct facts *f)
 {
 	int64_t next = next_try(f);
 	if (next > f->now)
-		row(c, "next renewal", "%s (in %s)", text_time(next).s, text_duration(next - f->now).s);
+		row(c, "next renewal", "%s (in %s)", text_time(next).s, text_span(next - f->now).s);
 	else
 		row(c, "next renewal", "due now");
 	if (f->state.last_success)

@@ -628,12 +628,14 @@ static void writes_times(void **state)
 	static const struct {
 		int64_t seconds;
 		const char *text;
-	} rows[] = {{0, "0s"},        {-5, "0s"},       {1, "1s"},         {59, "59s"},
-		    {60, "1m"},       {61, "1m1s"},     {3599, "59m59s"},  {3600, "1h"},
-		    {27900, "7h45m"}, {57600, "16h"},   {86399, "23h59m"}, {129600, "36h"},
-		    {172800, "2d"},   {7776000, "90d"}, {7779600, "90d1h"}};
+	} rows[] = {{0, "0s"},        {-5, "0s"},         {1, "1s"},           {59, "59s"},
+		    {60, "1m"},       {61, "1m1s"},       {3599, "59m59s"},    {3600, "1h"},
+		    {27900, "7h45m"}, {57600, "16h"},     {86399, "23h59m"},   {129600, "36h"},
+		    {172800, "48h"},  {7776000, "2160h"}, {7779660, "2161h1m"}};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		assert_string_equal(text_duration(rows[i].seconds).s, rows[i].text);
+	assert_string_equal(text_span(7779600).s, "90d1h");
+	assert_string_equal(text_span(172799).s, "47h59m");
 	assert_string_equal(text_time(1763287200).s, "2025-11-16T10:00:00Z");
 	assert_string_equal(text_time(0).s, "never");
 	assert_true(strlen(text_duration(INT64_MAX).s) > 3 && strlen(text_time(INT64_MAX).s) > 3);

@@ -76,7 +76,8 @@ static void shows_the_state(void **state)
 	conf.storage_path = path;
 	make();
 	assert_int_equal(run("status", NULL), 1);
-	has("is not there yet");
+	has("names         a.test\n");
+	has("there is none yet");
 	assert_int_not_equal(access(path, F_OK), 0); /* looking makes nothing */
 	end();
 	conf.storage_path = real;

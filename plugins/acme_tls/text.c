@@ -5,18 +5,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-struct text text_duration(int64_t seconds)
+struct scale {
+	int64_t from, high, low;
+	const char *high_unit, *low_unit;
+};
+
+static struct text show(int64_t seconds, const struct scale *scales, size_t n)
 {
-	static const struct {
-		int64_t from, high, low;
-		const char *high_unit, *low_unit;
-	} scales[] = {
-		{172800, 86400, 3600, "d", "h"},
-		{3600, 3600, 60, "h", "m"},
-		{60, 60, 1, "m", "s"},
-	};
 	struct text t = {"0s"};
-	for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+	for (size_t i = 0; i < n; i++) {
 		if (seconds < scales[i].from)
 			continue;
 		int64_t high = seconds / scales[i].high, low = seconds % scales[i].high / scales[i].low;
@@ -27,9 +24,25 @@ struct text text_duration(int64_t seconds)
 			snprintf(t.s, sizeof t.s, "%" PRId64 "%s", high, scales[i].high_unit);
 		return t;
 	}
-	if (seconds > 0)
-		snprintf(t.s, sizeof t.s, "%" PRId64 "s", seconds);
 	return t;
+}
+
+static const struct scale scales[] = {
+	{172800, 86400, 3600, "d", "h"},
+	{3600, 3600, 60, "h", "m"},
+	{60, 60, 1, "m", "s"},
+	{1, 1, 1, "s", ""},
+};
+#define N_SCALES (sizeof scales / sizeof *scales)
+
+struct text text_duration(int64_t seconds)
+{
+	return show(seconds, scales + 1, N_SCALES - 1);
+}
+
+struct text text_span(int64_t seconds)
+{
+	return show(seconds, scales, N_SCALES);
 }
 
 struct text text_time(int64_t at)

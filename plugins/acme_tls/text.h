@@ -8,8 +8,10 @@ struct text {
 	char s[40];
 };
 
-/* "7h45m", "16h", "30s", "89d23h": the two largest units, cut, not rounded; "0s" for what has passed. */
+/* "7h45m", "16h", "30s", "2159h": the two largest units, cut, not rounded; "0s" for what has passed. */
 struct text text_duration(int64_t seconds);
+/* The same with days, for people: "89d23h". */
+struct text text_span(int64_t seconds);
 /* "2025-11-16T10:00:00Z"; "never" for 0. */
 struct text text_time(int64_t t);
 

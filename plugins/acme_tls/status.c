@@ -64,7 +64,7 @@ static const char *verdict(const struct facts *f)
 	if (f->broken[0])
 		return f->broken;
 	if (!f->held.there)
-		return "there is none yet";
+		return "there is none yet, nothing has been obtained";
 	if (f->now >= f->held.chain.not_after)
 		return "expired";
 	if (f->now < f->held.chain.not_before)

@@ -337,7 +337,8 @@ class Federation:
     def served(self, peer, location, port):
         """Serial number of the certificate that a newcomer is shown."""
         said = peer.host.run("openssl", "s_client", "-connect", f"{location.host.name}:{port}", "-CAfile", f"/certs/{ROOT}",
-                             "-cert", "/data/acme-certs/certificate.pem", "-key", "/data/acme-certs/certificate.key",
+                             "-cert", "/data/acme-certs/certificate.pem", "-cert_chain",
+                             "/data/acme-certs/certificate.pem", "-key", "/data/acme-certs/certificate.key",
                              "-verify_return_error", timeout=PATIENCE)
         pem = re.search("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", said.stdout, re.S)
         return Certificate(pem[0]).serial if pem else None
@@ -362,11 +363,13 @@ class Federation:
 
     def show_metrics(self):
         self.steps.step("What metrics say of it (curl localhost:9600/metrics on each host)")
-        wanted = ("semstreams_acme_renewal_success_total", "semstreams_acme_renewal_failure_total",
-                  "semstreams_certificate_expiry_timestamp_seconds", "semstreams_mtls_handshake_failures_total")
-        for name in wanted:
+        for name in ("semstreams_acme_renewal_success_total", "semstreams_acme_renewal_failure_total",
+                     "semstreams_mtls_handshake_failures_total"):
             row = "  ".join(f"{l.name} {l.count(name):.0f}" for l in self.locations.values())
             self.steps.note(f"{name:50} {row}")
+        name = "semstreams_certificate_expiry_timestamp_seconds"
+        row = "  ".join(f"{l.name} {min(l.metrics()[name].values()):.0f}" for l in self.locations.values())
+        self.steps.note(f"{name:50} {row}")
         for location in self.locations.values():
             status, text = location.get("/readyz")
             if status != 200:

@@ -26,6 +26,11 @@ from lab.servers import Caddy, Missing, Pebble, StepCa  # noqa: E402
 SYSTEM_POOL = "/etc/ssl/certs/ca-certificates.crt"
 
 
+def line(level, text, fields=""):
+    """A pattern for a line of the log: the message, and its fields in this order behind the component's."""
+    return rf"^\d{{4}}-\d\d-\d\dT[\d:.]+Z {level} {text}(?: component=\S+)?{' ' + fields if fields else ''}( |$)"
+
+
 def until(condition, what, patience=PATIENCE):
     """Wait until condition() is true, where there is nothing that would wake us; its value."""
     deadline = time.monotonic() + patience
@@ -195,8 +200,11 @@ class Shown:
 def stored(folder):
     """The certificate in a storage_path, after a look whether all there is as it should be; None if there is none."""
     folder = Path(folder)
-    chain, key = folder / "certificate.pem", folder / "certificate.key"
-    assert chain.exists() == key.exists(), "half a pair"
+    for _ in range(100):  # they may be exchanged between the two
+        chain, key = ((folder / name).resolve() for name in ("certificate.pem", "certificate.key"))
+        if chain.parent == key.parent and chain.exists() == key.exists():
+            break
+    assert chain.parent == key.parent and chain.exists() == key.exists(), "half a pair"
     if not chain.exists():
         return None
     certificate = Shown(chain.read_text())

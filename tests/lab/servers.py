@@ -220,13 +220,13 @@ class Pebble(Server):
     leaf: certificate and key for its own HTTPS (.cert, .key), issued by the root in file roots.  It asks back at
     http_port and tls_port; behind=port: it is reached by a proxy there.  resolver: "host:port" of its DNS server; with
     host=None one is started that knows every name as 127.0.0.1.  nonces: percent of the good ones that it refuses;
-    reuse: percent of valid authorizations that it uses again.
+    reuse: percent of valid authorizations that it uses again.  life: of its certificates, seconds.
     """
 
     path = "/dir"
 
     def __init__(self, folder, leaf, roots, host=None, name=None, http_port=None, tls_port=None, nonces=0, reuse=0,
-                 sleep=0, life=None, eab=None, strict=False, chain=1, alternates=0):
+                 sleep=0, life=86400, eab=None, strict=False, chain=1, alternates=0):
         super().__init__(folder, host, name)
         self.program, self.roots, self.strict = program("pebble", "pebble"), Path(roots), strict
         self.port, self.management = unused_port(), unused_port()
@@ -242,7 +242,7 @@ class Pebble(Server):
             "certificate": str(leaf.cert), "privateKey": str(leaf.key), "httpPort": self.http_port,
             "tlsPort": self.tls_port, "ocspResponderURL": "", "externalAccountBindingRequired": bool(eab),
             **({"externalAccountMACKeys": eab} if eab else {}),
-            **({"certificateValidityPeriod": life} if life else {})}}, indent=2))
+            "certificateValidityPeriod": life}}, indent=2))
 
     def argv(self):
         return [self.program, "-config", self.folder / "pebble.json", *(["-strict"] if self.strict else []),

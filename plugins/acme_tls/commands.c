@@ -96,9 +96,10 @@ static void on_done(void *arg, const struct acme_result *result)
 	c->result = *result;
 	if (result->fail == ACME_OK && result->chain) {
 		c->not_after = result->chain->not_after;
-		if (record_success(c->store, &c->t->setup, result->chain, result->key_pem, wall_now(),
-				   c->result.why, sizeof c->result.why))
-			c->result.fail = ACME_STORAGE;
+		int rc = record_success(c->store, &c->t->setup, result->chain, result->key_pem, wall_now(),
+					c->result.why, sizeof c->result.why);
+		if (rc)
+			c->result.fail = rc == -ERANGE ? ACME_BROKEN : ACME_STORAGE;
 	}
 	c->result.chain = NULL;
 	c->result.key_pem = c->result.ari_url = NULL;

@@ -288,15 +288,9 @@ static void obtained(struct acme_tls *t, const struct acme_result *result, int64
 	char why[640];
 	struct store_state state;
 	bool renewal = t->held.there;
-	if (now >= result->chain->not_after) {
-		snprintf(why, sizeof why,
-			 "the new certificate expired %s by the clock of this machine, is the clock right?",
-			 text_time(result->chain->not_after).s);
-		failed_here(t, ACME_BROKEN, why, now);
-		return;
-	}
-	if (record_success(t->store, &t->setup, result->chain, result->key_pem, now, why, sizeof why)) {
-		failed_here(t, ACME_STORAGE, why, now);
+	int rc = record_success(t->store, &t->setup, result->chain, result->key_pem, now, why, sizeof why);
+	if (rc) {
+		failed_here(t, rc == -ERANGE ? ACME_BROKEN : ACME_STORAGE, why, now);
 		return;
 	}
 	t->host->metric_add(t->host, METRIC_SUCCESS, 1);

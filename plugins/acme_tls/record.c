@@ -7,10 +7,12 @@
 #include "record.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include "key.h"
+#include "text.h"
 
 #define ARI_EVERY 21600       /* seconds, where the CA does not say how often to ask */
 #define ARI_AGAIN (7 * 86400) /* until a CA that has no such thing is asked again */
@@ -95,6 +97,12 @@ int record_success(struct store *store, const struct setup *setup, const struct 
 {
 	const struct store_pair pair = {.chain_pem = chain->pem, .key_pem = (char *)key_pem};
 	struct store_state state;
+	if (now >= chain->not_after) {
+		snprintf(why, why_size,
+			 "the new certificate expired %s by the clock of this machine, is the clock right?",
+			 text_time(chain->not_after).s);
+		return -ERANGE;
+	}
 	int rc = store_pair_save(store, &pair, why, why_size);
 	if (rc)
 		return rc;

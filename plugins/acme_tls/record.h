@@ -14,8 +14,8 @@ void record_load(struct store *, struct store_state *out);
 /* The facts for renew_decide(). */
 struct renew_facts record_facts(const struct setup *, const struct held *, const struct store_state *);
 
-/* A new certificate: the pair, then the state.  0; -errno with why: the pair is not on disk, the order is
- * still remembered. */
+/* A new certificate: the pair, then the state.  0; -ERANGE with why: it has expired; -errno with why: the
+ * pair is not on disk, the order is still remembered. */
 int record_success(struct store *, const struct setup *, const struct chain_info *, const char *key_pem,
 		   int64_t now, char *why, size_t why_size);
 /*

@@ -163,6 +163,10 @@ static void fails_clearly(void **state)
 	now += 1;
 	assert_int_equal(run("issue", NULL), 0);
 	assert_int_equal(engine.issues, 4);
+	engine.at_once_life = -5;
+	assert_int_equal(run("renew", "--force", NULL), 1);
+	assert_non_null(strstr(host.log, "is the clock right?"));
+	assert_int_equal(run("status", NULL), 0); /* the old one */
 }
 
 static void revokes(void **state)

@@ -320,12 +320,16 @@ static bool pending_settle(struct acme *a, bool taken)
 
 static void on_probe(struct acme *a, const struct http_reply *reply, const struct problem *problem)
 {
-	/* another account of that key is not ours */
-	bool taken = !problem && (!reply->location || !strcmp(reply->location, a->account.url));
 	if (problem && !problem_is(problem, "accountDoesNotExist")) {
 		errand_refused(a, problem);
 		return;
 	}
+	if (!problem && !reply->location) {
+		errand_fail(a, ACME_BROKEN, false, "the CA does not tell the account's URL");
+		return;
+	}
+	/* another account of that key is not ours */
+	bool taken = !problem && !strcmp(reply->location, a->account.url);
 	if (!pending_settle(a, taken))
 		return;
 	if (a->after_probe)
@@ -379,32 +383,25 @@ static void rollover_end(struct acme *a, bool taken)
 	struct acme_result result = {0};
 	if (taken)
 		errand_end(a, &result);
+	else if (a->e.refused[0])
+		errand_fail(a, ACME_REFUSED, a->e.refused_for_good, "%s", a->e.refused);
 	else
 		errand_fail(a, ACME_REFUSED, false, "the CA has kept the old account key");
 }
 
+/* Whatever the answer, what counts is which key the CA has: an answer may be lost or somebody else's. */
 static void on_key_change(struct acme *a, const struct http_reply *reply, const struct problem *problem)
 {
-	char text[400];
-	if (reply->error || (problem && problem->status >= 500 && problem->status != 501)) {
-		/* it may have been done all the same */
-		pending_probe(a, rollover_end);
-		return;
-	}
-	if (!problem) {
-		if (pending_settle(a, true))
-			rollover_end(a, true);
-		return;
-	}
-	if (!pending_settle(a, false))
-		return;
-	problem_text(problem, text, sizeof text);
-	if (problem->status == 501)
-		errand_fail(a, ACME_REFUSED, true,
-			    "the CA cannot change account keys, as step-ca cannot: to have another key, "
-			    "remove account.json and account.key from storage_path");
-	else
-		errand_fail(a, ACME_REFUSED, problem_permanent(problem), "%s", text);
+	(void)reply;
+	a->e.refused[0] = '\0';
+	if (problem && problem->status == 501)
+		snprintf(a->e.refused, sizeof a->e.refused,
+			 "the CA cannot change account keys, as step-ca cannot: to have another key, remove "
+			 "account.json and account.key from storage_path");
+	else if (problem)
+		problem_text(problem, a->e.refused, sizeof a->e.refused);
+	a->e.refused_for_good = problem && problem_permanent(problem);
+	pending_probe(a, rollover_end);
 }
 
 void account_rollover(struct acme *a)
@@ -434,10 +431,16 @@ void account_rollover(struct acme *a)
 static void on_deactivated(struct acme *a, const struct http_reply *reply, const struct problem *problem)
 {
 	struct acme_result result = {0};
-	char url[MESSAGE_URL_MAX + 1];
-	(void)reply;
+	struct message_account m;
+	char url[MESSAGE_URL_MAX + 1], why[256] = "out of memory";
 	if (problem) {
 		errand_refused(a, problem);
+		return;
+	}
+	int err = message_account(reply->body, reply->len, &m, why, sizeof why);
+	message_done(&m.json);
+	if (err < 0 || m.status != MESSAGE_DEACTIVATED) {
+		errand_fail(a, ACME_BROKEN, false, "%s", err < 0 ? why : "the CA has not done it");
 		return;
 	}
 	message_text(a->account.url, url, sizeof url);

@@ -92,6 +92,13 @@ static void proof_failed(struct acme *a, struct proof *p, const struct json_t *e
 	order_useless(a, ACME_CHALLENGE_FAILED, error && problem_is(&problem, "caa"), why);
 }
 
+static void proof_later(struct acme *a, const struct proof *p)
+{
+	acme_log(a, SS_LOG_WARN, "ACME validation did not succeed, asking for another domain=%s error=\"%s\"",
+		 p->name, p->trouble);
+	errand_poll(a, POST_AGAIN << (p->posts - 1), proof_post);
+}
+
 void proofs_next(struct acme *a)
 {
 	struct order *o = a->order;
@@ -125,7 +132,7 @@ void proofs_next(struct acme *a)
 	else if (!open->post_again)
 		errand_poll(a, order_poll_next(o), proof_look);
 	else if (open->posts < POSTS_MAX)
-		errand_poll(a, POST_AGAIN << (open->posts - 1), proof_post);
+		proof_later(a, open);
 	else
 		proof_failed(a, open, NULL);
 }

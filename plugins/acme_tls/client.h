@@ -56,7 +56,9 @@ struct errand {
 	bool known_key, looked_for; /* registering: the key may have an account; it has been looked for */
 	const char *failure; /* the beginning of why: "failed to obtain certificate from ACME server" */
 	char doing[320];     /* what is waited for, for when the time is up */
-	acme_step *begin;    /* when there are directory and account */
+	char refused[400];   /* what the CA said to a key change */
+	bool refused_for_good;
+	acme_step *begin; /* when there are directory and account */
 	void (*drop)(struct acme *,
 		     const struct acme_result *); /* its end, before done; NULL: nothing to drop */
 	acme_done *done;

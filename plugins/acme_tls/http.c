@@ -64,6 +64,19 @@ void http_cancel(struct http_call *call)
 
 /* ---- the reply, piece by piece */
 
+/* The request's body, once: were it given as a whole, the library would send it again by itself when a
+ * connection breaks, and the CA might do twice what it was asked once. */
+static size_t on_request(char *to, size_t one, size_t most, void *arg)
+{
+	struct http_call *call = arg;
+	size_t n = strlen(call->request + call->sent);
+	if (n > one * most)
+		n = one * most;
+	memcpy(to, call->request + call->sent, n);
+	call->sent += n;
+	return n;
+}
+
 static size_t on_body(char *data, size_t one, size_t n, void *arg)
 {
 	struct http_call *call = arg;
@@ -375,7 +388,8 @@ static int easy_method(struct http_call *call, const char *method, const char *b
 		if (!call->request)
 			return -ENOMEM;
 		curl_easy_setopt(easy, CURLOPT_POST, 1L);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, call->request);
+		curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_request);
+		curl_easy_setopt(easy, CURLOPT_READDATA, call);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(call->request));
 		call->fields_out = curl_slist_append(NULL, "Content-Type: application/jose+json");
 		if (!call->fields_out || !curl_slist_append(call->fields_out, "Expect:"))

@@ -37,6 +37,7 @@ struct http_call {
 	CURL *easy;
 	struct curl_slist *fields_out;
 	char *request;
+	size_t sent; /* of request */
 	char *body;
 	size_t len, room, header_bytes;
 	char *fields[F_COUNT];

@@ -115,6 +115,7 @@ int http_why(const struct http_call *call, CURLcode code, char *why, size_t size
 		return -EKEYREJECTED;
 	case CURLE_GOT_NOTHING:
 	case CURLE_SEND_ERROR:
+	case CURLE_SEND_FAIL_REWIND: /* it was not sent again */
 	case CURLE_RECV_ERROR:
 	case CURLE_PARTIAL_FILE:
 	case CURLE_HTTP2:

@@ -101,7 +101,7 @@ static void answer_pass_on(struct acme *a, const struct http_reply *reply, const
 
 void session_broken(struct acme *a, const struct http_reply *reply)
 {
-	if (reply->error == -EINVAL)
+	if (reply->error == -EINVAL || reply->error == -EMSGSIZE)
 		errand_fail(a, ACME_BROKEN, false, "%s", reply->why);
 	else
 		errand_fail(a, ACME_UNREACHABLE, false, "%s", reply->why);

@@ -500,7 +500,7 @@ static void test_rollover(void **state)
 	free(second);
 	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
-	assert_int_equal(ca_count(ca, "newAccount"), 1);
+	assert_int_equal(ca_count(ca, "newAccount"), 2); /* the second asked for the key */
 }
 
 static bool key_change_501(struct ca *ca, struct exchange *x)
@@ -549,6 +549,27 @@ static void test_rollover_breaks(void **state)
 	assert_int_equal(ca_run(ca, acme_rollover(ca->acme, ca_done, ca)), ACME_OK);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_true(ca_said(ca, "ACME account key changed account_url=https://ca.example/account/1"));
+}
+
+static bool somebody_elses_answer(struct ca *ca, struct exchange *x)
+{
+	(void)ca;
+	if (!is(x, "keyChange") && !is(x, "account"))
+		return false;
+	x->text = strdup("<html>");
+	return true;
+}
+
+static void test_answer_of_somebody_else(void **state)
+{
+	struct ca *ca = *state;
+	ca->before = somebody_elses_answer;
+	assert_int_equal(ca_run(ca, acme_rollover(ca->acme, ca_done, ca)), ACME_REFUSED);
+	why_has(ca, "kept the old account key");
+	assert_int_equal(ca_run(ca, acme_deactivate(ca->acme, ca_done, ca)), ACME_BROKEN);
+	ca->before = NULL;
+	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_count(ca, "newAccount"), 2);
 }
 
 static bool all_breaks_after_key_change(struct ca *ca, struct exchange *x)
@@ -731,6 +752,7 @@ int main(void)
 		TEST(test_rollover),
 		TEST(test_rollover_is_impossible),
 		TEST(test_rollover_breaks),
+		TEST(test_answer_of_somebody_else),
 		TEST(test_rollover_is_settled_later),
 		TEST(test_deactivate),
 		TEST(test_revoke),

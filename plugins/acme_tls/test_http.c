@@ -376,6 +376,17 @@ static void test_connection_is_kept(void **state)
 	assert_int_equal(server.connections, before + 1);
 }
 
+/* A request that may have been done is not sent again. */
+static void test_posted_once(void **state)
+{
+	(void)state;
+	ask("POST", "/ok", "x");
+	int before = server.requests;
+	ask("POST", "/reset", "x");
+	assert_int_equal(c.error, -ECONNRESET);
+	assert_int_equal(server.requests, before + 1);
+}
+
 static void test_redirect_is_not_followed(void **state)
 {
 	(void)state;
@@ -603,6 +614,7 @@ int main(void)
 		TEST(test_fields_of_early_replies_do_not_count),
 		TEST(test_request),
 		TEST(test_connection_is_kept),
+		TEST(test_posted_once),
 		TEST(test_redirect_is_not_followed),
 		TEST(test_elsewhere_is_refused),
 		TEST(test_trust),

@@ -18,7 +18,7 @@ struct output_conf {
 enum { REASON_NO_CONSUMER, REASON_LOST, REASON_DUPLICATE };
 enum {
 	METRIC_CONNECTIONS, METRIC_CONNECTED, METRIC_FAILED, METRIC_LINK_UP, METRIC_UNACKED, METRIC_RTT, METRIC_LOST,
-	METRIC_LOG_BYTES, METRIC_LOG_AGE, METRIC_LOG_CORRUPT, METRIC_SENT_BYTES, METRIC_BAD_MESSAGES, METRIC_NOT_ENVELOPED, METRIC_SLOW,
+	METRIC_LOG_BYTES, METRIC_LOG_AGE, METRIC_LOG_CORRUPT, METRIC_RENEWALS, METRIC_FORGOTTEN, METRIC_SENT_BYTES, METRIC_BAD_MESSAGES, METRIC_NOT_ENVELOPED, METRIC_SLOW,
 	METRIC_CLOSES
 };
 
@@ -68,6 +68,7 @@ struct output {
 	struct peer *peers;
 	uint32_t n_links, n_plain;
 	uint32_t tick;
+	uint64_t renewed_ns, looked_ns;
 	bool busy, draining, known; /* known: some consumer asked for a link once */
 
 	struct sendlog *log;
@@ -90,6 +91,8 @@ void link_out_open(struct peer *);
 void link_out_message(struct peer *, bool binary, const uint8_t *data, size_t len);
 void link_out_pump(struct peer *);
 void link_out_tick(struct peer *);
+void link_out_closed(struct peer *, int code, bool by_peer);
+bool link_out_here(void *output, const char *consumer); /* for sendlog_look */
 
 /* plain_out.c */
 int plain_out_frame(struct output *, const struct ss_batch *); /* for all plain peers */

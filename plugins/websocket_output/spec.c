@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* spec - the option "spool": {"path", "max_bytes", "max_age", "overflow", "sync"}. */
+/* spec - the option "spool": {"path", "max_bytes", "max_age", "forget_after", "overflow", "sync"}. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +87,10 @@ static int read_member(struct output *out, const char *key, const json_t *v)
 		return read_duration(v, &o->max_age_ns) < 0
 			       ? ss_config_error(host, "/spool/max_age", "expected a duration such as \"7d\"")
 			       : 0;
+	if (strcmp(key, "forget_after") == 0)
+		return read_duration(v, &o->forget_ns) < 0
+			       ? ss_config_error(host, "/spool/forget_after", "expected a duration such as \"30d\"")
+			       : 0;
 	if (strcmp(key, "overflow") == 0)
 		return choice(v, "block", "drop_oldest", &o->drop_oldest) < 0
 			       ? ss_config_error(host, "/spool/overflow", "expected \"block\" or \"drop_oldest\"")
@@ -96,7 +100,7 @@ static int read_member(struct output *out, const char *key, const json_t *v)
 			       ? ss_config_error(host, "/spool/sync", "expected \"always\" or \"relaxed\"")
 			       : 0;
 	return ss_config_error(host, "/spool",
-			       "unknown key \"%s\"; known are path, max_bytes, max_age, overflow, sync", key);
+			       "unknown key \"%s\"; known are path, max_bytes, max_age, forget_after, overflow, sync", key);
 }
 
 int output_read_spool(struct output *out)

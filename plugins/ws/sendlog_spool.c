@@ -26,6 +26,19 @@ void spool_unlock(const struct sendlog *log)
 		pthread_mutex_unlock(&log->spool->lock);
 }
 
+void spool_save(struct sendlog *log, bool at_once)
+{
+	struct log_spool *s = log->spool;
+
+	if (!s)
+		return;
+	s->state_dirty = true;
+	if (at_once)
+		s->state_ns = 0;
+	if (s->waits != WRITER_BUSY)
+		pthread_cond_signal(&s->wake);
+}
+
 /* ---- the list of segments ---- */
 
 struct segment *spool_newest(const struct log_spool *s)

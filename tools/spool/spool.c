@@ -69,7 +69,7 @@ static int open_at(const struct spool *s, const char *name)
 }
 
 /* Without a state that can be read, the newest header says whose segments these are. */
-static bool find_epoch(struct spool *s)
+static bool find_files(struct spool *s)
 {
 	struct contents c;
 
@@ -79,7 +79,7 @@ static bool find_epoch(struct spool *s)
 		if (fd >= 0)
 			close(fd);
 		if (good) {
-			memcpy(s->state.epoch, c.header.epoch, sizeof s->state.epoch);
+			memcpy(s->state.files, c.header.epoch, sizeof s->state.files);
 			return true;
 		}
 	}
@@ -105,7 +105,7 @@ static int spool_look(struct spool *s, const char *path)
 		s->n_names = 0;
 		return EXIT_BAD;
 	}
-	if (!s->has_state && !find_epoch(s)) {
+	if (!s->has_state && !find_files(s)) {
 		fprintf(stderr, "semstreams spool: %s: there is no spool in this folder\n", path);
 		return EXIT_BAD;
 	}
@@ -200,7 +200,7 @@ static int walk_segment(const struct spool *s, const char *name, struct job *job
 	c->header_ok = read_header(fd, c) && c->header.ordinal == ordinal;
 	c->used = SEG_HEADER;
 	c->first = c->next = c->header_ok ? c->header.first_seq : expected;
-	seg_reader_init(&r, fd, s->state.epoch, ordinal, c->size);
+	seg_reader_init(&r, fd, s->state.files, ordinal, c->size);
 	while ((rc = seg_reader_next(&r, &f, &bytes)) == 1) {
 		if (!c->frames && !c->next)
 			c->first = c->next = f.first_seq;
@@ -234,16 +234,57 @@ static void print_name(const char *name)
 		putchar((unsigned char)*name < ' ' || *name == 0x7f ? '?' : *name);
 }
 
+static void print_epoch(const char *what, const uint8_t epoch[16])
+{
+	printf("%-10s", what);
+	for (int i = 0; i < 16; i++)
+		printf("%02x", epoch[i]);
+}
+
+static void print_epochs(const struct spool *s)
+{
+	if (!s->has_state) {
+		printf("state     cannot be read: no cursors; a new epoch will be made\n");
+		return;
+	}
+	for (uint32_t i = 0; i < s->state.n_past; i++) {
+		print_epoch("earlier", s->state.past[i].epoch);
+		printf("  up to %" PRIu64 "\n", s->state.past[i].last);
+	}
+	print_epoch("epoch", s->state.epoch);
+	putchar('\n');
+}
+
+/* "2 h" and the like. */
+static void print_age(uint64_t seen_ns)
+{
+	static const struct {
+		uint64_t seconds;
+		const char *unit;
+	} units[] = {{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}};
+	struct timespec now;
+	char text[32];
+	size_t i = 0;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	uint64_t seen = seen_ns / 1000000000u;
+	uint64_t age = (uint64_t)now.tv_sec > seen ? (uint64_t)now.tv_sec - seen : 0;
+	while (units[i].seconds > 1 && age < 2 * units[i].seconds)
+		i++;
+	printf("  seen %s, %" PRIu64 " %s ago", time_text(seen_ns, text), age / units[i].seconds,
+	       units[i].unit);
+}
+
 static void print_cursors(const struct spool *s, uint64_t next)
 {
-	if (!s->has_state)
-		printf("state     cannot be read: no cursors\n");
 	for (uint32_t i = 0; i < s->state.n_cursors; i++) {
 		const struct log_cursor *c = &s->cursors[i];
 		printf("consumer  ");
 		print_name(c->name);
-		printf("  acked %" PRIu64 "  behind %" PRIu64 "\n", c->acked,
+		printf("  acked %" PRIu64 "  behind %" PRIu64, c->acked,
 		       next > c->acked + 1 ? next - 1 - c->acked : 0);
+		print_age(c->seen_ns);
+		putchar('\n');
 	}
 }
 
@@ -264,10 +305,8 @@ static int run(struct spool *s, struct job *job)
 	bool ls = strcmp(job->command, "ls") == 0, dump = strcmp(job->command, "dump") == 0;
 
 	job->at = &c;
-	for (int i = 0; !dump && i < 16; i++)
-		printf("%s%02x", i ? "" : "epoch     ", s->state.epoch[i]);
 	if (!dump)
-		putchar('\n');
+		print_epochs(s);
 	for (int i = 0; i < s->n_names; i++) {
 		int rc = walk_segment(s, s->names[i]->d_name, job, next);
 		if (rc == -ENOENT)
@@ -321,7 +360,7 @@ static int usage(FILE *f)
 	      "       semstreams spool dump [--from SEQ] [--to SEQ] [--meta] FOLDER\n"
 	      "\n"
 	      "Looks into the folder of a spool; changes nothing, and may be used while it is in use.\n"
-	      "  ls      segments, consumers and how far they are\n"
+	      "  ls      segments; consumers, how far they are and when they were seen last\n"
 	      "  check   read every record and compare its checksum; exit status 1 if one is damaged or "
 	      "missing\n"
 	      "  dump    write the events, one per line; --meta puts sequence and time (ns) in front\n",

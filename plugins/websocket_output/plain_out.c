@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * plain_out - peers without the link protocol: each event is a message.  Frames are built once, in chunks that all peers
- * share; each peer has a place in them, and one that falls too far behind is cut off.
+ * share; each peer has a place in them, and one that falls too far behind is cut off.  A write costs much the same
+ * whether it carries one message or fifty, so under load messages gather for a while between writes.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +10,11 @@
 #include <string.h>
 #include "output.h"
 
-enum { CHUNK_SIZE = 16 << 10, FRAME_HEADER = 10, ENVELOPE_HEAD = 128 };
+enum { CHUNK_SIZE = 64 << 10, FRAME_HEADER = 10, ENVELOPE_HEAD = 128 };
+/* Waiting makes a write of this many bytes no cheaper. */
+enum { GATHER_BYTES = 32 << 10 };
+/* As long as `gather` allows it, writing takes at most a hundredth of the time. */
+enum { GATHER_SHARE = 100 };
 
 /* ---- chunks ---- */
 
@@ -163,6 +168,9 @@ int plain_out_frame(struct output *out, const struct ss_batch *b)
 	for (uint32_t i = 0; i < b->count && rc != -ENOMEM; i++)
 		rc = out->conf->format == FORMAT_ENVELOPE ? frame_envelope(out, &b->events[i])
 							   : frame_raw(out, &b->events[i]);
+	/* the loop may have much to do before it is idle */
+	if (out->framed - out->flushed >= GATHER_BYTES)
+		plain_out_flush(out, true);
 	return rc == -ENOMEM ? rc : 0;
 }
 
@@ -246,6 +254,37 @@ void plain_out_pump(struct peer *p)
 		return;
 	}
 	ws_want_write(p->conn);
+}
+
+static void on_gathered(void *arg)
+{
+	struct output *out = arg;
+
+	out->gathering = 0;
+	plain_out_flush(out, true);
+}
+
+/* The first message after a pause goes at once.  How long the next ones wait depends on what writing them took. */
+void plain_out_flush(struct output *out, bool now)
+{
+	uint64_t start = out->loop->now(out->loop_self), most = (uint64_t)out->conf->gather;
+	uint64_t wait = out->flush_ns * GATHER_SHARE < most ? out->flush_ns * GATHER_SHARE : most;
+
+	if (out->framed == out->flushed || (out->gathering && !now))
+		return;
+	if (!now && start - out->flushed_ns < wait &&
+	    out->loop->timer(out->loop_self, out->flushed_ns + wait - start, 0, on_gathered, out, &out->gathering) == 0)
+		return;
+	out->loop->cancel(out->loop_self, out->gathering);
+	out->gathering = 0;
+	out->flushed = out->framed;
+	for (struct peer *p = out->peers, *next; p; p = next) {
+		next = p->next;
+		if (!p->link)
+			plain_out_pump(p);
+	}
+	out->flushed_ns = out->loop->now(out->loop_self);
+	out->flush_ns = out->flushed_ns - start;
 }
 
 void plain_out_close(struct peer *p)

@@ -38,6 +38,9 @@ static const struct ss_option options[] = {
 	    .choices = formats),
 	OPT(backlog, SS_OPT_BYTES, "1MiB", "a plain peer further behind than this is cut off", .min = 16384,
 	    .max = INT64_C(1) << 32),
+	OPT(gather, SS_OPT_DURATION, "100ms",
+	    "the longest that messages to plain peers may wait to be written together; 0 = each on its own",
+	    .min = 0, .max = INT64_C(10000000000)),
 };
 
 #define COUNTER(n, text) {.name = n, .help = text, .kind = SS_METRIC_COUNTER}
@@ -119,13 +122,12 @@ void output_settle(struct output *out)
 
 static void pump_all(struct output *out)
 {
-	for (struct peer *p = out->peers, *next; p; p = next) {
+	for (struct peer *p = out->n_links ? out->peers : NULL, *next; p; p = next) {
 		next = p->next;
 		if (p->link)
 			link_out_pump(p);
-		else
-			plain_out_pump(p);
 	}
+	plain_out_flush(out, out->draining);
 }
 
 static void on_committed(void *arg, uint64_t seq)
@@ -187,13 +189,14 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 
 	if (!link && !out->conf->plain)
 		return 1002;
-	struct peer *p = calloc(1, sizeof *p);
+	struct peer *p = calloc(1, link ? sizeof *p : offsetof(struct peer, session));
 	if (!p)
 		return 1013;
 	p->out = out;
 	p->conn = conn;
 	p->link = link;
-	snprintf(p->name, sizeof p->name, "%s", peer ? peer : "");
+	if (link)
+		snprintf(p->name, sizeof p->name, "%s", peer ? peer : "");
 	p->next = out->peers;
 	p->back = &out->peers;
 	if (p->next)
@@ -403,6 +406,7 @@ static int32_t output_start(void *self)
 		sendlog_positions(out->log, tell_kept, &positions);
 	}
 	rc = out->loop->timer(out->loop_self, 1000000000, 1000000000, on_tick, out, &out->tick);
+	out->endpoint.rx_buffer = 2048; /* what comes in are acknowledgements */
 	if (rc == 0)
 		rc = endpoint_open(&out->endpoint, subprotocols, &events, out);
 	return rc;

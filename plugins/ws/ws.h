@@ -35,6 +35,7 @@ struct ws_options {
 	/* NULL-ended; a request with an Origin not listed is refused (403); "*" lists all */
 	const char *const *allowed_origins;
 	struct ws_limits limits;
+	size_t rx_buffer; /* listener: bytes read at once, each connection has them; 0 = 8 KiB */
 	/* NULL: no TLS service; else used if enabled for the role.  wss:// without it trusts the system's
 	 * pool.  A client without a certificate, where none is required, is let in without a question to
 	 * check_peer. */

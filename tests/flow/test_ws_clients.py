@@ -9,6 +9,7 @@ import os
 import queue
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -448,3 +449,30 @@ def test_two_hundred_subscribers(leaf, start, send, udp_port, tcp_port):
     for peer in peers:
         peer.socket.close()
     program.wait_for(lambda: program.metrics().sum("semstreams_ws_connections") == 0, what="all gone")
+
+
+def data_segments(peer):
+    """TCP segments with data that came: writes of the other side, which sends without delay."""
+    info = peer.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 156)
+    return int.from_bytes(info[152:156], sys.byteorder)
+
+
+@pytest.mark.parametrize("gather", ["0s", "10s"])
+def test_messages_gather_between_writes(gather, start, send, udp_port, tcp_port):
+    program = start(hub(udp_port, tcp_port, gather=gather))
+    peers = [RawPeer(tcp_port).upgrade() for _ in range(200)]
+    program.wait_metric("semstreams_ws_connections", 200, component="hub")
+    before, events = data_segments(peers[0]), [b"%d" % n for n in range(60)]
+    if gather == "0s":
+        for event in events:
+            send(udp_port, event)
+            assert peers[0].message() == (TEXT, event)
+        assert data_segments(peers[0]) - before == len(events)
+        return
+    send_all(program, send, udp_port, events)
+    assert peers[0].message() == (TEXT, b"0")  # at once; what has gathered by the end goes before the close frame
+    assert program.terminate() == 0
+    for peer in peers:
+        assert [peer.message() for _ in events[peer is peers[0]:]] == as_messages(events[peer is peers[0]:])
+        assert peer.end() == 1001
+    assert data_segments(peers[0]) - before < 40

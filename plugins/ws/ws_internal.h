@@ -52,6 +52,7 @@ struct ws_conn {
 	char *peer;                 /* verified certificate name */
 	char reason[WS_REASON_MAX]; /* of the close code, ours or the peer's; of a failed dial */
 	struct ws_vhost *vhost;     /* dialer */
+	struct ws_take *take;       /* who receives; NULL: libwebsockets */
 };
 
 struct ws_listener {
@@ -131,6 +132,8 @@ struct ws_conn *ws_conn_new(struct ws *);
 void ws_conn_free(struct ws_conn *);
 void ws_conn_opened(struct ws_conn *);
 void ws_conn_received(struct ws_conn *, const uint8_t *data, size_t len);
+/* A part of a message, binary as its first is. */
+void ws_conn_part(struct ws_conn *, bool binary, bool final, const uint8_t *data, size_t len);
 void ws_conn_pong(struct ws_conn *, const uint8_t *data, size_t len);
 int ws_conn_peer_close(struct ws_conn *, const uint8_t *data, size_t len);
 int ws_conn_writable(struct ws_conn *);
@@ -142,6 +145,16 @@ void ws_conn_tick(struct ws_conn *, uint64_t now);
 void ws_conn_last_word(struct ws_conn *);
 void ws_socket_options(const struct ws *, int fd);
 bool ws_utf8_valid(const uint8_t *, size_t);
+
+/* ws_take.c */
+/* Receive on an open connection, if it can be done. */
+void ws_take(struct ws_conn *);
+void ws_take_pause(struct ws_take *, bool paused);
+/* Send what is due: 0, -1 if the connection is broken. */
+int ws_take_answer(struct ws_take *);
+/* Before libwebsockets closes the descriptor; NULL is allowed. */
+void ws_take_stop(struct ws_take *);
+void ws_take_free(struct ws_take *);
 
 /* ws_server.c */
 int ws_server_tls(struct ws *, const struct ws_options *);

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include <stdbool.h>
+#include <sys/types.h>
 #include <semstreams/plugin.h>
 
 struct ws_tls;
@@ -47,3 +48,8 @@ bool ws_tls_cut(struct ws_tls *, void *ssl, const char *why);
 /* Client: forget what went wrong before; then why the handshake failed ("" = not by TLS), which counts it. */
 void ws_tls_dialling(struct ws_tls *);
 const char *ws_tls_why(struct ws_tls *);
+
+/* ws_tls_io.c: read from an open connection: bytes > 0, 0 = the peer has ended it, -EAGAIN, -EIO. */
+ssize_t ws_tls_read(void *ssl, void *buf, size_t size);
+/* Bytes that can be read although the descriptor tells nothing of them. */
+size_t ws_tls_pending(void *ssl);

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Logs that are not what they were: set back, copied, restored; and consumers that never come back."""
 
-import os
+import random
 import re
 import shutil
 import subprocess
 
 import pytest
 
+from conftest import Program
+from link_faults import Disk, build_shim
 from test_link import Chain, Sender
 
 
@@ -124,6 +126,44 @@ def test_a_copy_that_lost_nothing_doubles_nothing(cast):
     cast.chain.start("b")
     cast.send(10)
     assert cast.arrived(range(210)) == list(range(210))
+
+
+class Forgetful(Chain):
+    """A's disk forgets what was not synced when the power fails."""
+
+    def __init__(self, binary, folder):
+        super().__init__(binary, folder)
+        self.disk = Disk(folder / "a", build_shim(folder))
+
+    def run(self, name, folder, config):
+        return Program(self.binary, folder, config, env=self.disk.env if name == "a" else None)
+
+
+def test_a_relaxed_spool_may_lose_but_new_events_are_new(semstreams, tmp_path):
+    """A loses power and what B has already, and gives out its numbers again: nothing new is taken for what B has."""
+    chain, rng = Forgetful(semstreams, tmp_path), random.Random(7)
+    chain.components["a"][1]["config"]["spool"]["sync"] = "relaxed"
+    try:
+        for name in "abc":
+            chain.start(name)
+        sender, wanted, lost = Sender(chain.udp), set(), 0
+        for _ in range(8):
+            first = sender.sent
+            for _ in range(5):
+                sender.send(40)
+                chain.programs["a"].wait_metric("semstreams_events_out_total", sender.sent - first, component="edge")
+            wanted.update(range(first, sender.sent))
+            chain.programs["c"].wait_for(lambda: wanted <= set(chain.seqs()), what="all of this life in C's file")
+            chain.kill("a")
+            chain.disk.cut(rng)
+            chain.start("a")
+            lost += chain.programs["a"].metrics().sum("semstreams_spool_renewals_total")
+        assert lost == 8, "each time a new epoch"
+        assert chain.programs["b"].metrics().sum("semstreams_link_restarts_total") > 0, "B had more than A's disk"
+        seqs = chain.seqs()
+        assert len(seqs) == len(set(seqs)), "nothing twice"
+    finally:
+        chain.close()
 
 
 def test_a_consumer_that_stays_away_is_forgotten(cast):

@@ -6,6 +6,7 @@
 #pragma once
 #include <ev.h>
 #include <libwebsockets.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include "ws.h"
 #include "ws_tls.h"
@@ -50,6 +51,7 @@ struct ws_conn {
 	size_t msg_len, msg_size;
 	const char *subprotocol;    /* chosen */
 	char *peer;                 /* verified certificate name */
+	char address[INET6_ADDRSTRLEN]; /* listener: whose it is */
 	char reason[WS_REASON_MAX]; /* of the close code, ours or the peer's; of a failed dial */
 	struct ws_vhost *vhost;     /* dialer */
 	struct ws_take *take;       /* who receives; NULL: libwebsockets */
@@ -116,6 +118,8 @@ struct ws {
 	struct lws_vhost *server;
 	struct ws_listener listeners[WS_LISTENERS];
 	uint32_t n_listeners;
+	struct ws_linger *lingering; /* refused, may still be sending */
+	uint32_t n_lingering;
 
 	struct ws_dial *dial; /* NULL: a listener */
 };
@@ -180,3 +184,5 @@ void ws_client_gone(struct ws *, const struct ws_conn *);
 int ws_http_request(struct ws_conn *, const char *path);
 /* A request to upgrade: 0 = go on, -1 = answered. */
 int ws_http_upgrade(struct ws_conn *);
+/* It ends without an answer of ours, its descriptor is still open: count what libwebsockets turned down by itself. */
+void ws_http_gone(struct ws_conn *);

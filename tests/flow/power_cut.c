@@ -20,7 +20,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -117,7 +119,9 @@ static uint64_t keep(const char *full)
 
 /* ---- opening ---- */
 
-static int open_it(int dirfd, const char *name, int flags, mode_t mode)
+typedef int opener(int dirfd, const char *name, int flags, mode_t mode, const void *more);
+
+static int open_it(int dirfd, const char *name, int flags, mode_t mode, opener *how, const void *more)
 {
 	char full[PATH_MAX];
 	struct stat st;
@@ -126,7 +130,7 @@ static int open_it(int dirfd, const char *name, int flags, mode_t mode)
 		return REAL(openat, AT_FDCWD, getenv("POWER_BOOT"), flags, mode);
 	uint64_t folder = folder_of(dirfd, name, full);
 	if (!folder) {
-		int fd = REAL(openat, dirfd, name, flags, mode);
+		int fd = how(dirfd, name, flags, mode, more);
 		if (fd >= 0 && fd < FDS)
 			tracked[fd] = 0;
 		return fd;
@@ -139,12 +143,41 @@ static int open_it(int dirfd, const char *name, int flags, mode_t mode)
 		struct entry e = {.kind = CREATE, .inode = folder, .len = (uint32_t)strlen(full) + 1};
 		put(&e, full);
 	}
-	int fd = REAL(openat, dirfd, name, flags, mode), err = errno;
+	int fd = how(dirfd, name, flags, mode, more), err = errno;
 	if (fd >= 0 && fd < FDS)
 		tracked[fd] = 1;
 	pthread_mutex_unlock(&lock);
 	errno = err;
 	return fd;
+}
+
+static int by_openat(int dirfd, const char *name, int flags, mode_t mode, const void *more)
+{
+	(void)more;
+	return REAL(openat, dirfd, name, flags, mode);
+}
+
+static int by_openat2(int dirfd, const char *name, int flags, mode_t mode, const void *more)
+{
+	(void)flags;
+	(void)mode;
+	return (int)REAL(syscall, SYS_openat2, dirfd, name, more, sizeof(struct open_how));
+}
+
+long syscall(long number, ...)
+{
+	long arg[6];
+	va_list ap;
+
+	va_start(ap, number);
+	for (int i = 0; i < 6; i++)
+		arg[i] = va_arg(ap, long);
+	va_end(ap);
+	if (number != SYS_openat2)
+		return REAL(syscall, number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+	const struct open_how *how = (const struct open_how *)arg[2];
+	return open_it((int)arg[0], (const char *)arg[1], (int)how->flags, (mode_t)how->mode, by_openat2,
+		       how);
 }
 
 static mode_t mode_of(int flags, va_list ap)
@@ -159,7 +192,7 @@ int openat(int dirfd, const char *name, int flags, ...)
 	va_start(ap, flags);
 	mode_t mode = mode_of(flags, ap);
 	va_end(ap);
-	return open_it(dirfd, name, flags, mode);
+	return open_it(dirfd, name, flags, mode, by_openat, NULL);
 }
 
 int open(const char *name, int flags, ...)
@@ -169,17 +202,17 @@ int open(const char *name, int flags, ...)
 	va_start(ap, flags);
 	mode_t mode = mode_of(flags, ap);
 	va_end(ap);
-	return open_it(AT_FDCWD, name, flags, mode);
+	return open_it(AT_FDCWD, name, flags, mode, by_openat, NULL);
 }
 
 int __open_2(const char *name, int flags)
 {
-	return open_it(AT_FDCWD, name, flags, 0);
+	return open_it(AT_FDCWD, name, flags, 0, by_openat, NULL);
 }
 
 int __openat_2(int dirfd, const char *name, int flags)
 {
-	return open_it(dirfd, name, flags, 0);
+	return open_it(dirfd, name, flags, 0, by_openat, NULL);
 }
 
 /* ---- writing ---- */

@@ -379,6 +379,9 @@ class Trial:
             listens.update(port=self.chain.ports[sender], path="/data")
         # durable long after it came: what is acknowledged too early is lost
         self.chain.components["c"][1]["config"].update(sync="interval", sync_interval="200ms")
+        if self.disks:  # small files, so that many come and go
+            for name in "ab":
+                self.chain.components[name][1]["config"]["spool"]["max_bytes"] = "3MiB"
 
     def start(self, name):
         self.chain.start(name)
@@ -422,7 +425,7 @@ class Trial:
         self.start(name)
 
     def power(self, name):
-        """The power fails; what the disk has makes a spool without holes."""
+        """The power fails, often while nobody but this disk has the newest; what it has makes a spool without holes."""
 
         def fail():
             self.disks[name].cut(self.rng)
@@ -432,6 +435,10 @@ class Trial:
                                       check=False)
                 assert done.returncode == 0 or "there is no spool" in done.stderr, done.stdout + done.stderr
 
+        if name in self.lines and self.rng.random() < 0.6:
+            self.lines[name].cut(True)
+            self.pass_time(0.1)
+            self.after(0.3, lambda: self.lines[name].cut(False))
         self.kill(name, fail)
 
     def half_open(self, name):
@@ -584,7 +591,10 @@ def attempt(binary, folder, kind, seed, faults, tell=lambda n: None):
         took = trial.rest(patience=2 * PATIENCE)
         there = trial.judge()
         trial.settle()
-        return (f"{kind}: {dict(trial.happened)}; sent {trial.load.sent}, owed {len(trial.load.owed)}, in C's file {there}; "
+        undone = collections.Counter()
+        for disk in (trial.disks or {}).values():
+            undone.update(disk.undone)
+        return (f"{kind}: {dict(trial.happened)}{f', undone on disks {dict(undone)}' if undone else ''}; sent {trial.load.sent}, owed {len(trial.load.owed)}, in C's file {there}; "
                 f"the fresh one took {took:.2f} s")
     except BaseException:
         print(f"{kind} LINK_SEED={seed} LINK_FAULTS={faults}\n{trial.story}")

@@ -186,6 +186,32 @@ def test_a_consumer_that_stays_away_is_forgotten(cast):
     assert cast.a.metrics().sum("semstreams_link_lost_total") == 0
 
 
+def test_damage_counts_as_long_as_somebody_lacks_the_record(cast):
+    def check():
+        return subprocess.run([cast.chain.binary, "spool", "check", cast.spool], capture_output=True, text=True,
+                              check=False)
+
+    cast.chain.kill("b")
+    cast.send(20)
+    cast.stop()
+    assert check().returncode == 0
+    file = next(cast.spool.glob("*.seg"))
+    data = file.read_bytes()
+    at = data.index(b'{"seq": 7,')
+    with open(file, "r+b") as f:
+        f.seek(at + 2)
+        f.write(b"S")
+    done = check()
+    assert done.returncode == 1 and "damaged: 8 to 8\n" in done.stdout and "bad: 1 damaged, 0 missing" in done.stdout
+    cast.chain.start("a")
+    cast.chain.start("b")
+    cast.arrived(set(range(20)) - {7})
+    cast.chain.programs["b"].wait_log("The sender has lost events .*from=8 to=8")
+    cast.acknowledged(20)
+    cast.stop()
+    assert check().returncode == 0, "everybody has what there was"
+
+
 def test_when_a_consumer_was_seen_last_is_shown(cast):
     cast.send(10)
     cast.arrived(range(10))

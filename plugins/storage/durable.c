@@ -9,10 +9,12 @@
 
 #define SECOND    UINT64_C(1000000000)
 #define RETRY_MAX (10 * SECOND)
-/* Commits begin at least so far apart, unless COMMIT_BYTES wait: one costs as much CPU as a few hundred
- * events. */
-#define COMMIT_NS    UINT64_C(4000000)
-#define COMMIT_BYTES (UINT64_C(1) << 20)
+/* A commit costs as much CPU as a few hundred events.  So they begin so far apart at least, the farther the
+ * more the last one held, unless COMMIT_BYTES wait. */
+#define PACE_MIN_NS      UINT64_C(2000000)
+#define PACE_MAX_NS      UINT64_C(8000000)
+#define PACE_PER_BYTE_NS 120
+#define COMMIT_BYTES     (UINT64_C(1) << 20)
 
 void storage_release(struct storage *s)
 {
@@ -64,6 +66,9 @@ void storage_start_sync(struct storage *s)
 	s->sync_upto = s->boundary;
 	s->syncing = true;
 	s->commit_ns = s->loop->now(s->loop_self);
+	s->pace_ns = PACE_MIN_NS + (s->boundary - s->synced) * PACE_PER_BYTE_NS;
+	if (s->pace_ns > PACE_MAX_NS)
+		s->pace_ns = PACE_MAX_NS;
 	syncer_start(s->syncer, &job);
 }
 
@@ -83,8 +88,8 @@ static void on_commit_due(void *arg)
 /* Is a commit to wait, because the last one was just now? */
 static bool comes_soon(struct storage *s)
 {
-	uint64_t now = s->loop->now(s->loop_self), due = s->commit_ns + COMMIT_NS;
-	if (!s->commit_ns || now >= due || s->kept_bytes >= COMMIT_BYTES || s->draining)
+	uint64_t now = s->loop->now(s->loop_self), due = s->commit_ns + s->pace_ns;
+	if (now >= due || s->kept_bytes >= COMMIT_BYTES || s->draining)
 		return false;
 	return s->commit_timer ||
 	       s->loop->timer(s->loop_self, due - now, 0, on_commit_due, s, &s->commit_timer) == 0;

@@ -8,7 +8,7 @@
 #include <string.h>
 #include "storage.h"
 
-enum { KEPT_MAX = 65536, CHECK_S = 5 };
+enum { KEPT_MAX = 65536, CHECK_S = 5, PATIENCE_NS = 1000000 };
 #define SECOND_NS UINT64_C(1000000000)
 
 /* ---- what the host is told ---- */
@@ -276,6 +276,8 @@ static int32_t storage_start(void *self)
 	if (rc == 0)
 		rc = s->loop->timer(s->loop_self, CHECK_S * SECOND_NS, CHECK_S * SECOND_NS, on_check, s,
 				    &s->check_timer);
+	if (rc == 0 && s->conf->sync != SYNC_RELAXED)
+		ss_patience(s->loop, s->loop_self, PATIENCE_NS);
 	if (rc == 0 && s->conf->sync == SYNC_INTERVAL)
 		rc = s->loop->timer(s->loop_self, (uint64_t)s->conf->sync_interval,
 				    (uint64_t)s->conf->sync_interval, on_interval, s, &s->interval_timer);

@@ -89,7 +89,7 @@ struct storage {
 	struct syncer *syncer;
 	bool syncing;                         /* the syncer has a job */
 	uint64_t sync_upto;                   /* synced, when that job is done */
-	uint64_t commit_ns;                   /* loop time when the last job was begun */
+	uint64_t commit_ns, pace_ns;          /* loop time when the last job was begun, time to the next */
 	struct segment *closing[CLOSING_MAX]; /* full files that are not synced yet */
 	int n_closing;
 

@@ -292,6 +292,9 @@ struct ss_loop {
 	int32_t (*post)(void *self, void (*fn)(void *arg), void *arg);
 	/* [any] Monotonic clock, ns. */
 	uint64_t (*now)(void *self);
+	/* [inst] In start: batches may come up to ns late, as they wait for something else anyway.  Where all that follows says
+	 * so, the host takes in more at once under load, which saves CPU. */
+	void (*patience)(void *self, uint64_t ns);
 };
 
 /*

@@ -63,6 +63,13 @@ static inline int32_t ss_emit_rows(const struct ss_host *host, uint32_t port, st
 	return 0;
 }
 
+/* [inst] In start: batches may come up to ns late; see struct ss_loop. */
+static inline void ss_patience(const struct ss_loop *loop, void *self, uint64_t ns)
+{
+	if (SS_KNOWS(loop, struct ss_loop, patience) && loop->patience)
+		loop->patience(self, ns);
+}
+
 /*
  * [any] Durations and sizes as they stand in configurations, for those inside an SS_OPT_JSON option; the host reads options of
  * type SS_OPT_DURATION and SS_OPT_BYTES the same way.  0, -EINVAL, -ERANGE (over 2^63); *out is set on success only.

@@ -42,7 +42,7 @@ class Cast:
 
     def ls(self):
         done = subprocess.run([self.chain.binary, "spool", "ls", self.spool], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        assert not done.stderr
         return done.stdout
 
     def stop(self):

@@ -631,12 +631,13 @@ int spool_recover(struct log_spool *s, char why[256])
 		return rc;
 	take_state(s, &st, has_state, &next);
 	rc = find_epoch(s, &st, has_state, next);
-	if (rc < 0 || (has_state && !s->log->why_renewed))
-		return rc;
-	st.generation = ++s->generation;
-	st.next = next;
-	spool_state_fill(s, &st);
-	rc = has_state ? 0 : -posix_fallocate(s->state_fd, 0, 2 * SPOOL_STATE_SLOT);
-	rc = rc ? rc : spool_state_write(s->state_fd, &st);
+	if (rc == 0 && (!has_state || s->log->why_renewed)) {
+		st.generation = ++s->generation;
+		st.next = next;
+		spool_state_fill(s, &st);
+		rc = has_state ? 0 : -posix_fallocate(s->state_fd, 0, 2 * SPOOL_STATE_SLOT);
+		rc = rc ? rc : spool_state_write(s->state_fd, &st);
+	}
+	/* whoever made these files may have been killed before their names were on disk */
 	return rc == 0 && fsync(s->dir_fd) < 0 ? -errno : rc;
 }

@@ -131,9 +131,9 @@ def test_a_copy_that_lost_nothing_doubles_nothing(cast):
 class Forgetful(Chain):
     """A's disk forgets what was not synced when the power fails."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, **how):
         super().__init__(binary, folder)
-        self.disk = Disk(folder / "a", build_shim(folder))
+        self.disk = Disk(folder / "a", build_shim(folder), **how)
 
     def run(self, name, folder, config):
         return Program(self.binary, folder, config, env=self.disk.env if name == "a" else None)
@@ -164,6 +164,37 @@ def test_a_relaxed_spool_may_lose_but_new_events_are_new(semstreams, tmp_path):
         assert len(seqs) == len(set(seqs)), "nothing twice"
     finally:
         chain.close()
+
+
+class Worst(random.Random):
+    """Nothing that was not synced is left."""
+
+    def choice(self, of):
+        return of[0]
+
+
+def test_what_a_killed_process_had_not_synced_its_successor_does(semstreams, tmp_path):
+    """A is killed before its first segment's name is on disk; the next A writes into it, and loses its power."""
+    for i in range(4):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        chain = Forgetful(semstreams, folder, slow_us=600000)
+        try:
+            chain.start("a")
+            sender = Sender(chain.udp)
+            sender.send(10)
+            a, spool = chain.programs["a"], folder / "a" / "spool"
+            a.wait_for(lambda s=spool: list(s.glob("*.seg")), what="a segment")
+            chain.kill("a")
+            chain.start("a")
+            sender.send(10)
+            chain.programs["a"].wait_metric("semstreams_events_out_total", 10, component="edge")
+            chain.kill("a")
+            chain.disk.cut(Worst())
+            done = subprocess.run([semstreams, "spool", "check", spool], capture_output=True, text=True, check=False)
+            assert done.returncode == 0 and int(re.search(r"^records +(\d+)", done.stdout, re.M)[1]) >= 10, done.stdout
+        finally:
+            chain.close()
 
 
 def test_a_consumer_that_stays_away_is_forgotten(cast):

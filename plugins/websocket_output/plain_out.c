@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * plain_out - peers without the link protocol: each event is a message.  Frames are built once, in chunks that all peers
- * share; each peer has a place in them, and one that falls too far behind is cut off.  A write costs much the same
- * whether it carries one message or fifty, so under load messages gather for a while between writes.
+ * plain_out - peers without the link protocol: each event is a message.  Frames are built once, in chunks
+ * that all peers share; each peer has a place in them, and one that falls too far behind is cut off.  A write
+ * costs much the same whether it carries one message or fifty, so under load messages gather for a while
+ * between writes.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -123,7 +124,8 @@ static size_t quote(char *to, const uint8_t *s, size_t len)
 static int frame_envelope(struct output *out, const struct ss_event *e)
 {
 	static const char raw[] = "{\"type\":\"raw_data\",\"data\":";
-	bool json = out->fields->read(out->fields_self, out->any, e->data, e->len, &(struct ss_field){0}, NULL) == 0;
+	bool json = out->fields->read(out->fields_self, out->any, e->data, e->len, &(struct ss_field){0},
+				      NULL) == 0;
 	char head[ENVELOPE_HEAD];
 	uint64_t ms = e->time_ns / 1000000;
 
@@ -131,8 +133,9 @@ static int frame_envelope(struct output *out, const struct ss_event *e)
 		out->host->metric_add(out->host, METRIC_NOT_ENVELOPED, 1);
 		return -EINVAL;
 	}
-	int n = snprintf(head, sizeof head, "{\"type\":\"data\",\"id\":\"msg-%" PRIu64 "-%" PRIu64 "\",\"timestamp\":%" PRIu64
-					    ",\"payload\":",
+	int n = snprintf(head, sizeof head,
+			 "{\"type\":\"data\",\"id\":\"msg-%" PRIu64 "-%" PRIu64 "\",\"timestamp\":%" PRIu64
+			 ",\"payload\":",
 			 ms, ++out->message, ms);
 	size_t most = (size_t)n + (json ? e->len : sizeof raw + 2 + 6 * (size_t)e->len + 1) + 1;
 	char *text = malloc(most);
@@ -167,7 +170,7 @@ int plain_out_frame(struct output *out, const struct ss_batch *b)
 
 	for (uint32_t i = 0; i < b->count && rc != -ENOMEM; i++)
 		rc = out->conf->format == FORMAT_ENVELOPE ? frame_envelope(out, &b->events[i])
-							   : frame_raw(out, &b->events[i]);
+							  : frame_raw(out, &b->events[i]);
 	/* the loop may have much to do before it is idle */
 	if (out->framed - out->flushed >= GATHER_BYTES)
 		plain_out_flush(out, true);
@@ -215,8 +218,9 @@ static int send_message(struct peer *p, size_t *sent)
 static int send_some(struct peer *p)
 {
 	size_t len = p->chunk->len - p->offset;
-	int rc = ws_passes_frames(p->out->endpoint.ws) ? ws_send_frames(p->conn, p->chunk->data + p->offset, len)
-							: send_message(p, &len);
+	int rc = ws_passes_frames(p->out->endpoint.ws)
+			 ? ws_send_frames(p->conn, p->chunk->data + p->offset, len)
+			 : send_message(p, &len);
 
 	if (rc == 0) {
 		p->offset += len;
@@ -262,7 +266,8 @@ static void on_gathered(void *arg)
 	plain_out_flush(out, true);
 }
 
-/* The first message after a pause goes at once.  How long the next ones wait depends on what writing them took. */
+/* The first message after a pause goes at once.  How long the next ones wait depends on what writing them
+ * took. */
 void plain_out_flush(struct output *out, bool now)
 {
 	uint64_t start = out->loop->now(out->loop_self), most = (uint64_t)out->conf->gather;
@@ -271,7 +276,8 @@ void plain_out_flush(struct output *out, bool now)
 	if (out->framed == out->flushed || (out->gathering && !now))
 		return;
 	if (!now && start - out->flushed_ns < wait &&
-	    out->loop->timer(out->loop_self, out->flushed_ns + wait - start, 0, on_gathered, out, &out->gathering) == 0)
+	    out->loop->timer(out->loop_self, out->flushed_ns + wait - start, 0, on_gathered, out,
+			     &out->gathering) == 0)
 		return;
 	out->loop->cancel(out->loop_self, out->gathering);
 	out->gathering = 0;

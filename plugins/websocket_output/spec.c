@@ -50,7 +50,8 @@ static int read_member(struct output *out, const char *key, const json_t *v)
 	}
 	if (strcmp(key, "max_bytes") == 0)
 		return read_size(v, &o->max_bytes) < 0 || o->max_bytes < 1 << 20
-			       ? ss_config_error(host, "/spool/max_bytes", "expected a size of at least \"1MiB\"")
+			       ? ss_config_error(host, "/spool/max_bytes",
+						 "expected a size of at least \"1MiB\"")
 			       : 0;
 	if (strcmp(key, "max_age") == 0)
 		return read_duration(v, &o->max_age_ns) < 0
@@ -58,18 +59,21 @@ static int read_member(struct output *out, const char *key, const json_t *v)
 			       : 0;
 	if (strcmp(key, "forget_after") == 0)
 		return read_duration(v, &o->forget_ns) < 0
-			       ? ss_config_error(host, "/spool/forget_after", "expected a duration such as \"30d\"")
+			       ? ss_config_error(host, "/spool/forget_after",
+						 "expected a duration such as \"30d\"")
 			       : 0;
 	if (strcmp(key, "overflow") == 0)
 		return choice(v, "block", "drop_oldest", &o->drop_oldest) < 0
-			       ? ss_config_error(host, "/spool/overflow", "expected \"block\" or \"drop_oldest\"")
+			       ? ss_config_error(host, "/spool/overflow",
+						 "expected \"block\" or \"drop_oldest\"")
 			       : 0;
 	if (strcmp(key, "sync") == 0)
 		return choice(v, "always", "relaxed", &o->relaxed) < 0
 			       ? ss_config_error(host, "/spool/sync", "expected \"always\" or \"relaxed\"")
 			       : 0;
-	return ss_config_error(host, "/spool",
-			       "unknown key \"%s\"; known are path, max_bytes, max_age, forget_after, overflow, sync", key);
+	return ss_config_error(
+		host, "/spool",
+		"unknown key \"%s\"; known are path, max_bytes, max_age, forget_after, overflow, sync", key);
 }
 
 int output_read_spool(struct output *out)
@@ -82,13 +86,15 @@ int output_read_spool(struct output *out)
 
 	if (!json_is_object(spec))
 		rc = ss_config_error(out->host, "/spool", "expected an object with \"path\"");
-	json_object_foreach(spec, key, value) {
+	json_object_foreach(spec, key, value)
+	{
 		int err = read_member(out, key, value);
 		if (err && rc != -ENOMEM)
 			rc = err;
 	}
 	if (rc == 0 && !out->spool_path)
-		rc = ss_config_error(out->host, "/spool", "\"path\" is missing: the folder to keep events in");
+		rc = ss_config_error(out->host, "/spool",
+				     "\"path\" is missing: the folder to keep events in");
 	json_decref(spec);
 	return rc;
 }

@@ -3,7 +3,17 @@
 #include <string.h>
 #include "output.h"
 
+/* Once in so long: a consumer that tells lies must not keep the others from their records. */
+#define RENEW_NS UINT64_C(10000000000)
+
 static void act(struct peer *p, const struct link_action *a);
+
+/* The connection may live on for a while; nothing more is told on it. */
+static void end(struct peer *p, int code, const char *why)
+{
+	p->session.state = LINK_CLOSED;
+	ws_close(p->conn, code, why);
+}
 
 static bool try_control(struct peer *p, const struct link_control *c)
 {
@@ -21,7 +31,7 @@ static void send_control(struct peer *p, const struct link_control *c)
 	if (p->n_waiting < sizeof p->waiting / sizeof p->waiting[0])
 		p->waiting[p->n_waiting++] = *c;
 	else if (c->type != LINK_HB)
-		ws_close(p->conn, 1011, "cannot keep up");
+		end(p, 1011, "cannot keep up");
 	ws_want_write(p->conn);
 }
 
@@ -49,13 +59,15 @@ void link_out_open(struct peer *p)
 	link_sender_start(&p->session, p->out->loop->now(p->out->loop_self));
 }
 
-static void view(struct output *out, const char *consumer, struct link_log_view *v)
+static void view(struct output *out, const char *consumer, const struct link_control *hello,
+		 struct link_log_view *v)
 {
 	memcpy(v->epoch, sendlog_epoch(out->log), sizeof v->epoch);
 	v->first = sendlog_first(out->log);
 	v->next = sendlog_committed(out->log) + 1;
 	v->cursor = sendlog_cursor(out->log, consumer);
 	v->known = sendlog_knows(out->log, consumer);
+	v->past = hello->has_resume ? sendlog_past(out->log, hello->resume.epoch) : 0;
 }
 
 /* Newest session of a consumer wins. */
@@ -64,7 +76,7 @@ static void replace_others(struct peer *p)
 	for (struct peer *o = p->out->peers; o; o = o->next) {
 		if (o != p && o->link && o->session.state == LINK_LIVE_STATE &&
 		    strcmp(o->session.consumer, p->session.consumer) == 0)
-			ws_close(o->conn, LINK_REPLACED, "a newer connection of the same consumer");
+			end(o, LINK_REPLACED, "a newer connection of the same consumer");
 	}
 }
 
@@ -78,6 +90,34 @@ static void go_live(struct peer *p)
 	out->host->metric_add(out->host, METRIC_LINK_UP, 1);
 	ss_log(out->host, SS_LOG_INFO, "Link up consumer=%s next=%llu", p->session.consumer,
 	       (unsigned long long)p->next_seq);
+}
+
+/*
+ * The consumer has more than there is: what is appended from now on is not what it has under those numbers.  The others
+ * connect again and learn the new epoch when what they have is acknowledged.
+ */
+static void renew(struct peer *p)
+{
+	struct output *out = p->out;
+	uint64_t now = out->loop->now(out->loop_self);
+	struct link_action a;
+
+	if (out->renewed_ns && now - out->renewed_ns < RENEW_NS)
+		return;
+	out->renewed_ns = now;
+	int rc = sendlog_renew(out->log);
+	ss_log(out->host, SS_LOG_ERROR, "The log was set back to an older state, a consumer has more of it: %s consumer=%s",
+	       rc < 0 ? strerror(-rc) : "from now on it has a new epoch; what consumers have not acknowledged may come twice",
+	       p->session.consumer);
+	if (rc < 0)
+		return;
+	out->host->metric_add(out->host, METRIC_RENEWALS, 1);
+	for (struct peer *o = out->peers; o; o = o->next) {
+		if (o == p || !o->link || o->session.state != LINK_LIVE_STATE)
+			continue;
+		link_sender_bye(&o->session, now, 0, "the log has a new epoch", &a);
+		act(o, &a);
+	}
 }
 
 static void act(struct peer *p, const struct link_action *a)
@@ -96,9 +136,7 @@ static void act(struct peer *p, const struct link_action *a)
 		ss_log(out->host, SS_LOG_WARN, "A consumer refused an event consumer=%s seq=%llu", p->session.consumer,
 		       (unsigned long long)a->seq);
 	if (a->todo & LINK_DO_RENEW)
-		ss_log(out->host, SS_LOG_ERROR,
-		       "The consumer has more of this log than we do: the spool was set back to an older state; remove "
-		       "it to begin a new one consumer=%s", p->session.consumer);
+		renew(p);
 	if (a->todo & LINK_DO_CLOSE) {
 		ss_log(out->host, a->code == LINK_OK ? SS_LOG_INFO : SS_LOG_WARN, "Closing the link code=%d reason=\"%s\"",
 		       a->code, a->why);
@@ -124,13 +162,13 @@ void link_out_message(struct peer *p, bool binary, const uint8_t *data, size_t l
 	}
 	if (link_control_read(out->fields, out->fields_self, out->control, data, len, &c, &why) < 0) {
 		out->host->metric_add(out->host, METRIC_BAD_MESSAGES, 1);
-		ws_close(p->conn, LINK_BAD_FRAME, why);
+		end(p, LINK_BAD_FRAME, why);
 		return;
 	}
 	if (c.type == LINK_HELLO) {
 		char consumer[LINK_NAME_MAX];
 		link_sender_name(&c, p->name[0] ? p->name : NULL, consumer);
-		view(out, consumer, &v);
+		view(out, consumer, &c, &v);
 	}
 	link_sender_control(&p->session, &c, p->name[0] ? p->name : NULL, &v, (uint64_t)out->conf->max_frame,
 			    (uint64_t)out->conf->max_frame - LINK_DATA_HEADER - LINK_RECORD_HEADER,
@@ -216,6 +254,24 @@ void link_out_pump(struct peer *p)
 		;
 	if (p->n_waiting || (live && !ws_idle(p->conn)))
 		ws_want_write(p->conn);
+}
+
+/* A receiver that got more than it has durable sees on its own that the log was set back. */
+void link_out_closed(struct peer *p, int code, bool by_peer)
+{
+	if (by_peer && code == LINK_GAP && p->session.state == LINK_LIVE_STATE && !p->session.sent_bytes)
+		renew(p);
+}
+
+bool link_out_here(void *arg, const char *consumer)
+{
+	const struct output *out = arg;
+
+	for (const struct peer *p = out->peers; p; p = p->next)
+		if (p->link && (p->session.state == LINK_LIVE_STATE || p->session.state == LINK_LEAVING) &&
+		    strcmp(p->session.consumer, consumer) == 0)
+			return true;
+	return false;
 }
 
 void link_out_tick(struct peer *p)

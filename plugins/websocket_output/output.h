@@ -12,13 +12,13 @@ enum { OVERFLOW_AUTO, OVERFLOW_BLOCK, OVERFLOW_DROP_OLDEST };
 struct output_conf {
 	struct endpoint_conf endpoint;
 	const char *spool;
-	int64_t buffer, overflow, max_frame, plain, format, backlog;
+	int64_t buffer, overflow, max_frame, plain, format, backlog, gather;
 };
 
 enum { REASON_NO_CONSUMER, REASON_LOST, REASON_DUPLICATE };
 enum {
 	METRIC_CONNECTIONS, METRIC_CONNECTED, METRIC_FAILED, METRIC_LINK_UP, METRIC_UNACKED, METRIC_RTT, METRIC_LOST,
-	METRIC_LOG_BYTES, METRIC_LOG_AGE, METRIC_LOG_CORRUPT, METRIC_SENT_BYTES, METRIC_BAD_MESSAGES, METRIC_NOT_ENVELOPED, METRIC_SLOW,
+	METRIC_LOG_BYTES, METRIC_LOG_AGE, METRIC_LOG_CORRUPT, METRIC_RENEWALS, METRIC_FORGOTTEN, METRIC_SENT_BYTES, METRIC_BAD_MESSAGES, METRIC_NOT_ENVELOPED, METRIC_SLOW,
 	METRIC_CLOSES
 };
 
@@ -30,15 +30,15 @@ struct peer {
 	struct ws_conn *conn;
 	struct peer *next, **back;
 	bool link;
-	char name[LINK_NAME_MAX];  /* verified certificate name, "" without one */
-	/* link */
+	/* plain */
+	struct chunk *chunk;       /* being sent; we hold a reference */
+	size_t offset;
+	/* link: a plain peer has no memory for what follows */
 	struct link_sender session;
 	uint64_t next_seq;         /* to be sent next */
 	struct link_control waiting[4]; /* did not fit, to be sent first */
 	uint32_t n_waiting;
-	/* plain */
-	struct chunk *chunk;       /* being sent; we hold a reference */
-	size_t offset;
+	char name[LINK_NAME_MAX];  /* verified certificate name, "" without one */
 };
 
 /* A run of whole frames, shared by all plain peers. */
@@ -68,6 +68,7 @@ struct output {
 	struct peer *peers;
 	uint32_t n_links, n_plain;
 	uint32_t tick;
+	uint64_t renewed_ns, looked_ns;
 	bool busy, draining, known; /* known: some consumer asked for a link once */
 
 	struct sendlog *log;
@@ -80,6 +81,9 @@ struct output {
 	struct chunk *tail; /* being filled; we hold a reference */
 	uint64_t framed;    /* bytes ever framed */
 	uint64_t message;   /* number of the last envelope */
+	uint64_t flushed;   /* of framed, what plain peers were offered */
+	uint64_t flushed_ns, flush_ns; /* when that ended, how long it took */
+	uint32_t gathering; /* timer; 0: nothing waits */
 };
 
 /* websocket_output.c */
@@ -90,9 +94,12 @@ void link_out_open(struct peer *);
 void link_out_message(struct peer *, bool binary, const uint8_t *data, size_t len);
 void link_out_pump(struct peer *);
 void link_out_tick(struct peer *);
+void link_out_closed(struct peer *, int code, bool by_peer);
+bool link_out_here(void *output, const char *consumer); /* for sendlog_look */
 
 /* plain_out.c */
 int plain_out_frame(struct output *, const struct ss_batch *); /* for all plain peers */
+void plain_out_flush(struct output *, bool now);               /* to all of them, unless it is better to wait */
 void plain_out_open(struct peer *);
 void plain_out_pump(struct peer *);
 void plain_out_close(struct peer *);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * plain_out - peers without the link protocol: each event is a message.  Frames are built once, in chunks that all peers
- * share; each peer has a place in them, and one that falls too far behind is cut off.
+ * plain_out - peers without the link protocol: each event is a message.  Frames are built once, in chunks
+ * that all peers share; each peer has a place in them, and one that falls too far behind is cut off.  A write
+ * costs much the same whether it carries one message or fifty, so under load messages gather for a while
+ * between writes.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +11,11 @@
 #include <string.h>
 #include "output.h"
 
-enum { CHUNK_SIZE = 16 << 10, FRAME_HEADER = 10, ENVELOPE_HEAD = 128 };
+enum { CHUNK_SIZE = 64 << 10, FRAME_HEADER = 10, ENVELOPE_HEAD = 128 };
+/* Waiting makes a write of this many bytes no cheaper. */
+enum { GATHER_BYTES = 32 << 10 };
+/* As long as `gather` allows it, writing takes at most a hundredth of the time. */
+enum { GATHER_SHARE = 100 };
 
 /* ---- chunks ---- */
 
@@ -118,7 +124,8 @@ static size_t quote(char *to, const uint8_t *s, size_t len)
 static int frame_envelope(struct output *out, const struct ss_event *e)
 {
 	static const char raw[] = "{\"type\":\"raw_data\",\"data\":";
-	bool json = out->fields->read(out->fields_self, out->any, e->data, e->len, &(struct ss_field){0}, NULL) == 0;
+	bool json = out->fields->read(out->fields_self, out->any, e->data, e->len, &(struct ss_field){0},
+				      NULL) == 0;
 	char head[ENVELOPE_HEAD];
 	uint64_t ms = e->time_ns / 1000000;
 
@@ -126,8 +133,9 @@ static int frame_envelope(struct output *out, const struct ss_event *e)
 		out->host->metric_add(out->host, METRIC_NOT_ENVELOPED, 1);
 		return -EINVAL;
 	}
-	int n = snprintf(head, sizeof head, "{\"type\":\"data\",\"id\":\"msg-%" PRIu64 "-%" PRIu64 "\",\"timestamp\":%" PRIu64
-					    ",\"payload\":",
+	int n = snprintf(head, sizeof head,
+			 "{\"type\":\"data\",\"id\":\"msg-%" PRIu64 "-%" PRIu64 "\",\"timestamp\":%" PRIu64
+			 ",\"payload\":",
 			 ms, ++out->message, ms);
 	size_t most = (size_t)n + (json ? e->len : sizeof raw + 2 + 6 * (size_t)e->len + 1) + 1;
 	char *text = malloc(most);
@@ -162,7 +170,10 @@ int plain_out_frame(struct output *out, const struct ss_batch *b)
 
 	for (uint32_t i = 0; i < b->count && rc != -ENOMEM; i++)
 		rc = out->conf->format == FORMAT_ENVELOPE ? frame_envelope(out, &b->events[i])
-							   : frame_raw(out, &b->events[i]);
+							  : frame_raw(out, &b->events[i]);
+	/* the loop may have much to do before it is idle */
+	if (out->framed - out->flushed >= GATHER_BYTES)
+		plain_out_flush(out, true);
 	return rc == -ENOMEM ? rc : 0;
 }
 
@@ -182,8 +193,8 @@ void plain_out_open(struct peer *p)
 	p->offset = p->chunk->len;
 }
 
-/* A dialled peer wants masked frames: message by message. */
-static int send_masked(struct peer *p)
+/* The next message alone; libwebsockets frames it anew, masked where we dialled. */
+static int send_message(struct peer *p, size_t *sent)
 {
 	const uint8_t *f = p->chunk->data + p->offset;
 	size_t len = f[1] & 127, head = 2;
@@ -200,18 +211,17 @@ static int send_masked(struct peer *p)
 	memcpy(buf + WS_PRE, f + head, len);
 	int rc = ws_send(p->conn, (f[0] & 15) == 2, buf, len);
 	free(buf);
-	if (rc == 0)
-		p->offset += head + len;
+	*sent = head + len;
 	return rc;
 }
 
 static int send_some(struct peer *p)
 {
 	size_t len = p->chunk->len - p->offset;
+	int rc = ws_passes_frames(p->out->endpoint.ws)
+			 ? ws_send_frames(p->conn, p->chunk->data + p->offset, len)
+			 : send_message(p, &len);
 
-	if (p->out->conf->endpoint.url)
-		return send_masked(p);
-	int rc = ws_send_frames(p->conn, p->chunk->data + p->offset, len);
 	if (rc == 0) {
 		p->offset += len;
 		p->out->host->metric_add(p->out->host, METRIC_SENT_BYTES, (int64_t)len);
@@ -246,6 +256,39 @@ void plain_out_pump(struct peer *p)
 		return;
 	}
 	ws_want_write(p->conn);
+}
+
+static void on_gathered(void *arg)
+{
+	struct output *out = arg;
+
+	out->gathering = 0;
+	plain_out_flush(out, true);
+}
+
+/* The first message after a pause goes at once.  How long the next ones wait depends on what writing them
+ * took. */
+void plain_out_flush(struct output *out, bool now)
+{
+	uint64_t start = out->loop->now(out->loop_self), most = (uint64_t)out->conf->gather;
+	uint64_t wait = out->flush_ns * GATHER_SHARE < most ? out->flush_ns * GATHER_SHARE : most;
+
+	if (out->framed == out->flushed || (out->gathering && !now))
+		return;
+	if (!now && start - out->flushed_ns < wait &&
+	    out->loop->timer(out->loop_self, out->flushed_ns + wait - start, 0, on_gathered, out,
+			     &out->gathering) == 0)
+		return;
+	out->loop->cancel(out->loop_self, out->gathering);
+	out->gathering = 0;
+	out->flushed = out->framed;
+	for (struct peer *p = out->peers, *next; p; p = next) {
+		next = p->next;
+		if (!p->link)
+			plain_out_pump(p);
+	}
+	out->flushed_ns = out->loop->now(out->loop_self);
+	out->flush_ns = out->flushed_ns - start;
 }
 
 void plain_out_close(struct peer *p)

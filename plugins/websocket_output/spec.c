@@ -1,60 +1,29 @@
 /* SPDX-License-Identifier: MIT */
-/* spec - the option "spool": {"path", "max_bytes", "max_age", "overflow", "sync"}. */
+/* spec - the option "spool": {"path", "max_bytes", "max_age", "forget_after", "overflow", "sync"}. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <jansson.h>
 #include "output.h"
 
-static int read_number(const char *text, char **end, double *value)
-{
-	*value = strtod(text, end);
-	return *end == text || *value < 0 ? -EINVAL : 0;
-}
-
 static int read_size(const json_t *v, uint64_t *out)
 {
-	static const struct {
-		const char *unit;
-		double factor;
-	} units[] = {{"", 1},		{"B", 1},	   {"kB", 1e3},		{"MB", 1e6},	    {"GB", 1e9},
-		     {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TB", 1e12}, {"TiB", 1099511627776.}};
-	double value;
-	char *end;
+	int64_t bytes = json_integer_value(v); /* 0 if it is none */
 
-	if (json_is_integer(v) && json_integer_value(v) > 0) {
-		*out = (uint64_t)json_integer_value(v);
-		return 0;
-	}
-	if (!json_is_string(v) || read_number(json_string_value(v), &end, &value) < 0)
+	if (json_is_string(v) && ss_parse_size(json_string_value(v), &bytes) < 0)
 		return -EINVAL;
-	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-		if (strcmp(end, units[i].unit) == 0 && value * units[i].factor < 9e18) {
-			*out = (uint64_t)(value * units[i].factor);
-			return *out ? 0 : -EINVAL;
-		}
-	}
-	return -EINVAL;
+	*out = (uint64_t)bytes;
+	return bytes > 0 ? 0 : -EINVAL;
 }
 
 static int read_duration(const json_t *v, uint64_t *out)
 {
-	static const struct {
-		const char *unit;
-		double factor;
-	} units[] = {{"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"d", 86400e9}};
-	double value;
-	char *end;
+	int64_t ns;
 
-	if (!json_is_string(v) || read_number(json_string_value(v), &end, &value) < 0)
+	if (!json_is_string(v) || ss_parse_duration(json_string_value(v), &ns) < 0)
 		return -EINVAL;
-	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-		if (strcmp(end, units[i].unit) == 0 && value * units[i].factor < 9e18) {
-			*out = (uint64_t)(value * units[i].factor);
-			return 0;
-		}
-	}
-	return -EINVAL;
+	*out = (uint64_t)ns;
+	return 0;
 }
 
 static int choice(const json_t *v, const char *a, const char *b, bool *is_b)
@@ -81,22 +50,30 @@ static int read_member(struct output *out, const char *key, const json_t *v)
 	}
 	if (strcmp(key, "max_bytes") == 0)
 		return read_size(v, &o->max_bytes) < 0 || o->max_bytes < 1 << 20
-			       ? ss_config_error(host, "/spool/max_bytes", "expected a size of at least \"1MiB\"")
+			       ? ss_config_error(host, "/spool/max_bytes",
+						 "expected a size of at least \"1MiB\"")
 			       : 0;
 	if (strcmp(key, "max_age") == 0)
 		return read_duration(v, &o->max_age_ns) < 0
 			       ? ss_config_error(host, "/spool/max_age", "expected a duration such as \"7d\"")
 			       : 0;
+	if (strcmp(key, "forget_after") == 0)
+		return read_duration(v, &o->forget_ns) < 0
+			       ? ss_config_error(host, "/spool/forget_after",
+						 "expected a duration such as \"30d\"")
+			       : 0;
 	if (strcmp(key, "overflow") == 0)
 		return choice(v, "block", "drop_oldest", &o->drop_oldest) < 0
-			       ? ss_config_error(host, "/spool/overflow", "expected \"block\" or \"drop_oldest\"")
+			       ? ss_config_error(host, "/spool/overflow",
+						 "expected \"block\" or \"drop_oldest\"")
 			       : 0;
 	if (strcmp(key, "sync") == 0)
 		return choice(v, "always", "relaxed", &o->relaxed) < 0
 			       ? ss_config_error(host, "/spool/sync", "expected \"always\" or \"relaxed\"")
 			       : 0;
-	return ss_config_error(host, "/spool",
-			       "unknown key \"%s\"; known are path, max_bytes, max_age, overflow, sync", key);
+	return ss_config_error(
+		host, "/spool",
+		"unknown key \"%s\"; known are path, max_bytes, max_age, forget_after, overflow, sync", key);
 }
 
 int output_read_spool(struct output *out)
@@ -109,13 +86,15 @@ int output_read_spool(struct output *out)
 
 	if (!json_is_object(spec))
 		rc = ss_config_error(out->host, "/spool", "expected an object with \"path\"");
-	json_object_foreach(spec, key, value) {
+	json_object_foreach(spec, key, value)
+	{
 		int err = read_member(out, key, value);
 		if (err && rc != -ENOMEM)
 			rc = err;
 	}
 	if (rc == 0 && !out->spool_path)
-		rc = ss_config_error(out->host, "/spool", "\"path\" is missing: the folder to keep events in");
+		rc = ss_config_error(out->host, "/spool",
+				     "\"path\" is missing: the folder to keep events in");
 	json_decref(spec);
 	return rc;
 }

@@ -16,7 +16,7 @@ static const char *const reasons[] = {"no_consumer", "lost", "duplicate", NULL};
 #define SPOOL_SCHEMA                                                                                         \
 	"{\"type\":\"object\",\"required\":[\"path\"],\"additionalProperties\":false,\"properties\":{"       \
 	"\"path\":{\"type\":\"string\"},\"max_bytes\":{\"type\":[\"string\",\"integer\"]},"                  \
-	"\"max_age\":{\"type\":\"string\"},\"overflow\":{\"enum\":[\"block\",\"drop_oldest\"]},"             \
+	"\"max_age\":{\"type\":\"string\"},\"forget_after\":{\"type\":\"string\"},\"overflow\":{\"enum\":[\"block\",\"drop_oldest\"]},"             \
 	"\"sync\":{\"enum\":[\"always\",\"relaxed\"]}}}"
 
 #define OPT(...) SS_OPT(struct output_conf, __VA_ARGS__)
@@ -24,7 +24,7 @@ static const struct ss_option options[] = {
 	ENDPOINT_OPTIONS(struct output_conf, "8080"),
 	OPT(spool, SS_OPT_JSON, NULL,
 	    "keep events on disk until they are acknowledged: {\"path\", \"max_bytes\" (1GiB), \"max_age\", "
-	    "\"overflow\": block|drop_oldest, \"sync\": always|relaxed}",
+	    "\"forget_after\": consumers away for so long, \"overflow\": block|drop_oldest, \"sync\": always|relaxed}",
 	    .schema = SPOOL_SCHEMA),
 	OPT(buffer, SS_OPT_BYTES, "64MiB", "without a spool: memory for events that are not acknowledged",
 	    .min = 65536, .max = INT64_C(1) << 40),
@@ -38,6 +38,9 @@ static const struct ss_option options[] = {
 	    .choices = formats),
 	OPT(backlog, SS_OPT_BYTES, "1MiB", "a plain peer further behind than this is cut off", .min = 16384,
 	    .max = INT64_C(1) << 32),
+	OPT(gather, SS_OPT_DURATION, "100ms",
+	    "the longest that messages to plain peers may wait to be written together; 0 = each on its own",
+	    .min = 0, .max = INT64_C(10000000000)),
 };
 
 #define COUNTER(n, text) {.name = n, .help = text, .kind = SS_METRIC_COUNTER}
@@ -53,6 +56,8 @@ static const struct ss_metric metrics[] = {
 	[METRIC_LOG_BYTES] = GAUGE("semstreams_spool_bytes", "Size of what is kept for consumers."),
 	[METRIC_LOG_AGE] = GAUGE("semstreams_spool_oldest_age_seconds", "Age of the oldest event kept."),
 	[METRIC_LOG_CORRUPT] = GAUGE("semstreams_spool_corrupt_events", "Events skipped, their checksum was wrong."),
+	[METRIC_RENEWALS] = COUNTER("semstreams_spool_renewals_total", "Times the log got a new epoch."),
+	[METRIC_FORGOTTEN] = COUNTER("semstreams_link_forgotten_total", "Consumers forgotten as away for too long."),
 	[METRIC_SENT_BYTES] = COUNTER("semstreams_ws_sent_bytes_total", "Bytes of messages sent."),
 	[METRIC_BAD_MESSAGES] = COUNTER("semstreams_ws_bad_messages_total", "Messages that break the protocol."),
 	[METRIC_NOT_ENVELOPED] = COUNTER("semstreams_ws_not_enveloped_total",
@@ -117,13 +122,12 @@ void output_settle(struct output *out)
 
 static void pump_all(struct output *out)
 {
-	for (struct peer *p = out->peers, *next; p; p = next) {
+	for (struct peer *p = out->n_links ? out->peers : NULL, *next; p; p = next) {
 		next = p->next;
 		if (p->link)
 			link_out_pump(p);
-		else
-			plain_out_pump(p);
 	}
+	plain_out_flush(out, out->draining);
 }
 
 static void on_committed(void *arg, uint64_t seq)
@@ -164,8 +168,17 @@ static void on_trouble(void *arg, const char *why)
 	out->host->unready(out->host, why);
 }
 
-static const struct sendlog_events log_events = {
-	.committed = on_committed, .room = on_room, .lost = on_lost, .trouble = on_trouble};
+static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
+{
+	struct output *out = arg;
+
+	out->host->metric_add(out->host, METRIC_FORGOTTEN, 1);
+	ss_log(out->host, SS_LOG_WARN, "A consumer was away for longer than forget_after and is forgotten consumer=%s acked=%llu",
+	       consumer, (unsigned long long)acked);
+}
+
+static const struct sendlog_events log_events = {.committed = on_committed, .room = on_room, .lost = on_lost,
+						 .trouble = on_trouble, .forgotten = on_forgotten};
 
 /* ---- what the endpoint tells ---- */
 
@@ -176,13 +189,14 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 
 	if (!link && !out->conf->plain)
 		return 1002;
-	struct peer *p = calloc(1, sizeof *p);
+	struct peer *p = calloc(1, link ? sizeof *p : offsetof(struct peer, session));
 	if (!p)
 		return 1013;
 	p->out = out;
 	p->conn = conn;
 	p->link = link;
-	snprintf(p->name, sizeof p->name, "%s", peer ? peer : "");
+	if (link)
+		snprintf(p->name, sizeof p->name, "%s", peer ? peer : "");
 	p->next = out->peers;
 	p->back = &out->peers;
 	if (p->next)
@@ -229,6 +243,8 @@ static void on_closed(void *arg, struct ws_conn *conn, void *user, int code, boo
 	struct peer *p = user;
 
 	(void)conn;
+	if (p->link)
+		link_out_closed(p, code, by_peer);
 	if (p->link && p->next_seq)
 		out->host->metric_add(out->host, METRIC_LINK_UP, -1);
 	plain_out_close(p);
@@ -344,6 +360,10 @@ static void on_tick(void *arg)
 		if (p->link)
 			link_out_tick(p);
 	}
+	uint64_t passed = out->loop->now(out->loop_self) - out->looked_ns;
+	out->looked_ns += passed;
+	/* more than a few ticks: we were stopped, which is not the consumers' absence */
+	sendlog_look(out->log, passed < 5000000000 ? passed : 1000000000, link_out_here, out);
 	uint64_t oldest = sendlog_oldest_ns(out->log);
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -375,12 +395,18 @@ static int32_t output_start(void *self)
 		ss_log(out->host, SS_LOG_ERROR, "Cannot open the spool: %s", why);
 		return rc;
 	}
+	if (sendlog_why_renewed(out->log)) {
+		ss_log(out->host, SS_LOG_WARN, "The spool gets a new epoch: %s", sendlog_why_renewed(out->log));
+		out->host->metric_add(out->host, METRIC_RENEWALS, 1);
+	}
+	out->looked_ns = out->loop->now(out->loop_self);
 	if (out->log_options.path &&
 	    out->host->query(out->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0) {
 		((const struct ss_positions *)positions.vtbl)->keeper(positions.self);
 		sendlog_positions(out->log, tell_kept, &positions);
 	}
 	rc = out->loop->timer(out->loop_self, 1000000000, 1000000000, on_tick, out, &out->tick);
+	out->endpoint.rx_buffer = 2048; /* what comes in are acknowledgements */
 	if (rc == 0)
 		rc = endpoint_open(&out->endpoint, subprotocols, &events, out);
 	return rc;

@@ -78,6 +78,7 @@ int endpoint_open(struct endpoint *e, const char *const *subprotocols, const str
 			   .ping_ns = (uint64_t)c->ping_interval,
 			   .dead_ns = (uint64_t)c->dead_after,
 			   .close_ns = (uint64_t)c->close_timeout},
+		.rx_buffer = e->rx_buffer,
 		.tls = e->tls,
 		.tls_self = e->tls_self,
 	};

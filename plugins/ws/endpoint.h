@@ -63,6 +63,7 @@ struct endpoint {
 	const struct ss_host *host;
 	const struct endpoint_conf *conf;
 	char **origins; /* NULL-ended */
+	size_t rx_buffer; /* as in struct ws_options; may be set before endpoint_open */
 	const struct ss_tls *tls;
 	void *tls_self;
 	struct ws *ws;

@@ -42,8 +42,9 @@ static const char *const type_names[] = {
 static const struct member members[] = {
 	{HELLO, NAME, false, "/stream", AT(stream), 0, 0, SHORT_TEXT("stream")},
 	{HELLO, NAME, false, "/consumer", AT(consumer), 0, 0, SHORT_TEXT("consumer")},
-	{HELLO, EPOCH, true, "/resume/epoch", AT(resume.epoch), 0, 0, HEX("resume.epoch")},
-	{HELLO, NUMBER, true, "/resume/seq", AT(resume.seq), 0, LINK_SEQ_MAX, WHOLE("resume.seq", "0")},
+	{HELLO | WELCOME, EPOCH, true, "/resume/epoch", AT(resume.epoch), 0, 0, HEX("resume.epoch")},
+	{HELLO | WELCOME, NUMBER, true, "/resume/seq", AT(resume.seq), 0, LINK_SEQ_MAX,
+	 WHOLE("resume.seq", "0")},
 	{WELCOME, EPOCH, true, "/epoch", AT(epoch), 0, 0, HEX("epoch")},
 	{WELCOME, NUMBER, true, "/first", AT(first), 1, LINK_SEQ_MAX, WHOLE("first", "1")},
 	{WELCOME, NUMBER, true, "/next", AT(next), 1, LINK_SEQ_MAX, WHOLE("next", "1")},
@@ -178,6 +179,8 @@ static const char *contradiction(const struct link_control *c)
 		return "\"window.bytes\" must be at least 32 more than \"max_record\"";
 	if (c->type == LINK_WELCOME && c->first > c->next)
 		return "\"first\" must not be greater than \"next\"";
+	if (c->type == LINK_WELCOME && c->has_resume && c->resume.seq >= c->next)
+		return "\"resume.seq\" of a welcome must be less than \"next\"";
 	if (c->type == LINK_LOST && c->from > c->to)
 		return "\"from\" must not be greater than \"to\"";
 	return NULL;
@@ -216,7 +219,7 @@ int link_control_read(const struct ss_fields *fields, void *self, const struct s
 	    (field[VERSION].type != SS_JSON_NUMBER ||
 	     !read_number(fields, self, &field[VERSION], 1, 1, &version)))
 		return -EINVAL;
-	c.has_resume = c.type == LINK_HELLO && field[RESUME].type > SS_JSON_NULL;
+	c.has_resume = (c.type == LINK_HELLO || c.type == LINK_WELCOME) && field[RESUME].type > SS_JSON_NULL;
 	*why = "\"resume\" must be null or an object";
 	if (c.has_resume && field[RESUME].type != SS_JSON_OBJECT)
 		return -EINVAL;

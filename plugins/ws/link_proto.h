@@ -41,8 +41,9 @@ struct link_control {
 	enum link_type type;
 	char stream[LINK_NAME_MAX], consumer[LINK_NAME_MAX]; /* hello */
 	bool has_resume;
-	struct ss_position resume;      /* hello */
-	struct link_window window;      /* hello, ack */
+	struct ss_position resume; /* hello; welcome: the epoch of hello's goes on in this one, and records
+				    * up to seq have the same number in both */
+	struct link_window window; /* hello, ack */
 	uint64_t max_frame, max_record; /* hello, welcome */
 	uint8_t epoch[16];              /* welcome */
 	uint64_t first, next;           /* welcome: what the sender has; hb: next */

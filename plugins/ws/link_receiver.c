@@ -107,6 +107,9 @@ static void grant(struct link_receiver *r, uint64_t acked, uint64_t acked_bytes)
 static void take_welcome(struct link_receiver *r, const struct link_control *c, struct link_action *out)
 {
 	bool same = r->has_epoch && memcmp(r->epoch, c->epoch, sizeof r->epoch) == 0;
+	/* a new name for what is known; beyond where the old one ended the same numbers are other records */
+	bool goes_on = r->has_epoch && c->has_resume && r->got <= c->resume.seq &&
+		       memcmp(r->epoch, c->resume.epoch, sizeof r->epoch) == 0;
 
 	if (c->max_frame > r->max_frame || c->max_record > r->max_record) {
 		link_fail(&r->state, LINK_BAD_FRAME, "\"welcome\" with limits above those of \"hello\"", out);
@@ -117,15 +120,15 @@ static void take_welcome(struct link_receiver *r, const struct link_control *c, 
 			  "the sender has less of its log than was received: it was set back", out);
 		return;
 	}
-	if (!same) {
+	if (!same && !goes_on) {
 		if (r->has_epoch) {
 			out->todo |= LINK_DO_RESTART;
 			out->seq = r->durable;
 		}
-		r->has_epoch = true;
-		memcpy(r->epoch, c->epoch, sizeof r->epoch);
 		r->got = r->taken = r->durable = 0;
 	}
+	r->has_epoch = true;
+	memcpy(r->epoch, c->epoch, sizeof r->epoch);
 	/* what lies before first was acknowledged earlier, or is not meant for this consumer */
 	if (r->got < c->first - 1)
 		r->got = c->first - 1;

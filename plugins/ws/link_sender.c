@@ -55,7 +55,8 @@ static void welcome(const struct link_sender *s, uint64_t first, uint64_t heartb
 
 /*
  * A consumer with a past in this log goes on behind the newer of what it says it has and what it
- * acknowledged, and is told what retention took from it; one without begins with the oldest there is.
+ * acknowledged, and is told what retention took from it; one without begins with the oldest there is.  What
+ * it has of an earlier epoch counts as far as that epoch went.
  */
 static void take_hello(struct link_sender *s, const struct link_control *hello, const char *peer,
 		       const struct link_log_view *log, uint64_t max_frame, uint64_t max_record,
@@ -75,8 +76,11 @@ static void take_hello(struct link_sender *s, const struct link_control *hello, 
 		out->todo |= LINK_DO_RENEW;
 		return;
 	}
-	uint64_t has = ours && hello->resume.seq > log->cursor ? hello->resume.seq : log->cursor;
-	uint64_t first = ours || log->cursor || log->known ? least(has + 1, log->next) : log->first;
+	bool past = hello->has_resume && !ours && log->past && log->past < log->next;
+	uint64_t has = ours ? hello->resume.seq : past ? least(hello->resume.seq, log->past) : 0;
+	if (has < log->cursor)
+		has = log->cursor;
+	uint64_t first = ours || past || log->cursor || log->known ? least(has + 1, log->next) : log->first;
 
 	memcpy(s->epoch, log->epoch, sizeof s->epoch);
 	s->state = LINK_LIVE_STATE;
@@ -87,6 +91,11 @@ static void take_hello(struct link_sender *s, const struct link_control *hello, 
 	s->max_record = least(max_record, hello->max_record);
 	link_beat(&s->pulse, heartbeat_ms * 1000000);
 	welcome(s, first, heartbeat_ms, out);
+	if (past) {
+		out->control.has_resume = true;
+		out->control.resume = hello->resume;
+		out->control.resume.seq = log->past;
+	}
 	if (first < log->first) {
 		out->todo |= LINK_DO_LOST;
 		out->from = first;

@@ -25,7 +25,7 @@ enum {
 				 the same */
 	LINK_DO_BYE = 256,    /* the peer goes: the control message has retry_ms and reason */
 	LINK_DO_RENEW = 512   /* sender: its log was set back, as the consumer has more than it: before that
-			       * consumer may come   again the log needs a new epoch */
+			       * consumer may come again the log needs a new epoch */
 };
 /* Wholly written by every call that takes one; what came in must not lie in it. */
 struct link_action {
@@ -75,6 +75,8 @@ struct link_log_view { /* what the log has for this consumer */
 	uint8_t epoch[16];
 	uint64_t first, next; /* next sequence to be given out by the log; first == next: empty */
 	uint64_t cursor;      /* acknowledged by this consumer before, 0 = never */
+	uint64_t past; /* HELLO's epoch was this log's earlier: up to here its records have the same numbers;
+			  0 = it was not */
 	bool known; /* the log was to keep records for it since 1 although it acknowledged none; implied by a
 		       cursor */
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sendlog - see sendlog.h: the interface, duplicates, cursors, and what is told to the owner.  On the
- * component's loop. */
+/* sendlog - see sendlog.h: the interface, duplicates, and what is told to the owner.  On the component's
+ * loop. */
 #include "sendlog.h"
 
 #include <errno.h>
@@ -139,7 +139,7 @@ static void on_event(void *arg, uint32_t events)
 		memory_handle(log);
 }
 
-static void retain(struct sendlog *log)
+void log_retain(struct sendlog *log)
 {
 	if (log->spool)
 		spool_retain(log);
@@ -149,7 +149,7 @@ static void retain(struct sendlog *log)
 
 static void on_age(void *arg)
 {
-	retain(arg);
+	log_retain(arg);
 }
 
 /* Records are let go of at most this much too late. */
@@ -413,77 +413,7 @@ uint64_t sendlog_read(struct sendlog *log, uint64_t seq, uint32_t max_records,
 	return memory_read(log, seq, max_records, fn, arg);
 }
 
-/* ---- consumers ---- */
-
-static struct log_cursor *find_cursor(const struct sendlog *log, const char *consumer)
-{
-	for (uint32_t i = 0; i < log->n_cursors; i++)
-		if (strcmp(log->cursors[i].name, consumer) == 0)
-			return &log->cursors[i];
-	return NULL;
-}
-
-uint64_t log_all_acked(const struct sendlog *log)
-{
-	uint64_t least = log->n_cursors ? UINT64_MAX : 0;
-
-	for (uint32_t i = 0; i < log->n_cursors; i++)
-		if (log->cursors[i].acked < least)
-			least = log->cursors[i].acked;
-	return least;
-}
-
-bool sendlog_knows(struct sendlog *log, const char *consumer)
-{
-	return find_cursor(log, consumer) != NULL;
-}
-
-uint64_t sendlog_cursor(struct sendlog *log, const char *consumer)
-{
-	const struct log_cursor *c = find_cursor(log, consumer);
-
-	return c ? c->acked : 0;
-}
-
-static int set_cursor(struct sendlog *log, const char *consumer, uint64_t seq)
-{
-	struct log_cursor *c = find_cursor(log, consumer);
-
-	if (!c) {
-		if (log->n_cursors == SENDLOG_CONSUMERS)
-			return -ENOSPC;
-		c = &log->cursors[log->n_cursors++];
-		*c = (struct log_cursor){0};
-		memcpy(c->name, consumer, strlen(consumer));
-	}
-	if (seq > c->acked)
-		c->acked = seq;
-	return 0;
-}
-
-int sendlog_ack(struct sendlog *log, const char *consumer, uint64_t seq)
-{
-	if (strlen(consumer) > SENDLOG_NAME)
-		return -ENAMETOOLONG;
-	spool_lock(log);
-	int rc = set_cursor(log, consumer, seq < log->committed ? seq : log->committed);
-	spool_unlock(log);
-	if (rc == 0)
-		retain(log);
-	return rc;
-}
-
-uint64_t sendlog_all_acked(struct sendlog *log)
-{
-	return log_all_acked(log);
-}
-
 /* ---- figures ---- */
-
-const uint8_t *sendlog_epoch(const struct sendlog *log)
-{
-	return log->epoch;
-}
 
 uint64_t sendlog_first(const struct sendlog *log)
 {

@@ -16,6 +16,7 @@ struct sendlog_options {
 	uint64_t max_age_ns; /* 0 = no limit */
 	bool drop_oldest;    /* when full: else sendlog_append says -EAGAIN */
 	bool relaxed;        /* spool: a batch counts as kept when written, not when synced */
+	uint64_t forget_ns;  /* consumers that were away for so long are forgotten; 0 = never */
 };
 
 /* Called on the loop, never from within sendlog_append or sendlog_ack; only lost(..., "corrupt") comes from
@@ -27,6 +28,8 @@ struct sendlog_events {
 	void (*lost)(void *arg, uint64_t from, uint64_t to,
 		     const char *reason);            /* retention or corruption took records unread */
 	void (*trouble)(void *arg, const char *why); /* disk full etc.; NULL: over */
+	/* from within sendlog_look: its cursor is gone; may be NULL */
+	void (*forgotten)(void *arg, const char *consumer, uint64_t acked);
 };
 
 /* 0, or -errno with why (a sentence) filled. */
@@ -34,10 +37,21 @@ int sendlog_open(const struct ss_host *, const struct sendlog_options *, const s
 		 void *arg, char why[256], struct sendlog **out);
 void sendlog_close(struct sendlog *); /* commits first; NULL is allowed */
 
-const uint8_t *sendlog_epoch(const struct sendlog *); /* 16 bytes, random, made with the log */
-uint64_t sendlog_first(const struct sendlog *);       /* oldest sequence kept; == next if empty */
-uint64_t sendlog_next(const struct sendlog *);        /* sequence the next event gets; from 1 */
-uint64_t sendlog_committed(const struct sendlog *);   /* newest that may be sent */
+/*
+ * Identity: 16 random bytes, made with the log.  They are made anew, and sequences go on, when what a
+ * consumer has may not be what is here under the same number: when a spool is opened after the machine
+ * started anew, or as a copy of itself, or without its state; and by sendlog_renew.
+ */
+const uint8_t *sendlog_epoch(const struct sendlog *);
+const char *sendlog_why_renewed(const struct sendlog *); /* when it was opened; NULL: it was not */
+/* A consumer has more than there is: the log was set back, nobody knows when.  The new epoch has no past. */
+int sendlog_renew(struct sendlog *);
+/* Up to here records have the sequences they had in an earlier epoch, of which 16 are known; 0: it is none.
+ */
+uint64_t sendlog_past(const struct sendlog *, const uint8_t epoch[16]);
+uint64_t sendlog_first(const struct sendlog *);     /* oldest sequence kept; == next if empty */
+uint64_t sendlog_next(const struct sendlog *);      /* sequence the next event gets; from 1 */
+uint64_t sendlog_committed(const struct sendlog *); /* newest that may be sent */
 
 /* Append the events of a batch, those it does not have already by the batch's position (dropped as
  * duplicates, counted in *duplicates, which may be NULL).  A spool stores the batch's position in the same
@@ -64,6 +78,10 @@ uint64_t sendlog_cursor(struct sendlog *, const char *consumer);
 /* Make a consumer known from now on (so its records are kept), and move its cursor forward.  -ENOSPC: 128 are
  * known. */
 int sendlog_ack(struct sendlog *, const char *consumer, uint64_t seq);
+/* To be called each second or so: those of whom here() is true are seen now, for the others elapsed_ns more
+ * have passed without them; time in which nobody calls does not count.  here must not call the log. */
+void sendlog_look(struct sendlog *, uint64_t elapsed_ns, bool (*here)(void *arg, const char *consumer),
+		  void *arg);
 /* Everything up to here was acknowledged by every known consumer (0 with none). */
 uint64_t sendlog_all_acked(struct sendlog *);
 

@@ -187,7 +187,7 @@ static int reader_for(struct log_spool *s, const struct place *p, uint64_t seq, 
 	int fd = openat(s->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return -errno;
-	seg_reader_init(&r->file, fd, s->log->epoch, p->ordinal, p->end);
+	seg_reader_init(&r->file, fd, s->files, p->ordinal, p->end);
 	r->file.at = r->frame_at = p->offset;
 	*out = r;
 	return 0;

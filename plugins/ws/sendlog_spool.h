@@ -46,7 +46,10 @@ struct spool_reader {
 struct log_spool {
 	struct sendlog *log;
 	int dir_fd, lock_fd, state_fd;
-	uint64_t limit; /* of segments and spare */
+	uint64_t limit;    /* of segments and spare */
+	uint8_t files[16]; /* the epoch in the files: the first the log had */
+	uint8_t boot[16];  /* see struct spool_state */
+	uint64_t inode;
 	uint64_t seg_size;
 	size_t frame_max;
 	uint64_t largest; /* frame that is sure to find a place */
@@ -76,7 +79,7 @@ struct log_spool {
 	int fd;            /* of the newest segment */
 	bool has_spare, sync_dir;
 	uint64_t generation; /* of the state */
-	uint64_t commit_ns, sync_ns, state_ns;
+	uint64_t commit_ns, pace_ns, sync_ns, state_ns;
 
 	/* loop */
 	struct cached_frame **cache;
@@ -88,13 +91,18 @@ struct log_spool {
 /* ---- sendlog_state.c ---- */
 int spool_folder_open(const char *path, bool create, char why[256]); /* a descriptor */
 int spool_folder_lock(struct log_spool *, const char *path, char why[256]);
-/* What the state said. */
+/* What the file `state` says.  boot and inode: of the machine's start and of the file itself when it was
+ * written, so that a copy and a crash of the machine show. */
 struct spool_state {
-	uint8_t epoch[16];
-	uint64_t generation, next, seg_size;
-	struct log_cursor *cursors;
+	uint8_t files[16], epoch[16], boot[16];
+	uint64_t generation, next, seg_size, inode;
+	struct log_past past[SENDLOG_PAST];
+	uint32_t n_past;
+	struct log_cursor *cursors; /* of SENDLOG_CONSUMERS */
 	uint32_t n_cursors;
 };
+/* All of it but generation and next; lock held or not running yet. */
+void spool_state_fill(const struct log_spool *, struct spool_state *);
 /* The newer good slot; false: there is none. */
 bool spool_state_read(int fd, struct spool_state *);
 int spool_state_write(int fd, const struct spool_state *);

@@ -88,11 +88,16 @@ int spool_folder_lock(struct log_spool *s, const char *path, char why[256])
 	return 0;
 }
 
-/* ---- state: magic, crc, generation, next, seg_size, epoch, n, then per cursor u64 acked, u8 length, name
- * ---- */
+/* ---- state: 8 bytes each of magic, crc, generation, next, seg_size, inode, 16 each of files, epoch, boot,
+ * then u64 n, n times {epoch, u64 last}, u64 n, n times {u64 acked, seen_ns, away_ns, u8 length, name} ----
+ */
 
-static const char state_magic[8] = "SSSTATE1";
-enum { STATE_HEADER = 56 };
+static const char state_magic[8] = "SSSTATE2";
+enum { STATE_HEADER = 96, STATE_PAST = 24, STATE_CURSOR = 25 };
+_Static_assert(STATE_HEADER + 8 + SENDLOG_PAST * STATE_PAST + 8 +
+			       SENDLOG_CONSUMERS * (STATE_CURSOR + SENDLOG_NAME) <=
+		       SPOOL_STATE_SLOT,
+	       "all of the state fits into a slot");
 
 static void put64(uint8_t *to, uint64_t v)
 {
@@ -114,7 +119,7 @@ static uint32_t slot_crc(const uint8_t *slot)
 
 int spool_state_write(int fd, const struct spool_state *st)
 {
-	uint8_t *slot = calloc(1, SPOOL_STATE_SLOT), *at = slot + STATE_HEADER + 8;
+	uint8_t *slot = calloc(1, SPOOL_STATE_SLOT), *at = slot + STATE_HEADER;
 	size_t done = 0;
 
 	if (!slot)
@@ -123,15 +128,27 @@ int spool_state_write(int fd, const struct spool_state *st)
 	put64(slot + 16, st->generation);
 	put64(slot + 24, st->next);
 	put64(slot + 32, st->seg_size);
-	memcpy(slot + 40, st->epoch, sizeof st->epoch);
-	put64(slot + STATE_HEADER, st->n_cursors);
+	put64(slot + 40, st->inode);
+	memcpy(slot + 48, st->files, sizeof st->files);
+	memcpy(slot + 64, st->epoch, sizeof st->epoch);
+	memcpy(slot + 80, st->boot, sizeof st->boot);
+	put64(at, st->n_past);
+	at += 8;
+	for (uint32_t i = 0; i < st->n_past; i++, at += STATE_PAST) {
+		memcpy(at, st->past[i].epoch, sizeof st->past[i].epoch);
+		put64(at + 16, st->past[i].last);
+	}
+	put64(at, st->n_cursors);
+	at += 8;
 	for (uint32_t i = 0; i < st->n_cursors; i++) {
 		const struct log_cursor *c = &st->cursors[i];
 		size_t len = strlen(c->name);
 		put64(at, c->acked);
-		at[8] = (uint8_t)len;
-		memcpy(at + 9, c->name, len);
-		at += 9 + len;
+		put64(at + 8, c->seen_ns);
+		put64(at + 16, c->away_ns);
+		at[24] = (uint8_t)len;
+		memcpy(at + STATE_CURSOR, c->name, len);
+		at += STATE_CURSOR + len;
 	}
 	put64(slot + 8, slot_crc(slot));
 	while (done < SPOOL_STATE_SLOT) {
@@ -147,23 +164,38 @@ int spool_state_write(int fd, const struct spool_state *st)
 
 static bool parse_slot(const uint8_t *slot, struct spool_state *st)
 {
-	const uint8_t *at = slot + STATE_HEADER + 8, *end = slot + SPOOL_STATE_SLOT;
+	const uint8_t *at = slot + STATE_HEADER, *end = slot + SPOOL_STATE_SLOT;
 
 	if (memcmp(slot, state_magic, sizeof state_magic) != 0 || get64(slot + 8) != slot_crc(slot))
 		return false;
-	uint64_t n = get64(slot + STATE_HEADER);
-	if (n > SENDLOG_CONSUMERS || get64(slot + 16) < st->generation)
+	uint64_t n_past = get64(at), n = 0;
+	at += 8;
+	if (n_past <= SENDLOG_PAST)
+		n = get64(at + n_past * STATE_PAST);
+	if (n_past > SENDLOG_PAST || n > SENDLOG_CONSUMERS || get64(slot + 16) < st->generation)
 		return false;
 	st->generation = get64(slot + 16);
 	st->next = get64(slot + 24);
 	st->seg_size = get64(slot + 32);
-	memcpy(st->epoch, slot + 40, sizeof st->epoch);
+	st->inode = get64(slot + 40);
+	memcpy(st->files, slot + 48, sizeof st->files);
+	memcpy(st->epoch, slot + 64, sizeof st->epoch);
+	memcpy(st->boot, slot + 80, sizeof st->boot);
+	for (st->n_past = 0; st->n_past < n_past; at += STATE_PAST) {
+		struct log_past *p = &st->past[st->n_past++];
+		memcpy(p->epoch, at, sizeof p->epoch);
+		p->last = get64(at + 16);
+	}
+	at += 8;
 	st->n_cursors = 0;
-	for (uint64_t i = 0; i < n && end - at > 9 && at[8] <= SENDLOG_NAME && end - at >= 9 + at[8]; i++) {
+	for (uint64_t i = 0;
+	     i < n && end - at > STATE_CURSOR && at[24] <= SENDLOG_NAME && end - at >= STATE_CURSOR + at[24];
+	     i++) {
 		struct log_cursor *c = &st->cursors[st->n_cursors++];
-		*c = (struct log_cursor){.acked = get64(at)};
-		memcpy(c->name, at + 9, at[8]);
-		at += 9 + at[8];
+		*c = (struct log_cursor){
+			.acked = get64(at), .seen_ns = get64(at + 8), .away_ns = get64(at + 16)};
+		memcpy(c->name, at + STATE_CURSOR, at[24]);
+		at += STATE_CURSOR + at[24];
 	}
 	return true;
 }
@@ -180,6 +212,47 @@ bool spool_state_read(int fd, struct spool_state *st)
 		good |= parse_slot(slots + i * SPOOL_STATE_SLOT, st);
 	free(slots);
 	return good;
+}
+
+/* Which start of the machine this is; all zero if nobody knows. */
+static void boot_id(uint8_t out[16])
+{
+	char text[37] = "", *at = text;
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+	unsigned byte;
+
+	if (fd >= 0)
+		close(fd);
+	memset(out, 0, 16);
+	for (int i = 0; n > 0 && i < 16 && sscanf(at, "%2x", &byte) == 1; i++) {
+		out[i] = (uint8_t)byte;
+		at += 2;
+		at += *at == '-';
+	}
+}
+
+static uint64_t inode_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_ino;
+}
+
+void spool_state_fill(const struct log_spool *s, struct spool_state *st)
+{
+	const struct sendlog *log = s->log;
+
+	memcpy(st->files, s->files, sizeof st->files);
+	memcpy(st->epoch, log->epoch, sizeof st->epoch);
+	memcpy(st->boot, s->boot, sizeof st->boot);
+	st->inode = s->inode;
+	st->seg_size = s->seg_size;
+	st->n_past = log->n_past;
+	memcpy(st->past, log->past, sizeof st->past);
+	st->n_cursors = log->n_cursors;
+	if (st->cursors != log->cursors)
+		memcpy(st->cursors, log->cursors, log->n_cursors * sizeof *log->cursors);
 }
 
 /* ---- segments ---- */
@@ -269,7 +342,7 @@ static int load_segment(struct log_spool *s, uint64_t ordinal, struct segment *g
 		return -ENOENT;
 	}
 	*g = (struct segment){.ordinal = ordinal, .size = (uint64_t)st.st_size, .used = (uint64_t)st.st_size};
-	seg_reader_init(&r, fd, s->log->epoch, ordinal, g->used);
+	seg_reader_init(&r, fd, s->files, ordinal, g->used);
 	if (header_of(s, ordinal, &h)) {
 		g->first_seq = h.first_seq;
 		g->first_ns = h.time_ns;
@@ -326,7 +399,7 @@ static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uin
 
 	if (fd < 0)
 		return fd;
-	seg_reader_init(&r, fd, s->log->epoch, g->ordinal, g->size);
+	seg_reader_init(&r, fd, s->files, g->ordinal, g->size);
 	uint64_t used = SEG_HEADER, last_ns = 0;
 	while ((rc = seg_reader_next(&r, &f, &bytes)) == 1) {
 		if (doubtful) {
@@ -380,7 +453,7 @@ static bool begins_well(const struct log_spool *s, const struct segment *g)
 
 	if (fd < 0)
 		return false;
-	seg_reader_init(&r, fd, s->log->epoch, g->ordinal, g->size);
+	seg_reader_init(&r, fd, s->files, g->ordinal, g->size);
 	bool good = seg_reader_next(&r, &f, &bytes) == 1 && r.at - f.len == SEG_HEADER && !f.seal &&
 		    frame_index_ok(bytes, &f) &&
 		    (records_ok(bytes, &f, &ignored) || seg_reader_next(&r, &f, &bytes) == 1);
@@ -388,8 +461,9 @@ static bool begins_well(const struct log_spool *s, const struct segment *g)
 	return good;
 }
 
-/* The identity of the log: the state has it, else the newest segment that can be read; false: a new log. */
-static int find_epoch(struct log_spool *s, const struct found *found, bool has_state, char why[256])
+/* The epoch in the files: the state has it, else the newest segment that can be read, else it is a new log.
+ */
+static int find_files(struct log_spool *s, const struct found *found, bool has_state, char why[256])
 {
 	struct seg_header h;
 	bool has = has_state;
@@ -398,9 +472,9 @@ static int find_epoch(struct log_spool *s, const struct found *found, bool has_s
 		if (!header_of(s, found->ordinals[i], &h))
 			continue;
 		if (!has)
-			memcpy(s->log->epoch, h.epoch, sizeof h.epoch);
+			memcpy(s->files, h.epoch, sizeof h.epoch);
 		has = true;
-		if (memcmp(h.epoch, s->log->epoch, sizeof h.epoch) != 0 && i + 1 < found->n) {
+		if (memcmp(h.epoch, s->files, sizeof h.epoch) != 0 && i + 1 < found->n) {
 			snprintf(why, 256,
 				 "%016" PRIx64
 				 ".seg in the spool belongs to another log: move it out of the folder",
@@ -508,6 +582,31 @@ static int find_spare(struct log_spool *s)
 	return unlinkat(s->dir_fd, "spare", 0) < 0 ? -errno : 0;
 }
 
+/*
+ * By what name consumers know the log: one that may have lost its end, or is one of two that go on from the
+ * same point, must not give numbers under the old name to new records.  Up to next it is what it was.
+ */
+static int find_epoch(struct log_spool *s, const struct spool_state *st, bool has_state, uint64_t next)
+{
+	struct sendlog *log = s->log;
+
+	if (!has_state) {
+		memcpy(log->epoch, s->files, sizeof log->epoch);
+		if (!s->n_segs)
+			return 0;
+		log->why_renewed = "its state cannot be read";
+	} else {
+		memcpy(log->epoch, st->epoch, sizeof log->epoch);
+		memcpy(log->past, st->past, sizeof log->past);
+		log->n_past = st->n_past;
+		if (st->inode != s->inode)
+			log->why_renewed = "it is a copy";
+		else if (memcmp(st->boot, s->boot, sizeof st->boot) != 0)
+			log->why_renewed = "the machine was started anew";
+	}
+	return log->why_renewed ? log_new_epoch(log, next - 1) : 0;
+}
+
 int spool_recover(struct log_spool *s, char why[256])
 {
 	struct spool_state st = {.cursors = s->log->cursors};
@@ -516,10 +615,11 @@ int spool_recover(struct log_spool *s, char why[256])
 	bool has_state = spool_state_read(s->state_fd, &st);
 	int rc = list_segments(s, &found);
 
-	if (has_state)
-		memcpy(s->log->epoch, st.epoch, sizeof st.epoch);
+	boot_id(s->boot);
+	s->inode = inode_of(s->state_fd);
+	memcpy(s->files, has_state ? st.files : s->log->epoch, sizeof s->files);
 	if (rc == 0)
-		rc = find_epoch(s, &found, has_state, why);
+		rc = find_files(s, &found, has_state, why);
 	if (rc == 0)
 		rc = load_segments(s, &found);
 	if (rc == 0)
@@ -530,14 +630,14 @@ int spool_recover(struct log_spool *s, char why[256])
 	if (rc < 0)
 		return rc;
 	take_state(s, &st, has_state, &next);
-	if (has_state)
-		return 0;
-	struct spool_state fresh = {.generation = ++s->generation,
-				    .next = next,
-				    .seg_size = s->seg_size,
-				    .cursors = s->log->cursors};
-	memcpy(fresh.epoch, s->log->epoch, sizeof fresh.epoch);
-	rc = posix_fallocate(s->state_fd, 0, 2 * SPOOL_STATE_SLOT);
-	rc = rc ? -rc : spool_state_write(s->state_fd, &fresh);
+	rc = find_epoch(s, &st, has_state, next);
+	if (rc == 0 && (!has_state || s->log->why_renewed)) {
+		st.generation = ++s->generation;
+		st.next = next;
+		spool_state_fill(s, &st);
+		rc = has_state ? 0 : -posix_fallocate(s->state_fd, 0, 2 * SPOOL_STATE_SLOT);
+		rc = rc ? rc : spool_state_write(s->state_fd, &st);
+	}
+	/* whoever made these files may have been killed before their names were on disk */
 	return rc == 0 && fsync(s->dir_fd) < 0 ? -errno : rc;
 }

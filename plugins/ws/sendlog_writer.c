@@ -14,8 +14,11 @@
 #include "sendlog_spool.h"
 
 enum {
-	PACE_NS = 2000000, /* commits begin at least so far apart, unless a whole frame waits: a sync costs
-			    * more CPU than what it syncs */
+	/* A sync costs more CPU than what it syncs.  So commits begin so far apart at least, the farther the
+	 * more the last one held, unless a whole frame waits. */
+	PACE_MIN_NS = 2000000,
+	PACE_MAX_NS = 8000000,
+	PACE_PER_BYTE_NS = 120,
 	BACKOFF_MIN_NS = 50000000,
 	STATE_NS = 1000000000, /* cursors may be this old on disk */
 };
@@ -51,7 +54,7 @@ int spool_seal(struct log_spool *s, int fd, const struct segment *g, uint64_t ne
 
 	if (g->used + sizeof seal > g->size)
 		return 0;
-	frame_finish(seal, &f, s->log->epoch, g->ordinal, g->used);
+	frame_finish(seal, &f, s->files, g->ordinal, g->used);
 	return write_at(fd, seal, sizeof seal, g->used);
 }
 
@@ -71,14 +74,10 @@ static struct log_source *first_source(struct log_spool *s)
 static void write_state(struct log_spool *s)
 {
 	struct log_cursor cursors[SENDLOG_CONSUMERS];
-	struct spool_state st = {.generation = s->generation + 1,
-				 .next = s->committed + 1,
-				 .seg_size = s->seg_size,
-				 .cursors = cursors,
-				 .n_cursors = s->log->n_cursors};
+	struct spool_state st = {
+		.generation = s->generation + 1, .next = s->committed + 1, .cursors = cursors};
 
-	memcpy(st.epoch, s->log->epoch, sizeof st.epoch);
-	memcpy(cursors, s->log->cursors, s->log->n_cursors * sizeof *cursors);
+	spool_state_fill(s, &st);
 	s->state_dirty = false;
 	pthread_mutex_unlock(&s->lock);
 	int rc = spool_state_write(s->state_fd, &st);
@@ -396,7 +395,7 @@ static int write_header(struct log_spool *s, const struct segment *g)
 	struct seg_header h = {.ordinal = g->ordinal, .first_seq = g->first_seq, .time_ns = g->first_ns};
 	uint8_t header[SEG_HEADER];
 
-	memcpy(h.epoch, s->log->epoch, sizeof h.epoch);
+	memcpy(h.epoch, s->files, sizeof h.epoch);
 	seg_header_write(&h, header);
 	return write_at(s->fd, header, sizeof header, 0);
 }
@@ -425,8 +424,11 @@ static int commit(struct log_spool *s)
 	if (rc < 0)
 		goto out;
 	fill_frame(s, &plan, &c->head, c->bytes);
-	frame_finish(c->bytes, &c->head, s->log->epoch, g->ordinal, g->used);
+	frame_finish(c->bytes, &c->head, s->files, g->ordinal, g->used);
 	s->commit_ns = spool_clock();
+	s->pace_ns = PACE_MIN_NS + (uint64_t)c->head.len * PACE_PER_BYTE_NS;
+	if (s->pace_ns > PACE_MAX_NS)
+		s->pace_ns = PACE_MAX_NS;
 	/* all of it again after a failed sync: the kernel has forgotten which pages it could not write */
 	if (g->used == SEG_HEADER)
 		rc = write_header(s, g);
@@ -518,8 +520,8 @@ void *spool_writer(void *arg)
 			wait_until(s, s->state_dirty ? s->state_ns + STATE_NS : 0, WRITER_IDLE);
 			continue;
 		}
-		if (!stop && s->pending_bytes < s->frame_max && spool_clock() - s->commit_ns < PACE_NS) {
-			wait_until(s, s->commit_ns + PACE_NS, WRITER_PACING);
+		if (!stop && s->pending_bytes < s->frame_max && spool_clock() - s->commit_ns < s->pace_ns) {
+			wait_until(s, s->commit_ns + s->pace_ns, WRITER_PACING);
 			continue;
 		}
 		pthread_mutex_unlock(&s->lock);

@@ -282,6 +282,67 @@ static void test_log_set_back(void **state)
 	assert_int_equal(to_receiver(&r, welcome(ours, 41, 41)).todo, LINK_DO_LIVE);
 }
 
+/* A log whose epoch is new, but goes on where the old one ended. */
+static void test_epoch_goes_on(void **state)
+{
+	(void)state;
+	static const struct {
+		uint64_t resume, past, first, next, cursor, begin, told; /* told: welcome's resume.seq */
+	} cases[] = {
+		{41, 60, 40, 977, 39, 42, 60}, /* what it has counts */
+		{41, 60, 40, 977, 50, 51, 60},
+		{90, 60, 40, 977, 39, 61, 60}, /* but not beyond the old epoch */
+		{2000, 60, 40, 977, 39, 61, 60},
+		{60, 60, 40, 61, 0, 61, 60},
+		{10, 60, 40, 977, 0, 11, 60}, /* and LOST */
+		{41, 0, 40, 977, 39, 40, 0},
+		{41, 0, 40, 977, 0, 40, 0}, /* an epoch nobody knows */
+	};
+	for (unsigned i = 0; i < COUNT(cases); i++) {
+		struct link_sender s;
+		struct link_log_view v = view(cases[i].first, cases[i].next, cases[i].cursor);
+		struct link_control c = hello(cases[i].resume);
+		memcpy(c.resume.epoch, other, 16);
+		v.past = cases[i].past;
+		link_sender_start(&s, 0);
+		struct link_action out = to_sender(&s, c, &v);
+		if (!(out.todo & LINK_DO_LIVE) || out.control.first != cases[i].begin ||
+		    out.seq != cases[i].begin - 1 || out.control.has_resume != !!cases[i].told ||
+		    out.control.resume.seq != cases[i].told)
+			fail_msg("case %u: first %llu", i, (unsigned long long)out.control.first);
+		assert_int_equal(!!(out.todo & LINK_DO_LOST), cases[i].begin < cases[i].first);
+		if (cases[i].told)
+			assert_memory_equal(out.control.resume.epoch, other, 16);
+	}
+
+	/* the receiver keeps what is on its way */
+	struct ss_position p = {.seq = 41};
+	memcpy(p.epoch, other, 16);
+	for (unsigned more = 0; more < 2; more++) {
+		struct link_receiver r = new_receiver(&p);
+		assert_int_equal(to_receiver(&r, welcome(other, 42, 100)).todo, LINK_DO_LIVE);
+		assert_int_equal(data(&r, 42, more ? 3 : 2, 100).todo, LINK_DO_DATA);
+		struct link_action out;
+		link_receiver_start(&r, "s", "c", NULL, &window, 500, 100, 0, &out);
+		assert_int_equal(out.control.resume.seq, 41);
+		struct link_control w = welcome(ours, 42, 100);
+		w.has_resume = true;
+		w.resume = (struct ss_position){.seq = 43};
+		memcpy(w.resume.epoch, other, 16);
+		out = to_receiver(&r, w);
+		/* 44 of the old epoch is not 44 of this one */
+		assert_int_equal(out.todo, more ? LINK_DO_LIVE | LINK_DO_RESTART : LINK_DO_LIVE);
+		assert_memory_equal(r.epoch, ours, 16);
+		assert_int_equal(r.got, more ? 41 : 43);
+		out = data(&r, 42, 3, 100);
+		assert_int_equal(out.todo, LINK_DO_DATA);
+		assert_int_equal(out.from, more ? 42 : 44);
+		assert_int_equal(out.duplicates, more ? 0 : 2);
+		link_receiver_durable(&r, 43);
+		assert_int_equal(r.durable, 43);
+	}
+}
+
 static void test_names(void **state)
 {
 	(void)state;
@@ -689,6 +750,7 @@ int main(void)
 		cmocka_unit_test(test_every_message_in_every_state),
 		cmocka_unit_test(test_sender_begins),
 		cmocka_unit_test(test_log_set_back),
+		cmocka_unit_test(test_epoch_goes_on),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_another_epoch),
 		cmocka_unit_test(test_gaps_and_duplicates),

@@ -165,6 +165,7 @@ struct end {
 	uint64_t now;
 	struct link_sender sender;
 	struct link_log_view log;
+	struct ss_position past; /* an earlier epoch of the log */
 	uint64_t max_frame, max_record, heartbeat_ms;
 	const char *peer, *stream, *consumer;
 	struct link_window window;
@@ -233,6 +234,7 @@ static void take_text(struct end *e, const char *text, json_t *done)
 		refuse(e, LINK_BAD_FRAME, done);
 		return;
 	}
+	e->log.past = c.has_resume && memcmp(c.resume.epoch, e->past.epoch, 16) == 0 ? e->past.seq : 0;
 	if (e->sends)
 		link_sender_control(&e->sender, &c, e->peer, &e->log, e->max_frame, e->max_record,
 				    e->heartbeat_ms, &out);
@@ -379,6 +381,8 @@ static void set_up(struct end *e, const json_t *row)
 	e->log.next = number(from, "next");
 	e->log.cursor = number(from, "cursor");
 	e->log.known = json_is_true(json_object_get(from, "known"));
+	if (json_object_get(from, "past"))
+		e->past = position(json_object_get(from, "past"));
 	link_sender_start(&e->sender, 0);
 }
 

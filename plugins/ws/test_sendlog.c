@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "plugins/ws/sendlog.h"
+#include "plugins/ws/sendlog_spool.h"
 #include "tests/lib/fakehost.h"
 
 enum { MIB = 1 << 20 };
@@ -37,7 +37,7 @@ struct rig {
 	struct sendlog_options options;
 	char base[64], path[96]; /* the spool is path: folders below base that are not there yet */
 	uint64_t committed;
-	uint32_t rooms, troubles, recoveries, n_lost;
+	uint32_t forgotten, rooms, troubles, recoveries, n_lost;
 	struct loss lost[512];
 	char trouble[128];
 	int tell; /* descriptor to write committed sequences to, -1 = none */
@@ -78,8 +78,12 @@ static void on_trouble(void *arg, const char *why)
 	snprintf(r->trouble, sizeof r->trouble, "%s", why ? why : "");
 }
 
-static const struct sendlog_events events = {
-	.committed = on_committed, .room = on_room, .lost = on_lost, .trouble = on_trouble};
+static void on_forgotten(void *arg, const char *consumer, uint64_t acked);
+static const struct sendlog_events events = {.committed = on_committed,
+					     .room = on_room,
+					     .lost = on_lost,
+					     .trouble = on_trouble,
+					     .forgotten = on_forgotten};
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
@@ -749,6 +753,207 @@ static void spool_relaxed(void **state)
 	assert_int_equal(read_all(r, 1, 100, NULL), 5000);
 }
 
+/* ---- consumers that stay away, epochs ---- */
+
+static bool is_c(void *arg, const char *consumer)
+{
+	(void)arg;
+	return strcmp(consumer, "c") == 0;
+}
+
+static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
+{
+	struct rig *r = arg;
+
+	r->forgotten++;
+	assert_string_equal(consumer, "b");
+	assert_int_equal(acked, 10);
+}
+
+static void forgets_who_stays_away(void **state)
+{
+	struct rig *r = *state;
+	const uint64_t second = 1000000000;
+
+	for (int disk = 0; disk < 2; disk++) {
+		r->options.path = disk ? r->path : NULL;
+		r->options.forget_ns = 100 * second;
+		r->forgotten = 0;
+		open_log(r);
+		assert_int_equal(append(r, 1, 100, 0), 0);
+		settle(r);
+		assert_int_equal(sendlog_ack(r->log, "b", 10), 0);
+		assert_int_equal(sendlog_ack(r->log, "c", 90), 0);
+		for (int i = 0; i < 99; i++)
+			sendlog_look(r->log, second, is_c, r);
+		assert_int_equal(sendlog_first(r->log), 11);
+		if (disk) {
+			/* how long it has been away is not forgotten, and time that nobody saw does not count
+			 */
+			close_log(r);
+			open_log(r);
+			assert_int_equal(sendlog_first(r->log), 11);
+		}
+		sendlog_look(r->log, second / 2, is_c, r);
+		assert_int_equal(r->forgotten, 0);
+		assert_true(sendlog_knows(r->log, "b"));
+		sendlog_look(r->log, second / 2, is_c, r);
+		assert_int_equal(r->forgotten, 1);
+		assert_false(sendlog_knows(r->log, "b"));
+		assert_int_equal(sendlog_first(r->log), 91);
+		assert_int_equal(sendlog_all_acked(r->log), 90);
+		for (int i = 0; i < 200; i++)
+			sendlog_look(r->log, second, is_c, r);
+		assert_true(sendlog_knows(r->log, "c"));
+		close_log(r);
+		if (!disk)
+			continue;
+		open_log(r);
+		assert_false(sendlog_knows(r->log, "b"));
+		assert_true(sendlog_knows(r->log, "c"));
+	}
+}
+
+static void forgets_nobody_by_default(void **state)
+{
+	struct rig *r = *state;
+
+	open_log(r);
+	assert_int_equal(append(r, 1, 10, 0), 0);
+	settle(r);
+	assert_int_equal(sendlog_ack(r->log, "b", 10), 0);
+	for (int i = 0; i < 100; i++)
+		sendlog_look(r->log, UINT64_C(1000000000) << 30, is_c, r);
+	assert_true(sendlog_knows(r->log, "b"));
+}
+
+/* Change what the state says, as it was written. */
+static void edit_state(struct rig *r, void (*edit)(struct spool_state *))
+{
+	struct log_cursor cursors[SENDLOG_CONSUMERS];
+	struct spool_state st = {.cursors = cursors};
+	char file[160];
+
+	snprintf(file, sizeof file, "%s/state", r->path);
+	int fd = open(file, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_true(spool_state_read(fd, &st));
+	edit(&st);
+	st.generation++;
+	assert_int_equal(spool_state_write(fd, &st), 0);
+	close(fd);
+}
+
+static void another_boot(struct spool_state *st)
+{
+	st->boot[3] ^= 1;
+}
+
+static void another_file(struct spool_state *st)
+{
+	st->inode++;
+}
+
+static void some_records(struct rig *r, uint64_t seq)
+{
+	assert_int_equal(append(r, seq, 50, 0), 0);
+	settle(r);
+}
+
+static void a_crash_of_the_machine_renews(void **state)
+{
+	struct rig *r = *state;
+	uint8_t epochs[SENDLOG_PAST + 5][16];
+	struct reader rd;
+
+	for (unsigned i = 0; i < SENDLOG_PAST + 5; i++) {
+		if (i)
+			edit_state(r, i % 2 ? another_boot : another_file);
+		open_log(r);
+		memcpy(epochs[i], sendlog_epoch(r->log), 16);
+		assert_int_equal(!!sendlog_why_renewed(r->log), i > 0);
+		/* numbers go on, and up to where it was opened each earlier epoch is right */
+		assert_int_equal(sendlog_next(r->log), 50 * i + 1);
+		assert_int_equal(sendlog_past(r->log, epochs[i]), 0);
+		for (unsigned k = 0; k < i; k++)
+			assert_int_equal(sendlog_past(r->log, epochs[k]),
+					 i - k > SENDLOG_PAST ? 0 : 50 * (k + 1));
+		some_records(r, 50 * i + 1);
+		assert_int_equal(read_all(r, 1, 100, &rd), 50 * (i + 1));
+		assert_int_equal(rd.gaps, 0);
+		close_log(r);
+		open_log(r); /* once only */
+		assert_null(sendlog_why_renewed(r->log));
+		assert_memory_equal(sendlog_epoch(r->log), epochs[i], 16);
+		close_log(r);
+	}
+	assert_int_equal(r->n_lost, 0);
+}
+
+static void a_copy_is_another_log(void **state)
+{
+	struct rig *r = *state;
+	char command[400];
+	uint8_t epoch[16];
+
+	open_log(r);
+	memcpy(epoch, sendlog_epoch(r->log), 16);
+	some_records(r, 1);
+	assert_int_equal(sendlog_ack(r->log, "b", 20), 0);
+	close_log(r);
+	snprintf(command, sizeof command, "cp -a '%s' '%s.copy'", r->path, r->path);
+	assert_int_equal(system(command), 0);
+	strcat(r->path, ".copy");
+	open_log(r);
+	assert_non_null(sendlog_why_renewed(r->log));
+	assert_memory_not_equal(sendlog_epoch(r->log), epoch, 16);
+	assert_int_equal(sendlog_past(r->log, epoch), 50);
+	assert_int_equal(sendlog_cursor(r->log, "b"), 20);
+}
+
+static void lost_state_renews(void **state)
+{
+	struct rig *r = *state;
+	uint8_t epoch[16];
+	char file[160];
+	struct reader rd;
+
+	open_log(r);
+	memcpy(epoch, sendlog_epoch(r->log), 16);
+	some_records(r, 1);
+	close_log(r);
+	snprintf(file, sizeof file, "%s/state", r->path);
+	assert_int_equal(unlink(file), 0);
+	open_log(r);
+	assert_memory_not_equal(sendlog_epoch(r->log), epoch, 16);
+	assert_int_equal(sendlog_past(r->log, epoch), 50);
+	assert_int_equal(read_all(r, 1, 100, &rd), 50);
+}
+
+static void renewed_by_the_owner(void **state)
+{
+	struct rig *r = *state;
+	uint8_t before[16], after[16];
+	struct reader rd;
+
+	for (int disk = 0; disk < 2; disk++) {
+		r->options.path = disk ? r->path : NULL;
+		open_log(r);
+		some_records(r, 1);
+		memcpy(before, sendlog_epoch(r->log), 16);
+		assert_int_equal(sendlog_renew(r->log), 0);
+		memcpy(after, sendlog_epoch(r->log), 16);
+		assert_memory_not_equal(before, after, 16);
+		assert_int_equal(sendlog_past(r->log, before), 0); /* nobody knows up to where */
+		some_records(r, 51);
+		assert_int_equal(read_all(r, 1, 100, &rd), 100);
+		close_log(r);
+	}
+	open_log(r);
+	assert_memory_equal(sendlog_epoch(r->log), after, 16);
+	assert_int_equal(read_all(r, 1, 100, &rd), 100);
+}
+
 /* ---- damage ---- */
 
 static void slurp(const char *path, uint8_t **data, size_t *len)
@@ -1073,6 +1278,12 @@ int main(void)
 		TEST(spool_is_one_process),
 		TEST(spool_wants_a_safe_folder),
 		TEST(spool_relaxed),
+		TEST(forgets_who_stays_away),
+		TEST(forgets_nobody_by_default),
+		TEST(a_crash_of_the_machine_renews),
+		TEST(a_copy_is_another_log),
+		TEST(lost_state_renews),
+		TEST(renewed_by_the_owner),
 		TEST(one_damaged_byte),
 		TEST(a_damaged_record_is_one),
 		TEST(cut_files),

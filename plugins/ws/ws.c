@@ -71,7 +71,11 @@ static int on_server(struct ws *ws, struct ws_conn *c, enum lws_callback_reasons
 	case LWS_CALLBACK_RAW_ADOPT:
 	case LWS_CALLBACK_RAW_CONNECTED:
 	case LWS_CALLBACK_RAW_RX:
+		ws_http_gone(c);
 		return -1; /* CONNECT */
+	case LWS_CALLBACK_CLOSED_HTTP:
+		ws_http_gone(c);
+		return 0;
 	default:
 		return 0;
 	}
@@ -303,10 +307,11 @@ int ws_open(const struct ss_host *host, const struct ws_options *options, const 
 	ws->events = *events;
 	ws->arg = arg;
 	snprintf(ws->protocol_name, sizeof ws->protocol_name, "%s", WS_PROTOCOL);
+	size_t listener_rx = options->rx_buffer ? options->rx_buffer : WS_RX_LISTENER;
 	ws->protocols[0] =
 		(struct lws_protocols){.name = ws->protocol_name,
 				       .callback = on_lws,
-				       .rx_buffer_size = options->url ? WS_RX_DIALER : WS_RX_LISTENER,
+				       .rx_buffer_size = options->url ? WS_RX_DIALER : listener_rx,
 				       .tx_packet_size = WS_TX_MAX};
 	int rc = host->query(host, SS_LOOP_LIBEV, sizeof(struct ss_loop_libev), &ws->libev);
 	if (rc == 0) {

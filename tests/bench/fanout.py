@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: MIT
 """Fan-out: events of 100 B to many plain WebSocket subscribers, semstreams beside node's ws.send in the same run.
 
-    tests/bench/fanout.py [--semstreams PATH] [--rounds N] [--subscribers 1,100,1000] [--only plain|tls] [--size BYTES]
+    tests/bench/fanout.py [--semstreams PATH] [--rounds N] [--subscribers 1,100,1000] [--links plain,TLS,mTLS] [--size BYTES]
+                          [--messages 20000,50000,100000] [--gather DURATION]
 
 CPU is the server's alone (all its threads, user and system), per event and subscriber; the subscribers are one C program that
-reads and counts.  Two loads: steady, a datagram now and then, so that each message is a write of its own; and bursts, faster than
-either sends them on, so that messages gather.  Each subscriber must get every byte, else the run fails.
-Resident memory of a subscriber: what the server grew by when they had connected, and after they got events, divided by their
-number.  node's package ws is taken from the folder in $WS_MODULES (that has node_modules/ws) or installed by npm.
+reads and counts.  Loads: steady, as many messages a second to all subscribers together as --messages says (one subscriber: at
+most 20,000), where node writes each on its own; and bursts, faster than either sends them on.  Each subscriber must get every
+byte, else the run fails.
+Resident memory of a subscriber: what the server's RSS grew by when they had connected, and after they got events, divided by
+their number.  node's package ws is taken from the folder in $WS_MODULES (that has node_modules/ws) or installed by npm.
 """
 import argparse
 import json
@@ -39,8 +41,8 @@ def free_tcp():
 class Server:
     """A program that sends what comes by UDP to its subscribers."""
 
-    def __init__(self, folder, leaf):
-        self.folder, self.leaf = folder, leaf
+    def __init__(self, folder, leaf, mutual):
+        self.folder, self.leaf, self.mutual = folder, leaf, mutual
         self.udp, self.tcp = bench.free_port(), free_tcp()
         self.log = open(os.path.join(folder, "log"), "wb")
         self.process = subprocess.Popen(self.command(), stdout=self.log, stderr=self.log, env=self.environment())
@@ -83,14 +85,17 @@ class Server:
 
 class Semstreams(Server):
     name = "semstreams"
+    options = {}
 
     def command(self):
         config = {"admin": {"listen": "off"}, "log": {"level": "warn"}, "components": [
             {"id": "udp", "type": "udp_input", "config": {"port": self.udp, "bind": "127.0.0.1", "gro": False}},
             {"id": "hub", "type": "websocket_output",
-             "config": {"port": self.tcp, "bind": "127.0.0.1", "path": PATH, "max_clients": 20000, "buffer": "1MiB"}}]}
+             "config": {"port": self.tcp, "bind": "127.0.0.1", "path": PATH, "max_clients": 20000, "buffer": "1MiB", **self.options}}]}
         if self.leaf:
-            config["security"] = {"tls": {"server": {"enabled": True, "mode": "manual", **self.leaf.settings()}}}
+            mutual = {"enabled": True, "client_ca_files": [self.ca], "allowed_client_cns": ["localhost"]}
+            config["security"] = {"tls": {"server": {"enabled": True, "mode": "manual", **self.leaf.settings(),
+                                                     **({"mtls": mutual} if self.mutual else {})}}}
         file = os.path.join(self.folder, "config.json")
         with open(file, "w") as f:
             json.dump(config, f)
@@ -102,7 +107,8 @@ class Node(Server):
 
     def command(self):
         return ["node", str(HERE / "ws_node.js"), str(self.udp), str(self.tcp), PATH,
-                *([str(self.leaf.cert), str(self.leaf.key)] if self.leaf else [])]
+                *([str(self.leaf.cert), str(self.leaf.key)] if self.leaf else []),
+                *([self.ca] if self.mutual else [])]
 
     def environment(self):
         return {**os.environ, "NODE_PATH": os.path.join(self.modules, "node_modules")}
@@ -111,7 +117,8 @@ class Node(Server):
 class Subscribers:
     def __init__(self, tool, server, n):
         self.server = server
-        self.process = subprocess.Popen([tool, str(server.tcp), PATH, str(n), *(["tls"] if server.leaf else [])],
+        self.process = subprocess.Popen([tool, str(server.tcp), PATH, str(n), *(["tls"] if server.leaf else []),
+                                         *([str(server.leaf.cert), str(server.leaf.key)] if server.mutual else [])],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.expect("ready")
 
@@ -142,10 +149,10 @@ def send(tools, server, subscribers, events, rate, size):
     return server.cpu() - before
 
 
-def trial(kind, tools, leaf, n, rate, events, size):
+def trial(kind, tools, leaf, mutual, n, rate, events, size):
     """(CPU microseconds per event and subscriber, KiB per subscriber connected, KiB after events)"""
     with tempfile.TemporaryDirectory(prefix="fanout-") as folder:
-        server = kind(folder, leaf)
+        server = kind(folder, leaf, mutual)
         try:
             warm = Subscribers(tools["ws_sink"], server, 1)
             send(tools, server, warm, min(events, 2000), min(rate, 5000), size)
@@ -175,14 +182,36 @@ def modules(folder):
     return folder if done.returncode == 0 else None
 
 
+def loads(n, args):
+    """(name, events/s, events)"""
+    rates = sorted({min(20000.0, max(10.0, m / n)) for m in args.messages})
+    return ([(f"{rate:.0f}/s", rate, max(20, int(rate * args.seconds))) for rate in rates]
+            # what of a burst waits has to fit into the receive buffer and the backlog of a subscriber
+            + [("burst", args.burst_rate, max(50, min(5000, args.burst // n)))])
+
+
+def row(link, n, load, middle):
+    """Of the table; middle is what each kind's trials came to."""
+    ours, node = middle[Semstreams], middle.get(Node)
+    memory = [f"{kind[1]:.1f} {kind[2]:.1f}" if kind else "" for kind in (ours, node)]
+    return [link, str(n), load, f"{ours[0]:.3f}", *([f"{node[0]:.3f}", f"{node[0] / ours[0]:.1f}"] if node else ["", ""]),
+            *memory]
+
+
+def comma_list(kind):
+    return lambda text: [kind(x) for x in text.split(",")]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--semstreams", default=os.environ.get("SEMSTREAMS") or shutil.which("semstreams"))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--subscribers", type=lambda s: [int(x) for x in s.split(",")], default=[1, 100, 1000])
-    parser.add_argument("--only", choices=["plain", "tls"])
+    parser.add_argument("--subscribers", type=comma_list(int), default=[1, 100, 1000])
+    parser.add_argument("--links", type=comma_list(str), default=["plain", "TLS", "mTLS"])
     parser.add_argument("--size", type=int, default=100)
-    parser.add_argument("--messages", type=float, default=20000, help="steady: messages a second to all subscribers together")
+    parser.add_argument("--messages", type=comma_list(float), default=[20000, 50000, 100000],
+                        help="steady: messages a second to all subscribers together")
+    parser.add_argument("--gather", help="option of websocket_output [its default]")
     parser.add_argument("--burst", type=int, default=200000, help="messages of a burst, to all subscribers together")
     parser.add_argument("--burst-rate", type=float, default=50000, help="events a second in a burst")
     parser.add_argument("--seconds", type=float, default=3.0)
@@ -196,31 +225,25 @@ def main():
         subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-o", tools["ws_sink"], HERE / "ws_sink.c", "-lssl",
                         "-lcrypto"], check=True)
         Semstreams.binary, Node.modules = args.semstreams, modules(os.path.join(folder, "npm"))
+        if args.gather:
+            Semstreams.options = {"gather": args.gather}
         kinds = [Semstreams] + ([Node] if Node.modules else [])
         if not Node.modules:
             print("node's package ws: not here and npm cannot install it; left out")
-        leaf = Pki(Path(folder) / "pki").location("a").leaf("localhost")
-        for name, identity in (("plain", None), ("TLS", leaf)):
-            if args.only and args.only != name.lower():
-                continue
+        pki = Pki(Path(folder) / "pki")
+        leaf, Server.ca = pki.location("a").leaf("localhost"), pki.ca_file
+        for link in args.links:
             for n in args.subscribers:
-                steady = max(10, args.messages / n)
-                loads = {"steady": (steady, max(20, int(steady * args.seconds))),
-                         # what of a burst waits has to fit into the receive buffer and the backlog of a subscriber
-                         "burst": (args.burst_rate, max(50, min(5000, args.burst // n)))}
-                for load, (rate, events) in loads.items():
+                for load, rate, events in loads(n, args):
                     results = {kind: [] for kind in kinds}
                     for _ in range(args.rounds):
                         for kind in kinds:
-                            results[kind].append(trial(kind, tools, identity, n, rate, events, args.size))
-                    middle = {kind: [bench.median([r[i] for r in results[kind]]) for i in range(3)] for kind in kinds}
-                    for kind in kinds:
-                        cpu, connected, after = middle[kind]
-                        rows.append([name, str(n), load, kind.name, f"{rate:.0f}", f"{cpu:.3f}",
-                                     f"{cpu / middle[kinds[0]][0]:.1f}", f"{connected:.1f}", f"{after:.1f}"])
-    bench.table(f"UDP -> n WebSocket subscribers, {args.size} B",
-                ["link", "n", "load", "server", "events/s", "CPU us/event/subscriber", "times", "KiB/subscriber connected",
-                 "KiB/subscriber after"], rows)
+                            results[kind].append(trial(kind, tools, None if link == "plain" else leaf, link == "mTLS", n, rate,
+                                                       events, args.size))
+                    rows.append(row(link, n, load, {kind: [bench.median([r[i] for r in results[kind]]) for i in range(3)]
+                                                    for kind in kinds}))
+    bench.table(f"UDP -> n WebSocket subscribers, {args.size} B: CPU us per event and subscriber; KiB RSS per subscriber, "
+                "connected and after events", ["link", "n", "load", "semstreams", "node ws", "times", "KiB", "KiB node"], rows)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,11 @@ class Chain:
         total = 0
         for p in self.processes:
             for task in os.listdir(f"/proc/{p.pid}/task"):
-                with open(f"/proc/{p.pid}/task/{task}/schedstat") as f:
-                    total += int(f.read().split()[0])
+                try:
+                    with open(f"/proc/{p.pid}/task/{task}/schedstat") as f:
+                        total += int(f.read().split()[0])
+                except FileNotFoundError:
+                    pass  # a name was looked up
         return total / 1e9
 
     def trial(self, tools, rate, size, seconds):

@@ -2,7 +2,7 @@
 /*
  * ws_sink - many WebSocket subscribers in one thread: they connect, upgrade, and count the bytes they read.
  *
- *     ws_sink PORT PATH N [tls]      on 127.0.0.1; the server's certificate is not checked
+ *     ws_sink PORT PATH N [tls [CERT KEY]]      on 127.0.0.1; the server's certificate is not checked
  *
  * "ready" when all are connected.  Then for each line on stdin, "BYTES\n": "done\n" when each subscriber has
  * read that many bytes of frames since the last time, or "short LEAST SHORT GONE\n" when one of them was
@@ -157,7 +157,9 @@ int main(int argc, char **argv)
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	if (!all || ep < 0 || (argc > 4 && !ctx))
+	if (!all || ep < 0 || (argc > 4 && !ctx) ||
+	    (argc > 6 && (SSL_CTX_use_certificate_chain_file(ctx, argv[5]) != 1 ||
+			  SSL_CTX_use_PrivateKey_file(ctx, argv[6], SSL_FILETYPE_PEM) != 1)))
 		die("start");
 	for (int i = 0; i < n; i++) {
 		struct epoll_event e = {.events = EPOLLIN, .data.ptr = &all[i]};

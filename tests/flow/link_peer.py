@@ -135,14 +135,18 @@ def _check_sizes(message):
     return record
 
 
-def _check_hello(m):
-    _text(m, "stream", 127)
-    _text(m, "consumer", 127)
+def _check_resume(m):
     if m.get("resume") is not None:
         if not isinstance(m["resume"], dict):
             raise Refused(4400, '"resume" must be null or an object')
         m["resume"]["epoch"] = _epoch(m["resume"].get("epoch"))
         _number(m, "resume.seq", 0)
+
+
+def _check_hello(m):
+    _text(m, "stream", 127)
+    _text(m, "consumer", 127)
+    _check_resume(m)
     _number(m, "window.records", 1)
     if _number(m, "window.bytes", 1) < _check_sizes(m) + 32:
         raise Refused(4400, '"window.bytes" must be at least 32 more than "max_record"')
@@ -154,6 +158,9 @@ def _check_welcome(m):
     _number(m, "hb_ms", 100, 3600000)
     if _number(m, "first", 1) > _number(m, "next", 1):
         raise Refused(4400, '"first" must not be greater than "next"')
+    _check_resume(m)
+    if m.get("resume") is not None and m["resume"]["seq"] >= m["next"]:
+        raise Refused(4400, '"resume.seq" of a welcome must be less than "next"')
 
 
 def _check_ack(m):
@@ -265,7 +272,7 @@ class _End:
 
 
 class SenderEnd(_End):
-    """log: {"epoch", "first", "next", "cursor", "known"}, kept by the caller."""
+    """log: {"epoch", "first", "next", "cursor", "known", "past"}, kept by the caller; past: {earlier epoch: up to}."""
 
     TAKEN = {"hello": ("hello", "bye"), "live": ("ack", "nack", "bye"), "leaving": ("ack", "nack", "bye")}
     PASSED = {"live": ("hb",), "leaving": ("hello", "hb")}
@@ -288,8 +295,10 @@ class SenderEnd(_End):
         if ours and resume["seq"] >= log["next"]:
             return self._close(4401, "the log was set back", renew=True)
         cursor = log.get("cursor", 0)
-        if ours or cursor or log.get("known"):
-            first = min(max(resume["seq"] if ours else 0, cursor) + 1, log["next"])
+        past = log.get("past", {}).get(resume["epoch"], 0) if resume and not ours else 0
+        has = resume["seq"] if ours else min(resume["seq"], past) if past else 0
+        if ours or past or cursor or log.get("known"):
+            first = min(max(has, cursor) + 1, log["next"])
         else:
             first = log["first"]
         self.acked = self.sent = first - 1
@@ -299,6 +308,8 @@ class SenderEnd(_End):
         self._live(self.hb_ms)
         welcome = {"t": "welcome", "v": 1, "epoch": log["epoch"], "first": first, "next": log["next"],
                    "max_frame": self.max_frame, "max_record": self.max_record, "hb_ms": self.hb_ms}
+        if past:
+            welcome["resume"] = {"epoch": resume["epoch"], "seq": past}
         done = {"send": [welcome], "live": True, "acked": first - 1}
         if first < log["first"]:
             done["send"].append(self._lost(log["first"] - 1, "retention"))
@@ -402,10 +413,13 @@ class ReceiverEnd(_End):
         if same and self.got >= welcome["next"]:
             return self._close(4401, "the log was set back")
         done = {"live": True}
-        if not same:
+        before = welcome.get("resume")
+        goes_on = before and before["epoch"] == self.epoch and self.got <= before["seq"]
+        if not same and not goes_on:
             if self.epoch:
                 done["restart"] = self.durable_seq
-            self.epoch, self.got, self.taken, self.durable_seq = welcome["epoch"], 0, 0, 0
+            self.got, self.taken, self.durable_seq = 0, 0, 0
+        self.epoch = welcome["epoch"]
         self.seen = welcome["first"] - 1
         self.got, self.durable_seq = max(self.got, self.seen), max(self.durable_seq, self.seen)
         self.max_frame, self.max_record = welcome["max_frame"], welcome["max_record"]

@@ -69,6 +69,8 @@ def test_session(row):
         end = link_peer.ReceiverEnd(**setup)
     else:
         log = {key: setup[key] for key in ("epoch", "first", "next", "cursor", "known")}
+        if "past" in setup:
+            log["past"] = {setup["past"]["epoch"]: setup["past"]["seq"]}
         end = link_peer.SenderEnd(log, setup["peer"], setup["max_frame"], setup["max_record"], setup["hb_ms"])
     for step in row["steps"]:
         assert plain(perform(end, step)) == step.get("do", {}), step

@@ -9,6 +9,7 @@ import os
 import queue
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -398,6 +399,29 @@ def test_what_curl_sees(which, leaf, start, udp_port, tcp_port, tmp_path):
     assert curl(leaf, tcp_port, PATH, "-X", "POST", "-d", "x" * 1000)[0] == 405
 
 
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_clients_that_are_refused_hear_the_alert(version, start, udp_port, tcp_port, tmp_path):
+    """Also those that have sent their request before they hear it."""
+    if not shutil.which("curl"):
+        pytest.skip("needs curl")
+    pki = Pki(tmp_path / "pki")
+    location = pki.location("a")
+    good, bad = location.leaf("good"), location.leaf("bad")
+    config = hub(udp_port, tcp_port, location.leaf("localhost"))
+    config["security"]["tls"]["server"].update(
+        min_version=version, mtls={"enabled": True, "client_ca_files": [pki.ca_file], "allowed_client_cns": ["good"]})
+    program = start(config)
+    command = ["curl", "-sS", "--cacert", pki.ca_file, "--tls-max", version, f"https://localhost:{tcp_port}/health"]
+    for _ in range(20):
+        done = subprocess.run([*command, "--cert", str(bad.cert), "--key", str(bad.key)], capture_output=True, text=True,
+                              timeout=PATIENCE, check=False)
+        assert "alert bad certificate" in done.stderr
+    done = subprocess.run([*command, "--cert", str(good.cert), "--key", str(good.key)], capture_output=True, text=True,
+                          timeout=PATIENCE, check=False)
+    assert done.returncode == 0 and json.loads(done.stdout)["status"] == "ok", done.stderr
+    program.wait_metric("semstreams_ws_failed_total", 20, component="hub")
+
+
 # ---- many, and a slow one
 
 
@@ -448,3 +472,30 @@ def test_two_hundred_subscribers(leaf, start, send, udp_port, tcp_port):
     for peer in peers:
         peer.socket.close()
     program.wait_for(lambda: program.metrics().sum("semstreams_ws_connections") == 0, what="all gone")
+
+
+def data_segments(peer):
+    """TCP segments with data that came: writes of the other side, which sends without delay."""
+    info = peer.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 156)
+    return int.from_bytes(info[152:156], sys.byteorder)
+
+
+@pytest.mark.parametrize("gather", ["0s", "10s"])
+def test_messages_gather_between_writes(gather, start, send, udp_port, tcp_port):
+    program = start(hub(udp_port, tcp_port, gather=gather))
+    peers = [RawPeer(tcp_port).upgrade() for _ in range(200)]
+    program.wait_metric("semstreams_ws_connections", 200, component="hub")
+    before, events = data_segments(peers[0]), [b"%d" % n for n in range(60)]
+    if gather == "0s":
+        for event in events:
+            send(udp_port, event)
+            assert peers[0].message() == (TEXT, event)
+        assert data_segments(peers[0]) - before == len(events)
+        return
+    send_all(program, send, udp_port, events)
+    assert peers[0].message() == (TEXT, b"0")  # at once; what has gathered by the end goes before the close frame
+    assert program.terminate() == 0
+    for peer in peers:
+        assert [peer.message() for _ in events[peer is peers[0]:]] == as_messages(events[peer is peers[0]:])
+        assert peer.end() == 1001
+    assert data_segments(peers[0]) - before < 40

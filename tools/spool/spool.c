@@ -43,6 +43,7 @@ struct job {
 	const char *command;
 	uint64_t from, to; /* dump: sequences */
 	bool meta;         /* dump: with sequence and time in front */
+	uint64_t acked;    /* by all consumers: what is wrong up to there is nobody's loss */
 	struct contents *at;
 	uint64_t damaged_before; /* the last frame, in case it proves unfinished */
 };
@@ -69,7 +70,7 @@ static int open_at(const struct spool *s, const char *name)
 }
 
 /* Without a state that can be read, the newest header says whose segments these are. */
-static bool find_epoch(struct spool *s)
+static bool find_files(struct spool *s)
 {
 	struct contents c;
 
@@ -79,7 +80,7 @@ static bool find_epoch(struct spool *s)
 		if (fd >= 0)
 			close(fd);
 		if (good) {
-			memcpy(s->state.epoch, c.header.epoch, sizeof s->state.epoch);
+			memcpy(s->state.files, c.header.epoch, sizeof s->state.files);
 			return true;
 		}
 	}
@@ -105,7 +106,7 @@ static int spool_look(struct spool *s, const char *path)
 		s->n_names = 0;
 		return EXIT_BAD;
 	}
-	if (!s->has_state && !find_epoch(s)) {
+	if (!s->has_state && !find_files(s)) {
 		fprintf(stderr, "semstreams spool: %s: there is no spool in this folder\n", path);
 		return EXIT_BAD;
 	}
@@ -133,12 +134,28 @@ static const char *time_text(uint64_t ns, char out[32])
 	return out;
 }
 
-static void note(const struct job *job, const char *what, uint64_t from, uint64_t to)
+/* How many of these records somebody lacks. */
+static uint64_t note(const struct job *job, const char *what, uint64_t from, uint64_t to)
 {
 	FILE *f = strcmp(job->command, "dump") == 0 ? stderr : stdout;
 
+	/* of a segment that was let go of, a crash of the machine may bring back a part */
+	from = from > job->acked ? from : job->acked + 1;
+	if (from > to)
+		return 0;
 	if (strcmp(job->command, "ls") != 0)
 		fprintf(f, "%s: %" PRIu64 " to %" PRIu64 "\n", what, from, to);
+	return to - from + 1;
+}
+
+/* As the log has it: 0 with no consumer. */
+static uint64_t all_acked(const struct spool *s)
+{
+	uint64_t least = s->state.n_cursors ? UINT64_MAX : 0;
+
+	for (uint32_t i = 0; i < s->state.n_cursors; i++)
+		least = s->cursors[i].acked < least ? s->cursors[i].acked : least;
+	return least;
 }
 
 static void print_record(const struct job *job, const struct ss_event *e)
@@ -160,15 +177,13 @@ static bool look_at_frame(struct job *job, const uint8_t *bytes, const struct fr
 	bool good = frame_index_ok(bytes, f), dump = strcmp(job->command, "dump") == 0;
 
 	if (!good) {
-		c->damaged += f->count;
-		note(job, "damaged", f->first_seq, f->first_seq + f->count - 1);
+		c->damaged += note(job, "damaged", f->first_seq, f->first_seq + f->count - 1);
 		return false;
 	}
 	while (frame_next(bytes, f, &w, &e)) {
 		if (!frame_record_ok(bytes, f, w.i - 1, &e)) {
 			good = false;
-			c->damaged++;
-			note(job, "damaged", e.seq, e.seq);
+			c->damaged += note(job, "damaged", e.seq, e.seq);
 		} else if (dump) {
 			print_record(job, &e);
 		}
@@ -200,13 +215,12 @@ static int walk_segment(const struct spool *s, const char *name, struct job *job
 	c->header_ok = read_header(fd, c) && c->header.ordinal == ordinal;
 	c->used = SEG_HEADER;
 	c->first = c->next = c->header_ok ? c->header.first_seq : expected;
-	seg_reader_init(&r, fd, s->state.epoch, ordinal, c->size);
+	seg_reader_init(&r, fd, s->state.files, ordinal, c->size);
 	while ((rc = seg_reader_next(&r, &f, &bytes)) == 1) {
 		if (!c->frames && !c->next)
 			c->first = c->next = f.first_seq;
 		if (f.first_seq > c->next) {
-			c->missing += f.first_seq - c->next;
-			note(job, "missing", c->next, f.first_seq - 1);
+			c->missing += note(job, "missing", c->next, f.first_seq - 1);
 		}
 		c->next = f.first_seq + f.count;
 		if (f.seal) {
@@ -234,16 +248,57 @@ static void print_name(const char *name)
 		putchar((unsigned char)*name < ' ' || *name == 0x7f ? '?' : *name);
 }
 
+static void print_epoch(const char *what, const uint8_t epoch[16])
+{
+	printf("%-10s", what);
+	for (int i = 0; i < 16; i++)
+		printf("%02x", epoch[i]);
+}
+
+static void print_epochs(const struct spool *s)
+{
+	if (!s->has_state) {
+		printf("state     cannot be read: no cursors; a new epoch will be made\n");
+		return;
+	}
+	for (uint32_t i = 0; i < s->state.n_past; i++) {
+		print_epoch("earlier", s->state.past[i].epoch);
+		printf("  up to %" PRIu64 "\n", s->state.past[i].last);
+	}
+	print_epoch("epoch", s->state.epoch);
+	putchar('\n');
+}
+
+/* "2 h" and the like. */
+static void print_age(uint64_t seen_ns)
+{
+	static const struct {
+		uint64_t seconds;
+		const char *unit;
+	} units[] = {{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}};
+	struct timespec now;
+	char text[32];
+	size_t i = 0;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	uint64_t seen = seen_ns / 1000000000u;
+	uint64_t age = (uint64_t)now.tv_sec > seen ? (uint64_t)now.tv_sec - seen : 0;
+	while (units[i].seconds > 1 && age < 2 * units[i].seconds)
+		i++;
+	printf("  seen %s, %" PRIu64 " %s ago", time_text(seen_ns, text), age / units[i].seconds,
+	       units[i].unit);
+}
+
 static void print_cursors(const struct spool *s, uint64_t next)
 {
-	if (!s->has_state)
-		printf("state     cannot be read: no cursors\n");
 	for (uint32_t i = 0; i < s->state.n_cursors; i++) {
 		const struct log_cursor *c = &s->cursors[i];
 		printf("consumer  ");
 		print_name(c->name);
-		printf("  acked %" PRIu64 "  behind %" PRIu64 "\n", c->acked,
+		printf("  acked %" PRIu64 "  behind %" PRIu64, c->acked,
 		       next > c->acked + 1 ? next - 1 - c->acked : 0);
+		print_age(c->seen_ns);
+		putchar('\n');
 	}
 }
 
@@ -264,10 +319,9 @@ static int run(struct spool *s, struct job *job)
 	bool ls = strcmp(job->command, "ls") == 0, dump = strcmp(job->command, "dump") == 0;
 
 	job->at = &c;
-	for (int i = 0; !dump && i < 16; i++)
-		printf("%s%02x", i ? "" : "epoch     ", s->state.epoch[i]);
+	job->acked = s->has_state ? all_acked(s) : 0;
 	if (!dump)
-		putchar('\n');
+		print_epochs(s);
 	for (int i = 0; i < s->n_names; i++) {
 		int rc = walk_segment(s, s->names[i]->d_name, job, next);
 		if (rc == -ENOENT)
@@ -287,8 +341,7 @@ static int run(struct spool *s, struct job *job)
 								"said of its records does not count\n");
 		}
 		if (next && c.first > next) {
-			missing += c.first - next;
-			note(job, "missing", next, c.first - 1);
+			missing += note(job, "missing", next, c.first - 1);
 		}
 		first = first ? first : c.first;
 		next = c.next > next ? c.next : next;
@@ -321,9 +374,9 @@ static int usage(FILE *f)
 	      "       semstreams spool dump [--from SEQ] [--to SEQ] [--meta] FOLDER\n"
 	      "\n"
 	      "Looks into the folder of a spool; changes nothing, and may be used while it is in use.\n"
-	      "  ls      segments, consumers and how far they are\n"
-	      "  check   read every record and compare its checksum; exit status 1 if one is damaged or "
-	      "missing\n"
+	      "  ls      segments; consumers, how far they are and when they were seen last\n"
+	      "  check   read every record and compare its checksum; exit status 1 if one that a consumer "
+	      "lacks is\n          damaged or missing\n"
 	      "  dump    write the events, one per line; --meta puts sequence and time (ns) in front\n",
 	      f);
 	return f == stdout ? 0 : EXIT_USAGE;

@@ -212,7 +212,7 @@ void bring_dated(int64_t not_before, int64_t not_after)
 
 void bring(int64_t life)
 {
-	bring_dated(now, now + life);
+	bring_dated(life > 0 ? now : now - DAY, now + life);
 }
 
 void fail_with(enum acme_fail fail, bool permanent, int64_t retry_after, const char *why)

@@ -15,6 +15,8 @@
 
 #define POSTS_MAX  6      /* of one challenge */
 #define POST_AGAIN SECOND /* doubled from post to post */
+#define PORT_WAIT  (SECOND / 10)
+#define PORT_WAITS 200 /* 20 s: a validation takes less */
 
 static void proof_look(struct acme *);
 static void proof_post(struct acme *);
@@ -210,19 +212,26 @@ static void not_offered(struct acme *a, const struct message_authorization *m)
 	order_useless(a, ACME_CHALLENGE_FAILED, true, why);
 }
 
-static bool answer_ready(struct acme *a, struct proof *p, const struct message_challenge *c)
+/* The challenge of order->at is known: answer it, as soon as the port is free.  Another identity of this host
+ * may be answering there at the moment. */
+static void answer(struct acme *a)
 {
 	char *authorization = NULL, why[300] = "out of memory";
 	struct order *o = a->order;
-	p->challenge_url = strdup(c->url);
-	p->token = strdup(c->token);
-	if (!p->challenge_url || !p->token || jws_key_authorization(a->key, c->token, &authorization) < 0 ||
-	    responder_add(a->responder, p->name, p->token, authorization, why, sizeof why) < 0) {
-		free(authorization);
-		errand_fail(a, ACME_LOCAL, false, "%s", why);
-		return false;
-	}
+	struct proof *p = o->at;
+	int rc = jws_key_authorization(a->key, p->token, &authorization);
+	if (rc == 0)
+		rc = responder_add(a->responder, p->name, p->token, authorization, why, sizeof why);
 	free(authorization);
+	if (rc == -EADDRINUSE && o->port_waits++ < PORT_WAITS) {
+		errand_doing(a, "%s", why);
+		errand_poll(a, PORT_WAIT, answer);
+		return;
+	}
+	if (rc < 0) {
+		errand_fail(a, ACME_LOCAL, false, "%s", why);
+		return;
+	}
 	p->answering = true;
 	if (!o->announced) {
 		uint16_t port = responder_port(a->responder);
@@ -232,7 +241,7 @@ static bool answer_ready(struct acme *a, struct proof *p, const struct message_c
 		acme_log(a, SS_LOG_INFO, "Waiting for ACME validation");
 	}
 	o->announced = true;
-	return true;
+	proof_post(a);
 }
 
 /* tls-alpn-01 has one answer for a name, so two proofs of one name are given one after the other. */
@@ -256,8 +265,13 @@ static void proof_begin(struct acme *a, struct proof *p, const struct message_ch
 		proofs_next(a);
 		return;
 	}
-	if (answer_ready(a, p, c))
-		proof_post(a);
+	p->challenge_url = strdup(c->url);
+	p->token = strdup(c->token);
+	if (!p->challenge_url || !p->token) {
+		errand_fail(a, ACME_LOCAL, false, "out of memory");
+		return;
+	}
+	answer(a);
 }
 
 static void proof_pending(struct acme *a, const struct message_authorization *m)

@@ -95,6 +95,7 @@ struct order {
 	unsigned finalizes;
 	uint64_t poll; /* ns until the next look */
 	unsigned polls;
+	unsigned port_waits; /* for somebody else to let go of the port */
 	size_t n_proofs;
 	struct proof *proofs, *at; /* at: the one asked about */
 	struct chain_info chain;   /* the CA's choice */

@@ -72,17 +72,11 @@ void storage_start_sync(struct storage *s)
 	syncer_start(s->syncer, &job);
 }
 
-static bool waits_for_commit(const struct storage *s)
-{
-	return s->flushed < s->next || lines_bytes(&s->lines) || storage_needs_sync(s);
-}
-
 static void on_commit_due(void *arg)
 {
 	struct storage *s = arg;
 	s->commit_timer = 0;
 	storage_commit(s);
-	storage_tell_host(s);
 }
 
 /* Is a commit to wait, because the last one was just now? */
@@ -97,10 +91,7 @@ static bool comes_soon(struct storage *s)
 
 void storage_commit(struct storage *s)
 {
-	if (s->syncing || !waits_for_commit(s) || (!s->down && comes_soon(s)))
-		return;
-	/* down: what was written before is good all the same */
-	if (s->down || storage_flush(s))
+	if (!s->syncing && storage_needs_sync(s) && !comes_soon(s))
 		storage_start_sync(s);
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include "storage.h"
 
-enum { KEPT_MAX = 65536, CHECK_S = 5, PATIENCE_NS = 1000000 };
+enum { KEPT_MAX = 65536, CHECK_S = 5 };
 #define SECOND_NS UINT64_C(1000000000)
 
 /* ---- what the host is told ---- */
@@ -276,8 +276,6 @@ static int32_t storage_start(void *self)
 	if (rc == 0)
 		rc = s->loop->timer(s->loop_self, CHECK_S * SECOND_NS, CHECK_S * SECOND_NS, on_check, s,
 				    &s->check_timer);
-	if (rc == 0 && s->conf->sync != SYNC_RELAXED)
-		ss_patience(s->loop, s->loop_self, PATIENCE_NS);
 	if (rc == 0 && s->conf->sync == SYNC_INTERVAL)
 		rc = s->loop->timer(s->loop_self, (uint64_t)s->conf->sync_interval,
 				    (uint64_t)s->conf->sync_interval, on_interval, s, &s->interval_timer);
@@ -367,7 +365,7 @@ static int32_t storage_process(void *self, uint32_t port, struct ss_batch *batch
 	storage_pump(s);
 	bool done = s->in_process == NULL;
 	s->in_process = NULL;
-	if (s->conf->sync == SYNC_ALWAYS && s->boundary > s->synced)
+	if (s->conf->sync == SYNC_ALWAYS)
 		storage_commit(s);
 	return done ? SS_DONE : SS_KEPT;
 }
@@ -377,13 +375,11 @@ static void storage_idle(void *self)
 	struct storage *s = self;
 	if (s->down)
 		return;
-	/* what a commit is to come for soon is written then */
-	if (s->conf->sync == SYNC_ALWAYS && !s->syncing)
-		storage_commit(s);
-	else
-		storage_flush(s);
+	storage_flush(s);
 	if (s->n_closing)
 		storage_start_sync(s);
+	else if (s->conf->sync == SYNC_ALWAYS)
+		storage_commit(s);
 	storage_tell_host(s);
 }
 

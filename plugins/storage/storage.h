@@ -163,7 +163,7 @@ bool storage_needs_sync(const struct storage *);
 void storage_release(struct storage *);
 /* Start a sync if there is something to sync and none under way. */
 void storage_start_sync(struct storage *);
-/* Write and sync what there is, now or soon. */
+/* The same, but not before its time. */
 void storage_commit(struct storage *);
 /* A sync ended. */
 void storage_end_sync(struct storage *, const struct sync_job *);

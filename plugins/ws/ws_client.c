@@ -280,9 +280,14 @@ static void refused(void *arg, const char *why)
 	ws_failed(arg, "%s", why);
 }
 
+/* The next dial takes it; one that waits after a failure may work with it. */
 static void identity_changed(void *arg)
 {
-	ws_touched(arg); /* the next dial takes it */
+	struct ws *ws = arg;
+	struct ws_dial *d = ws->dial;
+	if (!d->conn && !d->resolver && !d->hinted && ev_is_active(&d->timer))
+		start_timer(ws, 0);
+	ws_touched(ws);
 }
 
 static int open_tls(struct ws *ws, const struct ws_options *options)

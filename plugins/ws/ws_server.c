@@ -74,7 +74,7 @@ static void linger_end(struct ws_linger *l)
 static bool discard(int fd, size_t *bytes)
 {
 	char buf[4096];
-	ssize_t n;
+	ssize_t n = 0;
 	while (*bytes < LINGER_BYTES && (n = recv(fd, buf, sizeof buf, MSG_DONTWAIT)) > 0)
 		*bytes += (size_t)n;
 	return *bytes < LINGER_BYTES && n < 0 && (errno == EAGAIN || errno == EINTR);

@@ -43,39 +43,6 @@ static const struct op {
 };
 #define N_OPS (sizeof ops / sizeof *ops)
 
-int paths_add(struct paths *p, const struct spec *at, const char *key, const char *path)
-{
-	for (uint32_t i = 0; i < p->n; i++)
-		if (strcmp(p->v[i].text, path) == 0)
-			return (int)i;
-	if (p->n == p->size) {
-		uint32_t size = p->size ? 2 * p->size : 8;
-		struct path *bigger = realloc(p->v, size * sizeof *bigger);
-
-		if (!bigger)
-			return -ENOMEM;
-		p->v = bigger;
-		p->size = size;
-	}
-	struct path *new = &p->v[p->n];
-	*new = (struct path){.text = strdup(path)};
-	if (!new->text || asprintf(&new->pointer, "%s/%s", at->at, key) < 0) {
-		free(new->text);
-		return -ENOMEM;
-	}
-	return (int)p->n++;
-}
-
-void paths_done(struct paths *p)
-{
-	for (uint32_t i = 0; i < p->n; i++) {
-		free(p->v[i].text);
-		free(p->v[i].pointer);
-	}
-	free(p->v);
-	*p = (struct paths){0};
-}
-
 static const struct op *find_op(struct compiler *k, json_t *json)
 {
 	const char *names[N_OPS + 1] = {NULL};

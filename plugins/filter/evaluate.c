@@ -8,52 +8,9 @@
 #include <time.h>
 #include "condition.h"
 
-void number_read(const struct ss_iface *fields, const struct ss_field *f, struct number *n)
-{
-	const struct ss_fields *vtbl = fields->vtbl;
-
-	n->integer = (f->flags & SS_FIELD_INTEGER) && vtbl->integer(fields->self, f, &n->i) == 0;
-	if (n->integer)
-		n->d = (double)n->i;
-	else if (vtbl->number(fields->self, f, &n->d) < 0)
-		n->d = f->text[0] == '-' ? -INFINITY : INFINITY;
-}
-
-int number_compare(const struct number *a, const struct number *b)
-{
-	if (a->integer && b->integer)
-		return (a->i > b->i) - (a->i < b->i);
-	return (a->d > b->d) - (a->d < b->d);
-}
-
 static bool accepts(const struct test *t, int order)
 {
 	return t->accept >> (order + 1) & 1;
-}
-
-int scratch_text(struct scratch *s, const struct ss_iface *fields, const struct ss_field *f,
-		 const char **text, size_t *len)
-{
-	const struct ss_fields *vtbl = fields->vtbl;
-
-	*text = f->text;
-	*len = f->len;
-	if (!(f->flags & SS_FIELD_ESCAPED))
-		return 0;
-	if (f->len > s->size) { /* what is unescaped is never longer */
-		char *bigger = realloc(s->bytes, f->len);
-
-		if (!bigger)
-			return -ENOMEM;
-		s->bytes = bigger;
-		s->size = f->len;
-	}
-	int64_t n = vtbl->unescape(fields->self, f, s->bytes, s->size);
-	if (n < 0 || (uint64_t)n > s->size)
-		return -EINVAL;
-	*text = s->bytes;
-	*len = (size_t)n;
-	return 0;
 }
 
 static int string_of(struct conditions *c, const struct ss_field *f, const char **text, size_t *len)

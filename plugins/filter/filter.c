@@ -112,49 +112,6 @@ static int compile_options(struct filter *f, struct spec *spec, struct paths *pa
 	return first_error;
 }
 
-/* Report each path that is none where it is first named. */
-static int32_t report_paths(struct filter *f, const struct paths *paths)
-{
-	const struct ss_fields *fields = f->fields.vtbl;
-	uint32_t bad;
-
-	for (uint32_t i = 0; i < paths->n; i++) {
-		const char *text = paths->v[i].text;
-		struct ss_reader *reader = NULL;
-
-		if (fields->compile(f->fields.self, &text, 1, &reader, &bad) == -EINVAL)
-			ss_config_error(
-				f->host, paths->v[i].pointer,
-				"\"%.100s\" is no path; write \"a.b.0\" or, as a JSON pointer, \"/a/b/0\"",
-				text);
-		else
-			fields->free(f->fields.self, reader);
-	}
-	return -EINVAL;
-}
-
-static int32_t compile_paths(struct filter *f, const struct paths *paths)
-{
-	const struct ss_fields *fields = f->fields.vtbl;
-	const char **texts;
-	uint32_t bad;
-
-	f->n_paths = paths->n;
-	if (paths->n == 0)
-		return 0;
-	f->values = calloc(paths->n, sizeof *f->values);
-	texts = calloc(paths->n, sizeof *texts);
-	if (!f->values || !texts) {
-		free(texts);
-		return -ENOMEM;
-	}
-	for (uint32_t i = 0; i < paths->n; i++)
-		texts[i] = paths->v[i].text;
-	int32_t r = fields->compile(f->fields.self, texts, paths->n, &f->reader, &bad);
-	free(texts);
-	return r == -EINVAL ? report_paths(f, paths) : r;
-}
-
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct filter *f = calloc(1, sizeof *f);
@@ -173,9 +130,13 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	}
 	r = compile_options(f, &spec, &paths);
 	if (r != -ENOMEM) { /* also after an error, to tell all of them */
-		int p = compile_paths(f, &paths);
+		int p = paths_compile(&paths, host, &f->fields, &f->reader);
 
 		r = p < 0 ? p : r;
+		f->n_paths = paths.n;
+		f->values = calloc(paths.n + 1, sizeof *f->values);
+		if (!f->values)
+			r = -ENOMEM;
 	}
 out:
 	paths_done(&paths);

@@ -10,8 +10,9 @@
 #include <stdint.h>
 #include "text.h"
 
-#define TOP_VALUE_MAX 1024 /* bytes of a value as JSON; longer ones are cut off from being counted: -E2BIG   \
-			    */
+#define TOP_VALUE_MAX                                                                                        \
+	1024 /* bytes of a value as JSON; longer ones are cut off from being counted: -E2BIG                 \
+	      */
 
 struct top;
 

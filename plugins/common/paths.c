@@ -24,7 +24,7 @@ int paths_add(struct paths *p, const struct spec *at, const char *key, const cha
 	}
 	struct path *new = &p->v[p->n];
 	*new = (struct path){.text = strdup(path)};
-	if (!new->text || asprintf(&new->pointer, "%s/%s", at->at, key) < 0) {
+	if (!new->text || asprintf(&new->pointer, "%s%s%s", at->at, key ? "/" : "", key ? key : "") < 0) {
 		free(new->text);
 		return -ENOMEM;
 	}

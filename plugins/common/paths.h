@@ -13,7 +13,8 @@ struct paths {
 	struct path *v;
 	uint32_t n, size;
 };
-/* Index of a path, added if it is new; -ENOMEM. */
+/* Index of a path, added if it is new; -ENOMEM.  key: the member of the present place it stands in, NULL:
+ * itself. */
 int paths_add(struct paths *, const struct spec *at, const char *key, const char *path);
 /* A reader of all of them, NULL if there are none.  0; -EINVAL after telling the host which are no paths;
  * -ENOMEM. */

@@ -245,7 +245,7 @@ void groups_remove(struct groups *g, uint32_t index)
 	*(c->prev ? &groups_at(g, c->prev)->next : &w->first) = c->next;
 	*(c->next ? &groups_at(g, c->next)->prev : &w->last) = c->prev;
 	w->n--;
-	g->heap -= c->key_len > KEY_NEAR ? c->key_len : 0;
+	g->heap -= (c->key_len > KEY_NEAR ? c->key_len : 0) + functions_heap(g->functions, group_states(c));
 	release(g, c);
 	c->chain = g->free;
 	g->free = index;

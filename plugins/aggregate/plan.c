@@ -299,6 +299,11 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 		rc = spec.err ? spec.err : rc;
 		spec.err = 0;
 	}
+	if (p->kind == WINDOW_SESSION && conf->when_full == FULL_OVERFLOW)
+		rc = ss_config_error(host, "/when_full", "must be \"oldest\" with session windows");
+	if (p->kind == WINDOW_SLIDING && conf->early_ns)
+		rc = ss_config_error(host, "/early",
+				     "has no meaning for a sliding window: make \"every\" shorter");
 	if (rc == 0) {
 		check_names(p, &spec);
 		rc = spec.err;
@@ -307,8 +312,7 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 	p->n_paths = paths.n;
 	for (uint32_t i = 0; i < p->functions.n; i++)
 		if (p->functions.v[i].type && p->functions.v[i].field >= 0)
-			p->number_field[p->functions.v[i].field % 1024] |=
-				p->functions.v[i].type->needs_number;
+			p->number_field[p->functions.v[i].field] |= p->functions.v[i].type->needs_number;
 	take_fingerprint(p);
 	paths_done(&paths);
 	return rc ? rc : compiled;

@@ -37,7 +37,7 @@ struct plan {
 	int group_fields[GROUP_FIELDS_MAX];
 	char *group_names[GROUP_FIELDS_MAX];
 	uint32_t n_group_fields;
-	bool number_field[1024]; /* by path: its number is wanted */
+	bool number_field[FUNCTIONS_MAX + GROUP_FIELDS_MAX + 1]; /* by path: its number is wanted */
 
 	struct functions functions;
 	struct ss_reader *reader; /* NULL: nothing is asked of the events */

@@ -75,7 +75,7 @@ static void sip_round(uint64_t v[4])
  * SipHash-1-3 with 128 bits, keyed at random: two values have one hash with a chance of 2^-128 that no sender
  * can better, so the values themselves, which may be long, need not be kept.  The type keeps 1 and "1" apart.
  */
-static void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2])
+void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2])
 {
 	uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575, secret[1] ^ 0x646f72616e646f6d ^ 0xee,
 			 secret[0] ^ 0x6c7967656e657261, secret[1] ^ 0x7465646279746573};

@@ -34,4 +34,6 @@ int scratch_text(struct scratch *, const struct ss_iface *fields, const struct s
 /* Of a value: equal numbers have one hash, however they are written.  0, -ENOMEM. */
 int value_hash(const struct ss_iface *fields, struct scratch *, const struct ss_field *,
 	       const uint64_t secret[2], uint64_t out[2]);
+/* SipHash-1-3 of bytes; type keeps kinds of values apart. */
+void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2]);
 void number_hash(const struct number *, const uint64_t secret[2], uint64_t out[2]);

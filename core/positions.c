@@ -73,7 +73,7 @@ static uint8_t ways_to(const struct positions *p, const struct component *c)
 static uint8_t ways_through(const struct positions *p, const struct component *c,
 			    const struct component *source)
 {
-	return c != source && c->keeper && c->desc->kind == SS_KIND_PROCESSOR ? 0 : ways_to(p, c);
+	return c != source && c->keeper ? 0 : ways_to(p, c);
 }
 
 static void count_ways(const struct positions *p, const struct component *source)

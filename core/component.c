@@ -308,6 +308,22 @@ void component_free(struct component *c)
 	pool_free(c->pool);
 }
 
+/* One that says nothing is as patient as those behind it, which have started before. */
+static void inherit_patience(struct component *c)
+{
+	uint64_t least = UINT64_MAX;
+
+	if (c->patient)
+		return;
+	for (size_t p = 0; p < c->n_ports; p++) {
+		for (size_t i = 0; i < c->ports[p].n; i++) {
+			uint64_t ns = c->ports[p].edges[i]->to->patience_ns;
+			least = ns < least ? ns : least;
+		}
+	}
+	c->patience_ns = least == UINT64_MAX ? 0 : least;
+}
+
 int component_start(struct component *c)
 {
 	int rc = c->desc->start(c->self);
@@ -318,6 +334,7 @@ int component_start(struct component *c)
 		return rc;
 	}
 	c->state = COMPONENT_STARTED;
+	inherit_patience(c);
 	return 0;
 }
 

@@ -62,6 +62,8 @@ struct component {
 	bool paused;              /* the source was told so */
 	bool busy;                /* the plugin refused a batch */
 	bool touched;             /* the plugin ran since its last idle() */
+	bool patient;             /* the plugin said how late its input may be */
+	uint64_t patience_ns;     /* that, or what all that follow it said; once it has started */
 	struct ss_batch *refused; /* offered again after ready(); we hold the reference */
 	uint32_t refused_port;
 	uint64_t credit; /* events of kept batches that are accounted for already */

@@ -82,6 +82,26 @@ static void on_before_sleep(struct ev_loop *ev, ev_prepare *w, int events)
 	}
 }
 
+/*
+ * With a gap between polls more is found at each: fewer wake-ups, system calls and cold caches for the same
+ * work.  It begins when turns come more than twice as often as the gap allows, and ends when they come less
+ * than half as often.
+ */
+static void look_at_turns(struct loop *l, double gap)
+{
+	enum { TURNS = 64 };
+	double now = ev_now(l->ev), took = now - l->turns_at;
+
+	if (++l->turns < TURNS)
+		return;
+	l->turns = 0;
+	l->turns_at = now;
+	bool gathers = l->gathers ? took < TURNS * gap * 2 : took < TURNS * gap / 2;
+	if (gathers != l->gathers)
+		ev_set_io_collect_interval(l->ev, gathers ? gap : 0.);
+	l->gathers = gathers;
+}
+
 static void on_after_sleep(struct ev_loop *ev, ev_check *w, int events)
 {
 	(void)ev;
@@ -89,6 +109,9 @@ static void on_after_sleep(struct ev_loop *ev, ev_check *w, int events)
 	struct loop *l = w->data;
 
 	atomic_store_explicit(&l->asleep, false, memory_order_relaxed);
+	uint64_t gather = atomic_load_explicit(&l->gather_ns, memory_order_relaxed);
+	if (gather)
+		look_at_turns(l, (double)gather / 1e9);
 }
 
 static void on_more(struct ev_loop *ev, ev_idle *w, int events)
@@ -181,6 +204,11 @@ void loop_wake(struct loop *l)
 	if (atomic_load_explicit(&l->asleep, memory_order_relaxed) &&
 	    atomic_exchange_explicit(&l->asleep, false, memory_order_relaxed))
 		ev_async_send(l->ev, &l->wake);
+}
+
+void loop_gather(struct loop *l, uint64_t ns)
+{
+	atomic_store_explicit(&l->gather_ns, ns, memory_order_relaxed);
 }
 
 int loop_post(struct loop *l, void (*fn)(void *arg), void *arg)

@@ -24,6 +24,10 @@ struct loop {
 	ev_check after_sleep;
 	ev_idle more; /* active while there is work: polls without waiting */
 	_Atomic bool asleep;
+	_Atomic uint64_t gather_ns; /* 0 = each event at once */
+	bool gathers;
+	int turns; /* since the time of the loop turns_at, s */
+	double turns_at;
 
 	pthread_mutex_t lock; /* posts */
 	struct post *posts, **last_post;
@@ -42,6 +46,8 @@ void loop_join(struct loop *);
 
 /* [any] Make sure work() is called soon. */
 void loop_wake(struct loop *);
+/* [any] Events may be up to ns late: when they come often, the loop takes all of such a time at once. */
+void loop_gather(struct loop *, uint64_t ns);
 /* [any] Run fn(arg) in the loop soon, in the order of the calls; 0 or -ENOMEM. */
 int loop_post(struct loop *, void (*fn)(void *arg), void *arg);
 /* [any other thread] Run fn(arg) in the loop and wait for its result; -ETIMEDOUT after timeout_ns, then the

@@ -269,6 +269,18 @@ static int start_components(struct pipeline *p)
 	return 0;
 }
 
+/* A loop may be late if nobody on it minds. */
+static void set_patience(struct pipeline *p)
+{
+	for (size_t i = 0; i < p->n_workers; i++) {
+		struct worker *w = &p->workers[i];
+		uint64_t least = w->n ? w->members[0]->patience_ns : 0;
+		for (size_t k = 1; k < w->n; k++)
+			least = w->members[k]->patience_ns < least ? w->members[k]->patience_ns : least;
+		loop_gather(&w->loop, least);
+	}
+}
+
 int pipeline_start(struct pipeline *p)
 {
 	int rc = assign_workers(p);
@@ -281,6 +293,8 @@ int pipeline_start(struct pipeline *p)
 		rc = start_components(p);
 	if (rc)
 		pipeline_stop(p, 5000000000u);
+	else
+		set_patience(p);
 	return rc;
 }
 

@@ -196,6 +196,14 @@ static uint64_t loop_now(void *self)
 	return clock_now();
 }
 
+static void patience(void *self, uint64_t ns)
+{
+	struct component *c = self;
+
+	c->patient = true;
+	c->patience_ns = ns;
+}
+
 const struct ss_loop loop_service = {
 	.struct_size = sizeof(struct ss_loop),
 	.timer = loop_timer,
@@ -204,6 +212,7 @@ const struct ss_loop loop_service = {
 	.cancel = loop_cancel,
 	.post = post,
 	.now = loop_now,
+	.patience = patience,
 };
 
 static void *libev_loop(void *self)

@@ -139,54 +139,10 @@ void spec_keys(struct spec *s, json_t *object, const char *const *known)
 	}
 }
 
-static const struct {
-	const char *name;
-	double ns;
-} units[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"d", 86400e9}};
-
-/* "1h30m", "2.5s"; 0, -EINVAL, -ERANGE. */
-static int parse_duration(const char *p, uint64_t *out)
-{
-	double sum = 0;
-
-	do {
-		size_t unit = 0, digits = strspn(p, "0123456789");
-		char *end;
-
-		if (digits == 0)
-			return -EINVAL;
-		if (digits > 18)
-			return -ERANGE;
-		double value = (double)strtoull(p, &end, 10);
-		if (*end == '.') {
-			size_t fraction = strspn(end + 1, "0123456789");
-			double scale = 1;
-
-			if (fraction == 0 || fraction > 18)
-				return -EINVAL;
-			for (size_t i = 0; i < fraction; i++)
-				scale *= 10;
-			value += (double)strtoull(end + 1, &end, 10) / scale;
-		}
-		size_t n = strspn(end, "nusmhd");
-		while (unit < sizeof units / sizeof *units &&
-		       (strlen(units[unit].name) != n || memcmp(units[unit].name, end, n) != 0))
-			unit++;
-		if (unit == sizeof units / sizeof *units)
-			return -EINVAL;
-		sum += value * units[unit].ns;
-		p = end + n;
-	} while (*p);
-	if (sum >= 9.2e18)
-		return -ERANGE;
-	*out = (uint64_t)(sum + 0.5);
-	return 0;
-}
-
 bool spec_duration(struct spec *s, json_t *object, const char *key, uint64_t *ns)
 {
 	json_t *value = json_object_get(object, key);
-	uint64_t parsed;
+	int64_t parsed;
 
 	if (!value)
 		return false;
@@ -194,7 +150,7 @@ bool spec_duration(struct spec *s, json_t *object, const char *key, uint64_t *ns
 		spec_error(s, key, "expected a duration such as \"10s\", found %s", spec_type(value));
 		return false;
 	}
-	int r = parse_duration(json_string_value(value), &parsed);
+	int32_t r = ss_parse_duration(json_string_value(value), &parsed);
 	if (r < 0 || parsed == 0) {
 		spec_error(s, key,
 			   r == -ERANGE ? "the duration \"%.40s\" is too long"
@@ -202,7 +158,7 @@ bool spec_duration(struct spec *s, json_t *object, const char *key, uint64_t *ns
 			   json_string_value(value));
 		return false;
 	}
-	*ns = parsed;
+	*ns = (uint64_t)parsed;
 	return true;
 }
 

@@ -9,6 +9,12 @@
 
 #define SECOND    UINT64_C(1000000000)
 #define RETRY_MAX (10 * SECOND)
+/* A commit costs as much CPU as a few hundred events.  So they begin so far apart at least, the farther the
+ * more the last one held, unless COMMIT_BYTES wait. */
+#define PACE_MIN_NS      UINT64_C(2000000)
+#define PACE_MAX_NS      UINT64_C(8000000)
+#define PACE_PER_BYTE_NS 120
+#define COMMIT_BYTES     (UINT64_C(1) << 20)
 
 void storage_release(struct storage *s)
 {
@@ -59,7 +65,43 @@ void storage_start_sync(struct storage *s)
 	storage_add_record(s, &job);
 	s->sync_upto = s->boundary;
 	s->syncing = true;
+	s->commit_ns = s->loop->now(s->loop_self);
+	s->pace_ns = PACE_MIN_NS + (s->boundary - s->synced) * PACE_PER_BYTE_NS;
+	if (s->pace_ns > PACE_MAX_NS)
+		s->pace_ns = PACE_MAX_NS;
 	syncer_start(s->syncer, &job);
+}
+
+static bool waits_for_commit(const struct storage *s)
+{
+	return s->flushed < s->next || lines_bytes(&s->lines) || storage_needs_sync(s);
+}
+
+static void on_commit_due(void *arg)
+{
+	struct storage *s = arg;
+	s->commit_timer = 0;
+	storage_commit(s);
+	storage_tell_host(s);
+}
+
+/* Is a commit to wait, because the last one was just now? */
+static bool comes_soon(struct storage *s)
+{
+	uint64_t now = s->loop->now(s->loop_self), due = s->commit_ns + s->pace_ns;
+	if (now >= due || s->kept_bytes >= COMMIT_BYTES || s->draining)
+		return false;
+	return s->commit_timer ||
+	       s->loop->timer(s->loop_self, due - now, 0, on_commit_due, s, &s->commit_timer) == 0;
+}
+
+void storage_commit(struct storage *s)
+{
+	if (s->syncing || !waits_for_commit(s) || (!s->down && comes_soon(s)))
+		return;
+	/* down: what was written before is good all the same */
+	if (s->down || storage_flush(s))
+		storage_start_sync(s);
 }
 
 /* All files that may be part of the job: a current one that was not is unharmed by this. */
@@ -251,8 +293,10 @@ void storage_on_synced(void *arg)
 		if (storage_pump(s))
 			storage_flush(s);
 	}
-	if (s->conf->sync == SYNC_ALWAYS || s->n_closing || s->draining)
+	if (s->n_closing || s->draining)
 		storage_start_sync(s);
+	else if (s->conf->sync == SYNC_ALWAYS)
+		storage_commit(s);
 	storage_tell_host(s);
 }
 

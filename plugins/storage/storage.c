@@ -8,7 +8,7 @@
 #include <string.h>
 #include "storage.h"
 
-enum { KEPT_MAX = 65536, CHECK_S = 5 };
+enum { KEPT_MAX = 65536, CHECK_S = 5, PATIENCE_NS = 1000000 };
 #define SECOND_NS UINT64_C(1000000000)
 
 /* ---- what the host is told ---- */
@@ -276,6 +276,8 @@ static int32_t storage_start(void *self)
 	if (rc == 0)
 		rc = s->loop->timer(s->loop_self, CHECK_S * SECOND_NS, CHECK_S * SECOND_NS, on_check, s,
 				    &s->check_timer);
+	if (rc == 0 && s->conf->sync != SYNC_RELAXED)
+		ss_patience(s->loop, s->loop_self, PATIENCE_NS);
 	if (rc == 0 && s->conf->sync == SYNC_INTERVAL)
 		rc = s->loop->timer(s->loop_self, (uint64_t)s->conf->sync_interval,
 				    (uint64_t)s->conf->sync_interval, on_interval, s, &s->interval_timer);
@@ -293,7 +295,8 @@ static void storage_stop(void *self)
 	if (synced)
 		storage_end_sync(s, &job);
 	s->loop->cancel(s->loop_self, s->retry_timer);
-	s->check_timer = s->interval_timer = s->retry_timer = 0;
+	s->loop->cancel(s->loop_self, s->commit_timer);
+	s->check_timer = s->interval_timer = s->retry_timer = s->commit_timer = 0;
 	/* what is not safe was not kept */
 	while (s->head < s->tail)
 		s->host->done(s->host, s->ring[s->head++ & (s->room - 1)].batch, SS_FAILED);
@@ -364,8 +367,8 @@ static int32_t storage_process(void *self, uint32_t port, struct ss_batch *batch
 	storage_pump(s);
 	bool done = s->in_process == NULL;
 	s->in_process = NULL;
-	if (s->conf->sync == SYNC_ALWAYS)
-		storage_start_sync(s);
+	if (s->conf->sync == SYNC_ALWAYS && s->boundary > s->synced)
+		storage_commit(s);
 	return done ? SS_DONE : SS_KEPT;
 }
 
@@ -374,8 +377,12 @@ static void storage_idle(void *self)
 	struct storage *s = self;
 	if (s->down)
 		return;
-	storage_flush(s);
-	if (s->conf->sync == SYNC_ALWAYS || s->n_closing)
+	/* what a commit is to come for soon is written then */
+	if (s->conf->sync == SYNC_ALWAYS && !s->syncing)
+		storage_commit(s);
+	else
+		storage_flush(s);
+	if (s->n_closing)
 		storage_start_sync(s);
 	storage_tell_host(s);
 }

@@ -89,6 +89,7 @@ struct storage {
 	struct syncer *syncer;
 	bool syncing;                         /* the syncer has a job */
 	uint64_t sync_upto;                   /* synced, when that job is done */
+	uint64_t commit_ns, pace_ns;          /* loop time when the last job was begun, time to the next */
 	struct segment *closing[CLOSING_MAX]; /* full files that are not synced yet */
 	int n_closing;
 
@@ -110,7 +111,7 @@ struct storage {
 	bool look;                /* then the current file is to be looked after */
 
 	struct retain *retain;
-	uint32_t retry_timer, check_timer, interval_timer;
+	uint32_t retry_timer, check_timer, interval_timer, commit_timer;
 	bool draining;
 };
 
@@ -162,6 +163,8 @@ bool storage_needs_sync(const struct storage *);
 void storage_release(struct storage *);
 /* Start a sync if there is something to sync and none under way. */
 void storage_start_sync(struct storage *);
+/* Write and sync what there is, now or soon. */
+void storage_commit(struct storage *);
 /* A sync ended. */
 void storage_end_sync(struct storage *, const struct sync_job *);
 /* Take the syncer's result if there is one; a post. */

@@ -48,6 +48,13 @@ static const struct ss_metric metrics[] = {
 
 /* ---- what the endpoint tells ---- */
 
+/* A link goes on while what follows is full: its window limits what is on the way, and the signs of life that come behind
+ * the data are heard. */
+static bool stands_still(const struct input *in, const struct peer *p)
+{
+	return in->ending || (in->paused && !p->link);
+}
+
 static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, const char *peer, void **user)
 {
 	struct input *in = arg;
@@ -66,8 +73,7 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 	in->host->metric_add(in->host, METRIC_CONNECTIONS, 1);
 	in->host->metric_add(in->host, METRIC_CONNECTED, 1);
 	ss_log(in->host, SS_LOG_INFO, "Connected mode=%s peer=%s", link ? "link" : "plain", peer ? peer : "-");
-	if (in->paused)
-		ws_pause(conn, true);
+	ws_pause(conn, stands_still(in, p));
 	return link ? link_in_open(in, conn) : 0;
 }
 
@@ -211,7 +217,7 @@ static void set_paused(struct input *in, bool paused)
 {
 	in->paused = paused;
 	for (struct peer *p = in->peers; p; p = p->next)
-		ws_pause(p->conn, paused);
+		ws_pause(p->conn, stands_still(in, p));
 }
 
 static void input_pause(void *self)

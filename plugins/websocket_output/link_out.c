@@ -8,6 +8,13 @@
 
 static void act(struct peer *p, const struct link_action *a);
 
+/* The connection may live on for a while; nothing more is told on it. */
+static void end(struct peer *p, int code, const char *why)
+{
+	p->session.state = LINK_CLOSED;
+	ws_close(p->conn, code, why);
+}
+
 static bool try_control(struct peer *p, const struct link_control *c)
 {
 	uint8_t buf[WS_PRE + LINK_CONTROL_MAX];
@@ -24,7 +31,7 @@ static void send_control(struct peer *p, const struct link_control *c)
 	if (p->n_waiting < sizeof p->waiting / sizeof p->waiting[0])
 		p->waiting[p->n_waiting++] = *c;
 	else if (c->type != LINK_HB)
-		ws_close(p->conn, 1011, "cannot keep up");
+		end(p, 1011, "cannot keep up");
 	ws_want_write(p->conn);
 }
 
@@ -69,7 +76,7 @@ static void replace_others(struct peer *p)
 	for (struct peer *o = p->out->peers; o; o = o->next) {
 		if (o != p && o->link && o->session.state == LINK_LIVE_STATE &&
 		    strcmp(o->session.consumer, p->session.consumer) == 0)
-			ws_close(o->conn, LINK_REPLACED, "a newer connection of the same consumer");
+			end(o, LINK_REPLACED, "a newer connection of the same consumer");
 	}
 }
 
@@ -155,7 +162,7 @@ void link_out_message(struct peer *p, bool binary, const uint8_t *data, size_t l
 	}
 	if (link_control_read(out->fields, out->fields_self, out->control, data, len, &c, &why) < 0) {
 		out->host->metric_add(out->host, METRIC_BAD_MESSAGES, 1);
-		ws_close(p->conn, LINK_BAD_FRAME, why);
+		end(p, LINK_BAD_FRAME, why);
 		return;
 	}
 	if (c.type == LINK_HELLO) {

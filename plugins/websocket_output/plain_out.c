@@ -190,8 +190,8 @@ void plain_out_open(struct peer *p)
 	p->offset = p->chunk->len;
 }
 
-/* A dialled peer wants masked frames: message by message. */
-static int send_masked(struct peer *p)
+/* The next message alone; libwebsockets frames it anew, masked where we dialled. */
+static int send_message(struct peer *p, size_t *sent)
 {
 	const uint8_t *f = p->chunk->data + p->offset;
 	size_t len = f[1] & 127, head = 2;
@@ -208,18 +208,16 @@ static int send_masked(struct peer *p)
 	memcpy(buf + WS_PRE, f + head, len);
 	int rc = ws_send(p->conn, (f[0] & 15) == 2, buf, len);
 	free(buf);
-	if (rc == 0)
-		p->offset += head + len;
+	*sent = head + len;
 	return rc;
 }
 
 static int send_some(struct peer *p)
 {
 	size_t len = p->chunk->len - p->offset;
+	int rc = ws_passes_frames(p->out->endpoint.ws) ? ws_send_frames(p->conn, p->chunk->data + p->offset, len)
+							: send_message(p, &len);
 
-	if (p->out->conf->endpoint.url)
-		return send_masked(p);
-	int rc = ws_send_frames(p->conn, p->chunk->data + p->offset, len);
 	if (rc == 0) {
 		p->offset += len;
 		p->out->host->metric_add(p->out->host, METRIC_SENT_BYTES, (int64_t)len);

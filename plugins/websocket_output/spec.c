@@ -6,55 +6,24 @@
 #include <jansson.h>
 #include "output.h"
 
-static int read_number(const char *text, char **end, double *value)
-{
-	*value = strtod(text, end);
-	return *end == text || *value < 0 ? -EINVAL : 0;
-}
-
 static int read_size(const json_t *v, uint64_t *out)
 {
-	static const struct {
-		const char *unit;
-		double factor;
-	} units[] = {{"", 1},		{"B", 1},	   {"kB", 1e3},		{"MB", 1e6},	    {"GB", 1e9},
-		     {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TB", 1e12}, {"TiB", 1099511627776.}};
-	double value;
-	char *end;
+	int64_t bytes = json_integer_value(v); /* 0 if it is none */
 
-	if (json_is_integer(v) && json_integer_value(v) > 0) {
-		*out = (uint64_t)json_integer_value(v);
-		return 0;
-	}
-	if (!json_is_string(v) || read_number(json_string_value(v), &end, &value) < 0)
+	if (json_is_string(v) && ss_parse_size(json_string_value(v), &bytes) < 0)
 		return -EINVAL;
-	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-		if (strcmp(end, units[i].unit) == 0 && value * units[i].factor < 9e18) {
-			*out = (uint64_t)(value * units[i].factor);
-			return *out ? 0 : -EINVAL;
-		}
-	}
-	return -EINVAL;
+	*out = (uint64_t)bytes;
+	return bytes > 0 ? 0 : -EINVAL;
 }
 
 static int read_duration(const json_t *v, uint64_t *out)
 {
-	static const struct {
-		const char *unit;
-		double factor;
-	} units[] = {{"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"d", 86400e9}};
-	double value;
-	char *end;
+	int64_t ns;
 
-	if (!json_is_string(v) || read_number(json_string_value(v), &end, &value) < 0)
+	if (!json_is_string(v) || ss_parse_duration(json_string_value(v), &ns) < 0)
 		return -EINVAL;
-	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-		if (strcmp(end, units[i].unit) == 0 && value * units[i].factor < 9e18) {
-			*out = (uint64_t)(value * units[i].factor);
-			return 0;
-		}
-	}
-	return -EINVAL;
+	*out = (uint64_t)ns;
+	return 0;
 }
 
 static int choice(const json_t *v, const char *a, const char *b, bool *is_b)

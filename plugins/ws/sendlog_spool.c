@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <semstreams/sugar.h>
 
+enum { PATIENCE_NS = 1000000 }; /* less than it takes to be written */
 enum { SEG_SIZE_MIN = 64 << 10, SEG_SIZE_MAX = 16 << 20, FRAME_MAX = 256 << 10, MARK_EVERY = 64 << 10 };
 
 void spool_lock(const struct sendlog *log)
@@ -177,6 +179,8 @@ int spool_open(struct sendlog *log, char why[256])
 	rc = s->state_fd < 0 ? -errno : spool_recover(s, why);
 	if (rc == 0)
 		rc = start_writer(s);
+	if (rc == 0)
+		ss_patience(log->loop, log->loop_self, PATIENCE_NS);
 	if (rc < 0 && !why[0])
 		snprintf(why, 256, "the spool \"%.150s\": %s", path, strerror(-rc));
 	return rc;

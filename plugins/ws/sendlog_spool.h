@@ -79,7 +79,7 @@ struct log_spool {
 	int fd;            /* of the newest segment */
 	bool has_spare, sync_dir;
 	uint64_t generation; /* of the state */
-	uint64_t commit_ns, sync_ns, state_ns;
+	uint64_t commit_ns, pace_ns, sync_ns, state_ns;
 
 	/* loop */
 	struct cached_frame **cache;

@@ -14,8 +14,11 @@
 #include "sendlog_spool.h"
 
 enum {
-	PACE_NS = 2000000, /* commits begin at least so far apart, unless a whole frame waits: a sync costs
-			    * more CPU than what it syncs */
+	/* A sync costs more CPU than what it syncs.  So commits begin so far apart at least, the farther the
+	 * more the last one held, unless a whole frame waits. */
+	PACE_MIN_NS = 2000000,
+	PACE_MAX_NS = 8000000,
+	PACE_PER_BYTE_NS = 120,
 	BACKOFF_MIN_NS = 50000000,
 	STATE_NS = 1000000000, /* cursors may be this old on disk */
 };
@@ -423,6 +426,9 @@ static int commit(struct log_spool *s)
 	fill_frame(s, &plan, &c->head, c->bytes);
 	frame_finish(c->bytes, &c->head, s->files, g->ordinal, g->used);
 	s->commit_ns = spool_clock();
+	s->pace_ns = PACE_MIN_NS + (uint64_t)c->head.len * PACE_PER_BYTE_NS;
+	if (s->pace_ns > PACE_MAX_NS)
+		s->pace_ns = PACE_MAX_NS;
 	/* all of it again after a failed sync: the kernel has forgotten which pages it could not write */
 	if (g->used == SEG_HEADER)
 		rc = write_header(s, g);
@@ -514,8 +520,8 @@ void *spool_writer(void *arg)
 			wait_until(s, s->state_dirty ? s->state_ns + STATE_NS : 0, WRITER_IDLE);
 			continue;
 		}
-		if (!stop && s->pending_bytes < s->frame_max && spool_clock() - s->commit_ns < PACE_NS) {
-			wait_until(s, s->commit_ns + PACE_NS, WRITER_PACING);
+		if (!stop && s->pending_bytes < s->frame_max && spool_clock() - s->commit_ns < s->pace_ns) {
+			wait_until(s, s->commit_ns + s->pace_ns, WRITER_PACING);
 			continue;
 		}
 		pthread_mutex_unlock(&s->lock);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <arpa/inet.h>
 #include <unistd.h>
@@ -180,6 +181,50 @@ static void test_back_pressure(void **state)
 	free(buf);
 }
 
+/*
+ * What ws_passes_frames says holds: frames leave as they are, also when the kernel takes a part only and with
+ * messages and pings of libwebsockets between them, and the memory they are in is not written to.
+ */
+static void test_frames_pass(void **state)
+{
+	struct fixture *f = *state;
+	enum { FRAMES = 120, PAYLOAD = 500, PAGE = 4096, SIZE = 16 * PAGE };
+	f->server.options.limits.ping_ns = 10 * MS;
+	connect_both(f);
+	assert_true(ws_passes_frames(f->server.ws));
+	assert_false(ws_passes_frames(f->client.ws));
+	uint8_t *map = mmap(NULL, PAGE + SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(map != MAP_FAILED);
+	uint8_t *chunk = map + PAGE;
+	size_t at = 0;
+	for (int i = 0; i < FRAMES; i++) {
+		at += ws_frame_header(chunk + at, false, PAYLOAD);
+		memset(chunk + at, 'x', PAYLOAD);
+		at += PAYLOAD;
+	}
+	assert_int_equal(mprotect(map, PAGE, PROT_NONE), 0);
+	assert_int_equal(mprotect(chunk, SIZE, PROT_READ), 0);
+	int sent = 0;
+	for (int round = 0; round < 5 || ws_rtt(f->server.conns[0]) == 0; round++) {
+		assert_true(round < 1000);
+		int rc;
+		ws_pause(f->client.conns[0], true);
+		while ((rc = ws_send_frames(f->server.conns[0], chunk, at)) == 0)
+			sent += FRAMES;
+		assert_int_equal(rc, -EAGAIN);
+		ws_pause(f->client.conns[0], false);
+		test_until(&f->h, &f->client.messages, sent);
+		while (!ws_idle(f->server.conns[0]))
+			ev_run(f->h.loop, EVRUN_ONCE);
+		send_text(&f->server, false, chunk + at - PAYLOAD, PAYLOAD);
+		sent++;
+	}
+	test_until(&f->h, &f->client.messages, sent);
+	assert_int_equal(f->client.total, (size_t)sent * PAYLOAD);
+	assert_int_equal(f->client.closed, 0);
+	munmap(map, PAGE + SIZE);
+}
+
 /* ---- HTTP ---- */
 
 static void run_http(struct peer *p)
@@ -303,6 +348,49 @@ static void test_upgrades(void **state)
 	     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
 	assert_answer(f, "HTTP/1.1 405 ");
 	test_until(&f->h, &f->server.closed, f->server.opened);
+}
+
+static void run_bytes(struct peer *p)
+{
+	peer_connect(p);
+	peer_write(p, p->arg, strlen(p->arg));
+	shutdown(p->fd, SHUT_WR);
+	while (peer_read(p, p->text, sizeof p->text))
+		;
+}
+
+/* What libwebsockets turns down without a question is counted once; one that says nothing is not. */
+static void test_not_http(void **state)
+{
+	struct fixture *f = *state;
+	char *long_one = malloc(40000);
+	char *const bytes[] = {
+		"\x01\x02 garbage\r\n\r\n",
+		"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /data HTTP/1.1\r\nHos",
+		long_one,
+		"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /data HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"};
+	const int n = sizeof bytes / sizeof bytes[0];
+	memset(long_one, 'a', 39999);
+	long_one[39999] = '\0';
+	memcpy(long_one, "GET /", 5);
+	f->server.options.limits.close_ns = 50 * MS;
+	test_listen(&f->server);
+	for (int i = 0; i < n; i++) {
+		test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_bytes, bytes[i]);
+		test_until(&f->h, &f->server.failed, i + 1);
+		assert_non_null(
+			strstr(f->server.failure, i + 1 < n ? "no HTTP request" : "else than WebSocket"));
+		assert_non_null(strstr(f->server.failure, " peer=127.0.0.1"));
+	}
+	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_bytes, "");
+	/* the listener is through with all of them when it has answered this */
+	http(f, "GET", "/health", "");
+	assert_answer(f, "HTTP/1.1 200 OK\r\n");
+	test_turns(&f->h, 0.02);
+	assert_int_equal(f->server.failed, n);
+	free(long_one);
 }
 
 /* ---- messages ---- */
@@ -720,9 +808,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused_by_opened, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_frames, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_back_pressure, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_frames_pass, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_http, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_post, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_upgrades, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_not_http, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_messages, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_dead_peer, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_pings, set_up, tear_down),

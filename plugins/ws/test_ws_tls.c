@@ -283,6 +283,92 @@ static void test_refused(void **state)
 	refused(f, &pki.alice, 0, SS_TLS_FAIL_OTHER, "internal error", "no certificate to show yet");
 }
 
+/* A request that is sent after the refusal: no reset takes the place of the alert. */
+static void run_late(struct peer *p)
+{
+	struct attempt *a = p->arg;
+	SSL_CTX *ctx = client_context(a);
+	char c;
+	ERR_clear_error();
+	peer_connect(p);
+	assert_true(peer_tls(p, ctx));
+	atomic_store(&a->waits, true);
+	while (!atomic_load(&a->go_on))
+		sched_yield();
+	for (int i = 0; i < 3; i++)
+		a->status += SSL_write(p->ssl, "GET /data HTTP/1.1\r\n", 20) == 20;
+	a->reached = SSL_read(p->ssl, &c, 1) == 1;
+	unsigned long e = ERR_peek_last_error();
+	snprintf(a->error, sizeof a->error, "%s", e ? ERR_reason_error_string(e) : "");
+	peer_close(p);
+	SSL_CTX_free(ctx);
+	ERR_clear_error();
+}
+
+static void go_on_if_refused(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+	(void)loop, (void)revents;
+	struct fixture *f = timer->data;
+	struct attempt *a = f->peer.arg;
+	if (atomic_load(&a->waits) && f->server.failed > 0)
+		atomic_store(&a->go_on, true);
+}
+
+static void test_alert_is_heard(void **state)
+{
+	struct fixture *f = *state;
+	struct attempt a = {.who = &pki.mallory, .version = TLS1_3_VERSION};
+	struct ev_timer timer;
+	test_listen(&f->server);
+	ev_timer_init(&timer, go_on_if_refused, 0.01, 0.01);
+	timer.data = f;
+	ev_timer_start(f->h.loop, &timer);
+	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_late, &a);
+	ev_timer_stop(f->h.loop, &timer);
+	assert_int_equal(a.status, 3);
+	assert_false(a.reached);
+	if (!strstr(a.error, "bad certificate"))
+		fail_msg("\"%s\" instead of the alert", a.error);
+	assert_int_equal(f->server.failed, 1);
+}
+
+/* No request, after a good handshake. */
+static void run_not_http(struct peer *p)
+{
+	struct attempt *a = p->arg;
+	SSL_CTX *ctx = client_context(a);
+	char c;
+	peer_connect(p);
+	a->reached = peer_tls(p, ctx);
+	if (a->status)
+		peer_write(p, "\x01\x02 garbage\r\n\r\n", 14);
+	SSL_shutdown(p->ssl);
+	while (peer_read(p, &c, 1))
+		;
+	peer_close(p);
+	SSL_CTX_free(ctx);
+	ERR_clear_error();
+}
+
+static void test_not_http(void **state)
+{
+	struct fixture *f = *state;
+	test_listen(&f->server);
+	for (int i = 0; i < 4; i++) {
+		struct attempt a = {.who = &pki.alice,
+				    .version = i & 1 ? TLS1_3_VERSION : TLS1_2_VERSION,
+				    .status = i < 2};
+		test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_not_http, &a);
+		assert_true(a.reached);
+		if (i < 2)
+			test_until(&f->h, &f->server.failed, i + 1);
+	}
+	assert_non_null(strstr(f->server.failure, "no HTTP request"));
+	test_turns(&f->h, 0.02);
+	assert_int_equal(f->server.failed, 2);
+	assert_int_equal(total(&f->server_tls, SS_TLS_SERVER), 0);
+}
+
 /* Without REQUIRE a client may come without, but not with a bad one. */
 static void test_optional(void **state)
 {
@@ -619,6 +705,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_mutual, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_alert_is_heard, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_not_http, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_optional, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_resumption, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_list_changes, set_up, tear_down),

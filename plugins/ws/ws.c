@@ -71,7 +71,11 @@ static int on_server(struct ws *ws, struct ws_conn *c, enum lws_callback_reasons
 	case LWS_CALLBACK_RAW_ADOPT:
 	case LWS_CALLBACK_RAW_CONNECTED:
 	case LWS_CALLBACK_RAW_RX:
+		ws_http_gone(c);
 		return -1; /* CONNECT */
+	case LWS_CALLBACK_CLOSED_HTTP:
+		ws_http_gone(c);
+		return 0;
 	default:
 		return 0;
 	}

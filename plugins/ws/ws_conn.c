@@ -39,6 +39,7 @@ void ws_conn_free(struct ws_conn *c)
 	if (c->next)
 		c->next->link = c->link;
 	c->ws->n_conns--;
+	ws_take_free(c->take);
 	free(c->msg);
 	free(c->peer);
 	free(c);
@@ -75,8 +76,10 @@ void ws_conn_opened(struct ws_conn *c)
 		ws_close(c, WS_GOING_AWAY, "shutting down");
 		return;
 	}
-	if (ws->dial)
+	if (ws->dial) {
 		ws_client_opened(c);
+		ws_take(c);
+	}
 	int code = ws->events.opened(ws->arg, c, c->subprotocol, c->peer, &c->user);
 	c->told = code == 0;
 	if (code)
@@ -104,6 +107,7 @@ void ws_conn_closed(struct ws_conn *c)
 	struct ws *ws = c->ws;
 	bool told = c->told;
 	c->told = false;
+	ws_take_stop(c->take);
 	notice_breach(c);
 	if (c->state == WS_OPEN)
 		c->state = WS_CLOSING;
@@ -131,6 +135,14 @@ static void set_reason(struct ws_conn *c, const char *reason)
 	c->reason[n] = '\0';
 }
 
+static void let_read(struct ws_conn *c, bool yes)
+{
+	if (c->take)
+		ws_take_pause(c->take, !yes);
+	else
+		lws_rx_flow_control(c->wsi, yes);
+}
+
 void ws_close(struct ws_conn *c, int code, const char *reason)
 {
 	if (c->state != WS_OPEN)
@@ -144,7 +156,7 @@ void ws_close(struct ws_conn *c, int code, const char *reason)
 	c->msg_len = c->msg_size = 0;
 	if (c->paused) {
 		c->paused = false;
-		lws_rx_flow_control(c->wsi, 1);
+		let_read(c, true);
 	}
 	if (code == WS_VANISHED)
 		ws_conn_kill(c);
@@ -157,6 +169,28 @@ static bool may_send_code(int code)
 	return code >= 1000 && code != WS_NO_STATUS && code != WS_VANISHED && code != 1015;
 }
 
+/* Not by libwebsockets, which would close the connection by its own rules then. */
+static void write_close(struct ws_conn *c, int code, const char *reason)
+{
+	uint8_t frame[2 + 4 + 2 + WS_REASON_MAX] = {0x88}, mask[4] = {0};
+	bool masked = c->ws->dial;
+	uint8_t *p = frame + 2;
+	size_t len = strlen(reason), n = code == WS_NO_STATUS ? 0 : 2 + len;
+	frame[1] = (uint8_t)n;
+	if (masked) {
+		lws_get_random(c->ws->cx, mask, sizeof mask);
+		frame[1] |= 0x80;
+		memcpy(p, mask, sizeof mask);
+		p += sizeof mask;
+	}
+	p[0] = (uint8_t)(code >> 8);
+	p[1] = (uint8_t)code;
+	memcpy(p + 2, reason, len);
+	for (size_t i = 0; i < n; i++)
+		p[i] ^= mask[i & 3];
+	lws_write(c->wsi, frame, (size_t)(p - frame) + n, LWS_WRITE_HTTP);
+}
+
 int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
 {
 	if (c->state != WS_OPEN)
@@ -164,6 +198,10 @@ int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
 	c->deadline_ns = ws_now() + c->ws->limits.close_ns;
 	if (len == 1 || (len > 2 && !ws_utf8_valid(data + 2, len - 2))) {
 		int code = len == 1 ? LWS_CLOSE_STATUS_PROTOCOL_ERR : LWS_CLOSE_STATUS_INVALID_PAYLOAD;
+		if (c->take) {
+			ws_close(c, code, "broken close frame");
+			return 0;
+		}
 		c->close_code = code;
 		set_reason(c, "broken close frame");
 		c->state = WS_CLOSING;
@@ -181,32 +219,18 @@ int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
 	set_reason(c, text);
 	c->state = WS_CLOSING;
 	c->close_sent = true; /* libwebsockets echoes it */
+	if (c->take)
+		write_close(c, c->peer_code, "");
 	return 0;
 }
 
 void ws_conn_last_word(struct ws_conn *c)
 {
-	uint8_t frame[2 + 4 + 2 + WS_REASON_MAX] = {0x88}, mask[4] = {0};
 	if (c->state != WS_CLOSING || c->close_sent || c->killed || !may_send_code(c->close_code) ||
 	    !c->wsi || lws_partial_buffered(c->wsi))
 		return;
-	bool masked = c->ws->dial;
-	uint8_t *p = frame + 2;
-	size_t len = strlen(c->reason), n = 2 + len;
-	frame[1] = (uint8_t)n;
-	if (masked) {
-		lws_get_random(c->ws->cx, mask, sizeof mask);
-		frame[1] |= 0x80;
-		memcpy(p, mask, sizeof mask);
-		p += sizeof mask;
-	}
-	p[0] = (uint8_t)(c->close_code >> 8);
-	p[1] = (uint8_t)c->close_code;
-	memcpy(p + 2, c->reason, len);
-	for (size_t i = 0; i < n; i++)
-		p[i] ^= mask[i & 3];
 	c->close_sent = true;
-	lws_write(c->wsi, frame, (size_t)(p - frame) + n, LWS_WRITE_HTTP);
+	write_close(c, c->close_code, c->reason);
 }
 
 /* ---- receiving ---- */
@@ -244,10 +268,14 @@ static bool append(struct ws_conn *c, const uint8_t *data, size_t len)
 
 void ws_conn_received(struct ws_conn *c, const uint8_t *data, size_t len)
 {
+	c->heard_ns = ws_now();
+	ws_conn_part(c, lws_frame_is_binary(c->wsi), lws_is_final_fragment(c->wsi), data, len);
+}
+
+void ws_conn_part(struct ws_conn *c, bool binary, bool final, const uint8_t *data, size_t len)
+{
 	if (c->state != WS_OPEN)
 		return;
-	c->heard_ns = ws_now();
-	bool final = lws_is_final_fragment(c->wsi), binary = lws_frame_is_binary(c->wsi);
 	if (len > c->ws->limits.max_message - c->msg_len) {
 		ws_close(c, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "message too big");
 		return;
@@ -282,8 +310,8 @@ void ws_pause(struct ws_conn *c, bool paused)
 		return;
 	c->paused = paused;
 	c->heard_ns = ws_now();
-	lws_rx_flow_control(c->wsi, !paused);
-	if (!paused)
+	let_read(c, !paused);
+	if (!paused && !c->take)
 		lws_cancel_service(c->ws->cx); /* what it read before has no event of its own */
 }
 
@@ -346,6 +374,9 @@ static int send_ping(struct ws_conn *c)
 	uint8_t buf[LWS_PRE + sizeof c->pinged_ns];
 	c->ping_due = false;
 	c->pinged_ns = ws_now();
+	/* a peer that is not read now gets no answer to its pings: this is a sign of life as well */
+	if (c->paused && lws_write(c->wsi, buf + LWS_PRE, 0, LWS_WRITE_PONG) < 0)
+		return -1;
 	memcpy(buf + LWS_PRE, &c->pinged_ns, sizeof c->pinged_ns);
 	return lws_write(c->wsi, buf + LWS_PRE, sizeof c->pinged_ns, LWS_WRITE_PING) < 0 ? -1 : 0;
 }
@@ -355,6 +386,12 @@ int ws_conn_writable(struct ws_conn *c)
 	if (c->state == WS_CLOSING) {
 		if (c->close_sent)
 			return 0;
+		if (c->take && may_send_code(c->close_code)) {
+			ws_conn_last_word(c);
+			if (!c->close_sent)
+				lws_callback_on_writable(c->wsi);
+			return 0;
+		}
 		c->close_sent = true;
 		if (may_send_code(c->close_code))
 			lws_close_reason(c->wsi, (enum lws_close_status)c->close_code,
@@ -363,7 +400,7 @@ int ws_conn_writable(struct ws_conn *c)
 	}
 	if (c->state != WS_OPEN)
 		return 0;
-	if (c->ping_due && send_ping(c) < 0)
+	if ((c->ping_due && send_ping(c) < 0) || (c->take && ws_take_answer(c->take) < 0))
 		return -1;
 	if (lws_partial_buffered(c->wsi))
 		return 0;

@@ -5,12 +5,14 @@
  */
 #include "ws_internal.h"
 
+#include <linux/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#define BODY_MAX 4096
+#define BODY_MAX        4096
+#define UPGRADE_HEADERS "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
 
 static const char *phrase(int status)
 {
@@ -67,11 +69,6 @@ static int refuse(struct ws_conn *c, int status, const char *headers)
 	return answer(c, status, headers, "text/plain; charset=utf-8", body);
 }
 
-static int upgrade_required(struct ws_conn *c)
-{
-	return refuse(c, 426, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
-}
-
 static int health(struct ws_conn *c)
 {
 	char body[BODY_MAX] = "{\"status\":\"ok\"}";
@@ -96,7 +93,7 @@ int ws_http_request(struct ws_conn *c, const char *path)
 		return refuse(c, 405, "Allow: GET, HEAD\r\n");
 	if (strcmp(path, "/health") == 0)
 		return health(c);
-	return known ? upgrade_required(c) : refuse(c, 404, "");
+	return known ? refuse(c, 426, UPGRADE_HEADERS) : refuse(c, 404, "");
 }
 
 /* ---- upgrades ---- */
@@ -164,9 +161,26 @@ static bool choose_subprotocol(struct ws_conn *c)
 
 static void forbidden(struct ws_conn *c, const char *why)
 {
-	char address[64] = "";
-	lws_get_peer_simple(c->wsi, address, sizeof address);
-	ws_failed(c->ws, "%s peer=%s", why, address);
+	ws_failed(c->ws, "%s peer=%s", why, c->address);
+}
+
+/* Has anything of a request come? */
+static bool spoke(const struct ws_conn *c)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof info;
+	if (c->ws->tls)
+		return lws_get_ssl(c->wsi) && ws_tls_spoke(lws_get_ssl(c->wsi));
+	return getsockopt(lws_get_socket_fd(c->wsi), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	       info.tcpi_bytes_received > 1; /* the end counts as one */
+}
+
+void ws_http_gone(struct ws_conn *c)
+{
+	if (c->state != WS_HANDSHAKE || c->killed || !spoke(c))
+		return;
+	c->state = WS_ANSWERED;
+	forbidden(c, "what came is no HTTP request, is broken off or has headers of more than 8 KiB");
 }
 
 /* The certificate once more: the list of welcome names may have changed since the handshake. */
@@ -184,28 +198,35 @@ static bool peer_welcome(struct ws_conn *c)
 	return c->peer || !name[0];
 }
 
+static int turn_down(struct ws_conn *c, int status, const char *headers, const char *why)
+{
+	forbidden(c, why);
+	return refuse(c, status, headers);
+}
+
 int ws_http_upgrade(struct ws_conn *c)
 {
 	char upgrade[32], path[512], version[16], key[64];
-	/* anything else got its answer, or is HTTP/2, where reading cannot be paused */
-	if (c->state != WS_HANDSHAKE || header(c, WSI_TOKEN_UPGRADE, upgrade, sizeof upgrade) <= 0 ||
-	    strcasecmp(upgrade, "websocket") != 0)
+	if (c->state != WS_HANDSHAKE)
 		return -1;
-	if (lws_hdr_total_length(c->wsi, WSI_TOKEN_GET_URI) == 0)
-		return refuse(c, 405, "Allow: GET\r\n");
-	if (header(c, WSI_TOKEN_GET_URI, path, sizeof path) <= 0 || strcmp(path, c->ws->path) != 0)
-		return refuse(c, 404, "");
-	if (header(c, WSI_TOKEN_VERSION, version, sizeof version) <= 0 || strcmp(version, "13") != 0)
-		return upgrade_required(c);
-	if (header(c, WSI_TOKEN_KEY, key, sizeof key) != 24 || !choose_subprotocol(c))
-		return refuse(c, 400, "");
-	if (!origin_allowed(c)) {
-		forbidden(c, "request with an Origin that is not in allowed_origins");
-		return refuse(c, 403, "");
+	if (header(c, WSI_TOKEN_UPGRADE, upgrade, sizeof upgrade) <= 0 ||
+	    strcasecmp(upgrade, "websocket") != 0) {
+		/* HTTP/2 for one, where reading cannot be paused */
+		c->state = WS_ANSWERED;
+		forbidden(c, "request to upgrade to something else than WebSocket");
+		return -1;
 	}
-	if (!peer_welcome(c))
-		return refuse(c, 403, "");
-	if (c->ws->stopping)
-		return refuse(c, 503, "");
+	if (lws_hdr_total_length(c->wsi, WSI_TOKEN_GET_URI) == 0)
+		return turn_down(c, 405, "Allow: GET\r\n", "request to upgrade by another method than GET");
+	if (header(c, WSI_TOKEN_GET_URI, path, sizeof path) <= 0 || strcmp(path, c->ws->path) != 0)
+		return turn_down(c, 404, "", "request to upgrade another path");
+	if (header(c, WSI_TOKEN_VERSION, version, sizeof version) <= 0 || strcmp(version, "13") != 0)
+		return turn_down(c, 426, UPGRADE_HEADERS, "request for another version of WebSocket");
+	if (header(c, WSI_TOKEN_KEY, key, sizeof key) != 24 || !choose_subprotocol(c))
+		return turn_down(c, 400, "", "request to upgrade with a broken header");
+	if (!origin_allowed(c))
+		return turn_down(c, 403, "", "request with an Origin that is not in allowed_origins");
+	if (!peer_welcome(c) || c->ws->stopping)
+		return refuse(c, c->ws->stopping ? 503 : 403, "");
 	return 0;
 }

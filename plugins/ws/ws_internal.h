@@ -6,6 +6,7 @@
 #pragma once
 #include <ev.h>
 #include <libwebsockets.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include "ws.h"
 #include "ws_tls.h"
@@ -50,8 +51,10 @@ struct ws_conn {
 	size_t msg_len, msg_size;
 	const char *subprotocol;    /* chosen */
 	char *peer;                 /* verified certificate name */
+	char address[INET6_ADDRSTRLEN]; /* listener: whose it is */
 	char reason[WS_REASON_MAX]; /* of the close code, ours or the peer's; of a failed dial */
 	struct ws_vhost *vhost;     /* dialer */
+	struct ws_take *take;       /* who receives; NULL: libwebsockets */
 };
 
 struct ws_listener {
@@ -115,6 +118,8 @@ struct ws {
 	struct lws_vhost *server;
 	struct ws_listener listeners[WS_LISTENERS];
 	uint32_t n_listeners;
+	struct ws_linger *lingering; /* refused, may still be sending */
+	uint32_t n_lingering;
 
 	struct ws_dial *dial; /* NULL: a listener */
 };
@@ -131,6 +136,8 @@ struct ws_conn *ws_conn_new(struct ws *);
 void ws_conn_free(struct ws_conn *);
 void ws_conn_opened(struct ws_conn *);
 void ws_conn_received(struct ws_conn *, const uint8_t *data, size_t len);
+/* A part of a message, binary as its first is. */
+void ws_conn_part(struct ws_conn *, bool binary, bool final, const uint8_t *data, size_t len);
 void ws_conn_pong(struct ws_conn *, const uint8_t *data, size_t len);
 int ws_conn_peer_close(struct ws_conn *, const uint8_t *data, size_t len);
 int ws_conn_writable(struct ws_conn *);
@@ -142,6 +149,16 @@ void ws_conn_tick(struct ws_conn *, uint64_t now);
 void ws_conn_last_word(struct ws_conn *);
 void ws_socket_options(const struct ws *, int fd);
 bool ws_utf8_valid(const uint8_t *, size_t);
+
+/* ws_take.c */
+/* Receive on an open connection, if it can be done. */
+void ws_take(struct ws_conn *);
+void ws_take_pause(struct ws_take *, bool paused);
+/* Send what is due: 0, -1 if the connection is broken. */
+int ws_take_answer(struct ws_take *);
+/* Before libwebsockets closes the descriptor; NULL is allowed. */
+void ws_take_stop(struct ws_take *);
+void ws_take_free(struct ws_take *);
 
 /* ws_server.c */
 int ws_server_tls(struct ws *, const struct ws_options *);
@@ -167,3 +184,5 @@ void ws_client_gone(struct ws *, const struct ws_conn *);
 int ws_http_request(struct ws_conn *, const char *path);
 /* A request to upgrade: 0 = go on, -1 = answered. */
 int ws_http_upgrade(struct ws_conn *);
+/* It ends without an answer of ours, its descriptor is still open: count what libwebsockets turned down by itself. */
+void ws_http_gone(struct ws_conn *);

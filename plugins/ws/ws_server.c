@@ -2,28 +2,127 @@
 /*
  * ws_server - a listener.  The sockets are our own and accepted connections are handed to libwebsockets, so
  * that a port in use is told as such and too many clients are turned away before anything is spent on them.
+ * Clients that TLS refuses are left time to hear why.
  */
 #include "ws_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
 
 #define ACCEPT_AT_ONCE 64
 #define BACKLOG        512
+#define LINGER_MAX     16 /* at once; others are closed as they are */
+#define LINGER_NS      SECOND
+#define LINGER_BYTES   (64u << 10)
 
 static void refused(void *arg, const char *why)
 {
 	ws_failed(arg, "%s", why);
 }
 
+/* ---- refused by TLS ---- */
+
+/*
+ * A client of TLS 1.3 takes the handshake for done and writes its request before it hears that it is refused.
+ * At a closed socket that makes the kernel send a reset, and the client tells of that instead of the alert.
+ * So what it sends is read a little longer, through a descriptor of our own: libwebsockets closes its own at
+ * once.
+ */
+struct ws_linger {
+	struct ev_io io; /* first */
+	struct ws *ws;
+	struct ws_linger *next, **link;
+	uint64_t deadline_ns;
+	size_t bytes;
+};
+
+static void linger_end(struct ws_linger *l)
+{
+	ev_io_stop(l->ws->loop, &l->io);
+	close(l->io.fd);
+	*l->link = l->next;
+	if (l->next)
+		l->next->link = l->link;
+	l->ws->n_lingering--;
+	free(l);
+}
+
+/* Read and forget: true if more may come. */
+static bool discard(int fd, size_t *bytes)
+{
+	char buf[4096];
+	ssize_t n;
+	while (*bytes < LINGER_BYTES && (n = recv(fd, buf, sizeof buf, MSG_DONTWAIT)) > 0)
+		*bytes += (size_t)n;
+	return *bytes < LINGER_BYTES && n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+static void on_linger(struct ev_loop *loop, struct ev_io *io, int revents)
+{
+	(void)loop, (void)revents;
+	struct ws_linger *l = (struct ws_linger *)io;
+	if (!discard(io->fd, &l->bytes))
+		linger_end(l);
+}
+
+static void alerted(void *arg, int fd)
+{
+	struct ws *ws = arg;
+	size_t bytes = 0;
+	/* also where there is no room to linger, what lies unread at the close would make a reset of it */
+	bool more = discard(fd, &bytes);
+	shutdown(fd, SHUT_WR);
+	if (!more || ws->n_lingering >= LINGER_MAX || ws->stopping)
+		return;
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	struct ws_linger *l = own < 0 ? NULL : calloc(1, sizeof *l);
+	if (!l) {
+		if (own >= 0)
+			close(own);
+		return;
+	}
+	*l = (struct ws_linger){.ws = ws,
+				.next = ws->lingering,
+				.link = &ws->lingering,
+				.deadline_ns = ws_now() + LINGER_NS,
+				.bytes = bytes};
+	if (l->next)
+		l->next->link = &l->next;
+	ws->lingering = l;
+	ws->n_lingering++;
+	ev_io_init(&l->io, on_linger, own, EV_READ);
+	ev_io_start(ws->loop, &l->io);
+}
+
+static void linger_tick(struct ws *ws, uint64_t now)
+{
+	for (struct ws_linger *l = ws->lingering, *next; l; l = next) {
+		next = l->next;
+		if (now >= l->deadline_ns)
+			linger_end(l);
+	}
+}
+
 static void identity_changed(void *arg)
 {
 	ws_touched(arg);
+}
+
+/*
+ * libwebsockets documents no way to send frames that are made already.  That bytes of HTTP are passed on as
+ * they are after the upgrade, too, was read and tried in these versions; test_ws.c tries it.
+ */
+bool ws_passes_frames(const struct ws *ws)
+{
+	enum { VERSION = LWS_LIBRARY_VERSION_MAJOR * 100 + LWS_LIBRARY_VERSION_MINOR };
+	return !ws->dial && VERSION >= 401 && VERSION <= 500;
 }
 
 int ws_server_tls(struct ws *ws, const struct ws_options *options)
@@ -33,6 +132,7 @@ int ws_server_tls(struct ws *ws, const struct ws_options *options)
 				   .self = options->tls_self,
 				   .role = SS_TLS_SERVER,
 				   .failed = refused,
+				   .alerted = alerted,
 				   .changed = identity_changed,
 				   .arg = ws};
 	return ws_tls_new(&o, &ws->tls);
@@ -41,13 +141,15 @@ int ws_server_tls(struct ws *ws, const struct ws_options *options)
 /* ---- accepting ---- */
 
 /* The descriptor is libwebsockets' from here on. */
-static void adopt(struct ws *ws, int fd)
+static void adopt(struct ws *ws, int fd, const struct sockaddr_storage *from)
 {
 	struct ws_conn *c = ws_conn_new(ws);
 	if (!c) {
 		close(fd);
 		return;
 	}
+	getnameinfo((const struct sockaddr *)from, sizeof *from, c->address, sizeof c->address, NULL, 0,
+		    NI_NUMERICHOST);
 	lws_adopt_desc_t desc = {.vh = ws->server,
 				 .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | LWS_ADOPT_ALLOW_SSL,
 				 .fd.sockfd = fd,
@@ -70,7 +172,9 @@ static void on_accept(struct ev_loop *loop, struct ev_io *io, int revents)
 	struct ws_listener *l = (struct ws_listener *)io;
 	struct ws *ws = l->ws;
 	for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
-		int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		struct sockaddr_storage from;
+		socklen_t len = sizeof from;
+		int fd = accept4(io->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0 && out_of_resources(errno)) {
 			/* the tick tries again: a queue that cannot be emptied would keep the loop busy */
 			ws_failed(ws, "cannot accept connections: %s", strerror(errno));
@@ -88,12 +192,13 @@ static void on_accept(struct ev_loop *loop, struct ev_io *io, int revents)
 			continue;
 		}
 		ws_socket_options(ws, fd);
-		adopt(ws, fd);
+		adopt(ws, fd, &from);
 	}
 }
 
 void ws_server_tick(struct ws *ws)
 {
+	linger_tick(ws, ws_now());
 	for (uint32_t i = 0; i < ws->n_listeners; i++) {
 		struct ws_listener *l = &ws->listeners[i];
 		if (!l->on)
@@ -109,6 +214,7 @@ void ws_server_stop(struct ws *ws)
 		close(ws->listeners[i].io.fd);
 	}
 	ws->n_listeners = 0;
+	linger_tick(ws, UINT64_MAX);
 }
 
 /* ---- listening ---- */

@@ -36,10 +36,10 @@ struct ws_tls {
 	bool watching;
 	bool insecure; /* as of the newest material */
 	bool require;
-	uint64_t built;           /* generation of the newest context */
-	SSL_CTX *server;          /* libwebsockets' */
+	uint64_t built;               /* generation of the newest context */
+	SSL_CTX *server;              /* libwebsockets' */
 	struct tls_identity identity; /* what a server shows */
-	struct failure last;      /* client: why the dial failed */
+	struct failure last;          /* client: why the dial failed */
 	bool failed;
 };
 
@@ -52,8 +52,8 @@ struct handshake {
 	char peer[INET6_ADDRSTRLEN];
 };
 
-/* What is left of it when it is done. */
-static const char handshake_done;
+/* What is left of it when it is done, and when a server has read something after that. */
+static const char handshake_done, handshake_spoke;
 
 /* OpenSSL's registry of indices is the process's, so these are too: written once. */
 static pthread_once_t indices_once = PTHREAD_ONCE_INIT;
@@ -64,7 +64,7 @@ static void handshake_free(struct handshake *h);
 static void on_ssl_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long argl, void *argp)
 {
 	(void)parent, (void)ad, (void)index, (void)argl, (void)argp;
-	if (ptr && ptr != &handshake_done)
+	if (ptr && ptr != &handshake_done && ptr != &handshake_spoke)
 		handshake_free(ptr);
 }
 
@@ -80,53 +80,6 @@ static bool is_server(const struct ws_tls *t)
 }
 
 /* ---- reasons ---- */
-
-static int32_t fail_of_error(long error)
-{
-	switch (error) {
-	case X509_V_OK:
-		return -1;
-	case X509_V_ERR_CERT_HAS_EXPIRED:
-		return SS_TLS_FAIL_EXPIRED;
-	case X509_V_ERR_CERT_NOT_YET_VALID:
-		return SS_TLS_FAIL_NOT_YET_VALID;
-	case X509_V_ERR_INVALID_PURPOSE:
-		return SS_TLS_FAIL_PURPOSE;
-	case X509_V_ERR_HOSTNAME_MISMATCH:
-	case X509_V_ERR_IP_ADDRESS_MISMATCH:
-		return SS_TLS_FAIL_NAME;
-	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-	case X509_V_ERR_CERT_SIGNATURE_FAILURE:
-	case X509_V_ERR_CERT_UNTRUSTED:
-	case X509_V_ERR_INVALID_CA:
-		return SS_TLS_FAIL_UNKNOWN_CA;
-	default:
-		return SS_TLS_FAIL_OTHER;
-	}
-}
-
-/* The error that makes OpenSSL send the alert that fits. */
-static int error_of_fail(int32_t fail)
-{
-	switch (fail) {
-	case SS_TLS_FAIL_UNKNOWN_CA:
-		return X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
-	case SS_TLS_FAIL_EXPIRED:
-		return X509_V_ERR_CERT_HAS_EXPIRED;
-	case SS_TLS_FAIL_NOT_YET_VALID:
-		return X509_V_ERR_CERT_NOT_YET_VALID;
-	case SS_TLS_FAIL_PURPOSE:
-		return X509_V_ERR_INVALID_PURPOSE;
-	case SS_TLS_FAIL_NAME:
-		return X509_V_ERR_HOSTNAME_MISMATCH;
-	default:
-		return X509_V_ERR_APPLICATION_VERIFICATION;
-	}
-}
 
 /* The first reason counts: what follows is its consequence. */
 static void blame(struct handshake *h, int32_t code, const char *why)
@@ -167,7 +120,7 @@ static void handshake_free(struct handshake *h)
 static struct handshake *handshake_of(const SSL *ssl)
 {
 	void *p = SSL_get_ex_data(ssl, handshake_index);
-	return p == &handshake_done ? NULL : p;
+	return p == &handshake_done || p == &handshake_spoke ? NULL : p;
 }
 
 /* ---- verification ---- */
@@ -205,7 +158,7 @@ static uint32_t ders_of(X509 *leaf, STACK_OF(X509) * shown, struct ss_der *out)
 static int decide(struct ws_tls *t, X509 *leaf, STACK_OF(X509) * shown, long error, char *name,
 		  size_t name_size, struct failure *failure)
 {
-	int32_t verdict = fail_of_error(error);
+	int32_t verdict = tls_fail_of_error(error);
 	*failure = (struct failure){.code = verdict < 0 ? SS_TLS_FAIL_OTHER : verdict};
 	name[0] = '\0';
 	if (!t->options.api) {
@@ -250,7 +203,7 @@ static int verify(X509_STORE_CTX *store, void *arg)
 		return 1;
 	blame(handshake_of(ssl), failure.code, failure.why);
 	if (ok)
-		X509_STORE_CTX_set_error(store, error_of_fail(failure.code));
+		X509_STORE_CTX_set_error(store, tls_error_of_fail(failure.code));
 	return 0;
 }
 
@@ -366,10 +319,23 @@ static void blame_alert(struct handshake *h, int alert)
 
 static void on_message(int sent, int version, int type, const void *buf, size_t len, SSL *ssl, void *arg)
 {
-	(void)version, (void)type, (void)buf, (void)len, (void)arg;
+	(void)version, (void)arg;
 	struct handshake *h = handshake_of(ssl);
-	if (!sent && h)
+	if (sent)
+		return;
+	if (h) {
 		h->heard = true;
+	} else if (type == (SSL_version(ssl) < TLS1_3_VERSION ? SSL3_RT_HEADER
+							      : SSL3_RT_INNER_CONTENT_TYPE) &&
+		   len && *(const unsigned char *)buf == SSL3_RT_APPLICATION_DATA) {
+		SSL_set_ex_data(ssl, handshake_index, (void *)&handshake_spoke);
+		SSL_set_msg_callback(ssl, NULL);
+	}
+}
+
+bool ws_tls_spoke(void *ssl)
+{
+	return SSL_get_ex_data(ssl, handshake_index) == &handshake_spoke;
 }
 
 static void name_peer(SSL *ssl, struct handshake *h)
@@ -416,13 +382,14 @@ static void on_info(const SSL *ssl, int where, int ret)
 	} else if ((where & SSL_CB_WRITE_ALERT) == SSL_CB_WRITE_ALERT) {
 		if (ret >> 8 == SSL3_AL_FATAL && (error = ERR_peek_last_error()))
 			blame_error(h, error);
+		if (ret >> 8 == SSL3_AL_FATAL && h->tls->options.alerted)
+			h->tls->options.alerted(h->tls->options.arg, SSL_get_fd(ssl));
 	} else if ((where & SSL_CB_EXIT) && ret < 0) {
 		if ((error = ERR_peek_last_error()))
 			blame_error(h, error);
 	} else if ((where & SSL_CB_HANDSHAKE_DONE) && is_server(h->tls)) {
 		/* a TLS 1.3 client is told of its refusal only later */
 		SSL_set_ex_data((SSL *)ssl, handshake_index, (void *)&handshake_done);
-		SSL_set_msg_callback((SSL *)ssl, NULL);
 		free(h);
 	} else if (where & SSL_CB_HANDSHAKE_DONE) {
 		SSL_set_msg_callback((SSL *)ssl, NULL);

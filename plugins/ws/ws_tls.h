@@ -5,6 +5,7 @@
  */
 #pragma once
 #include <stdbool.h>
+#include <sys/types.h>
 #include <semstreams/plugin.h>
 
 struct ws_tls;
@@ -17,6 +18,9 @@ struct ws_tls_options {
 	const char *server_name; /* client: name or address to verify */
 	/* Each refused handshake of a server, once; why is for the log. */
 	void (*failed)(void *arg, const char *why);
+	/* A server has sent an alert that ends the handshake, and its descriptor is about to be closed; may
+	 * be NULL. */
+	void (*alerted)(void *arg, int fd);
 	/* There is a new identity. */
 	void (*changed)(void *arg);
 	void *arg;
@@ -41,9 +45,16 @@ bool ws_tls_stale(const struct ws_tls *);
  * -EACCES with why; the refusal is counted.
  */
 int ws_tls_check(struct ws_tls *, void *ssl, char *name, size_t name_size, char *why, size_t why_size);
+/* Server: has the peer sent anything since the handshake was done? */
+bool ws_tls_spoke(void *ssl);
 /* The handshake was cut off here; true if it was not finished, so that a failure will be told. */
 bool ws_tls_cut(struct ws_tls *, void *ssl, const char *why);
 
 /* Client: forget what went wrong before; then why the handshake failed ("" = not by TLS), which counts it. */
 void ws_tls_dialling(struct ws_tls *);
 const char *ws_tls_why(struct ws_tls *);
+
+/* ws_tls_io.c: read from an open connection: bytes > 0, 0 = the peer has ended it, -EAGAIN, -EIO. */
+ssize_t ws_tls_read(void *ssl, void *buf, size_t size);
+/* Bytes that can be read although the descriptor tells nothing of them. */
+size_t ws_tls_pending(void *ssl);

@@ -19,7 +19,7 @@ NO_TAIL_PADDING(struct ss_iface, self);
 NO_TAIL_PADDING(struct ss_host, query);
 NO_TAIL_PADDING(struct ss_component, extension);
 NO_TAIL_PADDING(struct ss_entry, components);
-NO_TAIL_PADDING(struct ss_loop, now);
+NO_TAIL_PADDING(struct ss_loop, patience);
 NO_TAIL_PADDING(struct ss_field, flags);
 NO_TAIL_PADDING(struct ss_fields, unescape);
 
@@ -128,7 +128,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_entry, struct_size, 0),
 	MEMBER(ss_entry, n_components, 4),
 	MEMBER(ss_entry, components, 8),
-	SIZE(ss_loop, 56),
+	SIZE(ss_loop, 64),
 	MEMBER(ss_loop, struct_size, 0),
 	MEMBER(ss_loop, reserved, 4),
 	MEMBER(ss_loop, timer, 8),
@@ -137,6 +137,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_loop, cancel, 32),
 	MEMBER(ss_loop, post, 40),
 	MEMBER(ss_loop, now, 48),
+	MEMBER(ss_loop, patience, 56),
 	SIZE(ss_field, 16),
 	MEMBER(ss_field, text, 0),
 	MEMBER(ss_field, len, 8),

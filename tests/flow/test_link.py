@@ -9,7 +9,19 @@ import socket
 
 import pytest
 
-from conftest import Program, unused_port
+from conftest import Program
+
+
+def lasting_port(kind):
+    """A port that stays free while its owner is down: below those that the system gives to connections."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket(socket.AF_INET, kind) as s:
+            try:
+                s.bind(("", port))
+                return port
+            except OSError:
+                pass
 
 
 class Chain:
@@ -17,8 +29,8 @@ class Chain:
 
     def __init__(self, binary, folder, tls=None):
         self.binary, self.folder, self.tls = binary, folder, tls or {}
-        self.udp = unused_port(socket.SOCK_DGRAM)
-        self.ports = {name: unused_port(socket.SOCK_STREAM) for name in "ab"}
+        self.udp = lasting_port(socket.SOCK_DGRAM)
+        self.ports = {name: lasting_port(socket.SOCK_STREAM) for name in "ab"}
         self.programs, self.starts = {}, 0
         self.out = folder / "c" / "out.jsonl"
         scheme = "wss" if tls else "ws"
@@ -45,7 +57,10 @@ class Chain:
         config = {"components": self.components[name]}
         if name in self.tls:
             config["security"] = {"tls": self.tls[name]}
-        self.programs[name] = Program(self.binary, folder, config).wait_ready()
+        self.programs[name] = self.run(name, folder, config).wait_ready()
+
+    def run(self, name, folder, config):
+        return Program(self.binary, folder, config)
 
     def kill(self, name):
         self.programs[name].signal(signal.SIGKILL)

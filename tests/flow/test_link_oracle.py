@@ -3,15 +3,18 @@
 reported lost by a limit.
 
 UDP promises nothing, so an event is owed from the moment A counts it out (events_out_total of its websocket_output
-with a spool).  Faults come at random: hosts are killed or stopped, lines reset, cut, slowed to a byte a second, or
-swallow everything.  Then a final phase without faults: every event owed is there once, whole and in order, a fresh one
-passes, and the books of all hosts balance.
+with a spool).  Faults come at random: hosts are killed or stopped, lose their power and what their disks had not
+synced, lines are reset, cut, slowed to a byte a second, or swallow everything.  Then a final phase without faults: every
+event owed is there once, whole and in order, a fresh one passes, and the books of all hosts balance.
 
-Environment: LINK_FAULTS = how many faults (40), LINK_SEED = the seed of a run to repeat.
-    LINK_FAULTS=5000 python3 -m pytest tests/flow/test_link_oracle.py
+Five kinds of chain, that run at the same time: plain, mtls and reverse (the senders dial) over lines that are TCP proxies, power
+with disks that forget, and netns with a network namespace for each host and cables that are pulled out.
+
+Environment: LINK_FAULTS = how many faults each (80), LINK_SEED = the seed of a run to repeat.  tests/soak/link runs many more.
 """
 
 import collections
+import concurrent.futures
 import heapq
 import json
 import os
@@ -21,17 +24,19 @@ import selectors
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 
 import pytest
 
-from conftest import PATIENCE, assert_conserved
+from conftest import PATIENCE, Program, assert_conserved
+from link_faults import Disk, Network, build_shim, inside
 from test_link import Chain
 from test_link_tls import Federation
 
-FAULTS = int(os.environ.get("LINK_FAULTS", "40"))
-RATE = 1000  # events a second
+FAULTS = int(os.environ.get("LINK_FAULTS", "80"))
+RATE = 500  # events a second
 PORTION = 1 << 16
 
 
@@ -229,9 +234,10 @@ class Load:
     What one life of A counts out are the first of those that were sent to it: nothing overtakes on the way.
     """
 
-    def __init__(self, port):
+    def __init__(self, port, namespace=None):
         self.sent, self.life, self.owed = 0, [], set()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with inside(namespace):
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.connect(("127.0.0.1", port))
         self.lock, self._stop = threading.Lock(), threading.Event()
         self._paused = True
@@ -279,13 +285,85 @@ class Load:
 # ---- the oracle --------------------------------------------------------------------------------------------
 
 
-class Trial:
-    """The chain with a line between each two hosts.  reverse: the senders dial, else the receivers."""
+class Inside(Program):
+    """A host in a network namespace."""
 
-    def __init__(self, binary, folder, tls, seed, reverse=False):
-        self.rng = random.Random(seed)
-        self.chain = Chain(binary, folder, tls)
-        self.lines = {name: Line(self.chain.ports[name]) for name in "ab"}  # A to B, B to C
+    def __init__(self, namespace, *args):
+        self._namespace = namespace
+        with inside(namespace):
+            super().__init__(*args)
+
+    def get(self, path):
+        with inside(self._namespace):
+            return super().get(path)
+
+
+class Hosts(Chain):
+    """The chain, with a network of its own and disks that forget, if there are any."""
+
+    def __init__(self, binary, folder, tls, network, disks):
+        super().__init__(binary, folder, tls)
+        self.network, self.disks = network, disks
+
+    def run(self, name, folder, config):
+        env = self.disks[name].env if self.disks else None
+        return Inside(self.network and self.network.hosts[name], self.binary, folder, config, (), env)
+
+
+class Cable:
+    """What joins a host to the switch, with the faults of a Line."""
+
+    def __init__(self, network, name):
+        self._network, self._name = network, name
+
+    def cut(self, off):
+        self._network.cut(self._name, off)
+
+    def slow(self, on):
+        self._network.slow(self._name, on)
+
+    def reset(self):
+        self._network.reset(self._name)
+
+    def close(self):
+        pass
+
+
+KINDS = ("plain", "mtls", "reverse", "power", "netns")
+LINE_FAULTS = {"kill": 6, "stop": 3, "reset": 3, "swallow": 2, "cut": 2, "slow": 1}
+CABLE_FAULTS = {"kill": 5, "stop": 3, "reset": 3, "half_open": 2, "cut": 4, "slow": 1}
+POWER_FAULTS = {"power": 12, "kill": 4, "stop": 2, "reset": 1, "swallow": 1, "cut": 1}
+
+
+class Trial:
+    """The chain with a line between each two hosts."""
+
+    def __init__(self, binary, folder, seed, kind="plain"):
+        self.rng = random.Random(f"{kind} {seed}")
+        self.later, self.stopped, self.happened = [], set(), collections.Counter()
+        self.story, self.loaded, self.lines, self.load, self.network, self.chain = [], True, {}, None, None, None
+        try:
+            self._build(binary, folder, kind)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, binary, folder, kind):
+        tls = Federation(folder).chain() if kind == "mtls" else None
+        self.network = Network() if kind == "netns" else None
+        shim = build_shim(folder) if kind == "power" else None
+        self.disks = {name: Disk(folder / name, shim) for name in "abc"} if shim else None
+        self.faults = {"netns": CABLE_FAULTS, "power": POWER_FAULTS}.get(kind, LINE_FAULTS)
+        self.chain = Hosts(binary, folder, tls, self.network, self.disks)
+        if self.network:
+            self.lines = {name: Cable(self.network, name) for name in "abc"}
+        else:
+            self.lines = {name: Line(self.chain.ports[name]) for name in "ab"}  # A to B, B to C
+        self._configure(tls, reverse=kind == "reverse")
+        self.load = Load(self.chain.udp, self.network and self.network.hosts["a"])
+
+    def _configure(self, tls, reverse):
+        """reverse: the senders dial, else the receivers."""
         quick = {"ping_interval": "1s", "dead_after": "2s", "handshake_timeout": "2s", "close_timeout": "1s"}
         scheme = "wss" if tls else "ws"
         for receiver, sender in (("b", "a"), ("c", "b")):
@@ -295,14 +373,15 @@ class Trial:
                 for option in ("url", "port", "path", "retry_min", "retry_max"):
                     config.pop(option, None)
                 config.update(quick)
-            dials.update(url=f"{scheme}://localhost:{self.lines[sender].port}/data", retry_min="50ms",
-                         retry_max="200ms")
+            where = (f"{self.network.address[sender]}:{self.chain.ports[sender]}" if self.network
+                     else f"localhost:{self.lines[sender].port}")
+            dials.update(url=f"{scheme}://{where}/data", retry_min="50ms", retry_max="200ms")
             listens.update(port=self.chain.ports[sender], path="/data")
         # durable long after it came: what is acknowledged too early is lost
         self.chain.components["c"][1]["config"].update(sync="interval", sync_interval="200ms")
-        self.load = Load(self.chain.udp)
-        self.later, self.stopped, self.happened = [], set(), collections.Counter()
-        self.story, self.loaded = [], True
+        if self.disks:  # small files, so that many come and go
+            for name in "ab":
+                self.chain.components[name][1]["config"]["spool"]["max_bytes"] = "3MiB"
 
     def start(self, name):
         self.chain.start(name)
@@ -312,10 +391,9 @@ class Trial:
     def close(self):
         for name in list(self.stopped):
             self.resume(name)
-        self.load.close()
-        self.chain.close()
-        for line in self.lines.values():
-            line.close()
+        for part in (self.load, self.chain, *self.lines.values(), self.network):
+            if part:
+                part.close()
 
     def look(self):
         """What A owes by now; a stopped A tells nothing."""
@@ -336,14 +414,38 @@ class Trial:
 
     # faults
 
-    def kill(self, name):
+    def kill(self, name, meanwhile=lambda: None):
         if name == "a":
             self.look_closely()
         self.chain.kill(name)
         self.stopped.discard(name)
         if name == "a":
             self.load.pause()
+        meanwhile()
         self.start(name)
+
+    def power(self, name):
+        """The power fails, often while nobody but this disk has the newest; what it has makes a spool without holes."""
+
+        def fail():
+            self.disks[name].cut(self.rng)
+            spool = self.chain.folder / name / "spool"
+            if list(spool.glob("*.seg")):
+                done = subprocess.run([self.chain.binary, "spool", "check", str(spool)], capture_output=True, text=True,
+                                      check=False)
+                assert done.returncode == 0 or "there is no spool" in done.stderr, done.stdout + done.stderr
+
+        if name in self.lines and self.rng.random() < 0.6:
+            self.lines[name].cut(True)
+            self.pass_time(0.1)
+            self.after(0.3, lambda: self.lines[name].cut(False))
+        self.kill(name, fail)
+
+    def half_open(self, name):
+        """A host goes, and comes again, while the cable is out: nobody tells the other end."""
+        self.lines[name].cut(True)
+        self.kill(name)
+        self.after(self.rng.uniform(0, 1), lambda: self.lines[name].cut(False))
 
     def stop(self, name):
         self.chain.programs[name].signal(signal.SIGSTOP)
@@ -369,14 +471,11 @@ class Trial:
         heapq.heappush(self.later, (time.monotonic() + seconds, len(self.story), do))
 
     def fault(self):
-        kind = self.rng.choices(("kill", "stop", "reset", "swallow", "cut", "slow"), (6, 3, 3, 2, 2, 1))[0]
-        if kind in ("kill", "stop"):
-            target = self.rng.choice("abc")
-            act = getattr(self, kind)
-        else:
-            target = self.rng.choice("ab")
-            act = {"reset": lambda n: self.lines[n].reset(), "swallow": lambda n: self.lines[n].swallow(),
-                   "cut": self.cut, "slow": self.slow}[kind]
+        kind = self.rng.choices(list(self.faults), list(self.faults.values()))[0]
+        of_hosts = kind in ("kill", "stop", "power", "half_open")
+        target = self.rng.choice("abc" if of_hosts else sorted(self.lines))
+        act = {"reset": lambda n: self.lines[n].reset(), "swallow": lambda n: self.lines[n].swallow(),
+               }.get(kind) or getattr(self, kind)
         self.story.append((round(time.monotonic() - self.began, 2), kind, target))
         self.happened[kind] += 1
         act(target)
@@ -393,13 +492,14 @@ class Trial:
                 return
             threading.Event().wait(min(left, 0.05, max(0, self.later[0][0] - time.monotonic()) if self.later else 1))
 
-    def run(self, faults):
+    def run(self, faults, tell=lambda n: None):
         for name in "abc":
             self.start(name)
         self.began = time.monotonic()
-        for _ in range(faults):
-            self.pass_time(self.rng.choice((0, 0.1, 0.5, 1, 2)))
+        for f in range(1, faults + 1):
+            self.pass_time(self.rng.choice((0, 0.1, 0.3, 0.6, 1)))
             self.fault()
+            tell(f)
 
     # the final phase
 
@@ -482,23 +582,41 @@ def ranges(numbers):
     return ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in runs[:20]) + (", ..." if len(runs) > 20 else "")
 
 
-@pytest.mark.parametrize("kind", ["plain", "mtls", "reverse"])
-def test_whatever_happens_what_was_taken_arrives_once(semstreams, tmp_path, kind):
-    seed = int(os.environ.get("LINK_SEED", random.randrange(2**32)))
-    print(f"LINK_SEED={seed} LINK_FAULTS={FAULTS}")
-    tls = Federation(tmp_path).chain() if kind == "mtls" else None
-    trial = Trial(semstreams, tmp_path, tls, seed, reverse=kind == "reverse")
+def attempt(binary, folder, kind, seed, faults, tell=lambda n: None):
+    """A whole trial; what is to be said of it."""
+    trial = Trial(binary, folder, seed, kind)
     try:
-        trial.run(FAULTS)
+        trial.run(faults, tell)
         trial.heal()
         took = trial.rest(patience=2 * PATIENCE)
         there = trial.judge()
         trial.settle()
-        print(f"{dict(trial.happened)}; sent {trial.load.sent}, owed {len(trial.load.owed)}, in C's file {there}; "
-              f"the fresh one took {took:.2f} s")
+        undone = collections.Counter()
+        for disk in (trial.disks or {}).values():
+            undone.update(disk.undone)
+        return (f"{kind}: {dict(trial.happened)}{f', undone on disks {dict(undone)}' if undone else ''}; sent {trial.load.sent}, owed {len(trial.load.owed)}, in C's file {there}; "
+                f"the fresh one took {took:.2f} s")
+    except BaseException:
+        print(f"{kind} LINK_SEED={seed} LINK_FAULTS={faults}\n{trial.story}")
+        raise
     finally:
-        print(trial.story)
         trial.close()
+
+
+@pytest.fixture(scope="module")
+def trials(request, semstreams, tmp_path_factory):
+    """{kind: future of its trial}, of those kinds that were asked for; they run at the same time."""
+    kinds = {item.callspec.params["kind"] for item in request.session.items
+             if item.name.startswith("test_whatever_happens") and item.path == request.path}
+    seed = int(os.environ.get("LINK_SEED", random.randrange(2**32)))
+    with concurrent.futures.ThreadPoolExecutor(len(kinds)) as pool:
+        yield {kind: pool.submit(attempt, semstreams, tmp_path_factory.mktemp(kind), kind, seed, FAULTS)
+               for kind in sorted(kinds)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_happens_what_was_taken_arrives_once(trials, kind):
+    print(trials[kind].result())
 
 
 # ---- limits ------------------------------------------------------------------------------------------------
@@ -506,7 +624,7 @@ def test_whatever_happens_what_was_taken_arrives_once(semstreams, tmp_path, kind
 
 @pytest.fixture
 def trial(semstreams, tmp_path):
-    t = Trial(semstreams, tmp_path, None, 0)
+    t = Trial(semstreams, tmp_path, 0)
     t.loaded = False  # these send by themselves
     yield t
     t.close()

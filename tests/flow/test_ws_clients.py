@@ -399,6 +399,29 @@ def test_what_curl_sees(which, leaf, start, udp_port, tcp_port, tmp_path):
     assert curl(leaf, tcp_port, PATH, "-X", "POST", "-d", "x" * 1000)[0] == 405
 
 
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_clients_that_are_refused_hear_the_alert(version, start, udp_port, tcp_port, tmp_path):
+    """Also those that have sent their request before they hear it."""
+    if not shutil.which("curl"):
+        pytest.skip("needs curl")
+    pki = Pki(tmp_path / "pki")
+    location = pki.location("a")
+    good, bad = location.leaf("good"), location.leaf("bad")
+    config = hub(udp_port, tcp_port, location.leaf("localhost"))
+    config["security"]["tls"]["server"].update(
+        min_version=version, mtls={"enabled": True, "client_ca_files": [pki.ca_file], "allowed_client_cns": ["good"]})
+    program = start(config)
+    command = ["curl", "-sS", "--cacert", pki.ca_file, "--tls-max", version, f"https://localhost:{tcp_port}/health"]
+    for _ in range(20):
+        done = subprocess.run([*command, "--cert", str(bad.cert), "--key", str(bad.key)], capture_output=True, text=True,
+                              timeout=PATIENCE, check=False)
+        assert "alert bad certificate" in done.stderr
+    done = subprocess.run([*command, "--cert", str(good.cert), "--key", str(good.key)], capture_output=True, text=True,
+                          timeout=PATIENCE, check=False)
+    assert done.returncode == 0 and json.loads(done.stdout)["status"] == "ok", done.stderr
+    program.wait_metric("semstreams_ws_failed_total", 20, component="hub")
+
+
 # ---- many, and a slow one
 
 

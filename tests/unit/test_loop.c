@@ -268,6 +268,7 @@ struct asker {
 	struct loop *loop;
 	_Atomic unsigned asked;
 	unsigned answered; /* the loop's */
+	unsigned times;
 	sem_t answer;
 	bool lost;
 	pthread_t thread;
@@ -291,7 +292,7 @@ static void *ask(void *arg)
 {
 	struct asker *a = arg;
 
-	for (int i = 0; i < 20000 && !a->lost; i++) {
+	for (int i = 0; (unsigned)i < a->times && !a->lost; i++) {
 		atomic_fetch_add_explicit(&a->asked, 1, memory_order_release);
 		loop_wake(a->loop);
 		a->lost = !wait_for(&a->answer);
@@ -299,10 +300,12 @@ static void *ask(void *arg)
 	return NULL;
 }
 
-static void run_askers(struct asker *askers, int n)
+static void run_askers(struct asker *askers, int n, unsigned times)
 {
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
+		askers[i].times = times;
 		assert_int_equal(pthread_create(&askers[i].thread, NULL, ask, &askers[i]), 0);
+	}
 	for (int i = 0; i < n; i++) {
 		pthread_join(askers[i].thread, NULL);
 		assert_false(askers[i].lost);
@@ -321,11 +324,77 @@ static void no_wake_up_is_lost(void **state)
 		askers[i].loop = &l;
 	}
 	start(&l, answer, askers);
-	run_askers(askers, 1); /* alone: the loop falls asleep each time */
-	run_askers(askers, THREADS);
+	run_askers(askers, 1, 20000); /* alone: the loop falls asleep each time */
+	run_askers(askers, THREADS, 20000);
 	end(&l);
 	for (int i = 0; i < THREADS; i++)
 		sem_destroy(&askers[i].answer);
+}
+
+struct ticks {
+	struct loop *loop;
+	ev_timer timer;
+	int left;
+	sem_t finished;
+};
+
+static void on_tick(struct ev_loop *ev, ev_timer *t, int events)
+{
+	(void)events;
+	struct ticks *ticks = t->data;
+
+	if (--ticks->left)
+		return;
+	ev_timer_stop(ev, t);
+	sem_post(&ticks->finished);
+}
+
+static int start_ticks(void *arg)
+{
+	struct ticks *t = arg;
+
+	t->left = 200;
+	ev_timer_init(&t->timer, on_tick, 0.005, 0.005);
+	t->timer.data = t;
+	ev_timer_start(t->loop->ev, &t->timer);
+	return 0;
+}
+
+static int does_gather(void *arg)
+{
+	return ((const struct loop *)arg)->gathers;
+}
+
+/* A loop that may be late takes turns at a distance while it is asked all the time, and none is lost. */
+static void patient_loops_gather(void **state)
+{
+	(void)state;
+	struct asker askers[THREADS] = {0};
+	struct loop l;
+	struct ticks ticks = {.loop = &l};
+
+	sem_init(&ticks.finished, 0, 0);
+	for (int i = 0; i < THREADS; i++) {
+		sem_init(&askers[i].answer, 0, 0);
+		askers[i].loop = &l;
+	}
+	start(&l, answer, askers);
+	run_askers(askers, 1, 1000);
+	assert_false(loop_call(&l, does_gather, &l, PATIENCE));
+	loop_gather(&l, 2000000);
+	uint64_t before = clock_now();
+	run_askers(askers, 1, 400); /* it takes 128 turns to see how it goes */
+	assert_true(clock_now() - before >= 250 * UINT64_C(1000000));
+	assert_true(loop_call(&l, does_gather, &l, PATIENCE));
+	run_askers(askers, THREADS, 20);
+	/* few turns: at once again */
+	assert_int_equal(loop_call(&l, start_ticks, &ticks, PATIENCE), 0);
+	assert_true(wait_for(&ticks.finished));
+	assert_false(loop_call(&l, does_gather, &l, PATIENCE));
+	end(&l);
+	for (int i = 0; i < THREADS; i++)
+		sem_destroy(&askers[i].answer);
+	sem_destroy(&ticks.finished);
 }
 
 /* Two loops that throw one ball. */
@@ -568,6 +637,7 @@ int main(void)
 		cmocka_unit_test(calls_bring_results),
 		cmocka_unit_test(calls_give_up_in_time),
 		cmocka_unit_test(no_wake_up_is_lost),
+		cmocka_unit_test(patient_loops_gather),
 		cmocka_unit_test(loops_wake_each_other),
 		cmocka_unit_test(work_is_done_until_there_is_none),
 		cmocka_unit_test(endless_work_keeps_nobody_out),

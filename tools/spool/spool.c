@@ -43,6 +43,7 @@ struct job {
 	const char *command;
 	uint64_t from, to; /* dump: sequences */
 	bool meta;         /* dump: with sequence and time in front */
+	uint64_t acked;    /* by all consumers: what is wrong up to there is nobody's loss */
 	struct contents *at;
 	uint64_t damaged_before; /* the last frame, in case it proves unfinished */
 };
@@ -133,12 +134,28 @@ static const char *time_text(uint64_t ns, char out[32])
 	return out;
 }
 
-static void note(const struct job *job, const char *what, uint64_t from, uint64_t to)
+/* How many of these records somebody lacks. */
+static uint64_t note(const struct job *job, const char *what, uint64_t from, uint64_t to)
 {
 	FILE *f = strcmp(job->command, "dump") == 0 ? stderr : stdout;
 
+	/* of a segment that was let go of, a crash of the machine may bring back a part */
+	from = from > job->acked ? from : job->acked + 1;
+	if (from > to)
+		return 0;
 	if (strcmp(job->command, "ls") != 0)
 		fprintf(f, "%s: %" PRIu64 " to %" PRIu64 "\n", what, from, to);
+	return to - from + 1;
+}
+
+/* As the log has it: 0 with no consumer. */
+static uint64_t all_acked(const struct spool *s)
+{
+	uint64_t least = s->state.n_cursors ? UINT64_MAX : 0;
+
+	for (uint32_t i = 0; i < s->state.n_cursors; i++)
+		least = s->cursors[i].acked < least ? s->cursors[i].acked : least;
+	return least;
 }
 
 static void print_record(const struct job *job, const struct ss_event *e)
@@ -160,15 +177,13 @@ static bool look_at_frame(struct job *job, const uint8_t *bytes, const struct fr
 	bool good = frame_index_ok(bytes, f), dump = strcmp(job->command, "dump") == 0;
 
 	if (!good) {
-		c->damaged += f->count;
-		note(job, "damaged", f->first_seq, f->first_seq + f->count - 1);
+		c->damaged += note(job, "damaged", f->first_seq, f->first_seq + f->count - 1);
 		return false;
 	}
 	while (frame_next(bytes, f, &w, &e)) {
 		if (!frame_record_ok(bytes, f, w.i - 1, &e)) {
 			good = false;
-			c->damaged++;
-			note(job, "damaged", e.seq, e.seq);
+			c->damaged += note(job, "damaged", e.seq, e.seq);
 		} else if (dump) {
 			print_record(job, &e);
 		}
@@ -205,8 +220,7 @@ static int walk_segment(const struct spool *s, const char *name, struct job *job
 		if (!c->frames && !c->next)
 			c->first = c->next = f.first_seq;
 		if (f.first_seq > c->next) {
-			c->missing += f.first_seq - c->next;
-			note(job, "missing", c->next, f.first_seq - 1);
+			c->missing += note(job, "missing", c->next, f.first_seq - 1);
 		}
 		c->next = f.first_seq + f.count;
 		if (f.seal) {
@@ -305,6 +319,7 @@ static int run(struct spool *s, struct job *job)
 	bool ls = strcmp(job->command, "ls") == 0, dump = strcmp(job->command, "dump") == 0;
 
 	job->at = &c;
+	job->acked = s->has_state ? all_acked(s) : 0;
 	if (!dump)
 		print_epochs(s);
 	for (int i = 0; i < s->n_names; i++) {
@@ -326,8 +341,7 @@ static int run(struct spool *s, struct job *job)
 								"said of its records does not count\n");
 		}
 		if (next && c.first > next) {
-			missing += c.first - next;
-			note(job, "missing", next, c.first - 1);
+			missing += note(job, "missing", next, c.first - 1);
 		}
 		first = first ? first : c.first;
 		next = c.next > next ? c.next : next;
@@ -361,8 +375,8 @@ static int usage(FILE *f)
 	      "\n"
 	      "Looks into the folder of a spool; changes nothing, and may be used while it is in use.\n"
 	      "  ls      segments; consumers, how far they are and when they were seen last\n"
-	      "  check   read every record and compare its checksum; exit status 1 if one is damaged or "
-	      "missing\n"
+	      "  check   read every record and compare its checksum; exit status 1 if one that a consumer "
+	      "lacks is\n          damaged or missing\n"
 	      "  dump    write the events, one per line; --meta puts sequence and time (ns) in front\n",
 	      f);
 	return f == stdout ? 0 : EXIT_USAGE;

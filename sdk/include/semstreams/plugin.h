@@ -292,6 +292,9 @@ struct ss_loop {
 	int32_t (*post)(void *self, void (*fn)(void *arg), void *arg);
 	/* [any] Monotonic clock, ns. */
 	uint64_t (*now)(void *self);
+	/* [inst] In start: batches may come up to ns late, as they wait for something else anyway.  Where all that follows says
+	 * so, the host takes in more at once under load, which saves CPU. */
+	void (*patience)(void *self, uint64_t ns);
 };
 
 /*
@@ -353,6 +356,18 @@ struct ss_loop_libev {
  * durably, the newest position per source; after a restart it drops what it already has (by ss_event.seq and the
  * position's epoch), and sources begin behind the lowest position kept.  Components that take input are started before
  * those that feed them, so all keepers have spoken when a source asks.
+ *
+ * What a keeper compares is ss_event.seq, per input and source, with the newest it took of that epoch: an event that is not
+ * above it is dropped as a duplicate, whatever its bytes are.  0 is never a duplicate; another epoch begins anew.
+ * So in one epoch a source
+ *   - gives each event the seq it has for good, growing from event to event, and none to two events;
+ *   - may send again what it sent, in order, from anywhere: keepers that have it drop it, others take it;
+ *   - after SS_FAILED sends again from the first event that failed, with the same seqs.  That mends a failure at the end of
+ *     what was sent.  A keeper that took later events has passed the failed ones: sent again in this epoch they are
+ *     duplicates to it, and stay lost there (counted by whoever failed them).  To bring them all the same a source needs
+ *     another epoch, in which everything it sends again is new to every keeper.
+ * A keeper that can fail a batch in the midst of a stream and wants it again takes nothing behind it either (SS_BUSY, or fails
+ * that as well), so that the position it commits has no hole before it.
  */
 #define SS_POSITIONS "semstreams.positions/1"
 struct ss_positions {

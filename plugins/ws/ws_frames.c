@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* ws_frames - see ws_frames.h. */
+#include "ws_frames.h"
+
+enum { PROTOCOL_ERROR = 1002, TOO_BIG = 1009 };
+
+static int breach(int code, const char *text, const char **why)
+{
+	*why = text;
+	return -code;
+}
+
+/* What the first two bytes say, and what came before them. */
+static int check_start(const struct ws_frames *f, const uint8_t *p, const char **why)
+{
+	int opcode = p[0] & 0x0f;
+
+	if (p[0] & 0x70)
+		return breach(PROTOCOL_ERROR, "a frame has reserved bits set", why);
+	if (p[1] & 0x80)
+		return breach(PROTOCOL_ERROR, "a server's frame is masked", why);
+	if (opcode >= WS_CLOSE) {
+		if (opcode > WS_PONG)
+			return breach(PROTOCOL_ERROR, "a frame has an unknown opcode", why);
+		if (!(p[0] & 0x80) || (p[1] & 0x7f) > WS_CONTROL_MAX)
+			return breach(PROTOCOL_ERROR, "a control frame is fragmented or too long", why);
+		return 0;
+	}
+	if (opcode > WS_BINARY)
+		return breach(PROTOCOL_ERROR, "a frame has an unknown opcode", why);
+	if (opcode == WS_CONTINUED && !f->opcode)
+		return breach(PROTOCOL_ERROR, "a continuation without a beginning", why);
+	if (opcode != WS_CONTINUED && f->opcode)
+		return breach(PROTOCOL_ERROR, "a message begins before the last one ended", why);
+	return 0;
+}
+
+/* The length, in n bytes behind the first two; it must need as many. */
+static int read_length(const uint8_t *p, size_t n, uint64_t *length, const char **why)
+{
+	uint64_t v = 0;
+
+	for (size_t i = 0; i < n; i++)
+		v = v << 8 | p[2 + i];
+	if (v < (n == 2 ? 126 : 65536) || v >> 63)
+		return breach(PROTOCOL_ERROR, "the length of a frame is written wrongly", why);
+	*length = v;
+	return 0;
+}
+
+int ws_frames_next(struct ws_frames *f, const uint8_t *data, size_t len, struct ws_frame *out, size_t *size,
+		   const char **why)
+{
+	*size = 2;
+	if (len < 2)
+		return 0;
+	int rc = check_start(f, data, why);
+	uint64_t length = data[1] & 0x7f;
+	size_t more = length == 126 ? 2 : length == 127 ? 8 : 0;
+	if (rc < 0)
+		return rc;
+	*size = 2 + more;
+	if (len < *size)
+		return 0;
+	if (more)
+		rc = read_length(data, more, &length, why);
+	if (rc < 0)
+		return rc;
+	int opcode = data[0] & 0x0f;
+	bool control = opcode >= WS_CLOSE;
+	if (!control && length > f->max_message - f->so_far)
+		return breach(TOO_BIG, "message too big", why);
+	*size += (size_t)length;
+	if (len < *size)
+		return 0;
+	*out = (struct ws_frame){.opcode = opcode == WS_CONTINUED ? f->opcode : opcode,
+				 .final = data[0] & 0x80,
+				 .payload = data + 2 + more,
+				 .len = (size_t)length};
+	if (!control) {
+		f->opcode = out->final ? 0 : out->opcode;
+		f->so_far = out->final ? 0 : f->so_far + out->len;
+	}
+	return 1;
+}
+
+bool ws_close_code_valid(int code)
+{
+	return (code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006) ||
+	       (code >= 3000 && code <= 4999);
+}

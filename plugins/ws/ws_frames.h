@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ws_frames - frames of a WebSocket server as a client takes them (RFC 6455 section 5), strictly: they are
+ * found in what was received, in place.  Pure.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { WS_CONTINUED = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
+#define WS_HEADER_MAX  10 /* of a frame without a mask */
+#define WS_CONTROL_MAX 125
+
+/* What is known between two frames; all zero but max_message to begin with. */
+struct ws_frames {
+	size_t max_message;
+	int opcode;    /* of the message whose fragments come: WS_TEXT or WS_BINARY, 0 = none */
+	size_t so_far; /* its bytes */
+};
+
+struct ws_frame {
+	int opcode; /* of the message: never WS_CONTINUED */
+	bool final;
+	const uint8_t *payload;
+	size_t len;
+};
+
+/*
+ * The frame at the beginning of data.  1: *out is it, *size its length with the header.  0: there is more of
+ * it to come, *size is how much has to be there before another look is of use, never more than WS_HEADER_MAX
+ * + max_message.  Else the close code, negative, for a breach, which is told before its payload is there; why
+ * is for the peer.
+ */
+int ws_frames_next(struct ws_frames *, const uint8_t *data, size_t len, struct ws_frame *out, size_t *size,
+		   const char **why);
+/* May this code stand in a close frame? */
+bool ws_close_code_valid(int code);

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fuzz_segment - what a spool reads from its disk: segments and the state, as they are, or with checksums
+ * made right so that what lies behind them is reached.  The first byte says which.
+ */
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "plugins/ws/link_proto.h"
+#include "plugins/ws/sendlog_spool.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { RAW = 0, MENDED = 1, STATE = 2, MENDED_STATE = 3, ORDINAL = 7 };
+static const uint8_t epoch[16] = "an epoch's bytes";
+
+#define CHECK(cond)                                                                                          \
+	do {                                                                                                 \
+		if (!(cond))                                                                                 \
+			abort();                                                                             \
+	} while (0)
+
+static uint32_t get32(const uint8_t *from)
+{
+	uint32_t v;
+	memcpy(&v, from, sizeof v);
+	return le32toh(v);
+}
+
+static void put32(uint8_t *to, uint32_t v)
+{
+	v = htole32(v);
+	memcpy(to, &v, sizeof v);
+}
+
+/* Whatever a frame at this place says of itself, its checksums agree: the parts are as frame_finish has them.
+ */
+static size_t mend_frame(uint8_t *frame, size_t left, size_t offset)
+{
+	uint64_t place = htole64((uint64_t)ORDINAL << 32 | offset);
+	uint64_t index = FRAME_HEADER + (uint64_t)get32(frame + 20),
+		 end = index + (uint64_t)get32(frame + 16) * FRAME_INDEX, at = end;
+
+	memcpy(frame + 32, &place, sizeof place);
+	memcpy(frame, frame[0] & 1 ? "END1" : "FRM1", 4);
+	if (end <= left) {
+		for (; index < end && at <= left; index += FRAME_INDEX) {
+			uint32_t len = get32(frame + index);
+			if (len <= left - at)
+				put32(frame + index + 4, link_crc32c(0, frame + at, len));
+			at += len;
+		}
+		put32(frame + 44, link_crc32c(0, frame + FRAME_HEADER, (size_t)end - FRAME_HEADER));
+	}
+	put32(frame + 40, link_crc32c(link_crc32c(0, epoch, sizeof epoch), frame, 40));
+	uint32_t len = get32(frame + 4) & ~UINT32_C(7);
+	return len < FRAME_HEADER || len > left ? 8 : len;
+}
+
+static void mend_segment(uint8_t *file, size_t size)
+{
+	if (size < SEG_HEADER)
+		return;
+	put32(file + 60, link_crc32c(0, file, 60));
+	for (size_t at = SEG_HEADER; size - at >= FRAME_HEADER;)
+		at += mend_frame(file + at, size - at, at);
+}
+
+static void look_at(const uint8_t *frame, const struct frame *f)
+{
+	struct seg_position p;
+	struct frame_walk w = {0};
+	struct ss_event e;
+	size_t at = 0;
+	unsigned sum = 0, good = 0;
+
+	CHECK(f->len >= FRAME_HEADER && f->len % 8 == 0);
+	if (!frame_index_ok(frame, f))
+		return;
+	while (frame_position(frame, f, &at, &p)) {
+		CHECK((const uint8_t *)p.source + p.source_len <= frame + f->len);
+		for (size_t i = 0; i < p.source_len; i++)
+			sum += (uint8_t)p.source[i];
+	}
+	CHECK(at == f->meta_len);
+	while (frame_next(frame, f, &w, &e)) {
+		CHECK(e.data >= frame + FRAME_HEADER && e.data + e.len <= frame + f->len);
+		CHECK(e.seq == f->first_seq + w.i - 1);
+		good += frame_record_ok(frame, f, w.i - 1, &e);
+	}
+	CHECK(w.i == f->count && good <= f->count);
+	CHECK(sum != UINT32_MAX);
+}
+
+static void read_segment(int fd, size_t size)
+{
+	struct seg_reader r;
+	struct seg_header h;
+	struct frame f;
+	const uint8_t *frame;
+	uint8_t header[SEG_HEADER];
+	uint64_t before = SEG_HEADER, frames = 0;
+	int rc;
+
+	if (pread(fd, header, sizeof header, 0) == sizeof header)
+		seg_header_read(header, &h);
+	seg_reader_init(&r, fd, epoch, ORDINAL, size);
+	while ((rc = seg_reader_next(&r, &f, &frame)) == 1) {
+		CHECK(r.at <= size && r.at - f.len >= before);
+		before = r.at;
+		frames += f.len;
+		look_at(frame, &f);
+	}
+	CHECK(rc == 0 && frames + r.skipped + SEG_HEADER <= (size > SEG_HEADER ? size : SEG_HEADER));
+	seg_reader_done(&r);
+}
+
+static void mend_state(uint8_t *file, size_t size)
+{
+	for (size_t at = 0; size - at >= SPOOL_STATE_SLOT; at += SPOOL_STATE_SLOT) {
+		memcpy(file + at, "SSSTATE2", 8);
+		memset(file + at + 8, 0, 8);
+		put32(file + at + 8, link_crc32c(0, file + at + 16, SPOOL_STATE_SLOT - 16));
+	}
+}
+
+static void read_state(int fd)
+{
+	static struct log_cursor cursors[SENDLOG_CONSUMERS];
+	struct spool_state st = {.cursors = cursors};
+
+	if (!spool_state_read(fd, &st))
+		return;
+	CHECK(st.n_cursors <= SENDLOG_CONSUMERS && st.n_past <= SENDLOG_PAST);
+	for (uint32_t i = 0; i < st.n_cursors; i++)
+		CHECK(memchr(cursors[i].name, '\0', sizeof cursors[i].name));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	size_t len = size ? size - 1 : 0;
+	int how = size ? data[0] % 4 : RAW;
+	/* what the fuzzer gives of a state is its beginning: the rest is zero */
+	size_t file_len = how >= STATE && len ? (len / SPOOL_STATE_SLOT + 1) * SPOOL_STATE_SLOT : len;
+	uint8_t *file = calloc(1, file_len + 1);
+	int fd = memfd_create("segment", MFD_CLOEXEC);
+
+	CHECK(file && fd >= 0);
+	memcpy(file, data + (size ? 1 : 0), len);
+	if (how == MENDED)
+		mend_segment(file, file_len);
+	else if (how == MENDED_STATE)
+		mend_state(file, file_len);
+	CHECK(write(fd, file, file_len) == (ssize_t)file_len);
+	free(file);
+	if (how >= STATE) {
+		read_state(fd);
+		close(fd);
+	} else {
+		read_segment(fd, file_len); /* closes it */
+	}
+	return 0;
+}

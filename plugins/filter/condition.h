@@ -38,10 +38,13 @@ enum test_kind {
 	TEST_NUMBER,
 	TEST_STRING,
 	TEST_CONTAINS,
+	TEST_ARRAY_CONTAINS,
 	TEST_STARTS,
 	TEST_ENDS,
 	TEST_REGEX,
-	TEST_IN
+	TEST_LENGTH, /* characters of a string, elements of an array */
+	TEST_IN,
+	TEST_BETWEEN /* compiled into two */
 };
 
 /* Results of a comparison, as bits that can be accepted together. */

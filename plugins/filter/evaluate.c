@@ -277,6 +277,30 @@ static int array_contains(struct conditions *c, const struct test *t, const stru
 	return 0;
 }
 
+static int test_length(struct conditions *c, const struct test *t, const struct ss_field *f)
+{
+	struct number n = {.integer = true};
+	const char *text;
+	size_t len;
+
+	if (f->type == SS_JSON_STRING) {
+		int r = string_of(c, f, &text, &len);
+		if (r < 0)
+			return r;
+		for (size_t i = 0; i < len; i++)
+			n.i += ((uint8_t)text[i] & 0xc0) != 0x80;
+	} else if (f->type == SS_JSON_ARRAY) {
+		const char *at = f->text + 1, *end = f->text + f->len - 1;
+		struct ss_field e;
+		while (next_element(&at, end, &e))
+			n.i++;
+	} else {
+		return t->other;
+	}
+	n.d = (double)n.i;
+	return accepts(t, number_compare(&n, &t->number));
+}
+
 static int run_test(struct conditions *c, const struct test *t, const struct ss_field *f)
 {
 	if (f->type == SS_JSON_MISSING)
@@ -296,6 +320,10 @@ static int run_test(struct conditions *c, const struct test *t, const struct ss_
 		if (f->type == SS_JSON_ARRAY)
 			return array_contains(c, t, f);
 		return t->type == SS_JSON_STRING ? test_string(c, t, f) : t->other;
+	case TEST_ARRAY_CONTAINS:
+		return f->type == SS_JSON_ARRAY ? array_contains(c, t, f) : t->other;
+	case TEST_LENGTH:
+		return test_length(c, t, f);
 	default:
 		return test_string(c, t, f);
 	}

@@ -188,7 +188,7 @@ static const char *skip_blanks(const char *p, const char *end)
 	return p;
 }
 
-/* From an opening quote to behind the closing one. */
+/* From an opening quote to behind the closing one; NULL: there is none. */
 static const char *skip_string(const char *p, const char *end, bool *escaped)
 {
 	for (p++; p < end && *p != '"'; p++) {
@@ -197,25 +197,24 @@ static const char *skip_string(const char *p, const char *end, bool *escaped)
 			p++;
 		}
 	}
-	return p < end ? p + 1 : end;
+	return p < end ? p + 1 : NULL;
 }
 
+/* To the comma or brace behind a value; NULL: there is none. */
 static const char *skip_value(const char *p, const char *end)
 {
 	bool escaped;
 	int depth = 0;
 
-	do {
+	while (p && p < end && (depth || (*p != ',' && *p != '}'))) {
 		if (*p == '"') {
 			p = skip_string(p, end, &escaped);
 			continue;
 		}
-		if (!depth && (*p == ',' || *p == '}'))
-			break;
 		depth += (*p == '[' || *p == '{') - (*p == ']' || *p == '}');
 		p++;
-	} while (p < end);
-	return p;
+	}
+	return p && p < end ? p : NULL;
 }
 
 static const struct name *find(const struct names *names, const char *text, size_t len)
@@ -268,28 +267,37 @@ static char *put_set(const struct reshape *r, char *to, const char *start)
 	return to;
 }
 
-size_t reshape_event(struct reshape *r, const char *json, size_t len, char *out)
+/* The object that begins at p; NULL if it is not well-formed, so far as one sees on the way. */
+static char *reshape_object(struct reshape *r, const char *p, const char *end, char *to)
 {
-	const char *end = json + len, *p = skip_blanks(json, end);
-	char *to = out, *start;
+	char *start = to + 1;
 
-	if (p == end || *p != '{') {
-		memcpy(out, json, len);
-		return len;
-	}
 	*to++ = '{';
-	start = to;
 	p = skip_blanks(p + 1, end);
 	while (p < end && *p == '"') {
 		bool escaped = false;
-		const char *name_end = skip_string(p, end, &escaped), *colon = skip_blanks(name_end, end);
-		const char *value_end = skip_value(skip_blanks(colon + 1, end), end);
+		const char *name_end = skip_string(p, end, &escaped);
+		const char *colon = name_end ? skip_blanks(name_end, end) : end;
+		const char *value_end = colon < end && *colon == ':' ? skip_value(colon + 1, end) : NULL;
+		if (!value_end)
+			return NULL;
 		to = member(r, p, name_end, escaped, value_end, to, start);
-		p = skip_blanks(value_end, end);
-		if (p < end && *p == ',')
-			p = skip_blanks(p + 1, end);
+		p = *value_end == ',' ? skip_blanks(value_end + 1, end) : value_end;
 	}
+	if (p >= end || *p != '}' || skip_blanks(p + 1, end) != end)
+		return NULL;
 	to = put_set(r, to, start);
 	*to++ = '}';
-	return (size_t)(to - out);
+	return to;
+}
+
+size_t reshape_event(struct reshape *r, const char *json, size_t len, char *out)
+{
+	const char *end = json + len, *p = skip_blanks(json, end);
+	char *to = p < end && *p == '{' ? reshape_object(r, p, end, out) : NULL;
+
+	if (to)
+		return (size_t)(to - out);
+	memcpy(out, json, len);
+	return len;
 }

@@ -211,12 +211,27 @@ static void test_shapes_of_a_batch(void **state)
 
 static void test_shape_needs_json(void **state)
 {
+	const char *const broken[] = {"{\"a\":1", "{\"a",       "{\"a\\",    "{\"a\"", "{\"a\":\"",
+				      "{\"a\":[", "{\"a\":1}x", "{\"a\" 1}", "{",      ""};
+	const uint32_t n = sizeof broken / sizeof *broken;
+	char passed[sizeof broken / sizeof *broken + 1];
 	struct instance t;
 
 	(void)state;
 	CREATE(&t, "fields", "{\"set\":{\"a\":1}}");
-	assert_false(passes(&t, "{\"a\":1"));
-	assert_int_equal(t.host.metrics[NOT_JSON], 1);
+	run(&t, broken, NULL, n, passed);
+	assert_string_equal(passed, "0000000000");
+	assert_int_equal(t.host.dropped[NOT_JSON], n);
+	finish(&t);
+
+	CREATE(&t, "fields", "{\"set\":{\"a\":1}}", "on_error", "pass");
+	run(&t, broken, NULL, n, passed);
+	assert_string_equal(passed, "1111111111");
+	for (uint32_t i = 0; i < n; i++) {
+		const struct ss_event *e = &t.host.emitted[0].batch->events[i];
+		assert_int_equal(e->len, strlen(broken[i]));
+		assert_memory_equal(e->data, broken[i], e->len);
+	}
 	finish(&t);
 }
 

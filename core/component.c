@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "core/batch.h"
 #include "core/diag.h"
 #include "core/fields.h"
 #include "core/health.h"
@@ -50,6 +51,14 @@ static void account_left(struct component *c, uint64_t n)
 	c->books.created += n - of_held;
 }
 
+/* Events of a processor's own, as results are: they stand for none it was given. */
+static bool is_made_here(const struct component *c, const struct ss_batch *batch)
+{
+	const struct batch *b = (const struct batch *)batch;
+
+	return b->pool == c->pool && !b->parent;
+}
+
 static void account_emitted(struct component *c, const struct ss_batch *b, bool connected)
 {
 	if (c->desc->kind == SS_KIND_SOURCE) {
@@ -58,6 +67,9 @@ static void account_emitted(struct component *c, const struct ss_batch *b, bool 
 			c->books.out += b->count;
 		else
 			c->books.dropped[DROP_UNCONNECTED] += b->count;
+	} else if (connected && is_made_here(c, b)) {
+		c->books.out += b->count;
+		c->books.created += b->count;
 	} else if (connected) {
 		c->books.out += b->count;
 		account_left(c, b->count);

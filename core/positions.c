@@ -68,13 +68,21 @@ static uint8_t ways_to(const struct positions *p, const struct component *c)
 	return p->ways[c - p->all];
 }
 
+/* Ways of a source's stream that go on behind c: a processor that keeps what it is given goes on with a
+ * stream of its own. */
+static uint8_t ways_through(const struct positions *p, const struct component *c,
+			    const struct component *source)
+{
+	return c != source && c->keeper ? 0 : ways_to(p, c);
+}
+
 static void count_ways(const struct positions *p, const struct component *source)
 {
 	for (size_t i = 0; i < p->n; i++) {
 		const struct component *c = p->order[i];
 		unsigned n = c == source;
 		for (size_t k = 0; n < 2 && k < c->n_inputs; k++)
-			n += ways_to(p, c->inputs[k]->from);
+			n += ways_through(p, c->inputs[k]->from, source);
 		p->ways[c - p->all] = (uint8_t)(n < 2 ? n : 2);
 	}
 }
@@ -92,7 +100,7 @@ static void look_for_merging(const struct positions *p, const struct component *
 		count_ways(p, from);
 		/* what is behind the keeper runs already and is not touched */
 		for (size_t k = 0; k < keeper->n_inputs; k++) {
-			if (ways_to(p, keeper->inputs[k]->from) > 1)
+			if (ways_through(p, keeper->inputs[k]->from, from) > 1)
 				from->merges = true;
 		}
 	}
@@ -144,13 +152,13 @@ static int32_t kept(void *self, uint32_t port, const char *source, const struct 
 }
 
 /* Lower *lowest to what the keeper has of the source; *any: there is one already. */
-static int take_lowest(const struct positions *p, const struct component *keeper, const char *source,
-		       struct ss_position *lowest, bool *any)
+static int take_lowest(const struct positions *p, const struct component *keeper,
+		       const struct component *source, struct ss_position *lowest, bool *any)
 {
 	for (size_t i = 0; i < keeper->n_inputs; i++) {
-		if (ways_to(p, keeper->inputs[i]->from) == 0)
+		if (ways_through(p, keeper->inputs[i]->from, source) == 0)
 			continue;
-		const struct kept *k = find(p, keeper, (uint32_t)i, source);
+		const struct kept *k = find(p, keeper, (uint32_t)i, source->id);
 		if (!k || (*any && memcmp(k->position.epoch, lowest->epoch, sizeof lowest->epoch) != 0))
 			return -ENOENT;
 		if (!*any || k->position.seq < lowest->seq)
@@ -174,7 +182,7 @@ static int32_t resume(void *self, struct ss_position *out)
 	count_ways(p, c);
 	for (size_t i = 0; rc == 0 && i < p->n; i++) {
 		if (p->order[i]->keeper)
-			rc = take_lowest(p, p->order[i], c->id, &lowest, &any);
+			rc = take_lowest(p, p->order[i], c, &lowest, &any);
 	}
 	pthread_mutex_unlock(&p->lock);
 	if (rc || !any)

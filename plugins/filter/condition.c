@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "condition.h"
+#include "dialect.h"
 
 struct compiler {
 	struct conditions *c;
@@ -34,53 +35,28 @@ static const struct op {
 	{"lt", "<", NULL, TEST_STRING, CMP_LESS, TAKES_NUMBER | TAKES_STRING, false, false},
 	{"lte", "<=", NULL, TEST_STRING, CMP_LESS | CMP_EQUAL, TAKES_NUMBER | TAKES_STRING, false, false},
 	{"contains", NULL, NULL, TEST_CONTAINS, CMP_EQUAL, TAKES_SCALAR, false, true},
+	{"array_contains", NULL, NULL, TEST_ARRAY_CONTAINS, CMP_EQUAL, TAKES_SCALAR, false, true},
 	{"starts_with", NULL, NULL, TEST_STARTS, 0, TAKES_STRING, false, true},
 	{"ends_with", NULL, NULL, TEST_ENDS, 0, TAKES_STRING, false, true},
 	{"regex", NULL, NULL, TEST_REGEX, 0, TAKES_STRING, false, true},
 	{"in", NULL, NULL, TEST_IN, 0, TAKES_LIST, false, true},
 	{"not_in", NULL, NULL, TEST_IN, 0, TAKES_LIST, true, true},
+	{"between", NULL, NULL, TEST_BETWEEN, 0, TAKES_LIST, false, false},
+	{"length_eq", NULL, NULL, TEST_LENGTH, CMP_EQUAL, TAKES_NUMBER, false, false},
+	{"length_ne", NULL, NULL, TEST_LENGTH, CMP_LESS | CMP_MORE, TAKES_NUMBER, false, false},
+	{"length_gt", NULL, NULL, TEST_LENGTH, CMP_MORE, TAKES_NUMBER, false, false},
+	{"length_gte", NULL, NULL, TEST_LENGTH, CMP_MORE | CMP_EQUAL, TAKES_NUMBER, false, false},
+	{"length_lt", NULL, NULL, TEST_LENGTH, CMP_LESS, TAKES_NUMBER, false, false},
+	{"length_lte", NULL, NULL, TEST_LENGTH, CMP_LESS | CMP_EQUAL, TAKES_NUMBER, false, false},
 	{"exists", NULL, NULL, TEST_EXISTS, 0, TAKES_BOOL, false, false},
 };
 #define N_OPS (sizeof ops / sizeof *ops)
-
-int paths_add(struct paths *p, const struct spec *at, const char *key, const char *path)
-{
-	for (uint32_t i = 0; i < p->n; i++)
-		if (strcmp(p->v[i].text, path) == 0)
-			return (int)i;
-	if (p->n == p->size) {
-		uint32_t size = p->size ? 2 * p->size : 8;
-		struct path *bigger = realloc(p->v, size * sizeof *bigger);
-
-		if (!bigger)
-			return -ENOMEM;
-		p->v = bigger;
-		p->size = size;
-	}
-	struct path *new = &p->v[p->n];
-	*new = (struct path){.text = strdup(path)};
-	if (!new->text || asprintf(&new->pointer, "%s/%s", at->at, key) < 0) {
-		free(new->text);
-		return -ENOMEM;
-	}
-	return (int)p->n++;
-}
-
-void paths_done(struct paths *p)
-{
-	for (uint32_t i = 0; i < p->n; i++) {
-		free(p->v[i].text);
-		free(p->v[i].pointer);
-	}
-	free(p->v);
-	*p = (struct paths){0};
-}
 
 static const struct op *find_op(struct compiler *k, json_t *json)
 {
 	const char *names[N_OPS + 1] = {NULL};
 	const char *name = json_string_value(json);
-	char all[160] = "";
+	char all[320] = "";
 	size_t len = 0;
 
 	if (!name) {
@@ -133,6 +109,7 @@ static bool check_value(struct compiler *k, const struct op *op, const json_t *v
 		   op->takes == TAKES_LIST                      ? "a list of values"
 		   : op->takes == TAKES_STRING                  ? "a string"
 		   : op->takes == TAKES_BOOL                    ? "true or false"
+		   : op->takes == TAKES_NUMBER                  ? "a number"
 		   : op->takes == (TAKES_NUMBER | TAKES_STRING) ? "a number or a string"
 								: "a string, a number, a boolean or null",
 		   spec_type(value));
@@ -367,6 +344,45 @@ static void fill_test(struct compiler *k, struct test *t, const struct op *op, j
 	}
 }
 
+static int16_t add_test(struct compiler *k, int path, const struct op *op, json_t *value, bool fold,
+			int16_t yes, int16_t no)
+{
+	if (k->c->n == CONDITION_MAX) {
+		if (!k->too_many)
+			spec_error(k->spec, NULL, "more than %d conditions", CONDITION_MAX);
+		k->too_many = true;
+		return no;
+	}
+	struct test *t = &k->c->tests[k->c->n];
+	*t = (struct test){.field = (uint16_t)path, .yes = yes, .no = no};
+	fill_test(k, t, op, value, fold);
+	return (int16_t)k->c->n++;
+}
+
+static const struct op *op_named(const char *name)
+{
+	const struct op *op = ops;
+
+	while (strcmp(op->name, name) != 0)
+		op++;
+	return op;
+}
+
+/* [low, high]: at least the one and at most the other. */
+static int16_t add_between(struct compiler *k, int path, json_t *value, int16_t yes, int16_t no)
+{
+	json_t *low = json_array_get(value, 0), *high = json_array_get(value, 1);
+	bool numbers = json_is_number(low) && json_is_number(high);
+
+	if (json_array_size(value) != 2 || !(numbers || (json_is_string(low) && json_is_string(high)))) {
+		spec_error(k->spec, "value",
+			   "must be two numbers or two strings, the least and the greatest that pass");
+		return no;
+	}
+	int16_t upper = add_test(k, path, op_named("lte"), high, false, yes, no);
+	return add_test(k, path, op_named("gte"), low, false, upper, no);
+}
+
 static const char *const leaf_keys[] = {"field", "op", "value", "ignore_case", NULL};
 
 static int16_t compile_leaf(struct compiler *k, json_t *json, int16_t yes, int16_t no)
@@ -392,16 +408,9 @@ static int16_t compile_leaf(struct compiler *k, json_t *json, int16_t yes, int16
 	if (!op || !check_value(k, op, value))
 		return no;
 	bool fold = ignores_case(k, op, json_object_get(json, "ignore_case"), value);
-	if (k->c->n == CONDITION_MAX) {
-		if (!k->too_many)
-			spec_error(s, NULL, "more than %d conditions", CONDITION_MAX);
-		k->too_many = true;
-		return no;
-	}
-	struct test *t = &k->c->tests[k->c->n];
-	*t = (struct test){.field = (uint16_t)path, .yes = yes, .no = no};
-	fill_test(k, t, op, value, fold);
-	return (int16_t)k->c->n++;
+	if (op->kind == TEST_BETWEEN)
+		return add_between(k, path, value, yes, no);
+	return add_test(k, path, op, value, fold, yes, no);
 }
 
 static int16_t compile(struct compiler *k, json_t *json, int16_t yes, int16_t no);
@@ -493,8 +502,12 @@ int conditions_compile(json_t *where, struct spec *spec, struct paths *paths, co
 	if (!c || !(c->tests = calloc(CONDITION_MAX, sizeof *c->tests)))
 		goto no_memory;
 	c->fields = *fields;
-	c->entry = json_is_array(where) ? compile_list_of(&k, where, true, CONDITION_TRUE, CONDITION_FALSE)
-					: compile(&k, where, CONDITION_TRUE, CONDITION_FALSE);
+	where = dialect_translate(where, spec);
+	if (where)
+		c->entry = json_is_array(where)
+				   ? compile_list_of(&k, where, true, CONDITION_TRUE, CONDITION_FALSE)
+				   : compile(&k, where, CONDITION_TRUE, CONDITION_FALSE);
+	json_decref(where);
 	if (spec->err)
 		goto fail;
 	c->cache = calloc(paths->n, sizeof *c->cache);

@@ -10,7 +10,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <semstreams/plugin.h>
+#include "paths.h"
 #include "spec.h"
+#include "value.h"
 
 #define CONDITION_MAX_DEPTH  32
 #define CONDITION_MAX        256
@@ -30,35 +32,19 @@
 #define REGEX_STARTS      64       /* at a time, from 8 on; 4 if the pattern refers back, which costs most */
 #define REGEX_CPU_NS      10000000 /* of the thread, so that a busy machine makes no difference */
 
-/* The fields to look up in each event; equal paths are read once. */
-struct path {
-	char *text;
-	char *pointer; /* where the config names it first, for errors */
-};
-struct paths {
-	struct path *v;
-	uint32_t n, size;
-};
-/* Index of a path, added if it is new; -ENOMEM. */
-int paths_add(struct paths *, const struct spec *at, const char *key, const char *path);
-void paths_done(struct paths *);
-
-struct number {
-	bool integer; /* i is exact; d is the nearest double in any case */
-	int64_t i;
-	double d;
-};
-
 enum test_kind {
 	TEST_EXISTS,
 	TEST_TYPE, /* null, true, false: the type is the value */
 	TEST_NUMBER,
 	TEST_STRING,
 	TEST_CONTAINS,
+	TEST_ARRAY_CONTAINS,
 	TEST_STARTS,
 	TEST_ENDS,
 	TEST_REGEX,
-	TEST_IN
+	TEST_LENGTH, /* characters of a string, elements of an array */
+	TEST_IN,
+	TEST_BETWEEN /* compiled into two */
 };
 
 /* Results of a comparison, as bits that can be accepted together. */
@@ -96,12 +82,6 @@ struct test {
 	pcre2_code *regex;
 };
 
-/* Memory for an unescaped string; zero it to start, free bytes at the end. */
-struct scratch {
-	char *bytes;
-	size_t size;
-};
-
 struct conditions {
 	struct test *tests;
 	uint32_t n;
@@ -130,12 +110,3 @@ void conditions_free(struct conditions *);
 
 /* Do the fields of one event, read by the paths, satisfy them?  1, 0, -E2BIG: a regex gave up, -ENOMEM. */
 int conditions_eval(struct conditions *, const struct ss_field *fields);
-
-/* -1, 0, 1; both exactly if they are integers, else as doubles. */
-int number_compare(const struct number *, const struct number *);
-/* A number field's value; one too big for a double is infinite. */
-void number_read(const struct ss_iface *fields, const struct ss_field *, struct number *);
-/* A string field's bytes: in place, or unescaped into the scratch memory until its next use.  0, -ENOMEM,
- * -EINVAL. */
-int scratch_text(struct scratch *, const struct ss_iface *fields, const struct ss_field *, const char **text,
-		 size_t *len);

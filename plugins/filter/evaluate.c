@@ -8,52 +8,9 @@
 #include <time.h>
 #include "condition.h"
 
-void number_read(const struct ss_iface *fields, const struct ss_field *f, struct number *n)
-{
-	const struct ss_fields *vtbl = fields->vtbl;
-
-	n->integer = (f->flags & SS_FIELD_INTEGER) && vtbl->integer(fields->self, f, &n->i) == 0;
-	if (n->integer)
-		n->d = (double)n->i;
-	else if (vtbl->number(fields->self, f, &n->d) < 0)
-		n->d = f->text[0] == '-' ? -INFINITY : INFINITY;
-}
-
-int number_compare(const struct number *a, const struct number *b)
-{
-	if (a->integer && b->integer)
-		return (a->i > b->i) - (a->i < b->i);
-	return (a->d > b->d) - (a->d < b->d);
-}
-
 static bool accepts(const struct test *t, int order)
 {
 	return t->accept >> (order + 1) & 1;
-}
-
-int scratch_text(struct scratch *s, const struct ss_iface *fields, const struct ss_field *f,
-		 const char **text, size_t *len)
-{
-	const struct ss_fields *vtbl = fields->vtbl;
-
-	*text = f->text;
-	*len = f->len;
-	if (!(f->flags & SS_FIELD_ESCAPED))
-		return 0;
-	if (f->len > s->size) { /* what is unescaped is never longer */
-		char *bigger = realloc(s->bytes, f->len);
-
-		if (!bigger)
-			return -ENOMEM;
-		s->bytes = bigger;
-		s->size = f->len;
-	}
-	int64_t n = vtbl->unescape(fields->self, f, s->bytes, s->size);
-	if (n < 0 || (uint64_t)n > s->size)
-		return -EINVAL;
-	*text = s->bytes;
-	*len = (size_t)n;
-	return 0;
 }
 
 static int string_of(struct conditions *c, const struct ss_field *f, const char **text, size_t *len)
@@ -320,6 +277,30 @@ static int array_contains(struct conditions *c, const struct test *t, const stru
 	return 0;
 }
 
+static int test_length(struct conditions *c, const struct test *t, const struct ss_field *f)
+{
+	struct number n = {.integer = true};
+	const char *text;
+	size_t len;
+
+	if (f->type == SS_JSON_STRING) {
+		int r = string_of(c, f, &text, &len);
+		if (r < 0)
+			return r;
+		for (size_t i = 0; i < len; i++)
+			n.i += ((uint8_t)text[i] & 0xc0) != 0x80;
+	} else if (f->type == SS_JSON_ARRAY) {
+		const char *at = f->text + 1, *end = f->text + f->len - 1;
+		struct ss_field e;
+		while (next_element(&at, end, &e))
+			n.i++;
+	} else {
+		return t->other;
+	}
+	n.d = (double)n.i;
+	return accepts(t, number_compare(&n, &t->number));
+}
+
 static int run_test(struct conditions *c, const struct test *t, const struct ss_field *f)
 {
 	if (f->type == SS_JSON_MISSING)
@@ -339,6 +320,10 @@ static int run_test(struct conditions *c, const struct test *t, const struct ss_
 		if (f->type == SS_JSON_ARRAY)
 			return array_contains(c, t, f);
 		return t->type == SS_JSON_STRING ? test_string(c, t, f) : t->other;
+	case TEST_ARRAY_CONTAINS:
+		return f->type == SS_JSON_ARRAY ? array_contains(c, t, f) : t->other;
+	case TEST_LENGTH:
+		return test_length(c, t, f);
 	default:
 		return test_string(c, t, f);
 	}

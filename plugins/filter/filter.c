@@ -10,6 +10,8 @@
 #include <semstreams/sugar.h>
 #include "condition.h"
 #include "keyed.h"
+#include "reshape.h"
+#include "sample.h"
 #include "spec.h"
 
 #define VERSION "1.0"
@@ -26,7 +28,8 @@ enum {
 	METRIC_DEADBAND_KEYS,
 	METRIC_RATE_LIMIT_KEYS,
 	METRIC_DEADBAND_EVICTED,
-	METRIC_RATE_LIMIT_EVICTED
+	METRIC_RATE_LIMIT_EVICTED,
+	METRIC_SAMPLE
 };
 
 struct conf {
@@ -34,6 +37,8 @@ struct conf {
 	int64_t on_error;
 	const char *deadband;
 	const char *rate_limit;
+	const char *sample;
+	const char *fields;
 	int64_t max_keys;
 };
 
@@ -47,6 +52,8 @@ struct filter {
 	struct conditions *where;
 	struct deadband *deadband;
 	struct rate_limit *rate_limit;
+	struct sample *sample;
+	struct reshape *reshape;
 	uint32_t *rows; /* of events that pass; behind them those that do not */
 	uint32_t capacity;
 };
@@ -55,7 +62,7 @@ struct filter {
 struct tally {
 	uint32_t passed, rest;
 	uint32_t errors[N_ERRORS];
-	uint32_t deadband, rate_limit;
+	uint32_t sample, deadband, rate_limit;
 };
 
 static void destroy(void *self)
@@ -71,9 +78,28 @@ static void destroy(void *self)
 	conditions_free(f->where);
 	deadband_free(f->deadband);
 	rate_limit_free(f->rate_limit);
+	sample_free(f->sample);
+	reshape_free(f->reshape);
 	free(f->values);
 	free(f->rows);
 	free(f);
+}
+
+static void compile_option(struct filter *f, const char *name, json_t *json, struct spec *spec,
+			   struct paths *paths)
+{
+	uint32_t max_keys = (uint32_t)f->conf->max_keys;
+
+	if (strcmp(name, "where") == 0)
+		conditions_compile(json, spec, paths, &f->fields, &f->where);
+	else if (strcmp(name, "sample") == 0)
+		sample_compile(json, spec, paths, &f->fields, &f->sample);
+	else if (strcmp(name, "deadband") == 0)
+		deadband_compile(json, spec, paths, max_keys, &f->fields, &f->deadband);
+	else if (strcmp(name, "rate_limit") == 0)
+		rate_limit_compile(json, spec, paths, max_keys, &f->fields, &f->rate_limit);
+	else
+		reshape_compile(json, spec, &f->fields, &f->reshape);
 }
 
 /* Everything in the JSON-valued options, so that all errors are told at once; 0, -EINVAL, -ENOMEM. */
@@ -82,8 +108,11 @@ static int compile_options(struct filter *f, struct spec *spec, struct paths *pa
 	const struct conf *conf = f->conf;
 	const struct {
 		const char *name, *text;
-	} options[] = {
-		{"where", conf->where}, {"deadband", conf->deadband}, {"rate_limit", conf->rate_limit}};
+	} options[] = {{"where", conf->where},
+		       {"sample", conf->sample},
+		       {"deadband", conf->deadband},
+		       {"rate_limit", conf->rate_limit},
+		       {"fields", conf->fields}};
 	int first_error = 0;
 
 	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
@@ -91,15 +120,7 @@ static int compile_options(struct filter *f, struct spec *spec, struct paths *pa
 
 		if (json) {
 			size_t before = spec_enter(spec, options[i].name);
-
-			if (i == 0)
-				conditions_compile(json, spec, paths, &f->fields, &f->where);
-			else if (i == 1)
-				deadband_compile(json, spec, paths, (uint32_t)conf->max_keys, &f->fields,
-						 &f->deadband);
-			else
-				rate_limit_compile(json, spec, paths, (uint32_t)conf->max_keys, &f->fields,
-						   &f->rate_limit);
+			compile_option(f, options[i].name, json, spec, paths);
 			spec_leave(spec, before);
 			json_decref(json);
 		}
@@ -109,50 +130,10 @@ static int compile_options(struct filter *f, struct spec *spec, struct paths *pa
 			first_error = spec->err;
 		spec->err = 0;
 	}
-	return first_error;
-}
-
-/* Report each path that is none where it is first named. */
-static int32_t report_paths(struct filter *f, const struct paths *paths)
-{
-	const struct ss_fields *fields = f->fields.vtbl;
-	uint32_t bad;
-
-	for (uint32_t i = 0; i < paths->n; i++) {
-		const char *text = paths->v[i].text;
-		struct ss_reader *reader = NULL;
-
-		if (fields->compile(f->fields.self, &text, 1, &reader, &bad) == -EINVAL)
-			ss_config_error(
-				f->host, paths->v[i].pointer,
-				"\"%.100s\" is no path; write \"a.b.0\" or, as a JSON pointer, \"/a/b/0\"",
-				text);
-		else
-			fields->free(f->fields.self, reader);
-	}
-	return -EINVAL;
-}
-
-static int32_t compile_paths(struct filter *f, const struct paths *paths)
-{
-	const struct ss_fields *fields = f->fields.vtbl;
-	const char **texts;
-	uint32_t bad;
-
-	f->n_paths = paths->n;
-	if (paths->n == 0)
-		return 0;
-	f->values = calloc(paths->n, sizeof *f->values);
-	texts = calloc(paths->n, sizeof *texts);
-	if (!f->values || !texts) {
-		free(texts);
+	/* what is taken apart must be known to be well-formed */
+	if (f->reshape && paths->n == 0 && paths_add(paths, spec, "fields", "") < 0)
 		return -ENOMEM;
-	}
-	for (uint32_t i = 0; i < paths->n; i++)
-		texts[i] = paths->v[i].text;
-	int32_t r = fields->compile(f->fields.self, texts, paths->n, &f->reader, &bad);
-	free(texts);
-	return r == -EINVAL ? report_paths(f, paths) : r;
+	return first_error;
 }
 
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
@@ -173,9 +154,13 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	}
 	r = compile_options(f, &spec, &paths);
 	if (r != -ENOMEM) { /* also after an error, to tell all of them */
-		int p = compile_paths(f, &paths);
+		int p = paths_compile(&paths, host, &f->fields, &f->reader);
 
 		r = p < 0 ? p : r;
+		f->n_paths = paths.n;
+		f->values = calloc(paths.n + 1, sizeof *f->values);
+		if (!f->values)
+			r = -ENOMEM;
 	}
 out:
 	paths_done(&paths);
@@ -209,6 +194,12 @@ static int judge(struct filter *f, const struct ss_event *e, struct tally *tally
 		tally->errors[error]++;
 		if (f->conf->on_error == ON_ERROR_DROP)
 			return -EBADMSG;
+	}
+	if (f->sample) {
+		r = sample_take(f->sample, f->values);
+		tally->sample += r == 0;
+		if (r <= 0)
+			return r;
 	}
 	if (f->deadband) {
 		r = deadband_check(f->deadband, f->values, e->time_ns, &slot);
@@ -250,6 +241,8 @@ static void count(struct filter *f, const struct tally *t)
 		ss_log(f->host, SS_LOG_WARN, "events that %s are %s", what[i],
 		       f->conf->on_error == ON_ERROR_DROP ? "dropped" : "passed on");
 	}
+	if (t->sample)
+		f->host->metric_add(f->host, METRIC_SAMPLE, t->sample);
 	if (t->deadband)
 		f->host->metric_add(f->host, METRIC_DEADBAND, t->deadband);
 	if (t->rate_limit)
@@ -266,6 +259,30 @@ static int fit(struct filter *f, uint32_t capacity)
 		return -ENOMEM;
 	f->rows = rows;
 	f->capacity = capacity;
+	return 0;
+}
+
+/* The events that pass, with other members. */
+static int emit_reshaped(struct filter *f, struct ss_batch *batch, const uint32_t *rows, uint32_t n)
+{
+	size_t size = 1, used = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		size += reshape_size(f->reshape, batch->events[rows[i]].len);
+	struct ss_batch *out = n ? f->host->batch_new(f->host, batch, n, size) : NULL;
+	if (!out)
+		return n ? -ENOMEM : 0;
+	for (uint32_t i = 0; i < n; i++) {
+		struct ss_event *e = &out->events[i];
+		*e = batch->events[rows[i]];
+		char *to = (char *)out->data + used;
+		e->len = (uint32_t)reshape_event(f->reshape, (const char *)e->data, e->len, to);
+		e->data = (const uint8_t *)to;
+		used += e->len;
+	}
+	out->count = n;
+	f->host->emit(f->host, PORT_MATCH, out);
+	f->host->batch_unref(out);
 	return 0;
 }
 
@@ -287,7 +304,8 @@ static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 		if (r < 0 && r != -EBADMSG)
 			return r;
 	}
-	int r = ss_emit_rows(f->host, PORT_MATCH, batch, rows, tally.passed);
+	int r = f->reshape ? emit_reshaped(f, batch, rows, tally.passed)
+			   : ss_emit_rows(f->host, PORT_MATCH, batch, rows, tally.passed);
 	if (r < 0)
 		return r;
 	count(f, &tally);
@@ -306,7 +324,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 	uint32_t d_n = d ? d->n : 0, r_n = r ? r->n : 0;
 
 	(void)port;
-	if (!f->reader && !f->rate_limit) { /* nothing is asked of the events */
+	if (!f->reader && !f->rate_limit && !f->sample) { /* nothing is asked of the events */
 		f->host->emit(f->host, PORT_MATCH, batch);
 		return SS_DONE;
 	}
@@ -320,16 +338,8 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 
 static const char *const on_error_choices[] = {"drop", "pass", NULL};
 
-#define WHERE_SCHEMA                                                                                         \
-	"{\"type\":[\"object\",\"array\"],\"minProperties\":1,\"minItems\":1,\"properties\":{"               \
-	"\"field\":{\"type\":\"string\"},"                                                                   \
-	"\"op\":{\"enum\":[\"eq\",\"ne\",\"gt\",\"gte\",\"lt\",\"lte\",\"contains\",\"starts_with\","        \
-	"\"ends_with\",\"regex\",\"in\",\"not_in\",\"exists\",\"==\",\"!=\",\">\",\">=\",\"<\",\"<=\","      \
-	"\"equals\",\"not_equals\"]},"                                                                       \
-	"\"value\":{},\"ignore_case\":{\"type\":\"boolean\"},"                                               \
-	"\"and\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"object\"}},"                       \
-	"\"or\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"object\"}},"                        \
-	"\"not\":{\"type\":\"object\"}},\"additionalProperties\":false,\"items\":{\"type\":\"object\"}}"
+/* Conditions come in several dialects; what is wrong in one the plugin says best. */
+#define WHERE_SCHEMA "{\"type\":[\"object\",\"array\"],\"minProperties\":1,\"minItems\":1}"
 
 #define DEADBAND_SCHEMA                                                                                      \
 	"{\"type\":\"object\",\"required\":[\"field\",\"threshold\"],\"properties\":{"                       \
@@ -346,6 +356,18 @@ static const char *const on_error_choices[] = {"drop", "pass", NULL};
 	"\"burst\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000000000}},"                            \
 	"\"additionalProperties\":false}"
 
+#define SAMPLE_SCHEMA                                                                                        \
+	"{\"type\":\"object\",\"required\":[\"one_in\"],\"properties\":{"                                    \
+	"\"one_in\":{\"type\":\"integer\",\"minimum\":1},\"key\":{\"type\":\"string\"}},"                    \
+	"\"additionalProperties\":false}"
+
+#define FIELDS_SCHEMA                                                                                        \
+	"{\"type\":\"object\",\"minProperties\":1,\"properties\":{"                                          \
+	"\"select\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}},"                                   \
+	"\"remove\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}},"                                   \
+	"\"rename\":{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}},"                   \
+	"\"set\":{\"type\":\"object\"}},\"additionalProperties\":false}"
+
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, where, SS_OPT_JSON, NULL,
 	       "Condition an event must satisfy, or a list of which it must satisfy all.",
@@ -358,6 +380,11 @@ static const struct ss_option options[] = {
 	       .schema = DEADBAND_SCHEMA),
 	SS_OPT(struct conf, rate_limit, SS_OPT_JSON, NULL,
 	       "Pass only so many events of each key: {key, events, per, burst}.", .schema = RATE_SCHEMA),
+	SS_OPT(struct conf, sample, SS_OPT_JSON, NULL,
+	       "Pass only a part: each n-th event, or all events of one in n keys: {one_in, key}.",
+	       .schema = SAMPLE_SCHEMA),
+	SS_OPT(struct conf, fields, SS_OPT_JSON, NULL,
+	       "Other members for events that pass: {select, remove, rename, set}.", .schema = FIELDS_SCHEMA),
 	SS_OPT(struct conf, max_keys, SS_OPT_INT, "10000",
 	       "Keys that deadband and rate_limit remember, each; then the one unused longest is forgotten.",
 	       .min = 1, .max = 10000000),
@@ -380,6 +407,8 @@ static const struct ss_metric metrics[] = {
 	 "table=\"deadband\"", SS_METRIC_COUNTER, 0},
 	{"semstreams_filter_keys_evicted_total", "Keys forgotten because there were too many.",
 	 "table=\"rate_limit\"", SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_suppressed_total", "Events that satisfied the conditions but were thinned out.",
+	 "reason=\"sample\"", SS_METRIC_COUNTER, 0},
 };
 
 static const char *const outputs[] = {"match", "rest", NULL};

@@ -43,76 +43,6 @@ void keyed_free(struct keyed *k)
 	free(k);
 }
 
-static uint64_t rotate(uint64_t x, int by)
-{
-	return x << by | x >> (64 - by);
-}
-
-static void sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[1] = rotate(v[1], 13) ^ v[0];
-	v[0] = rotate(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotate(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotate(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotate(v[1], 17) ^ v[2];
-	v[2] = rotate(v[2], 32);
-}
-
-/*
- * SipHash-1-3 with 128 bits, keyed at random: two keys share a slot with a chance of 2^-128 that no sender
- * can better, so the keys themselves, which may be long, need not be kept.  The type keeps 1 and "1" apart.
- */
-static void hash_key(const struct keyed *k, uint8_t type, const char *data, size_t len, uint64_t out[2])
-{
-	uint64_t v[4] = {k->secret[0] ^ 0x736f6d6570736575, k->secret[1] ^ 0x646f72616e646f6d ^ 0xee,
-			 k->secret[0] ^ 0x6c7967656e657261, k->secret[1] ^ 0x7465646279746573};
-	uint64_t word = 0;
-	size_t whole = len & ~(size_t)7;
-
-	v[3] ^= type;
-	sip_round(v);
-	v[0] ^= type;
-	for (size_t i = 0; i < whole; i += 8) {
-		memcpy(&word, data + i, 8);
-		v[3] ^= word;
-		sip_round(v);
-		v[0] ^= word;
-	}
-	word = (uint64_t)len << 56;
-	for (size_t i = whole; i < len; i++)
-		word |= (uint64_t)(uint8_t)data[i] << 8 * (i - whole);
-	v[3] ^= word;
-	sip_round(v);
-	v[0] ^= word;
-	for (int half = 0; half < 2; half++) {
-		v[half ? 1 : 2] ^= half ? 0xdd : 0xee;
-		sip_round(v);
-		sip_round(v);
-		sip_round(v);
-		out[half] = v[0] ^ v[1] ^ v[2] ^ v[3];
-	}
-}
-
-/* Equal numbers are one key, however they are written. */
-static void hash_number(const struct keyed *k, const struct ss_field *f, uint64_t out[2])
-{
-	struct number n;
-
-	number_read(&k->fields, f, &n);
-	if (!n.integer && n.d == trunc(n.d) && fabs(n.d) < 0x1p63) {
-		n.i = (int64_t)n.d;
-		n.integer = true;
-	}
-	if (n.integer)
-		hash_key(k, SS_JSON_NUMBER, (const char *)&n.i, sizeof n.i, out);
-	else
-		hash_key(k, SS_JSON_NUMBER | 0x80, (const char *)&n.d, sizeof n.d, out);
-}
-
 /* Take a slot out of the order of use. */
 static void unlink_use(struct keyed *k, struct keyed_slot *s)
 {
@@ -148,18 +78,10 @@ static struct keyed_slot *new_slot(struct keyed *k)
 struct keyed_slot *keyed_get(struct keyed *k, const struct ss_field *key)
 {
 	struct keyed_slot *s;
-	const char *text = key->text;
-	size_t len = key->len;
 	uint64_t hash[2];
 
-	if (key->type == SS_JSON_NUMBER) {
-		hash_number(k, key, hash);
-	} else {
-		if (key->type == SS_JSON_STRING &&
-		    scratch_text(&k->scratch, &k->fields, key, &text, &len) < 0)
-			return NULL;
-		hash_key(k, (uint8_t)key->type, text, key->type == SS_JSON_MISSING ? 0 : len, hash);
-	}
+	if (value_hash(&k->fields, &k->scratch, key, k->secret, hash) < 0)
+		return NULL;
 	uint32_t *head = &k->heads[hash[0] & k->mask];
 	for (uint32_t i = *head; i; i = s->chain) {
 		s = &k->slots[i];

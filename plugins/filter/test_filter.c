@@ -16,8 +16,8 @@ static void test_config_errors(void **state)
 		{"where", "[" EXISTS ",null]", "/where/1: a condition is an object*found null"},
 		{"where", "{\"or\":[" EXISTS ",{\"field\":\"f\",\"op\":\"egals\",\"value\":1}]}",
 		 "/where/or/1/op: unknown operator \"egals\"*known are eq, ne, gt, gte, lt, lte, contains, "
-		 "starts_with, "
-		 "ends_with, regex, in, not_in, exists"},
+		 "array_contains, starts_with, ends_with, regex, in, not_in, between, length_eq, length_ne, "
+		 "length_gt, length_gte, length_lt, length_lte, exists"},
 		{"where", COND("start_with", "\"x\""),
 		 "/where/op: unknown operator \"start_with\" (did you mean \"starts_with\"?"},
 		{"where", "{\"field\":\"f\",\"value\":1}", "/where: \"op\" is missing"},

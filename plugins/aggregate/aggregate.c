@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * aggregate - events of a span of time put together: per group, count, sum, mean and so on.  On the
+ * instance's loop; create and destroy in the control thread.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "aggregate.h"
+
+#define VERSION    "1.0"
+#define CLOSE_STEP 500         /* groups reported at once, some ms */
+#define OUTBOX_MAX (64u << 20) /* bytes of results nobody took; then no more events */
+#define TICK_NS    UINT64_C(100000000)
+
+/* ---- life ---- */
+
+static void result(void *arg, bool late, const char *json, size_t len)
+{
+	struct aggregate *a = arg;
+
+	if (!outbox_put(a->outbox, late ? PORT_LATE : PORT_RESULT, json, len))
+		a->engine->count.no_memory++;
+}
+
+static void destroy(void *self)
+{
+	struct aggregate *a = self;
+
+	if (!a)
+		return;
+	keep_done(a);
+	engine_free(a->engine);
+	outbox_free(a->outbox);
+	plan_done(&a->plan, &a->fields);
+	free(a);
+}
+
+static int query_services(struct aggregate *a)
+{
+	struct ss_iface loop;
+
+	if (a->host->query(a->host, SS_FIELDS, sizeof(struct ss_fields), &a->fields) < 0 ||
+	    a->host->query(a->host, SS_LOOP, sizeof(struct ss_loop), &loop) < 0) {
+		ss_log(a->host, SS_LOG_ERROR, "this host lacks " SS_FIELDS " or " SS_LOOP);
+		return -ENOTSUP;
+	}
+	a->loop = loop.vtbl;
+	a->loop_self = loop.self;
+	return 0;
+}
+
+static int32_t create(const struct ss_host *host, const void *conf, void **self)
+{
+	struct aggregate *a = calloc(1, sizeof *a);
+
+	if (!a)
+		return -ENOMEM;
+	a->host = host;
+	a->conf = conf;
+	int rc = query_services(a);
+	if (rc == 0)
+		rc = plan_compile(host, conf, &a->fields, &a->plan);
+	if (rc == 0)
+		rc = engine_new(&a->plan, &a->fields, &a->engine);
+	if (rc == 0)
+		rc = outbox_new(host, a->plan.checkpoint_path != NULL, &a->outbox);
+	if (rc < 0) {
+		destroy(a);
+		return rc;
+	}
+	a->engine->result = result;
+	a->engine->arg = a;
+	*self = a;
+	return 0;
+}
+
+/* ---- telling ---- */
+
+static void tell(struct aggregate *a)
+{
+	static const struct {
+		enum engine_drop drop;
+		const char *what;
+	} odd[] = {{ENGINE_NOT_JSON, "are not JSON"},
+		   {ENGINE_TOO_DEEP, "are nested too deep"},
+		   {ENGINE_NO_TIME, "have no time that can be read"},
+		   {ENGINE_KEY, "have a key over 4096 bytes"}};
+	const struct engine_count *c = &a->engine->count;
+	struct engine_count *t = &a->told;
+	const struct ss_host *h = a->host;
+
+	for (uint32_t i = 0; i < ENGINE_DROPS; i++) {
+		/* late events that are emitted are not lost */
+		if (c->dropped[i] != t->dropped[i] && !(i == ENGINE_LATE && a->plan.emit_late))
+			h->drop(h, i, c->dropped[i] - t->dropped[i]);
+	}
+	for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+		if (c->dropped[odd[i].drop] != t->dropped[odd[i].drop])
+			ss_log(h, SS_LOG_WARN, "events that %s are dropped", odd[i].what);
+	h->metric_add(h, METRIC_LATE, (int64_t)(c->dropped[ENGINE_LATE] - t->dropped[ENGINE_LATE]));
+	h->metric_add(h, METRIC_RESULTS, (int64_t)(c->results - t->results));
+	h->metric_add(h, METRIC_EVICTED, (int64_t)(c->evicted - t->evicted));
+	h->metric_add(h, METRIC_OVERFLOWED, (int64_t)(c->overflowed - t->overflowed));
+	h->metric_add(h, METRIC_WRONG_TYPE, (int64_t)(c->wrong_type - t->wrong_type));
+	h->metric_add(h, METRIC_NO_MEMORY, (int64_t)(c->no_memory - t->no_memory));
+	h->metric_set(h, METRIC_GROUPS, a->engine->groups->n);
+	h->metric_set(h, METRIC_MEMORY, (int64_t)groups_memory(a->engine->groups));
+	h->metric_set(h, METRIC_UNSENT, (int64_t)outbox_waiting(a->outbox));
+	*t = *c;
+}
+
+/* ---- work ---- */
+
+static void on_step(void *arg)
+{
+	struct aggregate *a = arg;
+
+	a->stepping = false;
+	aggregate_step(a);
+}
+
+void aggregate_step(struct aggregate *a)
+{
+	bool more = !engine_close_step(a->engine, CLOSE_STEP);
+
+	if (!a->checkpoint && outbox_emit(a->outbox, 0) < 0)
+		more = true;
+	more |= keep_step(a);
+	tell(a);
+	if (more && !a->stepping)
+		a->stepping = a->loop->post(a->loop_self, on_step, a) == 0;
+	if (a->busy && outbox_bytes(a->outbox) < OUTBOX_MAX / 2) {
+		a->busy = false;
+		a->host->ready(a->host);
+	}
+	if (a->draining && !a->engine->closing && keep_is_clean(a)) {
+		a->draining = false;
+		a->host->drained(a->host);
+	}
+}
+
+static int32_t process(void *self, uint32_t port, struct ss_batch *b)
+{
+	struct aggregate *a = self;
+	struct ss_position position = {0};
+	struct stream *stream;
+	uint64_t now = a->loop->now(a->loop_self), have = 0, duplicates = 0;
+
+	if (outbox_bytes(a->outbox) >= OUTBOX_MAX) {
+		a->busy = true;
+		return SS_BUSY;
+	}
+	if (keep_stream(a, port, b, &stream, &position) < 0)
+		return -ENOMEM;
+	if (stream && memcmp(stream->taken.epoch, position.epoch, sizeof position.epoch) == 0)
+		have = stream->taken.seq;
+	if (a->checkpoint && keep_token(a, b->token, b->count) < 0)
+		return -ENOMEM;
+	if (stream)
+		engine_input(a->engine, port)->resumable = true;
+	for (uint32_t i = 0; i < b->count; i++) {
+		if (b->events[i].seq && b->events[i].seq <= have)
+			duplicates++;
+		else
+			engine_event(a->engine, port, &b->events[i], now);
+	}
+	if (stream && position.seq > have)
+		stream->taken = position;
+	if (duplicates)
+		a->host->metric_add(a->host, METRIC_DUPLICATES, (int64_t)duplicates);
+	aggregate_step(a);
+	return SS_DONE;
+}
+
+static void on_tick(void *arg)
+{
+	struct aggregate *a = arg;
+
+	engine_tick(a->engine, a->loop->now(a->loop_self));
+	aggregate_step(a);
+}
+
+static void on_early(void *arg)
+{
+	struct aggregate *a = arg;
+
+	engine_early(a->engine);
+	aggregate_step(a);
+}
+
+static int32_t start(void *self)
+{
+	struct aggregate *a = self;
+	uint64_t early = (uint64_t)a->conf->early_ns;
+
+	int rc = keep_start(a);
+	if (rc == 0)
+		rc = a->loop->timer(a->loop_self, TICK_NS, TICK_NS, on_tick, a, &a->tick_timer);
+	if (rc == 0 && early)
+		rc = a->loop->timer(a->loop_self, early, early, on_early, a, &a->early_timer);
+	return rc;
+}
+
+static void stop(void *self)
+{
+	struct aggregate *a = self;
+
+	a->loop->cancel(a->loop_self, a->tick_timer);
+	a->loop->cancel(a->loop_self, a->early_timer);
+	a->loop->cancel(a->loop_self, a->keep_timer);
+	a->tick_timer = a->early_timer = a->keep_timer = 0;
+	keep_done(a);
+}
+
+static int32_t drain(void *self)
+{
+	struct aggregate *a = self;
+
+	a->draining = true;
+	if (!a->checkpoint)
+		engine_flush(a->engine); /* with one, open windows go on after the restart */
+	while (!engine_close_step(a->engine, CLOSE_STEP))
+		;
+	aggregate_step(a);
+	if (!a->draining)
+		return 0;
+	return SS_BUSY;
+}
+
+static void acked(void *self, uint64_t cookie, int32_t status)
+{
+	struct aggregate *a = self;
+
+	if (status == SS_FAILED)
+		ss_log(a->host, SS_LOG_WARN,
+		       "Results could not be kept by those behind; they go out again after a restart");
+	outbox_acked(a->outbox, cookie, status);
+	if (a->busy)
+		aggregate_step(a);
+}
+
+/* ---- what it is ---- */
+
+static const char *const output_choices[] = {"group", "window", NULL};
+static const char *const full_choices[] = {"oldest", "overflow", NULL};
+
+#define WINDOW_SCHEMA                                                                                        \
+	"{\"type\":\"object\",\"required\":[\"type\"],\"properties\":{"                                      \
+	"\"type\":{\"enum\":[\"tumbling\",\"sliding\",\"session\"]},"                                        \
+	"\"size\":{\"type\":\"string\"},\"every\":{\"type\":\"string\"},\"offset\":{\"type\":\"string\"},"   \
+	"\"gap\":{\"type\":\"string\"}},\"additionalProperties\":false}"
+#define TIME_SCHEMA                                                                                          \
+	"{\"type\":\"object\",\"properties\":{\"field\":{\"type\":\"string\"},"                              \
+	"\"format\":{\"enum\":[\"rfc3339\",\"s\",\"ms\",\"us\",\"ns\"]},\"lateness\":{\"type\":\"string\"}," \
+	"\"idle\":{\"type\":\"string\"},\"late\":{\"enum\":[\"drop\",\"emit\"]}},\"additionalProperties\":"  \
+	"false}"
+#define GROUP_SCHEMA "{\"type\":[\"string\",\"array\"],\"items\":{\"type\":\"string\"},\"maxItems\":16}"
+#define FUNCTIONS_SCHEMA                                                                                     \
+	"{\"type\":\"object\",\"minProperties\":1,\"additionalProperties\":{\"type\":[\"string\","           \
+	"\"object\"],"                                                                                       \
+	"\"required\":[\"fn\"],\"properties\":{\"fn\":{\"type\":\"string\"},\"field\":{\"type\":\"string\"}" \
+	","                                                                                                  \
+	"\"p\":{\"type\":[\"number\",\"array\"]},\"accuracy\":{\"type\":\"number\"},"                        \
+	"\"population\":{\"type\":\"boolean\"},\"bounds\":{\"type\":\"array\"},\"k\":{\"type\":\"integer\"}" \
+	"}}}"
+#define CHECKPOINT_SCHEMA                                                                                    \
+	"{\"type\":\"object\",\"required\":[\"path\"],\"properties\":{\"path\":{\"type\":\"string\"},"       \
+	"\"interval\":{\"type\":\"string\"}},\"additionalProperties\":false}"
+
+static const struct ss_option options[] = {
+	SS_OPT(struct conf, window, SS_OPT_JSON, NULL,
+	       "Spans of time: {type: tumbling, size}, {type: sliding, size, every} or {type: session, gap}; "
+	       "offset.",
+	       .flags = SS_OPT_REQUIRED, .schema = WINDOW_SCHEMA),
+	SS_OPT(struct conf, functions, SS_OPT_JSON, NULL,
+	       "What to compute, by name in the result: {\"n\": \"count\", \"mean\": \"mean(value)\"}.",
+	       .flags = SS_OPT_REQUIRED, .schema = FUNCTIONS_SCHEMA),
+	SS_OPT(struct conf, group_by, SS_OPT_JSON, NULL,
+	       "Field, or list of fields, whose values tell groups apart.", .schema = GROUP_SCHEMA),
+	SS_OPT(struct conf, time, SS_OPT_JSON, NULL,
+	       "An event's time: {field, format, lateness, idle, late}; not set: when it was received.",
+	       .schema = TIME_SCHEMA),
+	{.key = "early",
+	 .default_text = "0s",
+	 .help = "How often to report what open windows hold so far, \"final\": false; 0 = never.",
+	 .type = SS_OPT_DURATION,
+	 .offset = (uint32_t)offsetof(struct conf, early_ns)},
+	SS_OPT(struct conf, output, SS_OPT_ENUM, "group",
+	       "One event per group and window, or one per window.", .choices = output_choices),
+	SS_OPT(struct conf, max_groups, SS_OPT_INT, "100000", "Groups in all open windows together.",
+	       .min = 1, .max = 100000000),
+	SS_OPT(struct conf, max_memory, SS_OPT_BYTES, "256MiB",
+	       "Memory of all groups; 0 = no limit but max_groups."),
+	SS_OPT(struct conf, when_full, SS_OPT_ENUM, "oldest",
+	       "When there is no room for a new group: report the oldest early, or count it in an overflow "
+	       "group.",
+	       .choices = full_choices),
+	SS_OPT(struct conf, checkpoint, SS_OPT_JSON, NULL,
+	       "File that keeps open windows through a restart or crash: {path, interval}; not set: they are "
+	       "lost.",
+	       .schema = CHECKPOINT_SCHEMA),
+};
+
+static const struct ss_metric metrics[] = {
+	[METRIC_RESULTS] = {"semstreams_aggregate_results_total", "Results reported.", NULL,
+			    SS_METRIC_COUNTER, 0},
+	[METRIC_GROUPS] = {"semstreams_aggregate_groups", "Groups in open windows.", NULL, SS_METRIC_GAUGE,
+			   0},
+	[METRIC_MEMORY] = {"semstreams_aggregate_memory_bytes", "Memory of groups.", NULL, SS_METRIC_GAUGE,
+			   0},
+	[METRIC_LATE] = {"semstreams_aggregate_late_total", "Events whose windows were over.", NULL,
+			 SS_METRIC_COUNTER, 0},
+	[METRIC_EVICTED] = {"semstreams_aggregate_evicted_total", "Groups reported early for want of room.",
+			    NULL, SS_METRIC_COUNTER, 0},
+	[METRIC_OVERFLOWED] = {"semstreams_aggregate_overflow_total",
+			       "Events that went to an overflow group.", NULL, SS_METRIC_COUNTER, 0},
+	[METRIC_WRONG_TYPE] = {"semstreams_aggregate_wrong_type_total",
+			       "Fields that a function passed over because they were no numbers.", NULL,
+			       SS_METRIC_COUNTER, 0},
+	[METRIC_NO_MEMORY] =
+		{"semstreams_aggregate_no_memory_total",
+		 "Values a function could not take for want of memory, or because they were too long.", NULL,
+		 SS_METRIC_COUNTER, 0},
+	[METRIC_DUPLICATES] = {"semstreams_aggregate_duplicates_total",
+			       "Events that came again and were counted already.", NULL, SS_METRIC_COUNTER,
+			       0},
+	[METRIC_CHECKPOINTS] = {"semstreams_aggregate_checkpoints_total", "Check-points written.", NULL,
+				SS_METRIC_COUNTER, 0},
+	[METRIC_CHECKPOINT_ERRORS] = {"semstreams_aggregate_checkpoint_errors_total",
+				      "Check-points that could not be written.", NULL, SS_METRIC_COUNTER, 0},
+	[METRIC_CHECKPOINT_BYTES] = {"semstreams_aggregate_checkpoint_bytes", "Size of the last check-point.",
+				     NULL, SS_METRIC_GAUGE, 0},
+	[METRIC_UNSENT] = {"semstreams_aggregate_results_waiting",
+			   "Results that wait for a check-point or room.", NULL, SS_METRIC_GAUGE, 0},
+};
+
+static const char *const outputs[] = {"result", "late", NULL};
+static const char *const reasons[] = {"not_json",  "too_deep", "no_time", "key_too_long",
+				      "no_memory", "late",     NULL};
+
+static const struct ss_component aggregate = {
+	.struct_size = sizeof aggregate,
+	.kind = SS_KIND_PROCESSOR,
+	.type = "aggregate",
+	.version = VERSION,
+	.summary =
+		"Puts the events of a span of time together: count, sum, mean, percentiles, ... per group.",
+	.license = "MIT",
+	.options = options,
+	.option_size = sizeof *options,
+	.n_options = sizeof options / sizeof *options,
+	.metrics = metrics,
+	.metric_size = sizeof *metrics,
+	.n_metrics = sizeof metrics / sizeof *metrics,
+	.outputs = outputs,
+	.reasons = reasons,
+	.conf_size = sizeof(struct conf),
+	.create = create,
+	.destroy = destroy,
+	.start = start,
+	.stop = stop,
+	.process = process,
+	.drain = drain,
+	.acked = acked,
+};
+
+SS_REGISTER(&aggregate);

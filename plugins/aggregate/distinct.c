@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/* distinct - see distinct.h. */
+#include "distinct.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define P         14
+#define REGISTERS (1u << P)
+#define Q         (64 - P) /* a register counts up to Q + 1 */
+
+struct distinct {
+	uint64_t *hashes;   /* exact: open addressing, 0 = free; NULL once there are registers */
+	uint32_t n, size;   /* hashes in it; slots, a power of two */
+	uint8_t *registers; /* NULL while exact */
+};
+
+struct distinct *distinct_new(void)
+{
+	return calloc(1, sizeof(struct distinct));
+}
+
+void distinct_free(struct distinct *d)
+{
+	if (!d)
+		return;
+	free(d->hashes);
+	free(d->registers);
+	free(d);
+}
+
+static void put_register(uint8_t *registers, uint64_t hash)
+{
+	uint64_t rest = hash << P;
+	uint8_t zeros = rest ? (uint8_t)(__builtin_clzll(rest) + 1) : Q + 1;
+	uint8_t *r = &registers[hash >> (64 - P)];
+
+	if (zeros > *r)
+		*r = zeros;
+}
+
+/* The slot of a hash, or the free one where it belongs. */
+static uint64_t *slot_of(uint64_t *hashes, uint32_t size, uint64_t hash)
+{
+	uint32_t i = (uint32_t)hash & (size - 1);
+
+	while (hashes[i] && hashes[i] != hash)
+		i = (i + 1) & (size - 1);
+	return &hashes[i];
+}
+
+static int to_registers(struct distinct *d)
+{
+	uint8_t *registers = calloc(REGISTERS, 1);
+
+	if (!registers)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < d->size; i++)
+		if (d->hashes[i])
+			put_register(registers, d->hashes[i]);
+	free(d->hashes);
+	d->hashes = NULL;
+	d->n = d->size = 0;
+	d->registers = registers;
+	return 0;
+}
+
+static int grow(struct distinct *d)
+{
+	uint32_t size = d->size ? 2 * d->size : 16;
+	uint64_t *hashes = calloc(size, sizeof *hashes);
+
+	if (!hashes)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < d->size; i++)
+		if (d->hashes[i])
+			*slot_of(hashes, size, d->hashes[i]) = d->hashes[i];
+	free(d->hashes);
+	d->hashes = hashes;
+	d->size = size;
+	return 0;
+}
+
+int distinct_add(struct distinct *d, uint64_t hash)
+{
+	int rc;
+
+	if (d->registers) {
+		put_register(d->registers, hash);
+		return 0;
+	}
+	hash += !hash; /* 0 means free */
+	if (d->size) {
+		uint64_t *slot = slot_of(d->hashes, d->size, hash);
+		if (*slot)
+			return 0;
+		if (d->n < d->size - d->size / 4 && d->n < DISTINCT_EXACT) {
+			*slot = hash;
+			d->n++;
+			return 0;
+		}
+	}
+	rc = d->n < DISTINCT_EXACT ? grow(d) : to_registers(d);
+	return rc < 0 ? rc : distinct_add(d, hash);
+}
+
+int distinct_merge(struct distinct *d, const struct distinct *other)
+{
+	int rc = other->registers && !d->registers ? to_registers(d) : 0;
+
+	for (uint32_t i = 0; i < REGISTERS && other->registers && rc == 0; i++)
+		if (other->registers[i] > d->registers[i])
+			d->registers[i] = other->registers[i];
+	for (uint32_t i = 0; i < other->size && rc == 0; i++)
+		if (other->hashes[i])
+			rc = distinct_add(d, other->hashes[i]);
+	return rc;
+}
+
+/* Ertl's sigma and tau: what empty and what full registers add to the sum. */
+static double sigma(double x)
+{
+	double y = 1, z = x, before;
+
+	if (x == 1)
+		return INFINITY;
+	do {
+		x *= x;
+		before = z;
+		z += x * y;
+		y += y;
+	} while (z != before);
+	return z;
+}
+
+static double tau(double x)
+{
+	double y = 1, z = 1 - x, before;
+
+	if (x == 0 || x == 1)
+		return 0;
+	do {
+		x = sqrt(x);
+		before = z;
+		y /= 2;
+		z -= (1 - x) * (1 - x) * y;
+	} while (z != before);
+	return z / 3;
+}
+
+uint64_t distinct_count(const struct distinct *d)
+{
+	uint32_t of[Q + 2] = {0};
+	double m = REGISTERS;
+
+	if (!d->registers)
+		return d->n;
+	for (uint32_t i = 0; i < REGISTERS; i++)
+		of[d->registers[i]]++;
+	double z = m * tau(1 - of[Q + 1] / m);
+	for (int k = Q; k >= 1; k--)
+		z = (z + of[k]) / 2;
+	z += m * sigma(of[0] / m);
+	return (uint64_t)llround(m / (2 * M_LN2) * m / z);
+}
+
+size_t distinct_memory(const struct distinct *d)
+{
+	return sizeof *d + d->size * sizeof *d->hashes + (d->registers ? REGISTERS : 0);
+}
+
+void distinct_save(const struct distinct *d, struct text *out)
+{
+	if (d->registers) {
+		text_u64(out, UINT64_MAX);
+		text_bytes(out, d->registers, REGISTERS);
+		return;
+	}
+	text_u64(out, d->n);
+	for (uint32_t i = 0; i < d->size; i++)
+		if (d->hashes[i])
+			text_u64(out, d->hashes[i]);
+}
+
+static int load(struct distinct *d, struct reading *r)
+{
+	uint64_t n = reading_u64(r);
+
+	if (n == UINT64_MAX) {
+		const uint8_t *registers = reading_bytes(r, REGISTERS);
+		d->registers = registers ? malloc(REGISTERS) : NULL;
+		if (!d->registers)
+			return registers ? -ENOMEM : -EINVAL;
+		for (uint32_t i = 0; i < REGISTERS; i++) {
+			if (registers[i] > Q + 1)
+				return -EINVAL;
+			d->registers[i] = registers[i];
+		}
+	} else {
+		if (r->failed || n > DISTINCT_EXACT)
+			return -EINVAL;
+		for (; n && !r->failed; n--) {
+			int rc = distinct_add(d, reading_u64(r));
+			if (rc < 0)
+				return rc;
+		}
+	}
+	return r->failed || r->at != r->end ? -EINVAL : 0;
+}
+
+int distinct_load(const uint8_t *bytes, size_t len, struct distinct **out)
+{
+	struct reading r = {.at = bytes, .end = bytes + len};
+	struct distinct *d = distinct_new();
+
+	if (!d)
+		return -ENOMEM;
+	int rc = load(d, &r);
+	if (rc < 0)
+		distinct_free(d);
+	else
+		*out = d;
+	return rc;
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/* engine - from an event to its group; see engine.h. */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "engine_impl.h"
+
+/* ---- making ---- */
+
+int engine_new(struct plan *plan, const struct ss_iface *fields, struct engine **out)
+{
+	struct engine *e = calloc(1, sizeof *e);
+
+	if (!e)
+		return -ENOMEM;
+	e->plan = plan;
+	e->fields = *fields;
+	e->watermark = e->next_end = NEVER;
+	for (int i = 0; i < INPUTS_MAX; i++)
+		e->inputs[i].newest = NEVER;
+	e->values = calloc(plan->n_paths + 1, sizeof *e->values);
+	e->numbers = calloc(plan->n_paths + 1, sizeof *e->numbers);
+	if (!e->values || !e->numbers || groups_new(&plan->functions, &e->groups) < 0 ||
+	    (plan->kind == WINDOW_SLIDING && groups_new(&plan->functions, &e->merged) < 0)) {
+		engine_free(e);
+		return -ENOMEM;
+	}
+	*out = e;
+	return 0;
+}
+
+void engine_free(struct engine *e)
+{
+	if (!e)
+		return;
+	groups_free(e->groups);
+	groups_free(e->merged);
+	free(e->values);
+	free(e->numbers);
+	free(e->panes);
+	text_done(&e->key);
+	text_done(&e->line);
+	free(e);
+}
+
+/* ---- reading an event ---- */
+
+static bool drop(struct engine *e, enum engine_drop why)
+{
+	e->count.dropped[why]++;
+	return false;
+}
+
+static bool read_fields(struct engine *e, const struct ss_event *event)
+{
+	const struct ss_fields *vtbl = e->fields.vtbl;
+	const struct plan *p = e->plan;
+
+	if (!p->reader)
+		return true;
+	int rc = vtbl->read(e->fields.self, p->reader, event->data, event->len, e->values, NULL);
+	if (rc < 0)
+		return drop(e, rc == -ELOOP ? ENGINE_TOO_DEEP : ENGINE_NOT_JSON);
+	for (uint32_t i = 0; i < p->n_paths; i++)
+		if (p->number_field[i] && e->values[i].type == SS_JSON_NUMBER)
+			number_read(&e->fields, &e->values[i], &e->numbers[i]);
+	return true;
+}
+
+/* Equal values are one key, however they are written. */
+static void add_key(struct engine *e, const struct ss_field *f)
+{
+	struct number n;
+	const char *text;
+	size_t len;
+
+	if (f->type == SS_JSON_STRING && !(f->flags & SS_FIELD_ESCAPED)) {
+		char *room = text_room(&e->key, f->len + 2);
+		if (!room)
+			return;
+		room[0] = room[f->len + 1] = '"';
+		memcpy(room + 1, f->text, f->len);
+		e->key.len += f->len + 2;
+	} else if (f->type == SS_JSON_STRING) {
+		if (scratch_text(&e->plan->functions.scratch, &e->fields, f, &text, &len) < 0)
+			e->key.failed = true;
+		else
+			text_json(&e->key, text, len);
+	} else if (f->type == SS_JSON_NUMBER) {
+		number_read(&e->fields, f, &n);
+		if (n.integer)
+			text_int(&e->key, n.i);
+		else
+			text_double(&e->key, n.d);
+	} else if (f->type == SS_JSON_MISSING) {
+		text_string(&e->key, "null");
+	} else {
+		text_bytes(&e->key, f->text, f->len);
+	}
+}
+
+static bool make_key(struct engine *e)
+{
+	e->key.len = 0;
+	for (uint32_t i = 0; i < e->plan->n_group_fields; i++) {
+		if (i)
+			text_bytes(&e->key, ",", 1);
+		add_key(e, &e->values[e->plan->group_fields[i]]);
+	}
+	if (e->key.failed) {
+		e->key.failed = false;
+		return drop(e, ENGINE_NO_MEMORY);
+	}
+	return e->key.len <= KEY_MAX || drop(e, ENGINE_KEY);
+}
+
+uint32_t engine_hash(const struct engine *e, const char *key, size_t len)
+{
+	uint64_t hash[2];
+
+	hash_bytes(e->plan->functions.secret, 0, key, len, hash);
+	return (uint32_t)hash[0];
+}
+
+/* ---- room ---- */
+
+static bool is_full(const struct engine *e)
+{
+	const struct conf *conf = e->plan->conf;
+
+	return e->groups->n >= (uint64_t)conf->max_groups ||
+	       (conf->max_memory && groups_memory(e->groups) >= (uint64_t)conf->max_memory);
+}
+
+/* The oldest group is the first of the window that ends first. */
+static void evict_oldest(struct engine *e)
+{
+	uint32_t window = engine_oldest_window(e);
+	uint32_t oldest = window ? e->groups->windows[window].first : 0;
+
+	if (!oldest)
+		return;
+	const struct window *w = &e->groups->windows[window];
+	const struct span span = {w->start_ns, w->end_ns};
+	engine_print(e, groups_at(e->groups, oldest), &span, SPAN_PARTIAL);
+	groups_remove(e->groups, oldest);
+	e->count.evicted++;
+	if (!e->groups->windows[window].n)
+		engine_forget_window(e, window);
+}
+
+/* A new group for the key in e->key, or what stands for it when there is no room. */
+static uint32_t add_group(struct engine *e, uint32_t hash, uint32_t window)
+{
+	static const char overflow[] = OVERFLOW_KEY;
+
+	if (is_full(e) && e->plan->conf->when_full == FULL_OVERFLOW) {
+		uint32_t all = engine_hash(e, overflow, 1) ^ engine_salt(e, window);
+		uint32_t g = groups_find(e->groups, all, window, overflow, 1);
+		e->count.overflowed++;
+		return g ? g : groups_add(e->groups, all, window, overflow, 1);
+	}
+	return groups_add(e->groups, hash, window, e->key.bytes, e->key.len);
+}
+
+static void make_room(struct engine *e)
+{
+	uint32_t tries = 16; /* memory that a few do not free is not in groups */
+
+	while (e->plan->conf->when_full == FULL_OLDEST && is_full(e) && e->groups->n && tries--)
+		evict_oldest(e);
+}
+
+static bool put(struct engine *e, uint32_t group, int64_t at)
+{
+	struct functions_trouble trouble = {0};
+	struct group *c = groups_at(e->groups, group);
+	struct functions *f = &e->plan->functions;
+
+	groups_touch(e->groups, group);
+	size_t before = f->any_heap ? functions_heap(f, group_states(c)) : 0;
+	functions_add(f, group_states(c), e->values, e->numbers, at, e->order, &trouble);
+	if (f->any_heap)
+		e->groups->heap += functions_heap(f, group_states(c)) - before;
+	e->count.wrong_type += trouble.wrong_type;
+	e->count.no_memory += trouble.no_memory;
+	return true;
+}
+
+static bool into_pane(struct engine *e, int64_t at)
+{
+	int64_t start = plan_pane(e->plan, at);
+	uint32_t hash = engine_hash(e, e->key.bytes, e->key.len);
+	uint32_t window = engine_find_pane(e, start);
+	uint32_t group = window ? groups_find(e->groups, hash ^ engine_salt(e, window), window, e->key.bytes,
+					      e->key.len)
+				: 0;
+
+	if (group)
+		return put(e, group, at);
+	make_room(e); /* may close a window that had one group */
+	window = engine_get_pane(e, start);
+	group = window ? add_group(e, hash ^ engine_salt(e, window), window) : 0;
+	if (!group) {
+		if (window && !e->groups->windows[window].n)
+			engine_forget_window(e, window);
+		return drop(e, ENGINE_NO_MEMORY);
+	}
+	return put(e, group, at);
+}
+
+/* ---- sessions ---- */
+
+/* One session takes over what another of the same key holds. */
+static void join_sessions(struct engine *e, uint32_t into, uint32_t other)
+{
+	struct groups *g = e->groups;
+	struct group *a = groups_at(g, into), *b = groups_at(g, other);
+	struct window *wa = &g->windows[a->window], *wb = &g->windows[b->window];
+	uint32_t gone = b->window;
+
+	groups_touch(g, into);
+	groups_touch(g, other);
+	size_t before = functions_heap(g->functions, group_states(a));
+	if (functions_merge(g->functions, group_states(a), group_states(b)) < 0)
+		e->count.no_memory++;
+	g->heap += functions_heap(g->functions, group_states(a)) - before;
+	wa->start_ns = wb->start_ns < wa->start_ns ? wb->start_ns : wa->start_ns;
+	wa->end_ns = wb->end_ns > wa->end_ns ? wb->end_ns : wa->end_ns;
+	engine_forget_window(e, gone);
+}
+
+static uint32_t find_session(struct engine *e, uint32_t hash, int64_t at, uint32_t not_this)
+{
+	int64_t gap = e->plan->size_ns;
+	uint32_t i = 0;
+
+	while ((i = groups_find_key(e->groups, hash, i, e->key.bytes, e->key.len))) {
+		const struct window *w = &e->groups->windows[groups_at(e->groups, i)->window];
+		if (i != not_this && w->open && at < w->end_ns && at + gap > w->start_ns)
+			return i;
+	}
+	return 0;
+}
+
+static uint32_t new_session(struct engine *e, uint32_t hash, int64_t at)
+{
+	make_room(e);
+	uint32_t window = engine_open_session(e, at);
+	uint32_t group = window ? add_group(e, hash, window) : 0;
+
+	if (window && !group)
+		engine_forget_window(e, window);
+	return group;
+}
+
+static bool into_session(struct engine *e, int64_t at)
+{
+	uint32_t hash = engine_hash(e, e->key.bytes, e->key.len);
+	uint32_t group = find_session(e, hash, at, 0), other;
+	int64_t end = at + e->plan->size_ns;
+
+	if (!group && e->watermark != NEVER && end <= e->watermark)
+		return drop(e, ENGINE_LATE);
+	if (!group && !(group = new_session(e, hash, at)))
+		return drop(e, ENGINE_NO_MEMORY);
+	groups_touch(e->groups, group);
+	struct window *w = &e->groups->windows[groups_at(e->groups, group)->window];
+	w->start_ns = at < w->start_ns ? at : w->start_ns;
+	w->end_ns = end > w->end_ns ? end : w->end_ns;
+	put(e, group, at);
+	while ((other = find_session(e, hash, at, group)))
+		join_sessions(e, group, other);
+	return true;
+}
+
+/* ---- an event ---- */
+
+/* The end of the last window an event of that moment belongs to. */
+static int64_t last_end(const struct plan *p, int64_t at)
+{
+	int64_t in = (at - p->offset_ns) % p->every_ns;
+
+	return at - in - (in < 0 ? p->every_ns : 0) + p->size_ns;
+}
+
+struct engine_input *engine_input(struct engine *e, uint32_t input)
+{
+	input = input < INPUTS_MAX ? input : INPUTS_MAX - 1;
+	if (input >= e->n_inputs)
+		e->n_inputs = input + 1;
+	return &e->inputs[input];
+}
+
+bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event, uint64_t now)
+{
+	const struct plan *p = e->plan;
+	int64_t at = (int64_t)event->time_ns;
+	bool taken;
+
+	e->order++;
+	if (!read_fields(e, event))
+		return false;
+	if (p->time_field >= 0 && !moment_read(&e->values[p->time_field], p->time_format, &at))
+		return drop(e, ENGINE_NO_TIME);
+	if (!make_key(e))
+		return false;
+	if (p->kind == WINDOW_SESSION)
+		taken = into_session(e, at);
+	else if (e->watermark != NEVER && last_end(p, at) <= e->watermark)
+		taken = drop(e, ENGINE_LATE);
+	else
+		taken = into_pane(e, at);
+	if (!taken && p->emit_late && e->count.dropped[ENGINE_LATE] != e->late_told) {
+		e->late_told = e->count.dropped[ENGINE_LATE];
+		e->result(e->arg, true, (const char *)event->data, event->len);
+	}
+	struct engine_input *in = engine_input(e, input);
+	in->heard = now;
+	if (at > in->newest) {
+		in->newest = at;
+		engine_advance(e, now);
+	}
+	return taken;
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * function - what is computed per group: count, sum, min, ...  Each function has a state of fixed size in
+ * plain bytes, some have memory of their own besides (sketches).  States of one function can be merged,
+ * whatever the order they were filled in.  Compiled in the control thread; everything else on the instance's
+ * loop, without a clock or I/O.
+ */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <semstreams/plugin.h>
+#include "paths.h"
+#include "spec.h"
+#include "text.h"
+#include "value.h"
+
+#define FUNCTIONS_MAX 256 /* of one aggregate */
+#define QUANTILES_MAX 32  /* of one function */
+#define BOUNDS_MAX    1024
+#define TOP_MAX       1000
+
+/* One event, as a function sees it. */
+struct sample {
+	const struct ss_field *field; /* the function's; NULL if it has none */
+	const struct number *number;  /* its value, NULL if it is no number */
+	int64_t time_ns;              /* of the event, by which first and last are told */
+	uint64_t hash[2];             /* of the value, if the function needs it */
+	uint64_t order;               /* breaks ties of equal times: grows with each event */
+};
+
+/* What is known besides the state when a result is printed. */
+struct span {
+	int64_t start_ns, end_ns; /* of the window */
+};
+
+struct function;
+
+struct function_type {
+	const char *name;
+	bool needs_field, needs_number; /* events whose field is none are passed over */
+	bool needs_hash;
+	/* The function's own members of the object, if it was written as one; errors go to spec. */
+	void (*compile)(struct function *, json_t *options, struct spec *);
+	uint32_t (*size)(const struct function *); /* of a state, bytes; a multiple of 8 */
+	/* A state of zeros is an empty one.  0, -ENOMEM (the sample is not in it then). */
+	int (*add)(const struct function *, void *state, const struct sample *);
+	/* The other goes into the state and stays as it is.  0, -ENOMEM. */
+	int (*merge)(const struct function *, void *state, const void *other);
+	void (*print)(const struct function *, const void *state, const struct span *, struct text *);
+	/* For those that have memory besides; NULL for the others.  Bytes of it; into a check-point and back,
+	 * where the state's own bytes are saved by whoever owns them.  load: -EINVAL, -ENOMEM; then the state
+	 * is an empty one. */
+	size_t (*heap)(const struct function *, const void *state);
+	void (*save)(const struct function *, const void *state, struct text *);
+	int (*load)(const struct function *, void *state, const uint8_t *bytes, size_t len);
+	void (*done)(const struct function *, void *state);
+};
+
+struct function {
+	const struct function_type *type;
+	char *name;      /* member of the result */
+	int field;       /* index of its path, -1: none */
+	uint32_t offset; /* of its state in a group's; set by functions_compile() */
+	/* parameters, of those that have any */
+	uint32_t n;         /* quantiles, bounds, or the k of top */
+	double *values;     /* quantiles (0 to 1) or bounds, ascending */
+	char (*labels)[32]; /* of the quantiles: "p99.9" */
+	double accuracy;    /* relative error of quantiles */
+	bool single;        /* one quantile, printed as a number */
+	bool population;    /* stddev: divide by n, not n - 1 */
+};
+
+struct functions {
+	struct function *v;
+	uint32_t n;
+	uint32_t size; /* of all states of a group, a multiple of 8 */
+	bool any_heap;
+	struct ss_iface fields; /* SS_FIELDS */
+	struct scratch scratch;
+	uint64_t
+		secret[2]; /* of hashes; in the check-point, so that states of different runs can be merged */
+};
+
+/*
+ * The option "functions": {"name": "mean(value)", "name": {"fn": "percentiles", "field": "value", "p": [50,
+ * 99]}, ...}.  Fields go to paths.  0, or -EINVAL after errors went to spec, -ENOMEM; *out is to be released
+ * in any case.
+ */
+int functions_compile(json_t *, struct spec *, struct paths *, const struct ss_iface *fields,
+		      struct functions *out);
+void functions_done(struct functions *);
+
+/* Take one event into a group's states: values are its fields by path; numbers[i] belongs to path i where
+ * values[i] is a number.  The number of functions that found no memory for it, or could not use their field's
+ * type. */
+struct functions_trouble {
+	uint32_t no_memory; /* or the value is too long for it */
+	uint32_t wrong_type;
+};
+void functions_add(struct functions *, uint8_t *states, const struct ss_field *values,
+		   const struct number *numbers, int64_t time_ns, uint64_t order, struct functions_trouble *);
+/* 0, -ENOMEM: some of the other is missing in states then. */
+int functions_merge(const struct functions *, uint8_t *states, const uint8_t *others);
+/* "name":value,"name":value in the order of the configuration. */
+void functions_print(const struct functions *, const uint8_t *states, const struct span *, struct text *);
+/* Memory besides the states. */
+size_t functions_heap(const struct functions *, const uint8_t *states);
+void functions_clear(const struct functions *, uint8_t *states); /* empty, ready for use or to be forgotten */
+/* A whole group as bytes and back: states, then what they have besides.  load: 0, -EINVAL, -ENOMEM (states
+ * are empty then). */
+void functions_save(const struct functions *, const uint8_t *states, struct text *);
+int functions_load(const struct functions *, uint8_t *states, const uint8_t *bytes, size_t len);
+
+/* functions_basic.c, functions_edge.c, functions_sketch.c: NULL-ended */
+extern const struct function_type *const functions_basic[];
+extern const struct function_type *const functions_edge[];
+extern const struct function_type *const functions_sketch[];

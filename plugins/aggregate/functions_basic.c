@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * functions_basic - functions that add up: count, sum, mean, rate, stddev, histogram.  Sums of 64-bit
+ * integers are exact; with a fraction among them they are doubles whose rounding errors are carried along
+ * (Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", 1974).
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "function.h"
+
+/* ---- count ---- */
+
+static uint32_t count_size(const struct function *f)
+{
+	(void)f;
+	return sizeof(uint64_t);
+}
+
+static int count_add(const struct function *f, void *state, const struct sample *s)
+{
+	uint64_t *n = state;
+
+	(void)f, (void)s;
+	++*n;
+	return 0;
+}
+
+static int count_merge(const struct function *f, void *state, const void *other)
+{
+	uint64_t *n = state;
+
+	(void)f;
+	*n += *(const uint64_t *)other;
+	return 0;
+}
+
+static void count_print(const struct function *f, const void *state, const struct span *span,
+			struct text *out)
+{
+	(void)f, (void)span;
+	text_int(out, (int64_t) * (const uint64_t *)state);
+}
+
+static const struct function_type count = {
+	.name = "count", .size = count_size, .add = count_add, .merge = count_merge, .print = count_print};
+
+/* ---- sums ---- */
+
+struct sum {
+	union {
+		struct {
+			uint64_t low;
+			int64_t high;
+		} whole; /* 128 bits: no number of 64-bit integers overflows it */
+		struct {
+			double sum, lost;
+		} real;
+	};
+	uint64_t kind; /* 0: nothing yet */
+};
+enum { SUM_WHOLE = 1, SUM_REAL = 2 };
+
+static __int128 whole_of(const struct sum *s)
+{
+	return (__int128)((unsigned __int128)s->whole.high << 64 | s->whole.low);
+}
+
+static void set_whole(struct sum *s, __int128 i)
+{
+	s->whole.low = (uint64_t)i;
+	s->whole.high = (int64_t)(i >> 64);
+}
+
+static void add_real(struct sum *s, double d)
+{
+	double sum = s->real.sum + d;
+
+	if (isfinite(sum))
+		s->real.lost += fabs(s->real.sum) >= fabs(d) ? s->real.sum - sum + d : d - sum + s->real.sum;
+	s->real.sum = sum;
+}
+
+static void make_real(struct sum *s)
+{
+	if (s->kind == SUM_REAL)
+		return;
+	__int128 i = s->kind ? whole_of(s) : 0;
+	double d = (double)i;
+	s->kind = SUM_REAL;
+	s->real.sum = d;
+	s->real.lost = (double)(i - (__int128)d); /* exact: what rounding took off is less than 2^75 */
+}
+
+static void sum_add_number(struct sum *s, const struct number *n)
+{
+	if (n->integer && s->kind != SUM_REAL) {
+		uint64_t low = s->whole.low + (uint64_t)n->i;
+		s->whole.high += (n->i < 0 ? -1 : 0) + (low < (uint64_t)n->i);
+		s->whole.low = low;
+		s->kind = SUM_WHOLE;
+		return;
+	}
+	make_real(s);
+	add_real(s, n->d);
+	if (n->integer) /* beyond 2^53 the double is not all of it */
+		s->real.lost += (double)((__int128)n->i - (__int128)n->d);
+}
+
+static void sum_add_sum(struct sum *s, const struct sum *other)
+{
+	if (!other->kind)
+		return;
+	if (s->kind != SUM_REAL && other->kind == SUM_WHOLE) {
+		set_whole(s, (s->kind ? whole_of(s) : 0) + whole_of(other));
+		s->kind = SUM_WHOLE;
+		return;
+	}
+	struct sum o = *other;
+	make_real(s);
+	make_real(&o);
+	add_real(s, o.real.sum);
+	s->real.lost += o.real.lost;
+}
+
+static double sum_value(const struct sum *s)
+{
+	struct sum copy = *s;
+
+	make_real(&copy);
+	return isfinite(copy.real.sum) ? copy.real.sum + copy.real.lost : copy.real.sum;
+}
+
+static void print_whole(struct text *out, __int128 i)
+{
+	char digits[48], *p = digits + sizeof digits;
+	unsigned __int128 u = i < 0 ? -(unsigned __int128)i : (unsigned __int128)i;
+
+	do
+		*--p = (char)('0' + (int)(u % 10));
+	while (u /= 10);
+	if (i < 0)
+		*--p = '-';
+	text_bytes(out, p, (size_t)(digits + sizeof digits - p));
+}
+
+static uint32_t sum_size(const struct function *f)
+{
+	(void)f;
+	return sizeof(struct sum);
+}
+
+static int sum_add(const struct function *f, void *state, const struct sample *s)
+{
+	(void)f;
+	sum_add_number(state, s->number);
+	return 0;
+}
+
+static int sum_merge(const struct function *f, void *state, const void *other)
+{
+	(void)f;
+	sum_add_sum(state, other);
+	return 0;
+}
+
+static void sum_print(const struct function *f, const void *state, const struct span *span, struct text *out)
+{
+	const struct sum *s = state;
+
+	(void)f, (void)span;
+	if (s->kind == SUM_REAL)
+		text_double(out, sum_value(s));
+	else
+		print_whole(out, s->kind ? whole_of(s) : 0);
+}
+
+static const struct function_type sum = {.name = "sum",
+					 .needs_field = true,
+					 .needs_number = true,
+					 .size = sum_size,
+					 .add = sum_add,
+					 .merge = sum_merge,
+					 .print = sum_print};
+
+/* ---- mean ---- */
+
+struct mean {
+	struct sum sum;
+	uint64_t n;
+};
+
+static uint32_t mean_size(const struct function *f)
+{
+	(void)f;
+	return sizeof(struct mean);
+}
+
+static int mean_add(const struct function *f, void *state, const struct sample *s)
+{
+	struct mean *m = state;
+
+	(void)f;
+	sum_add_number(&m->sum, s->number);
+	m->n++;
+	return 0;
+}
+
+static int mean_merge(const struct function *f, void *state, const void *other)
+{
+	struct mean *m = state;
+	const struct mean *o = other;
+
+	(void)f;
+	sum_add_sum(&m->sum, &o->sum);
+	m->n += o->n;
+	return 0;
+}
+
+static double mean_value(const struct mean *m)
+{
+	if (m->sum.kind != SUM_WHOLE)
+		return sum_value(&m->sum) / (double)m->n;
+	__int128 i = whole_of(&m->sum), quotient = i / (__int128)m->n, rest = i % (__int128)m->n;
+	return (double)((long double)quotient + (long double)rest / (long double)m->n);
+}
+
+static void mean_print(const struct function *f, const void *state, const struct span *span, struct text *out)
+{
+	const struct mean *m = state;
+
+	(void)f, (void)span;
+	text_double(out, m->n ? mean_value(m) : NAN);
+}
+
+static const struct function_type mean = {.name = "mean",
+					  .needs_field = true,
+					  .needs_number = true,
+					  .size = mean_size,
+					  .add = mean_add,
+					  .merge = mean_merge,
+					  .print = mean_print};
+
+/* ---- rate: events, or the sum of a field, per second of the window ---- */
+
+static int rate_add(const struct function *f, void *state, const struct sample *s)
+{
+	static const struct number one = {.integer = true, .i = 1, .d = 1};
+
+	(void)f;
+	sum_add_number(state, f->field < 0 ? &one : s->number);
+	return 0;
+}
+
+static void rate_print(const struct function *f, const void *state, const struct span *span, struct text *out)
+{
+	double seconds = (double)(span->end_ns - span->start_ns) / 1e9;
+
+	(void)f;
+	text_double(out, seconds > 0 ? sum_value(state) / seconds : NAN);
+}
+
+static const struct function_type rate = {.name = "rate",
+					  .needs_number = true,
+					  .size = sum_size,
+					  .add = rate_add,
+					  .merge = sum_merge,
+					  .print = rate_print};
+
+/* ---- stddev: Welford 1962, merged as Chan, Golub and LeVeque 1979 ---- */
+
+struct spread {
+	double mean, squares; /* of the distances from the mean */
+	uint64_t n;
+};
+
+static void stddev_compile(struct function *f, json_t *options, struct spec *spec)
+{
+	static const char *const known[] = {"fn", "field", "population", NULL};
+	json_t *population = json_object_get(options, "population");
+
+	spec_keys(spec, options, known);
+	if (population && !json_is_boolean(population))
+		spec_error(spec, "population", "must be true or false, found %s", spec_type(population));
+	f->population = json_is_true(population);
+}
+
+static uint32_t stddev_size(const struct function *f)
+{
+	(void)f;
+	return sizeof(struct spread);
+}
+
+static int stddev_add(const struct function *f, void *state, const struct sample *s)
+{
+	struct spread *v = state;
+	double off = s->number->d - v->mean;
+
+	(void)f;
+	v->mean += off / (double)++v->n;
+	v->squares += off * (s->number->d - v->mean);
+	return 0;
+}
+
+static int stddev_merge(const struct function *f, void *state, const void *other)
+{
+	struct spread *v = state;
+	const struct spread *o = other;
+
+	(void)f;
+	if (!o->n)
+		return 0;
+	double n = (double)v->n + (double)o->n, off = o->mean - v->mean;
+	v->squares += o->squares + off * off * ((double)v->n * (double)o->n / n);
+	v->mean += off * ((double)o->n / n);
+	v->n += o->n;
+	return 0;
+}
+
+static void stddev_print(const struct function *f, const void *state, const struct span *span,
+			 struct text *out)
+{
+	const struct spread *v = state;
+	double n = (double)v->n - (f->population ? 0 : 1);
+
+	(void)span;
+	text_double(out, n > 0 ? sqrt(v->squares / n) : NAN);
+}
+
+static const struct function_type stddev = {.name = "stddev",
+					    .needs_field = true,
+					    .needs_number = true,
+					    .compile = stddev_compile,
+					    .size = stddev_size,
+					    .add = stddev_add,
+					    .merge = stddev_merge,
+					    .print = stddev_print};
+
+/* ---- histogram: how many are at most each bound, above the one before, and how many above all ---- */
+
+static void histogram_compile(struct function *f, json_t *options, struct spec *spec)
+{
+	static const char *const known[] = {"fn", "field", "bounds", NULL};
+	json_t *bounds = json_object_get(options, "bounds");
+	size_t n = json_array_size(bounds);
+
+	spec_keys(spec, options, known);
+	if (n == 0 || n > BOUNDS_MAX) {
+		spec_error(spec, bounds ? "bounds" : NULL,
+			   "\"bounds\" must be a list of 1 to %d ascending numbers", BOUNDS_MAX);
+		return;
+	}
+	f->values = calloc(n, sizeof *f->values);
+	if (!f->values) {
+		spec->err = -ENOMEM;
+		return;
+	}
+	for (f->n = 0; f->n < n; f->n++) {
+		json_t *bound = json_array_get(bounds, f->n);
+		f->values[f->n] = json_number_value(bound);
+		if (!json_is_number(bound) || (f->n && f->values[f->n] <= f->values[f->n - 1])) {
+			spec_error(spec, "bounds", "must be ascending numbers");
+			return;
+		}
+	}
+}
+
+static uint32_t histogram_size(const struct function *f)
+{
+	return (f->n + 1) * (uint32_t)sizeof(uint64_t);
+}
+
+static int histogram_add(const struct function *f, void *state, const struct sample *s)
+{
+	uint64_t *counts = state;
+	uint32_t low = 0, high = f->n;
+
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+		if (s->number->d <= f->values[middle])
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	counts[low]++;
+	return 0;
+}
+
+static int histogram_merge(const struct function *f, void *state, const void *other)
+{
+	uint64_t *counts = state;
+	const uint64_t *others = other;
+
+	for (uint32_t i = 0; i <= f->n; i++)
+		counts[i] += others[i];
+	return 0;
+}
+
+static void histogram_print(const struct function *f, const void *state, const struct span *span,
+			    struct text *out)
+{
+	const uint64_t *counts = state;
+
+	(void)span;
+	text_string(out, "[");
+	for (uint32_t i = 0; i <= f->n; i++) {
+		text_string(out, i ? ",{\"le\":" : "{\"le\":");
+		text_double(out, i < f->n ? f->values[i] : INFINITY);
+		text_string(out, ",\"count\":");
+		text_int(out, (int64_t)counts[i]);
+		text_string(out, "}");
+	}
+	text_string(out, "]");
+}
+
+static const struct function_type histogram = {.name = "histogram",
+					       .needs_field = true,
+					       .needs_number = true,
+					       .compile = histogram_compile,
+					       .size = histogram_size,
+					       .add = histogram_add,
+					       .merge = histogram_merge,
+					       .print = histogram_print};
+
+const struct function_type *const functions_basic[] = {&count, &sum, &mean, &rate, &stddev, &histogram, NULL};

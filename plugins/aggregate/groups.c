@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/* groups - see groups.h. */
+#include "groups.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLAB_CELLS = 256, HEADS_MIN = 64, CELLS_MAX = 1u << 30 };
+
+/* ---- making ---- */
+
+int groups_new(struct functions *functions, struct groups **out)
+{
+	struct groups *g = calloc(1, sizeof *g);
+
+	if (!g)
+		return -ENOMEM;
+	g->functions = functions;
+	g->cell_size = (uint32_t)sizeof(struct group) + functions->size;
+	g->heads_n = g->heads_room = g->level = HEADS_MIN;
+	g->heads = calloc(g->heads_room, sizeof *g->heads);
+	if (!g->heads) {
+		free(g);
+		return -ENOMEM;
+	}
+	*out = g;
+	return 0;
+}
+
+static void release(struct groups *g, struct group *c)
+{
+	if (c->key_len > KEY_NEAR)
+		free(c->key.far);
+	functions_clear(g->functions, group_states(c));
+	c->used = 0;
+}
+
+void groups_free(struct groups *g)
+{
+	if (!g)
+		return;
+	for (uint32_t i = 1; i <= g->top; i++)
+		if (groups_at(g, i)->used)
+			release(g, groups_at(g, i));
+	for (uint32_t i = 0; i < g->n_slabs; i++)
+		free(g->slabs[i].cells);
+	free(g->slabs);
+	free(g->heads);
+	free(g->windows);
+	free(g);
+}
+
+size_t groups_memory(const struct groups *g)
+{
+	return (size_t)g->n_slabs * SLAB_CELLS * g->cell_size + g->heads_room * sizeof *g->heads +
+	       g->windows_room * sizeof *g->windows + g->heap;
+}
+
+/* ---- windows ---- */
+
+uint32_t window_new(struct groups *g, int64_t start_ns, int64_t end_ns)
+{
+	uint32_t index = g->windows_free;
+
+	if (index) {
+		g->windows_free = g->windows[index].next;
+	} else {
+		if (g->windows_top + 1 >= g->windows_room) {
+			uint32_t room = g->windows_room ? 2 * g->windows_room : 16;
+			struct window *windows = realloc(g->windows, room * sizeof *windows);
+			if (!windows)
+				return 0;
+			g->windows = windows;
+			g->windows_room = room;
+		}
+		index = ++g->windows_top;
+	}
+	g->windows[index] = (struct window){.start_ns = start_ns, .end_ns = end_ns, .open = true};
+	g->n_windows++;
+	return index;
+}
+
+void window_free(struct groups *g, uint32_t window)
+{
+	g->windows[window] = (struct window){.next = g->windows_free};
+	g->windows_free = window;
+	g->n_windows--;
+}
+
+/* ---- the index ---- */
+
+/* Linear hashing (Litwin 1980): chains below heads_n - level have been split already. */
+static uint32_t *head_of(const struct groups *g, uint32_t hash)
+{
+	uint32_t i = hash & (g->level - 1);
+
+	if (i < g->heads_n - g->level)
+		i = hash & (2 * g->level - 1);
+	return &g->heads[i];
+}
+
+static void split_one(struct groups *g)
+{
+	uint32_t from = g->heads_n - g->level, to = g->heads_n;
+
+	if (g->heads_n == g->heads_room) {
+		uint32_t *heads = realloc(g->heads, 2 * (size_t)g->heads_room * sizeof *heads);
+		if (!heads)
+			return; /* chains get longer, nothing worse */
+		g->heads = heads;
+		g->heads_room *= 2;
+	}
+	uint32_t chain = g->heads[from];
+	uint32_t *stay = &g->heads[from], *leave = &g->heads[to];
+	*stay = *leave = 0;
+	while (chain) {
+		struct group *c = groups_at(g, chain);
+		uint32_t next = c->chain;
+		uint32_t **end = (c->hash & (2 * g->level - 1)) == from ? &stay : &leave;
+		**end = chain;
+		c->chain = 0;
+		*end = &c->chain;
+		chain = next;
+	}
+	if (++g->heads_n == 2 * g->level)
+		g->level *= 2;
+}
+
+static bool is_key(const struct group *c, uint32_t hash, const char *key, size_t len)
+{
+	return c->hash == hash && c->key_len == len && memcmp(group_key(c), key, len) == 0;
+}
+
+uint32_t groups_find(const struct groups *g, uint32_t hash, uint32_t window, const char *key, size_t len)
+{
+	uint32_t i = *head_of(g, hash);
+
+	while (i) {
+		const struct group *c = groups_at(g, i);
+		if (c->window == window && is_key(c, hash, key, len))
+			break;
+		i = c->chain;
+	}
+	return i;
+}
+
+uint32_t groups_find_key(const struct groups *g, uint32_t hash, uint32_t after, const char *key, size_t len)
+{
+	uint32_t i = after ? groups_at(g, after)->chain : *head_of(g, hash);
+
+	while (i && !is_key(groups_at(g, i), hash, key, len))
+		i = groups_at(g, i)->chain;
+	return i;
+}
+
+/* ---- groups ---- */
+
+static int new_slab(struct groups *g)
+{
+	if (g->n_slabs == CELLS_MAX / SLAB_CELLS)
+		return -ENOMEM;
+	if (g->n_slabs == g->slabs_room) {
+		uint32_t room = g->slabs_room ? 2 * g->slabs_room : 16;
+		struct slab *slabs = realloc(g->slabs, room * sizeof *slabs);
+		if (!slabs)
+			return -ENOMEM;
+		g->slabs = slabs;
+		g->slabs_room = room;
+	}
+	uint8_t *cells = calloc(SLAB_CELLS, g->cell_size);
+	if (!cells)
+		return -ENOMEM;
+	/* one begun after the snapshot is not part of it */
+	g->slabs[g->n_slabs++] = (struct slab){.cells = cells, .saved = g->snapshot};
+	return 0;
+}
+
+static uint32_t take_cell(struct groups *g)
+{
+	uint32_t index = g->free;
+
+	if (index) {
+		groups_touch(g, index);
+		g->free = groups_at(g, index)->chain;
+		return index;
+	}
+	if (g->top == g->n_slabs * SLAB_CELLS && new_slab(g) < 0)
+		return 0;
+	groups_touch(g, g->top + 1);
+	return ++g->top;
+}
+
+static void link_last(struct groups *g, uint32_t index, uint32_t window)
+{
+	struct window *w = &g->windows[window];
+	struct group *c = groups_at(g, index);
+
+	c->window = window;
+	c->prev = w->last;
+	c->next = 0;
+	*(w->last ? &groups_at(g, w->last)->next : &w->first) = index;
+	w->last = index;
+	w->n++;
+}
+
+uint32_t groups_add(struct groups *g, uint32_t hash, uint32_t window, const char *key, size_t len)
+{
+	char *far = len > KEY_NEAR ? malloc(len) : NULL;
+	uint32_t index = len > KEY_NEAR && !far ? 0 : take_cell(g);
+
+	if (!index) {
+		free(far);
+		return 0;
+	}
+	if (g->n >= g->heads_n)
+		split_one(g);
+	struct group *c = groups_at(g, index);
+	memset(c, 0, g->cell_size);
+	c->hash = hash;
+	c->used = 1;
+	c->key_len = (uint16_t)len;
+	if (far)
+		c->key.far = far;
+	memcpy(far ? far : c->key.near, key, len);
+	g->heap += far ? len : 0;
+	uint32_t *head = head_of(g, hash);
+	c->chain = *head;
+	*head = index;
+	link_last(g, index, window);
+	g->n++;
+	return index;
+}
+
+void groups_remove(struct groups *g, uint32_t index)
+{
+	groups_touch(g, index);
+	struct group *c = groups_at(g, index);
+	struct window *w = &g->windows[c->window];
+	uint32_t *at = head_of(g, c->hash);
+
+	while (*at != index)
+		at = &groups_at(g, *at)->chain;
+	*at = c->chain;
+	*(c->prev ? &groups_at(g, c->prev)->next : &w->first) = c->next;
+	*(c->next ? &groups_at(g, c->next)->prev : &w->last) = c->prev;
+	w->n--;
+	g->heap -= (c->key_len > KEY_NEAR ? c->key_len : 0) + functions_heap(g->functions, group_states(c));
+	release(g, c);
+	c->chain = g->free;
+	g->free = index;
+	g->n--;
+}
+
+/* ---- snapshots ---- */
+
+static void save_group(struct groups *g, struct group *c)
+{
+	const struct window *w = &g->windows[c->window];
+	struct text *out = g->save_to;
+
+	text_u64(out, (uint64_t)w->start_ns);
+	text_u64(out, (uint64_t)w->end_ns);
+	text_u64(out, c->key_len);
+	text_bytes(out, group_key(c), c->key_len);
+	size_t at = out->len;
+	text_u64(out, 0);
+	functions_save(g->functions, group_states(c), out);
+	if (out->failed)
+		return;
+	struct text length = {.bytes = out->bytes + at, .size = 8};
+	text_u64(&length, out->len - at - 8);
+	g->saved_groups++;
+}
+
+void groups_save_slab(struct groups *g, uint32_t slab)
+{
+	uint32_t end = (slab + 1) * SLAB_CELLS < g->top ? (slab + 1) * SLAB_CELLS : g->top;
+
+	g->slabs[slab].saved = g->snapshot;
+	for (uint32_t i = slab * SLAB_CELLS + 1; i <= end; i++)
+		if (groups_at(g, i)->used)
+			save_group(g, groups_at(g, i));
+}
+
+void groups_save_begin(struct groups *g, struct text *out)
+{
+	g->snapshot++;
+	g->saving = true;
+	g->save_next = 0;
+	g->save_end = g->n_slabs;
+	g->save_to = out;
+	g->saved_groups = 0;
+}
+
+bool groups_save_step(struct groups *g, uint32_t n)
+{
+	while (g->saving && g->save_next < g->save_end && n) {
+		uint32_t slab = g->save_next++;
+		if (g->slabs[slab].saved == g->snapshot)
+			continue;
+		groups_save_slab(g, slab);
+		n--;
+	}
+	if (g->saving && g->save_next == g->save_end)
+		groups_save_abandon(g);
+	return !g->saving;
+}
+
+void groups_save_abandon(struct groups *g)
+{
+	g->saving = false;
+	g->save_to = NULL;
+}
+
+int groups_read(struct reading *r, struct saved_group *out)
+{
+	if (r->at == r->end)
+		return 0;
+	out->start_ns = (int64_t)reading_u64(r);
+	out->end_ns = (int64_t)reading_u64(r);
+	out->key_len = reading_u64(r);
+	out->key = (const char *)reading_bytes(r, out->key_len);
+	out->states_len = reading_u64(r);
+	out->states = reading_bytes(r, out->states_len);
+	return r->failed || out->key_len > KEY_MAX ? -EINVAL : 1;
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * groups - the table of what is being computed: (window, key) to a cell with the states of the functions.
+ * Cells lie in slabs, so that a snapshot can be taken while the stream goes on: a slab is saved before its
+ * first change after the snapshot began, the others a few at a time.  On the instance's loop.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "function.h"
+#include "text.h"
+
+#define KEY_NEAR 24 /* bytes of a key kept in the cell itself */
+#define KEY_MAX  4096
+
+/* A span of time in which events are put together.  Cells and windows are named by index from 1; 0 = none. */
+struct window {
+	int64_t start_ns, end_ns; /* session: of the first event, of the last event + gap */
+	uint32_t first, last, n;  /* its groups in the order they came */
+	uint32_t next;            /* free windows, and those being closed */
+	bool open;
+};
+
+struct group {
+	uint32_t hash, chain;
+	uint32_t next, prev; /* in its window */
+	uint32_t window;
+	uint16_t key_len;
+	uint16_t used;
+	union {
+		char near[KEY_NEAR];
+		char *far;
+	} key;
+	uint64_t states[];
+};
+
+struct slab {
+	uint8_t *cells;
+	uint64_t saved; /* number of the snapshot it is in */
+};
+
+struct groups {
+	struct functions *functions;
+	uint32_t cell_size;
+	struct slab *slabs;
+	uint32_t n_slabs, slabs_room;
+	uint32_t n, top, free; /* cells in use, ever used, head of the free ones (by chain) */
+	uint32_t *heads;       /* linear hashing: heads_n chains, growing by one */
+	uint32_t heads_n, heads_room, level;
+	size_t heap; /* bytes besides cells: long keys, sketches */
+
+	struct window *windows; /* from 1 */
+	uint32_t windows_top, windows_room, windows_free, n_windows;
+
+	uint64_t snapshot; /* number of the one being or last taken */
+	bool saving;
+	uint32_t save_next, save_end; /* slabs */
+	struct text *save_to;
+	uint64_t saved_groups;
+};
+
+/* functions is borrowed.  0, -ENOMEM. */
+int groups_new(struct functions *, struct groups **out);
+void groups_free(struct groups *);
+
+static inline struct group *groups_at(const struct groups *g, uint32_t index)
+{
+	index--;
+	return (struct group *)(void *)(g->slabs[index >> 8].cells + (size_t)(index & 255) * g->cell_size);
+}
+static inline uint8_t *group_states(struct group *c)
+{
+	return (uint8_t *)c->states;
+}
+static inline const char *group_key(const struct group *c)
+{
+	return c->key_len <= KEY_NEAR ? c->key.near : c->key.far;
+}
+
+/* ---- windows ---- */
+
+/* 0 if out of memory. */
+uint32_t window_new(struct groups *, int64_t start_ns, int64_t end_ns);
+/* It has no groups any more. */
+void window_free(struct groups *, uint32_t window);
+
+/* ---- groups ---- */
+
+/* The group of a key in a window; 0: there is none.  The hash is of the key; see group_hash(). */
+uint32_t groups_find(const struct groups *, uint32_t hash, uint32_t window, const char *key, size_t len);
+/* The next with this key after index (0: the first), in whatever window they were hashed alike. */
+uint32_t groups_find_key(const struct groups *, uint32_t hash, uint32_t after, const char *key, size_t len);
+/* An empty one, at the end of its window; 0 if out of memory.  The key is copied. */
+uint32_t groups_add(struct groups *, uint32_t hash, uint32_t window, const char *key, size_t len);
+void groups_remove(struct groups *, uint32_t index);
+/* Before a group, its key or its states change. */
+void groups_save_slab(struct groups *, uint32_t slab);
+static inline void groups_touch(struct groups *g, uint32_t index)
+{
+	if (__builtin_expect(g->saving, 0) && g->slabs[(index - 1) >> 8].saved != g->snapshot)
+		groups_save_slab(g, (index - 1) >> 8);
+}
+/* Bytes in use, allocated tables included. */
+size_t groups_memory(const struct groups *);
+
+/* ---- snapshots ---- */
+
+/* Everything as it is now goes to out, group by group, until groups_save_step() says that all is there. */
+void groups_save_begin(struct groups *, struct text *out);
+/* Save up to n more slabs; true: finished. */
+bool groups_save_step(struct groups *, uint32_t n);
+void groups_save_abandon(struct groups *);
+
+struct saved_group {
+	int64_t start_ns, end_ns;
+	const char *key;
+	size_t key_len;
+	const uint8_t *states;
+	size_t states_len;
+};
+/* The next group of a snapshot: 1, 0 at its end, -EINVAL. */
+int groups_read(struct reading *, struct saved_group *);

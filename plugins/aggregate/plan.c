@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+/* plan - see plan.h. */
+#include "plan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <semstreams/sugar.h>
+
+#define MAX_SPAN_NS (INT64_C(366) * 86400 * 1000000000)
+
+/* ---- window ---- */
+
+static int64_t duration(struct spec *spec, json_t *object, const char *key, bool needed)
+{
+	uint64_t ns = 0;
+
+	if (!json_object_get(object, key)) {
+		if (needed)
+			spec_error(spec, NULL, "\"%s\" is missing, a duration such as \"10s\"", key);
+		return 0;
+	}
+	if (!spec_duration(spec, object, key, &ns))
+		return 0;
+	if (ns > MAX_SPAN_NS || (needed && ns == 0)) {
+		spec_error(spec, key, "must be more than 0 and at most 366 days");
+		return 0;
+	}
+	return (int64_t)ns;
+}
+
+static int64_t divisor(int64_t a, int64_t b)
+{
+	while (b) {
+		int64_t rest = a % b;
+		a = b;
+		b = rest;
+	}
+	return a;
+}
+
+static void read_sliding(struct plan *p, struct spec *spec)
+{
+	if (!p->size_ns || !p->every_ns)
+		return;
+	if (p->every_ns > p->size_ns)
+		spec_error(spec, "every",
+			   "must not be more than \"size\": events between the windows would be left out");
+	p->pane_ns = divisor(p->size_ns, p->every_ns);
+	if (p->size_ns / p->pane_ns > PANES_MAX)
+		spec_error(spec, "every",
+			   "makes each window of %lld parts; let \"size\" and \"every\" have a common "
+			   "divisor of at least "
+			   "1/%d of \"size\"",
+			   (long long)(p->size_ns / p->pane_ns), PANES_MAX);
+}
+
+static void read_window(struct plan *p, json_t *json, struct spec *spec)
+{
+	static const char *const known[] = {"type", "size", "every", "offset", "gap", NULL};
+	static const char *const types[] = {"tumbling", "sliding", "session", NULL};
+	const char *type = json_string_value(json_object_get(json, "type"));
+
+	if (!json_is_object(json)) {
+		spec_error(spec, NULL,
+			   "must be an object such as {\"type\": \"tumbling\", \"size\": \"10s\"}");
+		return;
+	}
+	spec_keys(spec, json, known);
+	if (!type || (strcmp(type, "tumbling") && strcmp(type, "sliding") && strcmp(type, "session"))) {
+		const char *near = type ? spec_nearest(type, types) : NULL;
+		spec_error(spec, type ? "type" : NULL,
+			   "\"type\" must be \"tumbling\", \"sliding\" or \"session\"%s%s%s",
+			   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+		return;
+	}
+	p->kind = type[0] == 't' ? WINDOW_TUMBLING : type[1] == 'l' ? WINDOW_SLIDING : WINDOW_SESSION;
+	p->size_ns = duration(spec, json, p->kind == WINDOW_SESSION ? "gap" : "size", true);
+	p->every_ns = p->kind == WINDOW_SLIDING ? duration(spec, json, "every", true) : p->size_ns;
+	p->offset_ns = p->kind == WINDOW_SESSION ? 0 : duration(spec, json, "offset", false);
+	p->pane_ns = p->size_ns;
+	static const char *const strange[][3] = {
+		{"every", "gap", NULL}, {"gap", NULL, NULL}, {"size", "every", "offset"}};
+	for (int i = 0; i < 3 && strange[p->kind][i]; i++)
+		if (json_object_get(json, strange[p->kind][i]))
+			spec_error(spec, strange[p->kind][i], "has no meaning for a %s window", type);
+	if (p->kind == WINDOW_SLIDING)
+		read_sliding(p, spec);
+}
+
+/* ---- time ---- */
+
+static void read_format(struct plan *p, json_t *json, struct spec *spec)
+{
+	json_t *format = json_object_get(json, "format");
+	int i = 0;
+
+	if (!format)
+		return;
+	while (json_is_string(format) && moment_formats[i] &&
+	       strcmp(json_string_value(format), moment_formats[i]))
+		i++;
+	if (!json_is_string(format) || !moment_formats[i])
+		spec_error(spec, "format", "must be \"rfc3339\", \"s\", \"ms\", \"us\" or \"ns\"");
+	else
+		p->time_format = (enum moment_format)i;
+}
+
+static void read_time(struct plan *p, json_t *json, struct spec *spec, struct paths *paths)
+{
+	static const char *const known[] = {"field", "format", "lateness", "idle", "late", NULL};
+	json_t *field = json_object_get(json, "field"), *late = json_object_get(json, "late");
+
+	if (!json_is_object(json)) {
+		spec_error(spec, NULL, "must be an object such as {\"field\": \"ts\", \"lateness\": \"5s\"}");
+		return;
+	}
+	spec_keys(spec, json, known);
+	if (field && !json_is_string(field))
+		spec_error(spec, "field", "must be a string, the path of a field, found %s",
+			   spec_type(field));
+	else if (field)
+		p->time_field = paths_add(paths, spec, "field", json_string_value(field));
+	if (!field && json_object_get(json, "format"))
+		spec_error(spec, "format", "has no meaning without \"field\"");
+	read_format(p, json, spec);
+	p->lateness_ns = duration(spec, json, "lateness", false);
+	if (json_object_get(json, "idle"))
+		p->idle_ns = duration(spec, json, "idle", false);
+	if (late && (!json_is_string(late) ||
+		     (strcmp(json_string_value(late), "drop") && strcmp(json_string_value(late), "emit"))))
+		spec_error(spec, "late", "must be \"drop\" or \"emit\"");
+	p->emit_late = late && json_is_string(late) && strcmp(json_string_value(late), "emit") == 0;
+}
+
+/* ---- groups ---- */
+
+static void add_group(struct plan *p, json_t *json, const char *key, struct spec *spec, struct paths *paths)
+{
+	const char *name = json_string_value(json);
+
+	if (!name) {
+		spec_error(spec, key, "must be a string, the path of a field, found %s", spec_type(json));
+		return;
+	}
+	if (p->n_group_fields == GROUP_FIELDS_MAX) {
+		spec_error(spec, key, "more than %d fields", GROUP_FIELDS_MAX);
+		return;
+	}
+	for (uint32_t i = 0; i < p->n_group_fields; i++)
+		if (strcmp(p->group_names[i], name) == 0)
+			spec_error(spec, key, "\"%.60s\" is there twice", name);
+	int field = paths_add(paths, spec, key, name);
+	char *copy = strdup(name);
+	if (field < 0 || !copy) {
+		spec->err = -ENOMEM;
+		free(copy);
+		return;
+	}
+	p->group_fields[p->n_group_fields] = field;
+	p->group_names[p->n_group_fields++] = copy;
+}
+
+static void read_group_by(struct plan *p, json_t *json, struct spec *spec, struct paths *paths)
+{
+	if (!json_is_array(json)) {
+		add_group(p, json, NULL, spec, paths);
+		return;
+	}
+	for (size_t i = 0; i < json_array_size(json); i++) {
+		char key[24];
+		snprintf(key, sizeof key, "%zu", i);
+		add_group(p, json_array_get(json, i), key, spec, paths);
+	}
+}
+
+/* Names in a result must differ. */
+static void check_names(struct plan *p, struct spec *spec)
+{
+	static const char *const ours[] = {"window_start", "window_end", "final", "partial",
+					   "overflow",     "groups",     NULL};
+
+	for (uint32_t f = 0; f < p->functions.n; f++) {
+		const char *name = p->functions.v[f].name;
+		for (uint32_t i = 0; name && i < p->n_group_fields; i++)
+			if (strcmp(name, p->group_names[i]) == 0)
+				spec_error(spec, "functions",
+					   "\"%.60s\" is a field of group_by already; choose another name",
+					   name);
+		for (int i = 0; name && ours[i]; i++)
+			if (strcmp(name, ours[i]) == 0)
+				spec_error(spec, "functions",
+					   "\"%s\" is a name results use already; choose another", name);
+	}
+	for (uint32_t i = 0; i < p->n_group_fields; i++)
+		for (int k = 0; ours[k]; k++)
+			if (strcmp(p->group_names[i], ours[k]) == 0)
+				spec_error(spec, "group_by", "\"%s\" is a name results use already", ours[k]);
+}
+
+/* ---- check-points ---- */
+
+static void read_checkpoint(struct plan *p, json_t *json, struct spec *spec)
+{
+	static const char *const known[] = {"path", "interval", NULL};
+	const char *path = json_string_value(json_object_get(json, "path"));
+	uint64_t ns = 0;
+
+	if (!json_is_object(json)) {
+		spec_error(spec, NULL,
+			   "must be an object such as {\"path\": \"/var/lib/semstreams/hub.state\"}");
+		return;
+	}
+	spec_keys(spec, json, known);
+	if (!path || !path[0]) {
+		spec_error(spec, NULL, "\"path\" is missing, the name of a file");
+		return;
+	}
+	p->checkpoint_ns = 1000000000;
+	if (json_object_get(json, "interval") && spec_duration(spec, json, "interval", &ns)) {
+		if (ns < 10000000 || ns > UINT64_C(3600000000000))
+			spec_error(spec, "interval", "must be from \"10ms\" to \"1h\"");
+		p->checkpoint_ns = (int64_t)ns;
+	}
+	p->checkpoint_path = strdup(path);
+	if (!p->checkpoint_path)
+		spec->err = -ENOMEM;
+}
+
+/* FNV-1a: tells configurations apart, guards against nothing. */
+static uint64_t mix(uint64_t h, const char *text)
+{
+	for (; text && *text; text++)
+		h = (h ^ (uint8_t)*text) * UINT64_C(0x100000001b3);
+	return (h ^ 0xff) * UINT64_C(0x100000001b3);
+}
+
+static void take_fingerprint(struct plan *p)
+{
+	const char *const texts[] = {p->conf->window, p->conf->time, p->conf->group_by, p->conf->functions};
+
+	p->fingerprint = UINT64_C(0xcbf29ce484222325);
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		/* laid out anew: blanks make no difference */
+		json_t *json = texts[i] ? json_loads(texts[i], JSON_DECODE_ANY, NULL) : NULL;
+		char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+		p->fingerprint = mix(p->fingerprint, text);
+		free(text);
+		json_decref(json);
+	}
+}
+
+/* ---- all of it ---- */
+
+static void read_option(struct plan *p, int which, json_t *json, struct spec *spec, struct paths *paths,
+			const struct ss_iface *fields)
+{
+	switch (which) {
+	case 0:
+		read_window(p, json, spec);
+		break;
+	case 1:
+		read_time(p, json, spec, paths);
+		break;
+	case 2:
+		read_group_by(p, json, spec, paths);
+		break;
+	case 3:
+		functions_compile(json, spec, paths, fields, &p->functions);
+		break;
+	default:
+		read_checkpoint(p, json, spec);
+	}
+}
+
+int plan_compile(const struct ss_host *host, const struct conf *conf, const struct ss_iface *fields,
+		 struct plan *p)
+{
+	const struct {
+		const char *name, *text;
+	} options[] = {{"window", conf->window},
+		       {"time", conf->time},
+		       {"group_by", conf->group_by},
+		       {"functions", conf->functions},
+		       {"checkpoint", conf->checkpoint}};
+	struct spec spec = {.host = host};
+	struct paths paths = {0};
+	int rc = 0;
+
+	*p = (struct plan){.conf = conf, .time_field = -1, .idle_ns = -1};
+	for (size_t i = 0; i < sizeof options / sizeof *options && rc != -ENOMEM; i++) {
+		json_t *json = options[i].text ? spec_parse(&spec, options[i].name, options[i].text) : NULL;
+		if (json) {
+			size_t before = spec_enter(&spec, options[i].name);
+			read_option(p, (int)i, json, &spec, &paths, fields);
+			spec_leave(&spec, before);
+			json_decref(json);
+		}
+		rc = spec.err ? spec.err : rc;
+		spec.err = 0;
+	}
+	if (p->kind == WINDOW_SESSION && conf->when_full == FULL_OVERFLOW)
+		rc = ss_config_error(host, "/when_full", "must be \"oldest\" with session windows");
+	if (p->kind == WINDOW_SLIDING && conf->early_ns)
+		rc = ss_config_error(host, "/early",
+				     "has no meaning for a sliding window: make \"every\" shorter");
+	if (rc == 0) {
+		check_names(p, &spec);
+		rc = spec.err;
+	}
+	int compiled = rc == -ENOMEM ? rc : paths_compile(&paths, host, fields, &p->reader);
+	p->n_paths = paths.n;
+	for (uint32_t i = 0; i < p->functions.n; i++)
+		if (p->functions.v[i].type && p->functions.v[i].field >= 0)
+			p->number_field[p->functions.v[i].field] |= p->functions.v[i].type->needs_number;
+	take_fingerprint(p);
+	paths_done(&paths);
+	return rc ? rc : compiled;
+}
+
+void plan_done(struct plan *p, const struct ss_iface *fields)
+{
+	const struct ss_fields *vtbl = fields->vtbl;
+
+	if (p->reader)
+		vtbl->free(fields->self, p->reader);
+	functions_done(&p->functions);
+	for (uint32_t i = 0; i < p->n_group_fields; i++)
+		free(p->group_names[i]);
+	free(p->checkpoint_path);
+	*p = (struct plan){0};
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* plan - what the configuration asks an aggregate to do, read and checked.  Control thread; read-only
+ * afterwards. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <semstreams/plugin.h>
+#include "function.h"
+#include "moment.h"
+#include "paths.h"
+
+#define GROUP_FIELDS_MAX 16
+#define PANES_MAX        1000 /* of one sliding window */
+
+enum window_kind { WINDOW_TUMBLING, WINDOW_SLIDING, WINDOW_SESSION };
+enum { OUTPUT_GROUP, OUTPUT_WINDOW };
+enum { FULL_OLDEST, FULL_OVERFLOW };
+
+/* The options as the host fills them in. */
+struct conf {
+	const char *window, *time, *group_by, *functions, *checkpoint;
+	int64_t early_ns, output, max_groups, when_full, max_memory;
+};
+
+struct plan {
+	const struct conf *conf;
+	enum window_kind kind;
+	int64_t size_ns, every_ns, offset_ns; /* tumbling: every = size; session: size = the gap */
+	int64_t pane_ns;                      /* what events are sorted into: size or a divisor of it */
+
+	int time_field; /* -1: when the event was received */
+	enum moment_format time_format;
+	int64_t lateness_ns;
+	int64_t idle_ns; /* -1: as fits the input, 0: never */
+	bool emit_late;
+
+	int group_fields[GROUP_FIELDS_MAX];
+	char *group_names[GROUP_FIELDS_MAX];
+	uint32_t n_group_fields;
+	bool number_field[FUNCTIONS_MAX + GROUP_FIELDS_MAX + 1]; /* by path: its number is wanted */
+
+	struct functions functions;
+	struct ss_reader *reader; /* NULL: nothing is asked of the events */
+	uint32_t n_paths;
+
+	char *checkpoint_path; /* NULL: none */
+	int64_t checkpoint_ns;
+	uint64_t fingerprint; /* of everything that shapes the state */
+};
+
+/* 0; -EINVAL after telling the host what is wrong; -ENOMEM.  *out is to be released in any case. */
+int plan_compile(const struct ss_host *, const struct conf *, const struct ss_iface *fields,
+		 struct plan *out);
+void plan_done(struct plan *, const struct ss_iface *fields);
+
+/* The start of the pane a moment lies in. */
+static inline int64_t plan_pane(const struct plan *p, int64_t ns)
+{
+	int64_t in = (ns - p->offset_ns) % p->pane_ns;
+
+	return ns - in - (in < 0 ? p->pane_ns : 0);
+}

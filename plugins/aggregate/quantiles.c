@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* quantiles - see quantiles.h. */
+#include "quantiles.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Counts of buckets first .. first + n - 1; bucket i holds (gamma^(i-1), gamma^i]. */
+struct side {
+	uint64_t *counts, total;
+	int32_t first;
+	uint32_t n;
+};
+
+struct quantiles {
+	struct side positive, negative; /* negative: of the absolute values */
+	uint64_t zeros;                 /* and what is too small to tell from zero */
+	double least, greatest;
+	double gamma, log_gamma;
+};
+
+struct quantiles *quantiles_new(double accuracy)
+{
+	struct quantiles *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	s->gamma = (1 + accuracy) / (1 - accuracy);
+	s->log_gamma = log(s->gamma);
+	s->least = INFINITY;
+	s->greatest = -INFINITY;
+	return s;
+}
+
+void quantiles_free(struct quantiles *s)
+{
+	if (!s)
+		return;
+	free(s->positive.counts);
+	free(s->negative.counts);
+	free(s);
+}
+
+/* Buckets low .. high are there afterwards, or as many of the upper ones as are allowed, with all that lay
+ * below in the lowest. */
+static int cover(struct side *side, int32_t low, int32_t high)
+{
+	if (side->n) {
+		int32_t end = side->first + (int32_t)side->n - 1;
+		if (low >= side->first && high <= end)
+			return 0;
+		low = low < side->first ? low : side->first;
+		high = high > end ? high : end;
+	}
+	int64_t n = (int64_t)high - low + 1;
+	if (n > QUANTILES_BUCKETS)
+		n = QUANTILES_BUCKETS;
+	else /* some room, so that this is rare */
+		n = n + 32 < QUANTILES_BUCKETS ? n + 32 : QUANTILES_BUCKETS;
+	int32_t first = (int32_t)(high - n + 1);
+	if (side->n == (uint32_t)n && side->first == first)
+		return 0;
+	uint64_t *counts = calloc((size_t)n, sizeof *counts);
+	if (!counts)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < side->n; i++) {
+		int32_t at = side->first + (int32_t)i;
+		counts[at < first ? 0 : at - first] += side->counts[i];
+	}
+	free(side->counts);
+	side->counts = counts;
+	side->first = first;
+	side->n = (uint32_t)n;
+	return 0;
+}
+
+static int add_bucket(struct side *side, int32_t index, uint64_t n)
+{
+	int rc = cover(side, index, index);
+
+	if (rc < 0)
+		return rc;
+	side->counts[index < side->first ? 0 : index - side->first] += n;
+	side->total += n;
+	return 0;
+}
+
+int quantiles_add(struct quantiles *s, double value)
+{
+	double size = fabs(value);
+	int rc = 0;
+
+	if (isnan(value))
+		return 0;
+	if (isinf(size))
+		size = 1.7976931348623157e308;
+	if (size < 1e-300)
+		s->zeros++;
+	else
+		rc = add_bucket(value > 0 ? &s->positive : &s->negative,
+				(int32_t)ceil(log(size) / s->log_gamma), 1);
+	if (rc < 0)
+		return rc;
+	s->least = value < s->least ? value : s->least;
+	s->greatest = value > s->greatest ? value : s->greatest;
+	return 0;
+}
+
+static int merge_side(struct side *side, const struct side *other)
+{
+	if (!other->total)
+		return 0;
+	int rc = cover(side, other->first, other->first + (int32_t)other->n - 1);
+	for (uint32_t i = 0; i < other->n && rc == 0; i++)
+		if (other->counts[i])
+			rc = add_bucket(side, other->first + (int32_t)i, other->counts[i]);
+	return rc;
+}
+
+int quantiles_merge(struct quantiles *s, const struct quantiles *other)
+{
+	int rc = merge_side(&s->positive, &other->positive);
+
+	if (rc == 0)
+		rc = merge_side(&s->negative, &other->negative);
+	if (rc < 0)
+		return rc;
+	s->zeros += other->zeros;
+	s->least = other->least < s->least ? other->least : s->least;
+	s->greatest = other->greatest > s->greatest ? other->greatest : s->greatest;
+	return 0;
+}
+
+uint64_t quantiles_count(const struct quantiles *s)
+{
+	return s->positive.total + s->negative.total + s->zeros;
+}
+
+/* What a bucket stands for: no value in it is further off than the accuracy. */
+static double middle(const struct quantiles *s, int32_t index)
+{
+	return exp(index * s->log_gamma) * 2 / (s->gamma + 1);
+}
+
+static double find(const struct quantiles *s, uint64_t rank)
+{
+	if (rank < s->negative.total) {
+		for (uint32_t i = s->negative.n; i-- > 0; rank -= s->negative.counts[i])
+			if (rank < s->negative.counts[i])
+				return -middle(s, s->negative.first + (int32_t)i);
+	}
+	rank -= s->negative.total;
+	if (rank < s->zeros)
+		return 0;
+	rank -= s->zeros;
+	for (uint32_t i = 0; i < s->positive.n; rank -= s->positive.counts[i++])
+		if (rank < s->positive.counts[i])
+			return middle(s, s->positive.first + (int32_t)i);
+	return s->greatest;
+}
+
+double quantiles_at(const struct quantiles *s, double q)
+{
+	uint64_t n = quantiles_count(s);
+
+	if (!n)
+		return NAN;
+	uint64_t rank = (uint64_t)(q * (double)(n - 1));
+	if (rank == 0)
+		return s->least;
+	if (rank >= n - 1)
+		return s->greatest;
+	double value = find(s, rank);
+	value = value < s->least ? s->least : value;
+	return value > s->greatest ? s->greatest : value;
+}
+
+size_t quantiles_memory(const struct quantiles *s)
+{
+	return sizeof *s + (s->positive.n + s->negative.n) * sizeof(uint64_t);
+}
+
+/* ---- as bytes ---- */
+
+static uint64_t bits_of(double d)
+{
+	uint64_t u;
+
+	memcpy(&u, &d, sizeof u);
+	return u;
+}
+
+static double of_bits(uint64_t u)
+{
+	double d;
+
+	memcpy(&d, &u, sizeof d);
+	return d;
+}
+
+static void save_side(const struct side *side, struct text *out)
+{
+	uint64_t used = 0;
+
+	for (uint32_t i = 0; i < side->n; i++)
+		used += side->counts[i] != 0;
+	text_u64(out, used);
+	for (uint32_t i = 0; i < side->n; i++) {
+		if (!side->counts[i])
+			continue;
+		text_u64(out, (uint64_t)(int64_t)(side->first + (int32_t)i));
+		text_u64(out, side->counts[i]);
+	}
+}
+
+void quantiles_save(const struct quantiles *s, struct text *out)
+{
+	text_u64(out, bits_of(s->least));
+	text_u64(out, bits_of(s->greatest));
+	text_u64(out, s->zeros);
+	save_side(&s->positive, out);
+	save_side(&s->negative, out);
+}
+
+static int load_side(struct side *side, struct reading *r)
+{
+	uint64_t used = reading_u64(r);
+	int rc = used > QUANTILES_BUCKETS ? -EINVAL : 0;
+
+	for (uint64_t i = 0; i < used && rc == 0; i++) {
+		int64_t index = (int64_t)reading_u64(r);
+		uint64_t n = reading_u64(r);
+		if (r->failed || index < -10000000 || index > 10000000)
+			return -EINVAL;
+		rc = add_bucket(side, (int32_t)index, n);
+	}
+	return rc;
+}
+
+int quantiles_load(const uint8_t *bytes, size_t len, double accuracy, struct quantiles **out)
+{
+	struct reading r = {.at = bytes, .end = bytes + len};
+	struct quantiles *s = quantiles_new(accuracy);
+
+	if (!s)
+		return -ENOMEM;
+	s->least = of_bits(reading_u64(&r));
+	s->greatest = of_bits(reading_u64(&r));
+	s->zeros = reading_u64(&r);
+	int rc = load_side(&s->positive, &r);
+	if (rc == 0)
+		rc = load_side(&s->negative, &r);
+	if (rc == 0 && (r.failed || r.at != r.end))
+		rc = -EINVAL;
+	if (rc < 0)
+		quantiles_free(s);
+	else
+		*out = s;
+	return rc;
+}

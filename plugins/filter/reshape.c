@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/* reshape - see reshape.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "reshape.h"
+
+#define NAMES_MAX 256 /* in each of the lists */
+
+struct name {
+	char *text;
+	size_t len;
+	char *to; /* rename: the new name in JSON; set: the whole member */
+	size_t to_len;
+};
+
+struct names {
+	struct name *v;
+	size_t n;
+};
+
+struct reshape {
+	bool selects;
+	struct names select, remove, rename, set;
+	size_t grows; /* by how much the names and values can make an event longer */
+	struct ss_iface fields;
+	struct scratch scratch;
+};
+
+/* ---- compiling ---- */
+
+/* A string as it stands in JSON, with its quotes; NULL if out of memory. */
+static char *encode(const char *text)
+{
+	json_t *string = json_string(text);
+	char *json = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+
+	json_decref(string);
+	return json;
+}
+
+/* "name":value */
+static char *encode_member(const char *name, json_t *value)
+{
+	char *left = encode(name), *right = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT), *both = NULL;
+
+	if (!left || !right || asprintf(&both, "%s:%s", left, right) < 0)
+		both = NULL;
+	free(left);
+	free(right);
+	return both;
+}
+
+static void add(struct names *names, const char *text, char *to, struct spec *spec)
+{
+	struct name *more = realloc(names->v, (names->n + 1) * sizeof *more);
+
+	if (more)
+		names->v = more;
+	char *copy = more ? strdup(text) : NULL;
+	if (!copy) {
+		free(to);
+		spec->err = -ENOMEM;
+		return;
+	}
+	names->v[names->n++] = (struct name){copy, strlen(copy), to, to ? strlen(to) : 0};
+}
+
+static void read_list(json_t *list, const char *key, struct names *out, struct spec *spec)
+{
+	if (!list)
+		return;
+	if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > NAMES_MAX) {
+		spec_error(spec, key, "must be a list of 1 to %d names", NAMES_MAX);
+		return;
+	}
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_t *name = json_array_get(list, i);
+		if (json_is_string(name))
+			add(out, json_string_value(name), NULL, spec);
+		else
+			spec_error(spec, key, "must list names, found %s", spec_type(name));
+	}
+}
+
+static void read_map(json_t *map, const char *key, bool names_only, struct names *out, struct spec *spec)
+{
+	const char *name;
+	json_t *value;
+
+	if (!map)
+		return;
+	if (!json_is_object(map) || json_object_size(map) == 0 || json_object_size(map) > NAMES_MAX) {
+		spec_error(spec, key, "must be an object of 1 to %d members", NAMES_MAX);
+		return;
+	}
+	json_object_foreach(map, name, value)
+	{
+		if (names_only && !json_is_string(value)) {
+			spec_error(spec, key, "must give \"%.40s\" a name, found %s", name, spec_type(value));
+			continue;
+		}
+		char *to = names_only ? encode(json_string_value(value)) : encode_member(name, value);
+		if (to)
+			add(out, name, to, spec);
+		else
+			spec->err = -ENOMEM;
+	}
+}
+
+int reshape_compile(json_t *json, struct spec *spec, const struct ss_iface *fields, struct reshape **out)
+{
+	static const char *const known[] = {"select", "remove", "rename", "set", NULL};
+	struct reshape *r = calloc(1, sizeof *r);
+
+	if (!r) {
+		spec->err = -ENOMEM;
+		return -ENOMEM;
+	}
+	r->fields = *fields;
+	if (!json_is_object(json) || json_object_size(json) == 0) {
+		spec_error(spec, NULL,
+			   "must be an object with \"select\", \"remove\", \"rename\" or \"set\"");
+	} else {
+		spec_keys(spec, json, known);
+		r->selects = json_object_get(json, "select") != NULL;
+		read_list(json_object_get(json, "select"), "select", &r->select, spec);
+		read_list(json_object_get(json, "remove"), "remove", &r->remove, spec);
+		read_map(json_object_get(json, "rename"), "rename", true, &r->rename, spec);
+		read_map(json_object_get(json, "set"), "set", false, &r->set, spec);
+	}
+	for (size_t i = 0; i < r->rename.n; i++) {
+		const char *new_name = json_string_value(
+			json_object_get(json_object_get(json, "rename"), r->rename.v[i].text));
+		if (new_name && json_object_get(json_object_get(json, "set"), new_name))
+			spec_error(spec, "set", "\"%.40s\" is what \"%.40s\" is renamed to", new_name,
+				   r->rename.v[i].text);
+		r->grows += r->rename.v[i].to_len;
+	}
+	for (size_t i = 0; i < r->set.n; i++)
+		r->grows += r->set.v[i].to_len + 1;
+	if (spec->err)
+		reshape_free(r);
+	else
+		*out = r;
+	return spec->err;
+}
+
+static void free_names(struct names *names)
+{
+	for (size_t i = 0; i < names->n; i++) {
+		free(names->v[i].text);
+		free(names->v[i].to);
+	}
+	free(names->v);
+}
+
+void reshape_free(struct reshape *r)
+{
+	if (!r)
+		return;
+	free_names(&r->select);
+	free_names(&r->remove);
+	free_names(&r->rename);
+	free_names(&r->set);
+	free(r->scratch.bytes);
+	free(r);
+}
+
+/* ---- one event ---- */
+
+/* A name may come again and again: each time it may grow. */
+size_t reshape_size(const struct reshape *r, size_t len)
+{
+	size_t most = 0;
+
+	for (size_t i = 0; i < r->rename.n; i++)
+		most = r->rename.v[i].to_len > most ? r->rename.v[i].to_len : most;
+	/* the shortest member is "":0 and a comma */
+	return len + (r->rename.n ? len / 5 * most : 0) + r->grows + 2;
+}
+
+static const char *skip_blanks(const char *p, const char *end)
+{
+	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
+		p++;
+	return p;
+}
+
+/* From an opening quote to behind the closing one; NULL: there is none. */
+static const char *skip_string(const char *p, const char *end, bool *escaped)
+{
+	for (p++; p < end && *p != '"'; p++) {
+		if (*p == '\\') {
+			*escaped = true;
+			p++;
+		}
+	}
+	return p < end ? p + 1 : NULL;
+}
+
+/* To the comma or brace behind a value; NULL: there is none. */
+static const char *skip_value(const char *p, const char *end)
+{
+	bool escaped;
+	int depth = 0;
+
+	while (p && p < end && (depth || (*p != ',' && *p != '}'))) {
+		if (*p == '"') {
+			p = skip_string(p, end, &escaped);
+			continue;
+		}
+		depth += (*p == '[' || *p == '{') - (*p == ']' || *p == '}');
+		p++;
+	}
+	return p && p < end ? p : NULL;
+}
+
+static const struct name *find(const struct names *names, const char *text, size_t len)
+{
+	for (size_t i = 0; i < names->n; i++)
+		if (names->v[i].len == len && memcmp(names->v[i].text, text, len) == 0)
+			return &names->v[i];
+	return NULL;
+}
+
+/* One member: begin at its name's quote, end behind its value.  Where it is written to, or where it was. */
+static char *member(struct reshape *r, const char *begin, const char *name_end, bool escaped, const char *end,
+		    char *to, const char *start)
+{
+	struct ss_field f = {.text = begin + 1,
+			     .len = (uint32_t)(name_end - begin - 2),
+			     .type = SS_JSON_STRING,
+			     .flags = escaped ? SS_FIELD_ESCAPED : 0};
+	const char *name;
+	size_t len;
+
+	if (scratch_text(&r->scratch, &r->fields, &f, &name, &len) < 0)
+		return to;
+	if ((r->selects && !find(&r->select, name, len)) || find(&r->remove, name, len))
+		return to;
+	const struct name *other = find(&r->rename, name, len);
+	if (find(&r->set, name, len) && !other)
+		return to; /* comes last, with another value */
+	if (to > start)
+		*to++ = ',';
+	if (other) {
+		memcpy(to, other->to, other->to_len);
+		to += other->to_len;
+		begin = name_end;
+	}
+	while (end > begin && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\n' || end[-1] == '\r'))
+		end--;
+	memcpy(to, begin, (size_t)(end - begin));
+	return to + (end - begin);
+}
+
+static char *put_set(const struct reshape *r, char *to, const char *start)
+{
+	for (size_t i = 0; i < r->set.n; i++) {
+		if (to > start)
+			*to++ = ',';
+		memcpy(to, r->set.v[i].to, r->set.v[i].to_len);
+		to += r->set.v[i].to_len;
+	}
+	return to;
+}
+
+/* The object that begins at p; NULL if it is not well-formed, so far as one sees on the way. */
+static char *reshape_object(struct reshape *r, const char *p, const char *end, char *to)
+{
+	char *start = to + 1;
+
+	*to++ = '{';
+	p = skip_blanks(p + 1, end);
+	while (p < end && *p == '"') {
+		bool escaped = false;
+		const char *name_end = skip_string(p, end, &escaped);
+		const char *colon = name_end ? skip_blanks(name_end, end) : end;
+		const char *value_end = colon < end && *colon == ':' ? skip_value(colon + 1, end) : NULL;
+		if (!value_end)
+			return NULL;
+		to = member(r, p, name_end, escaped, value_end, to, start);
+		p = *value_end == ',' ? skip_blanks(value_end + 1, end) : value_end;
+	}
+	if (p >= end || *p != '}' || skip_blanks(p + 1, end) != end)
+		return NULL;
+	to = put_set(r, to, start);
+	*to++ = '}';
+	return to;
+}
+
+size_t reshape_event(struct reshape *r, const char *json, size_t len, char *out)
+{
+	const char *end = json + len, *p = skip_blanks(json, end);
+	char *to = p < end && *p == '{' ? reshape_object(r, p, end, out) : NULL;
+
+	if (to)
+		return (size_t)(to - out);
+	memcpy(out, json, len);
+	return len;
+}

@@ -311,6 +311,7 @@ class Federation:
         if self.connections() != connected:
             raise Failed("a link was made anew")
         self.steps.note("links: the same connections as before; new ones get the new certificates")
+        return sent
 
     def renew(self, location):
         for role in ROLES[location.letter]:
@@ -361,6 +362,23 @@ class Federation:
             dropped = self.a.count("semstreams_udp_kernel_dropped_total")
             raise Failed(f"readings are missing or doubled ({dropped:.0f} dropped by the kernel at A's UDP port)")
 
+    def summaries(self, sent):
+        """The hub's seconds hold each reading once; a second is over when a reading of a later one has come."""
+        self.steps.step("What the hub makes of them: each second's count, mean, least and greatest by sensor")
+        file, lines = self.c.data / "output" / "analytics.jsonl", []
+        counted = lambda: sum(line["n"] for line in lines if "mean" in line)
+        deadline = time.monotonic() + PATIENCE
+        with self.a.host.socket(socket.SOCK_DGRAM) as s:
+            while counted() < sent and time.monotonic() < deadline:
+                s.sendto(b'{"sensor": "clock", "value": 99}', (self.a.host.address, 14550))
+                time.sleep(0.2)
+                text = file.read_text() if file.exists() else ""
+                lines = [json.loads(line) for line in text.splitlines() if '"clock"' not in line]
+        self.steps.note(f"{counted()} of {sent} readings in {len(lines)} lines, as: {json.dumps(lines[-1]) if lines else 'none'}")
+        self.steps.note(f"in C's file {near(file)}, with C's own minutes over them")
+        if counted() != sent:
+            raise Failed("the hub's summaries do not hold each reading once")
+
     def show_metrics(self):
         self.steps.step("What metrics say of it (curl localhost:9600/metrics on each host)")
         for name in ("semstreams_acme_renewal_success_total", "semstreams_acme_renewal_failure_total",
@@ -382,7 +400,8 @@ class Federation:
         self.start_locations()
         self.links_up()
         self.one_reading()
-        self.renew_under_load()
+        sent = self.renew_under_load()
+        self.summaries(sent + 1)
         self.show_metrics()
         say(f"\nAll of it works; took {time.monotonic() - self.steps.began:.0f} s.  To look at:")
         for letter, location in self.locations.items():

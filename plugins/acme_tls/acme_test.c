@@ -321,6 +321,8 @@ int test_begin(void **state)
 				  .storage_path = path,
 				  .check_interval = HOUR * ACME_SECOND,
 				  .challenge_address = "",
+				  /* tests that run meanwhile wait for no turn of ours */
+				  .challenge_port = 1024 + getpid() % 60000,
 				  .order_timeout = 600 * ACME_SECOND,
 				  .ari = 0};
 	new_host();

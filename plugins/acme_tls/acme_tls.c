@@ -59,6 +59,11 @@ uint32_t acme_request_metric(const char *what)
 	return N_METRICS - 1;
 }
 
+uint16_t challenge_port(const struct acme_conf *c)
+{
+	return (uint16_t)(c->challenge_port ? c->challenge_port : c->challenge_type ? 443 : 80);
+}
+
 int client_new(const struct acme_tls *t, struct ev_loop *loop, struct store *store,
 	       const struct client_sink *sink, struct acme **out, char *why, size_t why_size)
 {
@@ -68,7 +73,6 @@ int client_new(const struct acme_tls *t, struct ev_loop *loop, struct store *sto
 	size_t n_cas = c->ca_bundle ? 1 : 0;
 	while (!c->ca_bundle && cas[n_cas])
 		n_cas++;
-	enum acme_challenge challenge = c->challenge_type ? ACME_TLS_ALPN_01 : ACME_HTTP_01;
 	const struct acme_options options = {
 		.loop = loop,
 		.store = store,
@@ -76,11 +80,9 @@ int client_new(const struct acme_tls *t, struct ev_loop *loop, struct store *sto
 		.email = c->email,
 		.names = (const char *const *)t->setup.names,
 		.n_names = t->setup.n_names,
-		.challenge = challenge,
+		.challenge = c->challenge_type ? ACME_TLS_ALPN_01 : ACME_HTTP_01,
 		.challenge_address = c->challenge_address,
-		.challenge_port = (uint16_t)(c->challenge_port           ? c->challenge_port
-					     : challenge == ACME_HTTP_01 ? 80
-									 : 443),
+		.challenge_port = challenge_port(c),
 		.ca_files = cas,
 		.n_ca_files = n_cas,
 		.eab_kid = c->eab_kid,
@@ -141,6 +143,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	if (!t)
 		return -ENOMEM;
 	t->host = host;
+	t->turn = -1;
 	int32_t rc = setup_init(&t->setup, host, conf);
 	if (rc == 0)
 		rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &t->loop);

@@ -90,9 +90,11 @@ struct acme_tls {
 	int64_t last_success; /* as far as it was counted */
 
 	enum doing doing;
-	struct acme *client;  /* exists only while something is being done */
-	int64_t check_at;     /* wall clock, s */
-	uint64_t check_at_ns; /* the same by the loop's clock, for wall clocks that jump */
+	int turn;               /* to answer challenges, -1: not had */
+	int64_t turn_wanted_at; /* since when it is waited for, 0: it is not */
+	struct acme *client;    /* exists only while something is being done */
+	int64_t check_at;       /* wall clock, s */
+	uint64_t check_at_ns;   /* the same by the loop's clock, for wall clocks that jump */
 };
 
 /* Whom a client tells what it does. */
@@ -101,7 +103,9 @@ struct client_sink {
 	void (*counted)(void *arg, const char *what);
 	void *arg;
 };
-/* acme_tls.c: a client for the CA; it borrows what it is given.  0, -errno with why. */
+/* acme_tls.c: where challenges are answered. */
+uint16_t challenge_port(const struct acme_conf *);
+/* A client for the CA; it borrows what it is given.  0, -errno with why. */
 int client_new(const struct acme_tls *, struct ev_loop *, struct store *, const struct client_sink *,
 	       struct acme **out, char *why, size_t why_size);
 

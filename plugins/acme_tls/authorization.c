@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
+#include "names.h"
 #include "jws.h"
 
 #define POSTS_MAX  6      /* of one challenge */

@@ -15,6 +15,7 @@
 #include <semstreams/sugar.h>
 #include "record.h"
 #include "text.h"
+#include "turn.h"
 
 #define LOCK_TRIES 150 /* every fifth of a second: 30 s */
 #define EXIT_USAGE 2
@@ -45,11 +46,22 @@ __attribute__((format(printf, 2, 3))) static void say(struct command *c, const c
 
 /* ---- waiting for the lock ---- */
 
+/* The lock, and the turn to answer challenges. */
+static int try(struct command *c)
+{
+	const struct acme_conf *conf = c->t->setup.conf;
+	int rc = store_lock(c->store);
+	if (rc || !c->wants_turn)
+		return rc;
+	c->turn = turn_take(conf->challenge_address, challenge_port(conf));
+	return c->turn == -EAGAIN ? -EAGAIN : 0;
+}
+
 static void on_try(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct command *c = timer->data;
 	(void)events;
-	c->lock_error = store_lock(c->store);
+	c->lock_error = try(c);
 	if (c->lock_error != -EAGAIN || --c->lock_tries == 0)
 		ev_break(loop, EVBREAK_ALL);
 }
@@ -58,7 +70,7 @@ static void on_try(struct ev_loop *loop, ev_timer *timer, int events)
 static int lock(struct command *c)
 {
 	ev_timer timer;
-	c->lock_error = store_lock(c->store);
+	c->lock_error = try(c);
 	if (c->lock_error == -EAGAIN) {
 		say(c, "Waiting for another process that works with %s ...\n", c->t->setup.path);
 		c->lock_tries = LOCK_TRIES;
@@ -68,7 +80,8 @@ static int lock(struct command *c)
 		ev_run(c->loop, 0);
 		ev_timer_stop(c->loop, &timer);
 	}
-	if (c->lock_error == 0)
+	/* whose turn it is need not be told apart from who has the port: the client will see */
+	if (c->lock_error == 0 || store_lock(c->store) == 0)
 		return 0;
 	ss_log(c->t->host, SS_LOG_ERROR, "storage_path %s cannot be locked: %s", c->t->setup.path,
 	       c->lock_error == -EAGAIN ? "another process has been at it for half a minute, try again later"
@@ -287,6 +300,8 @@ static int carry_out(struct command *c, const struct words *w)
 {
 	if (strcmp(w->verb, "status") == 0)
 		return status_print(c, w->json);
+	c->wants_turn = strcmp(w->verb, "issue") == 0 || strcmp(w->verb, "renew") == 0 ||
+			strcmp(w->verb, "revoke") == 0;
 	int code = lock(c);
 	if (code)
 		return code;
@@ -314,7 +329,7 @@ static bool is_verb(const struct words *w)
 int32_t commands_run(struct acme_tls *t, uint32_t argc, const char *const *argv,
 		     void (*print)(void *arg, const char *text), void *arg)
 {
-	struct command c = {.t = t, .print = print, .arg = arg};
+	struct command c = {.t = t, .print = print, .arg = arg, .turn = -1};
 	struct words w;
 	char why[512];
 	if (!parse(&w, argc, argv) || !is_verb(&w)) {
@@ -339,6 +354,8 @@ int32_t commands_run(struct acme_tls *t, uint32_t argc, const char *const *argv,
 		code = carry_out(&c, &w);
 	else
 		ss_log(t->host, SS_LOG_ERROR, "No event loop can be made: %s", strerror(errno));
+	if (c.turn >= 0)
+		close(c.turn);
 	store_free(c.store);
 	if (c.loop)
 		ev_loop_destroy(c.loop);

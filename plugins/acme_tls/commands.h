@@ -13,6 +13,8 @@ struct command {
 	struct acme_result result; /* of the last errand, without what was borrowed */
 	int64_t not_after;         /* of what it brought */
 	int lock_error, lock_tries;
+	bool wants_turn;
+	int turn; /* to answer challenges, negative: not had */
 };
 
 /* status.c: the exit status, 0 where the certificate is good.  Without a store there is nothing yet. */

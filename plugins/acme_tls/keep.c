@@ -8,12 +8,15 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <semstreams/sugar.h>
 #include "acme_tls.h"
 #include "record.h"
 #include "text.h"
+#include "turn.h"
 
 #define TICK_NS       1000000000U
+#define TURN_PATIENCE 60   /* seconds to wait for another identity's challenges on the same port */
 #define LOCKED_AGAIN  5    /* seconds until the next look when somebody else is at it */
 #define STORE_AGAIN   30   /* seconds until the store is tried again */
 #define ARI_MIN_LIFE  3600 /* seconds; the CA's advice comes too late for shorter lives */
@@ -185,6 +188,10 @@ static void client_end(struct acme_tls *t)
 	acme_free(t->client);
 	t->client = NULL;
 	t->doing = DOING_NOTHING;
+	if (t->turn >= 0)
+		close(t->turn);
+	t->turn = -1;
+	t->turn_wanted_at = 0;
 	if (t->store)
 		store_unlock(t->store);
 }
@@ -432,6 +439,20 @@ static void tell_waiting(struct acme_tls *t, const struct store_state *state, in
 	tell_unavailable(t, reason);
 }
 
+/* A host may have two identities, and challenges of both come to one port. */
+static bool is_our_turn(struct acme_tls *t, int64_t now)
+{
+	const struct acme_conf *c = t->setup.conf;
+	int fd = turn_take(c->challenge_address, challenge_port(c));
+	if (fd != -EAGAIN) {
+		t->turn = fd >= 0 ? fd : -1;
+		return true;
+	}
+	if (!t->turn_wanted_at || t->turn_wanted_at > now)
+		t->turn_wanted_at = now;
+	return now - t->turn_wanted_at >= TURN_PATIENCE;
+}
+
 static void due(struct acme_tls *t, const struct renew_decision *d, int64_t now)
 {
 	int rc = store_lock(t->store);
@@ -448,6 +469,10 @@ static void due(struct acme_tls *t, const struct renew_decision *d, int64_t now)
 	} else if (store_pair_changed(t->store)) {
 		store_unlock(t->store);
 		take_change(t, now); /* and looks again */
+	} else if (!is_our_turn(t, now)) {
+		store_unlock(t->store);
+		look_at(t, now + 1, now);
+		t->quiet = true;
 	} else {
 		begin(t, d->why, now);
 	}

@@ -12,6 +12,7 @@
 #include <curl/curl.h>
 #include <jansson.h>
 #include "message.h"
+#include "names.h"
 
 #define DAY 86400
 
@@ -26,13 +27,20 @@ static enum message_status status_of(const char *word)
 	return MESSAGE_OTHER;
 }
 
-static bool url_ok(const char *url)
+bool message_url_ok(const char *url)
 {
 	size_t n = 0;
 	for (; url[n]; n++)
 		if (url[n] <= ' ' || (unsigned char)url[n] >= 0x7f || n >= MESSAGE_URL_MAX)
 			return false;
 	return n > 0;
+}
+
+void message_text(const char *in, char *out, size_t size)
+{
+	name_harmless(in, strlen(in), out, size);
+	for (char *quote = out; (quote = strchr(quote, '"')); quote++)
+		*quote = '\'';
 }
 
 bool message_token_ok(const char *token)
@@ -79,7 +87,7 @@ static int url_member(const json_t *in, const char *what, const char *key, const
 	*out = NULL;
 	if (!value || json_is_null(value))
 		return 0;
-	if (!json_is_string(value) || !url_ok(json_string_value(value))) {
+	if (!json_is_string(value) || !message_url_ok(json_string_value(value))) {
 		snprintf(why, why_size, "its %s has something else than an URL as \"%s\"", what, key);
 		return -EINVAL;
 	}
@@ -237,7 +245,7 @@ static int order_read(struct message_order *o, char *why, size_t why_size)
 		return n;
 	for (int i = 0; i < n; i++) {
 		const char *url = json_string_value(json_array_get(list, (size_t)i));
-		if (!url || !url_ok(url)) {
+		if (!url || !message_url_ok(url)) {
 			snprintf(why, why_size, "its order lists an authorization that is no URL");
 			return -EINVAL;
 		}
@@ -476,7 +484,7 @@ bool message_link(const char *field, const char *rel, char *out, size_t size)
 		return false;
 	memcpy(out, p, n);
 	out[n] = '\0';
-	if (!url_ok(out))
+	if (!message_url_ok(out))
 		return false;
 	for (p = strchr(p + n, ';'); p; p = strchr(p, ';')) {
 		p++;

@@ -7,8 +7,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
-#include "names.h"
 
 struct json_t;
 
@@ -109,8 +107,7 @@ bool message_time(const char *text, int64_t *seconds);
 bool message_token_ok(const char *token);
 /* The target of a Link field if its relation is rel, into out; false: it is another one or malformed. */
 bool message_link(const char *field, const char *rel, char *out, size_t size);
-/* Foreign text made harmless for a line of a log, cut at size. */
-static inline void message_text(const char *in, char *out, size_t size)
-{
-	name_harmless(in, strlen(in), out, size);
-}
+/* An URL of at most MESSAGE_URL_MAX visible ASCII characters; where it leads is not looked at. */
+bool message_url_ok(const char *url);
+/* Foreign text made harmless for the value of a field in a log, cut at size: quotes become apostrophes. */
+void message_text(const char *in, char *out, size_t size);

@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
+#include "names.h"
 #include "jws.h"
 
 #define POLL_FIRST    (SECOND / 40)
@@ -354,7 +355,7 @@ static void on_new_order(struct acme *a, const struct http_reply *reply, const s
 		errand_refused(a, problem);
 		return;
 	}
-	if (!reply->location || strlen(reply->location) > MESSAGE_URL_MAX) {
+	if (!reply->location || !message_url_ok(reply->location)) {
 		errand_fail(a, ACME_BROKEN, false, "the CA does not tell the order's URL");
 		return;
 	}

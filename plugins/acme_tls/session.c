@@ -149,17 +149,15 @@ static void answer_wait(struct acme *a, const struct problem *problem)
 		errand_fail(a, ACME_RATE_LIMITED, false, "%s", text);
 }
 
-static void answer_bad_nonce(struct acme *a, const struct http_reply *reply, const struct problem *problem)
+static void answer_bad_nonce(struct acme *a, const struct problem *problem)
 {
 	struct session *s = &a->s;
 	if (s->bad_nonces >= BAD_NONCES_MAX) {
 		errand_refused(a, problem);
 		return;
 	}
+	/* with the nonce that came along: the newest is taken */
 	s->bad_nonces++;
-	/* with the nonce that came along; older ones are no better than the one that was refused */
-	nonces_forget(s);
-	nonce_keep(s, reply->nonce);
 	session_try(a);
 }
 
@@ -171,7 +169,7 @@ static void answer_error(struct acme *a, const struct http_reply *reply)
 	bool limited = reply->status == 429 || problem_is(&problem, "rateLimited");
 	bool ours = reply->status >= 500 && reply->status != 501;
 	if (problem_is(&problem, "badNonce"))
-		answer_bad_nonce(a, reply, &problem);
+		answer_bad_nonce(a, &problem);
 	else if (limited || (reply->status == 503 && s->retry_after))
 		answer_wait(a, &problem);
 	else if (ours && s->repeats < s->ask.repeat)

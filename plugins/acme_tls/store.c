@@ -107,6 +107,11 @@ void store_free(struct store *s)
 	free(s);
 }
 
+const char *store_path(const struct store *s)
+{
+	return s->path;
+}
+
 const char *store_warning(const struct store *s)
 {
 	return s->warning[0] ? s->warning : NULL;

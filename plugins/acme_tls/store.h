@@ -17,6 +17,8 @@ struct store;
  * writable by user semstreams: ..."). */
 int store_open(const char *path, struct store **out, char *why, size_t why_size);
 void store_free(struct store *);
+/* As it was given, without slashes at its end. */
+const char *store_path(const struct store *);
 /* What an operator should change about the folder, one sentence; NULL: nothing. */
 const char *store_warning(const struct store *);
 

@@ -17,6 +17,7 @@
 #include "acme_test.h"
 #include "record.h"
 #include "text.h"
+#include "turn.h"
 
 /* ---- options ---- */
 
@@ -81,14 +82,24 @@ static void refuses_bad_options(void **state)
 	assert_non_null(strstr(host.errors, "/domains"));
 }
 
+/* Somebody else may be using the usual ports. */
+static void begin_in_turn(void)
+{
+	int made = engine.made;
+	begin();
+	for (int i = 0; engine.made == made && i < 65; i++)
+		pass(1);
+}
+
 static void hands_options_on(void **state)
 {
 	(void)state;
+	conf.challenge_port = 0;
 	conf.domains = "[ \"A.test\", \"192.0.2.1\", \"2001:db8::1\" ]";
 	conf.eab_kid = "kid-1";
 	conf.eab_hmac = "AAAA";
 	conf.profile = "short";
-	begin();
+	begin_in_turn();
 	const struct acme_options *o = &engine.options;
 	assert_int_equal(o->n_names, 3);
 	assert_string_equal(o->names[0], "a.test");
@@ -102,14 +113,14 @@ static void hands_options_on(void **state)
 	end();
 	conf.challenge_type = 1;
 	conf.ca_bundle = "/trust/mine.pem";
-	begin();
+	begin_in_turn();
 	assert_int_equal(o->challenge, ACME_TLS_ALPN_01);
 	assert_int_equal(o->challenge_port, 443);
 	assert_int_equal(o->n_ca_files, 1);
 	assert_string_equal(o->ca_files[0], "/trust/mine.pem");
 	end();
 	conf.challenge_port = 5001;
-	begin();
+	begin_in_turn();
 	assert_int_equal(o->challenge_port, 5001);
 }
 
@@ -455,6 +466,34 @@ static void waits_for_others(void **state)
 	assert_int_equal(engine.made, 0);
 }
 
+/* Challenges of two identities come to one port. */
+static void waits_for_its_turn(void **state)
+{
+	(void)state;
+	const uint16_t port = (uint16_t)conf.challenge_port;
+	int other = turn_take("", port);
+	assert_true(other >= 0);
+	begin();
+	pass(20);
+	assert_int_equal(engine.made, 0);
+	assert_int_equal(published.times_gone, 0);
+	close(other);
+	pass(2);
+	assert_int_equal(engine.issues, 1);
+	assert_int_equal(turn_take("", port), -EAGAIN);
+	bring(DAY);
+	/* not for ever */
+	other = turn_take("", port);
+	assert_true(other >= 0);
+	jump(17 * HOUR);
+	assert_int_equal(engine.issues, 1);
+	pass(58);
+	assert_int_equal(engine.issues, 1);
+	pass(4);
+	assert_int_equal(engine.issues, 2);
+	close(other);
+}
+
 static void gets_another_when_names_change(void **state)
 {
 	(void)state;
@@ -660,6 +699,7 @@ int main(void)
 		TEST(understands_clocks),
 		TEST(takes_what_others_bring),
 		TEST(waits_for_others),
+		TEST(waits_for_its_turn),
 		TEST(gets_another_when_names_change),
 		TEST(gets_another_when_it_is_deleted),
 		TEST(replaces_what_is_broken),

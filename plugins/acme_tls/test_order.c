@@ -175,6 +175,26 @@ static void test_order_is_not_ready(void **state)
 	assert_int_equal(ca_count(ca, "finalize"), 2 + 3);
 }
 
+/* The challenge is said to be valid before the authorization is. */
+static void valid_too_early(struct ca *ca, struct exchange *x)
+{
+	if (is(x, "challenge")) {
+		struct ca_proof *p = &ca->orders[x->number / CA_NAMES].proofs[x->number % CA_NAMES];
+		p->status = "pending";
+		p->challenge_status = "processing";
+	}
+}
+
+static void test_valid_too_early(void **state)
+{
+	struct ca *ca = *state;
+	ca->after = valid_too_early;
+	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_string_equal(ca_kinds(ca, 4),
+			    "authorization challenge finalize order authorization authorization order "
+			    "finalize certificate");
+}
+
 static void strange_word(struct ca *ca, struct exchange *x)
 {
 	(void)ca;
@@ -343,6 +363,7 @@ static void test_posted_again(void **state)
 	ca->left = 3;
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_int_equal(ca_count(ca, "challenge"), 4);
+	assert_int_equal(ca_count(ca, "authorization"), 1); /* the answers to the posts tell enough */
 	int first = 0;
 	double wait = 0, last = 0;
 	for (int i = 0; i < ca->n_log; i++)
@@ -883,6 +904,7 @@ int main(void)
 		TEST(test_ready_at_once),
 		TEST(test_empty_authorizations),
 		TEST(test_order_is_not_ready),
+		TEST(test_valid_too_early),
 		TEST(test_strange_word),
 		TEST(test_no_location),
 		TEST(test_documents_cut_short),

@@ -123,13 +123,13 @@ static void test_hostile(void **state)
 	struct problem p;
 	(void)state;
 	memset(body, 'x', 70000);
-	memcpy(body, "{\"detail\":\"\\u001b[2J\\n\\u202e", 28);
+	memcpy(body, "{\"detail\":\"\\u001b[2J\\n\\u202e\\\"", 30);
 	memcpy(body + 69997, "\"}", 3);
 	problem_read(body, strlen(body), 400, &p);
-	assert_null(strpbrk(p.main.detail, "\033\n"));
+	assert_null(strpbrk(p.main.detail, "\033\n\""));
 	problem_text(&p, text, sizeof text);
 	assert_true(strlen(text) < sizeof text);
-	assert_null(strpbrk(text, "\033\n"));
+	assert_null(strpbrk(text, "\033\n\""));
 	problem_text(&p, text, 1);
 	assert_string_equal(text, "");
 	free(body);

@@ -228,6 +228,34 @@ def test_status_without_a_host(cas, command, storage, tmp_path, tcp_port):
     assert done.returncode == 0 and time.strftime("%Y-%m-%d", time.gmtime(certificate.end)) in done.stdout
 
 
+def test_renewal(cas, start, storage, tcp_port):
+    """A certificate of half a minute is renewed by itself, with the guide's lines; a connection that is open stays."""
+    pebble = cas.pebble(life=24)
+    program = start(hub(acme(pebble, storage), tcp_port), ready=False)
+    obtained(program)
+    program.wait_log(line("WARN", "renew_before is more than half of what certificates last here, using half of it",
+                          r"renew_before=8h lifetime=\d+s used=\d+s"))
+    one = stored(storage)
+    until(lambda: served(local(tcp_port)).serial == one.serial, "a handshake")
+    for text, fields in (("Certificate renewal check starting", ""),
+                         ("Certificate eligible for renewal", r"remaining=\d+s renew_before=\S+.*"),
+                         ("Starting certificate renewal", f"domain={re.escape(NAME)}"),
+                         ("Certificate renewed successfully", rf"domain={re.escape(NAME)} expiry=\S+Z new_expiry=\S+Z"),
+                         ("Certificate saved to storage", f"path={re.escape(str(storage))}/certificate\\.pem"),
+                         ("Certificate renewal complete", r"next_check=\S+")):
+        program.wait_log(line("INFO", text, fields))
+    # both wordings of the guides
+    program.wait_log(r"INFO Hot-reloaded certificate without downtime( |$)")
+    program.wait_log(rf"INFO Hot-reloaded certificate.* path={re.escape(str(storage))}/certificate\.pem")
+    until(lambda: served(local(tcp_port)).serial == stored(storage).serial != one.serial, "the new one to be shown")
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert [x for x in program.log().splitlines() if "Certificate renewed successfully" in x and today in x]
+    m = program.metrics()
+    assert m.sum(SUCCESS) >= 2 and m.sum(FAILURE) == 0
+    # no loop: not more than one renewal for each eighth of a life
+    assert program.log().count("Starting certificate renewal") <= 3
+
+
 # ---- the CA is not there -----------------------------------------------------------------------------------
 
 

@@ -43,6 +43,33 @@ def acmes(config):
     return [tls[side]["acme"] for side in ("server", "client") if side in tls]
 
 
+def test_pki(tmp_path):
+    """The PKI script: the guide's names, sizes and lives, all under one root; nothing is overwritten."""
+    pki = lambda *args: subprocess.run([FEDERATION / "pki", args[0], tmp_path, *args[1:]], capture_output=True, text=True,
+                                       stdin=subprocess.DEVNULL)
+    for args in (["root"], ["location", "a"], ["location", "a", "--new"], ["location", "d"]):
+        done = pki(*args)
+        assert done.returncode == 0, done.stderr
+    names = ["federation-root-ca", "location-a-intermediate-ca", "location-a-intermediate-ca-new", "location-d-intermediate-ca"]
+    assert {f.name for f in tmp_path.iterdir()} == {n + end for n in names for end in (".crt", "-key.pem")}
+    for name, bits, days, length in zip(names, (4096, 2048, 2048, 2048), (1825, 365, 365, 365), (1, 0, 0, 0)):
+        crt = tmp_path / f"{name}.crt"
+        text = subprocess.run(["openssl", "x509", "-in", crt, "-noout", "-text"], check=True, text=True,
+                              stdout=subprocess.PIPE).stdout
+        assert f"Public-Key: ({bits} bit)" in text and f"CA:TRUE, pathlen:{length}" in text
+        assert "Certificate Sign, CRL Sign" in text
+        at = [subprocess.run(["openssl", "x509", "-in", crt, "-noout", "-checkend", str(seconds)]).returncode
+              for seconds in (days * 86400 - 3600, days * 86400 + 3600)]
+        assert at == [0, 1]
+        subprocess.run(["openssl", "verify", "-CAfile", tmp_path / "federation-root-ca.crt", crt], check=True)
+        assert (tmp_path / f"{name}-key.pem").stat().st_mode & 0o777 == 0o600
+    before = {f: f.read_bytes() for f in tmp_path.iterdir()}
+    for args in (["root"], ["location", "a"], ["location"], ["location", "../x"], ["nonsense"]):
+        assert pki(*args).returncode != 0
+    assert {f: f.read_bytes() for f in tmp_path.iterdir()} == before
+    assert "Fingerprint=" in pki("show").stdout
+
+
 # ---- compose -----------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 from acmelib import Caddy, StepCa, cas, hosts, pki, servers, stored, until, verified  # noqa: F401
@@ -46,6 +47,7 @@ def test_guide_configurations_verbatim(federation):
             assert certificate.cn == f"semstreams-{letter}.local"
             assert certificate.issuer == f"Location {letter.upper()} Intermediate CA"
             assert verified(certificate, f.pki.ca_file, f.folder)[0]
+            assert 0 < certificate.end - time.time() <= 86400
     # the guide's commands, at B
     b = f.hosts["b"]
     with f.pair("b") as (crt, key):

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -20,6 +21,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from lab.ports import unused_port  # noqa: E402
 
 TREE = Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))  # seconds until a wait is given up
@@ -59,13 +63,6 @@ def command(semstreams, tmp_path):
                               stderr=subprocess.PIPE, text=True, errors="backslashreplace", **kwargs)
 
     return run
-
-
-def unused_port(kind, host="127.0.0.1"):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, kind) as s:
-        s.bind((host, 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture

@@ -9,19 +9,7 @@ import socket
 
 import pytest
 
-from conftest import Program
-
-
-def lasting_port(kind):
-    """A port that stays free while its owner is down: below those that the system gives to connections."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket(socket.AF_INET, kind) as s:
-            try:
-                s.bind(("", port))
-                return port
-            except OSError:
-                pass
+from conftest import Program, unused_port
 
 
 class Chain:
@@ -29,8 +17,8 @@ class Chain:
 
     def __init__(self, binary, folder, tls=None):
         self.binary, self.folder, self.tls = binary, folder, tls or {}
-        self.udp = lasting_port(socket.SOCK_DGRAM)
-        self.ports = {name: lasting_port(socket.SOCK_STREAM) for name in "ab"}
+        self.udp = unused_port(socket.SOCK_DGRAM)
+        self.ports = {name: unused_port(socket.SOCK_STREAM) for name in "ab"}
         self.programs, self.starts = {}, 0
         self.out = folder / "c" / "out.jsonl"
         scheme = "wss" if tls else "ws"

@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 from .hosts import PATH, WITH_US, environment
+from .ports import unused_port
 
 TREE = Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))
@@ -65,12 +66,6 @@ def step_ca():
             raise RuntimeError(f"step-ca does not build:\n{done.stderr}")
         new.rename(binary)
     return str(binary)
-
-
-def unused_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Server:

@@ -2,7 +2,8 @@
 """The show of examples/federation/run: three locations on hosts of their own, shown at work, then stopped.
 
 Run by "run", which has built everything.  Each location has two hosts, semstreams-a.local and step-ca-a.local, with all
-ports; what they write lies in FOLDER/a and so on.
+ports; what they write lies in FOLDER/a and so on.  Where namespaces are not allowed all is on this machine, and ports tell
+the locations apart.
 """
 
 import argparse
@@ -24,8 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "tests"))
-from lab import servers  # noqa: E402
-from lab.hosts import Hosts  # noqa: E402
+from lab import hosts, loopback, servers  # noqa: E402
 
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "60"))
 LOCATIONS = {"a": "factory edge", "b": "regional hub", "c": "cloud core"}
@@ -87,15 +87,15 @@ class Certificate:
 class Location:
     """One of the three: its hosts, its CA, its semstreams."""
 
-    def __init__(self, letter, folder, hosts, program):
+    def __init__(self, letter, folder, net, program):
         self.letter, self.folder, self.program = letter, folder / letter, program
         self.config = HERE / f"{letter}.json"
         self.log = self.folder / "log"
         self.data, self.certs = self.folder / "data", self.folder / "certs"
         for made in (self.data, self.certs):
             made.mkdir(parents=True)
-        self.host = hosts.add(f"semstreams-{letter}.local", mounts={"/data": self.data, "/certs": self.certs})
-        self.ca_host = hosts.add(f"step-ca-{letter}.local")
+        self.host = net.add(f"semstreams-{letter}.local", mounts={"/data": self.data, "/certs": self.certs})
+        self.ca_host = net.add(f"step-ca-{letter}.local")
         self.process, self.ca, self.started = None, None, None
 
     @property
@@ -104,6 +104,37 @@ class Location:
 
     def trust(self, root):
         shutil.copyfile(root, self.certs / ROOT)
+
+    def settle(self, locations):
+        """Write a configuration for this machine's name, ports and paths."""
+        text = self.config.read_text()
+        for other in locations:
+            text = text.replace(f"semstreams-{other.letter}.local", "localhost")
+            text = text.replace(f"step-ca-{other.letter}.local:9000", f"localhost:{9000 + other.ca_host.shift}")
+        config = json.loads(text.replace('"/data/', f'"{self.data}/').replace('"/certs/', f'"{self.certs}/'))
+        for component in config["components"]:
+            if "port" in component["config"]:
+                component["config"]["bind"] = self.host.address
+        for name, side in config["security"]["tls"].items():
+            side["acme"]["challenge_address"] = self.host.address
+            if name == "server":
+                side["mtls"]["allowed_client_cns"] = ["localhost"]
+        config["admin"]["listen"] = f"{self.host.address}:{self.admin[1]}"
+        self.config = self.folder / "config.json"
+        self.config.write_text(json.dumps(config, indent=2))
+
+    @property
+    def admin(self):
+        return "127.0.0.1", 9600 + self.host.shift
+
+    @property
+    def subject(self):
+        return self.certificates()["client"].subject
+
+    @property
+    def identity(self):
+        """Folder of the certificate that is shown to those we dial."""
+        return self.data / list(ROLES[self.letter].values())[-1]
 
     def start(self):
         self.started = time.monotonic()
@@ -117,11 +148,11 @@ class Location:
 
     def get(self, path):
         """GET from the admin port: (status, text)."""
-        connection = http.client.HTTPConnection("127.0.0.1", 9600, timeout=10)
+        connection = http.client.HTTPConnection(*self.admin, timeout=10)
         with contextlib.closing(connection):
             connection.sock = self.host.socket()
             connection.sock.settimeout(10)
-            connection.sock.connect(("127.0.0.1", 9600))
+            connection.sock.connect(self.admin)
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
@@ -204,10 +235,10 @@ class Federation:
             if (self.folder / old).exists():
                 shutil.rmtree(self.folder / old)
         (self.folder / "ca").mkdir()
-        self.hosts = stack.enter_context(Hosts(self.folder / "hosts"))
+        self.net = stack.enter_context(self.network())
         self.locations = {}
         for letter in LOCATIONS:
-            location = Location(letter, self.folder, self.hosts, options.semstreams)
+            location = Location(letter, self.folder, self.net, options.semstreams)
             self.locations[letter] = location
             stack.callback(lambda location=location: location.ca and location.ca.stop())
             stack.callback(location.stop)
@@ -215,6 +246,20 @@ class Federation:
         self.records = self.c.data / "output" / "data.jsonl"
         for host in [h for location in self.locations.values() for h in (location.host, location.ca_host)]:
             (host.folder / "pid").write_text(f"{host.pid}\n")
+        if isinstance(self.net, loopback.Loopback):
+            for location in self.locations.values():
+                location.settle(self.locations.values())
+
+    def network(self):
+        reason = "as asked for" if self.options.loopback else hosts.reason_not()
+        if not reason:
+            say("hosts: network namespaces, each with its name, its folders and all ports")
+            return hosts.Hosts(self.folder / "hosts")
+        say(f"hosts: this machine, with other ports for each location ({reason})")
+        if loopback.reason_not():
+            raise Failed(f"{loopback.reason_not()}.  CAs ask back at port 80: run it as root, or allow the port with\n"
+                         "    sysctl -w net.ipv4.ip_unprivileged_port_start=80")
+        return loopback.Loopback(self.folder / "hosts")
 
     # ---- the show
 
@@ -274,9 +319,9 @@ class Federation:
         for letter, component in LINKS.items():
             location = self.locations[letter]
             location.until(lambda: location.count("semstreams_link_up", f'component="{component}"') == 1, "its link")
-        self.steps.note("A :8080/edge-data  <==  B  dials, shows semstreams-b.local, is on A's list of clients")
-        self.steps.note("B :8081/regional-aggregate  <==  C  dials, shows semstreams-c.local, is on B's")
-        stranger = self.b.host.run("curl", "-sS", "--cacert", f"/certs/{ROOT}", "https://semstreams-a.local:8080/health",
+        self.steps.note(f"A :8080/edge-data  <==  B  dials, shows {self.b.subject}, is on A's list of clients")
+        self.steps.note(f"B :8081/regional-aggregate  <==  C  dials, shows {self.c.subject}, is on B's")
+        stranger = self.b.host.run("curl", "-sS", "--cacert", self.b.certs / ROOT, f"https://{self.a.host.name}:8080/health",
                                    timeout=PATIENCE)
         if stranger.returncode == 0:
             raise Failed("A let somebody in who has no certificate")
@@ -284,7 +329,7 @@ class Federation:
 
     def one_reading(self):
         reading = '{"sensor": "temperature", "value": 72.5}'
-        self.steps.step(f"A reading: echo '{reading}' | nc -u semstreams-a.local 14550")
+        self.steps.step(f"A reading: echo '{reading}' | nc -u {self.a.host.name} 14550")
         began = time.monotonic()
         with self.a.host.socket(socket.SOCK_DGRAM) as s:
             s.sendto((reading + "\n").encode(), (self.a.host.address, 14550))
@@ -337,10 +382,9 @@ class Federation:
 
     def served(self, peer, location, port):
         """Serial number of the certificate that a newcomer is shown."""
-        said = peer.host.run("openssl", "s_client", "-connect", f"{location.host.name}:{port}", "-CAfile", f"/certs/{ROOT}",
-                             "-cert", "/data/acme-certs/certificate.pem", "-cert_chain",
-                             "/data/acme-certs/certificate.pem", "-key", "/data/acme-certs/certificate.key",
-                             "-verify_return_error", timeout=PATIENCE)
+        crt, key = peer.identity / "certificate.pem", peer.identity / "certificate.key"
+        said = peer.host.run("openssl", "s_client", "-connect", f"{location.host.name}:{port}", "-CAfile", peer.certs / ROOT,
+                             "-cert", crt, "-cert_chain", crt, "-key", key, "-verify_return_error", timeout=PATIENCE)
         pem = re.search("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", said.stdout, re.S)
         return Certificate(pem[0]).serial if pem else None
 
@@ -409,15 +453,21 @@ class Federation:
         say(f"    CAs {near(self.folder / 'ca')}/  records {near(self.records)}")
 
 
-def stay():
-    run = near(HERE / "run")
-    say(f"""
-It stays up until Ctrl-C.  From another terminal:
-    {run} in a curl -s localhost:9600/metrics          # any command on host semstreams-a.local
-    {run} in a sh -c 'echo {{\\"value\\": 99}} | nc -u -w0 localhost 14550'
-    {run} in b curl -sI --cacert /certs/{ROOT} --cert /data/acme-certs-client/certificate.pem \\
-        --key /data/acme-certs-client/certificate.key https://semstreams-a.local:8080/health
-    {run} in step-ca-a                                 # a shell on the CA's host""")
+def stay(show):
+    run, a, b = near(HERE / "run"), show.a, show.b
+    say("\nIt stays up until Ctrl-C.  From another terminal:")
+    if isinstance(show.net, loopback.Loopback):
+        say(f"    curl -s localhost:{a.admin[1]}/metrics")
+        say("    echo '{\"value\": 99}' | nc -u -w0 localhost 14550")
+        inside = ""
+    else:
+        say(f"    {run} in a                                             # a shell on semstreams-a.local; b, c, step-ca-a, ...")
+        say(f"    {run} in a curl -s localhost:9600/metrics")
+        say(f"    {run} in a bash -c 'echo \"{{\\\"value\\\": 99}}\" > /dev/udp/localhost/14550'")
+        inside = f"{run} in b "
+    say(f"    {inside}curl -si --cacert {b.certs / ROOT} --cert {b.identity}/certificate.pem \\\n"
+        f"        --key {b.identity}/certificate.key https://{a.host.name}:8080/health")
+    say(f"    tail -f {near(show.records)}")
     signal.pause()
 
 
@@ -431,6 +481,7 @@ def main():
     parser.add_argument("--semstreams", required=True)
     parser.add_argument("--ca", choices=["step-ca", "caddy"], required=True)
     parser.add_argument("--stay", action="store_true")
+    parser.add_argument("--loopback", action="store_true")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupted)
     Path(options.folder).mkdir(parents=True, exist_ok=True)
@@ -442,9 +493,10 @@ def main():
             return 1
         say(f"semstreams federation: three locations on this machine, files in {near(options.folder)}/")
         try:
-            Federation(options, stack).run()
+            show = Federation(options, stack)
+            show.run()
             if options.stay:
-                stay()
+                stay(show)
             code = 0
         except Failed as failed:
             say(f"\nFAILED: {failed}")

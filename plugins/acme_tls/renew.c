@@ -96,7 +96,8 @@ static int64_t guarded_until(const struct renew_facts *f, enum renew_why why, in
 		return 0;
 	if (f->last_success <= 0 || f->last_success > now)
 		return 0;
-	int64_t pause = clamp(life_of(f->not_before, f->not_after) / 8, 5, 24 * HOUR);
+	int64_t life = life_of(f->not_before, f->not_after);
+	int64_t pause = clamp(life / 8, life > 0 && life < 15 ? 1 : 5, 24 * HOUR);
 	if (why != RENEW_TIME)
 		pause = least(pause, HOUR);
 	return f->last_success + pause;

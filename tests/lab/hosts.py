@@ -121,7 +121,9 @@ def release(process):
 
 
 class Host:
-    """One of them; .name, .address."""
+    """One of them; .name, .address.  Its servers bind to any address, at their usual ports."""
+
+    bind, shift = "", 0
 
     def __init__(self, hosts, name, number, mounts):
         self.name, self.address, self._hosts, self._port = name, f"{NETWORK}{number}", hosts, f"p{number}"

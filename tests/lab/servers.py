@@ -71,13 +71,13 @@ def step_ca():
 class Server:
     """A server that start() starts and stop() stops; log in .log.  Its process may be changed with signal()."""
 
-    port = 9000
     path = "/"
     env = {}
 
     def __init__(self, folder, host, name):
         self.folder, self.host = Path(folder), host
-        self.name = name or (host.name if host else "localhost")
+        self.name, self.bind = name or (host.name if host else "localhost"), host.bind if host else "127.0.0.1"
+        self.port = 9000 + host.shift if host else unused_port()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log, self.process = self.folder / "log", None
         self.roots = None
@@ -158,7 +158,7 @@ class StepCa(Server):
                         for name, life in self.lives.items()]
         claims = {"minTLSCertDuration": "5s", "defaultTLSCertDuration": "24h", "maxTLSCertDuration": "48h"}
         (self.folder / "ca.json").write_text(json.dumps({
-            "root": str(self.roots), "crt": str(crt), "key": str(key), "address": ":9000",
+            "root": str(self.roots), "crt": str(crt), "key": str(key), "address": f"{self.bind}:{self.port}",
             "dnsNames": [self.name], "logger": {"format": "text"},
             "db": {"type": "bbolt", "dataSource": str(self.folder / "db")},
             "authority": {"claims": claims, "provisioners": provisioners},
@@ -201,7 +201,7 @@ class Caddy(Server):
             "apps": {"pki": {"certificate_authorities": {"acme": authority}},
                      "tls": {"automation": {"policies": [own]}},
                      "http": {"servers": {"acme": {
-                         "listen": [":9000"], "automatic_https": {"disable_redirects": True},
+                         "listen": [f"{self.bind}:{self.port}"], "automatic_https": {"disable_redirects": True},
                          "routes": [{"match": [{"host": [self.name]}], "terminal": True, "handle": [acme]}],
                          "tls_connection_policies": [{}]}}}}}, indent=2))
 
@@ -231,7 +231,7 @@ class Pebble(Server):
                     **({"PEBBLE_VA_SLEEPTIME": str(sleep)} if sleep else {"PEBBLE_VA_NOSLEEP": "1"})}
         self._dns, self._resolver = None, None if host else f"127.0.0.1:{unused_port(socket.SOCK_DGRAM)}"
         self._dns_management = f"127.0.0.1:{unused_port()}"
-        address = "0.0.0.0" if host else "127.0.0.1"
+        address = self.bind or "0.0.0.0"
         (self.folder / "pebble.json").write_text(json.dumps({"pebble": {
             "listenAddress": f"{address}:{self.port}", "managementListenAddress": f"{address}:{self.management}",
             "certificate": str(leaf.cert), "privateKey": str(leaf.key), "httpPort": self.http_port,

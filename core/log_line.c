@@ -17,7 +17,7 @@
 /* All of s or nothing, so that no escape is ever torn; after the first refusal nothing goes in any more. */
 static void put(struct line *l, const char *s, size_t n)
 {
-	if (l->full || n > LINE_SIZE - LINE_TAIL - l->n) {
+	if (l->full || n > LINE_SIZE - LINE_TAIL - l->reserve - l->n) {
 		l->full = true;
 		return;
 	}
@@ -41,7 +41,7 @@ static void close_quote(struct line *l)
 {
 	if (l->quoted)
 		l->buf[l->n++] = '"';
-	l->full |= l->n > LINE_SIZE - LINE_TAIL;
+	l->full |= l->n > LINE_SIZE - LINE_TAIL - l->reserve;
 	l->quoted = false;
 }
 
@@ -310,6 +310,9 @@ void line_begin(struct line *l, struct line_style style, time_t now, int level, 
 	l->n = 0;
 	l->full = l->quoted = false;
 	l->json = style.json;
+	l->component = NULL;
+	/* it comes last, and there must be room for it: "\x1b" is the longest form of a byte */
+	l->reserve = component && !l->json ? sizeof " component=" + 4 * strlen(component) : 0;
 	if (gmtime_r(&now, &tm))
 		strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
 	if (style.priority)
@@ -328,7 +331,7 @@ void line_begin(struct line *l, struct line_style style, time_t now, int level, 
 		put_str(l, ",\"component\":");
 		put_json_string(l, start, component, strlen(component));
 	} else if (component) {
-		put_text_pair(l, "component=", 9, component, strlen(component), false);
+		l->component = component;
 	}
 }
 
@@ -344,6 +347,13 @@ void line_end(struct line *l, bool cut)
 {
 	static const char *const tails[2][2] = {{"\n", " cut=true\n"}, {"}\n", ",\"cut\":true}\n"}};
 	const char *tail = tails[l->json][cut || l->full];
+	if (l->component) {
+		cut |= l->full;
+		l->full = false;
+		l->reserve = 0;
+		put_text_pair(l, "component=", 9, l->component, strlen(l->component), false);
+		tail = tails[l->json][cut || l->full];
+	}
 	size_t n = strlen(tail);
 	memcpy(l->buf + l->n, tail, n);
 	l->n += n;

@@ -14,6 +14,8 @@ struct line {
 	bool full;   /* nothing more goes in */
 	bool quoted; /* inside a string that has to be closed */
 	bool json;
+	const char *component; /* to stand at the end */
+	size_t reserve;        /* bytes for it */
 };
 
 struct line_style {
@@ -25,8 +27,8 @@ struct line_style {
  */
 size_t line_split(const char *text, const char *end, const char **pairs);
 
-/* Time, level, message and component (may be NULL); then pairs; then end, with the mark if the text was cut
- * before. */
+/* Time, level and message; then pairs; then end, with the component (may be NULL, kept until then; in JSON it comes before
+ * the pairs), and the mark if the text was cut before. */
 void line_begin(struct line *, struct line_style, time_t now, int level, const char *component,
 		const char *message, size_t n);
 void line_pairs(struct line *, const char *pairs, const char *end);

@@ -85,7 +85,8 @@ static void tell(struct aggregate *a)
 	} odd[] = {{ENGINE_NOT_JSON, "are not JSON"},
 		   {ENGINE_TOO_DEEP, "are nested too deep"},
 		   {ENGINE_NO_TIME, "have no time that can be read"},
-		   {ENGINE_KEY, "have a key over 4096 bytes"}};
+		   {ENGINE_KEY, "have a key over 4096 bytes"},
+		   {ENGINE_AHEAD, "say that they happened further in the future than max_ahead allows"}};
 	const struct engine_count *c = &a->engine->count;
 	struct engine_count *t = &a->told;
 	const struct ss_host *h = a->host;
@@ -105,7 +106,7 @@ static void tell(struct aggregate *a)
 	h->metric_add(h, METRIC_WRONG_TYPE, (int64_t)(c->wrong_type - t->wrong_type));
 	h->metric_add(h, METRIC_NO_MEMORY, (int64_t)(c->no_memory - t->no_memory));
 	h->metric_set(h, METRIC_GROUPS, a->engine->groups->n);
-	h->metric_set(h, METRIC_MEMORY, (int64_t)groups_memory(a->engine->groups));
+	h->metric_set(h, METRIC_MEMORY, (int64_t)engine_memory(a->engine));
 	h->metric_set(h, METRIC_UNSENT, (int64_t)outbox_waiting(a->outbox));
 	*t = *c;
 }
@@ -253,7 +254,8 @@ static const char *const full_choices[] = {"oldest", "overflow", NULL};
 #define TIME_SCHEMA                                                                                          \
 	"{\"type\":\"object\",\"properties\":{\"field\":{\"type\":\"string\"},"                              \
 	"\"format\":{\"enum\":[\"rfc3339\",\"s\",\"ms\",\"us\",\"ns\"]},\"lateness\":{\"type\":\"string\"}," \
-	"\"idle\":{\"type\":\"string\"},\"late\":{\"enum\":[\"drop\",\"emit\"]}},\"additionalProperties\":"  \
+	"\"idle\":{\"type\":\"string\"},\"max_ahead\":{\"type\":\"string\"},\"late\":{\"enum\":[\"drop\","   \
+	"\"emit\"]}},\"additionalProperties\":"                                                              \
 	"false}"
 #define GROUP_SCHEMA "{\"type\":[\"string\",\"array\"],\"items\":{\"type\":\"string\"},\"maxItems\":16}"
 #define FUNCTIONS_SCHEMA                                                                                     \
@@ -279,7 +281,8 @@ static const struct ss_option options[] = {
 	SS_OPT(struct conf, group_by, SS_OPT_JSON, NULL,
 	       "Field, or list of fields, whose values tell groups apart.", .schema = GROUP_SCHEMA),
 	SS_OPT(struct conf, time, SS_OPT_JSON, NULL,
-	       "An event's time: {field, format, lateness, idle, late}; not set: when it was received.",
+	       "An event's time: {field, format, lateness, idle, max_ahead, late}; not set: when it was "
+	       "received.",
 	       .schema = TIME_SCHEMA),
 	{.key = "early",
 	 .default_text = "0s",
@@ -337,7 +340,7 @@ static const struct ss_metric metrics[] = {
 
 static const char *const outputs[] = {"result", "late", NULL};
 static const char *const reasons[] = {"not_json",  "too_deep", "no_time", "key_too_long",
-				      "no_memory", "late",     NULL};
+				      "no_memory", "late",     "ahead",   NULL};
 
 static const struct ss_component aggregate = {
 	.struct_size = sizeof aggregate,

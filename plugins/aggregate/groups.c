@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLAB_CELLS = 256, HEADS_MIN = 64, CELLS_MAX = 1u << 30 };
+enum {
+	HEADS_MIN = 64,
+	CELLS_MAX = 1u << 30,
+	EMPTY_MAX = 2,  /* slabs kept for those to come */
+	ALLOCATION = 16 /* bytes that one takes besides */
+};
 
 /* ---- making ---- */
 
@@ -36,12 +41,20 @@ static void release(struct groups *g, struct group *c)
 	c->used = 0;
 }
 
+struct group *groups_peek(const struct groups *g, uint32_t index)
+{
+	const struct slab *s = &g->slabs[(index - 1) / SLAB_CELLS];
+	struct group *c = (index - 1) % SLAB_CELLS < s->top ? groups_at(g, index) : NULL;
+
+	return c && c->used ? c : NULL;
+}
+
 void groups_free(struct groups *g)
 {
 	if (!g)
 		return;
-	for (uint32_t i = 1; i <= g->top; i++)
-		if (groups_at(g, i)->used)
+	for (uint32_t i = 1; i <= groups_end(g); i++)
+		if (groups_peek(g, i))
 			release(g, groups_at(g, i));
 	for (uint32_t i = 0; i < g->n_slabs; i++)
 		free(g->slabs[i].cells);
@@ -51,10 +64,16 @@ void groups_free(struct groups *g)
 	free(g);
 }
 
+size_t groups_used(const struct groups *g)
+{
+	return (size_t)g->n * g->cell_size + g->heads_n * sizeof *g->heads +
+	       g->n_windows * sizeof *g->windows + g->heap;
+}
+
 size_t groups_memory(const struct groups *g)
 {
-	return (size_t)g->n_slabs * SLAB_CELLS * g->cell_size + g->heads_room * sizeof *g->heads +
-	       g->windows_room * sizeof *g->windows + g->heap;
+	return (size_t)g->allocated * SLAB_CELLS * g->cell_size + g->slabs_room * sizeof *g->slabs +
+	       g->heads_room * sizeof *g->heads + g->windows_room * sizeof *g->windows + g->heap;
 }
 
 /* ---- windows ---- */
@@ -168,27 +187,59 @@ static int new_slab(struct groups *g)
 		g->slabs = slabs;
 		g->slabs_room = room;
 	}
-	uint8_t *cells = calloc(SLAB_CELLS, g->cell_size);
-	if (!cells)
-		return -ENOMEM;
 	/* one begun after the snapshot is not part of it */
-	g->slabs[g->n_slabs++] = (struct slab){.cells = cells, .saved = g->snapshot};
+	g->slabs[g->n_slabs++] = (struct slab){.saved = g->snapshot};
+	g->roomy = g->n_slabs;
 	return 0;
 }
 
 static uint32_t take_cell(struct groups *g)
 {
-	uint32_t index = g->free;
-
-	if (index) {
-		groups_touch(g, index);
-		g->free = groups_at(g, index)->chain;
-		return index;
-	}
-	if (g->top == g->n_slabs * SLAB_CELLS && new_slab(g) < 0)
+	if (!g->roomy && new_slab(g) < 0)
 		return 0;
-	groups_touch(g, g->top + 1);
-	return ++g->top;
+	uint32_t slab = g->roomy - 1, in;
+	struct slab *s = &g->slabs[slab];
+
+	groups_touch(g, slab * SLAB_CELLS + 1);
+	if (!s->cells) {
+		s->cells = malloc((size_t)SLAB_CELLS * g->cell_size);
+		if (!s->cells)
+			return 0;
+		g->allocated++;
+		g->empty++;
+	}
+	g->empty -= s->used == 0;
+	if (s->free) {
+		in = s->free - 1u;
+		s->free = (uint16_t)groups_at(g, slab * SLAB_CELLS + in + 1)->chain;
+	} else {
+		in = s->top++;
+	}
+	if (++s->used == SLAB_CELLS)
+		g->roomy = s->next;
+	return slab * SLAB_CELLS + in + 1;
+}
+
+static void give_cell(struct groups *g, uint32_t index)
+{
+	uint32_t slab = (index - 1) / SLAB_CELLS;
+	struct slab *s = &g->slabs[slab];
+
+	groups_at(g, index)->chain = s->free;
+	s->free = (uint16_t)((index - 1) % SLAB_CELLS + 1);
+	if (s->used-- == SLAB_CELLS) {
+		s->next = g->roomy;
+		g->roomy = slab + 1;
+	}
+	if (s->used)
+		return;
+	s->free = s->top = 0;
+	if (++g->empty > EMPTY_MAX) {
+		free(s->cells);
+		s->cells = NULL;
+		g->allocated--;
+		g->empty--;
+	}
 }
 
 static void link_last(struct groups *g, uint32_t index, uint32_t window)
@@ -223,7 +274,7 @@ uint32_t groups_add(struct groups *g, uint32_t hash, uint32_t window, const char
 	if (far)
 		c->key.far = far;
 	memcpy(far ? far : c->key.near, key, len);
-	g->heap += far ? len : 0;
+	g->heap += far ? len + ALLOCATION : 0;
 	uint32_t *head = head_of(g, hash);
 	c->chain = *head;
 	*head = index;
@@ -245,10 +296,10 @@ void groups_remove(struct groups *g, uint32_t index)
 	*(c->prev ? &groups_at(g, c->prev)->next : &w->first) = c->next;
 	*(c->next ? &groups_at(g, c->next)->prev : &w->last) = c->prev;
 	w->n--;
-	g->heap -= (c->key_len > KEY_NEAR ? c->key_len : 0) + functions_heap(g->functions, group_states(c));
+	g->heap -= (c->key_len > KEY_NEAR ? (size_t)c->key_len + ALLOCATION : 0) +
+		   functions_heap(g->functions, group_states(c));
 	release(g, c);
-	c->chain = g->free;
-	g->free = index;
+	give_cell(g, index);
 	g->n--;
 }
 
@@ -275,10 +326,10 @@ static void save_group(struct groups *g, struct group *c)
 
 void groups_save_slab(struct groups *g, uint32_t slab)
 {
-	uint32_t end = (slab + 1) * SLAB_CELLS < g->top ? (slab + 1) * SLAB_CELLS : g->top;
+	uint32_t first = slab * SLAB_CELLS + 1;
 
 	g->slabs[slab].saved = g->snapshot;
-	for (uint32_t i = slab * SLAB_CELLS + 1; i <= end; i++)
+	for (uint32_t i = first; i < first + g->slabs[slab].top; i++)
 		if (groups_at(g, i)->used)
 			save_group(g, groups_at(g, i));
 }

@@ -19,6 +19,7 @@ struct window {
 	int64_t start_ns, end_ns; /* session: of the first event, of the last event + gap */
 	uint32_t first, last, n;  /* its groups in the order they came */
 	uint32_t next;            /* free windows, and those being closed */
+	uint32_t place;           /* the engine's */
 	bool open;
 };
 
@@ -35,9 +36,13 @@ struct group {
 	uint64_t states[];
 };
 
+enum { SLAB_CELLS = 256 };
+
 struct slab {
-	uint8_t *cells;
-	uint64_t saved; /* number of the snapshot it is in */
+	uint8_t *cells;           /* NULL: none are in use */
+	uint64_t saved;           /* number of the snapshot it is in */
+	uint32_t next;            /* with room, + 1 */
+	uint16_t used, top, free; /* cells in use, ever used, first free one by chain, + 1 */
 };
 
 struct groups {
@@ -45,8 +50,10 @@ struct groups {
 	uint32_t cell_size;
 	struct slab *slabs;
 	uint32_t n_slabs, slabs_room;
-	uint32_t n, top, free; /* cells in use, ever used, head of the free ones (by chain) */
-	uint32_t *heads;       /* linear hashing: heads_n chains, growing by one */
+	uint32_t allocated, empty; /* slabs that have cells, and those of which none is in use */
+	uint32_t roomy;            /* first slab with room, + 1 */
+	uint32_t n;                /* cells in use */
+	uint32_t *heads;           /* linear hashing: heads_n chains, growing by one */
 	uint32_t heads_n, heads_room, level;
 	size_t heap; /* bytes besides cells: long keys, sketches */
 
@@ -101,7 +108,14 @@ static inline void groups_touch(struct groups *g, uint32_t index)
 	if (__builtin_expect(g->saving, 0) && g->slabs[(index - 1) >> 8].saved != g->snapshot)
 		groups_save_slab(g, (index - 1) >> 8);
 }
-/* Bytes in use, allocated tables included. */
+/* The group that lies there; NULL: none.  Indices go up to groups_end(). */
+struct group *groups_peek(const struct groups *, uint32_t index);
+static inline uint32_t groups_end(const struct groups *g)
+{
+	return g->n_slabs * SLAB_CELLS;
+}
+/* Bytes that groups take, and bytes allocated, which are more while there are gaps. */
+size_t groups_used(const struct groups *);
 size_t groups_memory(const struct groups *);
 
 /* ---- snapshots ---- */

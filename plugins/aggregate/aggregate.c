@@ -71,6 +71,9 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	}
 	a->engine->result = result;
 	a->engine->arg = a;
+	if (!a->plan.checkpoint_path)
+		ss_log(host, SS_LOG_INFO,
+		       "Without \"checkpoint\" a crash loses what windows hold that are not over");
 	*self = a;
 	return 0;
 }
@@ -123,11 +126,14 @@ static void on_step(void *arg)
 
 void aggregate_step(struct aggregate *a)
 {
-	bool more = !engine_close_step(a->engine, CLOSE_STEP);
-
-	if (!a->checkpoint && outbox_emit(a->outbox, 0) < 0)
-		more = true;
+	if (a->stopped) /* a post that came too late */
+		return;
+	bool full = outbox_bytes(a->outbox) >= OUTBOX_MAX;
+	bool reported = !full && engine_close_step(a->engine, CLOSE_STEP);
+	bool more = !full && !reported;
 	more |= keep_step(a);
+	/* out of memory: the next tick tries again */
+	(void)outbox_emit(a->outbox, a->durable_last, a->draining);
 	tell(a);
 	if (more && !a->stepping)
 		a->stepping = a->loop->post(a->loop_self, on_step, a) == 0;
@@ -135,8 +141,9 @@ void aggregate_step(struct aggregate *a)
 		a->busy = false;
 		a->host->ready(a->host);
 	}
-	if (a->draining && !a->engine->closing && keep_is_clean(a)) {
+	if (a->draining && reported && keep_is_clean(a)) {
 		a->draining = false;
+		a->drained = true;
 		a->host->drained(a->host);
 	}
 }
@@ -146,28 +153,33 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 	struct aggregate *a = self;
 	struct ss_position position = {0};
 	struct stream *stream;
-	uint64_t now = a->loop->now(a->loop_self), have = 0, duplicates = 0;
+	uint64_t now = a->loop->now(a->loop_self), have = 0, newest, duplicates = 0;
 
-	if (outbox_bytes(a->outbox) >= OUTBOX_MAX) {
+	/* out of memory: a later batch must not be taken before this one */
+	if (outbox_bytes(a->outbox) >= OUTBOX_MAX || keep_stream(a, port, b, &stream, &position) < 0 ||
+	    (a->checkpoint && keep_token(a, b) < 0)) {
 		a->busy = true;
 		return SS_BUSY;
 	}
-	if (keep_stream(a, port, b, &stream, &position) < 0)
-		return -ENOMEM;
 	if (stream && memcmp(stream->taken.epoch, position.epoch, sizeof position.epoch) == 0)
 		have = stream->taken.seq;
-	if (a->checkpoint && keep_token(a, b->token, b->count) < 0)
-		return -ENOMEM;
 	if (stream)
 		engine_input(a->engine, port)->resumable = true;
+	newest = have;
 	for (uint32_t i = 0; i < b->count; i++) {
-		if (b->events[i].seq && b->events[i].seq <= have)
+		uint64_t seq = b->events[i].seq;
+		if (seq && seq <= have) {
 			duplicates++;
-		else
-			engine_event(a->engine, port, &b->events[i], now);
+			continue;
+		}
+		engine_event(a->engine, port, &b->events[i], now);
+		newest = seq > newest ? seq : newest;
 	}
-	if (stream && position.seq > have)
-		stream->taken = position;
+	if (newest > have) { /* not the position's: of what that covers a part may be in another batch */
+		position.seq = newest;
+		if (stream)
+			stream->taken = position;
+	}
 	if (duplicates)
 		a->host->metric_add(a->host, METRIC_DUPLICATES, (int64_t)duplicates);
 	aggregate_step(a);
@@ -179,6 +191,7 @@ static void on_tick(void *arg)
 	struct aggregate *a = arg;
 
 	engine_tick(a->engine, a->loop->now(a->loop_self));
+	outbox_again(a->outbox);
 	aggregate_step(a);
 }
 
@@ -200,6 +213,8 @@ static int32_t start(void *self)
 		rc = a->loop->timer(a->loop_self, TICK_NS, TICK_NS, on_tick, a, &a->tick_timer);
 	if (rc == 0 && early)
 		rc = a->loop->timer(a->loop_self, early, early, on_early, a, &a->early_timer);
+	if (rc == 0)
+		aggregate_step(a);
 	return rc;
 }
 
@@ -207,6 +222,9 @@ static void stop(void *self)
 {
 	struct aggregate *a = self;
 
+	if (a->drained)
+		keep_last(a);
+	a->stopped = true;
 	a->loop->cancel(a->loop_self, a->tick_timer);
 	a->loop->cancel(a->loop_self, a->early_timer);
 	a->loop->cancel(a->loop_self, a->keep_timer);
@@ -221,24 +239,18 @@ static int32_t drain(void *self)
 	a->draining = true;
 	if (!a->checkpoint)
 		engine_flush(a->engine); /* with one, open windows go on after the restart */
-	while (!engine_close_step(a->engine, CLOSE_STEP))
-		;
 	aggregate_step(a);
-	if (!a->draining)
-		return 0;
-	return SS_BUSY;
+	return a->draining ? SS_BUSY : 0;
 }
 
 static void acked(void *self, uint64_t cookie, int32_t status)
 {
 	struct aggregate *a = self;
 
-	if (status == SS_FAILED)
-		ss_log(a->host, SS_LOG_WARN,
-		       "Results could not be kept by those behind; they go out again after a restart");
+	if (status == SS_FAILED && !outbox_failed(a->outbox))
+		ss_log(a->host, SS_LOG_WARN, "Results could not be kept by those behind, sending them again");
 	outbox_acked(a->outbox, cookie, status);
-	if (a->busy)
-		aggregate_step(a);
+	aggregate_step(a);
 }
 
 /* ---- what it is ---- */

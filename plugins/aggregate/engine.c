@@ -276,17 +276,22 @@ static void join_sessions(struct engine *e, uint32_t into, uint32_t other)
 	engine_forget_window(e, gone);
 }
 
+/* The earliest: which one takes over the other must not depend on where they lie in memory. */
 static uint32_t find_session(struct engine *e, uint32_t hash, int64_t at, uint32_t not_this)
 {
-	int64_t gap = e->plan->size_ns;
-	uint32_t i = 0;
+	int64_t gap = e->plan->size_ns, earliest = 0;
+	uint32_t i = 0, found = 0;
 
 	while ((i = groups_find_key(e->groups, hash, i, e->key.bytes, e->key.len))) {
 		const struct window *w = &e->groups->windows[groups_at(e->groups, i)->window];
-		if (i != not_this && w->open && at < w->end_ns && at + gap > w->start_ns)
-			return i;
+		if (i == not_this || !w->open || at >= w->end_ns || at + gap <= w->start_ns)
+			continue;
+		if (!found || w->start_ns < earliest) {
+			found = i;
+			earliest = w->start_ns;
+		}
 	}
-	return 0;
+	return found;
 }
 
 static uint32_t new_session(struct engine *e, uint32_t hash, int64_t at)

@@ -210,6 +210,7 @@ int engine_load_group(struct engine *e, const struct saved_group *s)
 	uint32_t group = groups_add(e->groups, hash, window, s->key, s->key_len);
 	if (!group)
 		return -ENOMEM;
+	groups_at(e->groups, group)->born = s->born;
 	uint8_t *states = group_states(groups_at(e->groups, group));
 	int rc = functions_load(&e->plan->functions, states, s->states, s->states_len);
 	if (rc == 0)

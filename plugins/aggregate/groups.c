@@ -187,8 +187,7 @@ static int new_slab(struct groups *g)
 		g->slabs = slabs;
 		g->slabs_room = room;
 	}
-	/* one begun after the snapshot is not part of it */
-	g->slabs[g->n_slabs++] = (struct slab){.saved = g->snapshot};
+	g->slabs[g->n_slabs++] = (struct slab){0};
 	g->roomy = g->n_slabs;
 	return 0;
 }
@@ -200,7 +199,6 @@ static uint32_t take_cell(struct groups *g)
 	uint32_t slab = g->roomy - 1, in;
 	struct slab *s = &g->slabs[slab];
 
-	groups_touch(g, slab * SLAB_CELLS + 1);
 	if (!s->cells) {
 		s->cells = malloc((size_t)SLAB_CELLS * g->cell_size);
 		if (!s->cells)
@@ -270,6 +268,8 @@ uint32_t groups_add(struct groups *g, uint32_t hash, uint32_t window, const char
 	memset(c, 0, g->cell_size);
 	c->hash = hash;
 	c->used = 1;
+	c->saved = (uint8_t)g->snapshot; /* one begun before has no part of it */
+	c->born = ++g->born;
 	c->key_len = (uint16_t)len;
 	if (far)
 		c->key.far = far;
@@ -312,6 +312,7 @@ static void save_group(struct groups *g, struct group *c)
 
 	text_u64(out, (uint64_t)w->start_ns);
 	text_u64(out, (uint64_t)w->end_ns);
+	text_u64(out, c->born);
 	text_u64(out, c->key_len);
 	text_bytes(out, group_key(c), c->key_len);
 	size_t at = out->len;
@@ -324,14 +325,14 @@ static void save_group(struct groups *g, struct group *c)
 	g->saved_groups++;
 }
 
-void groups_save_slab(struct groups *g, uint32_t slab)
+void groups_save_one(struct groups *g, uint32_t index)
 {
-	uint32_t first = slab * SLAB_CELLS + 1;
+	struct group *c = groups_at(g, index);
 
-	g->slabs[slab].saved = g->snapshot;
-	for (uint32_t i = first; i < first + g->slabs[slab].top; i++)
-		if (groups_at(g, i)->used)
-			save_group(g, groups_at(g, i));
+	if (c->saved == (uint8_t)g->snapshot)
+		return;
+	c->saved = (uint8_t)g->snapshot;
+	save_group(g, c);
 }
 
 void groups_save_begin(struct groups *g, struct text *out)
@@ -346,12 +347,12 @@ void groups_save_begin(struct groups *g, struct text *out)
 
 bool groups_save_step(struct groups *g, uint32_t n)
 {
-	while (g->saving && g->save_next < g->save_end && n) {
-		uint32_t slab = g->save_next++;
-		if (g->slabs[slab].saved == g->snapshot)
-			continue;
-		groups_save_slab(g, slab);
-		n--;
+	for (; g->saving && g->save_next < g->save_end && n; g->save_next++) {
+		uint32_t first = g->save_next * SLAB_CELLS + 1;
+		for (uint32_t i = first; i < first + g->slabs[g->save_next].top; i++)
+			if (groups_at(g, i)->used)
+				groups_save_one(g, i);
+		n -= n < SLAB_CELLS ? n : SLAB_CELLS;
 	}
 	if (g->saving && g->save_next == g->save_end)
 		groups_save_abandon(g);
@@ -370,9 +371,45 @@ int groups_read(struct reading *r, struct saved_group *out)
 		return 0;
 	out->start_ns = (int64_t)reading_u64(r);
 	out->end_ns = (int64_t)reading_u64(r);
+	out->born = reading_u64(r);
 	out->key_len = reading_u64(r);
 	out->key = (const char *)reading_bytes(r, out->key_len);
 	out->states_len = reading_u64(r);
 	out->states = reading_bytes(r, out->states_len);
 	return r->failed || out->key_len > KEY_MAX ? -EINVAL : 1;
+}
+
+struct aged {
+	uint64_t born;
+	uint32_t index;
+};
+
+static int by_age(const void *a, const void *b)
+{
+	const struct aged *x = a, *y = b;
+
+	return (x->born > y->born) - (x->born < y->born);
+}
+
+int groups_loaded(struct groups *g)
+{
+	struct aged *all = calloc((size_t)g->n + 1, sizeof *all);
+	uint32_t n = 0;
+
+	if (!all)
+		return -ENOMEM;
+	for (uint32_t i = 1; i <= groups_end(g); i++) {
+		const struct group *c = groups_peek(g, i);
+		if (!c)
+			continue;
+		all[n++] = (struct aged){c->born, i};
+		g->born = c->born > g->born ? c->born : g->born;
+	}
+	qsort(all, n, sizeof *all, by_age);
+	for (uint32_t w = 1; w <= g->windows_top; w++)
+		g->windows[w].first = g->windows[w].last = g->windows[w].n = 0;
+	for (uint32_t i = 0; i < n; i++)
+		link_last(g, all[i].index, groups_at(g, all[i].index)->window);
+	free(all);
+	return 0;
 }

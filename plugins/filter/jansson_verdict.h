@@ -60,6 +60,7 @@ static const struct {
 	{"array_contains", "\"a\"", false},
 	{"array_contains", "0", false},
 	{"array_contains", "0.5", false},
+	{"array_contains", "9007199254740993", false},
 	{"array_contains", "false", false},
 	{"starts_with", "\"a\"", false},
 	{"starts_with", "\"\\n\"", false},

@@ -71,6 +71,9 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	}
 	a->engine->result = result;
 	a->engine->arg = a;
+	if (!a->plan.checkpoint_path)
+		ss_log(host, SS_LOG_INFO,
+		       "Without \"checkpoint\" a crash loses what windows hold that are not over");
 	*self = a;
 	return 0;
 }
@@ -85,7 +88,8 @@ static void tell(struct aggregate *a)
 	} odd[] = {{ENGINE_NOT_JSON, "are not JSON"},
 		   {ENGINE_TOO_DEEP, "are nested too deep"},
 		   {ENGINE_NO_TIME, "have no time that can be read"},
-		   {ENGINE_KEY, "have a key over 4096 bytes"}};
+		   {ENGINE_KEY, "have a key over 4096 bytes"},
+		   {ENGINE_AHEAD, "say that they happened further in the future than max_ahead allows"}};
 	const struct engine_count *c = &a->engine->count;
 	struct engine_count *t = &a->told;
 	const struct ss_host *h = a->host;
@@ -105,7 +109,7 @@ static void tell(struct aggregate *a)
 	h->metric_add(h, METRIC_WRONG_TYPE, (int64_t)(c->wrong_type - t->wrong_type));
 	h->metric_add(h, METRIC_NO_MEMORY, (int64_t)(c->no_memory - t->no_memory));
 	h->metric_set(h, METRIC_GROUPS, a->engine->groups->n);
-	h->metric_set(h, METRIC_MEMORY, (int64_t)groups_memory(a->engine->groups));
+	h->metric_set(h, METRIC_MEMORY, (int64_t)engine_memory(a->engine));
 	h->metric_set(h, METRIC_UNSENT, (int64_t)outbox_waiting(a->outbox));
 	*t = *c;
 }
@@ -122,11 +126,14 @@ static void on_step(void *arg)
 
 void aggregate_step(struct aggregate *a)
 {
-	bool more = !engine_close_step(a->engine, CLOSE_STEP);
-
-	if (!a->checkpoint && outbox_emit(a->outbox, 0) < 0)
-		more = true;
+	if (a->stopped) /* a post that came too late */
+		return;
+	bool full = outbox_bytes(a->outbox) >= OUTBOX_MAX;
+	bool reported = !full && engine_close_step(a->engine, CLOSE_STEP);
+	bool more = !full && !reported;
 	more |= keep_step(a);
+	/* out of memory: the next tick tries again */
+	(void)outbox_emit(a->outbox, a->durable_last, a->draining);
 	tell(a);
 	if (more && !a->stepping)
 		a->stepping = a->loop->post(a->loop_self, on_step, a) == 0;
@@ -134,8 +141,9 @@ void aggregate_step(struct aggregate *a)
 		a->busy = false;
 		a->host->ready(a->host);
 	}
-	if (a->draining && !a->engine->closing && keep_is_clean(a)) {
+	if (a->draining && reported && keep_is_clean(a)) {
 		a->draining = false;
+		a->drained = true;
 		a->host->drained(a->host);
 	}
 }
@@ -145,28 +153,33 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 	struct aggregate *a = self;
 	struct ss_position position = {0};
 	struct stream *stream;
-	uint64_t now = a->loop->now(a->loop_self), have = 0, duplicates = 0;
+	uint64_t now = a->loop->now(a->loop_self), have = 0, newest, duplicates = 0;
 
-	if (outbox_bytes(a->outbox) >= OUTBOX_MAX) {
+	/* out of memory: a later batch must not be taken before this one */
+	if (outbox_bytes(a->outbox) >= OUTBOX_MAX || keep_stream(a, port, b, &stream, &position) < 0 ||
+	    (a->checkpoint && keep_token(a, b) < 0)) {
 		a->busy = true;
 		return SS_BUSY;
 	}
-	if (keep_stream(a, port, b, &stream, &position) < 0)
-		return -ENOMEM;
 	if (stream && memcmp(stream->taken.epoch, position.epoch, sizeof position.epoch) == 0)
 		have = stream->taken.seq;
-	if (a->checkpoint && keep_token(a, b->token, b->count) < 0)
-		return -ENOMEM;
 	if (stream)
 		engine_input(a->engine, port)->resumable = true;
+	newest = have;
 	for (uint32_t i = 0; i < b->count; i++) {
-		if (b->events[i].seq && b->events[i].seq <= have)
+		uint64_t seq = b->events[i].seq;
+		if (seq && seq <= have) {
 			duplicates++;
-		else
-			engine_event(a->engine, port, &b->events[i], now);
+			continue;
+		}
+		engine_event(a->engine, port, &b->events[i], now);
+		newest = seq > newest ? seq : newest;
 	}
-	if (stream && position.seq > have)
-		stream->taken = position;
+	if (newest > have) { /* not the position's: of what that covers a part may be in another batch */
+		position.seq = newest;
+		if (stream)
+			stream->taken = position;
+	}
 	if (duplicates)
 		a->host->metric_add(a->host, METRIC_DUPLICATES, (int64_t)duplicates);
 	aggregate_step(a);
@@ -178,6 +191,7 @@ static void on_tick(void *arg)
 	struct aggregate *a = arg;
 
 	engine_tick(a->engine, a->loop->now(a->loop_self));
+	outbox_again(a->outbox);
 	aggregate_step(a);
 }
 
@@ -199,6 +213,8 @@ static int32_t start(void *self)
 		rc = a->loop->timer(a->loop_self, TICK_NS, TICK_NS, on_tick, a, &a->tick_timer);
 	if (rc == 0 && early)
 		rc = a->loop->timer(a->loop_self, early, early, on_early, a, &a->early_timer);
+	if (rc == 0)
+		aggregate_step(a);
 	return rc;
 }
 
@@ -206,6 +222,9 @@ static void stop(void *self)
 {
 	struct aggregate *a = self;
 
+	if (a->drained)
+		keep_last(a);
+	a->stopped = true;
 	a->loop->cancel(a->loop_self, a->tick_timer);
 	a->loop->cancel(a->loop_self, a->early_timer);
 	a->loop->cancel(a->loop_self, a->keep_timer);
@@ -220,24 +239,18 @@ static int32_t drain(void *self)
 	a->draining = true;
 	if (!a->checkpoint)
 		engine_flush(a->engine); /* with one, open windows go on after the restart */
-	while (!engine_close_step(a->engine, CLOSE_STEP))
-		;
 	aggregate_step(a);
-	if (!a->draining)
-		return 0;
-	return SS_BUSY;
+	return a->draining ? SS_BUSY : 0;
 }
 
 static void acked(void *self, uint64_t cookie, int32_t status)
 {
 	struct aggregate *a = self;
 
-	if (status == SS_FAILED)
-		ss_log(a->host, SS_LOG_WARN,
-		       "Results could not be kept by those behind; they go out again after a restart");
+	if (status == SS_FAILED && !outbox_failed(a->outbox))
+		ss_log(a->host, SS_LOG_WARN, "Results could not be kept by those behind, sending them again");
 	outbox_acked(a->outbox, cookie, status);
-	if (a->busy)
-		aggregate_step(a);
+	aggregate_step(a);
 }
 
 /* ---- what it is ---- */
@@ -253,7 +266,8 @@ static const char *const full_choices[] = {"oldest", "overflow", NULL};
 #define TIME_SCHEMA                                                                                          \
 	"{\"type\":\"object\",\"properties\":{\"field\":{\"type\":\"string\"},"                              \
 	"\"format\":{\"enum\":[\"rfc3339\",\"s\",\"ms\",\"us\",\"ns\"]},\"lateness\":{\"type\":\"string\"}," \
-	"\"idle\":{\"type\":\"string\"},\"late\":{\"enum\":[\"drop\",\"emit\"]}},\"additionalProperties\":"  \
+	"\"idle\":{\"type\":\"string\"},\"max_ahead\":{\"type\":\"string\"},\"late\":{\"enum\":[\"drop\","   \
+	"\"emit\"]}},\"additionalProperties\":"                                                              \
 	"false}"
 #define GROUP_SCHEMA "{\"type\":[\"string\",\"array\"],\"items\":{\"type\":\"string\"},\"maxItems\":16}"
 #define FUNCTIONS_SCHEMA                                                                                     \
@@ -279,7 +293,8 @@ static const struct ss_option options[] = {
 	SS_OPT(struct conf, group_by, SS_OPT_JSON, NULL,
 	       "Field, or list of fields, whose values tell groups apart.", .schema = GROUP_SCHEMA),
 	SS_OPT(struct conf, time, SS_OPT_JSON, NULL,
-	       "An event's time: {field, format, lateness, idle, late}; not set: when it was received.",
+	       "An event's time: {field, format, lateness, idle, max_ahead, late}; not set: when it was "
+	       "received.",
 	       .schema = TIME_SCHEMA),
 	{.key = "early",
 	 .default_text = "0s",
@@ -337,7 +352,7 @@ static const struct ss_metric metrics[] = {
 
 static const char *const outputs[] = {"result", "late", NULL};
 static const char *const reasons[] = {"not_json",  "too_deep", "no_time", "key_too_long",
-				      "no_memory", "late",     NULL};
+				      "no_memory", "late",     "ahead",   NULL};
 
 static const struct ss_component aggregate = {
 	.struct_size = sizeof aggregate,

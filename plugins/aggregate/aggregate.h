@@ -50,24 +50,24 @@ struct aggregate {
 	struct engine_count told; /* what metrics and drop() know of */
 	uint32_t tick_timer, early_timer;
 	bool stepping; /* a post for what is left to do is on its way */
-	bool busy, draining;
+	bool busy, draining, drained, stopped;
+	struct stream *streams;
+	uint32_t n_streams;
 
 	/* with check-points, see keep.c */
 	struct checkpoint *checkpoint; /* NULL: none */
-	struct stream *streams;
-	uint32_t n_streams;
-	struct ss_token *
-		*tokens; /* of events since the last snapshot began; behind them those of the snapshot */
-	uint32_t n_tokens, tokens_room;
-	struct ss_token **covered;
-	uint32_t n_covered;
-	uint64_t held_events;
+	/* of events that are in no durable check-point; the first n_covered are in the one being made */
+	struct ss_token **tokens;
+	uint32_t n_tokens, n_covered, tokens_room;
+	/* since the last snapshot began: */
+	uint64_t held_events, held_bytes, first_held_ns, last_held_ns;
+	bool changed;
 	enum { KEEP_IDLE, KEEP_SAVING, KEEP_WRITING } keeping;
-	bool changed, pressed; /* since the last snapshot; one is wanted soon */
-	struct text snapshot;
-	size_t groups_at;       /* in it: where the number of groups stands */
-	uint64_t snapshot_last; /* the newest result in it */
+	struct text snapshot[CHECKPOINT_PARTS]; /* everything but the groups; the groups */
+	uint64_t snapshot_last, snapshot_gone;  /* outbox_last(), outbox_gone() when it began */
+	uint64_t durable_last;                  /* results up to here may leave */
 	uint64_t begun_ns, ended_ns, took_ns;
+	uint64_t keep_at; /* when keep_timer fires */
 	uint32_t keep_timer;
 	bool trouble;
 };
@@ -78,12 +78,14 @@ void aggregate_step(struct aggregate *);
 /* keep.c: check-points */
 int keep_start(struct aggregate *); /* restores; 0, or -errno after saying why */
 void keep_done(struct aggregate *);
-/* The stream of a batch, NULL: it has no position.  -ENOMEM. */
+/* The stream of a batch, by its position; NULL: it has none.  -ENOMEM. */
 int keep_stream(struct aggregate *, uint32_t port, const struct ss_batch *, struct stream **,
 		struct ss_position *);
-/* The batch is in the groups now: its source is told when they are durable.  -ENOMEM. */
-int keep_token(struct aggregate *, struct ss_token *, uint32_t events);
+/* The batch goes into the groups: its source is told when they are durable.  -ENOMEM. */
+int keep_token(struct aggregate *, const struct ss_batch *);
 /* Begin or go on; true: more to do at once. */
 bool keep_step(struct aggregate *);
-/* Everything that was taken in is durable, and every result has left. */
+/* Everything that was taken in is durable, and every result has left or is durable for the next time. */
 bool keep_is_clean(const struct aggregate *);
+/* The last check-point before the end, if what is behind has acknowledged results since. */
+void keep_last(struct aggregate *);

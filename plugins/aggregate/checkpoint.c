@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "link_proto.h"
@@ -21,15 +22,48 @@
 struct checkpoint {
 	pthread_t thread;
 	pthread_mutex_t lock;
-	pthread_cond_t wanted;
+	pthread_cond_t wanted, is_ended;
 	char *path, *folder, *temporary;
-	struct text *job; /* under the lock; NULL: none */
+	/* Locked: the file as it is, and the next one; -1: there is none.  The writer's while it has a job.
+	 */
+	int fd, next_fd;
+	const struct text *job; /* under the lock; NULL: none */
 	bool running, ended, quit;
 	int rc;
 	const char *why;
 	void (*done)(void *arg);
 	void *arg;
 };
+
+/* ---- files nobody else has ---- */
+
+static int open_locked(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		int rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+static int open_next(struct checkpoint *c)
+{
+	if (c->next_fd < 0)
+		c->next_fd = open_locked(c->temporary, O_RDWR | O_CREAT | O_NOFOLLOW);
+	return c->next_fd < 0 ? c->next_fd : 0;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
 
 /* ---- writing ---- */
 
@@ -49,27 +83,39 @@ static int write_all(int fd, const void *bytes, size_t len)
 	return 0;
 }
 
-static int write_file(struct checkpoint *c, const struct text *t)
+static int write_header(int fd, const struct text parts[CHECKPOINT_PARTS])
 {
 	struct text header = {0};
-	int fd = open(c->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	uint64_t len = 0;
+	uint32_t sum = 0;
 
-	c->why = "open";
-	if (fd < 0)
-		return -errno;
+	for (int i = 0; i < CHECKPOINT_PARTS; i++) {
+		len += parts[i].len;
+		sum = link_crc32c(sum, parts[i].bytes, parts[i].len);
+	}
 	text_bytes(&header, MAGIC, 8);
-	text_u64(&header, t->len);
-	text_u64(&header, link_crc32c(0, t->bytes, t->len));
-	c->why = "write";
+	text_u64(&header, len);
+	text_u64(&header, sum);
 	int rc = header.failed ? -ENOMEM : write_all(fd, header.bytes, header.len);
 	text_done(&header);
-	if (rc == 0)
-		rc = write_all(fd, t->bytes, t->len);
-	if (rc == 0 && fsync(fd) < 0)
-		rc = -errno;
-	if (close(fd) < 0 && rc == 0)
-		rc = -errno;
 	return rc;
+}
+
+static int write_file(struct checkpoint *c, const struct text parts[CHECKPOINT_PARTS])
+{
+	int rc = open_next(c);
+
+	c->why = "open";
+	if (rc < 0)
+		return rc;
+	c->why = "write";
+	if (ftruncate(c->next_fd, 0) < 0 || lseek(c->next_fd, 0, SEEK_SET) < 0)
+		return -errno;
+	rc = write_header(c->next_fd, parts);
+	for (int i = 0; i < CHECKPOINT_PARTS && rc == 0; i++)
+		rc = write_all(c->next_fd, parts[i].bytes, parts[i].len);
+	c->why = rc == 0 ? "sync" : c->why;
+	return rc == 0 && fsync(c->next_fd) < 0 ? -errno : rc;
 }
 
 static int sync_folder(const char *folder)
@@ -83,17 +129,23 @@ static int sync_folder(const char *folder)
 	return rc;
 }
 
-static int run_job(struct checkpoint *c, const struct text *t)
+static int run_job(struct checkpoint *c, const struct text parts[CHECKPOINT_PARTS])
 {
-	int rc = write_file(c, t);
+	int rc = write_file(c, parts);
 
-	if (rc < 0) {
-		unlink(c->temporary);
+	if (rc == 0) {
+		c->why = "rename";
+		rc = rename(c->temporary, c->path) < 0 ? -errno : 0;
+	}
+	if (rc < 0) { /* begun anew next time: its room is given back */
+		if (c->next_fd >= 0)
+			unlink(c->temporary);
+		close_fd(&c->next_fd);
 		return rc;
 	}
-	c->why = "rename";
-	if (rename(c->temporary, c->path) < 0)
-		return -errno;
+	close_fd(&c->fd);
+	c->fd = c->next_fd;
+	c->next_fd = -1;
 	c->why = "sync the folder of";
 	return sync_folder(c->folder);
 }
@@ -113,6 +165,7 @@ static void *run(void *arg)
 		pthread_mutex_lock(&c->lock);
 		c->rc = rc;
 		c->ended = true;
+		pthread_cond_signal(&c->is_ended);
 		pthread_mutex_unlock(&c->lock);
 		c->done(c->arg);
 		pthread_mutex_lock(&c->lock);
@@ -138,26 +191,36 @@ static int start(struct checkpoint *c)
 	return 0;
 }
 
+/* The file, if there is one, and the next: then there can be files like that. */
+static int claim(struct checkpoint *c)
+{
+	c->fd = open_locked(c->path, O_RDONLY);
+	if (c->fd < 0 && c->fd != -ENOENT)
+		return c->fd;
+	return open_next(c);
+}
+
 int checkpoint_new(const char *path, void (*done)(void *arg), void *arg, struct checkpoint **out)
 {
 	struct checkpoint *c = calloc(1, sizeof *c);
-	char *copy = strdup(path);
 	int rc = -ENOMEM;
 
-	if (!c || !copy)
-		goto out;
+	if (!c)
+		return -ENOMEM;
+	*c = (struct checkpoint){.fd = -1, .next_fd = -1, .done = done, .arg = arg};
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->wanted, NULL);
-	c->done = done;
-	c->arg = arg;
+	pthread_cond_init(&c->is_ended, NULL);
+	char *copy = strdup(path);
 	c->path = strdup(path);
-	c->folder = strdup(dirname(copy));
+	c->folder = copy ? strdup(dirname(copy)) : NULL;
+	free(copy);
 	if (asprintf(&c->temporary, "%s.new", path) < 0)
 		c->temporary = NULL;
 	if (c->path && c->folder && c->temporary)
+		rc = claim(c);
+	if (rc == 0)
 		rc = start(c);
-out:
-	free(copy);
 	if (rc < 0)
 		checkpoint_free(c);
 	else
@@ -176,6 +239,11 @@ void checkpoint_free(struct checkpoint *c)
 		pthread_mutex_unlock(&c->lock);
 		pthread_join(c->thread, NULL);
 	}
+	if (c->next_fd >= 0)
+		unlink(c->temporary);
+	close_fd(&c->next_fd);
+	close_fd(&c->fd);
+	pthread_cond_destroy(&c->is_ended);
 	pthread_cond_destroy(&c->wanted);
 	pthread_mutex_destroy(&c->lock);
 	free(c->path);
@@ -184,10 +252,10 @@ void checkpoint_free(struct checkpoint *c)
 	free(c);
 }
 
-void checkpoint_write(struct checkpoint *c, struct text *t)
+void checkpoint_write(struct checkpoint *c, const struct text parts[CHECKPOINT_PARTS])
 {
 	pthread_mutex_lock(&c->lock);
-	c->job = t;
+	c->job = parts;
 	c->ended = false;
 	pthread_cond_signal(&c->wanted);
 	pthread_mutex_unlock(&c->lock);
@@ -205,6 +273,14 @@ bool checkpoint_taken(struct checkpoint *c, int *rc, const char **why)
 	}
 	pthread_mutex_unlock(&c->lock);
 	return ended;
+}
+
+void checkpoint_wait(struct checkpoint *c)
+{
+	pthread_mutex_lock(&c->lock);
+	while (c->job && !c->ended)
+		pthread_cond_wait(&c->is_ended, &c->lock);
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* ---- reading ---- */

@@ -3,6 +3,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "engine_impl.h"
@@ -22,7 +23,8 @@ int engine_new(struct plan *plan, const struct ss_iface *fields, struct engine *
 		e->inputs[i].newest = NEVER;
 	e->values = calloc(plan->n_paths + 1, sizeof *e->values);
 	e->numbers = calloc(plan->n_paths + 1, sizeof *e->numbers);
-	if (!e->values || !e->numbers || groups_new(&plan->functions, &e->groups) < 0 ||
+	if (!e->values || !e->numbers || !text_room(&e->key, 256) ||
+	    groups_new(&plan->functions, &e->groups) < 0 ||
 	    (plan->kind == WINDOW_SLIDING && groups_new(&plan->functions, &e->merged) < 0)) {
 		engine_free(e);
 		return -ENOMEM;
@@ -42,6 +44,8 @@ void engine_free(struct engine *e)
 	free(e->panes);
 	text_done(&e->key);
 	text_done(&e->line);
+	text_done(&e->span);
+	text_done(&e->whole);
 	free(e);
 }
 
@@ -69,34 +73,51 @@ static bool read_fields(struct engine *e, const struct ss_event *event)
 	return true;
 }
 
-/* Equal values are one key, however they are written. */
-static void add_key(struct engine *e, const struct ss_field *f)
+static void add_string(struct engine *e, const struct ss_field *f)
 {
-	struct number n;
 	const char *text;
 	size_t len;
 
-	if (f->type == SS_JSON_STRING && !(f->flags & SS_FIELD_ESCAPED)) {
-		char *room = text_room(&e->key, f->len + 2);
-		if (!room)
-			return;
-		room[0] = room[f->len + 1] = '"';
-		memcpy(room + 1, f->text, f->len);
-		e->key.len += f->len + 2;
-	} else if (f->type == SS_JSON_STRING) {
+	if (f->flags & SS_FIELD_ESCAPED) {
 		if (scratch_text(&e->plan->functions.scratch, &e->fields, f, &text, &len) < 0)
 			e->key.failed = true;
 		else
 			text_json(&e->key, text, len);
-	} else if (f->type == SS_JSON_NUMBER) {
+		return;
+	}
+	char *room = text_room(&e->key, f->len + 2);
+	if (!room)
+		return;
+	room[0] = room[f->len + 1] = '"';
+	memcpy(room + 1, f->text, f->len);
+	e->key.len += f->len + 2;
+}
+
+/* Equal values are one key, however they are written. */
+static void add_key(struct engine *e, const struct ss_field *f)
+{
+	struct number n;
+
+	switch (f->type) {
+	case SS_JSON_STRING:
+		add_string(e, f);
+		break;
+	case SS_JSON_MISSING:
+		text_bytes(&e->key, "null", 4);
+		break;
+	case SS_JSON_NUMBER:
+		if (f->flags & SS_FIELD_INTEGER) { /* there is one way to write it, but for -0 */
+			bool zero = f->text[0] == '-' && f->text[1] == '0';
+			text_bytes(&e->key, f->text + zero, f->len - zero);
+			break;
+		}
 		number_read(&e->fields, f, &n);
-		if (n.integer)
-			text_int(&e->key, n.i);
-		else
+		if (isfinite(n.d))
 			text_double(&e->key, n.d);
-	} else if (f->type == SS_JSON_MISSING) {
-		text_string(&e->key, "null");
-	} else {
+		else
+			text_bytes(&e->key, f->text, f->len);
+		break;
+	default:
 		text_bytes(&e->key, f->text, f->len);
 	}
 }
@@ -105,9 +126,12 @@ static bool make_key(struct engine *e)
 {
 	e->key.len = 0;
 	for (uint32_t i = 0; i < e->plan->n_group_fields; i++) {
+		const struct ss_field *f = &e->values[e->plan->group_fields[i]];
+		if (f->len > 6 * KEY_MAX) /* however it is escaped */
+			return drop(e, ENGINE_KEY);
 		if (i)
 			text_bytes(&e->key, ",", 1);
-		add_key(e, &e->values[e->plan->group_fields[i]]);
+		add_key(e, f);
 	}
 	if (e->key.failed) {
 		e->key.failed = false;
@@ -118,10 +142,7 @@ static bool make_key(struct engine *e)
 
 uint32_t engine_hash(const struct engine *e, const char *key, size_t len)
 {
-	uint64_t hash[2];
-
-	hash_bytes(e->plan->functions.secret, 0, key, len, hash);
-	return (uint32_t)hash[0];
+	return (uint32_t)hash_key(e->plan->functions.secret, key, len);
 }
 
 /* ---- room ---- */
@@ -131,19 +152,30 @@ static bool is_full(const struct engine *e)
 	const struct conf *conf = e->plan->conf;
 
 	return e->groups->n >= (uint64_t)conf->max_groups ||
-	       (conf->max_memory && groups_memory(e->groups) >= (uint64_t)conf->max_memory);
+	       (conf->max_memory && groups_used(e->groups) >= (uint64_t)conf->max_memory);
+}
+
+/* Room that groups take whose windows are over. */
+static bool report_some(struct engine *e)
+{
+	uint32_t n = 16;
+
+	if (!e->closing)
+		return false;
+	engine_report_step(e, &n);
+	return true;
 }
 
 /* The oldest group is the first of the window that ends first. */
 static void evict_oldest(struct engine *e)
 {
 	uint32_t window = engine_oldest_window(e);
-	uint32_t oldest = window ? e->groups->windows[window].first : 0;
 
-	if (!oldest)
+	if (!window)
 		return;
 	const struct window *w = &e->groups->windows[window];
 	const struct span span = {w->start_ns, w->end_ns};
+	uint32_t oldest = w->first;
 	engine_print(e, groups_at(e->groups, oldest), &span, SPAN_PARTIAL);
 	groups_remove(e->groups, oldest);
 	e->count.evicted++;
@@ -167,9 +199,22 @@ static uint32_t add_group(struct engine *e, uint32_t hash, uint32_t window)
 
 static void make_room(struct engine *e)
 {
-	uint32_t tries = 16; /* memory that a few do not free is not in groups */
+	while (is_full(e) && report_some(e))
+		;
+	while (e->plan->conf->when_full == FULL_OLDEST && e->groups->n && is_full(e))
+		evict_oldest(e);
+}
 
-	while (e->plan->conf->when_full == FULL_OLDEST && is_full(e) && e->groups->n && tries--)
+/* Groups grow: sketches, long values. */
+static void hold_memory(struct engine *e)
+{
+	const struct conf *conf = e->plan->conf;
+	uint64_t limit = (uint64_t)conf->max_memory;
+
+	limit += conf->when_full == FULL_OVERFLOW ? limit / 16 : 0; /* for overflow groups */
+	while (groups_used(e->groups) > limit && report_some(e))
+		;
+	while (groups_used(e->groups) > limit && e->groups->n)
 		evict_oldest(e);
 }
 
@@ -180,10 +225,9 @@ static bool put(struct engine *e, uint32_t group, int64_t at)
 	struct functions *f = &e->plan->functions;
 
 	groups_touch(e->groups, group);
-	size_t before = f->any_heap ? functions_heap(f, group_states(c)) : 0;
+	size_t before = functions_heap(f, group_states(c));
 	functions_add(f, group_states(c), e->values, e->numbers, at, e->order, &trouble);
-	if (f->any_heap)
-		e->groups->heap += functions_heap(f, group_states(c)) - before;
+	e->groups->heap += functions_heap(f, group_states(c)) - before;
 	e->count.wrong_type += trouble.wrong_type;
 	e->count.no_memory += trouble.no_memory;
 	return true;
@@ -232,23 +276,28 @@ static void join_sessions(struct engine *e, uint32_t into, uint32_t other)
 	engine_forget_window(e, gone);
 }
 
+/* The earliest: which one takes over the other must not depend on where they lie in memory. */
 static uint32_t find_session(struct engine *e, uint32_t hash, int64_t at, uint32_t not_this)
 {
-	int64_t gap = e->plan->size_ns;
-	uint32_t i = 0;
+	int64_t gap = e->plan->size_ns, earliest = 0;
+	uint32_t i = 0, found = 0;
 
 	while ((i = groups_find_key(e->groups, hash, i, e->key.bytes, e->key.len))) {
 		const struct window *w = &e->groups->windows[groups_at(e->groups, i)->window];
-		if (i != not_this && w->open && at < w->end_ns && at + gap > w->start_ns)
-			return i;
+		if (i == not_this || !w->open || at >= w->end_ns || at + gap <= w->start_ns)
+			continue;
+		if (!found || w->start_ns < earliest) {
+			found = i;
+			earliest = w->start_ns;
+		}
 	}
-	return 0;
+	return found;
 }
 
 static uint32_t new_session(struct engine *e, uint32_t hash, int64_t at)
 {
 	make_room(e);
-	uint32_t window = engine_open_session(e, at);
+	uint32_t window = engine_open_session(e, at, at + e->plan->size_ns);
 	uint32_t group = window ? add_group(e, hash, window) : 0;
 
 	if (window && !group)
@@ -294,34 +343,48 @@ struct engine_input *engine_input(struct engine *e, uint32_t input)
 	return &e->inputs[input];
 }
 
+/* When it happened; false: it was dropped. */
+static bool read_time(struct engine *e, const struct ss_event *event, int64_t *at)
+{
+	const struct plan *p = e->plan;
+	bool received = event->time_ns <= MOMENT_MAX;
+
+	*at = (int64_t)event->time_ns;
+	if (p->time_field < 0)
+		return received || drop(e, ENGINE_NO_TIME);
+	if (!moment_read(&e->values[p->time_field], p->time_format, at))
+		return drop(e, ENGINE_NO_TIME);
+	/* 0: nobody knows when it was received */
+	if (p->ahead_ns && event->time_ns && received && *at - (int64_t)event->time_ns > p->ahead_ns)
+		return drop(e, ENGINE_AHEAD);
+	return true;
+}
+
 bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event, uint64_t now)
 {
 	const struct plan *p = e->plan;
-	int64_t at = (int64_t)event->time_ns;
+	uint64_t late = e->count.dropped[ENGINE_LATE];
+	int64_t at;
 	bool taken;
 
 	e->order++;
-	if (!read_fields(e, event))
+	if (!read_fields(e, event) || !read_time(e, event, &at) || !make_key(e))
 		return false;
-	if (p->time_field >= 0 && !moment_read(&e->values[p->time_field], p->time_format, &at))
-		return drop(e, ENGINE_NO_TIME);
-	if (!make_key(e))
-		return false;
+	struct engine_input *in = engine_input(e, input);
+	in->heard = now;
+	if (at > in->newest) { /* no window it is in ends by that, and those that do make room */
+		in->newest = at;
+		engine_advance(e, now);
+	}
 	if (p->kind == WINDOW_SESSION)
 		taken = into_session(e, at);
 	else if (e->watermark != NEVER && last_end(p, at) <= e->watermark)
 		taken = drop(e, ENGINE_LATE);
 	else
 		taken = into_pane(e, at);
-	if (!taken && p->emit_late && e->count.dropped[ENGINE_LATE] != e->late_told) {
-		e->late_told = e->count.dropped[ENGINE_LATE];
+	if (p->emit_late && e->count.dropped[ENGINE_LATE] != late)
 		e->result(e->arg, true, (const char *)event->data, event->len);
-	}
-	struct engine_input *in = engine_input(e, input);
-	in->heard = now;
-	if (at > in->newest) {
-		in->newest = at;
-		engine_advance(e, now);
-	}
+	if (p->conf->max_memory)
+		hold_memory(e);
 	return taken;
 }

@@ -11,7 +11,7 @@
 #include "groups.h"
 #include "plan.h"
 
-#define INPUTS_MAX 64
+#define INPUTS_MAX 64 /* further ones share the last */
 #define NEVER      INT64_MIN
 
 enum engine_drop {
@@ -21,19 +21,27 @@ enum engine_drop {
 	ENGINE_KEY,
 	ENGINE_NO_MEMORY,
 	ENGINE_LATE,
+	ENGINE_AHEAD,
 	ENGINE_DROPS
 };
 
 /* One input as far as time goes. */
 struct engine_input {
 	int64_t newest; /* moment of an event, NEVER: none yet */
-	uint64_t heard; /* monotonic ns */
+	uint64_t heard; /* monotonic ns, 0: not in this life */
 	bool resumable; /* it holds back what it could not send, so silence means nothing */
 };
 
 struct engine_count {
 	uint64_t dropped[ENGINE_DROPS];
 	uint64_t wrong_type, no_memory, evicted, overflowed, results;
+};
+
+/* tumbling, sliding: a pane, at its start; session: a window, at its end as it was when it was last looked at
+ */
+struct engine_pane {
+	int64_t at;
+	uint32_t window;
 };
 
 struct engine {
@@ -44,22 +52,26 @@ struct engine {
 	struct ss_field *values;
 	struct number *numbers;
 	struct text key, line;
+	struct text span; /* as it is printed, of the moments in shown */
+	struct span shown;
 
 	struct engine_input inputs[INPUTS_MAX];
 	uint32_t n_inputs; /* as many as were heard of */
 	int64_t watermark; /* no event before it is expected any more; NEVER: none yet */
 	uint64_t order;    /* events so far */
 
-	/* tumbling, sliding: panes by start; session: heap of windows by end as it was when they were put
-	 * there */
-	struct engine_pane {
-		int64_t at;
-		uint32_t window;
-	} * panes;
-	uint32_t n_panes, panes_room;
-	int64_t next_end;               /* sliding: of the next window to be reported, NEVER: none */
+	/* tumbling, sliding: n_panes by start, from first_pane; session: a heap by end */
+	struct engine_pane *panes;
+	uint32_t first_pane, n_panes, panes_room;
+	int64_t next_end; /* sliding: of the next window to be reported, NEVER: none */
+
+	/* what is being reported */
 	uint32_t closing, last_closing; /* windows that are over, linked by window.next */
-	uint64_t late_told;             /* of count.dropped[ENGINE_LATE] */
+	uint32_t sliding;               /* window in merged, 0: none */
+	bool sliding_partial;
+	struct text whole; /* OUTPUT_WINDOW: the result so far, and the group it goes on with, 0: none */
+	uint32_t whole_next;
+	uint32_t early; /* group it goes on with, 0: none */
 
 	struct engine_count count;
 	/* A finished result; late: an event that came too late, as it was. */
@@ -76,15 +88,18 @@ struct engine_input *engine_input(struct engine *, uint32_t input);
 bool engine_event(struct engine *, uint32_t input, const struct ss_event *, uint64_t now);
 /* Time passes: now is monotonic ns. */
 void engine_tick(struct engine *, uint64_t now);
-/* Report up to n groups of windows that are over; true: no more to do. */
+/* Report up to n groups of windows that are over, or of those to be reported early; true: no more to do. */
 bool engine_close_step(struct engine *, uint32_t n);
-/* What open windows hold so far: early, "final": false. */
+/* Have engine_close_step() report what open windows hold so far: "final": false. */
 void engine_early(struct engine *);
 /* All windows, over or not; those that are not say "partial": true. */
 void engine_flush(struct engine *);
+/* Bytes of all groups and what goes with them. */
+size_t engine_memory(const struct engine *);
 
-/* The engine's own numbers, and groups one by one, into a check-point and back: -EINVAL, -ENOMEM. */
-void engine_save(const struct engine *, struct text *);
+/* The engine's own numbers, and groups one by one, into a check-point and back: -EINVAL, -ENOMEM.  A sliding
+ * window that is being reported is reported to its end first: its events are in no pane any more. */
+void engine_save(struct engine *, struct text *);
 int engine_load(struct engine *, struct reading *);
 int engine_load_group(struct engine *, const struct saved_group *);
 void engine_loaded(struct engine *); /* after the last */

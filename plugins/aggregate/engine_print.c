@@ -8,23 +8,33 @@
 
 /* ---- results ---- */
 
-static void print_moment(struct text *out, const char *name, int64_t ns)
+static void print_moment(struct text *out, int64_t ns)
 {
-	char moment[MOMENT_TEXT];
-	size_t len = moment_print(moment, ns);
+	char *room = text_room(out, MOMENT_TEXT);
 
-	text_string(out, "\"");
-	text_string(out, name);
-	text_string(out, "\":\"");
-	text_bytes(out, moment, len);
-	text_string(out, "\"");
+	if (room)
+		out->len += moment_print(room, ns);
 }
 
-static void print_span(struct text *out, const struct span *span)
+/* Groups of one window share what is printed of it. */
+static void print_span(struct engine *e, const struct span *span, struct text *out)
 {
-	print_moment(out, "window_start", span->start_ns);
-	text_string(out, ",");
-	print_moment(out, "window_end", span->end_ns);
+	struct text *t = &e->span;
+
+	if (!t->len || span->start_ns != e->shown.start_ns || span->end_ns != e->shown.end_ns) {
+		t->len = 0;
+		text_string(t, "{\"window_start\":\"");
+		print_moment(t, span->start_ns);
+		text_string(t, "\",\"window_end\":\"");
+		print_moment(t, span->end_ns);
+		text_string(t, "\",");
+		e->shown = *span;
+	}
+	text_bytes(out, t->bytes, t->len);
+	if (t->failed) {
+		out->failed = true;
+		*t = (struct text){.bytes = t->bytes, .size = t->size};
+	}
 }
 
 /* The length of the JSON value a key goes on with, up to a comma that is not in it. */
@@ -49,26 +59,23 @@ static size_t value_length(const char *key, size_t len)
 
 static void print_key(const struct engine *e, const struct group *c, struct text *out)
 {
+	const struct plan *p = e->plan;
 	const char *key = group_key(c);
 	size_t left = c->key_len;
 	bool overflow = left == 1 && key[0] == OVERFLOW_KEY[0];
 
-	for (uint32_t i = 0; i < e->plan->n_group_fields; i++) {
-		size_t len = value_length(key, left);
-		text_json(out, e->plan->group_names[i], strlen(e->plan->group_names[i]));
-		text_string(out, ":");
+	for (uint32_t i = 0; i < p->n_group_fields; i++) {
+		size_t len = i + 1 == p->n_group_fields ? left : value_length(key, left);
+		text_string(out, p->group_labels[i]);
 		if (overflow) {
 			text_string(out, "null,");
 			continue;
 		}
 		text_bytes(out, key, len);
-		text_string(out, ",");
+		text_bytes(out, ",", 1);
+		len += len < left; /* the comma */
 		key += len;
 		left -= len;
-		if (left) { /* the comma */
-			key++;
-			left--;
-		}
 	}
 	if (overflow)
 		text_string(out, "\"overflow\":true,");
@@ -78,19 +85,19 @@ static void print_kind(const struct engine *e, struct text *out, enum span_kind 
 {
 	if (e->plan->conf->early_ns)
 		text_string(out, kind == SPAN_EARLY ? ",\"final\":false" : ",\"final\":true");
-	if (kind == SPAN_PARTIAL)
-		text_string(out, ",\"partial\":true");
+	text_string(out, kind == SPAN_PARTIAL ? ",\"partial\":true}" : "}");
 }
 
-static void hand_over(struct engine *e)
+static void hand_over(struct engine *e, struct text *out)
 {
-	if (e->line.failed) {
-		e->line.failed = false;
+	if (out->failed) {
+		out->failed = false;
 		e->count.no_memory++;
 	} else {
 		e->count.results++;
-		e->result(e->arg, false, e->line.bytes, e->line.len);
+		e->result(e->arg, false, out->bytes, out->len);
 	}
+	out->len = 0;
 }
 
 static void print_group(struct engine *e, struct group *c, const struct span *span, struct text *out)
@@ -101,45 +108,66 @@ static void print_group(struct engine *e, struct group *c, const struct span *sp
 
 void engine_print(struct engine *e, struct group *c, const struct span *span, enum span_kind kind)
 {
-	e->line.len = 0;
-	text_string(&e->line, "{");
-	print_span(&e->line, span);
-	text_string(&e->line, ",");
+	bool alone = e->plan->conf->output == OUTPUT_GROUP;
+
+	print_span(e, span, &e->line);
+	if (!alone)
+		text_string(&e->line, "\"groups\":[{");
 	print_group(e, c, span, &e->line);
+	if (!alone)
+		text_string(&e->line, "}]");
 	print_kind(e, &e->line, kind);
-	text_string(&e->line, "}");
-	hand_over(e);
+	hand_over(e, &e->line);
 }
 
-void engine_print_window(struct engine *e, struct groups *g, uint32_t window, const struct span *span,
-			 enum span_kind kind)
+bool engine_print_window(struct engine *e, struct groups *g, uint32_t window, const struct span *span,
+			 enum span_kind kind, uint32_t *n)
 {
-	e->line.len = 0;
-	text_string(&e->line, "{");
-	print_span(&e->line, span);
-	text_string(&e->line, ",\"groups\":[");
-	for (uint32_t i = g->windows[window].first; i; i = groups_at(g, i)->next) {
-		text_string(&e->line, i == g->windows[window].first ? "{" : ",{");
-		print_group(e, groups_at(g, i), span, &e->line);
-		text_string(&e->line, "}");
+	struct text *out = &e->whole;
+	uint32_t next = e->whole_next;
+
+	if (!next) {
+		next = g->windows[window].first;
+		out->len = 0;
+		print_span(e, span, out);
+		text_string(out, "\"groups\":[");
 	}
-	text_string(&e->line, "]");
-	print_kind(e, &e->line, kind);
-	text_string(&e->line, "}");
-	hand_over(e);
+	for (; next && *n; --*n, next = groups_at(g, next)->next) {
+		text_string(out, next == g->windows[window].first ? "{" : ",{");
+		print_group(e, groups_at(g, next), span, out);
+		text_string(out, "}");
+	}
+	e->whole_next = next;
+	if (next)
+		return false;
+	text_string(out, "]");
+	print_kind(e, out, kind);
+	hand_over(e, out);
+	return true;
 }
 
 /* ---- check-points ---- */
 
-void engine_save(const struct engine *e, struct text *out)
+void engine_save(struct engine *e, struct text *out)
 {
+	while (e->sliding) {
+		uint32_t n = UINT32_MAX;
+		engine_report_step(e, &n);
+	}
 	text_u64(out, (uint64_t)e->watermark);
 	text_u64(out, e->order);
 	text_u64(out, e->plan->functions.secret[0]);
 	text_u64(out, e->plan->functions.secret[1]);
 	text_u64(out, e->n_inputs);
-	for (uint32_t i = 0; i < e->n_inputs; i++)
+	for (uint32_t i = 0; i < e->n_inputs; i++) {
 		text_u64(out, (uint64_t)e->inputs[i].newest);
+		text_u64(out, e->inputs[i].resumable);
+	}
+}
+
+static bool is_moment(int64_t ns)
+{
+	return ns == NEVER || moment_is_good(ns);
 }
 
 int engine_load(struct engine *e, struct reading *r)
@@ -149,31 +177,43 @@ int engine_load(struct engine *e, struct reading *r)
 	e->plan->functions.secret[0] = reading_u64(r);
 	e->plan->functions.secret[1] = reading_u64(r);
 	uint64_t n = reading_u64(r);
-	if (r->failed || n > INPUTS_MAX)
+	if (r->failed || n > INPUTS_MAX || (e->watermark != NEVER && !moment_is_near(e->watermark)))
 		return -EINVAL;
 	e->n_inputs = (uint32_t)n;
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
 		e->inputs[i].newest = (int64_t)reading_u64(r);
+		e->inputs[i].resumable = reading_u64(r) != 0;
+		if (!is_moment(e->inputs[i].newest))
+			return -EINVAL;
+	}
 	return r->failed ? -EINVAL : 0;
+}
+
+/* Can a window be so? */
+static bool is_window(const struct plan *p, const struct saved_group *s)
+{
+	if (!moment_is_near(s->start_ns) || !moment_is_near(s->end_ns) || s->end_ns <= s->start_ns)
+		return false;
+	return p->kind == WINDOW_SESSION ||
+	       (plan_pane(p, s->start_ns) == s->start_ns && s->end_ns == s->start_ns + p->pane_ns);
 }
 
 int engine_load_group(struct engine *e, const struct saved_group *s)
 {
-	bool session = e->plan->kind == WINDOW_SESSION;
-	uint32_t window = session ? engine_open_session(e, s->start_ns) : engine_get_pane(e, s->start_ns);
-
+	if (!is_window(e->plan, s))
+		return -EINVAL;
+	uint32_t window = e->plan->kind == WINDOW_SESSION ? engine_open_session(e, s->start_ns, s->end_ns)
+							  : engine_get_pane(e, s->start_ns);
 	if (!window)
 		return -ENOMEM;
-	if (session)
-		e->groups->windows[window].end_ns = s->end_ns;
 	uint32_t hash = engine_hash(e, s->key, s->key_len) ^ engine_salt(e, window);
 	uint32_t group = groups_add(e->groups, hash, window, s->key, s->key_len);
 	if (!group)
 		return -ENOMEM;
-	int rc = functions_load(&e->plan->functions, group_states(groups_at(e->groups, group)), s->states,
-				s->states_len);
+	groups_at(e->groups, group)->born = s->born;
+	uint8_t *states = group_states(groups_at(e->groups, group));
+	int rc = functions_load(&e->plan->functions, states, s->states, s->states_len);
 	if (rc == 0)
-		e->groups->heap +=
-			functions_heap(&e->plan->functions, group_states(groups_at(e->groups, group)));
+		e->groups->heap += functions_heap(&e->plan->functions, states);
 	return rc;
 }

@@ -49,6 +49,8 @@ struct function_type {
 	/* The other goes into the state and stays as it is.  0, -ENOMEM. */
 	int (*merge)(const struct function *, void *state, const void *other);
 	void (*print)(const struct function *, const void *state, const struct span *, struct text *);
+	/* NULL: anything is.  A state from a check-point can be worked with. */
+	bool (*is_good)(const struct function *, const void *state);
 	/* For those that have memory besides; NULL for the others.  Bytes of it; into a check-point and back,
 	 * where the state's own bytes are saved by whoever owns them.  load: -EINVAL, -ENOMEM; then the state
 	 * is an empty one. */
@@ -61,12 +63,13 @@ struct function_type {
 struct function {
 	const struct function_type *type;
 	char *name;      /* member of the result */
+	char *label;     /* "name": as it is printed */
 	int field;       /* index of its path, -1: none */
 	uint32_t offset; /* of its state in a group's; set by functions_compile() */
 	/* parameters, of those that have any */
 	uint32_t n;         /* quantiles, bounds, or the k of top */
-	double *values;     /* quantiles (0 to 1) or bounds, ascending */
-	char (*labels)[32]; /* of the quantiles: "p99.9" */
+	double *values;     /* percent, or bounds, ascending */
+	char (*labels)[40]; /* of the quantiles: "p99.9": as it is printed */
 	double accuracy;    /* relative error of quantiles */
 	bool single;        /* one quantile, printed as a number */
 	bool population;    /* stddev: divide by n, not n - 1 */

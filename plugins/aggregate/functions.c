@@ -57,20 +57,14 @@ static void unknown_type(struct spec *spec, const char *key, const char *name)
 		   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "", list);
 }
 
-/* "p99(value)" is percentiles with one p, "median(value)" with 50. */
+/* "p99.9(value)" is percentiles with one p, "median(value)" with 50. */
 static json_t *short_percentile(const char *name, size_t len)
 {
-	char digits[16], *end;
-	double p;
-
 	if (len == 6 && memcmp(name, "median", 6) == 0)
-		return json_real(50);
-	if (len < 2 || len >= sizeof digits || name[0] != 'p' || name[1] < '0' || name[1] > '9')
+		return json_integer(50);
+	if (len < 2 || name[0] != 'p' || name[1] < '0' || name[1] > '9')
 		return NULL;
-	memcpy(digits, name + 1, len - 1);
-	digits[len - 1] = '\0';
-	p = strtod(digits, &end);
-	return *end ? NULL : json_real(p);
+	return json_loadb(name + 1, len - 1, JSON_DECODE_ANY, NULL);
 }
 
 /* "fn" or "fn(field)" as the object it stands for; NULL after an error or if out of memory. */
@@ -141,7 +135,8 @@ static void compile_one(struct function *f, const char *name, json_t *json, stru
 		}
 	}
 	f->name = strdup(name);
-	if (!f->name)
+	f->label = text_label(name);
+	if (!f->name || !f->label)
 		spec->err = -ENOMEM;
 	json_decref(expanded);
 }
@@ -192,6 +187,7 @@ void functions_done(struct functions *all)
 {
 	for (uint32_t i = 0; i < all->n; i++) {
 		free(all->v[i].name);
+		free(all->v[i].label);
 		free(all->v[i].values);
 		free(all->v[i].labels);
 	}
@@ -252,9 +248,8 @@ void functions_print(const struct functions *all, const uint8_t *states, const s
 	for (uint32_t i = 0; i < all->n; i++) {
 		const struct function *f = &all->v[i];
 		if (i)
-			text_string(out, ",");
-		text_json(out, f->name, strlen(f->name));
-		text_string(out, ":");
+			text_bytes(out, ",", 1);
+		text_string(out, f->label);
 		f->type->print(f, states + f->offset, span, out);
 	}
 }
@@ -325,6 +320,10 @@ int functions_load(const struct functions *all, uint8_t *states, const uint8_t *
 		if (all->v[i].type->save)
 			memset(states + all->v[i].offset, 0, all->v[i].type->size(&all->v[i]));
 	int rc = load_heap(all, states, &r);
+	for (uint32_t i = 0; i < all->n && rc == 0; i++)
+		if (all->v[i].type->is_good &&
+		    !all->v[i].type->is_good(&all->v[i], states + all->v[i].offset))
+			rc = -EINVAL;
 	if (rc < 0)
 		functions_clear(all, states);
 	return rc;

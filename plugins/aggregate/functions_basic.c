@@ -124,6 +124,17 @@ static void sum_add_sum(struct sum *s, const struct sum *other)
 	s->real.lost += o.real.lost;
 }
 
+#define WHOLE_MAX ((__int128)1 << 126)
+
+static bool sum_is_good(const struct function *f, const void *state)
+{
+	const struct sum *s = state;
+
+	(void)f;
+	return s->kind <= SUM_REAL &&
+	       (s->kind == SUM_REAL || (whole_of(s) < WHOLE_MAX && whole_of(s) > -WHOLE_MAX));
+}
+
 static double sum_value(const struct sum *s)
 {
 	struct sum copy = *s;
@@ -182,7 +193,8 @@ static const struct function_type sum = {.name = "sum",
 					 .size = sum_size,
 					 .add = sum_add,
 					 .merge = sum_merge,
-					 .print = sum_print};
+					 .print = sum_print,
+					 .is_good = sum_is_good};
 
 /* ---- mean ---- */
 
@@ -218,10 +230,21 @@ static int mean_merge(const struct function *f, void *state, const void *other)
 	return 0;
 }
 
+static bool mean_is_good(const struct function *f, const void *state)
+{
+	const struct mean *m = state;
+
+	return sum_is_good(f, &m->sum);
+}
+
+/* Where long doubles are no longer than doubles, the last bit may be off by one. */
 static double mean_value(const struct mean *m)
 {
+	if (m->sum.kind != SUM_WHOLE && !isfinite(m->sum.real.sum))
+		return m->sum.real.sum;
 	if (m->sum.kind != SUM_WHOLE)
-		return sum_value(&m->sum) / (double)m->n;
+		return (double)(((long double)m->sum.real.sum + (long double)m->sum.real.lost) /
+				(long double)m->n);
 	__int128 i = whole_of(&m->sum), quotient = i / (__int128)m->n, rest = i % (__int128)m->n;
 	return (double)((long double)quotient + (long double)rest / (long double)m->n);
 }
@@ -240,7 +263,8 @@ static const struct function_type mean = {.name = "mean",
 					  .size = mean_size,
 					  .add = mean_add,
 					  .merge = mean_merge,
-					  .print = mean_print};
+					  .print = mean_print,
+					  .is_good = mean_is_good};
 
 /* ---- rate: events, or the sum of a field, per second of the window ---- */
 
@@ -266,14 +290,37 @@ static const struct function_type rate = {.name = "rate",
 					  .size = sum_size,
 					  .add = rate_add,
 					  .merge = sum_merge,
-					  .print = rate_print};
+					  .print = rate_print,
+					  .is_good = sum_is_good};
 
-/* ---- stddev: Welford 1962, merged as Chan, Golub and LeVeque 1979 ---- */
+/*
+ * ---- stddev: Welford 1962, merged as Chan, Golub and LeVeque 1979; of the distances from the first value,
+ * so that values far from zero that lie close together lose nothing
+ */
 
 struct spread {
-	double mean, squares; /* of the distances from the mean */
+	union {
+		int64_t i;
+		double d;
+	} base; /* the first value */
+	uint64_t integer;
+	double mean, squares; /* of the distances; of the distances from their mean */
 	uint64_t n;
 };
+
+static struct number base_of(const struct spread *v)
+{
+	if (v->integer)
+		return (struct number){.integer = true, .i = v->base.i, .d = (double)v->base.i};
+	return (struct number){.d = v->base.d};
+}
+
+static double distance(const struct spread *v, const struct number *to)
+{
+	struct number from = base_of(v);
+
+	return from.integer && to->integer ? (double)((__int128)to->i - (__int128)from.i) : to->d - from.d;
+}
 
 static void stddev_compile(struct function *f, json_t *options, struct spec *spec)
 {
@@ -295,11 +342,18 @@ static uint32_t stddev_size(const struct function *f)
 static int stddev_add(const struct function *f, void *state, const struct sample *s)
 {
 	struct spread *v = state;
-	double off = s->number->d - v->mean;
 
 	(void)f;
+	if (!v->n) {
+		v->integer = s->number->integer;
+		if (v->integer)
+			v->base.i = s->number->i;
+		else
+			v->base.d = s->number->d;
+	}
+	double d = distance(v, s->number), off = d - v->mean;
 	v->mean += off / (double)++v->n;
-	v->squares += off * (s->number->d - v->mean);
+	v->squares += off * (d - v->mean);
 	return 0;
 }
 
@@ -311,7 +365,12 @@ static int stddev_merge(const struct function *f, void *state, const void *other
 	(void)f;
 	if (!o->n)
 		return 0;
-	double n = (double)v->n + (double)o->n, off = o->mean - v->mean;
+	if (!v->n) {
+		*v = *o;
+		return 0;
+	}
+	struct number base = base_of(o);
+	double n = (double)v->n + (double)o->n, off = distance(v, &base) + o->mean - v->mean;
 	v->squares += o->squares + off * off * ((double)v->n * (double)o->n / n);
 	v->mean += off * ((double)o->n / n);
 	v->n += o->n;

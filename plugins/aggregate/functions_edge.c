@@ -86,6 +86,14 @@ static void merge_extreme(struct extreme *e, const struct extreme *other, int si
 		*e = *other;
 }
 
+static bool extreme_is_good(const struct function *f, const void *state)
+{
+	const struct extreme *e = state;
+
+	(void)f;
+	return e->kind <= EXTREME_REAL && e->len <= NUMBER_TEXT;
+}
+
 static int min_merge(const struct function *f, void *state, const void *other)
 {
 	(void)f;
@@ -120,18 +128,21 @@ static const struct function_type min = {.name = "min",
 					 .size = extreme_size,
 					 .add = min_add,
 					 .merge = min_merge,
-					 .print = extreme_print};
+					 .print = extreme_print,
+					 .is_good = extreme_is_good};
 static const struct function_type max = {.name = "max",
 					 .needs_field = true,
 					 .needs_number = true,
 					 .size = extreme_size,
 					 .add = max_add,
 					 .merge = max_merge,
-					 .print = extreme_print};
+					 .print = extreme_print,
+					 .is_good = extreme_is_good};
 
 /* ---- first, last ---- */
 
-#define NEAR_TEXT 24 /* bytes of a value kept in the state itself */
+#define NEAR_TEXT 24   /* bytes of a value kept in the state itself */
+#define EDGE_MAX  4096 /* longer ones are passed over */
 
 struct edge {
 	int64_t time_ns;
@@ -171,6 +182,8 @@ static int keep_text(struct edge *e, int64_t time_ns, uint64_t order, const char
 	size_t whole = len + (quoted ? 2 : 0);
 	char *far = NULL, *to = e->near;
 
+	if (whole > EDGE_MAX)
+		return -E2BIG;
 	if (whole > NEAR_TEXT) {
 		far = malloc(whole);
 		if (!far)
@@ -280,7 +293,8 @@ static int edge_load(const struct function *f, void *state, const uint8_t *bytes
 		return -EINVAL;
 	if (r.at == r.end)
 		return 0;
-	return keep_text(state, time_ns, order, (const char *)r.at, (size_t)(r.end - r.at), false);
+	int rc = keep_text(state, time_ns, order, (const char *)r.at, (size_t)(r.end - r.at), false);
+	return rc == -E2BIG ? -EINVAL : rc;
 }
 
 static const struct function_type first = {.name = "first",

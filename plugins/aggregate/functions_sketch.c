@@ -3,7 +3,6 @@
  * pointer. */
 #include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "distinct.h"
@@ -27,8 +26,16 @@ static void add_quantile(struct function *f, json_t *p, struct spec *spec)
 		spec_error(spec, "p", "must be a number from 0 to 100, or a list of them");
 		return;
 	}
-	snprintf(f->labels[f->n], sizeof f->labels[0], "p%.15g", value);
-	f->values[f->n++] = value / 100;
+	struct text label = {0};
+	text_string(&label, "\"p");
+	text_double(&label, value);
+	text_bytes(&label, "\":", 3);
+	if (label.failed || label.len > sizeof f->labels[0])
+		spec->err = -ENOMEM;
+	else
+		memcpy(f->labels[f->n], label.bytes, label.len);
+	text_done(&label);
+	f->values[f->n++] = value;
 }
 
 static void percentiles_compile(struct function *f, json_t *options, struct spec *spec)
@@ -39,8 +46,8 @@ static void percentiles_compile(struct function *f, json_t *options, struct spec
 
 	spec_keys(spec, options, known);
 	f->accuracy = accuracy ? json_number_value(accuracy) : 0.01;
-	if (!(f->accuracy >= 0.0001 && f->accuracy <= 0.2))
-		spec_error(spec, "accuracy", "must be a relative error from 0.0001 to 0.2, such as 0.01");
+	if (!(f->accuracy >= 0.001 && f->accuracy <= 0.2))
+		spec_error(spec, "accuracy", "must be a relative error from 0.001 to 0.2, such as 0.01");
 	if (!p || n == 0 || n > QUANTILES_MAX) {
 		spec_error(spec, p ? "p" : NULL,
 			   "\"p\" must be a number from 0 to 100, or a list of up to %d of them",
@@ -92,8 +99,7 @@ static void percentiles_print(const struct function *f, const void *state, const
 	for (uint32_t i = 0; i < f->n; i++) {
 		if (i)
 			text_string(out, ",");
-		text_json(out, f->labels[i], strlen(f->labels[i]));
-		text_string(out, ":");
+		text_string(out, f->labels[i]);
 		text_double(out, *q ? quantiles_at(*q, f->values[i]) : NAN);
 	}
 	text_string(out, "}");

@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLAB_CELLS = 256, HEADS_MIN = 64, CELLS_MAX = 1u << 30 };
+enum {
+	HEADS_MIN = 64,
+	CELLS_MAX = 1u << 30,
+	EMPTY_MAX = 2,  /* slabs kept for those to come */
+	ALLOCATION = 16 /* bytes that one takes besides */
+};
 
 /* ---- making ---- */
 
@@ -36,12 +41,20 @@ static void release(struct groups *g, struct group *c)
 	c->used = 0;
 }
 
+struct group *groups_peek(const struct groups *g, uint32_t index)
+{
+	const struct slab *s = &g->slabs[(index - 1) / SLAB_CELLS];
+	struct group *c = (index - 1) % SLAB_CELLS < s->top ? groups_at(g, index) : NULL;
+
+	return c && c->used ? c : NULL;
+}
+
 void groups_free(struct groups *g)
 {
 	if (!g)
 		return;
-	for (uint32_t i = 1; i <= g->top; i++)
-		if (groups_at(g, i)->used)
+	for (uint32_t i = 1; i <= groups_end(g); i++)
+		if (groups_peek(g, i))
 			release(g, groups_at(g, i));
 	for (uint32_t i = 0; i < g->n_slabs; i++)
 		free(g->slabs[i].cells);
@@ -51,10 +64,16 @@ void groups_free(struct groups *g)
 	free(g);
 }
 
+size_t groups_used(const struct groups *g)
+{
+	return (size_t)g->n * g->cell_size + g->heads_n * sizeof *g->heads +
+	       g->n_windows * sizeof *g->windows + g->heap;
+}
+
 size_t groups_memory(const struct groups *g)
 {
-	return (size_t)g->n_slabs * SLAB_CELLS * g->cell_size + g->heads_room * sizeof *g->heads +
-	       g->windows_room * sizeof *g->windows + g->heap;
+	return (size_t)g->allocated * SLAB_CELLS * g->cell_size + g->slabs_room * sizeof *g->slabs +
+	       g->heads_room * sizeof *g->heads + g->windows_room * sizeof *g->windows + g->heap;
 }
 
 /* ---- windows ---- */
@@ -168,27 +187,57 @@ static int new_slab(struct groups *g)
 		g->slabs = slabs;
 		g->slabs_room = room;
 	}
-	uint8_t *cells = calloc(SLAB_CELLS, g->cell_size);
-	if (!cells)
-		return -ENOMEM;
-	/* one begun after the snapshot is not part of it */
-	g->slabs[g->n_slabs++] = (struct slab){.cells = cells, .saved = g->snapshot};
+	g->slabs[g->n_slabs++] = (struct slab){0};
+	g->roomy = g->n_slabs;
 	return 0;
 }
 
 static uint32_t take_cell(struct groups *g)
 {
-	uint32_t index = g->free;
-
-	if (index) {
-		groups_touch(g, index);
-		g->free = groups_at(g, index)->chain;
-		return index;
-	}
-	if (g->top == g->n_slabs * SLAB_CELLS && new_slab(g) < 0)
+	if (!g->roomy && new_slab(g) < 0)
 		return 0;
-	groups_touch(g, g->top + 1);
-	return ++g->top;
+	uint32_t slab = g->roomy - 1, in;
+	struct slab *s = &g->slabs[slab];
+
+	if (!s->cells) {
+		s->cells = malloc((size_t)SLAB_CELLS * g->cell_size);
+		if (!s->cells)
+			return 0;
+		g->allocated++;
+		g->empty++;
+	}
+	g->empty -= s->used == 0;
+	if (s->free) {
+		in = s->free - 1u;
+		s->free = (uint16_t)groups_at(g, slab * SLAB_CELLS + in + 1)->chain;
+	} else {
+		in = s->top++;
+	}
+	if (++s->used == SLAB_CELLS)
+		g->roomy = s->next;
+	return slab * SLAB_CELLS + in + 1;
+}
+
+static void give_cell(struct groups *g, uint32_t index)
+{
+	uint32_t slab = (index - 1) / SLAB_CELLS;
+	struct slab *s = &g->slabs[slab];
+
+	groups_at(g, index)->chain = s->free;
+	s->free = (uint16_t)((index - 1) % SLAB_CELLS + 1);
+	if (s->used-- == SLAB_CELLS) {
+		s->next = g->roomy;
+		g->roomy = slab + 1;
+	}
+	if (s->used)
+		return;
+	s->free = s->top = 0;
+	if (++g->empty > EMPTY_MAX) {
+		free(s->cells);
+		s->cells = NULL;
+		g->allocated--;
+		g->empty--;
+	}
 }
 
 static void link_last(struct groups *g, uint32_t index, uint32_t window)
@@ -219,11 +268,13 @@ uint32_t groups_add(struct groups *g, uint32_t hash, uint32_t window, const char
 	memset(c, 0, g->cell_size);
 	c->hash = hash;
 	c->used = 1;
+	c->saved = (uint8_t)g->snapshot; /* one begun before has no part of it */
+	c->born = ++g->born;
 	c->key_len = (uint16_t)len;
 	if (far)
 		c->key.far = far;
 	memcpy(far ? far : c->key.near, key, len);
-	g->heap += far ? len : 0;
+	g->heap += far ? len + ALLOCATION : 0;
 	uint32_t *head = head_of(g, hash);
 	c->chain = *head;
 	*head = index;
@@ -245,10 +296,10 @@ void groups_remove(struct groups *g, uint32_t index)
 	*(c->prev ? &groups_at(g, c->prev)->next : &w->first) = c->next;
 	*(c->next ? &groups_at(g, c->next)->prev : &w->last) = c->prev;
 	w->n--;
-	g->heap -= (c->key_len > KEY_NEAR ? c->key_len : 0) + functions_heap(g->functions, group_states(c));
+	g->heap -= (c->key_len > KEY_NEAR ? (size_t)c->key_len + ALLOCATION : 0) +
+		   functions_heap(g->functions, group_states(c));
 	release(g, c);
-	c->chain = g->free;
-	g->free = index;
+	give_cell(g, index);
 	g->n--;
 }
 
@@ -261,6 +312,7 @@ static void save_group(struct groups *g, struct group *c)
 
 	text_u64(out, (uint64_t)w->start_ns);
 	text_u64(out, (uint64_t)w->end_ns);
+	text_u64(out, c->born);
 	text_u64(out, c->key_len);
 	text_bytes(out, group_key(c), c->key_len);
 	size_t at = out->len;
@@ -273,14 +325,14 @@ static void save_group(struct groups *g, struct group *c)
 	g->saved_groups++;
 }
 
-void groups_save_slab(struct groups *g, uint32_t slab)
+void groups_save_one(struct groups *g, uint32_t index)
 {
-	uint32_t end = (slab + 1) * SLAB_CELLS < g->top ? (slab + 1) * SLAB_CELLS : g->top;
+	struct group *c = groups_at(g, index);
 
-	g->slabs[slab].saved = g->snapshot;
-	for (uint32_t i = slab * SLAB_CELLS + 1; i <= end; i++)
-		if (groups_at(g, i)->used)
-			save_group(g, groups_at(g, i));
+	if (c->saved == (uint8_t)g->snapshot)
+		return;
+	c->saved = (uint8_t)g->snapshot;
+	save_group(g, c);
 }
 
 void groups_save_begin(struct groups *g, struct text *out)
@@ -295,12 +347,12 @@ void groups_save_begin(struct groups *g, struct text *out)
 
 bool groups_save_step(struct groups *g, uint32_t n)
 {
-	while (g->saving && g->save_next < g->save_end && n) {
-		uint32_t slab = g->save_next++;
-		if (g->slabs[slab].saved == g->snapshot)
-			continue;
-		groups_save_slab(g, slab);
-		n--;
+	for (; g->saving && g->save_next < g->save_end && n; g->save_next++) {
+		uint32_t first = g->save_next * SLAB_CELLS + 1;
+		for (uint32_t i = first; i < first + g->slabs[g->save_next].top; i++)
+			if (groups_at(g, i)->used)
+				groups_save_one(g, i);
+		n -= n < SLAB_CELLS ? n : SLAB_CELLS;
 	}
 	if (g->saving && g->save_next == g->save_end)
 		groups_save_abandon(g);
@@ -319,9 +371,45 @@ int groups_read(struct reading *r, struct saved_group *out)
 		return 0;
 	out->start_ns = (int64_t)reading_u64(r);
 	out->end_ns = (int64_t)reading_u64(r);
+	out->born = reading_u64(r);
 	out->key_len = reading_u64(r);
 	out->key = (const char *)reading_bytes(r, out->key_len);
 	out->states_len = reading_u64(r);
 	out->states = reading_bytes(r, out->states_len);
 	return r->failed || out->key_len > KEY_MAX ? -EINVAL : 1;
+}
+
+struct aged {
+	uint64_t born;
+	uint32_t index;
+};
+
+static int by_age(const void *a, const void *b)
+{
+	const struct aged *x = a, *y = b;
+
+	return (x->born > y->born) - (x->born < y->born);
+}
+
+int groups_loaded(struct groups *g)
+{
+	struct aged *all = calloc((size_t)g->n + 1, sizeof *all);
+	uint32_t n = 0;
+
+	if (!all)
+		return -ENOMEM;
+	for (uint32_t i = 1; i <= groups_end(g); i++) {
+		const struct group *c = groups_peek(g, i);
+		if (!c)
+			continue;
+		all[n++] = (struct aged){c->born, i};
+		g->born = c->born > g->born ? c->born : g->born;
+	}
+	qsort(all, n, sizeof *all, by_age);
+	for (uint32_t w = 1; w <= g->windows_top; w++)
+		g->windows[w].first = g->windows[w].last = g->windows[w].n = 0;
+	for (uint32_t i = 0; i < n; i++)
+		link_last(g, all[i].index, groups_at(g, all[i].index)->window);
+	free(all);
+	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * groups - the table of what is being computed: (window, key) to a cell with the states of the functions.
- * Cells lie in slabs, so that a snapshot can be taken while the stream goes on: a slab is saved before its
- * first change after the snapshot began, the others a few at a time.  On the instance's loop.
+ * A snapshot can be taken while the stream goes on: a group is saved before its first change after the
+ * snapshot began, the others some at a time.  On the instance's loop.
  */
 #pragma once
 #include <stdbool.h>
@@ -19,6 +19,7 @@ struct window {
 	int64_t start_ns, end_ns; /* session: of the first event, of the last event + gap */
 	uint32_t first, last, n;  /* its groups in the order they came */
 	uint32_t next;            /* free windows, and those being closed */
+	uint32_t place;           /* the engine's */
 	bool open;
 };
 
@@ -27,7 +28,9 @@ struct group {
 	uint32_t next, prev; /* in its window */
 	uint32_t window;
 	uint16_t key_len;
-	uint16_t used;
+	uint8_t used;
+	uint8_t saved; /* the low bits of the number of the snapshot it is in */
+	uint64_t born; /* order among all groups, which outlives a restart */
 	union {
 		char near[KEY_NEAR];
 		char *far;
@@ -35,9 +38,12 @@ struct group {
 	uint64_t states[];
 };
 
+enum { SLAB_CELLS = 256 };
+
 struct slab {
-	uint8_t *cells;
-	uint64_t saved; /* number of the snapshot it is in */
+	uint8_t *cells;           /* NULL: none are in use */
+	uint32_t next;            /* with room, + 1 */
+	uint16_t used, top, free; /* cells in use, ever used, first free one by chain, + 1 */
 };
 
 struct groups {
@@ -45,10 +51,13 @@ struct groups {
 	uint32_t cell_size;
 	struct slab *slabs;
 	uint32_t n_slabs, slabs_room;
-	uint32_t n, top, free; /* cells in use, ever used, head of the free ones (by chain) */
-	uint32_t *heads;       /* linear hashing: heads_n chains, growing by one */
+	uint32_t allocated, empty; /* slabs that have cells, and those of which none is in use */
+	uint32_t roomy;            /* first slab with room, + 1 */
+	uint32_t n;                /* cells in use */
+	uint32_t *heads;           /* linear hashing: heads_n chains, growing by one */
 	uint32_t heads_n, heads_room, level;
-	size_t heap; /* bytes besides cells: long keys, sketches */
+	size_t heap;   /* bytes besides cells: long keys, sketches */
+	uint64_t born; /* of the newest */
 
 	struct window *windows; /* from 1 */
 	uint32_t windows_top, windows_room, windows_free, n_windows;
@@ -94,26 +103,34 @@ uint32_t groups_find_key(const struct groups *, uint32_t hash, uint32_t after, c
 /* An empty one, at the end of its window; 0 if out of memory.  The key is copied. */
 uint32_t groups_add(struct groups *, uint32_t hash, uint32_t window, const char *key, size_t len);
 void groups_remove(struct groups *, uint32_t index);
-/* Before a group, its key or its states change. */
-void groups_save_slab(struct groups *, uint32_t slab);
+/* Before a group, its key, its states or its window change. */
+void groups_save_one(struct groups *, uint32_t index);
 static inline void groups_touch(struct groups *g, uint32_t index)
 {
-	if (__builtin_expect(g->saving, 0) && g->slabs[(index - 1) >> 8].saved != g->snapshot)
-		groups_save_slab(g, (index - 1) >> 8);
+	if (__builtin_expect(g->saving, 0))
+		groups_save_one(g, index);
 }
-/* Bytes in use, allocated tables included. */
+/* The group that lies there; NULL: none.  Indices go up to groups_end(). */
+struct group *groups_peek(const struct groups *, uint32_t index);
+static inline uint32_t groups_end(const struct groups *g)
+{
+	return g->n_slabs * SLAB_CELLS;
+}
+/* Bytes that groups take, and bytes allocated, which are more while there are gaps. */
+size_t groups_used(const struct groups *);
 size_t groups_memory(const struct groups *);
 
 /* ---- snapshots ---- */
 
 /* Everything as it is now goes to out, group by group, until groups_save_step() says that all is there. */
 void groups_save_begin(struct groups *, struct text *out);
-/* Save up to n more slabs; true: finished. */
+/* Save up to n more groups, or somewhat more; true: finished. */
 bool groups_save_step(struct groups *, uint32_t n);
 void groups_save_abandon(struct groups *);
 
 struct saved_group {
 	int64_t start_ns, end_ns;
+	uint64_t born;
 	const char *key;
 	size_t key_len;
 	const uint8_t *states;
@@ -121,3 +138,5 @@ struct saved_group {
 };
 /* The next group of a snapshot: 1, 0 at its end, -EINVAL. */
 int groups_read(struct reading *, struct saved_group *);
+/* All are there again: put those of each window in the order they came.  0, -ENOMEM. */
+int groups_loaded(struct groups *);

@@ -3,45 +3,77 @@
  * keep - check-points of an instance: what is in them, when they are taken, and what follows when one is
  * durable.  One holds, as of one moment between two events: how far every input's stream has come, the
  * groups, and the results that nobody behind is known to have.  So after a crash each event counts once and
- * each result leaves under its old number.
+ * each result leaves under its old number.  On the instance's loop.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "aggregate.h"
 
-#define STEP_SLABS   2
-#define PRESS_EVENTS 16384 /* a link lets its sender be some 65,000 events ahead */
-#define GAP_MIN_NS   UINT64_C(5000000)
-#define RETRY_NS     UINT64_C(1000000000)
+/* What is saved before other work has its turn. */
+#define STEP_GROUPS 512
+#define STEP_BYTES  262144
+
+/* A source may be some 65,000 events or 16 MiB ahead of what is durable: it is not to wait. */
+#define PRESS_EVENTS 32768
+#define PRESS_BYTES  (6u << 20)
+/* One that is allowed less has to: after so many events nothing comes, for longer than it took them to come.
+ */
+#define STALL_EVENTS 32
+#define STALL_NS     UINT64_C(10000000)
+
+#define GAP_NS   UINT64_C(5000000) /* at least, between two check-points */
+#define RETRY_NS UINT64_C(1000000000)
+
+static uint64_t now(const struct aggregate *a)
+{
+	return a->loop->now(a->loop_self);
+}
 
 /* ---- tokens ---- */
 
-int keep_token(struct aggregate *a, struct ss_token *token, uint32_t events)
+static bool room_for_token(struct aggregate *a)
 {
-	a->changed = true;
-	a->held_events += events;
-	if (a->held_events >= PRESS_EVENTS)
-		a->pressed = true;
-	if (!token || (a->n_tokens && a->tokens[a->n_tokens - 1] == token))
-		return 0;
-	if (a->n_tokens == a->tokens_room) {
-		uint32_t room = a->tokens_room ? 2 * a->tokens_room : 64;
-		struct ss_token **tokens = realloc(a->tokens, room * sizeof *tokens);
-		if (!tokens)
+	if (a->n_tokens < a->tokens_room)
+		return true;
+	uint32_t room = a->tokens_room ? 2 * a->tokens_room : 64;
+	struct ss_token **tokens = realloc(a->tokens, room * sizeof *tokens);
+	if (!tokens)
+		return false;
+	a->tokens = tokens;
+	a->tokens_room = room;
+	return true;
+}
+
+int keep_token(struct aggregate *a, const struct ss_batch *b)
+{
+	bool known = a->n_tokens > a->n_covered && a->tokens[a->n_tokens - 1] == b->token;
+
+	if (b->token && !known) {
+		if (!room_for_token(a))
 			return -ENOMEM;
-		a->tokens = tokens;
-		a->tokens_room = room;
+		a->host->token_ref(b->token);
+		a->tokens[a->n_tokens++] = b->token;
 	}
-	a->host->token_ref(token);
-	a->tokens[a->n_tokens++] = token;
+	a->last_held_ns = now(a);
+	if (!a->held_events)
+		a->first_held_ns = a->last_held_ns;
+	a->held_events += b->count;
+	for (uint32_t i = 0; i < b->count; i++)
+		a->held_bytes += b->events[i].len;
+	a->changed = true;
 	return 0;
 }
 
-static void release(struct aggregate *a, struct ss_token **tokens, uint32_t n, int32_t status)
+/* The first n are dealt with. */
+static void release_tokens(struct aggregate *a, uint32_t n, int32_t status)
 {
 	for (uint32_t i = 0; i < n; i++)
-		a->host->token_unref(tokens[i], status);
+		a->host->token_unref(a->tokens[i], status);
+	a->n_tokens -= n;
+	if (a->n_tokens)
+		memmove(a->tokens, a->tokens + n, a->n_tokens * sizeof(*a->tokens));
+	a->n_covered = 0;
 }
 
 /* ---- streams ---- */
@@ -52,7 +84,7 @@ int keep_stream(struct aggregate *a, uint32_t port, const struct ss_batch *b, st
 	const char *source;
 
 	*out = NULL;
-	if (!a->checkpoint || a->host->position(b, position, &source) < 0 || strlen(source) >= SOURCE_MAX)
+	if (a->host->position(b, position, &source) < 0 || strlen(source) >= SOURCE_MAX)
 		return 0;
 	for (uint32_t i = 0; i < a->n_streams; i++) {
 		if (a->streams[i].port == port && strcmp(a->streams[i].source, source) == 0) {
@@ -108,33 +140,25 @@ static int load_streams(struct aggregate *a, struct reading *r)
 
 /* ---- taking one ---- */
 
-static uint64_t now(const struct aggregate *a)
-{
-	return a->loop->now(a->loop_self);
-}
-
 static void begin(struct aggregate *a)
 {
-	struct text *out = &a->snapshot;
+	struct text *all = &a->snapshot[0], *groups = &a->snapshot[1];
 
-	out->len = 0;
-	out->failed = false;
-	text_u64(out, a->plan.fingerprint);
-	engine_save(a->engine, out);
-	save_streams(a, out);
-	outbox_save(a->outbox, out);
-	a->groups_at = out->len;
-	text_u64(out, 0);
+	for (int i = 0; i < CHECKPOINT_PARTS; i++) {
+		a->snapshot[i].len = 0;
+		a->snapshot[i].failed = false;
+	}
+	text_u64(all, a->plan.fingerprint);
+	engine_save(a->engine, all);
+	save_streams(a, all);
+	outbox_save_begin(a->outbox, all);
+	text_u64(groups, 0); /* their number, when it is known */
+	groups_save_begin(a->engine->groups, groups);
 	a->snapshot_last = outbox_last(a->outbox);
-	groups_save_begin(a->engine->groups, out);
-	struct ss_token **tokens = a->covered;
-	a->covered = a->tokens;
+	a->snapshot_gone = outbox_gone(a->outbox);
 	a->n_covered = a->n_tokens;
-	a->tokens = tokens;
-	a->tokens_room = 0; /* the list may be shorter than the other */
-	a->n_tokens = 0;
-	a->held_events = 0;
-	a->changed = a->pressed = false;
+	a->held_events = a->held_bytes = 0;
+	a->changed = false;
 	a->begun_ns = now(a);
 	a->keeping = KEEP_SAVING;
 }
@@ -143,23 +167,13 @@ static void begin(struct aggregate *a)
 static void give_up(struct aggregate *a, const char *what, int rc)
 {
 	a->host->metric_add(a->host, METRIC_CHECKPOINT_ERRORS, 1);
-	ss_log(a->host, SS_LOG_ERROR, "Check-point failed, trying again what=%s path=%s error=%s", what,
-	       a->plan.checkpoint_path, strerror(-rc));
+	ss_log(a->host, SS_LOG_ERROR,
+	       "The check-point cannot be written, trying again: sources and results wait "
+	       "what=\"%s\" path=%s error=%s",
+	       what, a->plan.checkpoint_path, strerror(-rc));
 	a->host->unready(a->host, "the check-point cannot be written");
 	a->trouble = true;
-	uint32_t n = a->n_covered;
-	struct ss_token **all = realloc(a->covered, (n + a->n_tokens + 1) * sizeof *all);
-	if (!all) { /* sources keep waiting, and send again after a restart */
-		a->n_covered = 0;
-	} else {
-		if (a->n_tokens)
-			memcpy(all + n, a->tokens, a->n_tokens * sizeof *all);
-		a->covered = a->tokens;
-		a->tokens = all;
-		a->n_tokens += n;
-		a->tokens_room = a->n_tokens;
-		a->n_covered = 0;
-	}
+	a->n_covered = 0;
 	a->changed = true;
 	a->keeping = KEEP_IDLE;
 	a->ended_ns = now(a);
@@ -167,15 +181,15 @@ static void give_up(struct aggregate *a, const char *what, int rc)
 
 static void finish_saving(struct aggregate *a)
 {
-	struct text number = {.bytes = a->snapshot.bytes + a->groups_at, .size = 8};
+	struct text number = {.bytes = a->snapshot[1].bytes, .size = 8};
 
-	if (a->snapshot.failed) {
+	if (a->snapshot[0].failed || a->snapshot[1].failed) {
 		give_up(a, "gather", -ENOMEM);
 		return;
 	}
 	text_u64(&number, a->engine->groups->saved_groups);
 	a->keeping = KEEP_WRITING;
-	checkpoint_write(a->checkpoint, &a->snapshot);
+	checkpoint_write(a->checkpoint, a->snapshot);
 }
 
 static void finish_writing(struct aggregate *a)
@@ -190,20 +204,22 @@ static void finish_writing(struct aggregate *a)
 		return;
 	}
 	if (a->trouble) {
-		ss_log(a->host, SS_LOG_INFO, "Check-point written again path=%s", a->plan.checkpoint_path);
+		ss_log(a->host, SS_LOG_INFO, "The check-point can be written again path=%s",
+		       a->plan.checkpoint_path);
 		a->host->unready(a->host, NULL);
 		a->trouble = false;
 	}
 	a->ended_ns = now(a);
 	a->took_ns = a->ended_ns - a->begun_ns;
 	a->host->metric_add(a->host, METRIC_CHECKPOINTS, 1);
-	a->host->metric_set(a->host, METRIC_CHECKPOINT_BYTES, (int64_t)a->snapshot.len);
+	a->host->metric_set(a->host, METRIC_CHECKPOINT_BYTES,
+			    (int64_t)(a->snapshot[0].len + a->snapshot[1].len));
 	a->keeping = KEEP_IDLE;
-	release(a, a->covered, a->n_covered, SS_DELIVERED);
-	a->n_covered = 0;
-	if (outbox_emit(a->outbox, a->snapshot_last) < 0)
-		a->pressed = a->changed = true;
+	a->durable_last = a->snapshot_last;
+	release_tokens(a, a->n_covered, SS_DELIVERED);
 }
+
+/* ---- when ---- */
 
 static void on_keep_timer(void *arg)
 {
@@ -213,25 +229,64 @@ static void on_keep_timer(void *arg)
 	aggregate_step(a);
 }
 
-/* Is it time for one?  If later, a timer is set. */
-static bool is_due(struct aggregate *a)
+static void wake_at(struct aggregate *a, uint64_t at, uint64_t t)
 {
-	bool soon = a->pressed || a->draining || outbox_last(a->outbox) > a->snapshot_last;
-	uint64_t gap = a->took_ns / 2 > GAP_MIN_NS ? a->took_ns / 2 : GAP_MIN_NS;
-
-	if (!a->changed && outbox_last(a->outbox) == a->snapshot_last && !a->n_tokens)
-		return false;
-	if (a->trouble)
-		gap = RETRY_NS;
-	else if (!soon)
-		gap = (uint64_t)a->plan.checkpoint_ns;
-	uint64_t at = a->ended_ns + gap, t = now(a);
-	if (t >= at || !a->ended_ns)
-		return true;
+	if (a->keep_timer && a->keep_at <= at)
+		return; /* then it is looked at again */
 	if (a->keep_timer)
 		a->loop->cancel(a->loop_self, a->keep_timer);
 	a->keep_timer = 0;
+	a->keep_at = at;
 	(void)a->loop->timer(a->loop_self, at - t, 0, on_keep_timer, a, &a->keep_timer);
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* At least so long after the last one, for so many times what it took. */
+static uint64_t after(const struct aggregate *a, uint64_t times_2)
+{
+	uint64_t gap = a->took_ns * times_2 / 2;
+
+	return a->ended_ns + (gap > GAP_NS ? gap : GAP_NS);
+}
+
+/* When the next one is to be taken; UINT64_MAX: there is no need.  A large one takes long: the more often the
+ * less depends on it. */
+static uint64_t next_time(const struct aggregate *a)
+{
+	uint64_t regular = a->ended_ns + (uint64_t)a->plan.checkpoint_ns, at = UINT64_MAX;
+
+	if (a->trouble)
+		return a->ended_ns + RETRY_NS;
+	if (a->changed || outbox_gone(a->outbox) > a->snapshot_gone)
+		at = regular;
+	if (a->held_events >= PRESS_EVENTS || a->held_bytes >= PRESS_BYTES)
+		at = least(at, after(a, 1));
+	if (outbox_last(a->outbox) > a->snapshot_last)
+		at = least(at, after(a, 8));
+	if (a->n_tokens && a->held_events >= STALL_EVENTS) {
+		uint64_t stalled = a->last_held_ns + (a->last_held_ns - a->first_held_ns) + STALL_NS;
+		uint64_t allowed = after(a, 18);
+		at = least(at, stalled > allowed ? stalled : allowed);
+	}
+	if (a->draining && (a->changed || outbox_last(a->outbox) > a->snapshot_last))
+		at = a->ended_ns;
+	return at;
+}
+
+static bool is_due(struct aggregate *a)
+{
+	uint64_t at = next_time(a), t;
+
+	if (at == UINT64_MAX || a->engine->sliding) /* a window that is half reported is in no snapshot */
+		return false;
+	t = now(a);
+	if (t >= at)
+		return true;
+	wake_at(a, at, t);
 	return false;
 }
 
@@ -243,15 +298,31 @@ bool keep_step(struct aggregate *a)
 		finish_writing(a);
 	if (a->keeping == KEEP_IDLE && is_due(a))
 		begin(a);
-	if (a->keeping == KEEP_SAVING && groups_save_step(a->engine->groups, STEP_SLABS))
+	if (a->keeping == KEEP_SAVING && outbox_save_step(a->outbox, STEP_BYTES) &&
+	    groups_save_step(a->engine->groups, STEP_GROUPS))
 		finish_saving(a);
 	return a->keeping == KEEP_SAVING;
 }
 
 bool keep_is_clean(const struct aggregate *a)
 {
-	return !a->checkpoint || (a->keeping == KEEP_IDLE && !a->changed && !a->n_tokens && !a->trouble &&
-				  outbox_last(a->outbox) == a->snapshot_last && !outbox_waiting(a->outbox));
+	if (!a->checkpoint)
+		return true;
+	return a->keeping == KEEP_IDLE && !a->changed && !a->n_tokens && !a->trouble &&
+	       outbox_last(a->outbox) == a->snapshot_last &&
+	       (!outbox_waiting(a->outbox) || outbox_failed(a->outbox));
+}
+
+void keep_last(struct aggregate *a)
+{
+	if (!a->checkpoint || a->keeping != KEEP_IDLE || outbox_gone(a->outbox) == a->snapshot_gone)
+		return;
+	begin(a);
+	while (a->keeping == KEEP_SAVING)
+		keep_step(a);
+	if (a->keeping == KEEP_WRITING)
+		checkpoint_wait(a->checkpoint);
+	finish_writing(a);
 }
 
 /* ---- at start ---- */
@@ -267,24 +338,26 @@ static int load(struct aggregate *a, struct reading *r)
 		rc = load_streams(a, r);
 	if (rc == 0)
 		rc = outbox_load(a->outbox, r);
-	uint64_t n = reading_u64(r);
-	for (; n && rc == 0 && !r->failed; n--) {
+	for (uint64_t n = reading_u64(r); n && rc == 0 && !r->failed; n--) {
 		rc = groups_read(r, &group);
 		rc = rc == 1 ? engine_load_group(a->engine, &group) : -EINVAL;
 	}
 	if (rc == 0 && (r->failed || r->at != r->end))
 		rc = -EINVAL;
-	return rc;
+	return rc == 0 ? groups_loaded(a->engine->groups) : rc;
 }
 
 static const char *explain(int rc)
 {
 	if (rc == -ESTALE)
 		return "it belongs to another window, time, group_by or functions; restore those, or remove "
-		       "the file "
-		       "to begin anew";
+		       "the file to begin anew";
 	if (rc == -EINVAL)
 		return "it is damaged; restore it, or remove it to begin anew";
+	if (rc == -EBUSY)
+		return "another component or process has it; each needs a file of its own";
+	if (rc == -ENOENT)
+		return "its folder does not exist; create it";
 	return strerror(-rc);
 }
 
@@ -301,23 +374,51 @@ static int restore(struct aggregate *a)
 		rc = load(a, &r);
 	}
 	free(bytes);
-	if (rc < 0) {
-		ss_log(a->host, SS_LOG_ERROR, "Check-point cannot be used path=%s reason=\"%s\"",
-		       a->plan.checkpoint_path, explain(rc));
-		return rc;
-	}
-	a->snapshot_last = outbox_last(a->outbox);
-	engine_loaded(a->engine);
+	if (rc < 0)
+		return rc == -ENOENT ? -EINVAL : rc;
+	a->durable_last = a->snapshot_last = outbox_last(a->outbox);
+	a->snapshot_gone = outbox_gone(a->outbox);
 	ss_log(a->host, SS_LOG_INFO, "Check-point restored path=%s groups=%u results_unacknowledged=%llu",
 	       a->plan.checkpoint_path, a->engine->groups->n, (unsigned long long)outbox_waiting(a->outbox));
 	return 0;
 }
 
+/* Those behind tell duplicates by the numbers: an older file than the one they know of would go on with
+ * numbers that are used up. */
+static int look_behind(struct aggregate *a)
+{
+	struct ss_position have;
+
+	if (a->positions->resume(a->positions_self, &have) < 0 ||
+	    memcmp(have.epoch, outbox_epoch(a->outbox), sizeof have.epoch) != 0 ||
+	    have.seq <= outbox_last(a->outbox))
+		return 0;
+	ss_log(a->host, SS_LOG_ERROR,
+	       "The check-point was set back to an older one: results may come twice path=%s",
+	       a->plan.checkpoint_path);
+	a->durable_last = 0; /* not before the new name of the stream is durable */
+	a->changed = true;
+	return outbox_renew(a->outbox);
+}
+
+static int be_keeper(struct aggregate *a)
+{
+	struct ss_iface positions;
+
+	if (a->host->query(a->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) < 0)
+		return 0;
+	a->positions = positions.vtbl;
+	a->positions_self = positions.self;
+	a->positions->keeper(a->positions_self);
+	for (uint32_t i = 0; i < a->n_streams; i++)
+		(void)a->positions->kept(a->positions_self, a->streams[i].port, a->streams[i].source,
+					 &a->streams[i].taken);
+	return look_behind(a);
+}
+
 static void on_written(void *arg)
 {
-	struct aggregate *a = arg;
-
-	aggregate_step(a);
+	aggregate_step(arg);
 }
 
 /* In the writer's thread. */
@@ -330,37 +431,33 @@ static void written(void *arg)
 
 int keep_start(struct aggregate *a)
 {
-	struct ss_iface positions;
-
 	if (!a->plan.checkpoint_path)
 		return 0;
-	int rc = restore(a);
+	int rc = checkpoint_new(a->plan.checkpoint_path, written, a, &a->checkpoint);
 	if (rc == 0)
-		rc = checkpoint_new(a->plan.checkpoint_path, written, a, &a->checkpoint);
-	if (rc < 0)
+		rc = restore(a);
+	if (rc == 0)
+		rc = be_keeper(a);
+	if (rc < 0) {
+		ss_log(a->host, SS_LOG_ERROR, "The check-point cannot be used path=%s reason=\"%s\"",
+		       a->plan.checkpoint_path, explain(rc));
 		return rc;
-	if (a->host->query(a->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0) {
-		a->positions = positions.vtbl;
-		a->positions_self = positions.self;
-		a->positions->keeper(a->positions_self);
-		for (uint32_t i = 0; i < a->n_streams; i++)
-			(void)a->positions->kept(a->positions_self, a->streams[i].port, a->streams[i].source,
-						 &a->streams[i].taken);
 	}
-	return outbox_emit(a->outbox, a->snapshot_last);
+	engine_loaded(a->engine);
+	return 0;
 }
 
 void keep_done(struct aggregate *a)
 {
 	checkpoint_free(a->checkpoint);
 	a->checkpoint = NULL;
-	release(a, a->covered, a->n_covered, SS_FAILED);
-	release(a, a->tokens, a->n_tokens, SS_FAILED);
-	a->n_covered = a->n_tokens = 0;
-	free(a->covered);
+	release_tokens(a, a->n_tokens, SS_FAILED);
 	free(a->tokens);
 	free(a->streams);
-	text_done(&a->snapshot);
-	a->covered = a->tokens = NULL;
+	for (int i = 0; i < CHECKPOINT_PARTS; i++)
+		text_done(&a->snapshot[i]);
+	a->tokens = NULL;
+	a->tokens_room = 0;
 	a->streams = NULL;
+	a->n_streams = 0;
 }

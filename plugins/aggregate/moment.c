@@ -2,9 +2,6 @@
 /* moment - see moment.h. */
 #include "moment.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define SECOND INT64_C(1000000000)
@@ -119,7 +116,7 @@ static bool read_rfc3339(struct cursor c, int64_t *ns)
 	if (!read_offset(&c, &offset) || c.at != c.end)
 		return false;
 	/* a leap second is the next second's first: what POSIX time does */
-	if (year < 1678 || year > 2261 || month < 1 || month > 12 || day < 1 || day > days_in(year, month) ||
+	if (year < 1684 || year > 2255 || month < 1 || month > 12 || day < 1 || day > days_in(year, month) ||
 	    hour > 23 || minute > 59 || second > 60)
 		return false;
 	int64_t seconds =
@@ -128,57 +125,89 @@ static bool read_rfc3339(struct cursor c, int64_t *ns)
 	return true;
 }
 
-/* [-]digits[.digits][e...] units of unit ns each. */
-static bool read_number(const struct cursor *whole, int64_t unit, int64_t *ns)
-{
-	const int64_t limit = INT64_C(9214646400); /* 2262-01-01, s */
-	struct cursor c = *whole;
-	bool negative = c.at < c.end && *c.at == '-';
-	uint64_t units = 0;
+/* [-]digits[.digits][e[+-]digits]; where its parts are. */
+struct decimal {
+	bool negative;
+	const char *whole, *fraction;
+	int n_whole, n_fraction, exponent;
+};
 
-	c.at += negative;
-	const char *first = c.at;
-	for (; c.at < c.end && *c.at >= '0' && *c.at <= '9' && units < UINT64_MAX / 16; c.at++)
-		units = units * 10 + (uint64_t)(*c.at - '0');
-	if (c.at == first || units > (uint64_t)(limit * (SECOND / unit)))
+static int run_of_digits(struct cursor *c)
+{
+	const char *first = c->at;
+
+	while (c->at < c->end && *c->at >= '0' && *c->at <= '9' && c->at - first < 100000)
+		c->at++;
+	return (int)(c->at - first);
+}
+
+static bool read_decimal(struct cursor c, struct decimal *d)
+{
+	char s = '+';
+
+	*d = (struct decimal){.negative = sign(&c, "-", &s), .whole = c.at};
+	d->n_whole = run_of_digits(&c);
+	if (d->n_whole && sign(&c, ".", &s)) {
+		d->fraction = c.at;
+		d->n_fraction = run_of_digits(&c);
+		if (!d->n_fraction)
+			return false;
+	}
+	if (d->n_whole && sign(&c, "eE", &s)) {
+		s = '+';
+		sign(&c, "+-", &s);
+		const char *digit = c.at;
+		if (!run_of_digits(&c))
+			return false;
+		for (; digit < c.at; digit++)
+			d->exponent = d->exponent < 100000 ? 10 * d->exponent + (*digit - '0') : 1000000;
+		d->exponent = s == '-' ? -d->exponent : d->exponent;
+	}
+	return d->n_whole && c.at == c.end;
+}
+
+/* Units of 10^power ns; what is finer than 1 ns is cut. */
+static bool read_number(const struct cursor *c, int power, int64_t *ns)
+{
+	struct decimal d;
+	int64_t sum = 0;
+
+	if (!read_decimal(*c, &d))
 		return false;
-	int64_t sum = (int64_t)units * unit;
-	if (c.at < c.end && *c.at == '.') {
-		c.at++;
-		sum += fraction(&c, unit);
-	}
-	if (c.at < c.end &&
-	    (*c.at == 'e' || *c.at == 'E')) { /* nobody writes a moment so that wants it to the ns */
-		char text[64], *end;
-		size_t len = (size_t)(whole->end - whole->at);
-		if (len >= sizeof text)
+	int digits = d.n_whole + d.exponent + power, all = d.n_whole + d.n_fraction;
+	for (int i = 0; i < digits; i++) {
+		int digit = i < d.n_whole ? d.whole[i] - '0' : i < all ? d.fraction[i - d.n_whole] - '0' : 0;
+		if (sum == 0 && i >= all)
+			break; /* 0e99 */
+		if (sum > MOMENT_MAX / 10)
 			return false;
-		memcpy(text, whole->at, len);
-		text[len] = '\0';
-		double d = strtod(text, &end) * (double)unit;
-		if (*end || !(fabs(d) < 9.2e18))
-			return false;
-		*ns = (int64_t)d;
-		return true;
+		sum = 10 * sum + digit;
 	}
-	*ns = negative ? -sum : sum;
-	return c.at == c.end;
+	*ns = d.negative ? -sum : sum;
+	return true;
 }
 
 bool moment_read(const struct ss_field *f, enum moment_format format, int64_t *ns)
 {
-	static const int64_t units[] = {
-		[MOMENT_S] = SECOND, [MOMENT_MS] = 1000000, [MOMENT_US] = 1000, [MOMENT_NS] = 1};
+	static const int powers[] = {[MOMENT_S] = 9, [MOMENT_MS] = 6, [MOMENT_US] = 3, [MOMENT_NS] = 0};
 	struct cursor c = {f->text, f->text + f->len};
+	bool text = f->type == SS_JSON_STRING;
 
-	if (f->type != SS_JSON_STRING && f->type != SS_JSON_NUMBER)
+	if (!text && (f->type != SS_JSON_NUMBER || format == MOMENT_RFC3339))
 		return false;
-	if (format != MOMENT_RFC3339)
-		return read_number(&c, units[format], ns);
-	return f->type == SS_JSON_STRING && read_rfc3339(c, ns);
+	if (format == MOMENT_RFC3339 ? !read_rfc3339(c, ns) : !read_number(&c, powers[format], ns))
+		return false;
+	return moment_is_good(*ns);
 }
 
 /* ---- printing ---- */
+
+static char *put_digits(char *to, int n, unsigned value)
+{
+	for (int i = n - 1; i >= 0; i--, value /= 10)
+		to[i] = (char)('0' + value % 10);
+	return to + n;
+}
 
 size_t moment_print(char to[MOMENT_TEXT], int64_t ns)
 {
@@ -194,16 +223,30 @@ size_t moment_print(char to[MOMENT_TEXT], int64_t ns)
 	}
 	int year;
 	unsigned month, day;
+	char *p = to;
 	date_of(days, &year, &month, &day);
-	int n = snprintf(to, MOMENT_TEXT, "%04d-%02u-%02uT%02d:%02d:%02d", year, month, day,
-			 (int)(of_day / 3600), (int)(of_day / 60 % 60), (int)(of_day % 60));
-	if (part % 1000)
-		n += snprintf(to + n, MOMENT_TEXT - (size_t)n, ".%09d", (int)part);
-	else if (part % 1000000)
-		n += snprintf(to + n, MOMENT_TEXT - (size_t)n, ".%06d", (int)(part / 1000));
-	else if (part)
-		n += snprintf(to + n, MOMENT_TEXT - (size_t)n, ".%03d", (int)(part / 1000000));
-	to[n++] = 'Z';
-	to[n] = '\0';
-	return (size_t)n;
+	const struct {
+		char before;
+		int digits;
+		unsigned value;
+	} parts[] = {{0, 4, (unsigned)year},
+		     {'-', 2, month},
+		     {'-', 2, day},
+		     {'T', 2, (unsigned)(of_day / 3600)},
+		     {':', 2, (unsigned)(of_day / 60 % 60)},
+		     {':', 2, (unsigned)(of_day % 60)}};
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+		if (parts[i].before)
+			*p++ = parts[i].before;
+		p = put_digits(p, parts[i].digits, parts[i].value);
+	}
+	if (part) {
+		*p++ = '.';
+		p = part % 1000      ? put_digits(p, 9, (unsigned)part)
+		    : part % 1000000 ? put_digits(p, 6, (unsigned)(part / 1000))
+				     : put_digits(p, 3, (unsigned)(part / 1000000));
+	}
+	*p++ = 'Z';
+	*p = '\0';
+	return (size_t)(p - to);
 }

@@ -10,9 +10,24 @@
 enum moment_format { MOMENT_RFC3339, MOMENT_S, MOMENT_MS, MOMENT_US, MOMENT_NS };
 extern const char *const moment_formats[]; /* "rfc3339", "s", "ms", "us", "ns"; NULL-ended */
 
+/* What is taken: 1684-10-19 to 2255-03-14; beyond, there is room for the longest windows in 64 bits. */
+#define MOMENT_MAX INT64_C(9000000000000000000)
+static inline bool moment_is_good(int64_t ns)
+{
+	return ns >= -MOMENT_MAX && ns <= MOMENT_MAX;
+}
+
+/* Or the start or end of a window that holds such a moment. */
+static inline bool moment_is_near(int64_t ns)
+{
+	const int64_t most = MOMENT_MAX + INT64_C(70000000000000000);
+
+	return ns >= -most && ns <= most;
+}
+
 /* A field's moment: RFC 3339 text (any offset, any number of digits behind the second; those beyond ns are
- * cut), or a number of units, which may have a fraction and may stand in a string.  Exact.  false: it is
- * none, or not within the years 1678 to 2261. */
+ * cut), or a number of units, which may have a fraction or an exponent and may stand in a string.  Exact.
+ * false: it is none, or out of range. */
 bool moment_read(const struct ss_field *, enum moment_format, int64_t *ns);
 
 #define MOMENT_TEXT 36

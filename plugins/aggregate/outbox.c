@@ -10,27 +10,48 @@
 
 #define BATCH_ROWS  256
 #define BATCH_BYTES 65536
+#define FLIGHT_MAX  (8u << 20) /* bytes emitted and not acknowledged */
+#define PORTS_MAX   2
 
 struct entry {
 	struct entry *next;
 	uint64_t seq;
-	uint64_t batch; /* of the last of a batch: the number of its first */
 	uint32_t port, len;
-	bool acked;
 	char bytes[];
 };
 
-/* The cookie of a batch is the number of its last row. */
+/* A batch that is under way; its cookie is its place in the row of all batches. */
+struct flight {
+	uint64_t last;
+	size_t bytes;
+	bool acked;
+};
+
 struct outbox {
 	const struct ss_host *host;
-	bool numbered, failed; /* failed: something did not arrive; the rest waits for the next life */
+	bool numbered, failed;
 	uint8_t epoch[16];
 	uint64_t last;
 	struct entry *first, **end;
 	struct entry *unsent; /* the first that has not been emitted */
 	uint64_t n_unsent;
 	size_t bytes;
+
+	struct flight *flights; /* a ring, room is a power of 2 */
+	uint32_t n_flights, room;
+	uint32_t n_open; /* not told of yet */
+	uint64_t first_flight;
+	size_t flight_bytes;
+
+	struct text *save_to; /* NULL: no snapshot is being taken */
+	struct entry *save_next;
+	uint64_t save_last;
 };
+
+static int new_epoch(struct outbox *o)
+{
+	return getrandom(o->epoch, sizeof o->epoch, 0) == sizeof o->epoch ? 0 : -EIO;
+}
 
 int outbox_new(const struct ss_host *host, bool numbered, struct outbox **out)
 {
@@ -40,7 +61,7 @@ int outbox_new(const struct ss_host *host, bool numbered, struct outbox **out)
 		return -ENOMEM;
 	*o = (struct outbox){.host = host, .numbered = numbered};
 	o->end = &o->first;
-	if (getrandom(o->epoch, sizeof o->epoch, 0) != sizeof o->epoch) {
+	if (new_epoch(o) < 0) {
 		free(o);
 		return -EIO;
 	}
@@ -52,6 +73,8 @@ static void forget_first(struct outbox *o)
 {
 	struct entry *e = o->first;
 
+	if (o->save_next == e)
+		o->save_next = e->next;
 	o->first = e->next;
 	if (!o->first)
 		o->end = &o->first;
@@ -63,6 +86,8 @@ void outbox_free(struct outbox *o)
 {
 	while (o && o->first)
 		forget_first(o);
+	if (o)
+		free(o->flights);
 	free(o);
 }
 
@@ -96,6 +121,11 @@ uint64_t outbox_last(const struct outbox *o)
 	return o->last;
 }
 
+uint64_t outbox_gone(const struct outbox *o)
+{
+	return o->first ? o->first->seq - 1 : o->last;
+}
+
 size_t outbox_bytes(const struct outbox *o)
 {
 	return o->bytes;
@@ -106,7 +136,39 @@ uint64_t outbox_waiting(const struct outbox *o)
 	return o->n_unsent;
 }
 
+const uint8_t *outbox_epoch(const struct outbox *o)
+{
+	return o->epoch;
+}
+
+int outbox_renew(struct outbox *o)
+{
+	return new_epoch(o);
+}
+
 /* ---- out ---- */
+
+static struct flight *flight_at(const struct outbox *o, uint64_t cookie)
+{
+	return &o->flights[cookie & (o->room - 1)];
+}
+
+static bool room_for_flight(struct outbox *o)
+{
+	uint32_t room = o->room ? 2 * o->room : 64;
+
+	if (o->n_flights < o->room)
+		return true;
+	struct flight *flights = malloc(room * sizeof *flights);
+	if (!flights)
+		return false;
+	for (uint64_t i = o->first_flight; i < o->first_flight + o->n_flights; i++)
+		flights[i & (room - 1)] = *flight_at(o, i);
+	free(o->flights);
+	o->flights = flights;
+	o->room = room;
+	return true;
+}
 
 /* What goes into the next batch: entries in a row for one port. */
 static uint32_t gather(const struct outbox *o, uint64_t last, size_t *bytes)
@@ -123,46 +185,67 @@ static uint32_t gather(const struct outbox *o, uint64_t last, size_t *bytes)
 	return rows;
 }
 
+/* The entry behind the batch's last. */
+static struct entry *fill(const struct outbox *o, struct ss_batch *b, uint32_t rows)
+{
+	struct entry *e = o->unsent;
+	uint8_t *to = b->data;
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	uint64_t time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	for (b->count = 0; b->count < rows; b->count++, e = e->next) {
+		memcpy(to, e->bytes, e->len);
+		b->events[b->count] = (struct ss_event){
+			.data = to, .len = e->len, .time_ns = time_ns, .seq = o->numbered ? e->seq : 0};
+		to += e->len;
+	}
+	return e;
+}
+
+static int track(struct outbox *o, struct ss_batch *b, size_t bytes)
+{
+	struct ss_position position = {.seq = b->events[b->count - 1].seq};
+	uint64_t cookie = o->first_flight + o->n_flights;
+
+	memcpy(position.epoch, o->epoch, sizeof position.epoch);
+	int rc = room_for_flight(o) ? o->host->track(o->host, b, cookie, &position) : -ENOMEM;
+	if (rc < 0)
+		return rc;
+	*flight_at(o, cookie) = (struct flight){.last = position.seq, .bytes = bytes};
+	o->n_flights++;
+	o->n_open++;
+	o->flight_bytes += bytes;
+	return 0;
+}
+
 static int emit_batch(struct outbox *o, uint32_t rows, size_t bytes)
 {
 	struct ss_batch *b = o->host->batch_new(o->host, NULL, rows, bytes ? bytes : 1);
-	struct timespec now;
-	uint8_t *to;
+	int rc = 0;
 
 	if (!b)
 		return -ENOMEM;
-	clock_gettime(CLOCK_REALTIME, &now);
-	to = b->data;
-	struct entry *e = o->unsent, *newest = e;
-	for (b->count = 0; b->count < rows; b->count++, e = e->next) {
-		newest = e;
-		memcpy(to, e->bytes, e->len);
-		b->events[b->count] = (struct ss_event){.data = to,
-							.len = e->len,
-							.time_ns = (uint64_t)now.tv_sec * 1000000000u +
-								   (uint64_t)now.tv_nsec,
-							.seq = o->numbered ? e->seq : 0};
-		to += e->len;
-	}
-	struct ss_position position = {.seq = b->events[rows - 1].seq};
-	memcpy(position.epoch, o->epoch, sizeof position.epoch);
-	int rc = o->numbered ? o->host->track(o->host, b, position.seq, &position) : 0;
+	struct entry *next = fill(o, b, rows);
+	uint32_t port = o->unsent->port;
+	if (o->numbered)
+		rc = track(o, b, bytes);
 	if (rc == 0) {
-		newest->batch = o->unsent->seq;
-		o->host->emit(o->host, o->unsent->port, b);
-		o->unsent = e;
+		o->unsent = next;
 		o->n_unsent -= rows;
+		o->host->emit(o->host, port, b);
 	}
 	o->host->batch_unref(b);
 	return rc;
 }
 
-int outbox_emit(struct outbox *o, uint64_t last)
+int outbox_emit(struct outbox *o, uint64_t last, bool all)
 {
 	size_t bytes;
 	uint32_t rows;
 
-	while (!o->failed && o->unsent && (rows = gather(o, last, &bytes))) {
+	while (!o->failed && o->unsent && (all || o->flight_bytes < FLIGHT_MAX) &&
+	       (rows = gather(o, last, &bytes))) {
 		int rc = emit_batch(o, rows, bytes);
 		if (rc < 0)
 			return rc;
@@ -174,52 +257,90 @@ int outbox_emit(struct outbox *o, uint64_t last)
 
 void outbox_acked(struct outbox *o, uint64_t cookie, int32_t status)
 {
-	struct entry *last = o->first;
-
-	if (status == SS_FAILED) {
-		o->failed = true;
+	if (cookie - o->first_flight >= o->n_flights)
 		return;
+	o->n_open--;
+	if (status == SS_FAILED)
+		o->failed = true;
+	else
+		flight_at(o, cookie)->acked = true;
+	while (o->n_flights && flight_at(o, o->first_flight)->acked) {
+		const struct flight *f = flight_at(o, o->first_flight++);
+		o->n_flights--;
+		o->flight_bytes -= f->bytes;
+		while (o->first && o->first->seq <= f->last)
+			forget_first(o);
 	}
-	while (last && last->seq != cookie)
-		last = last->next;
-	for (struct entry *e = o->first; last && e != last->next; e = e->next)
-		e->acked |= e->seq >= last->batch;
-	while (o->first && o->first != o->unsent && o->first->acked)
-		forget_first(o);
+}
+
+bool outbox_failed(const struct outbox *o)
+{
+	return o->failed;
+}
+
+void outbox_again(struct outbox *o)
+{
+	if (!o->failed || o->n_open)
+		return;
+	o->failed = false;
+	o->first_flight += o->n_flights;
+	o->n_flights = 0;
+	o->flight_bytes = 0;
+	for (const struct entry *e = o->first; e != o->unsent; e = e->next)
+		o->n_unsent++;
+	o->unsent = o->first;
 }
 
 /* ---- check-points ---- */
 
-void outbox_save(const struct outbox *o, struct text *out)
+void outbox_save_begin(struct outbox *o, struct text *out)
 {
-	uint64_t n = 0;
-
-	for (const struct entry *e = o->first; e; e = e->next)
-		n++;
 	text_bytes(out, o->epoch, sizeof o->epoch);
 	text_u64(out, o->last);
-	text_u64(out, n);
-	for (const struct entry *e = o->first; e; e = e->next) {
+	o->save_to = out;
+	o->save_next = o->first;
+	o->save_last = o->last;
+}
+
+bool outbox_save_step(struct outbox *o, size_t bytes)
+{
+	struct text *out = o->save_to;
+
+	if (!out)
+		return true;
+	size_t upto = out->len + bytes;
+	for (; o->save_next && o->save_next->seq <= o->save_last; o->save_next = o->save_next->next) {
+		const struct entry *e = o->save_next;
+		if (out->len >= upto)
+			return false;
 		text_u64(out, e->seq);
 		text_u64(out, e->port);
 		text_u64(out, e->len);
 		text_bytes(out, e->bytes, e->len);
 	}
+	text_u64(out, 0);
+	o->save_to = NULL;
+	o->save_next = NULL;
+	return true;
 }
 
 int outbox_load(struct outbox *o, struct reading *r)
 {
 	const uint8_t *epoch = reading_bytes(r, sizeof o->epoch);
+	uint64_t last = reading_u64(r), seq, before = 0;
 
-	o->last = reading_u64(r);
-	for (uint64_t n = reading_u64(r); n && !r->failed; n--) {
-		uint64_t seq = reading_u64(r), port = reading_u64(r), len = reading_u64(r);
+	while ((seq = reading_u64(r))) {
+		uint64_t port = reading_u64(r), len = reading_u64(r);
 		const uint8_t *bytes = reading_bytes(r, len);
-		if (bytes && !append(o, seq, (uint32_t)port, (const char *)bytes, len))
+		if (!bytes || port >= PORTS_MAX || seq <= before || seq > last)
+			return -EINVAL;
+		if (!append(o, seq, (uint32_t)port, (const char *)bytes, len))
 			return -ENOMEM;
+		before = seq;
 	}
 	if (r->failed)
 		return -EINVAL;
+	o->last = last;
 	memcpy(o->epoch, epoch, sizeof o->epoch);
 	return 0;
 }

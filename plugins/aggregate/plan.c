@@ -8,9 +8,12 @@
 #include <semstreams/sugar.h>
 
 #define MAX_SPAN_NS (INT64_C(366) * 86400 * 1000000000)
+#define AHEAD_NS    (INT64_C(3600) * 1000000000)
+#define LAYOUT      "1" /* of states in check-points: another one cannot be read */
 
 /* ---- window ---- */
 
+/* At most 366 days; not needed: may be missing or 0. */
 static int64_t duration(struct spec *spec, json_t *object, const char *key, bool needed)
 {
 	uint64_t ns = 0;
@@ -20,10 +23,10 @@ static int64_t duration(struct spec *spec, json_t *object, const char *key, bool
 			spec_error(spec, NULL, "\"%s\" is missing, a duration such as \"10s\"", key);
 		return 0;
 	}
-	if (!spec_duration(spec, object, key, &ns))
+	if (!(needed ? spec_duration : spec_duration_or_zero)(spec, object, key, &ns))
 		return 0;
-	if (ns > MAX_SPAN_NS || (needed && ns == 0)) {
-		spec_error(spec, key, "must be more than 0 and at most 366 days");
+	if (ns > MAX_SPAN_NS) {
+		spec_error(spec, key, "must be at most 366 days");
 		return 0;
 	}
 	return (int64_t)ns;
@@ -108,7 +111,7 @@ static void read_format(struct plan *p, json_t *json, struct spec *spec)
 
 static void read_time(struct plan *p, json_t *json, struct spec *spec, struct paths *paths)
 {
-	static const char *const known[] = {"field", "format", "lateness", "idle", "late", NULL};
+	static const char *const known[] = {"field", "format", "lateness", "idle", "max_ahead", "late", NULL};
 	json_t *field = json_object_get(json, "field"), *late = json_object_get(json, "late");
 
 	if (!json_is_object(json)) {
@@ -119,14 +122,18 @@ static void read_time(struct plan *p, json_t *json, struct spec *spec, struct pa
 	if (field && !json_is_string(field))
 		spec_error(spec, "field", "must be a string, the path of a field, found %s",
 			   spec_type(field));
-	else if (field)
-		p->time_field = paths_add(paths, spec, "field", json_string_value(field));
-	if (!field && json_object_get(json, "format"))
-		spec_error(spec, "format", "has no meaning without \"field\"");
+	else if (field && (p->time_field = paths_add(paths, spec, "field", json_string_value(field))) < 0)
+		spec->err = -ENOMEM;
+	static const char *const of_field[] = {"format", "max_ahead"};
+	for (int i = 0; !field && i < 2; i++)
+		if (json_object_get(json, of_field[i]))
+			spec_error(spec, of_field[i], "has no meaning without \"field\"");
 	read_format(p, json, spec);
 	p->lateness_ns = duration(spec, json, "lateness", false);
 	if (json_object_get(json, "idle"))
 		p->idle_ns = duration(spec, json, "idle", false);
+	if (json_object_get(json, "max_ahead"))
+		p->ahead_ns = duration(spec, json, "max_ahead", false);
 	if (late && (!json_is_string(late) ||
 		     (strcmp(json_string_value(late), "drop") && strcmp(json_string_value(late), "emit"))))
 		spec_error(spec, "late", "must be \"drop\" or \"emit\"");
@@ -151,13 +158,15 @@ static void add_group(struct plan *p, json_t *json, const char *key, struct spec
 		if (strcmp(p->group_names[i], name) == 0)
 			spec_error(spec, key, "\"%.60s\" is there twice", name);
 	int field = paths_add(paths, spec, key, name);
-	char *copy = strdup(name);
-	if (field < 0 || !copy) {
+	char *copy = strdup(name), *label = text_label(name);
+	if (field < 0 || !copy || !label) {
 		spec->err = -ENOMEM;
 		free(copy);
+		free(label);
 		return;
 	}
 	p->group_fields[p->n_group_fields] = field;
+	p->group_labels[p->n_group_fields] = label;
 	p->group_names[p->n_group_fields++] = copy;
 }
 
@@ -239,7 +248,7 @@ static void take_fingerprint(struct plan *p)
 {
 	const char *const texts[] = {p->conf->window, p->conf->time, p->conf->group_by, p->conf->functions};
 
-	p->fingerprint = UINT64_C(0xcbf29ce484222325);
+	p->fingerprint = mix(UINT64_C(0xcbf29ce484222325), LAYOUT) + p->functions.size;
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
 		/* laid out anew: blanks make no difference */
 		json_t *json = texts[i] ? json_loads(texts[i], JSON_DECODE_ANY, NULL) : NULL;
@@ -255,6 +264,8 @@ static void take_fingerprint(struct plan *p)
 static void read_option(struct plan *p, int which, json_t *json, struct spec *spec, struct paths *paths,
 			const struct ss_iface *fields)
 {
+	int rc;
+
 	switch (which) {
 	case 0:
 		read_window(p, json, spec);
@@ -266,7 +277,8 @@ static void read_option(struct plan *p, int which, json_t *json, struct spec *sp
 		read_group_by(p, json, spec, paths);
 		break;
 	case 3:
-		functions_compile(json, spec, paths, fields, &p->functions);
+		rc = functions_compile(json, spec, paths, fields, &p->functions);
+		spec->err = spec->err ? spec->err : rc;
 		break;
 	default:
 		read_checkpoint(p, json, spec);
@@ -287,7 +299,7 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 	struct paths paths = {0};
 	int rc = 0;
 
-	*p = (struct plan){.conf = conf, .time_field = -1, .idle_ns = -1};
+	*p = (struct plan){.conf = conf, .time_field = -1, .idle_ns = -1, .ahead_ns = AHEAD_NS};
 	for (size_t i = 0; i < sizeof options / sizeof *options && rc != -ENOMEM; i++) {
 		json_t *json = options[i].text ? spec_parse(&spec, options[i].name, options[i].text) : NULL;
 		if (json) {
@@ -325,8 +337,10 @@ void plan_done(struct plan *p, const struct ss_iface *fields)
 	if (p->reader)
 		vtbl->free(fields->self, p->reader);
 	functions_done(&p->functions);
-	for (uint32_t i = 0; i < p->n_group_fields; i++)
+	for (uint32_t i = 0; i < p->n_group_fields; i++) {
 		free(p->group_names[i]);
+		free(p->group_labels[i]);
+	}
 	free(p->checkpoint_path);
 	*p = (struct plan){0};
 }

@@ -31,11 +31,12 @@ struct plan {
 	int time_field; /* -1: when the event was received */
 	enum moment_format time_format;
 	int64_t lateness_ns;
-	int64_t idle_ns; /* -1: as fits the input, 0: never */
+	int64_t idle_ns;  /* -1: as fits the input, 0: never */
+	int64_t ahead_ns; /* of when it was received; 0: any */
 	bool emit_late;
 
 	int group_fields[GROUP_FIELDS_MAX];
-	char *group_names[GROUP_FIELDS_MAX];
+	char *group_names[GROUP_FIELDS_MAX], *group_labels[GROUP_FIELDS_MAX]; /* "name": */
 	uint32_t n_group_fields;
 	bool number_field[FUNCTIONS_MAX + GROUP_FIELDS_MAX + 1]; /* by path: its number is wanted */
 

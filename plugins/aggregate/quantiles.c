@@ -20,7 +20,11 @@ struct quantiles {
 	uint64_t zeros;                 /* and what is too small to tell from zero */
 	double least, greatest;
 	double gamma, log_gamma;
+	uint32_t most; /* buckets of each side */
 };
+
+#define ORDERS    17.1 /* of magnitude that buckets cover */
+#define COUNT_MAX (UINT64_C(1) << 53)
 
 struct quantiles *quantiles_new(double accuracy)
 {
@@ -30,6 +34,7 @@ struct quantiles *quantiles_new(double accuracy)
 		return NULL;
 	s->gamma = (1 + accuracy) / (1 - accuracy);
 	s->log_gamma = log(s->gamma);
+	s->most = (uint32_t)(ORDERS * M_LN10 / s->log_gamma) + 1;
 	s->least = INFINITY;
 	s->greatest = -INFINITY;
 	return s;
@@ -46,20 +51,20 @@ void quantiles_free(struct quantiles *s)
 
 /* Buckets low .. high are there afterwards, or as many of the upper ones as are allowed, with all that lay
  * below in the lowest. */
-static int cover(struct side *side, int32_t low, int32_t high)
+static int cover(struct side *side, uint32_t most, int32_t low, int32_t high)
 {
 	if (side->n) {
 		int32_t end = side->first + (int32_t)side->n - 1;
 		if (low >= side->first && high <= end)
 			return 0;
-		low = low < side->first ? low : side->first;
-		high = high > end ? high : end;
+		int32_t room = 8 + (int32_t)side->n / 4; /* so that this is rare */
+		if (high - side->first + room >= (int32_t)most || end - low + room >= (int32_t)most)
+			room = 0;
+		low = low < side->first ? low - room : side->first;
+		high = high > end ? high + room : end;
 	}
 	int64_t n = (int64_t)high - low + 1;
-	if (n > QUANTILES_BUCKETS)
-		n = QUANTILES_BUCKETS;
-	else /* some room, so that this is rare */
-		n = n + 32 < QUANTILES_BUCKETS ? n + 32 : QUANTILES_BUCKETS;
+	n = n < most ? n : most;
 	int32_t first = (int32_t)(high - n + 1);
 	if (side->n == (uint32_t)n && side->first == first)
 		return 0;
@@ -77,9 +82,9 @@ static int cover(struct side *side, int32_t low, int32_t high)
 	return 0;
 }
 
-static int add_bucket(struct side *side, int32_t index, uint64_t n)
+static int add_bucket(struct side *side, uint32_t most, int32_t index, uint64_t n)
 {
-	int rc = cover(side, index, index);
+	int rc = cover(side, most, index, index);
 
 	if (rc < 0)
 		return rc;
@@ -100,7 +105,7 @@ int quantiles_add(struct quantiles *s, double value)
 	if (size < 1e-300)
 		s->zeros++;
 	else
-		rc = add_bucket(value > 0 ? &s->positive : &s->negative,
+		rc = add_bucket(value > 0 ? &s->positive : &s->negative, s->most,
 				(int32_t)ceil(log(size) / s->log_gamma), 1);
 	if (rc < 0)
 		return rc;
@@ -109,23 +114,23 @@ int quantiles_add(struct quantiles *s, double value)
 	return 0;
 }
 
-static int merge_side(struct side *side, const struct side *other)
+static int merge_side(struct side *side, uint32_t most, const struct side *other)
 {
 	if (!other->total)
 		return 0;
-	int rc = cover(side, other->first, other->first + (int32_t)other->n - 1);
+	int rc = cover(side, most, other->first, other->first + (int32_t)other->n - 1);
 	for (uint32_t i = 0; i < other->n && rc == 0; i++)
 		if (other->counts[i])
-			rc = add_bucket(side, other->first + (int32_t)i, other->counts[i]);
+			rc = add_bucket(side, most, other->first + (int32_t)i, other->counts[i]);
 	return rc;
 }
 
 int quantiles_merge(struct quantiles *s, const struct quantiles *other)
 {
-	int rc = merge_side(&s->positive, &other->positive);
+	int rc = merge_side(&s->positive, s->most, &other->positive);
 
 	if (rc == 0)
-		rc = merge_side(&s->negative, &other->negative);
+		rc = merge_side(&s->negative, s->most, &other->negative);
 	if (rc < 0)
 		return rc;
 	s->zeros += other->zeros;
@@ -162,13 +167,13 @@ static double find(const struct quantiles *s, uint64_t rank)
 	return s->greatest;
 }
 
-double quantiles_at(const struct quantiles *s, double q)
+double quantiles_at(const struct quantiles *s, double percent)
 {
 	uint64_t n = quantiles_count(s);
 
 	if (!n)
 		return NAN;
-	uint64_t rank = (uint64_t)(q * (double)(n - 1));
+	uint64_t rank = (uint64_t)(percent * (double)(n - 1) / 100);
 	if (rank == 0)
 		return s->least;
 	if (rank >= n - 1)
@@ -225,17 +230,18 @@ void quantiles_save(const struct quantiles *s, struct text *out)
 	save_side(&s->negative, out);
 }
 
-static int load_side(struct side *side, struct reading *r)
+static int load_side(struct quantiles *s, struct side *side, struct reading *r)
 {
+	const int64_t furthest = (int64_t)(710 / s->log_gamma) + 1; /* the greatest double's */
 	uint64_t used = reading_u64(r);
-	int rc = used > QUANTILES_BUCKETS ? -EINVAL : 0;
+	int rc = used > s->most ? -EINVAL : 0;
 
 	for (uint64_t i = 0; i < used && rc == 0; i++) {
 		int64_t index = (int64_t)reading_u64(r);
 		uint64_t n = reading_u64(r);
-		if (r->failed || index < -10000000 || index > 10000000)
+		if (r->failed || index < -furthest || index > furthest || n > COUNT_MAX)
 			return -EINVAL;
-		rc = add_bucket(side, (int32_t)index, n);
+		rc = add_bucket(side, s->most, (int32_t)index, n);
 	}
 	return rc;
 }
@@ -250,10 +256,11 @@ int quantiles_load(const uint8_t *bytes, size_t len, double accuracy, struct qua
 	s->least = of_bits(reading_u64(&r));
 	s->greatest = of_bits(reading_u64(&r));
 	s->zeros = reading_u64(&r);
-	int rc = load_side(&s->positive, &r);
+	int rc = load_side(s, &s->positive, &r);
 	if (rc == 0)
-		rc = load_side(&s->negative, &r);
-	if (rc == 0 && (r.failed || r.at != r.end))
+		rc = load_side(s, &s->negative, &r);
+	if (rc == 0 && (r.failed || r.at != r.end || s->zeros > COUNT_MAX || quantiles_count(s) > COUNT_MAX ||
+			!(s->least <= s->greatest)))
 		rc = -EINVAL;
 	if (rc < 0)
 		quantiles_free(s);

@@ -25,6 +25,8 @@ void text_double(struct text *, double);
 /* Numbers in check-points: little-endian. */
 void text_u64(struct text *, uint64_t);
 void text_done(struct text *);
+/* "name": with its quotes and colon, malloced; NULL if out of memory. */
+char *text_label(const char *name);
 
 /* Reading back what was written: fails once, then gives zeros. */
 struct reading {

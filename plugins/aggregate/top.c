@@ -7,19 +7,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NONE UINT32_MAX
+#define NONE       UINT32_MAX
+#define COUNT_MAX  (UINT64_C(1) << 62) /* believed of a check-point */
+#define ALLOCATION 16                  /* bytes that one takes besides */
 
 struct counter {
-	uint64_t n;
+	uint64_t n, hash;
 	char *text; /* JSON */
 	uint32_t len;
+	uint32_t place; /* in the heap */
 };
 
-/* hashes lie by themselves, so that looking one up runs through little memory. */
+/* Counters stay where they are; slots find them by hash, the heap has the one with the least count first. */
 struct top {
-	uint64_t *hashes;
 	struct counter *counters;
-	uint32_t n, size, capacity, k; /* used, allocated, at most */
+	uint32_t *heap;
+	uint32_t *slots;      /* open addressing: counter + 1, 0 = free */
+	uint32_t mask;        /* slots - 1; slots are twice size at least */
+	uint32_t n, size;     /* counters used, allocated */
+	uint32_t capacity, k; /* of counters at most; to be shown */
+	size_t bytes;         /* of texts */
 };
 
 struct top *top_new(uint32_t k)
@@ -33,60 +40,123 @@ struct top *top_new(uint32_t k)
 	return t;
 }
 
+static void empty(struct top *t)
+{
+	for (uint32_t i = 0; i < t->n; i++)
+		free(t->counters[i].text);
+	free(t->counters);
+	free(t->heap);
+	free(t->slots);
+}
+
 void top_free(struct top *t)
 {
 	if (!t)
 		return;
-	for (uint32_t i = 0; i < t->n; i++)
-		free(t->counters[i].text);
-	free(t->counters);
-	free(t->hashes);
+	empty(t);
 	free(t);
+}
+
+/* ---- the heap ---- */
+
+static void put(struct top *t, uint32_t place, uint32_t i)
+{
+	t->heap[place] = i;
+	t->counters[i].place = place;
+}
+
+static uint64_t n_at(const struct top *t, uint32_t place)
+{
+	return t->counters[t->heap[place]].n;
+}
+
+/* A counter stands at a place where it may be too great or too small. */
+static void sift(struct top *t, uint32_t place, uint32_t i)
+{
+	uint64_t n = t->counters[i].n;
+
+	for (; place && n_at(t, (place - 1) / 2) > n; place = (place - 1) / 2)
+		put(t, place, t->heap[(place - 1) / 2]);
+	for (;;) {
+		uint32_t least = 2 * place + 1;
+		if (least + 1 < t->n && n_at(t, least + 1) < n_at(t, least))
+			least++;
+		if (least >= t->n || n_at(t, least) >= n)
+			break;
+		put(t, place, t->heap[least]);
+		place = least;
+	}
+	put(t, place, i);
+}
+
+/* ---- the slots ---- */
+
+/* The slot of a hash, or the free one where it belongs. */
+static uint32_t slot_of(const struct top *t, uint64_t hash)
+{
+	uint32_t s = (uint32_t)hash & t->mask;
+
+	while (t->slots[s] && t->counters[t->slots[s] - 1].hash != hash)
+		s = (s + 1) & t->mask;
+	return s;
 }
 
 static uint32_t find(const struct top *t, uint64_t hash)
 {
-	for (uint32_t i = 0; i < t->n; i++)
-		if (t->hashes[i] == hash)
-			return i;
-	return NONE;
+	return t->size && t->slots[slot_of(t, hash)] ? t->slots[slot_of(t, hash)] - 1 : NONE;
 }
 
-static uint32_t least(const struct top *t)
+/* Later ones move up into the gap, so that each is found from where its hash points. */
+static void clear_slot(struct top *t, uint32_t gap)
 {
-	uint32_t best = 0;
-
-	for (uint32_t i = 1; i < t->n; i++)
-		if (t->counters[i].n < t->counters[best].n)
-			best = i;
-	return best;
+	t->slots[gap] = 0;
+	for (uint32_t s = (gap + 1) & t->mask; t->slots[s]; s = (s + 1) & t->mask) {
+		uint32_t home = (uint32_t)t->counters[t->slots[s] - 1].hash & t->mask;
+		if (((s - home) & t->mask) < ((s - gap) & t->mask))
+			continue;
+		t->slots[gap] = t->slots[s];
+		t->slots[s] = 0;
+		gap = s;
+	}
 }
 
 static int grow(struct top *t)
 {
-	uint32_t size = t->size ? 2 * t->size : 16;
+	uint32_t size = t->size ? 2 * t->size : 8, mask = 15;
 
 	size = size < t->capacity ? size : t->capacity;
-	uint64_t *hashes = realloc(t->hashes, size * sizeof *hashes);
-	if (!hashes)
+	while (mask + 1 < 2 * size)
+		mask = 2 * mask + 1;
+	uint32_t *slots = calloc(mask + 1, sizeof *slots);
+	struct counter *counters = slots ? realloc(t->counters, size * sizeof *counters) : NULL;
+	if (counters)
+		t->counters = counters;
+	uint32_t *heap = counters ? realloc(t->heap, size * sizeof *heap) : NULL;
+	if (!heap) {
+		free(slots);
 		return -ENOMEM;
-	t->hashes = hashes;
-	struct counter *counters = realloc(t->counters, size * sizeof *counters);
-	if (!counters)
-		return -ENOMEM;
-	t->counters = counters;
+	}
+	t->heap = heap;
+	free(t->slots);
+	t->slots = slots;
+	t->mask = mask;
 	t->size = size;
+	for (uint32_t i = 0; i < t->n; i++)
+		t->slots[slot_of(t, t->counters[i].hash)] = i + 1;
 	return 0;
 }
+
+/* ---- counting ---- */
 
 /* n more of a value, whose text is copied if it is new. */
 static int count(struct top *t, uint64_t hash, const char *value, size_t len, bool quoted, uint64_t n)
 {
-	uint32_t i = find(t, hash);
+	uint32_t i = find(t, hash), whole = (uint32_t)len + (quoted ? 2 : 0);
 	uint64_t before = 0;
 
 	if (i != NONE) {
 		t->counters[i].n += n;
+		sift(t, t->counters[i].place, i);
 		return 0;
 	}
 	if (t->n == t->size && t->size < t->capacity && grow(t) < 0)
@@ -100,14 +170,19 @@ static int count(struct top *t, uint64_t hash, const char *value, size_t len, bo
 		text[len + 1] = '"';
 	if (t->n < t->size) {
 		i = t->n++;
+		t->counters[i].place = i;
 	} else {
-		i = least(t);
-		before = t->counters[i].n;
-		free(t->counters[i].text);
+		struct counter *least = &t->counters[i = t->heap[0]];
+		before = least->n;
+		t->bytes -= least->len + ALLOCATION;
+		clear_slot(t, slot_of(t, least->hash));
+		free(least->text);
 	}
-	t->hashes[i] = hash;
-	t->counters[i] =
-		(struct counter){.n = before + n, .text = text, .len = (uint32_t)len + (quoted ? 2 : 0)};
+	struct counter *c = &t->counters[i];
+	*c = (struct counter){.n = before + n, .hash = hash, .text = text, .len = whole, .place = c->place};
+	t->bytes += whole + ALLOCATION;
+	t->slots[slot_of(t, hash)] = i + 1;
+	sift(t, c->place, i);
 	return 0;
 }
 
@@ -121,7 +196,7 @@ int top_add(struct top *t, uint64_t hash, const char *value, size_t len, int quo
 /* What a value that is in one only may have had in the other: its least count, if it is full. */
 static uint64_t missing(const struct top *t)
 {
-	return t->n == t->capacity ? t->counters[least(t)].n : 0;
+	return t->n == t->capacity ? n_at(t, 0) : 0;
 }
 
 static int by_count(const void *a, const void *b)
@@ -147,43 +222,42 @@ static const struct counter **sorted(const struct top *t)
 	return list;
 }
 
-int top_merge(struct top *t, const struct top *other)
+/* The values of one, with what they may have had in the other. */
+static int count_all(struct top *into, const struct top *one, const struct top *other)
 {
-	uint64_t here = missing(t), there = missing(other);
-	struct top both = {.k = t->k, .capacity = 2 * t->capacity};
+	uint64_t most = missing(other);
 	int rc = 0;
 
-	for (uint32_t i = 0; i < t->n && rc == 0; i++) {
-		const struct counter *c = &t->counters[i];
-		uint64_t extra = find(other, t->hashes[i]) == NONE ? there : 0;
-		rc = count(&both, t->hashes[i], c->text, c->len, false, c->n + extra);
-	}
-	for (uint32_t i = 0; i < other->n && rc == 0; i++) {
-		const struct counter *c = &other->counters[i];
-		uint64_t extra = find(t, other->hashes[i]) == NONE ? here : 0;
-		rc = count(&both, other->hashes[i], c->text, c->len, false, c->n + extra);
-	}
-	const struct counter **list = rc == 0 ? sorted(&both) : NULL;
-	struct top merged = {.k = t->k, .capacity = t->capacity};
-	for (uint32_t i = 0; list && i < both.n && i < t->capacity && rc == 0; i++)
-		rc = count(&merged, both.hashes[list[i] - both.counters], list[i]->text, list[i]->len, false,
-			   list[i]->n);
-	if (list && rc == 0) {
-		struct top old = *t;
-		*t = merged;
-		merged = old;
-	} else {
-		rc = -ENOMEM;
-	}
-	free(list);
-	struct top *spent[] = {&both, &merged};
-	for (size_t s = 0; s < 2; s++) {
-		for (uint32_t i = 0; i < spent[s]->n; i++)
-			free(spent[s]->counters[i].text);
-		free(spent[s]->counters);
-		free(spent[s]->hashes);
+	for (uint32_t i = 0; i < one->n && rc == 0; i++) {
+		const struct counter *c = &one->counters[i];
+		rc = count(into, c->hash, c->text, c->len, false,
+			   c->n + (find(other, c->hash) == NONE ? most : 0));
 	}
 	return rc;
+}
+
+int top_merge(struct top *t, const struct top *other)
+{
+	struct top both = {.k = t->k, .capacity = 2 * t->capacity};
+	struct top merged = {.k = t->k, .capacity = t->capacity};
+	int rc = count_all(&both, t, other);
+
+	if (rc == 0)
+		rc = count_all(&both, other, t);
+	const struct counter **list = rc == 0 ? sorted(&both) : NULL;
+	if (!list)
+		rc = -ENOMEM;
+	for (uint32_t i = 0; rc == 0 && i < both.n && i < t->capacity; i++)
+		rc = count(&merged, list[i]->hash, list[i]->text, list[i]->len, false, list[i]->n);
+	free(list);
+	empty(&both);
+	if (rc < 0) {
+		empty(&merged);
+		return rc;
+	}
+	empty(t);
+	*t = merged;
+	return 0;
 }
 
 void top_print(const struct top *t, struct text *out)
@@ -208,18 +282,15 @@ void top_print(const struct top *t, struct text *out)
 
 size_t top_memory(const struct top *t)
 {
-	size_t sum = sizeof *t + t->size * (sizeof *t->hashes + sizeof *t->counters);
-
-	for (uint32_t i = 0; i < t->n; i++)
-		sum += t->counters[i].len;
-	return sum;
+	return sizeof *t + t->size * (sizeof *t->counters + sizeof *t->heap) +
+	       (t->size ? t->mask + 1 : 0) * sizeof *t->slots + t->bytes;
 }
 
 void top_save(const struct top *t, struct text *out)
 {
 	text_u64(out, t->n);
 	for (uint32_t i = 0; i < t->n; i++) {
-		text_u64(out, t->hashes[i]);
+		text_u64(out, t->counters[i].hash);
 		text_u64(out, t->counters[i].n);
 		text_u64(out, t->counters[i].len);
 		text_bytes(out, t->counters[i].text, t->counters[i].len);
@@ -238,7 +309,7 @@ int top_load(const uint8_t *bytes, size_t len, uint32_t k, struct top **out)
 	for (; n && rc == 0; n--) {
 		uint64_t hash = reading_u64(&r), times = reading_u64(&r), size = reading_u64(&r);
 		const uint8_t *text = reading_bytes(&r, size);
-		rc = text && size <= TOP_VALUE_MAX + 2
+		rc = text && size && size <= TOP_VALUE_MAX + 2 && times <= COUNT_MAX && find(t, hash) == NONE
 			     ? count(t, hash, (const char *)text, size, false, times)
 			     : -EINVAL;
 	}

@@ -139,7 +139,7 @@ void spec_keys(struct spec *s, json_t *object, const char *const *known)
 	}
 }
 
-bool spec_duration(struct spec *s, json_t *object, const char *key, uint64_t *ns)
+bool spec_duration_or_zero(struct spec *s, json_t *object, const char *key, uint64_t *ns)
 {
 	json_t *value = json_object_get(object, key);
 	int64_t parsed;
@@ -151,7 +151,7 @@ bool spec_duration(struct spec *s, json_t *object, const char *key, uint64_t *ns
 		return false;
 	}
 	int32_t r = ss_parse_duration(json_string_value(value), &parsed);
-	if (r < 0 || parsed == 0) {
+	if (r < 0) {
 		spec_error(s, key,
 			   r == -ERANGE ? "the duration \"%.40s\" is too long"
 					: "\"%.40s\" is no duration; write \"500ms\", \"10s\" or \"1h30m\"",
@@ -159,6 +159,21 @@ bool spec_duration(struct spec *s, json_t *object, const char *key, uint64_t *ns
 		return false;
 	}
 	*ns = (uint64_t)parsed;
+	return true;
+}
+
+bool spec_duration(struct spec *s, json_t *object, const char *key, uint64_t *ns)
+{
+	uint64_t parsed;
+
+	if (!spec_duration_or_zero(s, object, key, &parsed))
+		return false;
+	if (parsed == 0) {
+		spec_error(s, key, "\"%.40s\" is no duration; write \"500ms\", \"10s\" or \"1h30m\"",
+			   json_string_value(json_object_get(object, key)));
+		return false;
+	}
+	*ns = parsed;
 	return true;
 }
 

@@ -29,5 +29,7 @@ void spec_keys(struct spec *, json_t *object, const char *const *known);
 const char *spec_nearest(const char *word, const char *const *known);
 /* A string member holding a duration such as "1m30s"; false if it is absent or was reported as wrong. */
 bool spec_duration(struct spec *, json_t *object, const char *key, uint64_t *ns);
+/* The same, but it may be "0s". */
+bool spec_duration_or_zero(struct spec *, json_t *object, const char *key, uint64_t *ns);
 /* "a string", "a number", ... */
 const char *spec_type(const json_t *);

@@ -52,12 +52,12 @@ int scratch_text(struct scratch *s, const struct ss_iface *fields, const struct 
 
 /* ---- hashing ---- */
 
-static uint64_t rotate(uint64_t x, int by)
+static inline uint64_t rotate(uint64_t x, int by)
 {
 	return x << by | x >> (64 - by);
 }
 
-static void sip_round(uint64_t v[4])
+static inline void sip_round(uint64_t v[4])
 {
 	v[0] += v[1];
 	v[1] = rotate(v[1], 13) ^ v[0];
@@ -71,21 +71,13 @@ static void sip_round(uint64_t v[4])
 	v[2] = rotate(v[2], 32);
 }
 
-/*
- * SipHash-1-3 with 128 bits, keyed at random: two values have one hash with a chance of 2^-128 that no sender
- * can better, so the values themselves, which may be long, need not be kept.  The type keeps 1 and "1" apart.
- */
-void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2])
+/* SipHash-1-3 up to its last rounds. */
+static inline void sip_take(uint64_t v[4], const void *bytes, size_t len)
 {
-	uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575, secret[1] ^ 0x646f72616e646f6d ^ 0xee,
-			 secret[0] ^ 0x6c7967656e657261, secret[1] ^ 0x7465646279746573};
 	const uint8_t *data = bytes;
-	uint64_t word = 0;
 	size_t whole = len & ~(size_t)7;
+	uint64_t word;
 
-	v[3] ^= type;
-	sip_round(v);
-	v[0] ^= type;
 	for (size_t i = 0; i < whole; i += 8) {
 		memcpy(&word, data + i, 8);
 		v[3] ^= word;
@@ -98,13 +90,43 @@ void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_
 	v[3] ^= word;
 	sip_round(v);
 	v[0] ^= word;
-	for (int half = 0; half < 2; half++) {
-		v[half ? 1 : 2] ^= half ? 0xdd : 0xee;
-		sip_round(v);
-		sip_round(v);
-		sip_round(v);
-		out[half] = v[0] ^ v[1] ^ v[2] ^ v[3];
-	}
+}
+
+static inline uint64_t sip_end(uint64_t v[4])
+{
+	sip_round(v);
+	sip_round(v);
+	sip_round(v);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/*
+ * SipHash-1-3 with 128 bits, keyed at random: two values have one hash with a chance of 2^-128 that no sender
+ * can better, so the values themselves, which may be long, need not be kept.  The type keeps 1 and "1" apart.
+ */
+void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2])
+{
+	uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575, secret[1] ^ 0x646f72616e646f6d ^ 0xee,
+			 secret[0] ^ 0x6c7967656e657261, secret[1] ^ 0x7465646279746573};
+
+	v[3] ^= type;
+	sip_round(v);
+	v[0] ^= type;
+	sip_take(v, bytes, len);
+	v[2] ^= 0xee;
+	out[0] = sip_end(v);
+	v[1] ^= 0xdd;
+	out[1] = sip_end(v);
+}
+
+uint64_t hash_key(const uint64_t secret[2], const void *bytes, size_t len)
+{
+	uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575, secret[1] ^ 0x646f72616e646f6d,
+			 secret[0] ^ 0x6c7967656e657261, secret[1] ^ 0x7465646279746573};
+
+	sip_take(v, bytes, len);
+	v[2] ^= 0xff;
+	return sip_end(v);
 }
 
 void number_hash(const struct number *n, const uint64_t secret[2], uint64_t out[2])

@@ -36,4 +36,6 @@ int value_hash(const struct ss_iface *fields, struct scratch *, const struct ss_
 	       const uint64_t secret[2], uint64_t out[2]);
 /* SipHash-1-3 of bytes; type keeps kinds of values apart. */
 void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2]);
+/* 64 bits for a table of keys. */
+uint64_t hash_key(const uint64_t secret[2], const void *bytes, size_t len);
 void number_hash(const struct number *, const uint64_t secret[2], uint64_t out[2]);

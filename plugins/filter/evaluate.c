@@ -198,7 +198,7 @@ static const char *skip_string(const char *p, const char *end, uint16_t *flags)
 /* Skip an array or object from its opening bracket. */
 static const char *skip_nested(const char *p, const char *end)
 {
-	uint16_t flags;
+	uint16_t flags = 0;
 	int depth = 0;
 
 	do {

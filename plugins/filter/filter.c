@@ -18,6 +18,8 @@
 
 enum { PORT_MATCH, PORT_REST };
 enum { ON_ERROR_DROP, ON_ERROR_PASS };
+enum { AS_IT_IS = 2 };
+#define ROW_AS_IT_IS 0x80000000 /* flag of a row */
 enum { REASON_NOT_JSON, REASON_TOO_DEEP, REASON_REGEX, REASON_NO_MEMORY };
 #define N_ERRORS 3 /* the first of the reasons, in the same order as the first metrics */
 
@@ -171,18 +173,20 @@ out:
 	return r;
 }
 
-/* Is the event to be passed on?  1, 0, or a negative errno that spoils the batch. */
+/* Is the event to be passed on?  1; AS_IT_IS: yes, though it could not be read; 0; or a negative errno that
+ * spoils the batch, but for -EBADMSG: the event is dropped. */
 static int judge(struct filter *f, const struct ss_event *e, struct tally *tally)
 {
 	const struct ss_fields *fields = f->fields.vtbl;
 	struct keyed_slot *slot = NULL;
-	int error = -1, r = 0;
+	int error = -1, r = 0, yes = 1;
 
 	if (f->reader)
 		r = fields->read(f->fields.self, f->reader, e->data, e->len, f->values, NULL);
 	if (r < 0) {
 		error = r == -ELOOP ? REASON_TOO_DEEP : REASON_NOT_JSON;
 		memset(f->values, 0, f->n_paths * sizeof *f->values);
+		yes = AS_IT_IS;
 	} else if (f->where) {
 		r = conditions_eval(f->where, f->values);
 		if (r == 0 || (r < 0 && r != -E2BIG))
@@ -215,7 +219,7 @@ static int judge(struct filter *f, const struct ss_event *e, struct tally *tally
 	}
 	if (f->deadband)
 		deadband_passed(f->deadband, f->values, e->time_ns, slot);
-	return 1;
+	return yes;
 }
 
 static void count_keys(struct filter *f, const struct keyed *k, uint64_t evicted_before, uint32_t n_before,
@@ -262,21 +266,30 @@ static int fit(struct filter *f, uint32_t capacity)
 	return 0;
 }
 
-/* The events that pass, with other members. */
+/* The events that pass, with other members if they could be read. */
 static int emit_reshaped(struct filter *f, struct ss_batch *batch, const uint32_t *rows, uint32_t n)
 {
 	size_t size = 1, used = 0;
 
 	for (uint32_t i = 0; i < n; i++)
-		size += reshape_size(f->reshape, batch->events[rows[i]].len);
+		size += reshape_size(f->reshape, batch->events[rows[i] & ~ROW_AS_IT_IS].len);
 	struct ss_batch *out = n ? f->host->batch_new(f->host, batch, n, size) : NULL;
 	if (!out)
 		return n ? -ENOMEM : 0;
 	for (uint32_t i = 0; i < n; i++) {
 		struct ss_event *e = &out->events[i];
-		*e = batch->events[rows[i]];
+		*e = batch->events[rows[i] & ~ROW_AS_IT_IS];
 		char *to = (char *)out->data + used;
-		e->len = (uint32_t)reshape_event(f->reshape, (const char *)e->data, e->len, to);
+		int64_t len = e->len;
+		if (rows[i] & ROW_AS_IT_IS)
+			memcpy(to, e->data, e->len);
+		else
+			len = reshape_event(f->reshape, (const char *)e->data, e->len, to);
+		if (len < 0) {
+			f->host->batch_unref(out);
+			return (int)len;
+		}
+		e->len = (uint32_t)len;
 		e->data = (const uint8_t *)to;
 		used += e->len;
 	}
@@ -297,9 +310,9 @@ static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 	for (uint32_t i = 0; i < batch->count; i++) {
 		int r = judge(f, &batch->events[i], &tally);
 
-		rows[tally.passed] = i;
+		rows[tally.passed] = r == AS_IT_IS && f->reshape ? i | ROW_AS_IT_IS : i;
 		rest[tally.rest] = i;
-		tally.passed += r == 1;
+		tally.passed += r > 0;
 		tally.rest += r == 0;
 		if (r < 0 && r != -EBADMSG)
 			return r;

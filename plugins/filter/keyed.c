@@ -107,8 +107,7 @@ static const struct ss_field *key_of(const struct ss_field *fields, int key)
 	return key < 0 ? &no_key : &fields[key];
 }
 
-/* The path at member name; -1 if there is none or it was reported. */
-static int compile_path(json_t *json, const char *name, bool needed, struct spec *spec, struct paths *paths)
+int compile_path(json_t *json, const char *name, bool needed, struct spec *spec, struct paths *paths)
 {
 	json_t *path = json_object_get(json, name);
 
@@ -118,6 +117,10 @@ static int compile_path(json_t *json, const char *name, bool needed, struct spec
 		spec_error(spec, name, "must be a string, the path of a field, found %s", spec_type(path));
 	if (!json_is_string(path))
 		return -1;
+	if (strlen(json_string_value(path)) != json_string_length(path)) {
+		spec_error(spec, name, "must not hold a NUL");
+		return -1;
+	}
 	int index = paths_add(paths, spec, name, json_string_value(path));
 	if (index < 0)
 		spec->err = index;

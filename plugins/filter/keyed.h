@@ -37,6 +37,10 @@ struct keyed {
 	struct scratch scratch;
 };
 
+/* Index of the path at member name, added to paths; -1 if there is none, or it was reported, or -ENOMEM,
+ * which goes to spec. */
+int compile_path(json_t *, const char *name, bool needed, struct spec *, struct paths *);
+
 struct keyed *keyed_new(uint32_t max, const struct ss_iface *fields);
 void keyed_free(struct keyed *);
 /* The slot of a key, which counts as used now; a field of type SS_JSON_MISSING is a key too.  NULL: out of

@@ -23,28 +23,35 @@ struct names {
 struct reshape {
 	bool selects;
 	struct names select, remove, rename, set;
-	size_t grows; /* by how much the names and values can make an event longer */
+	size_t grows; /* by how much the members that are set make an event longer */
 	struct ss_iface fields;
 	struct scratch scratch;
 };
 
 /* ---- compiling ---- */
 
-/* A string as it stands in JSON, with its quotes; NULL if out of memory. */
-static char *encode(const char *text)
+/* A value as it stands in JSON, numbers no longer than they need to be; NULL if out of memory. */
+static char *encode(const json_t *value)
 {
-	json_t *string = json_string(text);
-	char *json = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+	for (size_t digits = 15;; digits++) {
+		char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(digits));
+		json_t *again = text ? json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : NULL;
+		const bool same = digits == 17 || (again && json_equal(again, value));
 
-	json_decref(string);
-	return json;
+		json_decref(again);
+		if (!text || same)
+			return text;
+		free(text);
+	}
 }
 
 /* "name":value */
 static char *encode_member(const char *name, json_t *value)
 {
-	char *left = encode(name), *right = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT), *both = NULL;
+	json_t *string = json_string(name);
+	char *left = encode(string), *right = encode(value), *both = NULL;
 
+	json_decref(string);
 	if (!left || !right || asprintf(&both, "%s:%s", left, right) < 0)
 		both = NULL;
 	free(left);
@@ -77,7 +84,9 @@ static void read_list(json_t *list, const char *key, struct names *out, struct s
 	}
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		json_t *name = json_array_get(list, i);
-		if (json_is_string(name))
+		if (json_is_string(name) && strlen(json_string_value(name)) != json_string_length(name))
+			spec_error(spec, key, "must not hold a NUL");
+		else if (json_is_string(name))
 			add(out, json_string_value(name), NULL, spec);
 		else
 			spec_error(spec, key, "must list names, found %s", spec_type(name));
@@ -101,7 +110,7 @@ static void read_map(json_t *map, const char *key, bool names_only, struct names
 			spec_error(spec, key, "must give \"%.40s\" a name, found %s", name, spec_type(value));
 			continue;
 		}
-		char *to = names_only ? encode(json_string_value(value)) : encode_member(name, value);
+		char *to = names_only ? encode(value) : encode_member(name, value);
 		if (to)
 			add(out, name, to, spec);
 		else
@@ -136,7 +145,10 @@ int reshape_compile(json_t *json, struct spec *spec, const struct ss_iface *fiel
 		if (new_name && json_object_get(json_object_get(json, "set"), new_name))
 			spec_error(spec, "set", "\"%.40s\" is what \"%.40s\" is renamed to", new_name,
 				   r->rename.v[i].text);
-		r->grows += r->rename.v[i].to_len;
+		for (size_t j = 0; j < i; j++)
+			if (strcmp(r->rename.v[i].to, r->rename.v[j].to) == 0)
+				spec_error(spec, "rename", "\"%.40s\" and \"%.40s\" get one name",
+					   r->rename.v[j].text, r->rename.v[i].text);
 	}
 	for (size_t i = 0; i < r->set.n; i++)
 		r->grows += r->set.v[i].to_len + 1;
@@ -170,15 +182,19 @@ void reshape_free(struct reshape *r)
 
 /* ---- one event ---- */
 
-/* A name may come again and again: each time it may grow. */
+/* A name may come again and again, each time in quotes, with a colon, a value and a comma or brace. */
 size_t reshape_size(const struct reshape *r, size_t len)
 {
 	size_t most = 0;
 
-	for (size_t i = 0; i < r->rename.n; i++)
-		most = r->rename.v[i].to_len > most ? r->rename.v[i].to_len : most;
-	/* the shortest member is "":0 and a comma */
-	return len + (r->rename.n ? len / 5 * most : 0) + r->grows + 2;
+	for (size_t i = 0; i < r->rename.n; i++) {
+		const struct name *name = &r->rename.v[i];
+		const size_t old_len = name->len + 2;
+		const size_t grows =
+			name->to_len > old_len ? (name->to_len - old_len) * len / (old_len + 3) + 1 : 0;
+		most = grows > most ? grows : most;
+	}
+	return len + most + r->grows + 2;
 }
 
 static const char *skip_blanks(const char *p, const char *end)
@@ -225,7 +241,8 @@ static const struct name *find(const struct names *names, const char *text, size
 	return NULL;
 }
 
-/* One member: begin at its name's quote, end behind its value.  Where it is written to, or where it was. */
+/* One member: begin at its name's quote, end behind its value.  Where it is written to, or where it was;
+ * NULL: out of memory. */
 static char *member(struct reshape *r, const char *begin, const char *name_end, bool escaped, const char *end,
 		    char *to, const char *start)
 {
@@ -237,7 +254,7 @@ static char *member(struct reshape *r, const char *begin, const char *name_end, 
 	size_t len;
 
 	if (scratch_text(&r->scratch, &r->fields, &f, &name, &len) < 0)
-		return to;
+		return NULL;
 	if ((r->selects && !find(&r->select, name, len)) || find(&r->remove, name, len))
 		return to;
 	const struct name *other = find(&r->rename, name, len);
@@ -267,7 +284,7 @@ static char *put_set(const struct reshape *r, char *to, const char *start)
 	return to;
 }
 
-/* The object that begins at p; NULL if it is not well-formed, so far as one sees on the way. */
+/* The object that begins at p; NULL: out of memory. */
 static char *reshape_object(struct reshape *r, const char *p, const char *end, char *to)
 {
 	char *start = to + 1;
@@ -282,6 +299,8 @@ static char *reshape_object(struct reshape *r, const char *p, const char *end, c
 		if (!value_end)
 			return NULL;
 		to = member(r, p, name_end, escaped, value_end, to, start);
+		if (!to)
+			return NULL;
 		p = *value_end == ',' ? skip_blanks(value_end + 1, end) : value_end;
 	}
 	if (p >= end || *p != '}' || skip_blanks(p + 1, end) != end)
@@ -291,13 +310,15 @@ static char *reshape_object(struct reshape *r, const char *p, const char *end, c
 	return to;
 }
 
-size_t reshape_event(struct reshape *r, const char *json, size_t len, char *out)
+int64_t reshape_event(struct reshape *r, const char *json, size_t len, char *out)
 {
 	const char *end = json + len, *p = skip_blanks(json, end);
-	char *to = p < end && *p == '{' ? reshape_object(r, p, end, out) : NULL;
 
-	if (to)
-		return (size_t)(to - out);
+	if (p < end && *p == '{') {
+		char *to = reshape_object(r, p, end, out);
+
+		return to ? to - out : -ENOMEM;
+	}
 	memcpy(out, json, len);
-	return len;
+	return (int64_t)len;
 }

@@ -23,6 +23,6 @@ int reshape_compile(json_t *, struct spec *, const struct ss_iface *fields, stru
 void reshape_free(struct reshape *);
 /* The most bytes an event of len bytes becomes. */
 size_t reshape_size(const struct reshape *, size_t len);
-/* An event that is well-formed JSON; to has room for reshape_size().  Its new length; what is no object stays
- * as it is. */
-size_t reshape_event(struct reshape *, const char *json, size_t len, char *to);
+/* An event that is well-formed JSON; to has room for reshape_size().  Its new length, -ENOMEM; what is no
+ * object stays as it is. */
+int64_t reshape_event(struct reshape *, const char *json, size_t len, char *to);

@@ -2,13 +2,14 @@
 /* sample - see sample.h. */
 #include <errno.h>
 #include <stdlib.h>
+#include "keyed.h"
 #include "sample.h"
 
 int sample_compile(json_t *json, struct spec *spec, struct paths *paths, const struct ss_iface *fields,
 		   struct sample **out)
 {
 	static const char *const known[] = {"one_in", "key", NULL};
-	json_t *one_in = json_object_get(json, "one_in"), *key = json_object_get(json, "key");
+	json_t *one_in = json_object_get(json, "one_in");
 	struct sample *s = calloc(1, sizeof *s);
 
 	if (!s) {
@@ -27,14 +28,8 @@ int sample_compile(json_t *json, struct spec *spec, struct paths *paths, const s
 				   "\"one_in\" must be an integer of at least 1");
 		else
 			s->one_in = (uint64_t)json_integer_value(one_in);
-		if (key && !json_is_string(key))
-			spec_error(spec, "key", "must be a string, the path of a field, found %s",
-				   spec_type(key));
-		else if (key)
-			s->key = paths_add(paths, spec, "key", json_string_value(key));
+		s->key = compile_path(json, "key", false, spec, paths);
 	}
-	if (key && json_is_string(key) && s->key < 0)
-		spec->err = -ENOMEM;
 	if (spec->err)
 		sample_free(s);
 	else

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Datagram-to-file benchmarks: semstreams beside a bare receiver and other programs, interleaved in one run.
 
-    tests/bench/run.py [rate] [fixed] [latency] [idle] [fields] [queue] [--rounds N] [--semstreams PATH] [--only PEER,...]
+    tests/bench/run.py [rate] [fixed] [latency] [idle] [fields] [filter] [queue] [--rounds N] [--semstreams PATH] [--only PEER,...]
 
 Every figure is the median over the rounds; in each round every peer has its turn, so what else the machine does hits all
 alike.  Trust the ratios.  All peers get the same receive buffer (8 MiB); sequence numbers are checked; a rate counts
@@ -240,27 +240,30 @@ def bench_idle(peers, directory, tools, args):
     table("Idle", ["peer", "listening after ms", "RSS MiB", "CPU %"], rows)
 
 
-def bench_of_core(name, title, sources, libraries):
-    """A benchmark program of one part of the core, built on the spot; it prints its own table."""
+def bench_of_part(name, title, sources, libraries):
+    """A benchmark program of one part, built on the spot; it prints its own table.  Sources are named from the top."""
 
     def bench(peers, directory, tools, args):
         top = os.path.dirname(os.path.dirname(HERE))
         program = os.path.join(directory, name)
-        files = [os.path.join(HERE, name + ".c")] + [os.path.join(top, "core", s) for s in sources]
+        files = [os.path.join(HERE, name + ".c")] + [os.path.join(top, s) for s in sources]
         subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-I", top, "-I", os.path.join(top, "sdk/include"),
-                        "-o", program, *files, *libraries], check=True)
+                        "-I", os.path.join(top, "plugins/common"), "-o", program, *files, *libraries], check=True)
         print(f"\n## {title}\n", flush=True)
         subprocess.run([program], check=True)
 
     return bench
 
 
-bench_fields = bench_of_core("fields_bench", "The field reader", [
-    "fields.c", "fields_path.c", "fields_scan.c", "fields_number.c"], ["-ljansson", "-lm"])
-bench_queue = bench_of_core("queue_bench", "A hop over a ring", ["queue.c", "batch.c"], ["-lpthread"])
+FIELDS = [f"core/{s}.c" for s in ("fields", "fields_path", "fields_scan", "fields_number")]
+FILTER = [f"plugins/filter/{s}.c" for s in ("filter", "condition", "operators", "evaluate", "keyed", "sample", "reshape")]
+COMMON = [f"plugins/common/{s}.c" for s in ("paths", "spec", "value")]
+bench_fields = bench_of_part("fields_bench", "The field reader", FIELDS, ["-ljansson", "-lm"])
+bench_filter = bench_of_part("filter_bench", "A filter", FILTER + COMMON + FIELDS, ["-ljansson", "-lpcre2-8", "-lm"])
+bench_queue = bench_of_part("queue_bench", "A hop over a ring", ["core/queue.c", "core/batch.c"], ["-lpthread"])
 
 BENCHES = {"rate": bench_rate, "fixed": bench_fixed, "latency": bench_latency, "idle": bench_idle,
-           "fields": bench_fields, "queue": bench_queue}
+           "fields": bench_fields, "filter": bench_filter, "queue": bench_queue}
 
 
 def main():

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: MIT */
+/* operators - one operator with its value becomes a test; see operators.h. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "operators.h"
+
+/* Bits of the value types an operator takes. */
+enum { TAKES_NUMBER = 1, TAKES_STRING = 2, TAKES_BOOL = 4, TAKES_NULL = 8, TAKES_LIST = 16 };
+#define TAKES_SCALAR (TAKES_NUMBER | TAKES_STRING | TAKES_BOOL | TAKES_NULL)
+
+struct op {
+	const char *name, *symbol, *word; /* three spellings; NULL = none */
+	uint8_t kind;                     /* TEST_STRING stands for any comparison */
+	uint8_t accept;
+	uint8_t takes;
+	bool invert;
+	bool folds; /* ignore_case makes sense */
+};
+
+static const struct op ops[] = {
+	{"eq", "==", "equals", TEST_STRING, CMP_EQUAL, TAKES_SCALAR, false, true},
+	{"ne", "!=", "not_equals", TEST_STRING, CMP_LESS | CMP_MORE, TAKES_SCALAR, true, true},
+	{"gt", ">", NULL, TEST_STRING, CMP_MORE, TAKES_NUMBER | TAKES_STRING, false, false},
+	{"gte", ">=", NULL, TEST_STRING, CMP_MORE | CMP_EQUAL, TAKES_NUMBER | TAKES_STRING, false, false},
+	{"lt", "<", NULL, TEST_STRING, CMP_LESS, TAKES_NUMBER | TAKES_STRING, false, false},
+	{"lte", "<=", NULL, TEST_STRING, CMP_LESS | CMP_EQUAL, TAKES_NUMBER | TAKES_STRING, false, false},
+	{"contains", NULL, NULL, TEST_CONTAINS, CMP_EQUAL, TAKES_SCALAR, false, true},
+	{"array_contains", NULL, NULL, TEST_ARRAY_CONTAINS, CMP_EQUAL, TAKES_SCALAR, false, true},
+	{"starts_with", NULL, NULL, TEST_STARTS, 0, TAKES_STRING, false, true},
+	{"ends_with", NULL, NULL, TEST_ENDS, 0, TAKES_STRING, false, true},
+	{"regex", NULL, NULL, TEST_REGEX, 0, TAKES_STRING, false, true},
+	{"in", NULL, NULL, TEST_IN, 0, TAKES_LIST, false, true},
+	{"not_in", NULL, NULL, TEST_IN, 0, TAKES_LIST, true, true},
+	{"between", NULL, NULL, TEST_BETWEEN, 0, TAKES_LIST, false, false},
+	{"length_eq", NULL, NULL, TEST_LENGTH, CMP_EQUAL, TAKES_NUMBER, false, false},
+	{"length_ne", NULL, NULL, TEST_LENGTH, CMP_LESS | CMP_MORE, TAKES_NUMBER, false, false},
+	{"length_gt", NULL, NULL, TEST_LENGTH, CMP_MORE, TAKES_NUMBER, false, false},
+	{"length_gte", NULL, NULL, TEST_LENGTH, CMP_MORE | CMP_EQUAL, TAKES_NUMBER, false, false},
+	{"length_lt", NULL, NULL, TEST_LENGTH, CMP_LESS, TAKES_NUMBER, false, false},
+	{"length_lte", NULL, NULL, TEST_LENGTH, CMP_LESS | CMP_EQUAL, TAKES_NUMBER, false, false},
+	{"exists", NULL, NULL, TEST_EXISTS, 0, TAKES_BOOL, false, false},
+};
+#define N_OPS (sizeof ops / sizeof *ops)
+
+const struct op *find_op(struct compiler *k, const char *key, const char *name)
+{
+	const char *names[N_OPS + 1] = {NULL};
+	char all[320] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < N_OPS; i++) {
+		if (strcmp(name, ops[i].name) == 0 || (ops[i].symbol && strcmp(name, ops[i].symbol) == 0) ||
+		    (ops[i].word && strcmp(name, ops[i].word) == 0))
+			return &ops[i];
+		names[i] = ops[i].name;
+		len += (size_t)snprintf(all + len, sizeof all - len, "%s%s", i ? ", " : "", ops[i].name);
+	}
+	const char *near = spec_nearest(name, names);
+	spec_error(k->spec, key, "unknown operator \"%.40s\"%s%s%s; known are %s", name,
+		   near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "", all);
+	return NULL;
+}
+
+static unsigned takes_bit(const json_t *value)
+{
+	switch (json_typeof(value)) {
+	case JSON_STRING:
+		return TAKES_STRING;
+	case JSON_INTEGER:
+	case JSON_REAL:
+		return TAKES_NUMBER;
+	case JSON_TRUE:
+	case JSON_FALSE:
+		return TAKES_BOOL;
+	case JSON_NULL:
+		return TAKES_NULL;
+	case JSON_ARRAY:
+		return TAKES_LIST;
+	default:
+		return 0;
+	}
+}
+
+static bool check_value(struct compiler *k, const struct op *op, const json_t *value)
+{
+	if (!value) {
+		if (op->kind != TEST_EXISTS)
+			spec_error(k->spec, NULL, "\"value\" is missing");
+		return op->kind == TEST_EXISTS;
+	}
+	if (takes_bit(value) & op->takes)
+		return true;
+	spec_error(k->spec, k->value_key, "\"%s\" takes %s, found %s", op->name,
+		   op->takes == TAKES_LIST                      ? "a list of values"
+		   : op->takes == TAKES_STRING                  ? "a string"
+		   : op->takes == TAKES_BOOL                    ? "true or false"
+		   : op->takes == TAKES_NUMBER                  ? "a number"
+		   : op->takes == (TAKES_NUMBER | TAKES_STRING) ? "a number or a string"
+								: "a string, a number, a boolean or null",
+		   spec_type(value));
+	return false;
+}
+
+static uint8_t field_type(const json_t *value)
+{
+	switch (json_typeof(value)) {
+	case JSON_STRING:
+		return SS_JSON_STRING;
+	case JSON_INTEGER:
+	case JSON_REAL:
+		return SS_JSON_NUMBER;
+	case JSON_TRUE:
+		return SS_JSON_TRUE;
+	case JSON_FALSE:
+		return SS_JSON_FALSE;
+	default:
+		return SS_JSON_NULL;
+	}
+}
+
+static int copy_text(struct text *t, const json_t *string)
+{
+	t->len = json_string_length(string);
+	t->bytes = malloc(t->len + 1);
+	if (!t->bytes)
+		return -ENOMEM;
+	memcpy(t->bytes, json_string_value(string), t->len + 1);
+	return 0;
+}
+
+static void compile_regex(struct compiler *k, struct test *t, const char *pattern, size_t len,
+			  uint32_t options)
+{
+	PCRE2_SIZE at;
+	uint32_t compiled, references;
+	int error;
+
+	options |= PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_USE_OFFSET_LIMIT;
+	t->regex = pcre2_compile((PCRE2_SPTR)pattern, len, options, &error, &at, NULL);
+	if (!t->regex) {
+		char text[160];
+
+		pcre2_get_error_message(error, (PCRE2_UCHAR *)text, sizeof text);
+		spec_error(k->spec, k->value_key, "the regular expression does not compile, byte %zu: %s",
+			   (size_t)at + 1, text);
+		return;
+	}
+	pcre2_pattern_info(t->regex, PCRE2_INFO_ALLOPTIONS, &compiled);
+	pcre2_pattern_info(t->regex, PCRE2_INFO_BACKREFMAX, &references);
+	t->anchored = compiled & PCRE2_ANCHORED;
+	t->refers = references > 0;
+	/* where it is not to be had, pcre2_match interprets */
+	pcre2_jit_compile(t->regex, PCRE2_JIT_COMPLETE);
+	k->c->any_regex = true;
+}
+
+static int compare_integers(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static int compare_reals(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+	const struct text *x = a, *y = b;
+	int order = memcmp(x->bytes, y->bytes, x->len < y->len ? x->len : y->len);
+
+	return order ? order : (x->len > y->len) - (x->len < y->len);
+}
+
+void list_free(struct value_list *list)
+{
+	if (!list)
+		return;
+	for (size_t i = 0; i < list->n_strings; i++)
+		free(list->strings[i].bytes);
+	free(list->strings);
+	free(list->integers);
+	free(list->reals);
+	free(list);
+}
+
+/* Any of the listed strings, in whatever case: "(?:a|b\.c)" with everything but letters and digits escaped.
+ */
+static void compile_alternatives(struct compiler *k, struct test *t)
+{
+	const struct value_list *list = t->list;
+	size_t size = 8, len = 0;
+
+	for (size_t i = 0; i < list->n_strings; i++)
+		size += 2 * list->strings[i].len + 1;
+	char *pattern = malloc(size);
+	if (!pattern) {
+		k->spec->err = -ENOMEM;
+		return;
+	}
+	len += (size_t)sprintf(pattern, "(?:");
+	for (size_t i = 0; i < list->n_strings; i++) {
+		if (i)
+			pattern[len++] = '|';
+		for (size_t j = 0; j < list->strings[i].len; j++) {
+			unsigned char byte = (unsigned char)list->strings[i].bytes[j];
+
+			if (byte < 0x80 && ispunct(byte))
+				pattern[len++] = '\\';
+			pattern[len++] = (char)byte;
+		}
+	}
+	pattern[len++] = ')';
+	compile_regex(k, t, pattern, len, PCRE2_CASELESS | PCRE2_ANCHORED | PCRE2_ENDANCHORED);
+	t->plain = true;
+	free(pattern);
+}
+
+static void compile_list(struct compiler *k, struct test *t, json_t *values, bool fold)
+{
+	size_t n = json_array_size(values), i;
+	json_t *value;
+
+	if (n == 0 || n > CONDITION_MAX_VALUES) {
+		spec_error(k->spec, k->value_key, "must list 1 to %d values, found %zu", CONDITION_MAX_VALUES,
+			   n);
+		return;
+	}
+	struct value_list *list = t->list = calloc(1, sizeof *list);
+	if (!list || !(list->integers = calloc(n, sizeof *list->integers)) ||
+	    !(list->reals = calloc(n, sizeof *list->reals)) ||
+	    !(list->strings = calloc(n, sizeof *list->strings))) {
+		k->spec->err = -ENOMEM;
+		return;
+	}
+	size_t at = spec_enter(k->spec, k->value_key);
+	json_array_foreach(values, i, value)
+	{
+		if (json_is_integer(value)) {
+			list->integers[list->n_integers++] = json_integer_value(value);
+		} else if (json_is_real(value)) {
+			list->reals[list->n_reals++] = json_real_value(value);
+		} else if (json_is_string(value)) {
+			if (copy_text(&list->strings[list->n_strings++], value) < 0)
+				k->spec->err = -ENOMEM;
+		} else if (takes_bit(value) & TAKES_SCALAR) {
+			list->type[field_type(value)] = true;
+		} else {
+			size_t before = spec_enter_index(k->spec, i);
+			spec_error(k->spec, NULL, "must be a string, a number, a boolean or null, found %s",
+				   spec_type(value));
+			spec_leave(k->spec, before);
+		}
+	}
+	spec_leave(k->spec, at);
+	if (k->spec->err == -ENOMEM)
+		return;
+	qsort(list->integers, list->n_integers, sizeof *list->integers, compare_integers);
+	qsort(list->reals, list->n_reals, sizeof *list->reals, compare_reals);
+	qsort(list->strings, list->n_strings, sizeof *list->strings, compare_texts);
+	if (fold && list->n_strings)
+		compile_alternatives(k, t);
+}
+
+/* Is "ignore_case" there and true?  Reports where it makes no sense. */
+static bool ignores_case(struct compiler *k, const struct op *op, json_t *fold, const json_t *value)
+{
+	if (!fold)
+		return false;
+	if (!json_is_boolean(fold)) {
+		spec_error(k->spec, "ignore_case", "must be true or false, found %s", spec_type(fold));
+		return false;
+	}
+	if (!json_is_true(fold))
+		return false;
+	if (op->folds && (json_is_string(value) || json_is_array(value)))
+		return true;
+	spec_error(
+		k->spec, "ignore_case",
+		"only goes with eq, ne, contains, starts_with, ends_with, regex, in and not_in on strings");
+	return false;
+}
+
+/* What makes a literal with ignore_case mean the operator. */
+static uint32_t fold_options(const struct op *op)
+{
+	uint32_t options = PCRE2_CASELESS | PCRE2_LITERAL;
+
+	if (op->kind == TEST_STRING || op->kind == TEST_STARTS)
+		options |= PCRE2_ANCHORED;
+	if (op->kind == TEST_STRING || op->kind == TEST_ENDS)
+		options |= PCRE2_ENDANCHORED;
+	return options;
+}
+
+static void fill_test(struct compiler *k, struct test *t, const struct op *op, json_t *value, bool fold)
+{
+	t->kind = op->kind;
+	t->accept = op->accept;
+	t->invert = t->other = op->invert;
+	if (op->kind == TEST_EXISTS) {
+		t->missing = json_is_false(value);
+		return;
+	}
+	if (op->kind == TEST_IN) {
+		compile_list(k, t, value, fold);
+		return;
+	}
+	t->type = field_type(value);
+	if (json_is_number(value)) {
+		t->number = (struct number){.integer = json_is_integer(value),
+					    .i = json_integer_value(value),
+					    .d = json_number_value(value)};
+	} else if (json_is_string(value) && copy_text(&t->string, value) < 0) {
+		k->spec->err = -ENOMEM;
+		return;
+	}
+	if (op->kind == TEST_STRING && t->type != SS_JSON_STRING)
+		t->kind = t->type == SS_JSON_NUMBER ? TEST_NUMBER : TEST_TYPE;
+	if (op->kind == TEST_REGEX) {
+		compile_regex(k, t, t->string.bytes, t->string.len,
+			      PCRE2_NEVER_BACKSLASH_C | (fold ? PCRE2_CASELESS : 0));
+	} else if (fold) {
+		compile_regex(k, t, t->string.bytes, t->string.len, fold_options(op));
+		t->plain = true;
+	}
+}
+
+static int16_t add_test(struct compiler *k, int path, const struct op *op, json_t *value, bool fold,
+			int16_t yes, int16_t no)
+{
+	if (k->c->n == CONDITION_MAX) {
+		if (!k->too_many)
+			spec_error(k->spec, NULL, "more than %d conditions", CONDITION_MAX);
+		k->too_many = true;
+		return no;
+	}
+	struct test *t = &k->c->tests[k->c->n];
+	*t = (struct test){.field = (uint16_t)path, .yes = yes, .no = no};
+	fill_test(k, t, op, value, fold);
+	return (int16_t)k->c->n++;
+}
+
+static const struct op *op_named(const char *name)
+{
+	const struct op *op = ops;
+
+	while (strcmp(op->name, name) != 0)
+		op++;
+	return op;
+}
+
+/* [low, high]: at least the one and at most the other. */
+static int16_t add_between(struct compiler *k, int path, json_t *value, int16_t yes, int16_t no)
+{
+	json_t *low = json_array_get(value, 0), *high = json_array_get(value, 1);
+	bool numbers = json_is_number(low) && json_is_number(high);
+
+	if (json_array_size(value) != 2 || !(numbers || (json_is_string(low) && json_is_string(high)))) {
+		spec_error(k->spec, k->value_key,
+			   "must be two numbers or two strings, the least and the greatest that pass");
+		return no;
+	}
+	int16_t upper = add_test(k, path, op_named("lte"), high, false, yes, no);
+	return add_test(k, path, op_named("gte"), low, false, upper, no);
+}
+
+int16_t add_op(struct compiler *k, int path, const struct op *op, json_t *value, json_t *fold, int16_t yes,
+	       int16_t no)
+{
+	if (!op || !check_value(k, op, value))
+		return no;
+	bool folds = ignores_case(k, op, fold, value);
+	if (op->kind == TEST_BETWEEN)
+		return add_between(k, path, value, yes, no);
+	return add_test(k, path, op, value, folds, yes, no);
+}

@@ -2,7 +2,7 @@
 /* filter: the corpus of documents of the field reader as events; verdicts against Jansson's. */
 #include <jansson.h>
 #include "plugins/filter/test_filter.h"
-#include "plugins/filter/jansson_verdict.h"
+#include "plugins/filter/test_verdict.h"
 #include "tests/unit/fields_departures.h"
 #include "tests/unit/fields_documents.h"
 

@@ -97,7 +97,7 @@ def test_a_log_set_back_behind_its_back_is_found_out_by_the_consumer(cast):
             f.write(file.read_bytes())
     cast.chain.start("a")
     cast.a.wait_metric("semstreams_spool_renewals_total", 1)
-    cast.a.wait_log("The log was set back to an older state.* consumer=from-a$")
+    cast.a.wait_log("The log was set back to an older state.* consumer=from-a component=edge$")
     cast.send(300)
     seqs = cast.arrived(range(500))
     assert [n for n in seqs if n >= 200] == list(range(200, 500)), "new ones come once"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* fuzz_filter - any bytes as an event, many conditions on it compared with what Jansson parsed says. */
-#include "plugins/filter/jansson_verdict.h"
+#include "plugins/filter/test_verdict.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

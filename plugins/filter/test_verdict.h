@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * jansson_verdict - what many conditions say of a document, by the filter and computed from what Jansson
+ * test_verdict - what many conditions say of a document, by the filter and computed from what Jansson
  * parsed, for tests and fuzzing; a difference ends the program.
  */
 #pragma once

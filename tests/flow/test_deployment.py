@@ -178,8 +178,9 @@ def test_image_has_the_libraries(semstreams):
     if not shutil.which("dpkg-query"):
         pytest.skip("no dpkg here")
     described = subprocess.run([semstreams, "plugins", "list", "--json"], check=True, stdout=subprocess.PIPE, text=True)
-    helpers = (Path(semstreams).parents[1] / "libexec" / "semstreams").glob("*")
-    files = {semstreams, *(plugin["file"] for plugin in json.loads(described.stdout) if "file" in plugin), *helpers}
+    helpers = Path(semstreams).resolve().parents[1] / "libexec" / "semstreams"
+    files = {semstreams, *map(str, helpers.glob("*")),
+             *(plugin["file"] for plugin in json.loads(described.stdout) if "file" in plugin)}
     libraries = set()
     for file in files:
         ldd = subprocess.run(["ldd", file], check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -87,22 +87,35 @@ static void count_ways(const struct positions *p, const struct component *source
 	}
 }
 
+/* The most ways of a source's stream to one of the keeper's inputs. */
+static uint8_t ways_in(const struct positions *p, const struct component *keeper,
+		       const struct component *source)
+{
+	uint8_t most = 0;
+
+	for (size_t k = 0; k < keeper->n_inputs; k++) {
+		uint8_t n = ways_through(p, keeper->inputs[k]->from, source);
+		most = n > most ? n : most;
+	}
+	return most;
+}
+
 /*
  * A stream that reaches one input of a keeper by several ways does not arrive in the order of its sequences,
- * so no position can say what is there: its source is not resumable.
+ * so no position can say what is there: its source is not resumable.  A new keeper also ends ways to those
+ * behind it.  They and what is between run already: only what is before the new one is looked at.
  */
 static void look_for_merging(const struct positions *p, const struct component *keeper)
 {
 	for (size_t i = 0; i < p->n; i++) {
 		struct component *from = p->order[i];
-		if (from->merges)
-			continue;
 		count_ways(p, from);
-		/* what is behind the keeper runs already and is not touched */
-		for (size_t k = 0; k < keeper->n_inputs; k++) {
-			if (ways_through(p, keeper->inputs[k]->from, from) > 1)
+		if (from == keeper || ways_in(p, keeper, from) == 0)
+			continue;
+		from->merges = false;
+		for (size_t k = 0; k < p->n; k++)
+			if (p->order[k]->keeper && ways_in(p, p->order[k], from) > 1)
 				from->merges = true;
-		}
 	}
 }
 

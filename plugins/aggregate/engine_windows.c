@@ -126,9 +126,9 @@ static bool is_idle(const struct engine *e, const struct engine_input *in, uint6
 /* The moment of an idle input: its clock goes on. */
 static int64_t goes_on(const struct engine_input *in, uint64_t now)
 {
-	uint64_t silence = now - in->heard, most = (uint64_t)(MOMENT_MAX - in->newest);
+	uint64_t silence = now - in->heard, newest = (uint64_t)in->newest, most = MOMENT_MAX - newest;
 
-	return in->newest + (int64_t)(silence < most ? silence : most);
+	return (int64_t)(newest + (silence < most ? silence : most));
 }
 
 /* The moment up to which all is there; NEVER: nothing came yet. */

@@ -49,21 +49,27 @@ void quantiles_free(struct quantiles *s)
 	free(s);
 }
 
-/* Buckets low .. high are there afterwards, or as many of the upper ones as are allowed, with all that lay
- * below in the lowest. */
-static int cover(struct side *side, uint32_t most, int32_t low, int32_t high)
+/* Widen low .. high to the buckets that are not empty. */
+static void widen(const struct side *side, int32_t *low, int32_t *high)
 {
-	if (side->n) {
-		int32_t end = side->first + (int32_t)side->n - 1;
-		if (low >= side->first && high <= end)
-			return 0;
-		int32_t room = 8 + (int32_t)side->n / 4; /* so that this is rare */
-		if (high - side->first + room >= (int32_t)most || end - low + room >= (int32_t)most)
-			room = 0;
-		low = low < side->first ? low - room : side->first;
-		high = high > end ? high + room : end;
-	}
+	uint32_t first = 0, end = side->n;
+
+	while (first < end && !side->counts[first])
+		first++;
+	while (end > first && !side->counts[end - 1])
+		end--;
+	if (first == end)
+		return;
+	*low = side->first + (int32_t)first < *low ? side->first + (int32_t)first : *low;
+	*high = side->first + (int32_t)end - 1 > *high ? side->first + (int32_t)end - 1 : *high;
+}
+
+/* Make it buckets low .. high, or as many of the upper ones as are allowed, with all that lies below in the
+ * lowest. */
+static int resize(struct side *side, uint32_t most, int32_t low, int32_t high)
+{
 	int64_t n = (int64_t)high - low + 1;
+
 	n = n < most ? n : most;
 	int32_t first = (int32_t)(high - n + 1);
 	if (side->n == (uint32_t)n && side->first == first)
@@ -73,13 +79,32 @@ static int cover(struct side *side, uint32_t most, int32_t low, int32_t high)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < side->n; i++) {
 		int32_t at = side->first + (int32_t)i;
-		counts[at < first ? 0 : at - first] += side->counts[i];
+		if (side->counts[i])
+			counts[at < first ? 0 : at - first] += side->counts[i];
 	}
 	free(side->counts);
 	side->counts = counts;
 	side->first = first;
 	side->n = (uint32_t)n;
 	return 0;
+}
+
+/* Buckets low .. high are there afterwards, as far as is allowed. */
+static int cover(struct side *side, uint32_t most, int32_t low, int32_t high)
+{
+	if (!side->n)
+		return resize(side, most, low, high);
+	int32_t end = side->first + (int32_t)side->n - 1;
+	if (low >= side->first && high <= end)
+		return 0;
+	if (side->n == most && high <= end && side->counts[side->n - 1])
+		return 0;                        /* what lies below goes into the lowest */
+	int32_t room = 8 + (int32_t)side->n / 4; /* so that this is rare */
+	int32_t from = low < side->first ? low - room : side->first, to = high > end ? high + room : end;
+	if (to - from < (int32_t)most)
+		return resize(side, most, from, to);
+	widen(side, &low, &high);
+	return resize(side, most, low, high);
 }
 
 static int add_bucket(struct side *side, uint32_t most, int32_t index, uint64_t n)
@@ -116,9 +141,12 @@ int quantiles_add(struct quantiles *s, double value)
 
 static int merge_side(struct side *side, uint32_t most, const struct side *other)
 {
+	int32_t low = INT32_MAX, high = INT32_MIN;
+
 	if (!other->total)
 		return 0;
-	int rc = cover(side, most, other->first, other->first + (int32_t)other->n - 1);
+	widen(other, &low, &high);
+	int rc = cover(side, most, low, high);
 	for (uint32_t i = 0; i < other->n && rc == 0; i++)
 		if (other->counts[i])
 			rc = add_bucket(side, most, other->first + (int32_t)i, other->counts[i]);
@@ -147,7 +175,7 @@ uint64_t quantiles_count(const struct quantiles *s)
 /* What a bucket stands for: no value in it is further off than the accuracy. */
 static double middle(const struct quantiles *s, int32_t index)
 {
-	return exp(index * s->log_gamma) * 2 / (s->gamma + 1);
+	return exp(index * s->log_gamma) * (2 / (s->gamma + 1));
 }
 
 static double find(const struct quantiles *s, uint64_t rank)

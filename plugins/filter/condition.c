@@ -42,6 +42,7 @@ static int leaf_path(struct compiler *k, json_t *json)
 	return 0;
 }
 
+static const char *const node_keys[] = {"and", "or", "not", NULL};
 static const char *const leaf_keys[] = {"field", "op", "value", "ignore_case", "path", "operator", NULL};
 
 static int16_t compile_leaf(struct compiler *k, json_t *json, int16_t yes, int16_t no)
@@ -86,6 +87,17 @@ static bool is_criteria(json_t *json)
 	return false;
 }
 
+/* A condition where operators are wanted? */
+static bool is_condition(json_t *json)
+{
+	static const char *const words[] = {"field", "path", "op", "operator", "and", "or", "not"};
+
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (json_object_get(json, words[i]))
+			return true;
+	return false;
+}
+
 /* The operators of one field from iter on, the last first. */
 static int16_t compile_operators(struct compiler *k, int path, json_t *operators, void *iter, int16_t yes,
 				 int16_t no)
@@ -107,6 +119,12 @@ static int16_t compile_criteria(struct compiler *k, json_t *json, void *iter, in
 	const char *field = json_object_iter_key(iter);
 	json_t *operators = json_object_iter_value(iter);
 	size_t n = json_object_size(operators);
+	if (is_condition(operators)) {
+		const char *near = spec_nearest(field, node_keys);
+		spec_error(k->spec, field, "unknown key; %s%s%s", near ? "did you mean \"" : "",
+			   near ? near : "it holds a condition, as only \"not\" does", near ? "\"?" : "");
+		return no;
+	}
 	if (n == 0 || n > CONDITION_MAX) {
 		spec_error(k->spec, field, "must give 1 to %d operators, such as {\"gt\": 20}",
 			   CONDITION_MAX);
@@ -160,8 +178,6 @@ static void ascend(struct compiler *k, size_t before)
 	spec_leave(k->spec, before);
 	k->depth--;
 }
-
-static const char *const node_keys[] = {"and", "or", "not", NULL};
 
 static int16_t compile_node(struct compiler *k, json_t *json, const char *key, int16_t yes, int16_t no)
 {

@@ -130,6 +130,8 @@ static void test_errors(void **state)
 		 "/where/operator: unknown operator \"exits\"*exists"},
 		{"where", "{\"logic\":\"and\",\"conditions\":[" EXISTS ",{\"v\":{\"gte\":null}}]}",
 		 "/where/conditions/1/v/gte: \"gte\" takes*"},
+		{"where", "{\"ont\":" EXISTS "}", "/where/ont: unknown key; did you mean \"not\"?"},
+		{"where", "{\"unless\":" EXISTS "}", "/where/unless: unknown key; it holds a condition*"},
 		{"where", "{\"conditions\":5}",
 		 "/where/conditions: must be a list of at least one condition"},
 		{"where", "{\"logic\":\"xor\",\"conditions\":[" EXISTS "]}",

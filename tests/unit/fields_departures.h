@@ -13,9 +13,9 @@ enum departure_kind {
 	DEPARTS_LONE_SURROGATE, /* the grammar of section 7 allows it; Jansson refuses, we read U+FFFD */
 	DEPARTS_OVERFLOW,    /* section 6 sets no range; Jansson refuses, we take the nearest or infinity */
 	DEPARTS_NUL_IN_NAME, /* section 7 allows it; Jansson refuses, we read it as any other name */
-	DEPARTS_NUL_BEHIND,  /* no JSON text; Jansson passes over a zero byte right behind a number */
+	DEPARTS_NUL_BEHIND,  /* no JSON text; Jansson passes over a zero byte behind a number or literal */
 	DEPARTS_DEPTH,       /* section 9 lets a parser set a limit: ours is 64, Jansson's 2048 */
-	DEPARTS_NOT,         /* both accept it, and agree on what section 4 and 6 leave open */
+	DEPARTS_NOT,         /* both say the same, also where sections 4 and 6 leave it open */
 	DEPARTURE_KINDS
 };
 
@@ -66,6 +66,8 @@ static const struct departure departures[] = {
 	DEPARTS(NUL_IN_NAME, "{\"a\":2,\"a\\u0000\":1}", 0, false, IS("2"), true),
 	DEPARTS(NUL_IN_NAME, "{\"\\u0000\":{\"a\":1}}", 0, false, IS("1"), false),
 	DEPARTS(NUL_BEHIND, "1\0", -EINVAL, true, NULL, false),
+	DEPARTS(NUL_BEHIND, "true\0", -EINVAL, true, NULL, false),
+	DEPARTS(NUL_BEHIND, "[null\0]", -EINVAL, true, NULL, false),
 	DEPARTS(NUL_BEHIND, "{\"a\":1\0}", -EINVAL, true, NULL, false),
 	DEPARTS(NUL_BEHIND, "[-1.5e3\0,2]", -EINVAL, true, NULL, false),
 	DEPARTS(NOT, "{\"a\":1}\0", -EINVAL, false, NULL, false),

@@ -41,11 +41,10 @@ static inline bool jansson_is_strict(const json_error_t *error)
 	       strncmp(error->text, "invalid Unicode '\\u", 19) == 0;   /* a lone surrogate */
 }
 
-/* A zero byte right behind a number is nothing to Jansson. */
+/* A zero byte right behind a number, true, false or null is nothing to Jansson. */
 static inline bool jansson_passes_over(const char *json, size_t len, size_t where)
 {
-	return where > 0 && where < len && json[where] == '\0' && json[where - 1] >= '0' &&
-	       json[where - 1] <= '9';
+	return where > 0 && where < len && json[where] == '\0' && memchr("0123456789el", json[where - 1], 12);
 }
 
 static inline const json_t *jansson_at(const json_t *value, const struct fields_path *path)

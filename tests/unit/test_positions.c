@@ -203,6 +203,39 @@ static void keepers_in_a_row(void **state)
 	graph_free(g);
 }
 
+/* What a keeper in the middle sends is of its own making: that it comes on two ways is nothing to those
+ * before. */
+static void ways_end_at_a_keeper(void **state)
+{
+	(void)state;
+	struct graph *g = GRAPH(7, "ab", "bc", "cd", "cd", "de", "af", "ef");
+
+	keeper(g, 'e');
+	keeper(g, 'f');
+	assert_true(at(g, 'a')->merges);
+	assert_true(at(g, 'b')->merges);
+	keeper(g, 'c');
+	assert_false(at(g, 'a')->merges);
+	assert_false(at(g, 'b')->merges);
+	assert_true(at(g, 'c')->merges);
+	assert_int_equal(kept(g, 'c', 0, "a", 1, 12), 0);
+	assert_int_equal(kept(g, 'f', 0, "a", 1, 10), 0);
+	assert_int_equal(resumed(g, 'a'), 10);
+	graph_free(g);
+
+	/* but two ways to the keeper itself are */
+	g = GRAPH(5, "ab", "ac", "bd", "cd", "de");
+	keeper(g, 'e');
+	keeper(g, 'd');
+	assert_false(at(g, 'a')->merges);
+	graph_free(g);
+	g = GRAPH(6, "ab", "ac", "bd", "cd", "de", "ef");
+	keeper(g, 'f');
+	keeper(g, 'e');
+	assert_true(at(g, 'a')->merges);
+	graph_free(g);
+}
+
 /* Ways multiply; looking at them must not. */
 static void many_ways(void **state)
 {
@@ -415,6 +448,7 @@ int main(void)
 		cmocka_unit_test(two_ways_to_two_inputs),
 		cmocka_unit_test(two_ways_to_one_input),
 		cmocka_unit_test(keepers_in_a_row),
+		cmocka_unit_test(ways_end_at_a_keeper),
 		cmocka_unit_test(many_ways),
 		cmocka_unit_test(outside_a_pipeline),
 		cmocka_unit_test(in_a_pipeline),

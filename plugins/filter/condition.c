@@ -76,13 +76,8 @@ static bool is_criteria(json_t *json)
 			return false;
 	json_object_foreach(json, key, value)
 	{
-		if (!json_is_object(value))
-			continue;
-		/* a condition below is that of a misspelt "not" */
-		for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-			if (json_object_get(value, words[i]))
-				return false;
-		return true;
+		if (json_is_object(value))
+			return true;
 	}
 	return false;
 }

@@ -141,6 +141,14 @@ static bool account_keep(struct acme *a, const struct http_reply *reply, const c
 
 static void account_register(struct acme *);
 
+/* The account is named by its URL from now on, so it must not be one that no request would be sent to. */
+static bool is_at_ca(const struct acme *a, const char *url)
+{
+	const char *directory = a->o.directory_url, *host = strstr(directory, "://");
+	size_t len = host ? (size_t)(host - directory) + 3 + strcspn(host + 3, "/?#") : 0;
+	return len && strncasecmp(url, directory, len) == 0 && url[len] == '/';
+}
+
 static void on_new_account(struct acme *a, const struct http_reply *reply, const struct problem *problem)
 {
 	char url[MESSAGE_URL_MAX + 1];
@@ -165,6 +173,11 @@ static void on_new_account(struct acme *a, const struct http_reply *reply, const
 	}
 	if (!reply->location || !message_url_ok(reply->location)) {
 		errand_fail(a, ACME_BROKEN, false, "the CA does not tell the account's URL");
+		return;
+	}
+	if (!is_at_ca(a, reply->location)) {
+		errand_fail(a, ACME_BROKEN, false,
+			    "the CA tells an account's URL that is not at the host of directory_url");
 		return;
 	}
 	message_text(reply->location, url, sizeof url);

@@ -126,6 +126,13 @@ int http_why(const struct http_call *call, CURLcode code, char *why, size_t size
 		snprintf(why, size, "out of memory");
 		return -ENOMEM;
 	case CURLE_SSL_CONNECT_ERROR:
+		/* a signature that is not the trusted CA's, though the name is: the library does not say it was that */
+		if (strstr(call->error_text, "asn1 encoding routines")) {
+			snprintf(why, size,
+				 "certificate signed by unknown authority: ca_bundle has a CA of the same name with "
+				 "another key, set it to the root certificate of the CA");
+			return -EKEYREJECTED;
+		}
 		snprintf(why, size, "the TLS handshake failed: %s", call->error_text);
 		return -EPROTO;
 	case CURLE_WEIRD_SERVER_REPLY:

@@ -128,8 +128,11 @@ int tls_role_renew(struct tls_identity *id, struct role *r)
 
 	if (!g)
 		return -ENOMEM;
-	if (old && tls_same_text(old->chain, g->chain) && tls_same_text(old->key, g->key) &&
-	    tls_same_text(old->ca, g->ca) && strcmp(old->source, g->source) == 0) {
+	if (r->config->mode && !g->chain && !r->lost)
+		g->material.flags |= SS_TLS_PENDING;
+	if (old && old->material.flags == g->material.flags && tls_same_text(old->chain, g->chain) &&
+	    tls_same_text(old->key, g->key) && tls_same_text(old->ca, g->ca) &&
+	    strcmp(old->source, g->source) == 0) {
 		tls_generation_unref(g);
 		return 0;
 	}

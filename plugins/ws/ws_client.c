@@ -384,6 +384,10 @@ static void on_dial(struct ev_loop *loop, struct ev_timer *timer, int revents)
 	if (d->conn || d->resolver || ws->stopping)
 		return;
 	forget_old(ws);
+	if (ws->tls && ws_tls_waits(ws->tls)) { /* identity_changed() does not wait so long */
+		start_timer(ws, 60 * SECOND);
+		return;
+	}
 	/* the next of several addresses, or all over again */
 	if (d->at > 0 || take_address(d)) {
 		dial(ws);

@@ -555,6 +555,14 @@ void ws_tls_ctx_free(void *ssl_ctx)
 	SSL_CTX_free(ssl_ctx);
 }
 
+bool ws_tls_waits(const struct ws_tls *t)
+{
+	const struct ss_tls_material *m = acquire(t);
+	bool waits = m && (m->flags & SS_TLS_PENDING);
+	release(t, m);
+	return waits;
+}
+
 bool ws_tls_stale(const struct ws_tls *t)
 {
 	const struct ss_tls_material *m = acquire(t);

@@ -37,6 +37,8 @@ int ws_tls_furnish(struct ws_tls *, void *ssl_ctx);
 /* Client: an SSL_CTX of the newest generation; NULL with the reason logged. */
 void *ws_tls_client_ctx(struct ws_tls *);
 void ws_tls_ctx_free(void *ssl_ctx);
+/* The first certificate is still to come. */
+bool ws_tls_waits(const struct ws_tls *);
 /* Has the client's context been made obsolete by a new generation? */
 bool ws_tls_stale(const struct ws_tls *);
 

@@ -391,7 +391,8 @@ enum {
 	SS_TLS_REQUIRE_PEER = 1, /* a server refuses clients without a certificate */
 	SS_TLS_VERIFY_PEER = 2,  /* a certificate that is shown must verify */
 	SS_TLS_SYSTEM_CA = 4,    /* trust the system's pool as well as ca_pem */
-	SS_TLS_INSECURE = 8      /* a client does not verify the server at all */
+	SS_TLS_INSECURE = 8,     /* a client does not verify the server at all */
+	SS_TLS_PENDING = 16      /* a provider is about to bring the first certificate: who dials may wait for it */
 };
 struct ss_tls_material {
 	uint32_t struct_size;

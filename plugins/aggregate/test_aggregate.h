@@ -149,6 +149,7 @@ static inline void restart(struct bench *b)
 	assert_int_equal(heap_of(next), next->groups->heap);
 	next->result = take_result;
 	next->arg = b;
+	assert_int_equal(groups_loaded(next->groups), 0);
 	engine_loaded(next);
 	engine_free(b->engine);
 	b->engine = next;

@@ -44,7 +44,7 @@ static void restore(struct engine *e, const uint8_t *data, size_t size)
 
 	while (rc >= 0 && (rc = groups_read(&r, &group)) == 1)
 		rc = engine_load_group(e, &group);
-	if (rc < 0)
+	if (rc < 0 || groups_loaded(e->groups) < 0)
 		return; /* half of it is there: freed as it is */
 	engine_loaded(e);
 	engine_tick(e, 1);

@@ -444,6 +444,7 @@ int keep_start(struct aggregate *a)
 		return rc;
 	}
 	engine_loaded(a->engine);
+	a->ended_ns = now(a);
 	return 0;
 }
 

@@ -44,7 +44,8 @@ static char *to_text(gnutls_datum_t d)
 void make_pair(const char *name, int64_t not_before, int64_t not_after, struct store_pair *out)
 {
 	static unsigned number;
-	unsigned char serial[4] = {1, 2, (unsigned char)(++number >> 8), (unsigned char)number};
+	number++;
+	unsigned char serial[4] = {1, 2, (unsigned char)(number >> 8), (unsigned char)number};
 	gnutls_x509_privkey_t key;
 	gnutls_x509_crt_t crt;
 	gnutls_datum_t d;

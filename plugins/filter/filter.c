@@ -317,11 +317,11 @@ static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 		if (r < 0 && r != -EBADMSG)
 			return r;
 	}
+	count(f, &tally); /* who sees an event come out sees it counted */
 	int r = f->reshape ? emit_reshaped(f, batch, rows, tally.passed)
 			   : ss_emit_rows(f->host, PORT_MATCH, batch, rows, tally.passed);
 	if (r < 0)
 		return r;
-	count(f, &tally);
 	/* where nothing is wired to it, the host counts these as filtered */
 	if (ss_emit_rows(f->host, PORT_REST, batch, rest, tally.rest) < 0)
 		f->host->drop(f->host, REASON_NO_MEMORY, tally.rest);

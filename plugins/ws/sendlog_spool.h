@@ -49,7 +49,7 @@ struct log_spool {
 	uint64_t limit;    /* of segments and spare */
 	uint8_t files[16]; /* the epoch in the files: the first the log had */
 	uint8_t boot[16];  /* see struct spool_state */
-	uint64_t inode;
+	uint64_t identity;
 	uint64_t seg_size;
 	size_t frame_max;
 	uint64_t largest; /* frame that is sure to find a place */
@@ -91,11 +91,11 @@ struct log_spool {
 /* ---- sendlog_state.c ---- */
 int spool_folder_open(const char *path, bool create, char why[256]); /* a descriptor */
 int spool_folder_lock(struct log_spool *, const char *path, char why[256]);
-/* What the file `state` says.  boot and inode: of the machine's start and of the file itself when it was
+/* What the file `state` says.  boot and identity: of the machine's start and of the file itself when it was
  * written, so that a copy and a crash of the machine show. */
 struct spool_state {
 	uint8_t files[16], epoch[16], boot[16];
-	uint64_t generation, next, seg_size, inode;
+	uint64_t generation, next, seg_size, identity;
 	struct log_past past[SENDLOG_PAST];
 	uint32_t n_past;
 	struct log_cursor *cursors; /* of SENDLOG_CONSUMERS */

@@ -88,8 +88,9 @@ int spool_folder_lock(struct log_spool *s, const char *path, char why[256])
 	return 0;
 }
 
-/* ---- state: 8 bytes each of magic, crc, generation, next, seg_size, inode, 16 each of files, epoch, boot,
- * then u64 n, n times {epoch, u64 last}, u64 n, n times {u64 acked, seen_ns, away_ns, u8 length, name} ----
+/* ---- state: 8 bytes each of magic, crc, generation, next, seg_size, identity, 16 each of files, epoch,
+ * boot, then u64 n, n times {epoch, u64 last}, u64 n, n times {u64 acked, seen_ns, away_ns, u8 length, name}
+ * ----
  */
 
 static const char state_magic[8] = "SSSTATE2";
@@ -128,7 +129,7 @@ int spool_state_write(int fd, const struct spool_state *st)
 	put64(slot + 16, st->generation);
 	put64(slot + 24, st->next);
 	put64(slot + 32, st->seg_size);
-	put64(slot + 40, st->inode);
+	put64(slot + 40, st->identity);
 	memcpy(slot + 48, st->files, sizeof st->files);
 	memcpy(slot + 64, st->epoch, sizeof st->epoch);
 	memcpy(slot + 80, st->boot, sizeof st->boot);
@@ -177,7 +178,7 @@ static bool parse_slot(const uint8_t *slot, struct spool_state *st)
 	st->generation = get64(slot + 16);
 	st->next = get64(slot + 24);
 	st->seg_size = get64(slot + 32);
-	st->inode = get64(slot + 40);
+	st->identity = get64(slot + 40);
 	memcpy(st->files, slot + 48, sizeof st->files);
 	memcpy(st->epoch, slot + 64, sizeof st->epoch);
 	memcpy(st->boot, slot + 80, sizeof st->boot);
@@ -232,11 +233,15 @@ static void boot_id(uint8_t out[16])
 	}
 }
 
-static uint64_t inode_of(int fd)
+/* A copy is another file, even where it gets the number of the one it replaces. */
+static uint64_t identity_of(int fd)
 {
-	struct stat st;
+	struct statx st;
 
-	return fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_ino;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) < 0)
+		return 0;
+	return st.stx_ino ^
+	       ((uint64_t)st.stx_btime.tv_sec * 1000000000u + st.stx_btime.tv_nsec) * 0x9e3779b97f4a7c15u;
 }
 
 void spool_state_fill(const struct log_spool *s, struct spool_state *st)
@@ -246,7 +251,7 @@ void spool_state_fill(const struct log_spool *s, struct spool_state *st)
 	memcpy(st->files, s->files, sizeof st->files);
 	memcpy(st->epoch, log->epoch, sizeof st->epoch);
 	memcpy(st->boot, s->boot, sizeof st->boot);
-	st->inode = s->inode;
+	st->identity = s->identity;
 	st->seg_size = s->seg_size;
 	st->n_past = log->n_past;
 	memcpy(st->past, log->past, sizeof st->past);
@@ -599,7 +604,7 @@ static int find_epoch(struct log_spool *s, const struct spool_state *st, bool ha
 		memcpy(log->epoch, st->epoch, sizeof log->epoch);
 		memcpy(log->past, st->past, sizeof log->past);
 		log->n_past = st->n_past;
-		if (st->inode != s->inode)
+		if (st->identity != s->identity)
 			log->why_renewed = "it is a copy";
 		else if (memcmp(st->boot, s->boot, sizeof st->boot) != 0)
 			log->why_renewed = "the machine was started anew";
@@ -616,7 +621,7 @@ int spool_recover(struct log_spool *s, char why[256])
 	int rc = list_segments(s, &found);
 
 	boot_id(s->boot);
-	s->inode = inode_of(s->state_fd);
+	s->identity = identity_of(s->state_fd);
 	memcpy(s->files, has_state ? st.files : s->log->epoch, sizeof s->files);
 	if (rc == 0)
 		rc = find_files(s, &found, has_state, why);

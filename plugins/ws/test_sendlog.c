@@ -851,7 +851,7 @@ static void another_boot(struct spool_state *st)
 
 static void another_file(struct spool_state *st)
 {
-	st->inode++;
+	st->identity++;
 }
 
 static void some_records(struct rig *r, uint64_t seq)

@@ -320,7 +320,8 @@ static bool into_session(struct engine *e, int64_t at)
 	w->start_ns = at < w->start_ns ? at : w->start_ns;
 	w->end_ns = end > w->end_ns ? end : w->end_ns;
 	put(e, group, at);
-	while ((other = find_session(e, hash, at, group)))
+	other = find_session(e, hash, at, group); /* the one behind: there is room for no third */
+	if (other)
 		join_sessions(e, group, other);
 	return true;
 }

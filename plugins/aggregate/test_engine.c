@@ -145,6 +145,48 @@ static void test_sliding(void **state)
 	teardown(&b);
 }
 
+/* What comes after a window's end while it is waited for is not in it. */
+static void test_sliding_waits(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	SETUP(&b, .window = SLIDING, .functions = SUM, .time = "{\"lateness\":\"20s\"}");
+	feed(&b, 4, "{\"v\":1}");
+	feed(&b, 9, "{\"v\":10}");
+	feed(&b, 10, "{\"v\":100}");
+	feed(&b, 15, "{\"v\":1000}");
+	feed(&b, 30, "{\"v\":10000}");
+	assert_string_equal(reported(&b), "{\"window_start\":\"2025-11-23T09:59:55Z\",\"window_end\":\"2025-"
+					  "11-23T10:00:05Z\",\"sum\":1}\n" W("00:00", "00:10", "\"sum\":11"));
+	feed(&b, 40, "{\"v\":0}");
+	assert_string_equal(reported(&b),
+			    W("00:05", "00:15", "\"sum\":110") W("00:10", "00:20", "\"sum\":1100"));
+	teardown(&b);
+}
+
+/* Sketches in panes and in the windows put together of them: all memory is accounted for. */
+static void test_sliding_sketches(void **state)
+{
+	struct bench b;
+	char event[64];
+
+	(void)state;
+	SETUP(&b, .window = SLIDING, .group_by = KEY,
+	      .functions = "{\"d\":\"distinct(v)\",\"p\":\"p50(v)\",\"t\":\"top(v)\",\"l\":\"last(v)\"}");
+	for (int i = 0; i < 5000; i++) {
+		snprintf(event, sizeof event, "{\"k\":%d,\"v\":%d}", i % 7, i * i);
+		feed(&b, i * 0.01, event);
+		engine_close_step(b.engine, 1);
+	}
+	assert_int_equal(heap_of(b.engine), b.engine->groups->heap);
+	engine_flush(b.engine);
+	assert_int_equal(b.engine->groups->heap, 0);
+	assert_int_equal(b.engine->merged->heap, 0);
+	assert_int_equal(b.engine->count.no_memory, 0);
+	teardown(&b);
+}
+
 /* size is no multiple of every: panes are as long as their common divisor. */
 static void test_sliding_uneven(void **state)
 {
@@ -194,6 +236,30 @@ static void test_session(void **state)
 							    "\"k\":2,\"sum\":1,\"partial\":true"));
 	assert_int_equal(b.engine->n_panes, 0);
 	assert_int_equal(b.engine->groups->n_windows, 0);
+	teardown(&b);
+}
+
+/* Sessions that touch without overlapping stay two, on either side; what ends with the watermark is late. */
+static void test_session_borders(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	SETUP(&b, .window = SESSION, .functions = COUNT, .time = "{\"lateness\":\"100s\"}");
+	feed(&b, 50, "{}");
+	feed(&b, 55, "{}");
+	feed(&b, 45, "{}");
+	assert_int_equal(b.engine->groups->n, 3);
+	feed(&b, 49.999999999, "{}"); /* joins the first two */
+	assert_int_equal(b.engine->groups->n, 2);
+	feed(&b, 54.999999999, "{}");
+	assert_int_equal(b.engine->groups->n, 1);
+	feed(&b, 145, "{}"); /* 45 s is the watermark */
+	assert_false(feed(&b, 40, "{}"));
+	assert_true(feed(&b, 40.000000001, "{}"));
+	engine_flush(b.engine);
+	assert_string_equal(reported(&b), W("00:40.000000001", "01:00", "\"n\":6,\"partial\":true")
+						  W("02:25", "02:30", "\"n\":1,\"partial\":true"));
 	teardown(&b);
 }
 
@@ -287,6 +353,15 @@ static void test_silence_begins_with_the_restart(void **state)
 	assert_string_equal(reported(&b), "");
 	engine_tick(b.engine, b.now + 8 * SECOND);
 	assert_string_equal(reported(&b), W("00:00", "00:10", "\"n\":2"));
+	/* nothing comes any more */
+	feed(&b, 11, "{}");
+	restart(&b);
+	b.now = UINT64_C(2000000) * SECOND;
+	engine_tick(b.engine, b.now);
+	engine_tick(b.engine, b.now + 8 * SECOND);
+	assert_string_equal(reported(&b), "");
+	engine_tick(b.engine, b.now + 9 * SECOND);
+	assert_string_equal(reported(&b), W("00:10", "00:20", "\"n\":1"));
 	teardown(&b);
 }
 
@@ -662,8 +737,11 @@ int main(void)
 		cmocka_unit_test(test_far_away),
 		cmocka_unit_test(test_lateness),
 		cmocka_unit_test(test_sliding),
+		cmocka_unit_test(test_sliding_waits),
+		cmocka_unit_test(test_sliding_sketches),
 		cmocka_unit_test(test_sliding_uneven),
 		cmocka_unit_test(test_session),
+		cmocka_unit_test(test_session_borders),
 		cmocka_unit_test(test_sessions_do_not_pile_up),
 		cmocka_unit_test(test_inputs),
 		cmocka_unit_test(test_resumable_is_not_idle),

@@ -56,6 +56,25 @@ static void test_sum(void **state)
 	   "{\"v\":18446744073709551615}");
 }
 
+/* What rounding took off is merged as well. */
+static void test_merged_sums(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	SETUP(&b, .window = "{\"type\":\"session\",\"gap\":\"5s\"}",
+	      .functions = "{\"s\":\"sum(v)\",\"m\":\"mean(v)\"}", .time = "{\"lateness\":\"1m\"}");
+	feed(&b, 0, "{\"v\":1e100}");
+	feed(&b, 0, "{\"v\":1.5}");
+	feed(&b, 8, "{\"v\":-1e100}");
+	feed(&b, 8, "{\"v\":1}");
+	assert_int_equal(b.engine->groups->n, 2);
+	feed(&b, 4, "{}");
+	engine_flush(b.engine);
+	assert_non_null(strstr(text_of(&b.results), "\"s\":2.5,\"m\":0.625,"));
+	teardown(&b);
+}
+
 static void test_mean(void **state)
 {
 	(void)state;
@@ -520,21 +539,14 @@ static void test_fingerprint(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_count),
-		cmocka_unit_test(test_sum),
-		cmocka_unit_test(test_mean),
-		cmocka_unit_test(test_extremes),
-		cmocka_unit_test(test_stddev),
-		cmocka_unit_test(test_edges),
-		cmocka_unit_test(test_rate),
-		cmocka_unit_test(test_percentiles),
-		cmocka_unit_test(test_distinct_and_top),
-		cmocka_unit_test(test_histogram),
-		cmocka_unit_test(test_wrong_types_are_counted),
-		cmocka_unit_test(test_merge),
-		cmocka_unit_test(test_hostile_bytes),
-		cmocka_unit_test(test_config_errors),
-		cmocka_unit_test(test_fingerprint),
+		cmocka_unit_test(test_count),         cmocka_unit_test(test_sum),
+		cmocka_unit_test(test_merged_sums),   cmocka_unit_test(test_mean),
+		cmocka_unit_test(test_extremes),      cmocka_unit_test(test_stddev),
+		cmocka_unit_test(test_edges),         cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_percentiles),   cmocka_unit_test(test_distinct_and_top),
+		cmocka_unit_test(test_histogram),     cmocka_unit_test(test_wrong_types_are_counted),
+		cmocka_unit_test(test_merge),         cmocka_unit_test(test_hostile_bytes),
+		cmocka_unit_test(test_config_errors), cmocka_unit_test(test_fingerprint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Datagram-to-file benchmarks: semstreams beside a bare receiver and other programs, interleaved in one run.
 
-    tests/bench/run.py [rate] [fixed] [latency] [idle] [fields] [filter] [queue] [--rounds N] [--semstreams PATH] [--only PEER,...]
+    tests/bench/run.py [rate] [fixed] [latency] [idle] [fields] [filter] [aggregate] [queue]
+                       [--rounds N] [--semstreams PATH] [--only PEER,...]
 
 Every figure is the median over the rounds; in each round every peer has its turn, so what else the machine does hits all
 alike.  Trust the ratios.  All peers get the same receive buffer (8 MiB); sequence numbers are checked; a rate counts
@@ -260,10 +261,15 @@ FILTER = [f"plugins/filter/{s}.c" for s in ("filter", "condition", "operators", 
 COMMON = [f"plugins/common/{s}.c" for s in ("paths", "spec", "value")]
 bench_fields = bench_of_part("fields_bench", "The field reader", FIELDS, ["-ljansson", "-lm"])
 bench_filter = bench_of_part("filter_bench", "A filter", FILTER + COMMON + FIELDS, ["-ljansson", "-lpcre2-8", "-lm"])
+AGGREGATE = [f"plugins/aggregate/{s}.c" for s in (
+    "distinct", "engine", "engine_panes", "engine_print", "engine_windows", "functions", "functions_basic", "functions_edge",
+    "functions_sketch", "groups", "moment", "plan", "quantiles", "text", "top")]
+bench_aggregate = bench_of_part("aggregate_bench", "An aggregate", AGGREGATE + COMMON + FIELDS, ["-ljansson", "-lm"])
 bench_queue = bench_of_part("queue_bench", "A hop over a ring", ["core/queue.c", "core/batch.c"], ["-lpthread"])
 
 BENCHES = {"rate": bench_rate, "fixed": bench_fixed, "latency": bench_latency, "idle": bench_idle,
-           "fields": bench_fields, "filter": bench_filter, "queue": bench_queue}
+           "fields": bench_fields, "filter": bench_filter, "aggregate": bench_aggregate,
+           "queue": bench_queue}
 
 
 def main():

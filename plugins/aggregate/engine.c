@@ -8,6 +8,8 @@
 #include <string.h>
 #include "engine_impl.h"
 
+#define CLOCK_IS_SET UINT64_C(1577836800000000000) /* 2020-01-01 */
+
 /* ---- making ---- */
 
 int engine_new(struct plan *plan, const struct ss_iface *fields, struct engine **out)
@@ -355,8 +357,9 @@ static bool read_time(struct engine *e, const struct ss_event *event, int64_t *a
 		return received || drop(e, ENGINE_NO_TIME);
 	if (!moment_read(&e->values[p->time_field], p->time_format, at))
 		return drop(e, ENGINE_NO_TIME);
-	/* 0: nobody knows when it was received */
-	if (p->ahead_ns && event->time_ns && received && *at - (int64_t)event->time_ns > p->ahead_ns)
+	/* a clock that was not set yet says nothing */
+	if (p->ahead_ns && event->time_ns > CLOCK_IS_SET && received &&
+	    *at - (int64_t)event->time_ns > p->ahead_ns)
 		return drop(e, ENGINE_AHEAD);
 	return true;
 }
@@ -377,6 +380,8 @@ bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event
 		in->newest = at;
 		engine_advance(e, now);
 	}
+	if (p->received && at < e->watermark)
+		at = e->watermark; /* it waited somewhere, or the clock was set back */
 	if (p->kind == WINDOW_SESSION)
 		taken = into_session(e, at);
 	else if (e->watermark != NEVER && last_end(p, at) <= e->watermark)

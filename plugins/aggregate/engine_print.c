@@ -6,6 +6,8 @@
 #include "engine.h"
 #include "engine_impl.h"
 
+#define WHOLE_KEPT (1u << 20) /* bytes of memory for the next window's result */
+
 /* ---- results ---- */
 
 static void print_moment(struct text *out, int64_t ns)
@@ -143,6 +145,8 @@ bool engine_print_window(struct engine *e, struct groups *g, uint32_t window, co
 	text_string(out, "]");
 	print_kind(e, out, kind);
 	hand_over(e, out);
+	if (out->size > WHOLE_KEPT)
+		text_done(out);
 	return true;
 }
 

@@ -5,7 +5,9 @@
 #include <string.h>
 #include "engine_impl.h"
 
-#define IDLE_LIVE_NS UINT64_C(1000000000) /* of inputs that do not hold anything back */
+/* Of inputs that do not hold anything back.  By the events' own time what is on its way would be late. */
+#define IDLE_RECEIVED_NS UINT64_C(1000000000)
+#define IDLE_NS          UINT64_C(5000000000)
 
 /* ---- reporting ---- */
 
@@ -115,18 +117,27 @@ static void slide(struct engine *e, bool partial)
 
 /* ---- time ---- */
 
+/* 0: any silence means nothing. */
+static uint64_t idle_limit(const struct engine *e, const struct engine_input *in)
+{
+	if (e->plan->idle_ns >= 0)
+		return (uint64_t)e->plan->idle_ns;
+	return in->resumable ? 0 : e->plan->received ? IDLE_RECEIVED_NS : IDLE_NS;
+}
+
 static bool is_idle(const struct engine *e, const struct engine_input *in, uint64_t now)
 {
-	uint64_t limit =
-		e->plan->idle_ns < 0 ? (in->resumable ? 0 : IDLE_LIVE_NS) : (uint64_t)e->plan->idle_ns;
+	uint64_t limit = idle_limit(e, in);
 
 	return limit && in->heard && now > in->heard && now - in->heard >= limit;
 }
 
-/* The moment of an idle input: its clock goes on. */
-static int64_t goes_on(const struct engine_input *in, uint64_t now)
+/* The moment of an idle input: its clock goes on.  Events that say themselves when they happened may come
+ * after a silence as long as others were, so there it goes on that much behind. */
+static int64_t goes_on(const struct engine *e, const struct engine_input *in, uint64_t now)
 {
-	uint64_t silence = now - in->heard, newest = (uint64_t)in->newest, most = MOMENT_MAX - newest;
+	uint64_t silence = now - in->heard - (e->plan->received ? 0 : idle_limit(e, in));
+	uint64_t newest = (uint64_t)in->newest, most = MOMENT_MAX - newest;
 
 	return (int64_t)(newest + (silence < most ? silence : most));
 }
@@ -142,7 +153,7 @@ static int64_t horizon(const struct engine *e, uint64_t now)
 		if (in->newest == NEVER)
 			continue;
 		if (is_idle(e, in, now)) {
-			int64_t at = goes_on(in, now);
+			int64_t at = goes_on(e, in, now);
 			idle = at > idle ? at : idle;
 		} else {
 			slowest = !active || in->newest < slowest ? in->newest : slowest;

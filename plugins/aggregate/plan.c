@@ -325,6 +325,7 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 	for (uint32_t i = 0; i < p->functions.n; i++)
 		if (p->functions.v[i].type && p->functions.v[i].field >= 0)
 			p->number_field[p->functions.v[i].field] |= p->functions.v[i].type->needs_number;
+	p->received = p->time_field < 0;
 	take_fingerprint(p);
 	paths_done(&paths);
 	return rc ? rc : compiled;

@@ -29,6 +29,7 @@ struct plan {
 	int64_t pane_ns;                      /* what events are sorted into: size or a divisor of it */
 
 	int time_field; /* -1: when the event was received */
+	bool received;  /* which is by that clock, so nothing is late */
 	enum moment_format time_format;
 	int64_t lateness_ns;
 	int64_t idle_ns;  /* -1: as fits the input, 0: never */

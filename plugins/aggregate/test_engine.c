@@ -306,8 +306,8 @@ static void test_inputs(void **state)
 	b.now += 200000000;
 	engine_tick(b.engine, b.now);
 	assert_string_equal(reported(&b), W("00:10", "00:20", "\"n\":1") W("00:20", "00:30", "\"n\":1"));
-	/* all are silent: the clock goes on from the newest */
-	b.now += 8000000000;
+	/* all are silent: the clock goes on from the newest, as much behind as silence may last */
+	b.now += 10000000000;
 	engine_tick(b.engine, b.now);
 	assert_string_equal(reported(&b), "");
 	b.now += 2000000000;
@@ -344,6 +344,7 @@ static void test_silence_begins_with_the_restart(void **state)
 
 	(void)state;
 	SETUP(&b, .window = TUMBLING, .functions = COUNT);
+	b.plan.received = true;
 	feed(&b, 1, "{}");
 	restart(&b);
 	b.now = UINT64_C(1000000) * SECOND;
@@ -383,6 +384,65 @@ static void test_many_inputs(void **state)
 	teardown(&b);
 }
 
+/* By when they were received events are never late: they waited, or the clock was set back. */
+static void test_received(void **state)
+{
+	static const char *const kinds[] = {TUMBLING, SLIDING, SESSION};
+	struct bench b;
+
+	(void)state;
+	for (int kind = 0; kind < 3; kind++) {
+		SETUP(&b, .window = kinds[kind], .functions = COUNT);
+		b.plan.received = true;
+		feed(&b, 21, "{}");
+		feed(&b, 38, "{}");
+		report_all(&b);
+		b.results.len = 0;
+		assert_true(feed(&b, 2, "{}"));
+		assert_true(feed(&b, 37, "{}"));
+		assert_int_equal(b.engine->groups->n, 1);
+		engine_flush(b.engine);
+		assert_non_null(strstr(reported(&b), "\"n\":3"));
+		teardown(&b);
+	}
+	SETUP(&b, .window = TUMBLING, .functions = COUNT);
+	b.plan.received = true;
+	feed(&b, 1, "{}");
+	engine_tick(b.engine, b.now + 999999999);
+	engine_tick(b.engine, b.now + 8999999999);
+	assert_string_equal(reported(&b), "");
+	engine_tick(b.engine, b.now + 9000000000);
+	assert_string_equal(reported(&b), W("00:00", "00:10", "\"n\":1"));
+	assert_true(feed(&b, 9, "{}")); /* was received before, and waited */
+	engine_flush(b.engine);
+	assert_string_equal(reported(&b), W("00:10", "00:20", "\"n\":1,\"partial\":true"));
+	teardown(&b);
+}
+
+/* By their own time a silence as long as those before makes nothing late. */
+static void test_slow_source(void **state)
+{
+	struct bench b;
+	uint64_t began;
+
+	(void)state;
+	SETUP(&b, .window = TUMBLING, .functions = COUNT);
+	began = b.now;
+	for (int i = 0; i < 50; i++) { /* every 4 s, give or take one */
+		b.now = began + (uint64_t)(4 * i + (i % 3 ? 0 : 1)) * SECOND;
+		engine_tick(b.engine, b.now);
+		assert_true(feed(&b, 4 * i, "{}"));
+	}
+	assert_int_equal(b.engine->count.dropped[ENGINE_LATE], 0);
+	report_all(&b);
+	assert_int_equal(b.engine->groups->n, 1);
+	engine_tick(b.engine, b.now + 8 * SECOND); /* 5 s and what is left of the window */
+	assert_int_equal(b.engine->closing, 0);
+	engine_tick(b.engine, b.now + 9 * SECOND);
+	assert_int_not_equal(b.engine->closing, 0);
+	teardown(&b);
+}
+
 /* One clock that is wrong by years must not make all others late. */
 static void test_ahead(void **state)
 {
@@ -402,6 +462,8 @@ static void test_ahead(void **state)
 	SETUP(&b, .window = TUMBLING, .functions = COUNT, .time = "{\"field\":\"t\"}"); /* one hour */
 	assert_true(feed(&b, 0, "{\"t\":\"2025-11-23T11:00:00Z\"}"));
 	assert_false(feed(&b, 0, "{\"t\":\"2025-11-23T11:00:00.1Z\"}"));
+	/* this host's own clock is not set yet */
+	assert_true(feed(&b, -1500000000, "{\"t\":\"2025-11-23T12:00:00Z\"}"));
 	teardown(&b);
 }
 
@@ -747,6 +809,8 @@ int main(void)
 		cmocka_unit_test(test_resumable_is_not_idle),
 		cmocka_unit_test(test_silence_begins_with_the_restart),
 		cmocka_unit_test(test_many_inputs),
+		cmocka_unit_test(test_received),
+		cmocka_unit_test(test_slow_source),
 		cmocka_unit_test(test_ahead),
 		cmocka_unit_test(test_dropped),
 		cmocka_unit_test(test_keys),

@@ -245,33 +245,33 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* At least so long after the last one, for so many times what it took. */
-static uint64_t after(const struct aggregate *a, uint64_t times_2)
+static uint64_t most(uint64_t a, uint64_t b)
 {
-	uint64_t gap = a->took_ns * times_2 / 2;
-
-	return a->ended_ns + (gap > GAP_NS ? gap : GAP_NS);
+	return a > b ? a : b;
 }
 
-/* When the next one is to be taken; UINT64_MAX: there is no need.  A large one takes long: the more often the
- * less depends on it. */
+/* After the last one, for so many halves of what it took. */
+static uint64_t after(const struct aggregate *a, uint64_t halves)
+{
+	return a->ended_ns + most(a->took_ns * halves / 2, GAP_NS);
+}
+
+/* When the next one is to be taken; UINT64_MAX: there is no need.  A large one takes long: they are made in a
+ * fifth of the time, in two thirds of it where a source would have to wait. */
 static uint64_t next_time(const struct aggregate *a)
 {
-	uint64_t regular = a->ended_ns + (uint64_t)a->plan.checkpoint_ns, at = UINT64_MAX;
+	uint64_t interval = a->ended_ns + (uint64_t)a->plan.checkpoint_ns, at = UINT64_MAX;
 
 	if (a->trouble)
 		return a->ended_ns + RETRY_NS;
 	if (a->changed || outbox_gone(a->outbox) > a->snapshot_gone)
-		at = regular;
-	if (a->held_events >= PRESS_EVENTS || a->held_bytes >= PRESS_BYTES)
-		at = least(at, after(a, 1));
+		at = most(interval, after(a, 8));
 	if (outbox_last(a->outbox) > a->snapshot_last)
 		at = least(at, after(a, 8));
-	if (a->n_tokens && a->held_events >= STALL_EVENTS) {
-		uint64_t stalled = a->last_held_ns + (a->last_held_ns - a->first_held_ns) + STALL_NS;
-		uint64_t allowed = after(a, 18);
-		at = least(at, stalled > allowed ? stalled : allowed);
-	}
+	if (a->n_tokens && (a->held_events >= PRESS_EVENTS || a->held_bytes >= PRESS_BYTES))
+		at = least(at, after(a, 1));
+	else if (a->n_tokens && a->held_events >= STALL_EVENTS)
+		at = least(at, most(2 * a->last_held_ns - a->first_held_ns + STALL_NS, after(a, 8)));
 	if (a->draining && (a->changed || outbox_last(a->outbox) > a->snapshot_last))
 		at = a->ended_ns;
 	return at;

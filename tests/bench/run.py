@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Datagram-to-file benchmarks: semstreams beside a bare receiver and other programs, interleaved in one run.
 
-    tests/bench/run.py [rate] [fixed] [latency] [idle] [fields] [filter] [aggregate] [queue]
+    tests/bench/run.py [rate] [fixed] [latency] [idle] [fields] [filter] [aggregate] [checkpoint] [queue]
                        [--rounds N] [--semstreams PATH] [--only PEER,...]
 
 Every figure is the median over the rounds; in each round every peer has its turn, so what else the machine does hits all
@@ -265,10 +265,15 @@ AGGREGATE = [f"plugins/aggregate/{s}.c" for s in (
     "distinct", "engine", "engine_panes", "engine_print", "engine_windows", "functions", "functions_basic", "functions_edge",
     "functions_sketch", "groups", "moment", "plan", "quantiles", "text", "top")]
 bench_aggregate = bench_of_part("aggregate_bench", "An aggregate", AGGREGATE + COMMON + FIELDS, ["-ljansson", "-lm"])
+CHECKPOINT = [f"plugins/aggregate/{s}.c" for s in ("aggregate", "keep", "checkpoint", "outbox")]
+bench_checkpoint = bench_of_part(
+    "aggregate_checkpoint", "Check-points of an aggregate",
+    CHECKPOINT + ["plugins/ws/link_crc.c", "tests/lib/fakehost.c"] + AGGREGATE + COMMON + FIELDS,
+    ["-I" + os.path.join(os.path.dirname(os.path.dirname(HERE)), "plugins/ws"), "-ljansson", "-lm", "-lpthread"])
 bench_queue = bench_of_part("queue_bench", "A hop over a ring", ["core/queue.c", "core/batch.c"], ["-lpthread"])
 
 BENCHES = {"rate": bench_rate, "fixed": bench_fixed, "latency": bench_latency, "idle": bench_idle,
-           "fields": bench_fields, "filter": bench_filter, "aggregate": bench_aggregate,
+           "fields": bench_fields, "filter": bench_filter, "aggregate": bench_aggregate, "checkpoint": bench_checkpoint,
            "queue": bench_queue}
 
 

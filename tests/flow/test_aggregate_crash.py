@@ -6,6 +6,8 @@ A has a file of events and a spool, B aggregates with check-points and has a spo
 when they happened, out of order; so the results are known: from a run in one process, and for what is simple from a few
 lines of Python.
 
+Then what else can happen to check-points: a full disk, an end in the midst of it, a place where none can be.
+
 Environment: AGGREGATE_KILLS = how many kills (25), AGGREGATE_SEED = the seed of a run to repeat.  tests/soak/aggregate does more.
 """
 
@@ -22,7 +24,8 @@ from pathlib import Path
 import pytest
 
 from conftest import PATIENCE, Program
-from conftest import unused_port
+from flowlib import fill, small_disk  # noqa: F401
+from test_link import lasting_port
 from test_sdk import build
 
 KILLS = int(os.environ.get("AGGREGATE_KILLS", "25"))
@@ -103,7 +106,7 @@ RESULTS = ["tumbling.result", "tumbling.late", "sliding", "session", "filtered"]
 class Federation:
     def __init__(self, binary, folder, plugin, events):
         self.binary, self.folder, self.plugin, self.starts = binary, Path(folder), plugin, 0
-        self.ports = {name: unused_port(socket.SOCK_STREAM) for name in "ab"}
+        self.ports = {name: lasting_port(socket.SOCK_STREAM) for name in "ab"}
         self.programs = {}
         self.out = self.folder / "c" / "out.jsonl"
         self.events = self.folder / "events.jsonl"
@@ -113,7 +116,7 @@ class Federation:
             (self.folder / name).mkdir()
 
     def lines(self):
-        return {"id": "lines", "type": "lines", "config": {"path": str(self.events), "acked": "acked", "rate": self.rate}}
+        return {"id": "lines", "type": "linelog", "config": {"path": str(self.events), "acked": "acked", "rate": self.rate}}
 
     def components(self, name):
         dial = lambda to: {"url": f"ws://localhost:{self.ports[to]}/data", "retry_min": "20ms", "retry_max": "100ms"}
@@ -135,9 +138,10 @@ class Federation:
         config = {"plugins": {"paths": [str(self.plugin)]}, "components": self.components(name)}
         self.programs[name] = Program(self.binary, folder, config).wait_ready()
 
-    def kill(self, name):
-        self.programs[name].signal(signal.SIGKILL)
-        assert self.programs[name].wait() == -signal.SIGKILL, self.programs[name].log()
+    def kill(self, name, number=signal.SIGKILL):
+        self.programs[name].signal(number)
+        wanted = 0 if number == signal.SIGTERM else -number
+        assert self.programs[name].wait() == wanted, self.programs[name].log()
 
     def close(self):
         for program in self.programs.values():
@@ -154,7 +158,7 @@ class Federation:
         folder = self.folder / "reference"
         folder.mkdir()
         config = {"plugins": {"paths": [str(self.plugin)]}, "components": [
-            {"id": "lines", "type": "lines", "config": {"path": str(self.events), "acked": "acked"}}, *hub("lines", keep=False),
+            {"id": "lines", "type": "linelog", "config": {"path": str(self.events), "acked": "acked"}}, *hub("lines", keep=False),
             {"id": "file", "type": "storage", "inputs": RESULTS, "config": {"path": "out.jsonl"}}]}
         program = Program(self.binary, folder, config).wait_ready()
         count = sum(1 for _ in self.events.open())
@@ -214,7 +218,7 @@ def attempt(binary, folder, plugin, seed, kills, tell=lambda n: None):
             f.programs["b"].wait_for(lambda: time.monotonic() >= deadline, what="the moment")
             while_loaded += f.acked() < len(events)
             for victim in victims:
-                f.kill(victim)
+                f.kill(victim, rng.choice([signal.SIGKILL] * 7 + [signal.SIGTERM]))
             for victim in rng.sample(victims, len(victims)):
                 f.start(victim)
             tell(n)
@@ -241,13 +245,111 @@ def attempt(binary, folder, plugin, seed, kills, tell=lambda n: None):
 
 
 @pytest.fixture(scope="session")
-def lines_plugin(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lines")
-    build(Path(__file__).parent / "plugins" / "lines.c", folder / "lines.so")
+def linelog(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("linelog")
+    build(Path(__file__).parent / "plugins" / "linelog.c", folder / "linelog.so")
     return folder
 
 
-def test_results_are_those_of_an_undisturbed_run(semstreams, lines_plugin, tmp_path):
+def test_results_are_those_of_an_undisturbed_run(semstreams, linelog, tmp_path):
     seed = int(os.environ.get("AGGREGATE_SEED", random.randrange(2**32)))
     print(f"seed {seed}")
-    print(attempt(semstreams, tmp_path, lines_plugin, seed, KILLS))
+    print(attempt(semstreams, tmp_path, linelog, seed, KILLS))
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+class Line:
+    """One process: lines, an aggregate with a check-point, storage."""
+
+    def __init__(self, start, plugin, folder, state, count=4000):
+        self.start, self.plugin, self.folder, self.state = start, plugin, folder, state
+        self.events = folder / "events.jsonl"
+        self.events.write_text("".join(f'{{"t":{BASE_MS + 10 * n},"n":{n},"k":{n % 7}}}\n' for n in range(count)))
+        self.windows = (10 * count - 1) // 1000
+        self.runs = 0
+
+    def run(self, out="../out.jsonl", **kwargs):
+        self.runs += 1
+        folder = self.folder / f"run{self.runs}"
+        folder.mkdir()
+        return self.start({"plugins": {"paths": [str(self.plugin)]}, "components": [
+            {"id": "lines", "type": "linelog", "config": {"path": str(self.events), "acked": "../acked", "rate": 2000}},
+            {"id": "sums", "type": "aggregate", "config": {
+                "window": {"type": "tumbling", "size": "1s"}, "time": {"field": "t", "format": "ms"},
+                "functions": {"n": "count", "sum": "sum(n)"}, "checkpoint": {"path": str(self.state), "interval": "50ms"}}},
+            {"id": "file", "type": "storage", "config": {"path": out}}]}, folder=folder, **kwargs)
+
+    def check(self, program):
+        """All windows but the last, which is open, are there once."""
+        out = self.folder / "out.jsonl"
+        program.wait_for(lambda: out.exists() and len(out.read_text().splitlines()) >= self.windows, what="all windows")
+        assert program.terminate() == 0, program.log()
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [(row["n"], row["sum"]) for row in rows] == [(100, sum(range(100 * i, 100 * i + 100))) for i in range(self.windows)]
+
+
+def test_a_full_disk_is_waited_for(start, linelog, tmp_path, small_disk):  # noqa: F811
+    line = Line(start, linelog, tmp_path, small_disk / "state")
+    program = line.run()
+    program.wait_metric("semstreams_aggregate_checkpoints_total", 3)
+    filler = fill(small_disk)
+    program.wait_log(r"ERROR .*The check-point cannot be written.*No space left on device")
+    assert program.get("/readyz")[0] == 503
+    before = program.metrics().sum("semstreams_events_out_total", component="file")
+    # an end that does not come, as what was taken in is not durable; a second signal does not wait
+    program.signal(signal.SIGTERM)
+    program.wait_log("Shutting down")
+    program.wait_metric("semstreams_aggregate_checkpoint_errors_total", 3)
+    program.signal(signal.SIGTERM)
+    program.wait_log("Second signal")
+    program.wait()
+    # nothing left that was not durable
+    assert program.stopped("file")["out"] == before
+    program = line.run()
+    program.wait_log(r"ERROR .*The check-point cannot be written.*No space left on device")
+    filler.unlink()
+    program.wait_log("The check-point can be written again")
+    program.wait_for(lambda: program.get("/readyz")[0] == 200, what="ready")
+    line.check(program)
+
+
+def test_a_file_that_cannot_be_used_stops_the_start(start, linelog, tmp_path):
+    line = Line(start, linelog, tmp_path, tmp_path / "state", 500)
+    program = line.run()
+    program.wait_metric("semstreams_aggregate_checkpoints_total", 3)
+    other = line.run("other.jsonl", ready=False)
+    assert other.wait() == 1
+    assert "another component or process has it; each needs a file of its own" in other.log()
+    program.signal(signal.SIGKILL)
+    program.wait()
+    state = line.state.read_bytes()
+    line.state.write_bytes(state[:-1])
+    program = line.run(ready=False)
+    assert program.wait() == 1
+    assert "it is damaged; restore it, or remove it to begin anew" in program.log()
+    line.state.write_bytes(state)
+    line.check(line.run())
+
+    line.state = tmp_path / "missing" / "state"
+    program = line.run(ready=False)
+    assert program.wait() == 1
+    assert "its folder does not exist; create it" in program.log()
+
+
+def test_check_says_what_a_crash_loses(command, tmp_path):
+    config = {"components": [
+        {"id": "in", "type": "udp_input", "config": {"port": 0}},
+        {"id": "sums", "type": "aggregate", "config": {"window": {"type": "tumbling", "size": "1s"}, "functions": {"n": "count"}}},
+        {"id": "file", "type": "storage", "config": {"path": "out.jsonl"}}]}
+    said = 'INFO Without "checkpoint" a crash loses what windows hold that are not over component=sums'
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    done = command("check", "-c", file)
+    assert done.returncode == 0 and said in done.stderr
+    config["components"][1]["config"]["checkpoint"] = {"path": "sums.state"}
+    file.write_text(json.dumps(config))
+    done = command("check", "-c", file)
+    assert done.returncode == 0 and said not in done.stderr
+    assert not (tmp_path / "sums.state").exists()

@@ -184,26 +184,26 @@ def check_group(e, start, end, members, got):
 
 
 @pytest.fixture(scope="session")
-def lines_plugin(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lines")
-    build(Path(__file__).parent / "plugins" / "lines.c", folder / "lines.so")
+def feed_plugin(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("feed")
+    build(Path(__file__).parent / "plugins" / "feed.c", folder / "feed.so")
     return folder
 
 
 @pytest.fixture
-def aggregated(lines_plugin, start, tmp_path, conserved):
+def aggregated(feed_plugin, start, tmp_path, conserved):
     """aggregated(events file, {name: aggregate's config}) -> {name: (results, late lines)}"""
 
     def run(n, configs):
-        components = [{"id": "lines", "type": "lines", "config": {"path": "events"}}]
+        components = [{"id": "feed", "type": "feed", "config": {"path": "events"}}]
         for name, config in configs.items():
             components += [
-                {"id": name, "type": "aggregate", "inputs": ["lines"], "config": config},
+                {"id": name, "type": "aggregate", "inputs": ["feed"], "config": config},
                 {"id": f"{name}-out", "type": "storage", "inputs": [name],
                  "config": {"path": f"{name}.jsonl", "sync": "relaxed"}},
                 {"id": f"{name}-late", "type": "storage", "inputs": [f"{name}.late"],
                  "config": {"path": f"{name}.late.jsonl", "sync": "relaxed"}}]
-        program = start({"plugins": {"paths": [str(lines_plugin)]}, "components": components})
+        program = start({"plugins": {"paths": [str(feed_plugin)]}, "components": components})
         program.wait_log(rf"All lines are sent .*\bn={n}\b")
         for name in configs:
             program.wait_metric("semstreams_events_in_total", n, component=name)

@@ -25,7 +25,7 @@ import pytest
 
 from conftest import PATIENCE, Program
 from flowlib import fill, small_disk  # noqa: F401
-from test_link import lasting_port
+from conftest import unused_port
 from test_sdk import build
 
 KILLS = int(os.environ.get("AGGREGATE_KILLS", "25"))
@@ -106,7 +106,7 @@ RESULTS = ["tumbling.result", "tumbling.late", "sliding", "session", "filtered"]
 class Federation:
     def __init__(self, binary, folder, plugin, events):
         self.binary, self.folder, self.plugin, self.starts = binary, Path(folder), plugin, 0
-        self.ports = {name: lasting_port(socket.SOCK_STREAM) for name in "ab"}
+        self.ports = {name: unused_port(socket.SOCK_STREAM) for name in "ab"}
         self.programs = {}
         self.out = self.folder / "c" / "out.jsonl"
         self.events = self.folder / "events.jsonl"

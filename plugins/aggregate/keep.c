@@ -24,6 +24,7 @@
 
 #define GAP_NS   UINT64_C(5000000) /* at least, between two check-points */
 #define RETRY_NS UINT64_C(1000000000)
+#define LAST_NS  UINT64_C(1000000000) /* for a longer one the end does not wait */
 
 static uint64_t now(const struct aggregate *a)
 {
@@ -315,7 +316,8 @@ bool keep_is_clean(const struct aggregate *a)
 
 void keep_last(struct aggregate *a)
 {
-	if (!a->checkpoint || a->keeping != KEEP_IDLE || outbox_gone(a->outbox) == a->snapshot_gone)
+	if (!a->checkpoint || a->keeping != KEEP_IDLE || outbox_gone(a->outbox) == a->snapshot_gone ||
+	    a->took_ns > LAST_NS)
 		return;
 	begin(a);
 	while (a->keeping == KEEP_SAVING)

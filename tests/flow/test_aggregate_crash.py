@@ -87,20 +87,23 @@ def aggregate(name, source, window, by, interval, **options):
 
 
 def hub(source, keep=True):
-    """Four aggregates, one of them behind a filter."""
+    """Five aggregates, one of them behind a filter, one with so many groups that events come while they are saved."""
     interval = (lambda text: text) if keep else (lambda text: None)
     return [
-        {"id": "some", "type": "filter", "inputs": [source], "config": {"where": {"field": "n", "op": "gt", "value": 100}}},
+        # it lets none through for long, so what is behind it keeps a position that all others are far beyond
+        {"id": "some", "type": "filter", "inputs": [source], "config": {"where": {"or": [
+            {"field": "n", "op": "lt", "value": 5 * EACH}, {"field": "k", "op": "eq", "value": "end"}]}}},
         aggregate("tumbling", source, {"type": "tumbling", "size": f"{TUMBLING_MS}ms"}, "k", interval("20ms"),
                   time={**TIME, "late": "emit"}),
         aggregate("sliding", source, {"type": "sliding", "size": "10s", "every": "2500ms"}, ["k"], interval("100ms"),
                   output="window"),
         aggregate("session", source, {"type": "session", "gap": "1500ms"}, ["who"], interval("1s")),
         aggregate("filtered", "some", {"type": "tumbling", "size": "7s", "offset": "1s"}, ["s", "k"], interval("300ms")),
+        aggregate("many", source, {"type": "tumbling", "size": "100s"}, ["who", "k"], interval("10ms")),
     ]
 
 
-RESULTS = ["tumbling.result", "tumbling.late", "sliding", "session", "filtered"]
+RESULTS = ["tumbling.result", "tumbling.late", "sliding", "session", "filtered", "many"]
 
 
 class Federation:

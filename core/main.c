@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "core/cert_command.h"
-#include "core/cli.h"
-#include "core/describe.h"
-#include "core/load.h"
-#include "core/log.h"
-#include "core/pipeline.h"
+#include "core/cli/cert_command.h"
+#include "core/cli/cli.h"
+#include "core/cli/describe.h"
+#include "core/cli/load.h"
+#include "core/admin/log.h"
+#include "core/flow/pipeline.h"
 #include "core/run.h"
-#include "core/schema.h"
+#include "core/cli/schema.h"
 
 #define S(n) ((n) == 1 ? "" : "s")
 
@@ -236,7 +236,8 @@ static int types(const struct cli_options *o)
 
 static int version(void)
 {
-	printf("semstreams %s\nplugin ABI %d\nplugins in %s\n", PACKAGE_VERSION, SS_ABI_MAJOR, load_plugin_dir);
+	printf("semstreams %s\nplugin ABI %d\nplugins in %s\n", PACKAGE_VERSION, SS_ABI_MAJOR,
+	       load_plugin_dir);
 #ifdef SS_CONFIGURE_SUMMARY
 	printf("built with %s\n", SS_CONFIGURE_SUMMARY);
 #endif

@@ -8,15 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "core/admin.h"
-#include "core/config.h"
-#include "core/diag.h"
-#include "core/health.h"
-#include "core/log.h"
-#include "core/metrics.h"
-#include "core/notify.h"
-#include "core/pipeline.h"
-#include "core/report.h"
+#include <semstreams/ext/tls.h>
+#include "core/admin/admin.h"
+#include "core/config/config.h"
+#include "core/config/diag.h"
+#include "core/admin/health.h"
+#include "core/admin/log.h"
+#include "core/admin/metrics.h"
+#include "core/admin/notify.h"
+#include "core/flow/pipeline.h"
+#include "core/admin/report.h"
 
 enum { EXIT_BAD_CONFIG = 78 };
 
@@ -174,7 +175,8 @@ static void watch(struct run *r)
 	ev_timer_init(&r->ping, on_ping, ping_s, ping_s);
 	ev_timer_init(&r->watchdog, on_watchdog, 0., watchdog_s);
 	ev_timer_init(&r->log, on_log, log_s, log_s);
-	r->term.data = r->interrupt.data = r->hangup.data = r->closed.data = r->deadline.data = r->ping.data = r;
+	r->term.data = r->interrupt.data = r->hangup.data = r->closed.data = r->deadline.data = r->ping.data =
+		r;
 	ev_signal_start(r->ev, &r->term);
 	ev_signal_start(r->ev, &r->interrupt);
 	ev_signal_start(r->ev, &r->hangup);

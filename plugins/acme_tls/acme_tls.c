@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/loop-libev.h>
+#include <semstreams/ext/tls-provider.h>
 #include "acme_tls.h"
 
 #define VERSION "1.0"

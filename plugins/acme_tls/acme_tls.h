@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
-#include "acme.h"
+#include "plugins/acme_tls/client/acme.h"
 #include "csr.h"
 #include "renew.h"
 #include "store.h"

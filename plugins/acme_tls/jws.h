@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * jws - signed requests (RFC 7515 flattened JSON, RFC 8555 section 6.2), JWK and thumbprints (RFC 7638).  Pure.
+ * jws - signed requests (RFC 7515 flattened JSON, RFC 8555 section 6.2), JWK and thumbprints (RFC 7638).
+ * Pure.
  */
 #pragma once
 #include <stddef.h>
@@ -11,21 +12,22 @@
 
 /* Unpadded base64url, malloced; NULL if out of memory. */
 char *base64url(const void *data, size_t len);
-/* 0 with malloced bytes; -EINVAL for anything not unpadded base64url (padding at the end is let pass), -ENOMEM. */
+/* 0 with malloced bytes; -EINVAL for anything not unpadded base64url (padding at the end is let pass),
+ * -ENOMEM. */
 int base64url_decode(const char *text, uint8_t **out, size_t *len);
 
 /*
- * The body of a request: payload is JSON text, "" for POST-as-GET.  With kid the account's URL names the key, without it
- * the JWK is sent along.  *out is malloced.  0, -ENOMEM, -EINVAL (the key cannot sign).
+ * The body of a request: payload is JSON text, "" for POST-as-GET.  With kid the account's URL names the key,
+ * without it the JWK is sent along.  *out is malloced.  0, -ENOMEM, -EINVAL (the key cannot sign).
  */
-int jws_sign(const struct acme_key *, const char *kid, const char *nonce, const char *url, const char *payload,
-	     char **out);
+int jws_sign(const struct acme_key *, const char *kid, const char *nonce, const char *url,
+	     const char *payload, char **out);
 /* "externalAccountBinding" (section 7.3.4): mac is what the CA gave, base64url; HS256.  *out is JSON text. */
 int jws_eab(const struct acme_key *account, const char *kid, const char *mac, const char *url, char **out);
 /* The payload of a key change (section 7.3.5): the inner JWS, signed by the new key. */
 int jws_key_change(const struct acme_key *old_key, const struct acme_key *new_key, const char *account_url,
 		   const char *url, char **out);
 int jws_thumbprint(const struct acme_key *, char out[JWS_THUMBPRINT]);
-/* token "." thumbprint, malloced (section 8.1).  -EINVAL: the token has other characters than base64url's, or more than
- * 256 of them. */
+/* token "." thumbprint, malloced (section 8.1).  -EINVAL: the token has other characters than base64url's, or
+ * more than 256 of them. */
 int jws_key_authorization(const struct acme_key *account, const char *token, char **out);

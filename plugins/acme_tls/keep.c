@@ -10,6 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/loop-libev.h>
+#include <semstreams/ext/tls-provider.h>
 #include "acme_tls.h"
 #include "record.h"
 #include "text.h"

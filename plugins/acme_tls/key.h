@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * key - private keys: of the account and of certificates.  New ones are EC P-256; any EC P-256, P-384 or RSA key of at
- * least 2048 bits is read.  Pure, thin over GnuTLS.
+ * key - private keys: of the account and of certificates.  New ones are EC P-256; any EC P-256, P-384 or RSA
+ * key of at least 2048 bits is read.  Pure, thin over GnuTLS.
  */
 #pragma once
 #include <stdbool.h>

@@ -5,7 +5,7 @@
  */
 #pragma once
 #include <stdint.h>
-#include "acme.h"
+#include "plugins/acme_tls/client/acme.h"
 #include "acme_tls.h"
 #include "store.h"
 

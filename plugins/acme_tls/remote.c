@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "acme.h"
+#include "plugins/acme_tls/client/acme.h"
 
 extern char **environ;
 

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/fields.h>
+#include <semstreams/ext/loop.h>
 #include "aggregate.h"
 
 #define VERSION    "1.0"
@@ -128,7 +130,7 @@ void aggregate_step(struct aggregate *a)
 {
 	if (a->stopped) /* a post that came too late */
 		return;
-	/* no check-point is taken, so nothing leaves, in the midst of a sliding window */
+	/* no checkpoint is taken, so nothing leaves, in the midst of a sliding window */
 	bool full = outbox_bytes(a->outbox) >= OUTBOX_MAX && !a->engine->sliding;
 	bool reported = !full && engine_close_step(a->engine, CLOSE_STEP);
 	bool more = !full && !reported;
@@ -140,7 +142,7 @@ void aggregate_step(struct aggregate *a)
 		a->stepping = a->loop->post(a->loop_self, on_step, a) == 0;
 	if (a->busy && outbox_bytes(a->outbox) < OUTBOX_MAX / 2) {
 		a->busy = false;
-		a->host->ready(a->host);
+		a->host->input_ready(a->host);
 	}
 	if (a->draining && reported && keep_is_clean(a)) {
 		a->draining = false;
@@ -341,14 +343,14 @@ static const struct ss_metric metrics[] = {
 	[METRIC_DUPLICATES] = {"semstreams_aggregate_duplicates_total",
 			       "Events that came again and were counted already.", NULL, SS_METRIC_COUNTER,
 			       0},
-	[METRIC_CHECKPOINTS] = {"semstreams_aggregate_checkpoints_total", "Check-points written.", NULL,
+	[METRIC_CHECKPOINTS] = {"semstreams_aggregate_checkpoints_total", "Checkpoints written.", NULL,
 				SS_METRIC_COUNTER, 0},
 	[METRIC_CHECKPOINT_ERRORS] = {"semstreams_aggregate_checkpoint_errors_total",
-				      "Check-points that could not be written.", NULL, SS_METRIC_COUNTER, 0},
-	[METRIC_CHECKPOINT_BYTES] = {"semstreams_aggregate_checkpoint_bytes", "Size of the last check-point.",
+				      "Checkpoints that could not be written.", NULL, SS_METRIC_COUNTER, 0},
+	[METRIC_CHECKPOINT_BYTES] = {"semstreams_aggregate_checkpoint_bytes", "Size of the last checkpoint.",
 				     NULL, SS_METRIC_GAUGE, 0},
 	[METRIC_UNSENT] = {"semstreams_aggregate_results_waiting",
-			   "Results that wait for a check-point or room.", NULL, SS_METRIC_GAUGE, 0},
+			   "Results that wait for a checkpoint or room.", NULL, SS_METRIC_GAUGE, 0},
 };
 
 static const char *const outputs[] = {"result", "late", NULL};

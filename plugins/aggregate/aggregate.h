@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 #include "checkpoint.h"
 #include "engine.h"
 #include "outbox.h"
@@ -54,9 +56,9 @@ struct aggregate {
 	struct stream *streams;
 	uint32_t n_streams;
 
-	/* with check-points, see keep.c */
+	/* with checkpoints, see keep.c */
 	struct checkpoint *checkpoint; /* NULL: none */
-	/* of events that are in no durable check-point; the first n_covered are in the one being made */
+	/* of events that are in no durable checkpoint; the first n_covered are in the one being made */
 	struct ss_token **tokens;
 	uint32_t n_tokens, n_covered, tokens_room;
 	/* since the last snapshot began: */
@@ -75,7 +77,7 @@ struct aggregate {
 /* Carry on with closing, saving, emitting, a little at a time. */
 void aggregate_step(struct aggregate *);
 
-/* keep.c: check-points */
+/* keep.c: checkpoints */
 int keep_start(struct aggregate *); /* restores; 0, or -errno after saying why */
 void keep_done(struct aggregate *);
 /* The stream of a batch, by its position; NULL: it has none.  -ENOMEM. */
@@ -87,5 +89,5 @@ int keep_token(struct aggregate *, const struct ss_batch *);
 bool keep_step(struct aggregate *);
 /* Everything that was taken in is durable, and every result has left or is durable for the next time. */
 bool keep_is_clean(const struct aggregate *);
-/* The last check-point before the end, if what is behind has acknowledged results since. */
+/* The last checkpoint before the end, if what is behind has acknowledged results since. */
 void keep_last(struct aggregate *);

@@ -13,7 +13,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "link_proto.h"
+#include "plugins/websocket/link/link_proto.h"
 
 #define MAGIC    "SSSTATE1"
 #define FILE_MAX (UINT64_C(8) << 30)
@@ -186,7 +186,7 @@ static int start(struct checkpoint *c)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (rc)
 		return -rc;
-	pthread_setname_np(c->thread, "check-point");
+	pthread_setname_np(c->thread, "checkpoint");
 	c->running = true;
 	return 0;
 }

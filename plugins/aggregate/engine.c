@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/fields.h>
 #include "engine_impl.h"
 
 #define CLOCK_IS_SET UINT64_C(1577836800000000000) /* 2020-01-01 */

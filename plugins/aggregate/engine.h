@@ -8,6 +8,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include <semstreams/ext/fields.h>
 #include "groups.h"
 #include "plan.h"
 
@@ -97,7 +98,7 @@ void engine_flush(struct engine *);
 /* Bytes of all groups and what goes with them. */
 size_t engine_memory(const struct engine *);
 
-/* The engine's own numbers, and groups one by one, into a check-point and back: -EINVAL, -ENOMEM.  A sliding
+/* The engine's own numbers, and groups one by one, into a checkpoint and back: -EINVAL, -ENOMEM.  A sliding
  * window that is being reported is reported to its end first: its events are in no pane any more. */
 void engine_save(struct engine *, struct text *);
 int engine_load(struct engine *, struct reading *);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* engine_print - groups as JSON, and the engine's own state in a check-point; see engine.h. */
+/* engine_print - groups as JSON, and the engine's own state in a checkpoint; see engine.h. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,7 +150,7 @@ bool engine_print_window(struct engine *e, struct groups *g, uint32_t window, co
 	return true;
 }
 
-/* ---- check-points ---- */
+/* ---- checkpoints ---- */
 
 void engine_save(struct engine *e, struct text *out)
 {

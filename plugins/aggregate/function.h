@@ -11,10 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
-#include "paths.h"
-#include "spec.h"
+#include <semstreams/base/paths.h>
+#include <semstreams/base/json_option.h>
 #include "text.h"
-#include "value.h"
+#include <semstreams/base/value.h>
+#include <semstreams/ext/fields.h>
 
 #define FUNCTIONS_MAX 256 /* of one aggregate */
 #define QUANTILES_MAX 32  /* of one function */
@@ -49,9 +50,9 @@ struct function_type {
 	/* The other goes into the state and stays as it is.  0, -ENOMEM. */
 	int (*merge)(const struct function *, void *state, const void *other);
 	void (*print)(const struct function *, const void *state, const struct span *, struct text *);
-	/* NULL: anything is.  A state from a check-point can be worked with. */
+	/* NULL: anything is.  A state from a checkpoint can be worked with. */
 	bool (*is_good)(const struct function *, const void *state);
-	/* For those that have memory besides; NULL for the others.  Bytes of it; into a check-point and back,
+	/* For those that have memory besides; NULL for the others.  Bytes of it; into a checkpoint and back,
 	 * where the state's own bytes are saved by whoever owns them.  load: -EINVAL, -ENOMEM; then the state
 	 * is an empty one. */
 	size_t (*heap)(const struct function *, const void *state);
@@ -82,8 +83,7 @@ struct functions {
 	bool any_heap;
 	struct ss_iface fields; /* SS_FIELDS */
 	struct scratch scratch;
-	uint64_t
-		secret[2]; /* of hashes; in the check-point, so that states of different runs can be merged */
+	uint64_t secret[2]; /* of hashes; in the checkpoint, so that states of different runs can be merged */
 };
 
 /*

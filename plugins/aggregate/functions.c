@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <semstreams/ext/fields.h>
 #include "function.h"
 
 static const struct function_type *const *const families[] = {functions_basic, functions_edge,

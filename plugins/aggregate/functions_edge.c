@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/fields.h>
 #include "function.h"
 
 /* ---- min, max ---- */

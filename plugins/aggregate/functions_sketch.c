@@ -5,10 +5,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/fields.h>
 #include "distinct.h"
 #include "function.h"
 #include "quantiles.h"
-#include "top.h"
+#include "heavy_hitters.h"
 
 static uint32_t pointer_size(const struct function *f)
 {

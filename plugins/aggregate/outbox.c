@@ -291,7 +291,7 @@ void outbox_again(struct outbox *o)
 	o->unsent = o->first;
 }
 
-/* ---- check-points ---- */
+/* ---- checkpoints ---- */
 
 void outbox_save_begin(struct outbox *o, struct text *out)
 {

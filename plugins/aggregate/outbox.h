@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * outbox - results on their way out.  With check-points each has a number of the aggregate's own stream; it
- * leaves when a check-point that holds it is durable, and stays until whoever is behind has it, so that after
+ * outbox - results on their way out.  With checkpoints each has a number of the aggregate's own stream; it
+ * leaves when a checkpoint that holds it is durable, and stays until whoever is behind has it, so that after
  * a crash it goes out again under the same number and those who have it can tell.  Without, it leaves at
  * once.  On the instance's loop.
  */

@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/fields.h>
 
 #define MAX_SPAN_NS (INT64_C(366) * 86400 * 1000000000)
 #define AHEAD_NS    (INT64_C(3600) * 1000000000)
-#define LAYOUT      "1" /* of states in check-points: another one cannot be read */
+#define LAYOUT      "1" /* of states in checkpoints: another one cannot be read */
 
 /* ---- window ---- */
 
@@ -207,7 +208,7 @@ static void check_names(struct plan *p, struct spec *spec)
 				spec_error(spec, "group_by", "\"%s\" is a name results use already", ours[k]);
 }
 
-/* ---- check-points ---- */
+/* ---- checkpoints ---- */
 
 static void read_checkpoint(struct plan *p, json_t *json, struct spec *spec)
 {

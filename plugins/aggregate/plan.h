@@ -6,8 +6,9 @@
 #include <stdint.h>
 #include <semstreams/plugin.h>
 #include "function.h"
-#include "moment.h"
-#include "paths.h"
+#include "timestamp.h"
+#include <semstreams/base/paths.h>
+#include <semstreams/ext/fields.h>
 
 #define GROUP_FIELDS_MAX 16
 #define PANES_MAX        1000 /* of one sliding window */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* text - bytes that grow at the end: results as JSON, check-points.  A failed allocation is remembered, not
+/* text - bytes that grow at the end: results as JSON, checkpoints.  A failed allocation is remembered, not
  * reported. */
 #pragma once
 #include <stdbool.h>
@@ -22,7 +22,7 @@ void text_json(struct text *, const char *bytes, size_t len);
 void text_int(struct text *, int64_t);
 /* The shortest digits that read back as the same double; null if it is not finite. */
 void text_double(struct text *, double);
-/* Numbers in check-points: little-endian. */
+/* Numbers in checkpoints: little-endian. */
 void text_u64(struct text *, uint64_t);
 void text_done(struct text *);
 /* "name": with its quotes and colon, malloced; NULL if out of memory. */

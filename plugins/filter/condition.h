@@ -10,9 +10,10 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <semstreams/plugin.h>
-#include "paths.h"
-#include "spec.h"
-#include "value.h"
+#include <semstreams/base/paths.h>
+#include <semstreams/base/json_option.h>
+#include <semstreams/base/value.h>
+#include <semstreams/ext/fields.h>
 
 #define CONDITION_MAX_DEPTH  32
 #define CONDITION_MAX        256

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <semstreams/ext/fields.h>
 #include "condition.h"
 
 static bool accepts(const struct test *t, int order)

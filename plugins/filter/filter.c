@@ -12,7 +12,8 @@
 #include "keyed.h"
 #include "reshape.h"
 #include "sample.h"
-#include "spec.h"
+#include <semstreams/base/json_option.h>
+#include <semstreams/ext/fields.h>
 
 #define VERSION "1.0"
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <semstreams/ext/fields.h>
 #include "keyed.h"
 
 #define MAX_RATE 1000000000 /* events and burst */

@@ -10,7 +10,8 @@
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "condition.h"
-#include "spec.h"
+#include <semstreams/base/json_option.h>
+#include <semstreams/ext/fields.h>
 
 /* How far events of one key may be out of order before it is taken for a clock that was set back. */
 #define KEYED_DISORDER_NS 10000000000u

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/fields.h>
 #include "operators.h"
 
 /* Bits of the value types an operator takes. */

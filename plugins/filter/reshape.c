@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/fields.h>
 #include "reshape.h"
 
 #define NAMES_MAX 256 /* in each of the lists */

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "spec.h"
-#include "value.h"
+#include <semstreams/base/json_option.h>
+#include <semstreams/base/value.h>
 
 struct reshape;
 

@@ -2,6 +2,7 @@
 /* sample - see sample.h. */
 #include <errno.h>
 #include <stdlib.h>
+#include <semstreams/ext/fields.h>
 #include "keyed.h"
 #include "sample.h"
 

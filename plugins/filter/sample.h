@@ -7,9 +7,10 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "paths.h"
-#include "spec.h"
-#include "value.h"
+#include <semstreams/base/paths.h>
+#include <semstreams/base/json_option.h>
+#include <semstreams/base/value.h>
+#include <semstreams/ext/fields.h>
 
 struct sample {
 	uint64_t one_in, seen;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * compress - streams one file into another, compressed.  Blocking; runs in the keeper's thread.
+ * compress - streams one file into another, compressed.  Blocking; runs in the checkpointer's thread.
  */
 #pragma once
 #include <stdatomic.h>

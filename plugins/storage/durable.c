@@ -163,7 +163,7 @@ void storage_fail(struct storage *s, uint32_t metric, const char *what, const ch
 		char rel[REL_MAX] = "", text[WHY_MAX + REL_MAX];
 		(void)path_render(&s->path, time(NULL), rel);
 		snprintf(text, sizeof text, "cannot %s %s/%s: %s", what, s->path.prefix, rel, why);
-		s->host->unready(s->host, text);
+		s->host->set_health(s->host, text);
 		ss_log(s->host, SS_LOG_ERROR,
 		       "Cannot %s, nothing is dropped: input waits until it works again path=%s/%s error=%s "
 		       "batches=%llu",
@@ -180,7 +180,7 @@ static void recover(struct storage *s)
 	uint64_t ns = s->loop->now(s->loop_self) - s->down_since_ns;
 	s->down = false;
 	s->host->metric_set(s->host, METRIC_BLOCKED, 0);
-	s->host->unready(s->host, NULL);
+	s->host->set_health(s->host, NULL);
 	ss_log(s->host, SS_LOG_INFO, "Writing again after=%llu.%llus path=%s",
 	       (unsigned long long)(ns / SECOND), (unsigned long long)(ns % SECOND / (SECOND / 10)),
 	       s->seg ? s->seg->path : s->path.prefix);
@@ -303,7 +303,7 @@ void storage_tell_host(struct storage *s)
 	if (s->busy && !s->down &&
 	    (s->head == s->tail || s->kept_bytes <= (uint64_t)s->conf->max_pending / 2)) {
 		s->busy = false;
-		s->host->ready(s->host);
+		s->host->input_ready(s->host);
 	}
 	if (s->draining && storage_is_drained(s)) {
 		s->draining = false;

@@ -86,7 +86,7 @@ int storage_resume(struct storage *s)
 	bool damaged;
 	int n = 0, rc = found ? 0 : -ENOMEM;
 	if (s->positions)
-		s->positions->keeper(s->positions_self);
+		s->positions->checkpointer(s->positions_self);
 	if (rc == 0)
 		rc = commit_open(&s->commit, &s->path, s->host->id, false, found, &n, &damaged, why);
 	if (rc == 0) {

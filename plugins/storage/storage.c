@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 #include "storage.h"
 
 enum { KEPT_MAX = 65536, CHECK_S = 5 };

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <time.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 #include "commit.h"
 #include "lines.h"
 #include "path.h"

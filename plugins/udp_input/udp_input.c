@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
 
 #define READS_PER_WAKEUP 4            /* then it is the others' turn on the loop */
 #define TICK_NS          1000000000U  /* kernel drops are looked up, a failed socket is tried again */
@@ -71,14 +72,14 @@ static void set_failed(struct udp_input *in, int64_t rc)
 	if (!in->failed)
 		ss_log(in->host, SS_LOG_ERROR, "UDP input %s, trying again every second", reason);
 	in->failed = true;
-	in->host->unready(in->host, reason);
+	in->host->set_health(in->host, reason);
 	watch_all(in);
 }
 
 static void set_well(struct udp_input *in)
 {
 	in->failed = false;
-	in->host->unready(in->host, NULL);
+	in->host->set_health(in->host, NULL);
 	watch_all(in);
 }
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* input - what the parts of websocket_input share.  All of it runs on the instance's loop. */
 #pragma once
-#include "closes.h"
-#include "endpoint.h"
-#include "link_session.h"
+#include "plugins/websocket/transport/close_metrics.h"
+
+#include <semstreams/ext/fields.h>
+#include <semstreams/ext/loop.h>
+#include "plugins/websocket/transport/endpoint.h"
+#include "plugins/websocket/link/link_session.h"
 
 enum { FORMAT_RAW, FORMAT_ENVELOPE };
 
@@ -15,8 +18,18 @@ struct input_conf {
 };
 
 enum {
-	METRIC_CONNECTIONS, METRIC_CONNECTED, METRIC_FAILED, METRIC_LINK_UP, METRIC_UNACKED, METRIC_RTT, METRIC_DUPLICATES,
-	METRIC_LOST, METRIC_RESTARTS, METRIC_RECEIVED_BYTES, METRIC_BAD_MESSAGES, METRIC_CLOSES
+	METRIC_CONNECTIONS,
+	METRIC_CONNECTED,
+	METRIC_FAILED,
+	METRIC_LINK_UP,
+	METRIC_UNACKED,
+	METRIC_RTT,
+	METRIC_DUPLICATES,
+	METRIC_LOST,
+	METRIC_RESTARTS,
+	METRIC_RECEIVED_BYTES,
+	METRIC_BAD_MESSAGES,
+	METRIC_CLOSES
 };
 
 /* A batch on its way, in the order received. */

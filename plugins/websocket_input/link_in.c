@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* link_in - the receiving end of a link: records into tracked batches, acknowledged once they are durable downstream. */
+/* link_in - the receiving end of a link: records into tracked batches, acknowledged once they are durable
+ * downstream. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,8 @@ static void act(struct input *in, struct ws_conn *conn, const struct link_action
 		ws_send(conn, false, buf, len);
 	}
 	if (a->todo & LINK_DO_CLOSE) {
-		ss_log(in->host, a->code == LINK_OK ? SS_LOG_INFO : SS_LOG_WARN, "Closing the link code=%d reason=\"%s\"",
-		       a->code, a->why);
+		ss_log(in->host, a->code == LINK_OK ? SS_LOG_INFO : SS_LOG_WARN,
+		       "Closing the link code=%d reason=\"%s\"", a->code, a->why);
 		ws_close(conn, a->code, a->why);
 	}
 }
@@ -39,7 +40,8 @@ static void forget_flights(struct input *in)
 
 int link_in_open(struct input *in, struct ws_conn *conn)
 {
-	const struct link_window window = {(uint64_t)in->conf->window_records, (uint64_t)in->conf->window_bytes};
+	const struct link_window window = {(uint64_t)in->conf->window_records,
+					   (uint64_t)in->conf->window_bytes};
 	const uint64_t max_frame = (uint64_t)in->conf->endpoint.max_message;
 	struct link_action a = {0};
 
@@ -132,7 +134,8 @@ static void on_data(struct input *in, struct ws_conn *conn, const uint8_t *data,
 	int rc = link_data_read(data, len, max_record(in), &d, &why);
 	if (rc) {
 		in->host->metric_add(in->host, METRIC_BAD_MESSAGES, 1);
-		a = (struct link_action){.todo = LINK_DO_CLOSE, .why = why,
+		a = (struct link_action){.todo = LINK_DO_CLOSE,
+					 .why = why,
 					 .code = rc == -EMSGSIZE ? LINK_RECORD_TOO_BIG : LINK_BAD_FRAME};
 	} else {
 		link_receiver_data(&in->link, &d, &a);
@@ -230,7 +233,8 @@ void link_in_acked(struct input *in, uint64_t cookie, int32_t status)
 	if (cookie < in->first_cookie || cookie - in->first_cookie >= in->n)
 		return;
 	if (status == SS_FAILED) {
-		/* it must come again: nothing behind it is acknowledged, and the link starts over from there */
+		/* it must come again: nothing behind it is acknowledged, and the link starts over from there
+		 */
 		in->failed = true;
 		if (in->peer)
 			ws_close(in->peer, 1011, "events could not be kept");

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* plain_in - peers without the link protocol: a message is an event, gathered into batches until there is nothing more to read. */
+/* plain_in - peers without the link protocol: a message is an event, gathered into batches until there is
+ * nothing more to read. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
+#include <semstreams/ext/fields.h>
 #include "input.h"
 
 enum { PLAIN_ROWS = 256, PLAIN_BYTES = 64 << 10 };
@@ -34,7 +36,8 @@ static int add_event(struct input *in, const void *data, size_t len)
 	if (in->plain && (in->plain->count == PLAIN_ROWS || in->plain->size - in->plain_used < len))
 		plain_in_flush(in);
 	if (!in->plain) {
-		in->plain = in->host->batch_new(in->host, NULL, PLAIN_ROWS, len > PLAIN_BYTES ? len : PLAIN_BYTES);
+		in->plain = in->host->batch_new(in->host, NULL, PLAIN_ROWS,
+						len > PLAIN_BYTES ? len : PLAIN_BYTES);
 		in->plain_used = 0;
 	}
 	if (!in->plain)
@@ -60,8 +63,9 @@ static void answer(struct input *in, struct ws_conn *conn, const struct ss_field
 	(void)in;
 	if (id->type != SS_JSON_STRING || id->len > 256)
 		return;
-	int n = snprintf(text, sizeof buf - WS_PRE, "{\"type\":\"ack\",\"id\":\"%.*s\",\"timestamp\":%" PRIu64 "}",
-			 (int)id->len, id->text, ms);
+	int n = snprintf(text, sizeof buf - WS_PRE,
+			 "{\"type\":\"ack\",\"id\":\"%.*s\",\"timestamp\":%" PRIu64 "}", (int)id->len,
+			 id->text, ms);
 	ws_send(conn, false, buf, (size_t)n);
 }
 
@@ -70,14 +74,16 @@ static void add_envelope(struct input *in, struct ws_conn *conn, const uint8_t *
 {
 	struct ss_field f[3];
 
-	if (in->fields->read(in->fields_self, in->envelope, data, len, f, NULL) < 0 || f[0].type != SS_JSON_STRING) {
+	if (in->fields->read(in->fields_self, in->envelope, data, len, f, NULL) < 0 ||
+	    f[0].type != SS_JSON_STRING) {
 		in->host->drop(in->host, 0, 1);
 		return;
 	}
 	if (f[0].len != 4 || memcmp(f[0].text, "data", 4) != 0)
 		return;
 	size_t quote = f[2].type == SS_JSON_STRING;
-	int rc = f[2].type == SS_JSON_MISSING ? -EINVAL : add_event(in, f[2].text - quote, f[2].len + 2 * quote);
+	int rc = f[2].type == SS_JSON_MISSING ? -EINVAL
+					      : add_event(in, f[2].text - quote, f[2].len + 2 * quote);
 	if (rc < 0)
 		in->host->drop(in->host, rc == -ENOMEM ? 1 : 0, 1);
 	else

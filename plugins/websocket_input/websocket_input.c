@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * websocket_input - a source of events from WebSocket peers: by the link protocol (acknowledged, resumable), or plain, one
- * event a message.  It dials or listens.
+ * websocket_input - a source of events from WebSocket peers: by the link protocol (acknowledged, resumable),
+ * or plain, one event a message.  It dials or listens.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/fields.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 #include "input.h"
 
 static const char *const formats[] = {"raw", "envelope", NULL};
@@ -14,42 +17,54 @@ static const char *const reasons[] = {"not_an_envelope", "no_memory", "empty", N
 #define OPT(...) SS_OPT(struct input_conf, __VA_ARGS__)
 static const struct ss_option options[] = {
 	ENDPOINT_OPTIONS(struct input_conf, "8081"),
-	OPT(stream, SS_OPT_STRING, NULL, "name of the stream asked for; the component's id if not set", .flags = 0),
+	OPT(stream, SS_OPT_STRING, NULL, "name of the stream asked for; the component's id if not set",
+	    .flags = 0),
 	OPT(consumer, SS_OPT_STRING, NULL,
-	    "who we are to a sender that does not see a certificate; the component's id if not set", .flags = 0),
-	OPT(window_records, SS_OPT_INT, "65536", "events a sender may be ahead of what is durable here", .min = 64,
-	    .max = 1 << 24),
+	    "who we are to a sender that does not see a certificate; the component's id if not set",
+	    .flags = 0),
+	OPT(window_records, SS_OPT_INT, "65536", "events a sender may be ahead of what is durable here",
+	    .min = 64, .max = 1 << 24),
 	OPT(window_bytes, SS_OPT_BYTES, "16MiB", "bytes a sender may be ahead of what is durable here",
 	    .min = 65536, .max = INT64_C(1) << 32),
-	OPT(plain, SS_OPT_BOOL, "true", "take peers without the link protocol: one event a message, at most once",
-	    .flags = 0),
+	OPT(plain, SS_OPT_BOOL, "true",
+	    "take peers without the link protocol: one event a message, at most once", .flags = 0),
 	OPT(format, SS_OPT_ENUM, "raw",
 	    "plain messages: raw events, or JSON envelopes with the event in \"payload\", answered by an ack",
 	    .choices = formats),
 };
 
-#define COUNTER(n, text) {.name = n, .help = text, .kind = SS_METRIC_COUNTER}
-#define GAUGE(n, text)   {.name = n, .help = text, .kind = SS_METRIC_GAUGE}
+#define COUNTER(n, text)                                                                                     \
+	{                                                                                                    \
+		.name = n, .help = text, .kind = SS_METRIC_COUNTER                                           \
+	}
+#define GAUGE(n, text)                                                                                       \
+	{                                                                                                    \
+		.name = n, .help = text, .kind = SS_METRIC_GAUGE                                             \
+	}
 static const struct ss_metric metrics[] = {
 	[METRIC_CONNECTIONS] = GAUGE("semstreams_ws_connections", "WebSocket connections open now."),
 	[METRIC_CONNECTED] = COUNTER("semstreams_ws_connected_total", "WebSocket connections made."),
 	[METRIC_FAILED] = COUNTER("semstreams_ws_failed_total", "Dials and handshakes that failed."),
 	[METRIC_LINK_UP] = GAUGE("semstreams_link_up", "1 while a link is up."),
-	[METRIC_UNACKED] = GAUGE("semstreams_link_unacked_events", "Events received that are not durable yet."),
+	[METRIC_UNACKED] =
+		GAUGE("semstreams_link_unacked_events", "Events received that are not durable yet."),
 	[METRIC_RTT] = GAUGE("semstreams_link_rtt_microseconds", "Last round-trip time of a ping."),
 	[METRIC_DUPLICATES] =
 		COUNTER("semstreams_link_duplicates_total", "Events that came again and were left out."),
 	[METRIC_LOST] = COUNTER("semstreams_link_lost_total", "Events a sender reported as lost."),
-	[METRIC_RESTARTS] = COUNTER("semstreams_link_restarts_total", "Times the sender came with another log."),
-	[METRIC_RECEIVED_BYTES] = COUNTER("semstreams_ws_received_bytes_total", "Bytes of messages received."),
-	[METRIC_BAD_MESSAGES] = COUNTER("semstreams_ws_bad_messages_total", "Messages that break the protocol."),
+	[METRIC_RESTARTS] =
+		COUNTER("semstreams_link_restarts_total", "Times the sender came with another log."),
+	[METRIC_RECEIVED_BYTES] =
+		COUNTER("semstreams_ws_received_bytes_total", "Bytes of messages received."),
+	[METRIC_BAD_MESSAGES] =
+		COUNTER("semstreams_ws_bad_messages_total", "Messages that break the protocol."),
 	[METRIC_CLOSES] = CLOSE_METRICS,
 };
 
 /* ---- what the endpoint tells ---- */
 
-/* A link goes on while what follows is full: its window limits what is on the way, and the signs of life that come behind
- * the data are heard. */
+/* A link goes on while what follows is full: its window limits what is on the way, and the signs of life that
+ * come behind the data are heard. */
 static bool stands_still(const struct input *in, const struct peer *p)
 {
 	return in->ending || (in->paused && !p->link);
@@ -72,12 +87,14 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 	*user = p;
 	in->host->metric_add(in->host, METRIC_CONNECTIONS, 1);
 	in->host->metric_add(in->host, METRIC_CONNECTED, 1);
-	ss_log(in->host, SS_LOG_INFO, "Connected mode=%s peer=%s", link ? "link" : "plain", peer ? peer : "-");
+	ss_log(in->host, SS_LOG_INFO, "Connected mode=%s peer=%s", link ? "link" : "plain",
+	       peer ? peer : "-");
 	ws_pause(conn, stands_still(in, p));
 	return link ? link_in_open(in, conn) : 0;
 }
 
-static void on_message(void *arg, struct ws_conn *conn, void *user, bool binary, const uint8_t *data, size_t len)
+static void on_message(void *arg, struct ws_conn *conn, void *user, bool binary, const uint8_t *data,
+		       size_t len)
 {
 	struct input *in = arg;
 
@@ -125,13 +142,17 @@ static bool on_health(void *arg, char *buf, size_t size)
 	struct input *in = arg;
 	bool well = !in->paused && !in->ending;
 
-	snprintf(buf, size, "{\"status\":\"%s\",\"component\":\"%s\",\"link\":%s}\n", well ? "ok" : "not ready", in->host->id,
-		 in->peer ? "true" : "false");
+	snprintf(buf, size, "{\"status\":\"%s\",\"component\":\"%s\",\"link\":%s}\n",
+		 well ? "ok" : "not ready", in->host->id, in->peer ? "true" : "false");
 	return well;
 }
 
-static const struct ws_events events = {.opened = on_opened, .message = on_message, .writable = on_writable,
-					.closed = on_closed, .failed = on_failed, .health = on_health};
+static const struct ws_events events = {.opened = on_opened,
+					.message = on_message,
+					.writable = on_writable,
+					.closed = on_closed,
+					.failed = on_failed,
+					.health = on_health};
 
 /* ---- life ---- */
 

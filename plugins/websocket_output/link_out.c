@@ -93,8 +93,8 @@ static void go_live(struct peer *p)
 }
 
 /*
- * The consumer has more than there is: what is appended from now on is not what it has under those numbers.  The others
- * connect again and learn the new epoch when what they have is acknowledged.
+ * The consumer has more than there is: what is appended from now on is not what it has under those numbers.
+ * The others connect again and learn the new epoch when what they have is acknowledged.
  */
 static void renew(struct peer *p)
 {
@@ -106,8 +106,10 @@ static void renew(struct peer *p)
 		return;
 	out->renewed_ns = now;
 	int rc = sendlog_renew(out->log);
-	ss_log(out->host, SS_LOG_ERROR, "The log was set back to an older state, a consumer has more of it: %s consumer=%s",
-	       rc < 0 ? strerror(-rc) : "from now on it has a new epoch; what consumers have not acknowledged may come twice",
+	ss_log(out->host, SS_LOG_ERROR,
+	       "The log was set back to an older state, a consumer has more of it: %s consumer=%s",
+	       rc < 0 ? strerror(-rc)
+		      : "from now on it has a new epoch; what consumers have not acknowledged may come twice",
 	       p->session.consumer);
 	if (rc < 0)
 		return;
@@ -133,13 +135,13 @@ static void act(struct peer *p, const struct link_action *a)
 	if (a->todo & LINK_DO_LOST)
 		tell_lost(p, a->to, "retention");
 	if (a->todo & LINK_DO_NACK)
-		ss_log(out->host, SS_LOG_WARN, "A consumer refused an event consumer=%s seq=%llu", p->session.consumer,
-		       (unsigned long long)a->seq);
+		ss_log(out->host, SS_LOG_WARN, "A consumer refused an event consumer=%s seq=%llu",
+		       p->session.consumer, (unsigned long long)a->seq);
 	if (a->todo & LINK_DO_RENEW)
 		renew(p);
 	if (a->todo & LINK_DO_CLOSE) {
-		ss_log(out->host, a->code == LINK_OK ? SS_LOG_INFO : SS_LOG_WARN, "Closing the link code=%d reason=\"%s\"",
-		       a->code, a->why);
+		ss_log(out->host, a->code == LINK_OK ? SS_LOG_INFO : SS_LOG_WARN,
+		       "Closing the link code=%d reason=\"%s\"", a->code, a->why);
 		ws_close(p->conn, a->code, a->why);
 		return;
 	}
@@ -221,8 +223,11 @@ static bool send_message(struct peer *p)
 		tell_lost(p, sendlog_first(out->log) - 1, "retention");
 		return p->n_waiting == 0;
 	}
-	struct filling f = {.msg = out->frame + WS_PRE, .len = LINK_DATA_HEADER, .max = (size_t)p->session.max_frame,
-			    .max_record = p->session.max_record, .bytes = bytes,
+	struct filling f = {.msg = out->frame + WS_PRE,
+			    .len = LINK_DATA_HEADER,
+			    .max = (size_t)p->session.max_frame,
+			    .max_record = p->session.max_record,
+			    .bytes = bytes,
 			    .max_count = (uint16_t)(records < 65535 ? records : 65535)};
 	uint64_t next = sendlog_read(out->log, p->next_seq, f.max_count, add_record, &f);
 	if (f.oversize)

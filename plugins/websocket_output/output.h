@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* output - what the parts of websocket_output share.  All of it runs on the instance's loop. */
 #pragma once
-#include "closes.h"
-#include "endpoint.h"
-#include "link_session.h"
-#include "sendlog.h"
+#include "plugins/websocket/transport/close_metrics.h"
+
+#include <semstreams/ext/fields.h>
+#include <semstreams/ext/loop.h>
+#include "plugins/websocket/transport/endpoint.h"
+#include "plugins/websocket/link/link_session.h"
+#include "plugins/spool/sendlog.h"
 
 enum { FORMAT_RAW, FORMAT_ENVELOPE };
 enum { OVERFLOW_AUTO, OVERFLOW_BLOCK, OVERFLOW_DROP_OLDEST };
@@ -17,8 +20,22 @@ struct output_conf {
 
 enum { REASON_NO_CONSUMER, REASON_LOST, REASON_DUPLICATE };
 enum {
-	METRIC_CONNECTIONS, METRIC_CONNECTED, METRIC_FAILED, METRIC_LINK_UP, METRIC_UNACKED, METRIC_RTT, METRIC_LOST,
-	METRIC_LOG_BYTES, METRIC_LOG_AGE, METRIC_LOG_CORRUPT, METRIC_RENEWALS, METRIC_FORGOTTEN, METRIC_SENT_BYTES, METRIC_BAD_MESSAGES, METRIC_NOT_ENVELOPED, METRIC_SLOW,
+	METRIC_CONNECTIONS,
+	METRIC_CONNECTED,
+	METRIC_FAILED,
+	METRIC_LINK_UP,
+	METRIC_UNACKED,
+	METRIC_RTT,
+	METRIC_LOST,
+	METRIC_LOG_BYTES,
+	METRIC_LOG_AGE,
+	METRIC_LOG_CORRUPT,
+	METRIC_RENEWALS,
+	METRIC_FORGOTTEN,
+	METRIC_SENT_BYTES,
+	METRIC_BAD_MESSAGES,
+	METRIC_NOT_ENVELOPED,
+	METRIC_SLOW,
 	METRIC_CLOSES
 };
 
@@ -31,14 +48,14 @@ struct peer {
 	struct peer *next, **back;
 	bool link;
 	/* plain */
-	struct chunk *chunk;       /* being sent; we hold a reference */
+	struct chunk *chunk; /* being sent; we hold a reference */
 	size_t offset;
 	/* link: a plain peer has no memory for what follows */
 	struct link_sender session;
-	uint64_t next_seq;         /* to be sent next */
+	uint64_t next_seq;              /* to be sent next */
 	struct link_control waiting[4]; /* did not fit, to be sent first */
 	uint32_t n_waiting;
-	char name[LINK_NAME_MAX];  /* verified certificate name, "" without one */
+	char name[LINK_NAME_MAX]; /* verified certificate name, "" without one */
 };
 
 /* A run of whole frames, shared by all plain peers. */
@@ -76,14 +93,14 @@ struct output {
 	char *spool_path;
 	struct held *held; /* a ring */
 	size_t first, n, allocated;
-	uint8_t *frame;    /* WS_PRE and max_frame */
+	uint8_t *frame; /* WS_PRE and max_frame */
 
-	struct chunk *tail; /* being filled; we hold a reference */
-	uint64_t framed;    /* bytes ever framed */
-	uint64_t message;   /* number of the last envelope */
-	uint64_t flushed;   /* of framed, what plain peers were offered */
+	struct chunk *tail;            /* being filled; we hold a reference */
+	uint64_t framed;               /* bytes ever framed */
+	uint64_t message;              /* number of the last envelope */
+	uint64_t flushed;              /* of framed, what plain peers were offered */
 	uint64_t flushed_ns, flush_ns; /* when that ended, how long it took */
-	uint32_t gathering; /* timer; 0: nothing waits */
+	uint32_t gathering;            /* timer; 0: nothing waits */
 };
 
 /* websocket_output.c */
@@ -99,7 +116,7 @@ bool link_out_here(void *output, const char *consumer); /* for sendlog_look */
 
 /* plain_out.c */
 int plain_out_frame(struct output *, const struct ss_batch *); /* for all plain peers */
-void plain_out_flush(struct output *, bool now);               /* to all of them, unless it is better to wait */
+void plain_out_flush(struct output *, bool now); /* to all of them, unless it is better to wait */
 void plain_out_open(struct peer *);
 void plain_out_pump(struct peer *);
 void plain_out_close(struct peer *);

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/fields.h>
 #include "output.h"
 
 enum { CHUNK_SIZE = 64 << 10, FRAME_HEADER = 10, ENVELOPE_HEAD = 128 };

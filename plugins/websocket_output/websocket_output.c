@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * websocket_output - a sink that sends events to WebSocket peers: by the link protocol out of a log that keeps them until they
- * are acknowledged, or plain, one event a message, at most once.  It listens or dials.
+ * websocket_output - a sink that sends events to WebSocket peers: by the link protocol out of a log that
+ * keeps them until they are acknowledged, or plain, one event a message, at most once.  It listens or dials.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <semstreams/ext/fields.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 #include "output.h"
 
 static const char *const formats[] = {"raw", "envelope", NULL};
@@ -16,7 +19,8 @@ static const char *const reasons[] = {"no_consumer", "lost", "duplicate", NULL};
 #define SPOOL_SCHEMA                                                                                         \
 	"{\"type\":\"object\",\"required\":[\"path\"],\"additionalProperties\":false,\"properties\":{"       \
 	"\"path\":{\"type\":\"string\"},\"max_bytes\":{\"type\":[\"string\",\"integer\"]},"                  \
-	"\"max_age\":{\"type\":\"string\"},\"forget_after\":{\"type\":\"string\"},\"overflow\":{\"enum\":[\"block\",\"drop_oldest\"]},"             \
+	"\"max_age\":{\"type\":\"string\"},\"forget_after\":{\"type\":\"string\"},\"overflow\":{\"enum\":["  \
+	"\"block\",\"drop_oldest\"]},"                                                                       \
 	"\"sync\":{\"enum\":[\"always\",\"relaxed\"]}}}"
 
 #define OPT(...) SS_OPT(struct output_conf, __VA_ARGS__)
@@ -24,12 +28,14 @@ static const struct ss_option options[] = {
 	ENDPOINT_OPTIONS(struct output_conf, "8080"),
 	OPT(spool, SS_OPT_JSON, NULL,
 	    "keep events on disk until they are acknowledged: {\"path\", \"max_bytes\" (1GiB), \"max_age\", "
-	    "\"forget_after\": consumers away for so long, \"overflow\": block|drop_oldest, \"sync\": always|relaxed}",
+	    "\"forget_after\": consumers away for so long, \"overflow\": block|drop_oldest, \"sync\": "
+	    "always|relaxed}",
 	    .schema = SPOOL_SCHEMA),
 	OPT(buffer, SS_OPT_BYTES, "64MiB", "without a spool: memory for events that are not acknowledged",
 	    .min = 65536, .max = INT64_C(1) << 40),
 	OPT(overflow, SS_OPT_ENUM, "auto",
-	    "when the buffer or spool is full: block what comes in, or drop_oldest; auto blocks with a spool only",
+	    "when the buffer or spool is full: block what comes in, or drop_oldest; auto blocks with a spool "
+	    "only",
 	    .choices = overflows),
 	OPT(max_frame, SS_OPT_BYTES, "256KiB", "longest message of the link protocol sent", .min = 4096,
 	    .max = 64 << 20),
@@ -43,23 +49,34 @@ static const struct ss_option options[] = {
 	    .min = 0, .max = INT64_C(10000000000)),
 };
 
-#define COUNTER(n, text) {.name = n, .help = text, .kind = SS_METRIC_COUNTER}
-#define GAUGE(n, text)   {.name = n, .help = text, .kind = SS_METRIC_GAUGE}
+#define COUNTER(n, text)                                                                                     \
+	{                                                                                                    \
+		.name = n, .help = text, .kind = SS_METRIC_COUNTER                                           \
+	}
+#define GAUGE(n, text)                                                                                       \
+	{                                                                                                    \
+		.name = n, .help = text, .kind = SS_METRIC_GAUGE                                             \
+	}
 static const struct ss_metric metrics[] = {
 	[METRIC_CONNECTIONS] = GAUGE("semstreams_ws_connections", "WebSocket connections open now."),
 	[METRIC_CONNECTED] = COUNTER("semstreams_ws_connected_total", "WebSocket connections made."),
 	[METRIC_FAILED] = COUNTER("semstreams_ws_failed_total", "Dials and handshakes that failed."),
 	[METRIC_LINK_UP] = GAUGE("semstreams_link_up", "Links that are up."),
-	[METRIC_UNACKED] = GAUGE("semstreams_link_unacked_events", "Events not acknowledged by every consumer."),
-	[METRIC_RTT] = GAUGE("semstreams_link_rtt_microseconds", "Longest of the last round-trip times of pings."),
+	[METRIC_UNACKED] =
+		GAUGE("semstreams_link_unacked_events", "Events not acknowledged by every consumer."),
+	[METRIC_RTT] =
+		GAUGE("semstreams_link_rtt_microseconds", "Longest of the last round-trip times of pings."),
 	[METRIC_LOST] = COUNTER("semstreams_link_lost_total", "Events reported to a consumer as lost."),
 	[METRIC_LOG_BYTES] = GAUGE("semstreams_spool_bytes", "Size of what is kept for consumers."),
 	[METRIC_LOG_AGE] = GAUGE("semstreams_spool_oldest_age_seconds", "Age of the oldest event kept."),
-	[METRIC_LOG_CORRUPT] = GAUGE("semstreams_spool_corrupt_events", "Events skipped, their checksum was wrong."),
+	[METRIC_LOG_CORRUPT] =
+		GAUGE("semstreams_spool_corrupt_events", "Events skipped, their checksum was wrong."),
 	[METRIC_RENEWALS] = COUNTER("semstreams_spool_renewals_total", "Times the log got a new epoch."),
-	[METRIC_FORGOTTEN] = COUNTER("semstreams_link_forgotten_total", "Consumers forgotten as away for too long."),
+	[METRIC_FORGOTTEN] =
+		COUNTER("semstreams_link_forgotten_total", "Consumers forgotten as away for too long."),
 	[METRIC_SENT_BYTES] = COUNTER("semstreams_ws_sent_bytes_total", "Bytes of messages sent."),
-	[METRIC_BAD_MESSAGES] = COUNTER("semstreams_ws_bad_messages_total", "Messages that break the protocol."),
+	[METRIC_BAD_MESSAGES] =
+		COUNTER("semstreams_ws_bad_messages_total", "Messages that break the protocol."),
 	[METRIC_NOT_ENVELOPED] = COUNTER("semstreams_ws_not_enveloped_total",
 					 "Events that no envelope can hold, neither JSON nor UTF-8."),
 	[METRIC_SLOW] = COUNTER("semstreams_ws_slow_peers_total", "Plain peers cut off as too slow."),
@@ -146,14 +163,15 @@ static void on_room(void *arg)
 	if (!out->busy)
 		return;
 	out->busy = false;
-	out->host->ready(out->host);
+	out->host->input_ready(out->host);
 }
 
 static void on_lost(void *arg, uint64_t from, uint64_t to, const char *reason)
 {
 	struct output *out = arg;
 
-	ss_log(out->host, SS_LOG_WARN, "Events lost before every consumer had them from=%llu to=%llu reason=%s",
+	ss_log(out->host, SS_LOG_WARN,
+	       "Events lost before every consumer had them from=%llu to=%llu reason=%s",
 	       (unsigned long long)from, (unsigned long long)to, reason);
 }
 
@@ -165,7 +183,7 @@ static void on_trouble(void *arg, const char *why)
 		ss_log(out->host, SS_LOG_ERROR, "The spool cannot be written: %s", why);
 	else
 		ss_log(out->host, SS_LOG_INFO, "The spool can be written again");
-	out->host->unready(out->host, why);
+	out->host->set_health(out->host, why);
 }
 
 static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
@@ -173,12 +191,16 @@ static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
 	struct output *out = arg;
 
 	out->host->metric_add(out->host, METRIC_FORGOTTEN, 1);
-	ss_log(out->host, SS_LOG_WARN, "A consumer was away for longer than forget_after and is forgotten consumer=%s acked=%llu",
+	ss_log(out->host, SS_LOG_WARN,
+	       "A consumer was away for longer than forget_after and is forgotten consumer=%s acked=%llu",
 	       consumer, (unsigned long long)acked);
 }
 
-static const struct sendlog_events log_events = {.committed = on_committed, .room = on_room, .lost = on_lost,
-						 .trouble = on_trouble, .forgotten = on_forgotten};
+static const struct sendlog_events log_events = {.committed = on_committed,
+						 .room = on_room,
+						 .lost = on_lost,
+						 .trouble = on_trouble,
+						 .forgotten = on_forgotten};
 
 /* ---- what the endpoint tells ---- */
 
@@ -206,7 +228,8 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 	*(link ? &out->n_links : &out->n_plain) += 1;
 	out->host->metric_add(out->host, METRIC_CONNECTIONS, 1);
 	out->host->metric_add(out->host, METRIC_CONNECTED, 1);
-	ss_log(out->host, SS_LOG_INFO, "Connected mode=%s peer=%s", link ? "link" : "plain", peer ? peer : "-");
+	ss_log(out->host, SS_LOG_INFO, "Connected mode=%s peer=%s", link ? "link" : "plain",
+	       peer ? peer : "-");
 	if (link)
 		link_out_open(p);
 	else
@@ -214,7 +237,8 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 	return 0;
 }
 
-static void on_message(void *arg, struct ws_conn *conn, void *user, bool binary, const uint8_t *data, size_t len)
+static void on_message(void *arg, struct ws_conn *conn, void *user, bool binary, const uint8_t *data,
+		       size_t len)
 {
 	struct peer *p = user;
 
@@ -278,8 +302,12 @@ static bool on_health(void *arg, char *buf, size_t size)
 	return well;
 }
 
-static const struct ws_events events = {.opened = on_opened, .message = on_message, .writable = on_writable,
-					.closed = on_closed, .failed = on_failed, .health = on_health};
+static const struct ws_events events = {.opened = on_opened,
+					.message = on_message,
+					.writable = on_writable,
+					.closed = on_closed,
+					.failed = on_failed,
+					.health = on_health};
 
 /* ---- life ---- */
 
@@ -371,7 +399,8 @@ static void on_tick(void *arg)
 	const struct ss_host *h = out->host;
 	h->metric_set(h, METRIC_RTT, (int64_t)(rtt / 1000));
 	h->metric_set(h, METRIC_LOG_BYTES, (int64_t)sendlog_bytes(out->log));
-	h->metric_set(h, METRIC_LOG_AGE, oldest && wall > oldest ? (int64_t)((wall - oldest) / 1000000000u) : 0);
+	h->metric_set(h, METRIC_LOG_AGE,
+		      oldest && wall > oldest ? (int64_t)((wall - oldest) / 1000000000u) : 0);
 	h->metric_set(h, METRIC_LOG_CORRUPT, (int64_t)sendlog_corrupt(out->log));
 	h->metric_set(h, METRIC_UNACKED, (int64_t)(sendlog_next(out->log) - 1 - sendlog_all_acked(out->log)));
 }
@@ -396,13 +425,14 @@ static int32_t output_start(void *self)
 		return rc;
 	}
 	if (sendlog_why_renewed(out->log)) {
-		ss_log(out->host, SS_LOG_WARN, "The spool gets a new epoch: %s", sendlog_why_renewed(out->log));
+		ss_log(out->host, SS_LOG_WARN, "The spool gets a new epoch: %s",
+		       sendlog_why_renewed(out->log));
 		out->host->metric_add(out->host, METRIC_RENEWALS, 1);
 	}
 	out->looked_ns = out->loop->now(out->loop_self);
 	if (out->log_options.path &&
 	    out->host->query(out->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0) {
-		((const struct ss_positions *)positions.vtbl)->keeper(positions.self);
+		((const struct ss_positions *)positions.vtbl)->checkpointer(positions.self);
 		sendlog_positions(out->log, tell_kept, &positions);
 	}
 	rc = out->loop->timer(out->loop_self, 1000000000, 1000000000, on_tick, out, &out->tick);
@@ -437,7 +467,8 @@ static int32_t output_process(void *self, uint32_t port, struct ss_batch *b)
 		out->host->drop(out->host, REASON_DUPLICATE, duplicates);
 	if (out->n_plain && plain_out_frame(out, b) < 0)
 		ss_log(out->host, SS_LOG_WARN, "Out of memory for plain subscribers");
-	/* without a spool, and as long as nobody asked for a link, having sent it to subscribers is all there is to do */
+	/* without a spool, and as long as nobody asked for a link, having sent it to subscribers is all there
+	 * is to do */
 	if (out->n_plain && !out->known && !out->log_options.path)
 		return SS_DONE;
 	rc = hold(out, b, sendlog_next(out->log) - 1);

@@ -4,6 +4,12 @@
  * they may be added to and never changed.  Prints TAP.  The numbers hold where pointers have eight bytes.
  */
 #include <semstreams/plugin.h>
+#include <semstreams/ext/fields.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/loop-libev.h>
+#include <semstreams/ext/positions.h>
+#include <semstreams/ext/tls.h>
+#include <semstreams/ext/tls-provider.h>
 #include <stdio.h>
 
 /* A hidden gap at the end would let a new small member pass for one that was always there. */
@@ -19,7 +25,7 @@ NO_TAIL_PADDING(struct ss_iface, self);
 NO_TAIL_PADDING(struct ss_host, query);
 NO_TAIL_PADDING(struct ss_component, extension);
 NO_TAIL_PADDING(struct ss_entry, components);
-NO_TAIL_PADDING(struct ss_loop, patience);
+NO_TAIL_PADDING(struct ss_loop, set_max_delay);
 NO_TAIL_PADDING(struct ss_field, flags);
 NO_TAIL_PADDING(struct ss_fields, unescape);
 NO_TAIL_PADDING(struct ss_loop_libev, touched);
@@ -94,13 +100,13 @@ static const struct number numbers[] = {
 	MEMBER(ss_host, emit, 64),
 	MEMBER(ss_host, drop, 72),
 	MEMBER(ss_host, done, 80),
-	MEMBER(ss_host, ready, 88),
+	MEMBER(ss_host, input_ready, 88),
 	MEMBER(ss_host, drained, 96),
 	MEMBER(ss_host, track, 104),
 	MEMBER(ss_host, position, 112),
 	MEMBER(ss_host, token_ref, 120),
 	MEMBER(ss_host, token_unref, 128),
-	MEMBER(ss_host, unready, 136),
+	MEMBER(ss_host, set_health, 136),
 	MEMBER(ss_host, metric_add, 144),
 	MEMBER(ss_host, metric_set, 152),
 	MEMBER(ss_host, query, 160),
@@ -144,7 +150,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_loop, cancel, 32),
 	MEMBER(ss_loop, post, 40),
 	MEMBER(ss_loop, now, 48),
-	MEMBER(ss_loop, patience, 56),
+	MEMBER(ss_loop, set_max_delay, 56),
 	SIZE(ss_field, 16),
 	MEMBER(ss_field, text, 0),
 	MEMBER(ss_field, len, 8),
@@ -167,7 +173,7 @@ static const struct number numbers[] = {
 	SIZE(ss_positions, 32),
 	MEMBER(ss_positions, struct_size, 0),
 	MEMBER(ss_positions, reserved, 4),
-	MEMBER(ss_positions, keeper, 8),
+	MEMBER(ss_positions, checkpointer, 8),
 	MEMBER(ss_positions, kept, 16),
 	MEMBER(ss_positions, resume, 24),
 	SIZE(ss_tls_material, 72),

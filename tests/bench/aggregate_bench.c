@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include "core/fields.h"
+#include "core/fields/fields.h"
 #include "plugins/aggregate/engine.h"
 
 enum { VARIANTS = 4096, ROUNDS = 15, EVENT = 100 };

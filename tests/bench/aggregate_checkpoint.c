@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * aggregate_checkpoint - how long the stream stands still while check-points are taken: an instance with
- * 100,000 groups gets batches of 256 events of 100 B, as fast as it takes them, and one check-point after the
+ * aggregate_checkpoint - how long the stream stands still while checkpoints are taken: an instance with
+ * 100,000 groups gets batches of 256 events of 100 B, as fast as it takes them, and one checkpoint after the
  * other goes to a file in the working directory.  The longest time from giving it a batch to giving it the
  * next is printed, in CPU of its thread (what it does) and by the clock (what it does and what the machine
- * does besides), beside the same without check-points.
+ * does besides), beside the same without checkpoints.
  *
  *   aggregate_checkpoint [GROUPS [SECONDS]]
  */
@@ -15,9 +15,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include "core/fields.h"
+#include "core/fields/fields.h"
 #include "plugins/aggregate/aggregate.h"
-#include "tests/lib/fakehost.h"
+#include <semstreams/test-host.h>
 
 #define FILE_NAME "aggregate_checkpoint.state"
 
@@ -50,7 +50,7 @@ static int by_value(const void *a, const void *b)
 }
 
 /* Without a token: that the host is told of ends of batches is not to be measured. */
-static void give(struct fakehost *h, uint32_t groups, uint32_t first, bool any)
+static void give(struct ss_test_host *h, uint32_t groups, uint32_t first, bool any)
 {
 	static char text[BATCH][EVENT + 1];
 	struct ss_event events[BATCH];
@@ -79,25 +79,25 @@ static void measure(const char *name, const char *functions, bool checkpoints, u
 		.max_groups = 100000000};
 	size_t most = (size_t)(seconds * 100000), n = 0;
 	uint64_t *cpu = malloc(most * sizeof *cpu), *wall = malloc(most * sizeof *wall);
-	struct fakehost h;
+	struct ss_test_host h;
 
 	unlink(FILE_NAME);
-	fakehost_init(&h, semstreams_entry_v1.components[0]);
+	ss_test_host_init(&h, semstreams_entry_v1.components[0]);
 	h.now_ns = clock_ns(CLOCK_MONOTONIC);
-	if (fakehost_create(&h, &conf) < 0 || h.desc->start(h.self) < 0) {
+	if (ss_test_host_create(&h, &conf) < 0 || h.desc->start(h.self) < 0) {
 		fprintf(stderr, "%s%s", h.errors, h.log);
 		exit(1);
 	}
 	for (uint32_t i = 0; i < groups; i += BATCH)
 		give(&h, groups, i, false);
 	while (checkpoints && !h.metrics[METRIC_CHECKPOINTS])
-		fakehost_run(&h, 1);
+		ss_test_host_run(&h, 1);
 	int64_t before = h.metrics[METRIC_CHECKPOINTS];
 	uint64_t end = clock_ns(CLOCK_MONOTONIC) + (uint64_t)(seconds * 1e9);
 	while (n < most && clock_ns(CLOCK_MONOTONIC) < end) {
 		uint64_t c = clock_ns(CLOCK_THREAD_CPUTIME_ID), w = clock_ns(CLOCK_MONOTONIC);
 		give(&h, groups, 0, true);
-		fakehost_run(&h, 0);
+		ss_test_host_run(&h, 0);
 		cpu[n] = clock_ns(CLOCK_THREAD_CPUTIME_ID) - c;
 		wall[n++] = clock_ns(CLOCK_MONOTONIC) - w;
 	}
@@ -110,7 +110,7 @@ static void measure(const char *name, const char *functions, bool checkpoints, u
 	fflush(stdout);
 	free(cpu);
 	free(wall);
-	fakehost_done(&h);
+	ss_test_host_done(&h);
 	unlink(FILE_NAME);
 }
 
@@ -136,7 +136,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
 		char name[64];
 		measure(all[i].name, all[i].functions, true, groups, seconds);
-		snprintf(name, sizeof name, "  without check-points");
+		snprintf(name, sizeof name, "  without checkpoints");
 		measure(name, all[i].functions, false, groups, seconds);
 	}
 	return 0;

@@ -13,7 +13,8 @@
 #include <string.h>
 #include <time.h>
 #include <jansson.h>
-#include "core/fields.h"
+#include <semstreams/ext/fields.h>
+#include "core/fields/fields.h"
 
 enum { VARIANTS = 512, ROUNDS = 200, MAX_TEXT = 4096 };
 

@@ -13,7 +13,8 @@
 #include <string.h>
 #include <time.h>
 #include <semstreams/plugin.h>
-#include "core/fields.h"
+#include <semstreams/ext/fields.h>
+#include "core/fields/fields.h"
 
 enum { EVENTS = 256, BATCHES = 4, ROUNDS = 300, SIZE = 100, FIELDS = 10 };
 

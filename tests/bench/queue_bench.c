@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include "core/batch.h"
-#include "core/queue.h"
+#include "core/flow/batch.h"
+#include "core/flow/queue.h"
 
 static double now(void)
 {

@@ -249,28 +249,28 @@ def bench_of_part(name, title, sources, libraries):
         program = os.path.join(directory, name)
         files = [os.path.join(HERE, name + ".c")] + [os.path.join(top, s) for s in sources]
         subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-I", top, "-I", os.path.join(top, "sdk/include"),
-                        "-I", os.path.join(top, "plugins/common"), "-o", program, *files, *libraries], check=True)
+                        "-o", program, *files, *libraries], check=True)
         print(f"\n## {title}\n", flush=True)
         subprocess.run([program], check=True)
 
     return bench
 
 
-FIELDS = [f"core/{s}.c" for s in ("fields", "fields_path", "fields_scan", "fields_number")]
+FIELDS = [f"core/fields/{s}.c" for s in ("fields", "fields_path", "fields_scan", "fields_number")]
 FILTER = [f"plugins/filter/{s}.c" for s in ("filter", "condition", "operators", "evaluate", "keyed", "sample", "reshape")]
-COMMON = [f"plugins/common/{s}.c" for s in ("paths", "spec", "value")]
+COMMON = [f"sdk/base/{s}.c" for s in ("json_option", "paths", "units", "value")]
 bench_fields = bench_of_part("fields_bench", "The field reader", FIELDS, ["-ljansson", "-lm"])
 bench_filter = bench_of_part("filter_bench", "A filter", FILTER + COMMON + FIELDS, ["-ljansson", "-lpcre2-8", "-lm"])
 AGGREGATE = [f"plugins/aggregate/{s}.c" for s in (
     "distinct", "engine", "engine_panes", "engine_print", "engine_windows", "functions", "functions_basic", "functions_edge",
-    "functions_sketch", "groups", "moment", "plan", "quantiles", "text", "top")]
+    "functions_sketch", "groups", "plan", "quantiles", "text", "timestamp", "heavy_hitters")]
 bench_aggregate = bench_of_part("aggregate_bench", "An aggregate", AGGREGATE + COMMON + FIELDS, ["-ljansson", "-lm"])
-CHECKPOINT = [f"plugins/aggregate/{s}.c" for s in ("aggregate", "keep", "checkpoint", "outbox")]
+CHECKPOINT = [f"plugins/aggregate/{s}.c" for s in ("aggregate", "state", "checkpoint", "outbox")]
 bench_checkpoint = bench_of_part(
-    "aggregate_checkpoint", "Check-points of an aggregate",
-    CHECKPOINT + ["plugins/ws/link_crc.c", "tests/lib/fakehost.c"] + AGGREGATE + COMMON + FIELDS,
-    ["-I" + os.path.join(os.path.dirname(os.path.dirname(HERE)), "plugins/ws"), "-ljansson", "-lm", "-lpthread"])
-bench_queue = bench_of_part("queue_bench", "A hop over a ring", ["core/queue.c", "core/batch.c"], ["-lpthread"])
+    "aggregate_checkpoint", "Checkpoints of an aggregate",
+    CHECKPOINT + ["plugins/websocket/link/link_crc.c", "sdk/test-host/test_host.c"] + AGGREGATE + COMMON + FIELDS,
+    ["-ljansson", "-lm", "-lpthread"])
+bench_queue = bench_of_part("queue_bench", "A hop over a ring", ["core/flow/queue.c", "core/flow/batch.c"], ["-lpthread"])
 
 BENCHES = {"rate": bench_rate, "fixed": bench_fixed, "latency": bench_latency, "idle": bench_idle,
            "fields": bench_fields, "filter": bench_filter, "aggregate": bench_aggregate, "checkpoint": bench_checkpoint,

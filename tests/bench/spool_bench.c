@@ -25,8 +25,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include "plugins/ws/sendlog.h"
-#include "tests/lib/fakehost.h"
+#include "plugins/spool/sendlog.h"
+#include <semstreams/test-host.h>
 
 enum { RECORDS = 64, RECORD = 100, HEAD = 16, BLOB = RECORDS * (RECORD + HEAD), MAX_BATCHES = 64 };
 enum { KEEP = 1024 /* batches */ };
@@ -645,7 +645,7 @@ static const struct sendlog_events log_events = {
 /* rate: records per second, 0 = as fast as it goes. */
 static void measure_log(const char *dir, uint64_t records, uint64_t rate, bool relaxed, bool use_log)
 {
-	struct fakehost *h = calloc(1, sizeof *h);
+	struct ss_test_host *h = calloc(1, sizeof *h);
 	struct sendlog *log = NULL;
 	char path[600], why[256];
 	uint64_t seq = 0, read_to = 1, bytes = 0;
@@ -654,7 +654,7 @@ static void measure_log(const char *dir, uint64_t records, uint64_t rate, bool r
 		exit(1);
 	snprintf(path, sizeof path, "%s/log-%ld-%d-%d", dir, (long)getpid(), (int)(rate / 1000), relaxed);
 	struct sendlog_options o = {.path = path, .max_bytes = UINT64_C(1) << 30, .relaxed = relaxed};
-	fakehost_init(h, &component);
+	ss_test_host_init(h, &component);
 	if (use_log && sendlog_open(&h->host, &o, &log_events, NULL, why, &log) < 0) {
 		fprintf(stderr, "spool_bench: %s\n", why);
 		exit(1);
@@ -677,7 +677,7 @@ static void measure_log(const char *dir, uint64_t records, uint64_t rate, bool r
 			seq += RECORDS;
 		}
 		if (log)
-			fakehost_run(h, 1);
+			ss_test_host_run(h, 1);
 		for (uint64_t next;
 		     log && (next = sendlog_read(log, read_to, 64, count_bytes, &bytes)) != read_to;)
 			read_to = next;
@@ -691,7 +691,7 @@ static void measure_log(const char *dir, uint64_t records, uint64_t rate, bool r
 	       payload / wall / 1e6, cpu / ((double)seq / 1e6), (double)(written() - w0) / payload);
 	fflush(stdout);
 	sendlog_close(log);
-	fakehost_done(h);
+	ss_test_host_done(h);
 	free(h);
 }
 

@@ -2,11 +2,11 @@
 """Aggregates in the middle of a federation, A to B to C: whoever is killed at whatever moment, what arrives in C's file are the
 results of a run that nobody disturbed, each once.
 
-A has a file of events and a spool, B aggregates with check-points and has a spool, C has storage.  The events say themselves
+A has a file of events and a spool, B aggregates with checkpoints and has a spool, C has storage.  The events say themselves
 when they happened, out of order; so the results are known: from a run in one process, and for what is simple from a few
 lines of Python.
 
-Then what else can happen to check-points: a full disk, an end in the midst of it, a place where none can be.
+Then what else can happen to checkpoints: a full disk, an end in the midst of it, a place where none can be.
 
 Environment: AGGREGATE_KILLS = how many kills (25), AGGREGATE_SEED = the seed of a run to repeat.  tests/soak/aggregate does more.
 """
@@ -264,7 +264,7 @@ def test_results_are_those_of_an_undisturbed_run(semstreams, linelog, tmp_path):
 
 
 class Line:
-    """One process: lines, an aggregate with a check-point, storage."""
+    """One process: lines, an aggregate with a checkpoint, storage."""
 
     def __init__(self, start, plugin, folder, state, count=4000):
         self.start, self.plugin, self.folder, self.state = start, plugin, folder, state
@@ -298,7 +298,7 @@ def test_a_full_disk_is_waited_for(start, linelog, tmp_path, small_disk):  # noq
     program = line.run()
     program.wait_metric("semstreams_aggregate_checkpoints_total", 3)
     filler = fill(small_disk)
-    program.wait_log(r"ERROR .*The check-point cannot be written.*No space left on device")
+    program.wait_log(r"ERROR .*The checkpoint cannot be written.*No space left on device")
     assert program.get("/readyz")[0] == 503
     before = program.metrics().sum("semstreams_events_out_total", component="file")
     # an end that does not come, as what was taken in is not durable; a second signal does not wait
@@ -311,9 +311,9 @@ def test_a_full_disk_is_waited_for(start, linelog, tmp_path, small_disk):  # noq
     # nothing left that was not durable
     assert program.stopped("file")["out"] == before
     program = line.run()
-    program.wait_log(r"ERROR .*The check-point cannot be written.*No space left on device")
+    program.wait_log(r"ERROR .*The checkpoint cannot be written.*No space left on device")
     filler.unlink()
-    program.wait_log("The check-point can be written again")
+    program.wait_log("The checkpoint can be written again")
     program.wait_for(lambda: program.get("/readyz")[0] == 200, what="ready")
     line.check(program)
 

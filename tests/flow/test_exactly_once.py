@@ -82,7 +82,7 @@ def kill_at_random(run, config, rng, longest=0.15):
 
 
 def test_killed_under_load(replay, run, tmp_path, conserved):
-    """Two sources, two ways and two keepers of one of them, files that are rotated all the time."""
+    """Two sources, two ways and two checkpointers of one of them, files that are rotated all the time."""
     config = pipeline(
         replay, source("one"), source("two"),
         {"id": "some", "type": "filter", "inputs": ["one"],
@@ -132,8 +132,8 @@ def test_resumes_behind_what_is_kept(replay, run, tmp_path):
     assert numbers == list(range(1, numbers[-1] + 1))
 
 
-def test_second_keeper_is_new(replay, run, tmp_path):
-    """One keeper has nothing: all is sent again that there is, and the other one drops it."""
+def test_second_checkpointer_is_new(replay, run, tmp_path):
+    """One checkpointer has nothing: all is sent again that there is, and the other one drops it."""
     config = pipeline(replay, source("one"), sink("out", "one"))
     program = run(config)
     program.wait_metric("semstreams_events_out_total", 1000, component="out")

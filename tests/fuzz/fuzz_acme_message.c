@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include "plugins/acme_tls/message.h"
-#include "plugins/acme_tls/problem.h"
+#include "plugins/acme_tls/client/message.h"
+#include "plugins/acme_tls/client/problem.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fuzz_aggregate_state - what an aggregate restores from its check-point, behind the file's checksum: the
+ * fuzz_aggregate_state - what an aggregate restores from its checkpoint, behind the file's checksum: the
  * engine's numbers and groups with all their states.  What is taken can be worked with, reported, and saved.
  * The first byte says which kind of window.
  */
 #include <stdlib.h>
 #include <string.h>
-#include "core/fields.h"
+#include "core/fields/fields.h"
 #include "plugins/aggregate/engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/config.h"
-#include "core/loader.h"
+#include "core/config/config.h"
+#include "core/plugin/loader.h"
 
 #define MUST(condition)                                                                                      \
 	do {                                                                                                 \

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "core/elf.h"
+#include "core/plugin/elf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

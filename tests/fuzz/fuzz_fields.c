@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* fuzz_fields - any bytes as a document, compared with Jansson, and their beginning as a path. */
-#include "tests/unit/fields_jansson.h"
+#include "tests/unit/fields/fields_jansson.h"
+
+#include <semstreams/ext/fields.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

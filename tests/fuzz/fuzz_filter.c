@@ -3,7 +3,9 @@
  * fuzz_filter - any bytes as an event: many conditions on it, and other members for it, compared with what
  * Jansson makes of it.
  */
-#include "plugins/filter/test_verdict.h"
+#include "plugins/filter/tests/helper_verdict.h"
+
+#include <semstreams/ext/fields.h>
 #include "plugins/filter/reshape.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

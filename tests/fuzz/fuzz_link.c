@@ -7,8 +7,9 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include "core/fields.h"
-#include "plugins/ws/link_session.h"
+#include <semstreams/ext/fields.h>
+#include "core/fields/fields.h"
+#include "plugins/websocket/link/link_session.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

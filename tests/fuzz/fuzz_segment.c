@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "plugins/ws/link_proto.h"
-#include "plugins/ws/sendlog_spool.h"
+#include "plugins/websocket/link/link_proto.h"
+#include "plugins/spool/sendlog_spool.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

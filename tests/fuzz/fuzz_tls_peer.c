@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <errno.h>
-#include "core/tls_peer.h"
+#include <semstreams/ext/tls.h>
+#include "core/tls/tls_peer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include "plugins/ws/ws_frames.h"
+#include "plugins/websocket/transport/ws_frames.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

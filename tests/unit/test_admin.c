@@ -10,7 +10,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <sys/resource.h>
-#include "core/admin.c" /* with shorter time limits */
+#include "core/admin/admin.c" /* with shorter time limits */
 
 static struct ev_loop *loop;
 static struct admin *admin;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "core/batch.h"
+#include "core/flow/batch.h"
 
 static struct ss_batch *filled(struct pool *pool, uint32_t events, uint32_t len)
 {

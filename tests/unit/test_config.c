@@ -9,9 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <semstreams/ext/tls.h>
 
-#include "core/config.h"
-#include "core/loader.h"
+#include "core/config/config.h"
+#include "core/plugin/loader.h"
 
 /* ---- a loader of our own --------------------------------------------------------------------------------
  */
@@ -245,17 +246,22 @@ static const struct bad bads[] = {
 	 "error f.json:1:82 /securty  unknown key \"securty\"; did you mean \"security\"?"},
 	{"{\"components\": [" UDP "," DISK "], \"security\": 1}",
 	 "error f.json:1:94 /security  expected an object, got 1"},
-	{"{\"components\": [" UDP "," DISK "], \"security\": {\"tls\": {\"client\": {\"ca_files\": [\"${env:SS_TEST_NONE}\"]}}}}",
+	{"{\"components\": [" UDP "," DISK
+	 "], \"security\": {\"tls\": {\"client\": {\"ca_files\": [\"${env:SS_TEST_NONE}\"]}}}}",
 	 "error f.json:1:127 /security/tls/client/ca_files/0  the environment has no variable SS_TEST_NONE"},
 	/* providers of certificates */
-	{PROVIDED("\"mode\": \"tyo\""), "error f.json:1:122 /security/tls/client/mode  mode \"tyo\" needs the plugin "
-					 "tyo_tls, which is not there; did you mean \"toy\"?"},
-	{PROVIDED("\"mode\": \"vault\""), "error f.json:1:122 /security/tls/client/mode  mode \"vault\" needs the plugin "
-					   "vault_tls, which is not there; known: manual, toy"},
-	{PROVIDED("\"mode\": \"well\""), "error f.json:1:122 /security/tls/client/mode  cannot load mode \"well\": its "
-					  "plugin is no provider"},
-	{PROVIDED("\"mode\": \"broken\""), "error f.json:1:122 /security/tls/client/mode  cannot load mode \"broken\": "
-					    "broken.so is no ELF file"},
+	{PROVIDED("\"mode\": \"tyo\""),
+	 "error f.json:1:122 /security/tls/client/mode  mode \"tyo\" needs the plugin "
+	 "tyo_tls, which is not there; did you mean \"toy\"?"},
+	{PROVIDED("\"mode\": \"vault\""),
+	 "error f.json:1:122 /security/tls/client/mode  mode \"vault\" needs the plugin "
+	 "vault_tls, which is not there; known: manual, toy"},
+	{PROVIDED("\"mode\": \"well\""),
+	 "error f.json:1:122 /security/tls/client/mode  cannot load mode \"well\": its "
+	 "plugin is no provider"},
+	{PROVIDED("\"mode\": \"broken\""),
+	 "error f.json:1:122 /security/tls/client/mode  cannot load mode \"broken\": "
+	 "broken.so is no ELF file"},
 	{PROVIDED("\"mode\": \"toy\", \"toy\": {\"prot\": 1}"),
 	 "error f.json:1:137 /security/tls/client/toy/prot  unknown key \"prot\"; did you mean \"port\"?"},
 	{PROVIDED("\"mode\": \"toy\", \"toy\": {\"port\": 0}"),
@@ -267,9 +273,11 @@ static const struct bad bads[] = {
 	 "insecure_skip_verify, min_version, cert_file, key_file, mtls, acme"},
 	{"{\"components\": [" UDP ",{\"id\":\"tls.client\",\"type\":\"storage\"}], \"security\": {\"tls\": "
 	 "{\"client\": {\"mode\": \"toy\"}}}}",
-	 "error f.json:1:55 /components/1/id  the id \"tls.client\" is taken by the provider of TLS certificates"},
+	 "error f.json:1:55 /components/1/id  the id \"tls.client\" is taken by the provider of TLS "
+	 "certificates"},
 	{UDP ",{\"id\":\"t\",\"type\":\"toy_tls\"}," DISK,
-	 "error f.json:1:66 /components/1/type  \"toy_tls\" provides TLS certificates; it is started by \"mode\": "
+	 "error f.json:1:66 /components/1/type  \"toy_tls\" provides TLS certificates; it is started by "
+	 "\"mode\": "
 	 "\"toy\" in security.tls, not listed here"},
 	{"{\"components\": [" UDP "," DISK "], \"$schema\": 1}",
 	 "error f.json:1:93 /$schema  expected a string, got 1"},

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "core/descriptor.h"
+#include "core/plugin/descriptor.h"
 
 struct conf {
 	const char *name;

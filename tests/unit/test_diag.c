@@ -8,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "core/diag.h"
+#include "core/config/diag.h"
 
 static char *printed(const struct diag *d)
 {

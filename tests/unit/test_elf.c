@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/unit/shared_object.h"
+#include "shared_object.h"
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <stdbool.h>
 #include <sys/mman.h>
-#include "core/elf.h"
+#include "core/plugin/elf.h"
 
 #define ENTRY(version)                                                                                       \
 	"__attribute__((visibility(\"default\"))) const int semstreams_entry_v" #version "[4] = {16};\n"

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include "core/health.h"
+#include "core/admin/health.h"
 
 static json_t *print(struct health *h)
 {
@@ -39,7 +39,8 @@ static void test_reasons(void **state)
 	FILE *out = open_memstream(&text, &size);
 	health_print(h, out);
 	fclose(out);
-	assert_string_equal(text, "{\"status\":\"ready\",\"uptime_seconds\":0,\"reasons\":[],\"degraded\":[]}\n");
+	assert_string_equal(text,
+			    "{\"status\":\"ready\",\"uptime_seconds\":0,\"reasons\":[],\"degraded\":[]}\n");
 	free(text);
 	assert_true(health_ready(h));
 	assert_false(health_set(h, "udp", NULL));
@@ -92,7 +93,8 @@ static void test_degraded(void **state)
 	assert_int_equal(json_array_size(json_object_get(root, "reasons")), 1);
 	assert_string_equal(get(root, 0, "component"), "udp");
 	assert_int_equal(json_array_size(degraded), 1);
-	assert_string_equal(json_string_value(json_object_get(json_array_get(degraded, 0), "reason")), "fallback");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(degraded, 0), "reason")),
+			    "fallback");
 	json_decref(root);
 
 	assert_true(health_set(h, "udp", NULL));

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <cmocka.h>
 
-#include "core/jdoc.h"
+#include "core/config/jdoc.h"
 
 static void test_tree(void **state)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/unit/shared_object.h"
+#include "shared_object.h"
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include "core/loader.h"
+#include "core/plugin/loader.h"
 
 /* A plugin of one processor type; TYPE comes from the compiler's command line. */
 static const char plugin_source[] =

@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <sys/mman.h>
-#include "core/log.c" /* for its clock and its descriptor */
+#include "core/admin/log.c" /* for its clock and its descriptor */
 
 static struct timespec fake = {.tv_sec = 1763287200}; /* 2025-11-16T10:00:00Z */
 #define T "2025-11-16T10:00:00Z "
@@ -209,9 +209,11 @@ static void test_cut(void **state)
 				const char *line = written();
 				size_t len = strlen(line);
 				assert_true(len <= LINE_SIZE);
-				bool whole = strstr(line, h == 3 ? "=1 component=comp\n" : "end component=comp\n") ||
+				bool whole = strstr(line, h == 3 ? "=1 component=comp\n"
+								 : "end component=comp\n") ||
 					     strstr(line, "end\"}\n") || (h == 3 && strstr(line, "x\":1}\n"));
-				bool cut = strstr(line, json ? ",\"cut\":true}\n" : " component=comp cut=true\n") != NULL;
+				bool cut = strstr(line, json ? ",\"cut\":true}\n"
+							     : " component=comp cut=true\n") != NULL;
 				assert_int_equal(whole, !cut);
 				if (cut && h < 3) /* room was kept for the component */
 					assert_true(len > LINE_SIZE - 60);

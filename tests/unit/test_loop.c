@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 #include <cmocka.h>
-#include "core/loop.h"
+#include "core/flow/loop.h"
 
 enum { THREADS = 4 };
 #define SECOND   UINT64_C(1000000000)

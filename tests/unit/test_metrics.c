@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include "core/metrics.h"
+#include "core/admin/metrics.h"
 
 static char *print(struct metrics *m)
 {
@@ -127,8 +127,8 @@ static void hostile(void *arg, struct metrics_page *page)
 	metrics_sample_int(page, "1bad", "B.", SS_METRIC_GAUGE, NULL, 1);
 	metrics_sample_int(page, "", "B.", SS_METRIC_GAUGE, NULL, 1);
 	metrics_sample_int(page, "a\nb", "B.", SS_METRIC_GAUGE, NULL, 1);
-	metrics_sample_int(page, "good2", "bad \xff help", SS_METRIC_GAUGE,
-			   "x=\"} \\\" \\\\ \\n \xc3\xa9\"", 1);
+	metrics_sample_int(page, "good2", "bad \xff help", SS_METRIC_GAUGE, "x=\"} \\\" \\\\ \\n \xc3\xa9\"",
+			   1);
 }
 
 static void test_hostile(void **state)

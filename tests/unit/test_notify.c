@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include "core/notify.h"
+#include "core/admin/notify.h"
 
 static int manager(const char *name)
 {

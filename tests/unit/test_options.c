@@ -11,8 +11,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "core/expand.h"
-#include "core/options.h"
+#include "core/config/expand.h"
+#include "core/config/options.h"
 
 struct conf {
 	const char *text, *password, *json;

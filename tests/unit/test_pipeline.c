@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "core/batch.h"
-#include "core/health.h"
-#include "core/pipeline.h"
-#include "core/report.h"
+#include <semstreams/ext/loop.h>
+#include "core/flow/batch.h"
+#include "core/admin/health.h"
+#include "core/flow/pipeline.h"
+#include "core/admin/report.h"
 #include "semstreams/sugar.h"
 
 /* ---- counting allocations ---- */
@@ -292,7 +293,7 @@ static void sink_on_timer(void *self)
 	sink_release(s);
 	if (s->refusing) {
 		s->refusing = false;
-		s->host->ready(s->host);
+		s->host->input_ready(s->host);
 	}
 	if (s->draining)
 		s->host->drained(s->host);

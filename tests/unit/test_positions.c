@@ -9,8 +9,10 @@
 #include <string.h>
 #include <cmocka.h>
 #include <ev.h>
-#include "core/pipeline.h"
-#include "core/positions.h"
+#include <semstreams/ext/loop-libev.h>
+#include <semstreams/ext/positions.h>
+#include "core/flow/pipeline.h"
+#include "core/flow/positions.h"
 
 /* ---- graphs: "ab" means that b reads from a; the order of the words is that of b's inputs ---- */
 
@@ -62,9 +64,9 @@ static struct component *at(struct graph *g, char id)
 	return &g->all[(unsigned char)id - 'a'];
 }
 
-static void keeper(struct graph *g, char id)
+static void checkpointer(struct graph *g, char id)
 {
-	positions_service.keeper(at(g, id));
+	positions_service.checkpointer(at(g, id));
 }
 
 static int kept(struct graph *g, char id, uint32_t port, const char *source, uint8_t epoch, uint64_t seq)
@@ -89,14 +91,14 @@ static int64_t resumed(struct graph *g, char id)
 
 #define GRAPH(n, ...) graph_new(n, (const char *const[]){__VA_ARGS__, NULL})
 
-static void one_keeper(void **state)
+static void one_checkpointer(void **state)
 {
 	(void)state;
 	struct graph *g = GRAPH(3, "ac", "bc");
 
 	assert_int_equal(resumed(g, 'a'), -1);
 	assert_int_equal(kept(g, 'c', 0, "a", 1, 5), -EINVAL);
-	keeper(g, 'c');
+	checkpointer(g, 'c');
 	assert_int_equal(resumed(g, 'a'), -1);
 	assert_int_equal(kept(g, 'c', 2, "a", 1, 5), -EINVAL);
 	assert_int_equal(kept(g, 'c', 0, "a", 1, 5), 0);
@@ -108,7 +110,7 @@ static void one_keeper(void **state)
 	/* the last word counts */
 	assert_int_equal(kept(g, 'c', 0, "a", 1, 7), 0);
 	assert_int_equal(resumed(g, 'a'), 7);
-	/* what a keeper says of a stream that does not come that way means nothing */
+	/* what a checkpointer says of a stream that does not come that way means nothing */
 	assert_int_equal(kept(g, 'c', 1, "a", 2, 1), 0);
 	assert_int_equal(kept(g, 'c', 0, "gone", 3, 1), 0);
 	assert_int_equal(resumed(g, 'a'), 7);
@@ -121,14 +123,14 @@ static void one_keeper(void **state)
 	graph_free(g);
 }
 
-/* a feeds processors b and c, each of them a keeper; e is none. */
+/* a feeds processors b and c, each of them a checkpointer; e is none. */
 static void fan_out(void **state)
 {
 	(void)state;
 	struct graph *g = GRAPH(6, "ab", "ac", "bd", "be", "cf");
 
-	keeper(g, 'd');
-	keeper(g, 'f');
+	checkpointer(g, 'd');
+	checkpointer(g, 'f');
 	assert_int_equal(kept(g, 'd', 0, "a", 1, 50), 0);
 	assert_int_equal(resumed(g, 'a'), -1); /* f has nothing */
 	assert_int_equal(kept(g, 'f', 0, "a", 1, 40), 0);
@@ -140,13 +142,13 @@ static void fan_out(void **state)
 	graph_free(g);
 }
 
-/* One stream on two ways to two inputs of one keeper. */
+/* One stream on two ways to two inputs of one checkpointer. */
 static void two_ways_to_two_inputs(void **state)
 {
 	(void)state;
 	struct graph *g = GRAPH(4, "ab", "ac", "bd", "cd", "ad");
 
-	keeper(g, 'd');
+	checkpointer(g, 'd');
 	assert_false(at(g, 'a')->merges);
 	assert_int_equal(kept(g, 'd', 0, "a", 1, 30), 0);
 	assert_int_equal(kept(g, 'd', 1, "a", 1, 20), 0);
@@ -162,8 +164,8 @@ static void two_ways_to_one_input(void **state)
 	(void)state;
 	struct graph *g = GRAPH(7, "ac", "ad", "ce", "de", "be", "ef", "bg");
 
-	keeper(g, 'f');
-	keeper(g, 'g');
+	checkpointer(g, 'f');
+	checkpointer(g, 'g');
 	assert_true(at(g, 'a')->merges);
 	assert_false(at(g, 'b')->merges);
 	assert_false(at(g, 'c')->merges);
@@ -176,21 +178,21 @@ static void two_ways_to_one_input(void **state)
 
 	/* two outputs of one component into the next are two ways as well */
 	g = GRAPH(4, "ab", "bc", "bc", "cd");
-	keeper(g, 'd');
+	checkpointer(g, 'd');
 	assert_true(at(g, 'a')->merges);
 	assert_true(at(g, 'b')->merges);
 	assert_false(at(g, 'c')->merges);
 	graph_free(g);
 }
 
-/* A keeper in the middle: what is behind it keeps as well. */
-static void keepers_in_a_row(void **state)
+/* A checkpointer in the middle: what is behind it keeps as well. */
+static void checkpointers_in_a_row(void **state)
 {
 	(void)state;
 	struct graph *g = GRAPH(4, "ab", "bc", "cd");
 
-	keeper(g, 'd');
-	keeper(g, 'b');
+	checkpointer(g, 'd');
+	checkpointer(g, 'b');
 	/* a's stream ends at b, whatever d had of it once */
 	assert_int_equal(kept(g, 'd', 0, "a", 1, 10), 0);
 	assert_int_equal(kept(g, 'b', 0, "a", 1, 12), 0);
@@ -203,18 +205,18 @@ static void keepers_in_a_row(void **state)
 	graph_free(g);
 }
 
-/* What a keeper in the middle sends is of its own making: that it comes on two ways is nothing to those
+/* What a checkpointer in the middle sends is of its own making: that it comes on two ways is nothing to those
  * before. */
-static void ways_end_at_a_keeper(void **state)
+static void ways_end_at_a_checkpointer(void **state)
 {
 	(void)state;
 	struct graph *g = GRAPH(7, "ab", "bc", "cd", "cd", "de", "af", "ef");
 
-	keeper(g, 'e');
-	keeper(g, 'f');
+	checkpointer(g, 'e');
+	checkpointer(g, 'f');
 	assert_true(at(g, 'a')->merges);
 	assert_true(at(g, 'b')->merges);
-	keeper(g, 'c');
+	checkpointer(g, 'c');
 	assert_false(at(g, 'a')->merges);
 	assert_false(at(g, 'b')->merges);
 	assert_true(at(g, 'c')->merges);
@@ -223,15 +225,15 @@ static void ways_end_at_a_keeper(void **state)
 	assert_int_equal(resumed(g, 'a'), 10);
 	graph_free(g);
 
-	/* but two ways to the keeper itself are */
+	/* but two ways to the checkpointer itself are */
 	g = GRAPH(5, "ab", "ac", "bd", "cd", "de");
-	keeper(g, 'e');
-	keeper(g, 'd');
+	checkpointer(g, 'e');
+	checkpointer(g, 'd');
 	assert_false(at(g, 'a')->merges);
 	graph_free(g);
 	g = GRAPH(6, "ab", "ac", "bd", "cd", "de", "ef");
-	keeper(g, 'f');
-	keeper(g, 'e');
+	checkpointer(g, 'f');
+	checkpointer(g, 'e');
 	assert_true(at(g, 'a')->merges);
 	graph_free(g);
 }
@@ -256,7 +258,7 @@ static void many_ways(void **state)
 	}
 	edges[n] = NULL;
 	struct graph *g = graph_new(2 * LAYERS, edges);
-	keeper(g, (char)('a' + 2 * LAYERS - 1));
+	checkpointer(g, (char)('a' + 2 * LAYERS - 1));
 	assert_true(at(g, 'a')->merges);
 	assert_int_equal(resumed(g, 'a'), -1);
 	graph_free(g);
@@ -268,7 +270,7 @@ static void outside_a_pipeline(void **state)
 	struct component alone = {.id = "alone"};
 	struct ss_position p = {.seq = 1};
 
-	positions_service.keeper(&alone);
+	positions_service.checkpointer(&alone);
 	assert_int_equal(positions_service.kept(&alone, 0, "x", &p), -EINVAL);
 	assert_int_equal(positions_service.resume(&alone, &p), -ENOENT);
 	positions_free(NULL);
@@ -302,7 +304,7 @@ static int32_t keep_start(void *self)
 	const struct ss_positions *positions = p->positions.vtbl;
 	const struct ss_position at_42 = {.epoch = {1}, .seq = 42};
 
-	positions->keeper(p->positions.self);
+	positions->checkpointer(p->positions.self);
 	assert_int_equal(positions->kept(p->positions.self, 0, "in", &at_42), 0);
 	return 0;
 }
@@ -443,12 +445,12 @@ static void in_a_pipeline_that_merges(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_keeper),
+		cmocka_unit_test(one_checkpointer),
 		cmocka_unit_test(fan_out),
 		cmocka_unit_test(two_ways_to_two_inputs),
 		cmocka_unit_test(two_ways_to_one_input),
-		cmocka_unit_test(keepers_in_a_row),
-		cmocka_unit_test(ways_end_at_a_keeper),
+		cmocka_unit_test(checkpointers_in_a_row),
+		cmocka_unit_test(ways_end_at_a_checkpointer),
 		cmocka_unit_test(many_ways),
 		cmocka_unit_test(outside_a_pipeline),
 		cmocka_unit_test(in_a_pipeline),

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "core/batch.h"
-#include "core/queue.h"
+#include "core/flow/batch.h"
+#include "core/flow/queue.h"
 
 static struct ss_batch *numbered(struct pool *pool, uint64_t first, uint32_t n)
 {

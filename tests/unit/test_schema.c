@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The schema and the descriptions are made from the same tables; what they say is compared with the tables.
  */
-#include "tests/unit/shared_object.h"
-#include "core/describe.h"
-#include "core/loader.h"
-#include "core/schema.h"
+#include "shared_object.h"
+#include "core/cli/describe.h"
+#include "core/plugin/loader.h"
+#include "core/cli/schema.h"
 
 static const char plugin_source[] =
 	"#include <semstreams/plugin.h>\n"

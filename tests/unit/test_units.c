@@ -9,7 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "core/units.h"
+#include <semstreams/base/units.h>
 
 struct unit_case {
 	const char *text;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
 
 enum { BATCH_ROWS = 256, BATCHES = 8, LINE_MAX_BYTES = 4096 };
 

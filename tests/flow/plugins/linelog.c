@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * linelog - a source for tests that can resume: the lines of a file, so many a second, a window of them in flight.
- * What has been acknowledged stands in a file and is never sent again, as if it were gone from a log.
+ * linelog - a source for tests that can resume: the lines of a file, so many a second, a window of them in
+ * flight. What has been acknowledged stands in a file and is never sent again, as if it were gone from a log.
  */
 #include <fcntl.h>
 #include <stdbool.h>
@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 
 enum { WINDOW = 256, BATCH_MAX = 50 };
 
@@ -36,7 +38,8 @@ struct linelog {
 };
 
 static const struct ss_option options[] = {
-	SS_OPT(struct conf, path, SS_OPT_STRING, NULL, "file of events, one a line", .flags = SS_OPT_REQUIRED),
+	SS_OPT(struct conf, path, SS_OPT_STRING, NULL, "file of events, one a line",
+	       .flags = SS_OPT_REQUIRED),
 	SS_OPT(struct conf, acked, SS_OPT_STRING, NULL, "file of the last number acknowledged",
 	       .flags = SS_OPT_REQUIRED),
 	SS_OPT(struct conf, rate, SS_OPT_INT, "0", "lines a second; 0 = as many as are taken", .flags = 0),

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 
 enum { WINDOW = 64, BATCH_MAX = 50, EVENT_MAX = 64 };
 

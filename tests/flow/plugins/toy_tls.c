@@ -10,6 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/tls-provider.h>
 
 enum { MESSAGE_MAX = 4096, PEM_MAX = 65536 };
 
@@ -103,9 +105,9 @@ static void on_command(void *arg, uint32_t events)
 	} else if (strncmp(text, "unavailable ", 12) == 0) {
 		((const struct ss_tls_publish *)t->publish.vtbl)->unavailable(t->publish.self, word + 1);
 	} else if (strcmp(text, "unready") == 0) {
-		t->host->unready(t->host, "toy broken");
+		t->host->set_health(t->host, "toy broken");
 	} else {
-		t->host->unready(t->host, NULL);
+		t->host->set_health(t->host, NULL);
 	}
 }
 
@@ -153,7 +155,7 @@ static int32_t command(void *self, uint32_t argc, const char *const *argv,
 	struct ss_iface none;
 
 	t->host->metric_add(t->host, 0, 1);
-	t->host->unready(t->host, "nobody hears this");
+	t->host->set_health(t->host, "nobody hears this");
 	if (t->host->query(t->host, "no.such/1", 0, &none) != -ENOENT)
 		return 9;
 	if (strcmp(argv[0], "fail") == 0) {

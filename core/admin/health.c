@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* health - a list of the components that cannot work; those that can are not in it.  Any thread; one mutex.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "core/admin/health.h"
+#include <semstreams/base/utf8.h>
+
+struct trouble {
+	struct trouble *next;
+	char *component;
+	char reason[512];
+	bool mild;    /* degraded only */
+	time_t since; /* of the first reason, not the latest */
+};
+
+struct health {
+	pthread_mutex_t lock;
+	struct trouble *troubles; /* oldest first */
+	struct timespec started;
+};
+
+struct health *health_new(void)
+{
+	struct health *h = calloc(1, sizeof *h);
+	if (!h)
+		return NULL;
+	pthread_mutex_init(&h->lock, NULL);
+	clock_gettime(CLOCK_MONOTONIC, &h->started);
+	return h;
+}
+
+static void trouble_free(struct trouble *t)
+{
+	if (!t)
+		return;
+	free(t->component);
+	free(t);
+}
+
+void health_free(struct health *h)
+{
+	if (!h)
+		return;
+	for (struct trouble *t = h->troubles, *next; t; t = next) {
+		next = t->next;
+		trouble_free(t);
+	}
+	pthread_mutex_destroy(&h->lock);
+	free(h);
+}
+
+/* Copy what is UTF-8, '?' for other bytes; cut between characters. */
+static void copy_text(char *to, size_t size, const char *s)
+{
+	uint32_t code;
+	size_t at = 0, used, n = strlen(s);
+	for (; n > 0; s += used, n -= used) {
+		used = utf8_next(s, n, &code);
+		bool good = used > 0;
+		if (!good)
+			used = 1;
+		if (at + used >= size)
+			break;
+		memcpy(to + at, good ? s : "?", used);
+		at += used;
+	}
+	to[at] = '\0';
+}
+
+static struct trouble *trouble_new(const char *component)
+{
+	struct trouble *t = calloc(1, sizeof *t);
+	size_t size = strlen(component) + 1;
+	if (!t || !(t->component = malloc(size))) {
+		trouble_free(t);
+		return NULL;
+	}
+	copy_text(t->component, size, component);
+	t->since = time(NULL);
+	return t;
+}
+
+/* [lock] */
+static bool set(struct health *h, const char *component, const char *reason, bool mild)
+{
+	struct trouble **at = &h->troubles, *t;
+	while (*at && strcmp((*at)->component, component) != 0)
+		at = &(*at)->next;
+	t = *at;
+	if (!reason) {
+		if (t)
+			*at = t->next;
+		trouble_free(t);
+		return t != NULL;
+	}
+	char text[sizeof t->reason];
+	copy_text(text, sizeof text, reason);
+	if (t && t->mild == mild && strcmp(t->reason, text) == 0)
+		return false;
+	if (!t)
+		t = *at = trouble_new(component);
+	if (!t)
+		return false;
+	memcpy(t->reason, text, sizeof text);
+	t->mild = mild;
+	return true;
+}
+
+bool health_set(struct health *h, const char *component, const char *reason)
+{
+	pthread_mutex_lock(&h->lock);
+	bool changed = set(h, component, reason, false);
+	pthread_mutex_unlock(&h->lock);
+	return changed;
+}
+
+bool health_degrade(struct health *h, const char *component, const char *reason)
+{
+	pthread_mutex_lock(&h->lock);
+	bool changed = set(h, component, reason, true);
+	pthread_mutex_unlock(&h->lock);
+	return changed;
+}
+
+/* [lock] */
+static bool is_ready(const struct health *h)
+{
+	for (const struct trouble *t = h->troubles; t; t = t->next) {
+		if (!t->mild)
+			return false;
+	}
+	return true;
+}
+
+bool health_ready(struct health *h)
+{
+	pthread_mutex_lock(&h->lock);
+	bool ready = is_ready(h);
+	pthread_mutex_unlock(&h->lock);
+	return ready;
+}
+
+static json_t *trouble_json(const struct trouble *t)
+{
+	char since[32] = "";
+	struct tm tm;
+	if (gmtime_r(&t->since, &tm))
+		strftime(since, sizeof since, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	return json_pack("{s:s, s:s, s:s}", "component", t->component, "reason", t->reason, "since", since);
+}
+
+void health_print(struct health *h, FILE *out)
+{
+	struct timespec now;
+	json_t *reasons = json_array(), *degraded = json_array();
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	pthread_mutex_lock(&h->lock);
+	const char *status = is_ready(h) ? "ready" : "not ready";
+	for (struct trouble *t = h->troubles; t; t = t->next)
+		json_array_append_new(t->mild ? degraded : reasons, trouble_json(t));
+	pthread_mutex_unlock(&h->lock);
+	json_int_t uptime = now.tv_sec - h->started.tv_sec - (now.tv_nsec < h->started.tv_nsec);
+	json_t *root = json_pack("{s:s, s:I, s:o, s:o}", "status", status, "uptime_seconds", uptime,
+				 "reasons", reasons, "degraded", degraded);
+	if (root) {
+		json_dumpf(root, out, JSON_COMPACT);
+		fputc('\n', out);
+	}
+	json_decref(root);
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * metrics - runs the collectors and groups their samples by family: each family's lines are printed as they
+ * come in, into a buffer of its own.  Control thread.
+ */
+#include <errno.h>
+#include <locale.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/admin/metrics.h"
+#include <semstreams/base/utf8.h>
+
+#define BUCKETS 128
+
+struct collector {
+	void (*collect)(void *, struct metrics_page *);
+	void *arg;
+};
+
+struct metrics {
+	locale_t c_locale; /* numbers have a '.', whatever locale a plugin has set */
+	struct collector *collectors;
+	size_t n;
+};
+
+struct family {
+	struct family *next; /* in the order they first appeared */
+	struct family *next_in_bucket;
+	const char *name, *help;
+	uint32_t kind;
+	char *lines;
+	size_t len, size;
+};
+
+struct metrics_page {
+	struct family *first, **last;
+	struct family *buckets[BUCKETS];
+	size_t refused; /* samples whose name or labels would spoil the page */
+	bool no_memory;
+};
+
+struct metrics *metrics_new(void)
+{
+	struct metrics *m = calloc(1, sizeof *m);
+	if (!m)
+		return NULL;
+	m->c_locale = newlocale(LC_ALL_MASK, "C", NULL);
+	if (m->c_locale)
+		return m;
+	free(m);
+	return NULL;
+}
+
+void metrics_free(struct metrics *m)
+{
+	if (!m)
+		return;
+	freelocale(m->c_locale);
+	free(m->collectors);
+	free(m);
+}
+
+int metrics_add_collector(struct metrics *m, void (*collect)(void *arg, struct metrics_page *), void *arg)
+{
+	struct collector *more = reallocarray(m->collectors, m->n + 1, sizeof *more);
+	if (!more)
+		return -ENOMEM;
+	m->collectors = more;
+	more[m->n++] = (struct collector){.collect = collect, .arg = arg};
+	return 0;
+}
+
+/* ---- names and labels ------------------------------------------------------------------------ */
+
+/* Length of the identifier at s; metric names may hold colons. */
+static size_t identifier(const char *s, bool colons)
+{
+	size_t n = 0;
+	while ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z') || s[n] == '_' ||
+	       (colons && s[n] == ':') || (n > 0 && s[n] >= '0' && s[n] <= '9'))
+		n++;
+	return n;
+}
+
+/* Behind the closing quote of the label value whose inside begins at s; NULL if it is not well-formed. */
+static const char *label_value_end(const char *s)
+{
+	uint32_t code;
+	for (size_t used, left = strlen(s); left > 0 && *s != '\n'; s += used, left -= used) {
+		if (*s == '"')
+			return s + 1;
+		if (*s == '\\' && !strchr("\\\"n", s[1]))
+			return NULL;
+		used = *s == '\\' ? 2 : utf8_next(s, left, &code);
+		if (used == 0 || used > left)
+			return NULL;
+	}
+	return NULL;
+}
+
+static bool labels_are_good(const char *s)
+{
+	while (s && *s) {
+		size_t n = identifier(s, false);
+		if (n == 0 || s[n] != '=' || s[n + 1] != '"')
+			return false;
+		s = label_value_end(s + n + 2);
+		if (s && *s && (*s++ != ',' || !*s))
+			return false;
+	}
+	return s != NULL;
+}
+
+/* The first character of s as it stands in a label value or help text, into out (4 bytes); *used: bytes of s
+ * taken. */
+static size_t escape(const char *s, size_t n, bool quotes, char *out, size_t *used)
+{
+	uint32_t code;
+	*used = utf8_next(s, n, &code);
+	if (*used == 0) {
+		*used = 1;
+		memcpy(out, "\xef\xbf\xbd", 3); /* U+FFFD: one bad byte would cost the whole page */
+		return 3;
+	}
+	if (*s == '\\' || *s == '\n' || (quotes && *s == '"')) {
+		out[0] = '\\';
+		out[1] = *s == '\n' ? 'n' : *s;
+		return 2;
+	}
+	memcpy(out, s, *used);
+	return *used;
+}
+
+void metrics_label(char *buf, size_t size, const char *key, const char *value)
+{
+	size_t at = strlen(buf), n = strlen(value), used;
+	size_t head = strlen(key) + 2 + (at > 0);
+	char out[4];
+	if (size < head + 2 || at > size - head - 2)
+		return;
+	at += (size_t)sprintf(buf + at, "%s%s=\"", at > 0 ? "," : "", key);
+	for (; n > 0; value += used, n -= used) {
+		size_t len = escape(value, n, true, out, &used);
+		if (at + len + 2 > size)
+			break;
+		memcpy(buf + at, out, len);
+		at += len;
+	}
+	strcpy(buf + at, "\"");
+}
+
+/* ---- samples --------------------------------------------------------------------------------- */
+
+static struct family *family_get(struct metrics_page *page, const char *name, const char *help, uint32_t kind)
+{
+	uint32_t hash = 2166136261u;
+	for (const char *p = name; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * 16777619u;
+	struct family **bucket = &page->buckets[hash % BUCKETS];
+	for (struct family *f = *bucket; f; f = f->next_in_bucket)
+		if (f->name == name || strcmp(f->name, name) == 0)
+			return f;
+	size_t n = identifier(name, true);
+	if (n == 0 || name[n]) {
+		page->refused++;
+		return NULL;
+	}
+	struct family *f = calloc(1, sizeof *f);
+	if (!f) {
+		page->no_memory = true;
+		return NULL;
+	}
+	*f = (struct family){.name = name, .help = help, .kind = kind, .next_in_bucket = *bucket};
+	*bucket = f;
+	*page->last = f;
+	page->last = &f->next;
+	return f;
+}
+
+static void add_line(struct metrics_page *page, const char *name, const char *help, uint32_t kind,
+		     const char *labels, const char *value)
+{
+	struct family *f = family_get(page, name, help, kind);
+	if (!f)
+		return;
+	if (!labels)
+		labels = "";
+	if (!labels_are_good(labels)) {
+		page->refused++;
+		return;
+	}
+	size_t need = strlen(name) + strlen(labels) + strlen(value) + 5; /* braces, blank, line feed, end */
+	if (f->size - f->len < need) {
+		size_t size = f->size * 2 > f->len + need ? f->size * 2 : f->len + need + 128;
+		char *lines = realloc(f->lines, size);
+		if (!lines) {
+			page->no_memory = true;
+			return;
+		}
+		f->lines = lines;
+		f->size = size;
+	}
+	f->len += (size_t)sprintf(f->lines + f->len, *labels ? "%s{%s} %s\n" : "%s%s %s\n", name, labels,
+				  value);
+}
+
+/* As few digits as read back as v (15 at least are tried); whole numbers without an exponent. */
+static void format_value(char buf[32], double v)
+{
+	if (isnan(v))
+		strcpy(buf, "NaN");
+	else if (isinf(v))
+		strcpy(buf, v > 0 ? "+Inf" : "-Inf");
+	else if (fabs(v) < 1e15 && v == trunc(v))
+		snprintf(buf, 32, "%.0f", v);
+	else
+		for (int digits = 15; digits <= 17; digits++) {
+			snprintf(buf, 32, "%.*g", digits, v);
+			if (strtod(buf, NULL) == v)
+				break;
+		}
+}
+
+void metrics_sample(struct metrics_page *page, const char *name, const char *help, uint32_t kind,
+		    const char *labels, double value)
+{
+	char buf[32];
+	format_value(buf, value);
+	add_line(page, name, help, kind, labels, buf);
+}
+
+void metrics_sample_int(struct metrics_page *page, const char *name, const char *help, uint32_t kind,
+			const char *labels, int64_t value)
+{
+	char buf[32];
+	snprintf(buf, sizeof buf, "%lld", (long long)value);
+	add_line(page, name, help, kind, labels, buf);
+}
+
+/* ---- the page -------------------------------------------------------------------------------- */
+
+static void print_family(const struct family *f, FILE *out)
+{
+	const char *help = f->help ? f->help : "";
+	char c[4];
+	if (f->len == 0)
+		return;
+	fprintf(out, "# HELP %s ", f->name);
+	for (size_t used, n = strlen(help); n > 0; help += used, n -= used)
+		fwrite(c, 1, escape(help, n, false, c, &used), out);
+	fprintf(out, "\n# TYPE %s %s\n", f->name, f->kind == SS_METRIC_COUNTER ? "counter" : "gauge");
+	fwrite(f->lines, 1, f->len, out);
+}
+
+int metrics_print(struct metrics *m, FILE *out)
+{
+	struct metrics_page page = {.last = &page.first};
+	locale_t before = uselocale(m->c_locale);
+	for (size_t i = 0; i < m->n; i++)
+		m->collectors[i].collect(m->collectors[i].arg, &page);
+	for (struct family *f = page.first; f && !page.no_memory; f = f->next)
+		print_family(f, out);
+	if (page.refused && !page.no_memory)
+		fprintf(out, "# %zu samples left out: their name or labels are not well-formed\n",
+			page.refused);
+	uselocale(before);
+	for (struct family *f = page.first, *next; f; f = next) {
+		next = f->next;
+		free(f->lines);
+		free(f);
+	}
+	return page.no_memory ? -ENOMEM : 0;
+}

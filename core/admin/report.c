@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/admin/report.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "core/admin/log.h"
+#include "core/flow/pipeline.h"
+
+/* Every metric of the host about components and queues. */
+static const struct ss_metric IN = {"semstreams_events_in_total",
+				    "Events that came in: into a source from outside, else into its queues.",
+				    NULL, SS_METRIC_COUNTER, 0};
+static const struct ss_metric CREATED = {
+	"semstreams_events_created_total",
+	"Events a processor made by itself, standing for no single input event.", NULL, SS_METRIC_COUNTER, 0};
+static const struct ss_metric OUT = {"semstreams_events_out_total",
+				     "Events passed on, or delivered by a sink.", NULL, SS_METRIC_COUNTER, 0};
+static const struct ss_metric FILTERED = {"semstreams_events_filtered_total",
+					  "Events taken out by what a processor is for.", NULL,
+					  SS_METRIC_COUNTER, 0};
+static const struct ss_metric DROPPED = {"semstreams_events_dropped_total", "Events lost, by reason.", NULL,
+					 SS_METRIC_COUNTER, 0};
+static const struct ss_metric HELD = {"semstreams_events_held",
+				      "Events inside: in its queues or kept until they are durable.", NULL,
+				      SS_METRIC_GAUGE, 0};
+static const struct ss_metric QUEUE_EVENTS = {"semstreams_queue_events", "Events in a queue.", NULL,
+					      SS_METRIC_GAUGE, 0};
+static const struct ss_metric QUEUE_CAPACITY = {"semstreams_queue_capacity_events",
+						"Limit of a queue in events.", NULL, SS_METRIC_GAUGE, 0};
+static const struct ss_metric QUEUE_BYTES = {
+	"semstreams_queue_bytes", "Bytes in a queue, payload and index together.", NULL, SS_METRIC_GAUGE, 0};
+static const struct ss_metric QUEUE_CAPACITY_BYTES = {"semstreams_queue_capacity_bytes",
+						      "Limit of a queue in bytes.", NULL, SS_METRIC_GAUGE, 0};
+
+static uint64_t load(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_acquire);
+}
+
+/* What the component has taken is read before what its queues were given: held is never negative. */
+void report_totals(const struct component *c, struct totals *t)
+{
+	struct accounts a;
+
+	accounts_read(&c->board, &a);
+	*t = (struct totals){.created = a.created, .out = a.out, .filtered = a.filtered, .held = a.held};
+	memcpy(t->dropped, a.dropped, sizeof t->dropped);
+	t->dropped[DROP_SHUTDOWN] += load(&c->discarded);
+	if (c->desc->kind == SS_KIND_SOURCE) {
+		t->in = a.in;
+	} else {
+		for (size_t i = 0; i < c->n_inputs; i++) {
+			t->queue_full += load(&c->inputs[i]->queue->dropped_events);
+			t->in += load(&c->inputs[i]->queue->offered_events);
+		}
+		t->held += t->in - t->queue_full - load(&c->discarded) - a.in;
+	}
+	t->dropped_all = t->queue_full;
+	for (uint32_t i = 0; i < DROP_REASONS; i++)
+		t->dropped_all += t->dropped[i];
+}
+
+static void sample(struct metrics_page *page, const struct ss_metric *m, const char *labels, uint64_t value)
+{
+	metrics_sample_int(page, m->name, m->help, m->kind, labels, (int64_t)value);
+}
+
+static void collect_dropped(struct metrics_page *page, const struct component *c, const struct totals *t,
+			    const char *component)
+{
+	char labels[256];
+
+	for (uint32_t i = 0; i < DROP_REASONS; i++) {
+		const char *reason = component_reason(c, i);
+		if (!reason || (i == DROP_UNCONNECTED && c->desc->kind != SS_KIND_SOURCE))
+			continue;
+		snprintf(labels, sizeof labels, "%s", component);
+		metrics_label(labels, sizeof labels, "reason", reason);
+		sample(page, &DROPPED, labels, t->dropped[i]);
+	}
+	if (c->n_inputs) {
+		snprintf(labels, sizeof labels, "%s", component);
+		metrics_label(labels, sizeof labels, "reason", "queue_full");
+		sample(page, &DROPPED, labels, t->queue_full);
+	}
+}
+
+static const struct ss_metric *metric_row(const struct component *c, uint32_t i)
+{
+	return (const struct ss_metric *)((const char *)c->desc->metrics + (size_t)i * c->desc->metric_size);
+}
+
+/* The rows of the plugin's table. */
+static void collect_own(struct metrics_page *page, const struct component *c)
+{
+	char component[128] = "", labels[256];
+
+	metrics_label(component, sizeof component, "component", c->id);
+	for (uint32_t i = 0; i < c->desc->n_metrics; i++) {
+		const struct ss_metric *m = metric_row(c, i);
+		snprintf(labels, sizeof labels, "%s%s%s", component, m->label ? "," : "",
+			 m->label ? m->label : "");
+		metrics_sample_int(page, m->name, m->help, m->kind, labels, component_metric(c, i));
+	}
+}
+
+static void collect_component(struct metrics_page *page, const struct component *c)
+{
+	char component[128] = "";
+	struct totals t;
+
+	metrics_label(component, sizeof component, "component", c->id);
+	report_totals(c, &t);
+	sample(page, &IN, component, t.in);
+	sample(page, &OUT, component, t.out);
+	sample(page, &FILTERED, component, t.filtered);
+	if (c->desc->kind == SS_KIND_PROCESSOR)
+		sample(page, &CREATED, component, t.created);
+	sample(page, &HELD, component, t.held);
+	collect_dropped(page, c, &t, component);
+	collect_own(page, c);
+}
+
+static void collect_edge(struct metrics_page *page, const struct edge *e, const char *output)
+{
+	char labels[256] = "";
+
+	metrics_label(labels, sizeof labels, "from", e->from->id);
+	if (output)
+		metrics_label(labels, sizeof labels, "output", output);
+	metrics_label(labels, sizeof labels, "to", e->to->id);
+	sample(page, &QUEUE_EVENTS, labels, queue_events(e->queue));
+	sample(page, &QUEUE_CAPACITY, labels, e->queue->limits.events);
+	sample(page, &QUEUE_BYTES, labels, queue_bytes(e->queue));
+	sample(page, &QUEUE_CAPACITY_BYTES, labels, e->queue->limits.bytes);
+}
+
+void report_collect(void *pipeline, struct metrics_page *page)
+{
+	const struct pipeline *p = pipeline;
+
+	tls_identity_collect(p->tls, page);
+	for (size_t i = 0; i < p->n_providers; i++)
+		collect_own(page, &p->providers[i]);
+	for (size_t i = 0; i < p->n_components; i++) {
+		const struct component *c = &p->components[i];
+		collect_component(page, c);
+		for (size_t port = 0; c->desc->kind != SS_KIND_PROVIDER && port < c->n_ports; port++) {
+			for (size_t k = 0; k < c->ports[port].n; k++)
+				collect_edge(page, c->ports[port].edges[k],
+					     c->desc->outputs ? c->desc->outputs[port] : NULL);
+		}
+	}
+}
+
+static void add_pair(char *line, size_t size, const char *key, uint64_t value)
+{
+	size_t n = strlen(line);
+
+	snprintf(line + n, size - n, " %s=%llu", key, (unsigned long long)value);
+}
+
+/* semstreams_udp_truncated_total -> udp_truncated */
+static void add_plugin_metric(char *line, size_t size, const struct ss_metric *m, int64_t value)
+{
+	const char *name = strncmp(m->name, "semstreams_", 11) == 0 ? m->name + 11 : m->name;
+	size_t len = strlen(name);
+	char key[64];
+
+	if (m->kind != SS_METRIC_COUNTER || m->label || value == 0)
+		return;
+	if (len > 6 && strcmp(name + len - 6, "_total") == 0)
+		len -= 6;
+	snprintf(key, sizeof key, "%.*s", (int)len, name);
+	add_pair(line, size, key, (uint64_t)value);
+}
+
+void report_stopped(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->n_components; i++) {
+		const struct component *c = &p->components[i];
+		char line[1024] = "Component stopped";
+		struct totals t;
+
+		report_totals(c, &t);
+		t.dropped[DROP_SHUTDOWN] += t.held;
+		t.dropped_all += t.held;
+		add_pair(line, sizeof line, "in", t.in);
+		if (t.created)
+			add_pair(line, sizeof line, "created", t.created);
+		add_pair(line, sizeof line, "out", t.out);
+		add_pair(line, sizeof line, "filtered", t.filtered);
+		add_pair(line, sizeof line, "dropped", t.dropped_all);
+		if (t.queue_full)
+			add_pair(line, sizeof line, "dropped_queue_full", t.queue_full);
+		for (uint32_t r = 0; r < DROP_REASONS; r++) {
+			char key[96];
+			if (!t.dropped[r])
+				continue;
+			const char *reason = component_reason(c, r);
+			snprintf(key, sizeof key, "dropped_%s", reason ? reason : "other");
+			add_pair(line, sizeof line, key, t.dropped[r]);
+		}
+		for (uint32_t m = 0; m < c->desc->n_metrics; m++)
+			add_plugin_metric(line, sizeof line, metric_row(c, m), component_metric(c, m));
+		log_text(t.dropped[DROP_SHUTDOWN] ? SS_LOG_WARN : SS_LOG_INFO, c->id, line);
+	}
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/* cert_command - see cert_command.h.  Control thread; nothing is started. */
+#include "core/cli/cert_command.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <gnutls/x509.h>
+#include <semstreams/ext/tls.h>
+#include <semstreams/ext/tls-provider.h>
+#include "core/tls/cert.h"
+#include "core/cli/cli.h"
+#include "core/config/config.h"
+#include "core/flow/loop.h"
+#include "core/plugin/providers.h"
+#include "core/cli/table.h"
+#include "core/tls/tls_files.h"
+
+static const char *const role_names[TLS_ROLES] = {[SS_TLS_SERVER] = "server", [SS_TLS_CLIENT] = "client"};
+
+/* ---- a certificate from files ---- */
+
+/* Foreign text on a terminal. */
+static void add_text(struct table *t, const char *what, const void *text, size_t len)
+{
+	const unsigned char *from = text;
+	char *shown = malloc(len + 1);
+
+	for (size_t i = 0; shown && i < len; i++)
+		shown[i] = from[i] < 0x20 || from[i] == 0x7f ? '?' : (char)from[i];
+	if (shown)
+		shown[len] = '\0';
+	table_add(t, "%s", what);
+	table_add(t, "%s", shown ? shown : "");
+	free(shown);
+}
+
+static void add_dn(struct table *t, const char *what, gnutls_x509_crt_t crt,
+		   int (*get)(gnutls_x509_crt_t, gnutls_datum_t *, unsigned))
+{
+	gnutls_datum_t dn;
+
+	if (get(crt, &dn, 0) < 0)
+		return;
+	add_text(t, what, dn.data, dn.size);
+	gnutls_free(dn.data);
+}
+
+static void add_names(struct table *t, gnutls_x509_crt_t crt)
+{
+	char *all = NULL;
+	size_t len;
+	FILE *to = open_memstream(&all, &len);
+
+	for (unsigned i = 0; to; i++) {
+		unsigned char name[512];
+		char address[INET6_ADDRSTRLEN];
+		size_t size = sizeof name;
+		int type = gnutls_x509_crt_get_subject_alt_name(crt, i, name, &size, NULL);
+		if (type == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+			break;
+		if (type == GNUTLS_SAN_IPADDRESS &&
+		    inet_ntop(size == 4 ? AF_INET : AF_INET6, name, address, sizeof address))
+			fprintf(to, "%s%s", ftell(to) > 0 ? ", " : "", address);
+		else if (type == GNUTLS_SAN_DNSNAME)
+			fprintf(to, "%s%.*s", ftell(to) > 0 ? ", " : "", (int)size, (const char *)name);
+		else if (type < 0 && type != GNUTLS_E_SHORT_MEMORY_BUFFER)
+			break;
+	}
+	if (to)
+		fclose(to);
+	if (all && *all)
+		add_text(t, "names", all, len);
+	free(all);
+}
+
+static void add_validity(struct table *t, gnutls_x509_crt_t crt, int64_t now)
+{
+	int64_t from = cert_not_before(crt), to = cert_not_after(crt);
+	long long minutes = (long long)(to < now ? now - to : to - now) / 60, days = minutes / 1440;
+	char when[CERT_SHOWN], span[48];
+
+	table_add(t, "valid from");
+	table_add(t, "%s%s", cert_show_time(when, from), from > now ? " (not yet)" : "");
+	if (days > 1)
+		snprintf(span, sizeof span, "%lld days", days);
+	else
+		snprintf(span, sizeof span, "%lldh%lldm", minutes / 60, minutes % 60);
+	table_add(t, "valid until");
+	table_add(t, "%s (%s%s%s)", cert_show_time(when, to), to < now ? "expired " : "", span,
+		  to < now ? " ago" : " left");
+}
+
+static void add_hex(struct table *t, const char *what, const unsigned char *bytes, size_t n)
+{
+	char text[3 * 64 + 1] = "";
+	size_t at = 0;
+
+	for (size_t i = 0; i < n && i < 64; i++)
+		at += (size_t)snprintf(text + at, sizeof text - at, "%s%02X", i ? ":" : "", bytes[i]);
+	table_add(t, "%s", what);
+	table_add(t, "%s", text);
+}
+
+static void print_leaf(const struct tls_role *role, const struct cert_list *chain, int64_t now)
+{
+	struct table t = {.columns = 2};
+	unsigned char bytes[64];
+	size_t n = sizeof bytes;
+	gnutls_x509_crt_t leaf = chain->certs[0];
+
+	add_text(&t, "file", role->cert.path, strlen(role->cert.path));
+	add_dn(&t, "subject", leaf, gnutls_x509_crt_get_dn3);
+	add_names(&t, leaf);
+	add_dn(&t, "issuer", leaf, gnutls_x509_crt_get_issuer_dn3);
+	if (gnutls_x509_crt_get_serial(leaf, bytes, &n) == 0)
+		add_hex(&t, "serial", bytes, n);
+	add_validity(&t, leaf, now);
+	n = sizeof bytes;
+	if (gnutls_x509_crt_get_fingerprint(leaf, GNUTLS_DIG_SHA256, bytes, &n) == 0)
+		add_hex(&t, "SHA-256", bytes, n);
+	table_add(&t, "chain");
+	table_add(&t, "%u certificate%s", chain->n, chain->n == 1 ? "" : "s");
+	table_print(&t, 2, stdout);
+	table_done(&t);
+}
+
+static void complain(void *arg, enum diag_level level, const struct tls_file *file, const char *text)
+{
+	(void)arg, (void)file;
+	fflush(stdout);
+	fprintf(stderr, "%s: %s\n", level == DIAG_ERROR ? "error" : "warning", text);
+}
+
+/* 0: it is good to be used; 1: it is not. */
+static int print_pair(const struct tls_role *role, uint32_t number)
+{
+	const struct tls_complaints complaints = {.add = complain};
+	struct tls_generation *g = NULL;
+	struct cert_list chain;
+	char why[256];
+	int64_t now = (int64_t)(clock_wall() / 1000000000u);
+	int code = 1;
+
+	int rc = tls_files_load(role, number, now, &complaints, NULL, &g);
+	if (rc == 0 && g->chain &&
+	    cert_list_load(g->chain, strlen(g->chain), CERT_MAX_CHAIN, &chain, why, sizeof why) == 0) {
+		print_leaf(role, &chain, now);
+		cert_list_free(&chain);
+		code = g->material.not_after < now || g->material.not_before > now;
+	}
+	tls_generation_unref(g);
+	return code;
+}
+
+/* ---- by the provider ---- */
+
+static void print(void *arg, const char *text)
+{
+	(void)arg;
+	fputs(text, stdout);
+}
+
+static int by_provider(const struct component *c, size_t n_words, const char *const *words)
+{
+	void *self;
+	const struct ss_tls_provider *face = provider_face(c, &self);
+
+	if (!face->command) {
+		fprintf(stderr, "semstreams: %s has no commands\n", c->desc->type);
+		return EXIT_FAILURE;
+	}
+	int code = face->command(self, (uint32_t)n_words, words, print, NULL);
+	return code < 0 ? EXIT_FAILURE : code;
+}
+
+/* ---- whom it is about ---- */
+
+struct targets {
+	const struct config *config;
+	struct component members[TLS_ROLES];
+	size_t n_members;
+	uint32_t wanted; /* roles, 1 << SS_TLS_... */
+};
+
+/* The provider of a role; NULL: it is from files. */
+static const struct component *provider_of(const struct targets *t, uint32_t role)
+{
+	for (size_t i = 0; i < t->n_members; i++) {
+		if (t->members[i].tls_roles & 1u << role)
+			return &t->members[i];
+	}
+	return NULL;
+}
+
+static int status(const struct targets *t, size_t n_words, const char *const *words)
+{
+	const struct component *shown = NULL;
+	int code = EXIT_SUCCESS;
+
+	for (uint32_t i = 0; i < TLS_ROLES; i++) {
+		const struct tls_role *role = &t->config->tls.roles[i];
+		const struct component *c = provider_of(t, i);
+		int one = EXIT_SUCCESS;
+		if (!(t->wanted & 1u << i) || (c && c == shown))
+			continue;
+		bool both = c && (c->tls_roles & t->wanted) == 3;
+		printf("%s, mode \"%s\"\n", both ? "server and client" : role_names[i],
+		       c ? role->mode : "manual");
+		if (c)
+			one = by_provider(shown = c, n_words, words);
+		else if (role->cert.path)
+			one = print_pair(role, i);
+		else
+			puts("  no certificate");
+		for (uint32_t k = i; c && k < TLS_ROLES; k++) {
+			const struct tls_role *other = &t->config->tls.roles[k];
+			if (provider_of(t, k) != c || !(t->wanted & 1u << k) || !other->cert.path)
+				continue;
+			printf("%s, fallback\n", role_names[k]);
+			print_pair(other, k);
+		}
+		code = one ? one : code;
+	}
+	return code;
+}
+
+static int act(const struct targets *t, size_t n_words, const char *const *words)
+{
+	const struct component *one = NULL;
+
+	for (uint32_t i = 0; i < TLS_ROLES; i++) {
+		const struct component *c = t->wanted & 1u << i ? provider_of(t, i) : NULL;
+		if (c && one && c != one) {
+			fprintf(stderr, "semstreams: server and client have certificates of their own; add "
+					"--role server or "
+					"--role client\n");
+			return EXIT_USAGE;
+		}
+		one = c ? c : one;
+	}
+	if (one)
+		return by_provider(one, n_words, words);
+	fprintf(stderr,
+		"semstreams: the certificate is from cert_file and key_file (mode \"manual\"): there is "
+		"nothing to %s; "
+		"only 'cert status' goes\n",
+		words[0]);
+	return EXIT_FAILURE;
+}
+
+int cert_command(struct config *config, int role, size_t n_words, const char *const *words, struct diag *diag)
+{
+	struct targets t = {.config = config};
+	struct tls_identity *tls;
+	int rc;
+
+	for (uint32_t i = 0; i < TLS_ROLES; i++) {
+		if (config->tls.roles[i].on && (role < 0 || (uint32_t)role == i))
+			t.wanted |= 1u << i;
+	}
+	if (!t.wanted) {
+		fprintf(stderr, "semstreams: %s uses no TLS%s%s\n", config->doc->file, role < 0 ? "" : " as ",
+			role < 0 ? "" : role_names[role]);
+		return EXIT_FAILURE;
+	}
+	rc = tls_identity_new(config->doc, &config->tls, false, NULL, diag, &tls);
+	if (rc)
+		return rc;
+	rc = providers_create(config, NULL, tls, diag, t.members, &t.n_members);
+	if (rc == 0)
+		rc = strcmp(words[0], "status") == 0 ? status(&t, n_words, words) : act(&t, n_words, words);
+	for (size_t i = 0; i < t.n_members; i++) {
+		component_destroy(&t.members[i]);
+		component_free(&t.members[i]);
+	}
+	tls_identity_free(tls);
+	return rc;
+}

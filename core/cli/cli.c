@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT */
+/* cli - see cli.h. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <semstreams/plugin.h>
+#include "core/cli/cli.h"
+#include "core/config/diag.h"
+#include "core/admin/log.h"
+#include <semstreams/base/units.h>
+#include <semstreams/ext/tls.h>
+
+#define N(array)   (sizeof(array) / sizeof((array)[0]))
+#define FOR(x)     (1u << (x))
+#define ALL        (~0u)
+#define FOR_CONFIG (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_GRAPH) | FOR(CLI_CERT))
+#define FOR_LOG    (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_CERT))
+#define FOR_TYPES  (FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_SCHEMA))
+
+#define DEFAULT_SHUTDOWN_NS UINT64_C(30000000000)
+
+enum option_id {
+	OPT_CONFIG,
+	OPT_PLUGINS,
+	OPT_LOG_LEVEL,
+	OPT_LOG_FORMAT,
+	OPT_SHUTDOWN_TIMEOUT,
+	OPT_VALIDATE,
+	OPT_FORMAT,
+	OPT_JSON,
+	OPT_ROLE,
+	OPT_HELP,
+	OPT_VERSION,
+};
+
+static const struct option {
+	const char *name; /* with its dashes */
+	char letter;
+	const char *value; /* what its value is called; NULL: it has none */
+	unsigned commands;
+} options[] = {
+	[OPT_CONFIG] = {"--config", 'c', "FILE", FOR_CONFIG | FOR_TYPES},
+	[OPT_PLUGINS] = {"--plugins", 0, "DIR", FOR_CONFIG | FOR_TYPES},
+	[OPT_LOG_LEVEL] = {"--log-level", 0, "LEVEL", FOR_LOG},
+	[OPT_LOG_FORMAT] = {"--log-format", 0, "FORMAT", FOR_LOG},
+	[OPT_SHUTDOWN_TIMEOUT] = {"--shutdown-timeout", 0, "DURATION", FOR(CLI_RUN)},
+	[OPT_VALIDATE] = {"--validate", 0, NULL, FOR(CLI_RUN)},
+	[OPT_FORMAT] = {"--format", 0, "FORMAT", FOR(CLI_GRAPH)},
+	[OPT_JSON] = {"--json", 0, NULL, FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE)},
+	[OPT_ROLE] = {"--role", 0, "ROLE", FOR(CLI_CERT)},
+	[OPT_HELP] = {"--help", 'h', NULL, ALL},
+	[OPT_VERSION] = {"--version", 'V', NULL, ALL},
+};
+
+static const char *const command_names[] = {
+	[CLI_RUN] = "run",
+	[CLI_CHECK] = "check",
+	[CLI_GRAPH] = "graph",
+	[CLI_PLUGINS_LIST] = "plugins list",
+	[CLI_PLUGINS_DESCRIBE] = "plugins describe",
+	[CLI_SCHEMA] = "schema",
+	[CLI_CERT] = "cert",
+	[CLI_HELP] = "help",
+};
+
+struct parser {
+	struct cli_options *out;
+	FILE *err;
+	unsigned seen; /* FOR(option id) */
+	bool help, version;
+	char **words; /* what is no option, in place in argv */
+	size_t n_words;
+};
+
+__attribute__((format(printf, 2, 3))) static int usage(const struct parser *p, const char *fmt, ...)
+{
+	va_list ap;
+	fputs("semstreams: ", p->err);
+	va_start(ap, fmt);
+	vfprintf(p->err, fmt, ap);
+	va_end(ap);
+	fputs("; see semstreams --help\n", p->err);
+	return EXIT_USAGE;
+}
+
+static int unknown(const struct parser *p, const char *what, const char *word, const char *const *known,
+		   size_t n)
+{
+	const char *nearest = diag_nearest(word, known, n);
+
+	if (nearest)
+		return usage(p, "unknown %s '%s' (did you mean '%s'?)", what, word, nearest);
+	return usage(p, "unknown %s '%s'", what, word);
+}
+
+/* ---- options --------------------------------------------------------------------------------------------
+ */
+
+/* Behind "cert VERB" options that are not ours are the provider's. */
+static bool is_foreign(const struct parser *p, size_t i)
+{
+	return p->n_words > 1 && strcmp(p->words[0], command_names[CLI_CERT]) == 0 &&
+	       (i == N(options) || !(options[i].commands & FOR(CLI_CERT)));
+}
+
+static int unknown_option(const struct parser *p, const char *word)
+{
+	const char *names[N(options)];
+	char name[64];
+
+	for (size_t i = 0; i < N(options); i++)
+		names[i] = options[i].name;
+	snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
+	return unknown(p, "option", name, names, N(options));
+}
+
+static int set_number(const struct parser *p, enum option_id id, const char *value)
+{
+	static const char *const formats[] = {"logfmt", "json"};
+	static const char *const roles[] = {[SS_TLS_SERVER] = "server", [SS_TLS_CLIENT] = "client"};
+	struct cli_options *o = p->out;
+	int64_t ns;
+	int n;
+
+	switch (id) {
+	case OPT_LOG_LEVEL:
+		o->log_level = log_level_parse(value);
+		if (o->log_level < 0)
+			return usage(p, "--log-level is error, warn, info or debug, not '%s'", value);
+		return 0;
+	case OPT_LOG_FORMAT:
+		for (n = 0; n < 2 && strcmp(value, formats[n]) != 0; n++)
+			;
+		if (n == 2)
+			return usage(p, "--log-format is logfmt or json, not '%s'", value);
+		o->log_json = n;
+		return 0;
+	case OPT_ROLE:
+		for (n = 0; n < 2 && strcmp(value, roles[n]) != 0; n++)
+			;
+		if (n == 2)
+			return usage(p, "--role is server or client, not '%s'", value);
+		o->role = n;
+		return 0;
+	case OPT_SHUTDOWN_TIMEOUT:
+		if (parse_duration(value, &ns) < 0)
+			return usage(p, "--shutdown-timeout is a duration " DURATION_FORM ", not '%s'",
+				     value);
+		o->shutdown_timeout_ns = (uint64_t)ns;
+		return 0;
+	default:
+		n = graph_format_parse(value);
+		if (n < 0)
+			return usage(p, "--format is text, dot or mermaid, not '%s'", value);
+		o->format = (enum graph_format)n;
+		return 0;
+	}
+}
+
+static int set_option(struct parser *p, enum option_id id, const char *value)
+{
+	struct cli_options *o = p->out;
+
+	p->seen |= FOR(id);
+	if (value && *value == '\0')
+		return usage(p, "%s needs a %s, not an empty text", options[id].name, options[id].value);
+	switch (id) {
+	case OPT_CONFIG:
+		o->config = value;
+		return 0;
+	case OPT_PLUGINS:
+		o->folders[o->n_folders++] = value;
+		return 0;
+	case OPT_VALIDATE:
+		o->validate = true;
+		return 0;
+	case OPT_JSON:
+		o->json = true;
+		return 0;
+	case OPT_HELP:
+		p->help = true;
+		return 0;
+	case OPT_VERSION:
+		p->version = true;
+		return 0;
+	default:
+		return set_number(p, id, value);
+	}
+}
+
+/* An option in argv[0], its value there behind '=' or in argv[1]; *used = how many of argv it took. */
+static int long_option(struct parser *p, char **argv, int *used)
+{
+	const char *word = argv[0], *equals = strchr(word, '=');
+	size_t len = equals ? (size_t)(equals - word) : strlen(word), i = 0;
+
+	while (i < N(options) && (strlen(options[i].name) != len || memcmp(options[i].name, word, len) != 0))
+		i++;
+	*used = 1;
+	if (is_foreign(p, i)) {
+		p->words[p->n_words++] = argv[0];
+		return 0;
+	}
+	if (i == N(options))
+		return unknown_option(p, word);
+	if (!options[i].value) {
+		if (equals)
+			return usage(p, "%s takes no value", options[i].name);
+		return set_option(p, (enum option_id)i, NULL);
+	}
+	if (equals)
+		return set_option(p, (enum option_id)i, equals + 1);
+	if (!argv[1])
+		return usage(p, "%s needs a %s", options[i].name, options[i].value);
+	*used = 2;
+	return set_option(p, (enum option_id)i, argv[1]);
+}
+
+/* The same for "-c FILE", "-cFILE" and "-h". */
+static int short_option(struct parser *p, char **argv, int *used)
+{
+	const char *word = argv[0];
+	size_t i = 0;
+
+	while (i < N(options) && options[i].letter != word[1])
+		i++;
+	*used = 1;
+	if (is_foreign(p, i)) {
+		p->words[p->n_words++] = argv[0];
+		return 0;
+	}
+	if (i == N(options) || (!options[i].value && word[2]))
+		return unknown_option(p, word);
+	if (!options[i].value)
+		return set_option(p, (enum option_id)i, NULL);
+	if (word[2])
+		return set_option(p, (enum option_id)i, word + 2);
+	if (!argv[1])
+		return usage(p, "-%c needs a %s", word[1], options[i].value);
+	*used = 2;
+	return set_option(p, (enum option_id)i, argv[1]);
+}
+
+static int parse_words(struct parser *p, char **argv)
+{
+	bool only_words = false;
+
+	while (*argv) {
+		int used = 1, rc = 0;
+		if (only_words || argv[0][0] != '-' || argv[0][1] == '\0')
+			p->words[p->n_words++] = argv[0];
+		else if (strcmp(argv[0], "--") == 0)
+			only_words = true;
+		else if (argv[0][1] == '-')
+			rc = long_option(p, argv, &used);
+		else
+			rc = short_option(p, argv, &used);
+		if (rc)
+			return rc;
+		argv += used;
+	}
+	return 0;
+}
+
+/* ---- commands -------------------------------------------------------------------------------------------
+ */
+
+/* Take the command's name from the words. */
+static int take_command(struct parser *p, enum cli_command *command)
+{
+	static const char *const first[] = {"run", "check", "graph", "plugins", "schema", "cert", "help"};
+	static const char *const second[] = {"list", "describe"};
+	static const enum cli_command of_first[] = {CLI_RUN,    CLI_CHECK, CLI_GRAPH, CLI_PLUGINS_LIST,
+						    CLI_SCHEMA, CLI_CERT,  CLI_HELP};
+	size_t i = 0, k = 0, used = 1;
+
+	while (i < N(first) && strcmp(p->words[0], first[i]) != 0)
+		i++;
+	if (i == N(first) && strchr(p->words[0], '.') && !diag_nearest(p->words[0], first, N(first)))
+		return usage(p, "unknown command '%s' (did you mean '--config %s'?)", p->words[0],
+			     p->words[0]);
+	if (i == N(first))
+		return unknown(p, "command", p->words[0], first, N(first));
+	*command = of_first[i];
+	if (*command == CLI_PLUGINS_LIST) {
+		if (p->n_words < 2 && p->help)
+			goto out;
+		if (p->n_words < 2)
+			return usage(p, "plugins needs 'list' or 'describe TYPE'");
+		while (k < N(second) && strcmp(p->words[1], second[k]) != 0)
+			k++;
+		if (k == N(second))
+			return unknown(p, "command", p->words[1], second, N(second));
+		*command = k == 0 ? CLI_PLUGINS_LIST : CLI_PLUGINS_DESCRIBE;
+		used = 2;
+	}
+out:
+	p->words += used;
+	p->n_words -= used;
+	return 0;
+}
+
+/* What is left of the words: a verb and whatever it wants. */
+static int take_verb(struct parser *p)
+{
+	struct cli_options *o = p->out;
+
+	if (p->n_words == 0)
+		return usage(p, "cert needs a verb, as in 'semstreams cert status'");
+	o->words = calloc(p->n_words, sizeof *o->words);
+	if (!o->words)
+		return 1;
+	o->n_words = p->n_words;
+	for (size_t i = 0; i < p->n_words; i++)
+		o->words[i] = p->words[i];
+	return 0;
+}
+
+/* What is left of the words: a file or a type. */
+static int take_operand(struct parser *p)
+{
+	struct cli_options *o = p->out;
+	bool file = FOR(o->command) & FOR_CONFIG, type = o->command == CLI_PLUGINS_DESCRIBE;
+
+	if (type && p->n_words == 0)
+		return usage(p, "plugins describe needs a TYPE");
+	if (p->n_words == 0)
+		return 0;
+	if (p->n_words > 1 || !(file || type))
+		return usage(p, "unexpected word '%s'", p->words[p->n_words > 1 && (file || type) ? 1 : 0]);
+	if (file && o->config)
+		return usage(p, "two configurations, '%s' and '%s'", o->config, p->words[0]);
+	if (file)
+		o->config = p->words[0];
+	else
+		o->type = p->words[0];
+	return 0;
+}
+
+static int check_options(const struct parser *p)
+{
+	for (size_t i = 0; i < N(options); i++)
+		if ((p->seen & FOR(i)) && !(options[i].commands & FOR(p->out->command)))
+			return usage(p, "%s does not go with '%s'", options[i].name,
+				     command_names[p->out->command]);
+	return 0;
+}
+
+/* "semstreams help [COMMAND]" */
+static int help_topic(struct parser *p)
+{
+	p->out->topic = CLI_HELP;
+	p->help = true; /* so that "plugins" needs no second word */
+	return p->n_words ? take_command(p, &p->out->topic) : 0;
+}
+
+int cli_parse(int argc, char **argv, struct cli_options *out, FILE *err)
+{
+	struct parser p = {.out = out, .err = err};
+
+	*out = (struct cli_options){
+		.log_level = -1, .log_json = -1, .role = -1, .shutdown_timeout_ns = DEFAULT_SHUTDOWN_NS};
+	char **words = calloc((size_t)argc + 1, sizeof *words);
+	out->folders = calloc((size_t)argc + 1, sizeof *out->folders);
+	p.words = words;
+	int rc = words && out->folders ? 0 : 1;
+	if (rc == 0 && argc > 0)
+		rc = parse_words(&p, argv + 1);
+	bool command_given = p.n_words > 0;
+	if (rc == 0 && command_given)
+		rc = take_command(&p, &out->command);
+	if (rc)
+		goto out;
+	if (p.version) {
+		out->command = CLI_VERSION;
+	} else if (out->command == CLI_HELP) {
+		rc = help_topic(&p);
+	} else if (p.help) {
+		out->topic = command_given ? out->command : CLI_HELP;
+		out->command = CLI_HELP;
+	} else {
+		rc = check_options(&p);
+		if (rc == 0)
+			rc = out->command == CLI_CERT ? take_verb(&p) : take_operand(&p);
+	}
+out:
+	free(words);
+	return rc;
+}
+
+void cli_done(struct cli_options *o)
+{
+	free(o->folders);
+	free(o->words);
+	o->folders = o->words = NULL;
+}
+
+/* ---- help -----------------------------------------------------------------------------------------------
+ */
+
+static const char help_general[] =
+	"semstreams runs a pipeline that a JSON file describes; each of its stages is a plugin.\n"
+	"\n"
+	"  semstreams [run] [-c FILE]          run the pipeline until SIGTERM or SIGINT\n"
+	"  semstreams check [-c] FILE          say what is wrong with a configuration\n"
+	"  semstreams graph [-c] FILE          show who feeds whom\n"
+	"  semstreams plugins list             list the component types there are\n"
+	"  semstreams plugins describe TYPE    show a type's options, metrics and outputs\n"
+	"  semstreams cert status|VERB         show certificates; have their provider renew them, ...\n"
+	"  semstreams spool ls|check|dump DIR  look into the folder of a spool\n"
+	"  semstreams schema                   print a JSON Schema of the configuration, for editors\n"
+	"  semstreams help [COMMAND]           or: semstreams COMMAND --help\n"
+	"\n"
+	"  -c, --config FILE   the configuration [" CLI_DEFAULT_CONFIG "]\n"
+	"      --plugins DIR   search DIR for plugins first; may be given several times\n"
+	"  -V, --version       print version and build\n"
+	"  -h, --help          print this\n"
+	"\n"
+	"Exit codes: 0 done, 1 failure, 2 wrong usage, 78 wrong configuration.\n";
+
+static const char *const help_texts[] = {
+	[CLI_RUN] = "semstreams [run] [-c FILE] [OPTIONS]\n"
+		    "\n"
+		    "Runs the pipeline.  SIGTERM or SIGINT: the sources stop, what is under way is finished, "
+		    "then it ends; a\n"
+		    "second signal ends it at once.  The log goes to standard error.\n"
+		    "\n"
+		    "  -c, --config FILE                the configuration [" CLI_DEFAULT_CONFIG "]\n"
+		    "      --plugins DIR                search DIR for plugins first; may be given several "
+		    "times\n"
+		    "      --log-level LEVEL            error, warn, info or debug, whatever the "
+		    "configuration says\n"
+		    "      --log-format FORMAT          logfmt or json, whatever the configuration says\n"
+		    "      --shutdown-timeout DURATION  how long to finish what is under way [30s]\n"
+		    "      --validate                   only check the configuration, as 'semstreams check' "
+		    "does\n",
+	[CLI_CHECK] = "semstreams check [-c] FILE [--plugins DIR]...\n"
+		      "\n"
+		      "Says what is wrong with a configuration, each line with place and reason, by the code "
+		      "that starts it.\n"
+		      "Lines that begin with 'skipped' say what only a start can show.\n"
+		      "\n"
+		      "  -c, --config FILE     the configuration [" CLI_DEFAULT_CONFIG "]\n"
+		      "      --plugins DIR     search DIR for plugins first; may be given several times\n"
+		      "      --log-level LEVEL, --log-format FORMAT    for what plugins have to say\n",
+	[CLI_GRAPH] = "semstreams graph [--format text|dot|mermaid] [-c] FILE [--plugins DIR]...\n"
+		      "\n"
+		      "Shows who feeds whom, with the limits of each queue.\n"
+		      "\n"
+		      "      --format FORMAT   text, dot (Graphviz) or mermaid [text]\n"
+		      "  -c, --config FILE     the configuration [" CLI_DEFAULT_CONFIG "]\n"
+		      "      --plugins DIR     search DIR for plugins first; may be given several times\n",
+	[CLI_PLUGINS_LIST] =
+		"semstreams plugins list [--json] [-c FILE] [--plugins DIR]...\n"
+		"\n"
+		"Lists the component types of all plugins that a run would find: name, kind, version, file.\n"
+		"\n"
+		"      --json            as a JSON document\n"
+		"  -c, --config FILE     search the folders of this configuration too\n"
+		"      --plugins DIR     search DIR first; may be given several times\n",
+	[CLI_PLUGINS_DESCRIBE] =
+		"semstreams plugins describe TYPE [--json] [-c FILE] [--plugins DIR]...\n"
+		"\n"
+		"Shows a component type: what it does, its options, metrics, outputs and drop reasons.\n"
+		"\n"
+		"      --json            as a JSON document; durations in ns\n"
+		"  -c, --config FILE     search the folders of this configuration too\n"
+		"      --plugins DIR     search DIR first; may be given several times\n",
+	[CLI_SCHEMA] =
+		"semstreams schema [-c FILE] [--plugins DIR]...\n"
+		"\n"
+		"Prints a JSON Schema (draft 2020-12) of the configuration with the options of all plugins "
+		"found.\n"
+		"An editor checks and completes a configuration that starts with \"$schema\": \"FILE\".\n"
+		"\n"
+		"  -c, --config FILE     search the folders of this configuration too\n"
+		"      --plugins DIR     search DIR first; may be given several times\n",
+	[CLI_CERT] = "semstreams cert [-c FILE] [--role server|client] VERB [WORDS]...\n"
+		     "\n"
+		     "Shows or changes the certificates of \"security\": {\"tls\": ...}, beside a program "
+		     "that runs or not.\n"
+		     "'cert status' works in every mode; all other verbs are those of the mode's provider, "
+		     "which gets\n"
+		     "everything behind the verb: issue, renew, revoke, rollover, ... with mode \"acme\".\n"
+		     "\n"
+		     "  -c, --config FILE     the configuration [" CLI_DEFAULT_CONFIG "]\n"
+		     "      --role ROLE       server or client, where both have certificates of their own\n"
+		     "      --plugins DIR     search DIR for plugins first; may be given several times\n"
+		     "      --log-level LEVEL, --log-format FORMAT    for what the provider has to say\n"
+		     "\n"
+		     "Exit codes: 0 done; 1 failure, or a certificate that is of no use; 2 wrong usage; 78 "
+		     "wrong configuration.\n",
+};
+
+void cli_print_help(enum cli_command topic, FILE *to)
+{
+	fputs(topic < N(help_texts) && help_texts[topic] ? help_texts[topic] : help_general, to);
+}

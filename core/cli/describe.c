@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* describe - see describe.h. */
+#include <inttypes.h>
+#include <string.h>
+#include "core/cli/describe.h"
+#include "core/plugin/loader.h"
+#include "core/cli/schema.h"
+#include "core/cli/table.h"
+#include <semstreams/base/units.h>
+
+const char *describe_kind(const struct ss_component *desc)
+{
+	switch (desc->kind) {
+	case SS_KIND_SOURCE:
+		return "source";
+	case SS_KIND_PROCESSOR:
+		return "processor";
+	case SS_KIND_SINK:
+		return "sink";
+	default:
+		return "provider";
+	}
+}
+
+static const char *option_type(const struct ss_option *o)
+{
+	static const char *const names[] = {
+		[SS_OPT_STRING] = "string", [SS_OPT_INT] = "integer",       [SS_OPT_BOOL] = "boolean",
+		[SS_OPT_BYTES] = "size",    [SS_OPT_DURATION] = "duration", [SS_OPT_ENUM] = "choice",
+		[SS_OPT_JSON] = "json",
+	};
+	return names[o->type];
+}
+
+static const char *metric_kind(const struct ss_metric *m)
+{
+	return m->kind == SS_METRIC_COUNTER ? "counter" : "gauge";
+}
+
+/* ---- for people -----------------------------------------------------------------------------------------
+ */
+
+static const char *limit(const struct ss_option *o, int64_t value, char *buf, size_t size)
+{
+	if (o->type == SS_OPT_BYTES)
+		return format_size(value, buf, size);
+	if (o->type == SS_OPT_DURATION)
+		return format_duration(value, buf, size);
+	snprintf(buf, size, "%" PRId64, value);
+	return buf;
+}
+
+/* Which values it takes, in a table's cell. */
+static void add_values(struct table *t, const struct ss_option *o)
+{
+	char min[32], max[32], text[512] = "";
+
+	if (o->type == SS_OPT_ENUM) {
+		for (const char *const *c = o->choices; *c; c++) {
+			size_t n = strlen(text);
+			snprintf(text + n, sizeof text - n, "%s%s", n ? " | " : "", *c);
+		}
+	} else if (o->min != 0 || o->max != 0) {
+		snprintf(text, sizeof text, "%s..%s",
+			 o->min == INT64_MIN ? "" : limit(o, o->min, min, sizeof min),
+			 o->max == INT64_MAX ? "" : limit(o, o->max, max, sizeof max));
+	}
+	table_add(t, "%s", text);
+}
+
+static void print_options(const struct ss_component *desc, FILE *to)
+{
+	struct table t = {.columns = 5};
+
+	if (desc->n_options == 0)
+		return;
+	fprintf(to, "\noptions\n");
+	for (uint32_t i = 0; i < desc->n_options; i++) {
+		const struct ss_option *o = &desc->options[i];
+		table_add(&t, "%s", o->key);
+		table_add(&t, "%s", option_type(o));
+		if (o->flags & SS_OPT_REQUIRED)
+			table_add(&t, "required");
+		else if (!o->default_text)
+			table_add(&t, "-");
+		else if (o->type == SS_OPT_STRING)
+			table_add(&t, "\"%s\"", o->default_text);
+		else
+			table_add(&t, "%s", o->default_text);
+		add_values(&t, o);
+		table_add(&t, "%s%s%s", o->flags & SS_OPT_DEPRECATED ? "(deprecated) " : "",
+			  o->flags & SS_OPT_SECRET ? "(secret) " : "", o->help ? o->help : "");
+	}
+	table_print(&t, 2, to);
+	table_done(&t);
+}
+
+static void print_metrics(const struct ss_component *desc, FILE *to)
+{
+	struct table t = {.columns = 3};
+
+	if (desc->n_metrics == 0)
+		return;
+	fprintf(to, "\nmetrics, each with the label component\n");
+	for (uint32_t i = 0; i < desc->n_metrics; i++) {
+		const struct ss_metric *m = &desc->metrics[i];
+		if (m->label)
+			table_add(&t, "%s{%s}", m->name, m->label);
+		else
+			table_add(&t, "%s", m->name);
+		table_add(&t, "%s", metric_kind(m));
+		table_add(&t, "%s", m->help);
+	}
+	table_print(&t, 2, to);
+	table_done(&t);
+}
+
+static void print_names(const char *title, const char *const *names, FILE *to)
+{
+	if (!names || !*names)
+		return;
+	fprintf(to, "\n%s\n", title);
+	for (; *names; names++)
+		fprintf(to, "  %s\n", *names);
+}
+
+void describe_type(const struct ss_component *desc, const char *file, FILE *to)
+{
+	struct table t = {.columns = 2};
+
+	fprintf(to, "%s%s%s\n", desc->type, *desc->summary ? ": " : "", desc->summary);
+	const char *const rows[][2] = {{"kind", describe_kind(desc)},
+				       {"version", desc->version},
+				       {"license", desc->license},
+				       {"file", file}};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		table_add(&t, "%s", rows[i][0]);
+		table_add(&t, "%s", *rows[i][1] ? rows[i][1] : "-");
+	}
+	table_print(&t, 2, to);
+	table_done(&t);
+	print_options(desc, to);
+	print_metrics(desc, to);
+	print_names("outputs", desc->outputs, to);
+	print_names("drop reasons", desc->reasons, to);
+}
+
+void describe_list(const struct loader *l, FILE *to)
+{
+	struct table t = {.columns = 5};
+
+	for (size_t i = 0; i < loader_count(l); i++) {
+		const char *file;
+		const struct ss_component *desc = loader_type(l, i, &file);
+		table_add(&t, "%s", desc->type);
+		table_add(&t, "%s", describe_kind(desc));
+		table_add(&t, "%s", desc->version);
+		table_add(&t, "%s", file);
+		table_add(&t, "%s", desc->summary);
+	}
+	table_print(&t, 0, to);
+	table_done(&t);
+}
+
+/* ---- as JSON --------------------------------------------------------------------------------------------
+ */
+
+/* What is not UTF-8 becomes null. */
+static json_t *text(const char *s)
+{
+	json_t *value = s ? json_string(s) : NULL;
+
+	return value ? value : json_null();
+}
+
+static json_t *names_json(const char *const *names)
+{
+	json_t *list = json_array();
+
+	for (; names && *names; names++)
+		json_array_append_new(list, text(*names));
+	return list;
+}
+
+static json_t *option_json(const struct ss_option *o)
+{
+	json_t *row = json_pack(
+		"{s:o,s:s,s:b,s:b,s:b,s:o,s:o*}", "key", text(o->key), "type", option_type(o), "required",
+		(o->flags & SS_OPT_REQUIRED) != 0, "secret", (o->flags & SS_OPT_SECRET) != 0, "deprecated",
+		(o->flags & SS_OPT_DEPRECATED) != 0, "help", text(o->help), "default", schema_default(o));
+
+	if (o->type == SS_OPT_ENUM)
+		json_object_set_new(row, "choices", names_json(o->choices));
+	if (o->type != SS_OPT_ENUM && (o->min != 0 || o->max != 0)) {
+		if (o->min != INT64_MIN)
+			json_object_set_new(row, "min", json_integer(o->min));
+		if (o->max != INT64_MAX)
+			json_object_set_new(row, "max", json_integer(o->max));
+	}
+	json_t *schema =
+		o->type == SS_OPT_JSON && o->schema ? json_loads(o->schema, JSON_DECODE_ANY, NULL) : NULL;
+	if (schema)
+		json_object_set_new(row, "schema", schema);
+	return row;
+}
+
+json_t *describe_type_json(const struct ss_component *desc, const char *file)
+{
+	json_t *options = json_array(), *metrics = json_array();
+
+	for (uint32_t i = 0; i < desc->n_options; i++)
+		json_array_append_new(options, option_json(&desc->options[i]));
+	for (uint32_t i = 0; i < desc->n_metrics; i++) {
+		const struct ss_metric *m = &desc->metrics[i];
+		json_array_append_new(metrics, json_pack("{s:o,s:s,s:o,s:o}", "name", text(m->name), "kind",
+							 metric_kind(m), "label", text(m->label), "help",
+							 text(m->help)));
+	}
+	return json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "type", desc->type, "kind",
+			 describe_kind(desc), "version", text(desc->version), "summary", text(desc->summary),
+			 "license", text(desc->license), "file", text(file), "options", options, "metrics",
+			 metrics, "outputs", names_json(desc->outputs), "drop_reasons",
+			 names_json(desc->reasons));
+}
+
+json_t *describe_list_json(const struct loader *l)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < loader_count(l); i++) {
+		const char *file;
+		const struct ss_component *desc = loader_type(l, i, &file);
+		json_array_append_new(list, json_pack("{s:s,s:s,s:o,s:o,s:o}", "type", desc->type, "kind",
+						      describe_kind(desc), "version", text(desc->version),
+						      "file", text(file), "summary", text(desc->summary)));
+	}
+	return list;
+}

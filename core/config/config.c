@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * config - from a JSON file to a checked graph of components.
+ * Control thread only.
+ */
+#include "core/config/config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/config/expand.h"
+#include "core/plugin/loader.h"
+#include "core/config/options.h"
+#include "core/config/tls_keys.h"
+#include "core/tls/tls_provider.h"
+#include <semstreams/base/units.h>
+#include "core/config/wiring.h"
+
+#define ADMIN_DEFAULT    "127.0.0.1:9600"
+#define MAX_PLUGIN_PATHS 64
+
+/* ---- settings of the host itself ------------------------------------------------------------------------
+ */
+
+struct admin_conf {
+	const char *listen;
+};
+static const struct ss_option admin_options[] = {
+	{.key = "listen",
+	 .type = SS_OPT_STRING,
+	 .offset = offsetof(struct admin_conf, listen),
+	 .default_text = ADMIN_DEFAULT},
+};
+static const struct option_table admin_table = OPTION_TABLE(admin_options, struct admin_conf);
+
+struct log_conf {
+	int64_t level, format;
+};
+static const char *const level_names[] = {"error", "warn", "info", "debug", NULL};
+static const int levels[] = {SS_LOG_ERROR, SS_LOG_WARN, SS_LOG_INFO, SS_LOG_DEBUG};
+static const char *const format_names[] = {"logfmt", "json", NULL};
+static const struct ss_option log_options[] = {
+	{.key = "level",
+	 .type = SS_OPT_ENUM,
+	 .offset = offsetof(struct log_conf, level),
+	 .default_text = "info",
+	 .choices = level_names},
+	{.key = "format",
+	 .type = SS_OPT_ENUM,
+	 .offset = offsetof(struct log_conf, format),
+	 .default_text = "logfmt",
+	 .choices = format_names},
+};
+static const struct option_table log_table = OPTION_TABLE(log_options, struct log_conf);
+
+/* "host:port", "[v6]:port" or "unix:/path". */
+static bool is_address(const char *s)
+{
+	int64_t port;
+	if (strncmp(s, "unix:", 5) == 0)
+		return s[5] == '/';
+	const char *colon = strrchr(s, ':');
+	if (!colon || colon == s || parse_integer(colon + 1, &port) || port < 0 || port > 65535)
+		return false;
+	if (*s == '[')
+		return colon[-1] == ']' && colon - s > 2;
+	return memchr(s, ':', (size_t)(colon - s)) == NULL;
+}
+
+static int read_admin(struct config *config, const struct jnode *node, struct diag *diag)
+{
+	struct options options;
+	char shown[JSHOWN_SIZE];
+	int r = options_fill(&admin_table, config->doc, node, config->doc->root, diag, &options);
+	if (r == 0) {
+		const struct admin_conf *conf = options.conf;
+		bool off = strcmp(conf->listen, "off") == 0;
+		if (!off && !is_address(conf->listen))
+			jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(node, "listen"), J_VALUE,
+				    "expected \"host:port\", \"[v6 address]:port\", \"unix:/path\" or "
+				    "\"off\", got %s",
+				    jnode_shown(jnode_get(node, "listen"), shown));
+		config->admin_listen = off ? NULL : strdup(conf->listen);
+		if (!off && !config->admin_listen)
+			r = -ENOMEM;
+	}
+	options_done(&options);
+	return r == -ENOMEM ? r : 0;
+}
+
+static int read_log(struct config *config, const struct jnode *node, struct diag *diag)
+{
+	struct options options;
+	int r = options_fill(&log_table, config->doc, node, config->doc->root, diag, &options);
+	if (r == 0) {
+		const struct log_conf *conf = options.conf;
+		config->log_level = levels[conf->level];
+		config->log_json = conf->format == 1;
+	}
+	options_done(&options);
+	return r == -ENOMEM ? r : 0;
+}
+
+/* ---- helpers --------------------------------------------------------------------------------------------
+ */
+
+/* The type of a value that must be there as said; false: reported. */
+static bool expect(const struct config *config, const struct jnode *node, enum jtype type, struct diag *diag)
+{
+	char shown[JSHOWN_SIZE];
+	if (node->type == type)
+		return true;
+	jdoc_report(config->doc, diag, DIAG_ERROR, node, J_VALUE, "expected %s, got %s", jtype_name(type),
+		    jnode_shown(node, shown));
+	return false;
+}
+
+/* A copy of a string setting's value; NULL: reported, or out of memory. */
+static char *read_text(const struct config *config, const struct jnode *node, struct diag *diag)
+{
+	char *text;
+	if (!expand_is_text(node)) {
+		expect(config, node, J_STRING, diag);
+		return NULL;
+	}
+	return expand_text(config->doc, node, diag, &text) ? NULL : text;
+}
+
+static void check_keys(const struct config *config, const struct jnode *object, const char *const *keys,
+		       size_t n, struct diag *diag)
+{
+	for (const struct jnode *child = object->child; child; child = child->next) {
+		size_t i = 0;
+		while (i < n && strcmp(child->name, keys[i]) != 0)
+			i++;
+		if (i == n)
+			jdoc_report_unknown(config->doc, diag, child, J_NAME, "key", child->name, keys, n);
+	}
+}
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+
+static int read_plugins(struct config *config, const struct jnode *node, struct diag *diag)
+{
+	static const char *const keys[] = {"paths"};
+	if (!node || !expect(config, node, J_OBJECT, diag))
+		return 0;
+	check_keys(config, node, keys, N(keys), diag);
+	const struct jnode *paths = jnode_get(node, "paths");
+	if (!paths || !expect(config, paths, J_ARRAY, diag))
+		return 0;
+	if (paths->n > MAX_PLUGIN_PATHS) {
+		jdoc_report(config->doc, diag, DIAG_ERROR, paths, J_VALUE, "more than %d folders",
+			    MAX_PLUGIN_PATHS);
+		return 0;
+	}
+	config->plugin_paths = calloc(paths->n + 1, sizeof(char *));
+	if (!config->plugin_paths)
+		return -ENOMEM;
+	for (const struct jnode *child = paths->child; child; child = child->next) {
+		char *path = read_text(config, child, diag);
+		if (path && *path == '\0') {
+			jdoc_report(config->doc, diag, DIAG_ERROR, child, J_VALUE,
+				    "expected a folder, got an empty string");
+		} else if (path) {
+			char *whole = expand_path(config->doc, path);
+			if (!whole) {
+				free(path);
+				return -ENOMEM;
+			}
+			config->plugin_paths[config->n_plugin_paths++] = whole;
+		}
+		free(path);
+	}
+	return 0;
+}
+
+/* ---- components -----------------------------------------------------------------------------------------
+ */
+
+#define LOWER  "abcdefghijklmnopqrstuvwxyz"
+#define UPPER  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGITS "0123456789"
+
+static bool is_name(const char *s, const char *alphabet)
+{
+	size_t len = strlen(s);
+	return len > 0 && len <= CONFIG_MAX_ID && strspn(s, alphabet) == len && *s != '.';
+}
+
+/* The name at key of the component; NULL: reported. */
+static char *read_name(const struct config *config, const struct jnode *component, const char *key,
+		       bool required, const char *alphabet, const char *form, struct diag *diag)
+{
+	const struct jnode *node = jnode_get(component, key);
+	char shown[JSHOWN_SIZE];
+	if (!node && required)
+		jdoc_report(config->doc, diag, DIAG_ERROR, component, J_VALUE, "\"%s\" is missing", key);
+	char *name = node ? read_text(config, node, diag) : NULL;
+	if (name && !is_name(name, alphabet)) {
+		jdoc_report(config->doc, diag, DIAG_ERROR, node, J_VALUE, "expected %s, got %s", form,
+			    jnode_shown(node, shown));
+		free(name);
+		name = NULL;
+	}
+	return name;
+}
+
+static void read_component(const struct config *config, struct config_component *c, struct diag *diag)
+{
+	static const char *const keys[] = {"id", "type", "config", "inputs", "worker", "queue"};
+	static const char id_form[] = "1 to 63 letters, digits, \"_\", \"-\" or \".\", the first not a dot";
+
+	c->limits = (struct queue_limits){QUEUE_EVENTS_DEFAULT, QUEUE_BYTES_DEFAULT, OVERFLOW_BLOCK};
+	if (!expect(config, c->node, J_OBJECT, diag))
+		return;
+	check_keys(config, c->node, keys, N(keys), diag);
+	c->id = read_name(config, c->node, "id", true, LOWER UPPER DIGITS "_.-", id_form, diag);
+	c->type = read_name(config, c->node, "type", true, LOWER DIGITS "_",
+			    "1 to 63 small letters, digits or \"_\"", diag);
+	c->worker = read_name(config, c->node, "worker", false, LOWER UPPER DIGITS "_.-", id_form, diag);
+	c->options = jnode_get(c->node, "config");
+	if (c->options && !expect(config, c->options, J_OBJECT, diag))
+		c->options = NULL;
+	const struct jnode *queue = jnode_get(c->node, "queue");
+	if (queue)
+		wiring_read_limits(config, queue, diag, &c->limits);
+}
+
+static void check_ids(const struct config *config, struct diag *diag)
+{
+	for (size_t i = 0; i < config->n_components; i++) {
+		const struct config_component *c = &config->components[i];
+		size_t k = 0;
+		while (c->id && k < i &&
+		       (!config->components[k].id || strcmp(config->components[k].id, c->id) != 0))
+			k++;
+		if (!c->id || k == i)
+			continue;
+		struct place first = jnode_get(config->components[k].node, "id")->place;
+		jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(c->node, "id"), J_VALUE,
+			    "duplicate id \"%s\", first at %u:%u", c->id, first.line, first.column);
+	}
+}
+
+static int read_components(struct config *config, const struct jnode *root, struct diag *diag)
+{
+	struct jnode *node = jnode_get(root, "components");
+	if (!node)
+		jdoc_report(config->doc, diag, DIAG_ERROR, root, J_VALUE,
+			    "\"components\" is missing: an array of {\"id\": ..., \"type\": ..., \"config\": "
+			    "{...}}");
+	if (!node || !expect(config, node, J_ARRAY, diag))
+		return 0;
+	if (node->n == 0)
+		jdoc_report(config->doc, diag, DIAG_ERROR, node, J_VALUE, "at least one component is needed");
+	size_t n = node->n < CONFIG_MAX_COMPONENTS ? node->n : CONFIG_MAX_COMPONENTS;
+	config->components = calloc(n + 1, sizeof *config->components);
+	if (!config->components)
+		return -ENOMEM;
+	for (struct jnode *child = node->child; child; child = child->next) {
+		if (config->n_components == CONFIG_MAX_COMPONENTS) {
+			jdoc_report(config->doc, diag, DIAG_ERROR, child, J_VALUE, "more than %d components",
+				    CONFIG_MAX_COMPONENTS);
+			break;
+		}
+		struct config_component *c = &config->components[config->n_components++];
+		c->node = child;
+		read_component(config, c, diag);
+	}
+	check_ids(config, diag);
+	return wiring_read(config, diag);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------
+ */
+
+/* References in a section, but not in the settings of TLS providers: those are resolved by their option
+ * tables. */
+static int expand_section(const struct config *config, struct jnode *node, const struct tls_section *section,
+			  struct diag *diag)
+{
+	int r = 0;
+	for (struct jnode *child = node->child; child && r != -ENOMEM; child = child->next) {
+		const struct tls_key *key = NULL;
+		for (size_t i = 0; !key && i < section->n; i++)
+			if (strcmp(section->keys[i].name, child->name) == 0)
+				key = &section->keys[i];
+		bool settings = section->has_modes && child->type == J_OBJECT && !(key && key->schema);
+		if (key && key->section && child->type == J_OBJECT)
+			r = expand_section(config, child, key->section, diag);
+		else if (!settings)
+			r = expand_tree(config->doc, child, diag);
+	}
+	return r;
+}
+
+static int read_config(struct config *config, struct diag *diag)
+{
+	static const char *const keys[] = {"components", "security", "plugins", "admin", "log", "$schema"};
+	const struct jnode *root = config->doc->root, *schema = jnode_get(root, "$schema");
+	struct jnode *security = jnode_get(root, "security");
+	int r;
+
+	check_keys(config, root, keys, N(keys), diag);
+	if (schema)
+		expect(config, schema, J_STRING, diag);
+	if (security && expect(config, security, J_OBJECT, diag)) {
+		config->security = security;
+		size_t errors = diag->errors;
+		if (expand_section(config, security, &tls_security, diag) == -ENOMEM)
+			return -ENOMEM;
+		config->security_unclear = diag->errors > errors;
+	}
+	if ((r = read_admin(config, jnode_get(root, "admin"), diag)) ||
+	    (r = read_log(config, jnode_get(root, "log"), diag)) ||
+	    (r = read_plugins(config, jnode_get(root, "plugins"), diag)))
+		return r;
+	return read_components(config, root, diag);
+}
+
+/* Takes doc over, which may be NULL. */
+static int from_document(struct jdoc *doc, struct diag *diag, size_t errors_before, struct config **out)
+{
+	char shown[JSHOWN_SIZE];
+	*out = NULL;
+	if (!doc)
+		return -EINVAL;
+	if (doc->root->type != J_OBJECT) {
+		jdoc_report(doc, diag, DIAG_ERROR, doc->root, J_VALUE, "expected an object, got %s",
+			    jnode_shown(doc->root, shown));
+		jdoc_free(doc);
+		return -EINVAL;
+	}
+	struct config *config = calloc(1, sizeof *config);
+	if (!config) {
+		jdoc_free(doc);
+		return -ENOMEM;
+	}
+	config->doc = doc;
+	config->log_level = SS_LOG_INFO;
+	int r = read_config(config, diag);
+	if (r) {
+		config_free(config);
+		return r;
+	}
+	*out = config;
+	return diag->errors > errors_before ? -EINVAL : 0;
+}
+
+int config_parse(const char *file, const char *text, size_t len, struct diag *diag, struct config **out)
+{
+	size_t errors = diag->errors;
+	struct jdoc *doc;
+	*out = NULL;
+	int r = jdoc_parse(file, text, len, diag, &doc);
+	return r == -ENOMEM ? r : from_document(doc, diag, errors, out);
+}
+
+int config_load(const char *file, struct diag *diag, struct config **out)
+{
+	size_t errors = diag->errors;
+	struct jdoc *doc;
+	*out = NULL;
+	int r = jdoc_load(file, diag, &doc);
+	return r == -ENOMEM ? r : from_document(doc, diag, errors, out);
+}
+
+/* ---- with the plugins -----------------------------------------------------------------------------------
+ */
+
+static int report_type(const struct config *config, const struct config_component *c, struct loader *loader,
+		       const char *why, struct diag *diag)
+{
+	const struct jnode *node = jnode_get(c->node, "type");
+	if (why) {
+		jdoc_report(config->doc, diag, DIAG_ERROR, node, J_VALUE, "cannot load type \"%s\": %s",
+			    c->type, why);
+	} else {
+		loader_load_all(loader);
+		size_t all = loader_count(loader), n = 0;
+		const char **known = calloc(all + 1, sizeof *known);
+		char mode[TLS_MAX_MODE + 1];
+		if (!known)
+			return -ENOMEM;
+		for (size_t i = 0; i < all; i++) {
+			const struct ss_component *desc = loader_type(loader, i, NULL);
+			if (!tls_provider_mode(desc, mode))
+				known[n++] = desc->type;
+		}
+		if (n)
+			jdoc_report_unknown(config->doc, diag, node, J_VALUE, "type", c->type, known, n);
+		else
+			jdoc_report(config->doc, diag, DIAG_ERROR, node, J_VALUE,
+				    "unknown type \"%s\"; no plugins were found", c->type);
+		free(known);
+	}
+	if (c->options)
+		jdoc_report(config->doc, diag, DIAG_SKIP, c->options, J_NAME,
+			    "not checked, as the type is not there");
+	return 0;
+}
+
+static int resolve_component(const struct config *config, struct config_component *c, struct loader *loader,
+			     struct diag *diag)
+{
+	const char *why = NULL;
+	if (!c->type)
+		return 0;
+	c->desc = loader_find(loader, c->type, &why);
+	if (!c->desc)
+		return report_type(config, c, loader, why, diag);
+	char mode[TLS_MAX_MODE + 1];
+	if (tls_provider_mode(c->desc, mode))
+		jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(c->node, "type"), J_VALUE,
+			    "\"%s\" provides TLS certificates; it is started by \"mode\": \"%s\" in "
+			    "security.tls, not listed here",
+			    c->type, mode);
+	return config_fill(config, c, diag);
+}
+
+int config_fill(const struct config *config, struct config_component *c, struct diag *diag)
+{
+	struct option_table table = {
+		.rows = c->desc->options,
+		.row_size = c->desc->option_size,
+		.n = c->desc->n_options,
+		.conf_size = c->desc->conf_size,
+	};
+	struct options options;
+	int r = options_fill(&table, config->doc, c->options, c->node, diag, &options);
+	c->conf = options.conf;
+	c->strings = options.strings;
+	c->n_strings = options.n_strings;
+	c->complete = r == 0 && c->id;
+	return r == -ENOMEM ? r : 0;
+}
+
+int config_resolve(struct config *config, struct loader *loader, struct diag *diag)
+{
+	size_t errors = diag->errors;
+	int r = 0;
+	for (size_t i = 0; i < config->n_components && r == 0; i++)
+		r = resolve_component(config, &config->components[i], loader, diag);
+	if (r == 0)
+		r = wiring_complete(config, diag);
+	/* what would be said of a text that is not there would be wrong */
+	if (r == 0 && !config->security_unclear &&
+	    tls_config_read(config->doc, config->security, loader, diag, &config->tls) == -ENOMEM)
+		r = -ENOMEM;
+	if (r == 0)
+		r = tls_provider_resolve(config, diag);
+	if (r)
+		return r;
+	return diag->errors > errors ? -EINVAL : 0;
+}
+
+void config_component_error(const struct config *config, const struct config_component *c, struct diag *diag,
+			    const char *pointer, const char *text)
+{
+	bool whole = false;
+	struct jnode *node = c->options ? jnode_at(c->options, pointer, &whole) : c->node;
+	char *base = jnode_pointer(c->options ? c->options : c->node), *full = NULL;
+	/* a provider's are not in "config" */
+	const char *between = c->options || c->tls_roles ? "" : "/config";
+	if (!base || asprintf(&full, "%s%s%s", base, between, pointer) < 0)
+		full = NULL;
+	diag_add(diag, DIAG_ERROR, config->doc->file, node->place, full, "%s", text);
+	free(full);
+	free(base);
+}
+
+static void component_done(struct config_component *c)
+{
+	struct options options = {.conf = c->conf, .strings = c->strings, .n_strings = c->n_strings};
+
+	options_done(&options);
+	free(c->id);
+	free(c->type);
+	free(c->worker);
+	free(c->inputs);
+}
+
+void config_free(struct config *config)
+{
+	if (!config)
+		return;
+	for (size_t i = 0; i < config->n_components; i++)
+		component_done(&config->components[i]);
+	for (size_t i = 0; i < TLS_ROLES; i++)
+		component_done(&config->providers[i]);
+	tls_config_done(&config->tls);
+	free(config->components);
+	for (size_t i = 0; i < config->n_plugin_paths; i++)
+		free(config->plugin_paths[i]);
+	free(config->plugin_paths);
+	free(config->admin_listen);
+	jdoc_free(config->doc);
+	free(config);
+}

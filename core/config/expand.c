@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * expand - what the strings of a configuration stand for: ${env:NAME}, $${ and {"file": path}.
+ * Control thread only.
+ */
+#include "core/config/expand.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <semstreams/base/utf8.h>
+
+static bool is_utf8(const char *s, size_t len)
+{
+	uint32_t code;
+	for (size_t i = 0, n; i < len; i += n) {
+		n = utf8_next(s + i, len - i, &code);
+		if (n == 0)
+			return false;
+	}
+	return true;
+}
+
+static size_t name_length(const char *s)
+{
+	size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+	return *s >= '0' && *s <= '9' ? 0 : n;
+}
+
+/* The reference at *at, which starts with "${": its value, *at behind it.  NULL: reported. */
+static const char *variable(const struct jdoc *doc, const struct jnode *node, struct diag *diag,
+			    const char **at)
+{
+	static const char start[] = "${env:";
+	const char *name = *at + sizeof start - 1;
+	size_t len = strncmp(*at, start, sizeof start - 1) == 0 ? name_length(name) : 0;
+	if (len == 0 || name[len] != '}') {
+		jdoc_report(doc, diag, DIAG_ERROR, node, J_VALUE,
+			    "a reference is written ${env:NAME}; write $${ for a plain ${");
+		return NULL;
+	}
+	*at = name + len + 1;
+
+	char *key = strndup(name, len);
+	const char *value = key ? getenv(key) : NULL;
+	if (!value)
+		jdoc_report(doc, diag, DIAG_ERROR, node, J_VALUE, "the environment has no variable %.*s",
+			    (int)len, name);
+	else if (!is_utf8(value, strlen(value))) {
+		jdoc_report(doc, diag, DIAG_ERROR, node, J_VALUE, "the variable %s is not UTF-8", key);
+		value = NULL;
+	}
+	free(key);
+	return value;
+}
+
+static int expand_string(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
+{
+	const char *at = node->string;
+	char *text = NULL;
+	size_t len;
+	int r = 0;
+
+	FILE *to = open_memstream(&text, &len);
+	if (!to)
+		return -ENOMEM;
+	while (*at) {
+		if (at[0] == '$' && at[1] == '$' && at[2] == '{') {
+			fputs("${", to);
+			at += 3;
+		} else if (at[0] == '$' && at[1] == '{') {
+			const char *value = variable(doc, node, diag, &at);
+			if (!value) {
+				r = -EINVAL;
+				break;
+			}
+			fputs(value, to);
+		} else {
+			fputc(*at++, to);
+		}
+	}
+	if (fclose(to) && r == 0)
+		r = -ENOMEM;
+	if (r)
+		free(text);
+	else
+		*out = text;
+	return r;
+}
+
+bool expand_is_text(const struct jnode *node)
+{
+	return node->type == J_STRING ||
+	       (node->type == J_OBJECT && node->n == 1 && strcmp(node->child->name, "file") == 0 &&
+		node->child->type == J_STRING);
+}
+
+char *expand_path(const struct jdoc *doc, const char *path)
+{
+	const char *slash = strrchr(doc->file, '/');
+	if (*path == '/' || !slash)
+		return strdup(path);
+	size_t folder = (size_t)(slash - doc->file) + 1, size = folder + strlen(path) + 1;
+	char *whole = malloc(size);
+	if (whole) {
+		memcpy(whole, doc->file, folder);
+		memcpy(whole + folder, path, size - folder);
+	}
+	return whole;
+}
+
+static int expand_file(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
+{
+	char *path = NULL, *whole = NULL, *text = NULL;
+	const char *why = NULL;
+	size_t len = 0;
+
+	int r = expand_string(doc, node->child, diag, &path);
+	if (r)
+		return r;
+	whole = expand_path(doc, path);
+	r = whole ? file_read(whole, EXPAND_MAX_FILE, &text, &len, &why) : -ENOMEM;
+	if (r == -ENOMEM)
+		goto out;
+	if (r == 0 && memchr(text, '\0', len))
+		why = "it holds a NUL byte";
+	else if (r == 0 && !is_utf8(text, len))
+		why = "it is not UTF-8";
+	if (why) {
+		jdoc_report(doc, diag, DIAG_ERROR, node->child, J_VALUE, "cannot take \"%s\": %s%s", whole,
+			    why, r == -EFBIG ? " (at most 64 KiB)" : "");
+		r = -EINVAL;
+		goto out;
+	}
+	if (len && text[len - 1] == '\n')
+		text[len - 1] = '\0';
+	*out = text;
+	text = NULL;
+out:
+	free(text);
+	free(whole);
+	free(path);
+	return r;
+}
+
+int expand_text(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
+{
+	return node->type == J_STRING ? expand_string(doc, node, diag, out)
+				      : expand_file(doc, node, diag, out);
+}
+
+int expand_tree(const struct jdoc *doc, struct jnode *node, struct diag *diag)
+{
+	int result = 0;
+	if (expand_is_text(node)) {
+		char *text;
+		int r = expand_text(doc, node, diag, &text);
+		if (r)
+			return r;
+		free(node->string);
+		node->string = text;
+		node->type = J_STRING;
+		return 0;
+	}
+	for (struct jnode *child = node->child; child; child = child->next) {
+		int r = expand_tree(doc, child, diag);
+		if (r)
+			result = r;
+	}
+	return result;
+}
+
+static void put_json_string(FILE *to, const char *s)
+{
+	fputc('"', to);
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			fprintf(to, "\\%c", *s);
+		else if ((unsigned char)*s < 0x20)
+			fprintf(to, "\\u%04x", (unsigned char)*s);
+		else
+			fputc(*s, to);
+	}
+	fputc('"', to);
+}
+
+/* All of the node's text, with strings that hold a reference replaced. */
+static int put_json(const struct jdoc *doc, const struct jnode *node, struct diag *diag, FILE *to)
+{
+	int result = 0;
+	if (node->type == J_STRING && strstr(node->string, "${")) {
+		char *text;
+		result = expand_string(doc, node, diag, &text);
+		if (result)
+			return result;
+		put_json_string(to, text);
+		free(text);
+		return 0;
+	}
+	const char *from = node->text;
+	for (const struct jnode *child = node->child; child; child = child->next) {
+		fwrite(from, 1, (size_t)(child->text - from), to);
+		int r = put_json(doc, child, diag, to);
+		if (r)
+			result = r;
+		from = child->text + child->text_len;
+	}
+	fwrite(from, 1, (size_t)(node->text + node->text_len - from), to);
+	return result;
+}
+
+int expand_json(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *to = open_memstream(&text, &len);
+	if (!to)
+		return -ENOMEM;
+	int r = put_json(doc, node, diag, to);
+	if (fclose(to) && r == 0)
+		r = -ENOMEM;
+	if (r)
+		free(text);
+	else
+		*out = text;
+	return r;
+}

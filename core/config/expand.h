@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * expand - what the strings of a configuration stand for: ${env:NAME} is a variable of the environment, $${ a
+ * plain ${, and {"file": path} in place of a string the content of a file.  Control thread only.
+ *
+ * A file is at most 64 KiB; one newline at its end does not count.  Values must be UTF-8 without NUL.
+ * Messages name the variable or file, never its value.
+ */
+#pragma once
+#include <stdbool.h>
+#include "core/config/jdoc.h"
+
+#define EXPAND_MAX_FILE (64u << 10)
+
+/* Is this a string, or {"file": path}? */
+bool expand_is_text(const struct jnode *);
+/* The value of such a node, malloced.  0, or -EINVAL or -ENOMEM, both reported. */
+int expand_text(const struct jdoc *, const struct jnode *, struct diag *, char **out);
+
+/* A path as the document means it: relative to the document's folder.  Malloced; NULL if out of memory. */
+char *expand_path(const struct jdoc *, const char *path);
+
+/* Make each such node at or below this one a plain string with its value.  0, or -EINVAL or -ENOMEM, both
+ * reported. */
+int expand_tree(const struct jdoc *, struct jnode *, struct diag *);
+
+/*
+ * A value as JSON text, ${env:NAME} expanded in its strings but not in names; {"file": ...} stays as it is,
+ * it may be an object of the reader's own.  Malloced.  0, -EINVAL (reported), -ENOMEM.
+ */
+int expand_json(const struct jdoc *, const struct jnode *, struct diag *, char **out);

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tls_config - "security.tls" of the configuration, checked: types, unknown keys, what is missing, what is
+ * unwise. Control thread only.
+ */
+#include "core/config/tls_config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <semstreams/ext/tls.h>
+#include "core/config/expand.h"
+#include "core/config/tls_keys.h"
+#include "core/tls/tls_provider.h"
+
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+
+struct reader {
+	const struct jdoc *doc;
+	struct loader *loader;
+	struct diag *diag;
+	struct tls_config *out;
+	bool out_of_memory;
+};
+
+/* ---- values ---- */
+
+static bool expect(struct reader *r, const struct jnode *node, enum jtype type)
+{
+	char shown[JSHOWN_SIZE];
+	const char *hint = "";
+
+	if (node->type == type)
+		return true;
+	if (node->type == J_NULL)
+		hint = "; leave the key out for its default";
+	else if (type == J_STRING && node->type == J_NUMBER)
+		hint = "; put it in double quotes";
+	else if (type == J_ARRAY && node->type == J_STRING)
+		hint = "; put it in brackets: [\"...\"]";
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "expected %s, got %s%s", jtype_name(type),
+		    jnode_shown(node, shown), hint);
+	return false;
+}
+
+/* Settings of a mode that is not in use may stay: those of the one in use, or of one that there is a plugin
+ * for. */
+static bool is_of_mode(struct reader *r, const struct jnode *node, const struct jnode *child)
+{
+	const struct jnode *mode = jnode_get(node, "mode");
+
+	if (mode && mode->type == J_STRING && strcmp(mode->string, child->name) == 0)
+		return true;
+	return child->type == J_OBJECT && r->loader && tls_provider_find(r->loader, child->name, NULL);
+}
+
+/* A member that is an object with none but the known keys; NULL: absent, or reported. */
+static const struct jnode *section(struct reader *r, const struct jnode *parent, const char *name,
+				   const struct tls_section *known)
+{
+	const struct jnode *node = parent ? jnode_get(parent, name) : NULL;
+	const char *keys[TLS_MAX_KEYS];
+
+	if (!node || !expect(r, node, J_OBJECT))
+		return NULL;
+	for (size_t i = 0; i < known->n; i++)
+		keys[i] = known->keys[i].name;
+	for (const struct jnode *child = node->child; child; child = child->next) {
+		size_t i = 0;
+		while (i < known->n && strcmp(child->name, keys[i]) != 0)
+			i++;
+		if (i == known->n && !(known->has_modes && is_of_mode(r, node, child)))
+			jdoc_report_unknown(r->doc, r->diag, child, J_NAME, "key", child->name, keys,
+					    known->n);
+	}
+	return node;
+}
+
+static void missing(struct reader *r, const struct jnode *object, const char *key, const char *what)
+{
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, object, J_VALUE, "\"%s\" is missing: %s", key, what);
+}
+
+/* A string that says something; false: reported. */
+static bool is_text(struct reader *r, const struct jnode *node)
+{
+	if (!expect(r, node, J_STRING))
+		return false;
+	if (*node->string)
+		return true;
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "an empty string");
+	return false;
+}
+
+/* NULL: absent, or reported. */
+static const struct jnode *text(struct reader *r, const struct jnode *object, const char *key)
+{
+	const struct jnode *node = object ? jnode_get(object, key) : NULL;
+
+	return node && is_text(r, node) ? node : NULL;
+}
+
+static bool boolean(struct reader *r, const struct jnode *object, const char *key, bool otherwise)
+{
+	const struct jnode *node = object ? jnode_get(object, key) : NULL;
+	char shown[JSHOWN_SIZE];
+
+	if (!node)
+		return otherwise;
+	if (node->type == J_TRUE || node->type == J_FALSE)
+		return node->type == J_TRUE;
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "expected true or false, got %s%s",
+		    jnode_shown(node, shown),
+		    node->type == J_STRING ? "; true and false stand without quotes" : "");
+	return otherwise;
+}
+
+/* A list of strings that say something; NULL: absent, or reported. */
+static const struct jnode *texts(struct reader *r, const struct jnode *object, const char *key, size_t max)
+{
+	const struct jnode *list = object ? jnode_get(object, key) : NULL;
+	bool good = true;
+
+	if (!list || !expect(r, list, J_ARRAY))
+		return NULL;
+	if (list->n > max) {
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, list, J_VALUE, "more than %zu entries", max);
+		return NULL;
+	}
+	for (const struct jnode *child = list->child; child; child = child->next)
+		good &= is_text(r, child);
+	return good ? list : NULL;
+}
+
+/* ---- parts that both roles have ---- */
+
+static void read_file(struct reader *r, const struct jnode *node, struct tls_file *file)
+{
+	if (!node)
+		return;
+	free(file->path);
+	*file = (struct tls_file){.path = expand_path(r->doc, node->string), .node = node};
+	if (!file->path)
+		r->out_of_memory = true;
+}
+
+/* cert_file and key_file (or what they are called) of an object: both or none. */
+static void read_pair(struct reader *r, const struct jnode *object, const char *cert, const char *key,
+		      struct tls_role *role)
+{
+	if (!object)
+		return;
+	if (jnode_get(object, cert) && !jnode_get(object, key))
+		missing(r, object, key, "a certificate is of no use without its private key");
+	if (jnode_get(object, key) && !jnode_get(object, cert))
+		missing(r, object, cert, "a private key is of no use without its certificate");
+	read_file(r, text(r, object, cert), &role->cert);
+	read_file(r, text(r, object, key), &role->key);
+}
+
+static void read_cas(struct reader *r, const struct jnode *object, const char *key, const char *if_empty,
+		     struct tls_role *role)
+{
+	const struct jnode *list = texts(r, object, key, TLS_MAX_FILES);
+
+	if (!list)
+		return;
+	if (list->n == 0)
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, list, J_VALUE, "an empty list; %s", if_empty);
+	role->ca = calloc(list->n + 1, sizeof *role->ca);
+	role->ca_paths = calloc(list->n + 1, sizeof *role->ca_paths);
+	if (!role->ca || !role->ca_paths) {
+		r->out_of_memory = true;
+		return;
+	}
+	for (const struct jnode *child = list->child; child; child = child->next) {
+		read_file(r, child, &role->ca[role->n_ca]);
+		role->ca_paths[role->n_ca] = role->ca[role->n_ca].path;
+		role->n_ca++;
+	}
+}
+
+static void read_min_version(struct reader *r, const struct jnode *object, struct tls_role *role)
+{
+	const struct jnode *node = text(r, object, "min_version");
+	static const char *const old[] = {"1.0", "1.1", "1", "TLSv1.0", "TLSv1.1", "SSLv3"};
+	char shown[JSHOWN_SIZE];
+
+	role->min_version = 0x0303;
+	if (!node || strcmp(node->string, "1.2") == 0)
+		return;
+	if (strcmp(node->string, "1.3") == 0) {
+		role->min_version = 0x0304;
+		return;
+	}
+	for (size_t i = 0; i < N(old); i++) {
+		if (strcmp(node->string, old[i]) != 0)
+			continue;
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE,
+			    "TLS below 1.2 is broken and not offered; expected \"1.2\" or \"1.3\", got %s",
+			    jnode_shown(node, shown));
+		return;
+	}
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "expected \"1.2\" or \"1.3\", got %s",
+		    jnode_shown(node, shown));
+}
+
+static void warn(struct reader *r, const struct jnode *object, const char *key, const char *why)
+{
+	const struct jnode *node = jnode_get(object, key);
+
+	jdoc_report(r->doc, r->diag, DIAG_WARN, node ? node : object, J_VALUE, "%s", why);
+}
+
+/* The provider of a mode; reported if there is none, or if it can be no mode. */
+static void find_provider(struct reader *r, const struct jnode *mode, struct tls_role *role)
+{
+	char shown[JSHOWN_SIZE];
+
+	if (strlen(mode->string) > TLS_MAX_MODE ||
+	    strspn(mode->string, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(mode->string))
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
+			    "expected \"manual\", or a provider's name of small letters, digits and \"_\", "
+			    "got %s",
+			    jnode_shown(mode, shown));
+	else if (role->mode && r->loader)
+		role->provider = tls_provider_of(r->loader, r->doc, mode, r->diag);
+}
+
+/*
+ * Is the role's certificate to come from files alone?  A provider that its settings switch off ("enabled":
+ * false) counts as none.
+ */
+static bool read_mode(struct reader *r, const struct jnode *section, struct tls_role *role)
+{
+	const struct jnode *mode = text(r, section, "mode"), *acme = jnode_get(section, "acme");
+
+	if (!jnode_get(section, "mode") || (mode && strcmp(mode->string, "manual") == 0)) {
+		if (acme && expect(r, acme, J_OBJECT) && role->on && boolean(r, acme, "enabled", false))
+			jdoc_report(r->doc, r->diag, DIAG_WARN, acme, J_NAME,
+				    "not used, as the mode is \"manual\"; for ACME write \"mode\": \"acme\"");
+		return true;
+	}
+	if (!mode)
+		return false;
+	const struct jnode *settings = jnode_get(section, mode->string);
+	if (settings && !expect(r, settings, J_OBJECT))
+		return false;
+	const struct jnode *enabled = settings ? jnode_get(settings, "enabled") : NULL;
+	if (role->on && enabled && enabled->type == J_FALSE) {
+		jdoc_report(r->doc, r->diag, DIAG_WARN, enabled, J_VALUE,
+			    "mode \"%s\" is switched off: only cert_file and key_file count", mode->string);
+		return true;
+	}
+	if (role->on)
+		role->mode = mode->string;
+	find_provider(r, mode, role);
+	return false;
+}
+
+/* ---- server ---- */
+
+static void read_names(struct reader *r, const struct jnode *mtls, bool on, struct tls_role *role)
+{
+	const struct jnode *list = texts(r, mtls, "allowed_client_cns", TLS_MAX_NAMES);
+
+	if (on && (list ? list->n == 0 : !jnode_get(mtls, "allowed_client_cns")))
+		warn(r, mtls, "allowed_client_cns",
+		     "nobody is named in allowed_client_cns: every certificate that these CAs signed is let "
+		     "in");
+	if (!list)
+		return;
+	role->names = calloc(list->n + 1, sizeof *role->names);
+	if (!role->names) {
+		r->out_of_memory = true;
+		return;
+	}
+	for (const struct jnode *child = list->child; child; child = child->next) {
+		role->names[role->n_names++] = child->string;
+		if (strlen(child->string) > TLS_MAX_NAME)
+			jdoc_report(r->doc, r->diag, DIAG_ERROR, child, J_VALUE,
+				    "a name of more than %d bytes", TLS_MAX_NAME);
+		else if (on && strchr(child->string, '*'))
+			jdoc_report(r->doc, r->diag, DIAG_WARN, child, J_VALUE,
+				    "names are compared as they stand, '*' is no wildcard: no certificate "
+				    "will match");
+	}
+}
+
+static void read_server_mtls(struct reader *r, const struct jnode *server, struct tls_role *role)
+{
+	const struct jnode *mtls = section(r, server, "mtls", &tls_server_mtls);
+
+	if (!mtls)
+		return;
+	if (mtls->n && !jnode_get(mtls, "enabled"))
+		missing(r, mtls, "enabled", "true, or false to let everybody connect");
+	bool enabled = boolean(r, mtls, "enabled", false), on = enabled && role->on;
+	bool require = boolean(r, mtls, "require_client_cert", true);
+	read_cas(r, mtls, "client_ca_files", "name the CAs that sign clients' certificates", role);
+	read_names(r, mtls, on, role);
+	if (!enabled)
+		return;
+	if (!jnode_get(mtls, "client_ca_files"))
+		missing(r, mtls, "client_ca_files", "the CAs that sign clients' certificates");
+	role->flags |= SS_TLS_VERIFY_PEER | (require ? SS_TLS_REQUIRE_PEER : 0u);
+	if (on && !require)
+		warn(r, mtls, "require_client_cert",
+		     "clients without a certificate are let in, whatever allowed_client_cns says");
+}
+
+static void read_server(struct reader *r, const struct jnode *tls)
+{
+	const struct jnode *server = section(r, tls, "server", &tls_server);
+	struct tls_role *role = &r->out->roles[SS_TLS_SERVER];
+
+	if (!server)
+		return;
+	if (server->n && !jnode_get(server, "enabled"))
+		missing(r, server, "enabled", "true for TLS, false for plain connections");
+	role->on = boolean(r, server, "enabled", false);
+	bool manual = read_mode(r, server, role);
+	read_min_version(r, server, role);
+	read_pair(r, server, "cert_file", "key_file", role);
+	if (role->on && manual && !jnode_get(server, "cert_file") && !jnode_get(server, "key_file"))
+		missing(r, server, "cert_file",
+			"in mode \"manual\" the server's certificate and key come from cert_file and "
+			"key_file");
+	read_server_mtls(r, server, role);
+}
+
+/* ---- client ---- */
+
+/* The certificate may stand in the section itself or in its "mtls". */
+static void read_client_pair(struct reader *r, const struct jnode *client, bool manual, struct tls_role *role)
+{
+	const struct jnode *mtls = section(r, client, "mtls", &tls_client_mtls);
+	bool enabled = boolean(r, mtls, "enabled", false);
+
+	if (mtls && mtls->n && !jnode_get(mtls, "enabled"))
+		missing(r, mtls, "enabled", "true, or false to show no certificate");
+	read_pair(r, client, "cert_file", "key_file", role);
+	if (mtls && !enabled && role->mode && jnode_get(mtls, "enabled"))
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, jnode_get(mtls, "enabled"), J_VALUE,
+			    "shows no certificate, but mode \"%s\" gets one; leave out one or the other",
+			    role->mode);
+	if (!enabled) {
+		struct tls_role unused = {0};
+		read_pair(r, mtls, "cert_file", "key_file", &unused);
+		free(unused.cert.path);
+		free(unused.key.path);
+		return;
+	}
+	if (role->cert.path && jnode_get(mtls, "cert_file"))
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, jnode_get(mtls, "cert_file"), J_NAME,
+			    "a second certificate: the section \"client\" has a cert_file already");
+	else
+		read_pair(r, mtls, "cert_file", "key_file", role);
+	if (manual && !role->cert.path && !jnode_get(mtls, "cert_file") && !jnode_get(mtls, "key_file") &&
+	    !jnode_get(client, "cert_file") && !jnode_get(client, "key_file"))
+		missing(r, mtls, "cert_file",
+			"in mode \"manual\" the client's certificate and key come from cert_file and "
+			"key_file");
+}
+
+static void read_client(struct reader *r, const struct jnode *tls)
+{
+	const struct jnode *client = section(r, tls, "client", &tls_client);
+	struct tls_role *role = &r->out->roles[SS_TLS_CLIENT];
+
+	if (!client)
+		return;
+	role->on = true;
+	bool manual = read_mode(r, client, role);
+	read_min_version(r, client, role);
+	read_cas(r, client, "ca_files", "leave the key out to trust the system's pool", role);
+	read_client_pair(r, client, manual, role);
+	role->flags = SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER |
+		      (jnode_get(client, "ca_files") ? 0u : SS_TLS_SYSTEM_CA);
+	if (boolean(r, client, "insecure_skip_verify", false)) {
+		role->flags = SS_TLS_INSECURE;
+		warn(r, client, "insecure_skip_verify",
+		     "servers are not verified: anybody on the way can read and change what is sent");
+	}
+}
+
+/* ---- the whole ---- */
+
+int tls_config_read(const struct jdoc *doc, const struct jnode *security, struct loader *loader,
+		    struct diag *diag, struct tls_config *out)
+{
+	struct reader r = {.doc = doc, .loader = loader, .diag = diag, .out = out};
+	size_t errors = diag->errors;
+
+	*out = (struct tls_config){0};
+	/* "security" is a member of the document's root */
+	if (security && section(&r, security->parent, "security", &tls_security)) {
+		const struct jnode *tls = section(&r, security, "tls", &tls_tls);
+		if (tls) {
+			read_server(&r, tls);
+			read_client(&r, tls);
+		}
+	}
+	if (r.out_of_memory)
+		return -ENOMEM;
+	return diag->errors > errors ? -EINVAL : 0;
+}
+
+void tls_config_done(struct tls_config *config)
+{
+	for (size_t i = 0; i < TLS_ROLES; i++) {
+		struct tls_role *role = &config->roles[i];
+		for (size_t k = 0; k < role->n_ca; k++)
+			free(role->ca[k].path);
+		free(role->ca);
+		free(role->ca_paths);
+		free(role->names);
+		free(role->cert.path);
+		free(role->key.path);
+	}
+	*config = (struct tls_config){0};
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tls_config - "security.tls" of the configuration, checked.  Control thread only; pure: no file it names is
+ * opened.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <semstreams/plugin.h> /* SS_TLS_... */
+#include "core/config/diag.h"
+#include "core/config/jdoc.h"
+
+struct loader;
+
+#define TLS_MAX_FILES 64   /* in a list of CA files */
+#define TLS_MAX_NAMES 4096 /* in allowed_client_cns */
+#define TLS_MAX_NAME  255  /* bytes of one of them */
+
+enum { TLS_ROLES = 2 }; /* SS_TLS_SERVER, SS_TLS_CLIENT */
+
+struct tls_file {
+	char *path;               /* NULL: none */
+	const struct jnode *node; /* where it is written */
+};
+
+struct tls_role {
+	bool on;
+	const char *mode; /* of a provider, whose turn comes before the files; NULL: files only */
+	const struct ss_component *provider; /* the loader's; NULL: none, or not found, which was reported */
+	struct tls_file cert, key;           /* both or none */
+	struct tls_file *ca;
+	const char **ca_paths; /* the same, NULL-ended; NULL: none */
+	size_t n_ca;
+	const char **names; /* server: allowed_client_cns; the document's */
+	size_t n_names;
+	uint32_t min_version, flags; /* as in struct ss_tls_material */
+};
+
+struct tls_config {
+	struct tls_role roles[TLS_ROLES];
+};
+
+/*
+ * security is the member "security" of the document, NULL if absent, its references resolved already.  The
+ * loader (NULL: every mode is taken as it is) finds the providers of modes and must outlive *out as the
+ * document must; *out is to be released in any case.  0, -EINVAL with all errors in diag,
+ * -ENOMEM.
+ */
+int tls_config_read(const struct jdoc *, const struct jnode *security, struct loader *, struct diag *,
+		    struct tls_config *out);
+void tls_config_done(struct tls_config *);

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * component - one instance of a component type: the plugin's view of the host (struct ss_host) and the host's
+ * books about the plugin.  Unless said otherwise functions run in the thread of the component's loop.
+ */
+#pragma once
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <semstreams/plugin.h>
+#include <semstreams/ext/loop.h>
+#include <semstreams/ext/loop-libev.h>
+#include <semstreams/ext/tls.h>
+#include <semstreams/ext/tls-provider.h>
+#include "core/flow/accounts.h"
+#include "core/flow/batch.h"
+#include "core/config/config.h"
+#include "core/flow/loop.h"
+#include "core/flow/queue.h"
+#include "core/tls/tls_identity.h"
+
+struct health;
+struct positions;
+struct watch; /* a timer or descriptor watch, svc_loop.c */
+
+enum component_state {
+	COMPONENT_CREATED,
+	COMPONENT_STARTED,
+	COMPONENT_DRAINING, /* drain() was called */
+	COMPONENT_DRAINED,  /* and everything is out */
+	COMPONENT_CLOSED,   /* and has left our queues: those behind us may drain */
+	COMPONENT_STOPPED
+};
+
+/* One end of an edge, as the component at the other end needs it. */
+struct edge {
+	struct queue *queue;
+	struct component *from, *to;
+};
+
+struct port {
+	struct edge **edges;
+	size_t n;
+};
+
+struct component {
+	struct ss_host host; /* first: the plugin gives it back */
+	const struct ss_component *desc;
+	const char *id;
+	void *self;
+	struct loop *loop;
+	struct health *health;
+	struct pool *pool;
+	struct positions *positions; /* the pipeline's; NULL outside one */
+	bool checkpointer;           /* it keeps positions; under their lock */
+	bool merges;                 /* its streams lose their order on the way; set before it starts */
+
+	struct edge **inputs;
+	size_t n_inputs, next_input;
+	struct port *ports;
+	size_t n_ports;
+
+	enum component_state state;
+	bool broken; /* start failed */
+	bool stopping;
+	bool stuck;               /* an output waits for room */
+	bool paused;              /* the source was told so */
+	bool busy;                /* the plugin refused a batch */
+	bool touched;             /* the plugin ran since its last idle() */
+	bool patient;             /* the plugin said how late its input may be */
+	uint64_t patience_ns;     /* that, or what all that follow it said; once it has started */
+	struct ss_batch *refused; /* offered again after ready(); we hold the reference */
+	uint32_t refused_port;
+	uint64_t credit; /* events of kept batches that are accounted for already */
+	struct accounts books;
+	struct accounts_board board;
+	_Atomic uint64_t discarded; /* counted by the control thread at a forced end */
+
+	_Atomic bool drain_wanted; /* no inputs to wait for: a source, or the pipeline is ending */
+	_Atomic bool closed;       /* state is COMPONENT_CLOSED, for other threads */
+	void (*on_closed)(void *arg);
+	void *on_closed_arg;
+
+	_Atomic(struct ss_token *) finished_tokens;
+	_Atomic int64_t *metrics; /* a cell per row of the descriptor */
+	struct watch **watches;
+	size_t n_watches;
+
+	struct tls_identity *tls; /* the pipeline's; NULL only where nothing is to run */
+	uint32_t tls_roles;       /* whose certificate it provides, 1 << SS_TLS_... */
+	struct tls_watcher tls_watcher;
+	void (*tls_changed)(void *arg); /* NULL: not watching */
+	void *tls_changed_arg;
+
+	struct diag *diag; /* during create: where config errors go */
+	const struct config *config;
+	const struct config_component *config_component;
+};
+
+/* [ctl] Make the host side and call the plugin's create; config errors go to diag.  0, -EINVAL, -ENOMEM or
+ * the plugin's. */
+int component_create(struct component *, const struct config *, const struct config_component *,
+		     struct health *, struct tls_identity *, struct diag *);
+/* [ctl] Destroy the plugin's instance, stopped or never started; half-built is fine. */
+void component_destroy(struct component *);
+/* [ctl] Free the host's side; when all instances are destroyed and the queues empty. */
+void component_free(struct component *);
+
+/* Call the plugin's start; its result. */
+int component_start(struct component *);
+void component_stop(struct component *);
+
+/* Do what there is to do, within a budget; true if there may be more. */
+bool component_work(struct component *);
+/* Nothing more to do on this loop for now; true if the plugin was told, so that there may be more again. */
+bool component_idle(struct component *);
+
+/* [any] A token of ours is at its end: acked will be called. */
+void component_finish_token(void *component, struct ss_token *);
+
+/* [any] Value of a row of the descriptor's metric table. */
+int64_t component_metric(const struct component *, uint32_t row);
+/* [any] Name of a drop reason; NULL if there is none at this index. */
+const char *component_reason(const struct component *, uint32_t reason);
+
+/* svc_loop.c: the service "semstreams.loop/1". */
+extern const struct ss_loop loop_service;
+/* The service "semstreams.loop.libev/1". */
+extern const struct ss_loop_libev loop_libev_service;
+/* End all watches of a component. */
+void loop_service_clear(struct component *);
+
+/* svc_tls.c: the service "semstreams.tls/1". */
+extern const struct ss_tls tls_service;
+/* svc_tls_publish.c: the service "semstreams.tls-publish/1", of components with tls_roles. */
+extern const struct ss_tls_publish tls_publish_service;
+/* The component is told of no new generation any more. */
+void tls_service_clear(struct component *);

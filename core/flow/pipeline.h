@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pipeline - the running graph: components, the queues between them and the loops they live on.  All
+ * functions belong to the control thread.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "core/flow/component.h"
+#include "core/config/config.h"
+#include "core/config/diag.h"
+
+struct health;
+
+/* A loop and the components on it, in the order data takes. */
+struct worker {
+	struct loop loop;
+	struct component **members;
+	size_t n;
+	uint64_t asked_ns;            /* when pipeline_ping last asked */
+	_Atomic uint64_t answered_ns; /* when it last answered */
+};
+
+struct pipeline {
+	struct component *components; /* in the order of the config */
+	size_t n_components;
+	struct component **order; /* sources first */
+	struct edge *edges;
+	size_t n_edges;
+	struct worker *workers;
+	size_t n_workers;
+	struct health *health;
+	struct positions *positions;
+	struct tls_identity *tls;              /* from "security" */
+	struct component providers[TLS_ROLES]; /* of certificates: hidden, started first and stopped last */
+	size_t n_providers;
+};
+
+/* Create every component and wire them up; config must outlive the pipeline.  Errors go to diag; 0, -EINVAL,
+ * -ENOMEM. */
+int pipeline_create(struct config *, struct diag *, struct pipeline **out);
+/* Of a config with errors: create and destroy, one by one, the components whose options are right, for what
+ * they themselves find wrong. */
+void pipeline_check(struct config *, struct diag *);
+void pipeline_free(struct pipeline *); /* stopped or never started; NULL is allowed */
+
+/* Start the loops, then providers of certificates, then the components from the end of the data's way to its
+ * sources.  On failure everything is stopped again and the reason logged: -errno. */
+int pipeline_start(struct pipeline *);
+
+/* Ask the sources to stop taking in; each component closes when all before it have and it is empty. on_closed
+ * is called from the components' threads as they close. */
+void pipeline_drain(struct pipeline *, void (*on_closed)(void *arg), void *arg);
+/* All components have closed. */
+bool pipeline_drained(const struct pipeline *);
+
+/* Stop components and loops, throw away what is left in the queues, counted.  -ETIMEDOUT: a component hangs;
+ * then nothing of the pipeline may be touched any more but its accounts. */
+int pipeline_stop(struct pipeline *, uint64_t timeout_ns);
+
+/* Ask every loop for a sign of life, at intervals; loops that did not answer the last one for 30 s are
+ * reported unready. */
+void pipeline_ping(struct pipeline *);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* svc_tls - the service "semstreams.tls/1": the pipeline's TLS identity as one component sees it. */
+#include <errno.h>
+#include <stddef.h>
+#include <semstreams/ext/tls.h>
+#include "core/flow/component.h"
+
+static int32_t enabled(void *self, uint32_t role)
+{
+	const struct component *c = self;
+
+	return c->tls && tls_identity_enabled(c->tls, role);
+}
+
+static const struct ss_tls_material *acquire(void *self, uint32_t role)
+{
+	const struct component *c = self;
+
+	return c->tls ? tls_identity_acquire(c->tls, role) : NULL;
+}
+
+static void release(void *self, const struct ss_tls_material *material)
+{
+	(void)self;
+	tls_identity_release(material);
+}
+
+/* [inst] */
+static void run_changed(void *arg)
+{
+	struct component *c = arg;
+
+	if (!c->tls_changed) /* it has stopped watching meanwhile */
+		return;
+	c->touched = true;
+	c->tls_changed(c->tls_changed_arg);
+}
+
+static int tell(struct tls_watcher *w)
+{
+	struct component *c =
+		(struct component *)(void *)((char *)w - offsetof(struct component, tls_watcher));
+
+	return c->loop ? loop_post(c->loop, run_changed, c) : -EAGAIN;
+}
+
+static int32_t watch(void *self, void (*changed)(void *arg), void *arg)
+{
+	struct component *c = self;
+
+	if (!c->tls)
+		return -ENOENT;
+	if (c->tls_changed)
+		return -EALREADY;
+	c->tls_changed = changed;
+	c->tls_changed_arg = arg;
+	c->tls_watcher.tell = tell;
+	tls_identity_watch(c->tls, &c->tls_watcher);
+	return 0;
+}
+
+void tls_service_clear(struct component *c)
+{
+	if (!c->tls_changed)
+		return;
+	tls_identity_unwatch(c->tls, &c->tls_watcher);
+	c->tls_changed = NULL;
+}
+
+static void unwatch(void *self)
+{
+	tls_service_clear(self);
+}
+
+static int32_t check_peer(void *self, uint32_t role, const struct ss_der *chain, uint32_t n, int32_t error,
+			  const char *host, char *name, size_t name_size, int32_t *fail, char *why,
+			  size_t why_size)
+{
+	const struct component *c = self;
+
+	return tls_identity_check_peer(c->tls, role, chain, n, error, host, name, name_size, fail, why,
+				       why_size);
+}
+
+static void count_failure(void *self, uint32_t role, int32_t fail)
+{
+	const struct component *c = self;
+
+	if (c->tls)
+		tls_identity_count_failure(c->tls, role, fail);
+}
+
+const struct ss_tls tls_service = {
+	.struct_size = sizeof(struct ss_tls),
+	.enabled = enabled,
+	.acquire = acquire,
+	.release = release,
+	.watch = watch,
+	.unwatch = unwatch,
+	.check_peer = check_peer,
+	.count_failure = count_failure,
+};

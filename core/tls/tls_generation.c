@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* tls_generation - see tls_generation.h. */
+#include "core/tls/tls_generation.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_TEXT (4u << 20) /* bytes of a chain or key that is read */
+
+struct tls_generation *tls_generation_new(const char *source)
+{
+	struct tls_generation *g = calloc(1, sizeof *g);
+
+	if (!g)
+		return NULL;
+	atomic_init(&g->references, 1);
+	snprintf(g->source, sizeof g->source, "%s", source);
+	return g;
+}
+
+int tls_generation_take(struct tls_generation *g, const struct cert_list *chain, gnutls_x509_privkey_t key)
+{
+	char who[CERT_SHOWN];
+
+	g->chain = cert_list_pem(chain, 0);
+	g->key = cert_key_pem(key);
+	g->subject = strdup(cert_show_subject(who, chain->certs[0]));
+	g->material.not_before = cert_not_before(chain->certs[0]);
+	g->material.not_after = cert_not_after(chain->certs[0]);
+	return g->chain && g->key && g->subject ? 0 : -ENOMEM;
+}
+
+void tls_generation_seal(struct tls_generation *g)
+{
+	g->material.struct_size = sizeof g->material;
+	g->material.chain_pem = g->chain;
+	g->material.key_pem = g->key;
+	g->material.ca_pem = g->ca;
+	g->material.source = g->chain ? g->source : NULL;
+}
+
+static int check(const struct cert_list *chain, gnutls_x509_privkey_t key, int64_t now, char *why,
+		 size_t why_size)
+{
+	char who[CERT_SHOWN], when[CERT_SHOWN];
+	int64_t end = cert_not_after(chain->certs[0]);
+
+	if (!cert_key_matches(chain->certs[0], key)) {
+		snprintf(why, why_size, "the private key does not match the first certificate");
+		return -EINVAL;
+	}
+	if (end < now) {
+		snprintf(why, why_size, "certificate %s expired %s", cert_show_subject(who, chain->certs[0]),
+			 cert_show_time(when, end));
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int tls_generation_read(const char *source, const char *chain_pem, const char *key_pem, int64_t now,
+			struct tls_generation **out, char *why, size_t why_size)
+{
+	struct cert_list chain = {0};
+	gnutls_x509_privkey_t key = NULL;
+	struct tls_generation *g = NULL;
+	size_t chain_len = strnlen(chain_pem, MAX_TEXT + 1), key_len = strnlen(key_pem, MAX_TEXT + 1);
+
+	if (chain_len > MAX_TEXT || key_len > MAX_TEXT) {
+		snprintf(why, why_size, "certificate or key is larger than %u MiB", MAX_TEXT >> 20);
+		return -EINVAL;
+	}
+	int rc = cert_list_load(chain_pem, chain_len, CERT_MAX_CHAIN, &chain, why, why_size);
+	if (rc == 0)
+		rc = cert_key_load(key_pem, key_len, &key, why, why_size);
+	if (rc == 0)
+		rc = check(&chain, key, now, why, why_size);
+	if (rc == 0) {
+		g = tls_generation_new(source);
+		rc = g ? tls_generation_take(g, &chain, key) : -ENOMEM;
+	}
+	cert_list_free(&chain);
+	if (key)
+		gnutls_x509_privkey_deinit(key);
+	if (rc) {
+		if (rc == -ENOMEM)
+			snprintf(why, why_size, "out of memory");
+		tls_generation_unref(g);
+		return rc;
+	}
+	tls_generation_seal(g);
+	*out = g;
+	return 0;
+}
+
+/* *to = a copy; false: out of memory. */
+static bool copy(char **to, const char *from)
+{
+	*to = from ? strdup(from) : NULL;
+	return !from || *to;
+}
+
+struct tls_generation *tls_generation_join(const struct tls_generation *trust,
+					   const struct tls_generation *certificate)
+{
+	struct tls_generation *g = tls_generation_new(certificate ? certificate->source : "");
+
+	if (!g)
+		return NULL;
+	g->material = trust->material;
+	g->material.not_before = certificate ? certificate->material.not_before : 0;
+	g->material.not_after = certificate ? certificate->material.not_after : 0;
+	bool whole = copy(&g->ca, trust->ca);
+	if (certificate)
+		whole = whole && copy(&g->chain, certificate->chain) && copy(&g->key, certificate->key) &&
+			copy(&g->subject, certificate->subject);
+	if (!whole) {
+		tls_generation_unref(g);
+		return NULL;
+	}
+	tls_generation_seal(g);
+	return g;
+}
+
+struct tls_generation *tls_generation_ref(struct tls_generation *g)
+{
+	atomic_fetch_add_explicit(&g->references, 1, memory_order_relaxed);
+	return g;
+}
+
+void tls_generation_unref(struct tls_generation *g)
+{
+	if (!g || atomic_fetch_sub_explicit(&g->references, 1, memory_order_acq_rel) != 1)
+		return;
+	if (g->key)
+		explicit_bzero(g->key, strlen(g->key));
+	free(g->key);
+	free(g->chain);
+	free(g->ca);
+	free(g->subject);
+	free(g);
+}

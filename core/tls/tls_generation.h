@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tls_generation - one state of a TLS role: certificate, key and trust, immutable and counted.  Made by one
+ * thread at a time, read and released by all.
+ */
+#pragma once
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <semstreams/plugin.h>
+#include <semstreams/ext/tls.h>
+#include "core/tls/cert.h"
+
+#define TLS_MAX_SOURCE 32 /* bytes of where a certificate is from, with the end */
+
+struct tls_generation {
+	struct ss_tls_material material; /* first: consumers give it back */
+	_Atomic unsigned references;
+	char *chain, *key, *ca; /* what material points to */
+	char *subject;          /* of the leaf, as messages show it; NULL without one */
+	char source[TLS_MAX_SOURCE];
+};
+
+/* One reference, nothing in it; NULL if out of memory. */
+struct tls_generation *tls_generation_new(const char *source);
+/* Put a chain, leaf first, and its key in.  0, -ENOMEM. */
+int tls_generation_take(struct tls_generation *, const struct cert_list *chain, gnutls_x509_privkey_t key);
+/* Point material to what there is: when all has been put in. */
+void tls_generation_seal(struct tls_generation *);
+
+/* A certificate and its key as PEM texts, checked against each other and the time: a generation without
+ * trust.  0, -EINVAL with why, -ENOMEM. */
+int tls_generation_read(const char *source, const char *chain_pem, const char *key_pem, int64_t now,
+			struct tls_generation **out, char *why, size_t why_size);
+/* A new one with the trust and policies of the first and the certificate of the second, NULL: of nobody.
+ * NULL: out of memory. */
+struct tls_generation *tls_generation_join(const struct tls_generation *trust,
+					   const struct tls_generation *certificate);
+
+struct tls_generation *tls_generation_ref(struct tls_generation *);
+/* The last one frees it, wiping the key; NULL is allowed. */
+void tls_generation_unref(struct tls_generation *);

@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * message - what a CA says, taken as hostile.  Pure; see message.h.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <curl/curl.h>
+#include <jansson.h>
+#include "message.h"
+#include "plugins/acme_tls/names.h"
+
+#define DAY 86400
+
+static const char *const status_words[] = {"pending", "ready",       "processing", "valid",
+					   "invalid", "deactivated", "expired",    "revoked"};
+
+static enum message_status status_of(const char *word)
+{
+	for (size_t i = 0; i < sizeof status_words / sizeof *status_words; i++)
+		if (!strcmp(word, status_words[i]))
+			return (enum message_status)i;
+	return MESSAGE_OTHER;
+}
+
+bool message_url_ok(const char *url)
+{
+	size_t n = 0;
+	for (; url[n]; n++)
+		if (url[n] <= ' ' || (unsigned char)url[n] >= 0x7f || n >= MESSAGE_URL_MAX)
+			return false;
+	return n > 0;
+}
+
+void message_text(const char *in, char *out, size_t size)
+{
+	name_harmless(in, strlen(in), out, size);
+	for (char *quote = out; (quote = strchr(quote, '"')); quote++)
+		*quote = '\'';
+}
+
+bool message_token_ok(const char *token)
+{
+	size_t n = strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
+	return n > 0 && n <= MESSAGE_TOKEN_MAX && !token[n];
+}
+
+void message_done(struct json_t **json)
+{
+	if (json && *json) {
+		json_decref(*json);
+		*json = NULL;
+	}
+}
+
+/* The object in body; why otherwise. */
+static int object_in(const char *what, const char *body, size_t len, json_t **out, char *why, size_t why_size)
+{
+	json_error_t error;
+	json_t *json = json_loadb(body, len, JSON_REJECT_DUPLICATES, &error);
+	if (!json) {
+		if (json_error_code(&error) == json_error_out_of_memory)
+			return -ENOMEM;
+		char text[JSON_ERROR_TEXT_LENGTH];
+		message_text(error.text, text, sizeof text);
+		snprintf(why, why_size, "its %s is not JSON: %s", what, text);
+		return -EINVAL;
+	}
+	if (!json_is_object(json)) {
+		json_decref(json);
+		snprintf(why, why_size, "its %s is not a JSON object", what);
+		return -EINVAL;
+	}
+	*out = json;
+	return 0;
+}
+
+/* An URL that may be missing. */
+static int url_member(const json_t *in, const char *what, const char *key, const char **out, char *why,
+		      size_t why_size)
+{
+	const json_t *value = json_object_get(in, key);
+	*out = NULL;
+	if (!value || json_is_null(value))
+		return 0;
+	if (!json_is_string(value) || !message_url_ok(json_string_value(value))) {
+		snprintf(why, why_size, "its %s has something else than an URL as \"%s\"", what, key);
+		return -EINVAL;
+	}
+	*out = json_string_value(value);
+	return 0;
+}
+
+static int status_member(const json_t *in, const char *what, enum message_status *out, const char **word,
+			 char *why, size_t why_size)
+{
+	const char *text = json_string_value(json_object_get(in, "status"));
+	if (!text) {
+		snprintf(why, why_size, "its %s has no \"status\"", what);
+		return -EINVAL;
+	}
+	*out = status_of(text);
+	if (word)
+		*word = text;
+	return 0;
+}
+
+static const json_t *error_member(const json_t *in)
+{
+	const json_t *error = json_object_get(in, "error");
+	return json_is_object(error) ? error : NULL;
+}
+
+static int directory_read(struct message_directory *d, char *why, size_t why_size)
+{
+	const struct {
+		const char *key;
+		const char **to;
+		bool needed;
+	} links[] = {
+		{"newNonce", &d->new_nonce, true},    {"newAccount", &d->new_account, true},
+		{"newOrder", &d->new_order, true},    {"revokeCert", &d->revoke_cert, false},
+		{"keyChange", &d->key_change, false}, {"renewalInfo", &d->renewal_info, false},
+	};
+	for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+		int err = url_member(d->json, "directory", links[i].key, links[i].to, why, why_size);
+		if (err < 0)
+			return err;
+		if (!*links[i].to && links[i].needed) {
+			snprintf(why, why_size, "there is no ACME directory: \"%s\" is missing",
+				 links[i].key);
+			return -EINVAL;
+		}
+	}
+	const json_t *meta = json_object_get(d->json, "meta");
+	d->eab_required = json_is_true(json_object_get(meta, "externalAccountRequired"));
+	d->profiles = json_object_get(meta, "profiles");
+	if (!json_is_object(d->profiles))
+		d->profiles = NULL;
+	return 0;
+}
+
+int message_directory(const char *body, size_t len, struct message_directory *out, char *why, size_t why_size)
+{
+	*out = (struct message_directory){0};
+	int err = object_in("directory", body, len, &out->json, why, why_size);
+	if (err < 0)
+		return err;
+	err = directory_read(out, why, why_size);
+	if (err < 0)
+		message_done(&out->json);
+	return err;
+}
+
+bool message_has_profile(const struct message_directory *d, const char *name)
+{
+	return json_object_get(d->profiles, name) != NULL;
+}
+
+void message_profiles(const struct message_directory *d, char *out, size_t size)
+{
+	size_t used = 0;
+	const char *name;
+	json_t *value;
+	out[0] = '\0';
+	if (!d->profiles)
+		return;
+	json_object_foreach((json_t *)d->profiles, name, value)
+	{
+		char text[64];
+		message_text(name, text, sizeof text);
+		int n = snprintf(out + used, size - used, "%s%s", used ? ", " : "", text);
+		if (n < 0 || (size_t)n >= size - used)
+			return;
+		used += (size_t)n;
+	}
+}
+
+int message_account(const char *body, size_t len, struct message_account *out, char *why, size_t why_size)
+{
+	*out = (struct message_account){0};
+	int err = object_in("account", body, len, &out->json, why, why_size);
+	if (err < 0)
+		return err;
+	err = status_member(out->json, "account", &out->status, NULL, why, why_size);
+	if (err < 0)
+		message_done(&out->json);
+	return err;
+}
+
+static int identifier_read(const json_t *in, const char *what, struct message_identifier *out, char *why,
+			   size_t why_size)
+{
+	out->type = json_string_value(json_object_get(in, "type"));
+	out->value = json_string_value(json_object_get(in, "value"));
+	if (!out->type || !out->value || !*out->value || strlen(out->value) > MESSAGE_NAME_MAX) {
+		snprintf(why, why_size, "its %s has an identifier without type and value", what);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* The number of elements of an array that may be missing; -EINVAL. */
+static int list_member(const json_t *in, const char *what, const char *key, size_t most, const json_t **out,
+		       char *why, size_t why_size)
+{
+	*out = json_object_get(in, key);
+	if (!*out)
+		return 0;
+	if (!json_is_array(*out)) {
+		snprintf(why, why_size, "its %s has something else than a list as \"%s\"", what, key);
+		return -EINVAL;
+	}
+	size_t n = json_array_size(*out);
+	if (n > most) {
+		snprintf(why, why_size, "its %s has %zu \"%s\", more than the %zu that are taken", what, n,
+			 key, most);
+		return -EINVAL;
+	}
+	return (int)n;
+}
+
+static int order_read(struct message_order *o, char *why, size_t why_size)
+{
+	const json_t *list;
+	int err = status_member(o->json, "order", &o->status, &o->status_word, why, why_size);
+	if (err < 0)
+		return err;
+	int n = list_member(o->json, "order", "identifiers", MESSAGE_LIST_MAX, &list, why, why_size);
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		err = identifier_read(json_array_get(list, (size_t)i), "order", &o->identifiers[i], why,
+				      why_size);
+		if (err < 0)
+			return err;
+	}
+	o->n_identifiers = (size_t)n;
+	n = list_member(o->json, "order", "authorizations", MESSAGE_LIST_MAX, &list, why, why_size);
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		const char *url = json_string_value(json_array_get(list, (size_t)i));
+		if (!url || !message_url_ok(url)) {
+			snprintf(why, why_size, "its order lists an authorization that is no URL");
+			return -EINVAL;
+		}
+		o->authorizations[i] = url;
+	}
+	o->n_authorizations = (size_t)n;
+	err = url_member(o->json, "order", "finalize", &o->finalize, why, why_size);
+	if (!err)
+		err = url_member(o->json, "order", "certificate", &o->certificate, why, why_size);
+	o->error = error_member(o->json);
+	return err;
+}
+
+int message_order(const char *body, size_t len, struct message_order *out, char *why, size_t why_size)
+{
+	*out = (struct message_order){0};
+	int err = object_in("order", body, len, &out->json, why, why_size);
+	if (err < 0)
+		return err;
+	err = order_read(out, why, why_size);
+	if (err < 0) {
+		message_done(&out->json);
+		*out = (struct message_order){0};
+	}
+	return err;
+}
+
+static int challenge_read(const json_t *in, struct message_challenge *out, char *why, size_t why_size)
+{
+	out->type = json_string_value(json_object_get(in, "type"));
+	if (!out->type) {
+		snprintf(why, why_size, "its challenge has no \"type\"");
+		return -EINVAL;
+	}
+	/* what is in challenges of types to come is none of our business: they are never chosen */
+	out->token = json_string_value(json_object_get(in, "token"));
+	out->error = error_member(in);
+	int err = status_member(in, "challenge", &out->status, &out->status_word, why, why_size);
+	if (!err)
+		err = url_member(in, "challenge", "url", &out->url, why, why_size);
+	return err;
+}
+
+int message_challenge(const char *body, size_t len, struct json_t **json, struct message_challenge *out,
+		      char *why, size_t why_size)
+{
+	*out = (struct message_challenge){0};
+	*json = NULL;
+	int err = object_in("challenge", body, len, json, why, why_size);
+	if (err < 0)
+		return err;
+	err = challenge_read(*json, out, why, why_size);
+	if (err < 0)
+		message_done(json);
+	return err;
+}
+
+static int authorization_read(struct message_authorization *a, char *why, size_t why_size)
+{
+	const json_t *list;
+	int err = status_member(a->json, "authorization", &a->status, &a->status_word, why, why_size);
+	if (!err)
+		err = identifier_read(json_object_get(a->json, "identifier"), "authorization", &a->identifier,
+				      why, why_size);
+	if (err < 0)
+		return err;
+	int n = list_member(a->json, "authorization", "challenges", MESSAGE_CHOICES_MAX, &list, why,
+			    why_size);
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		err = challenge_read(json_array_get(list, (size_t)i), &a->challenges[i], why, why_size);
+		if (err < 0)
+			return err;
+	}
+	a->n_challenges = (size_t)n;
+	return 0;
+}
+
+int message_authorization(const char *body, size_t len, struct message_authorization *out, char *why,
+			  size_t why_size)
+{
+	*out = (struct message_authorization){0};
+	int err = object_in("authorization", body, len, &out->json, why, why_size);
+	if (err < 0)
+		return err;
+	err = authorization_read(out, why, why_size);
+	if (err < 0) {
+		message_done(&out->json);
+		*out = (struct message_authorization){0};
+	}
+	return err;
+}
+
+static int renewal_read(struct message_renewal *r, char *why, size_t why_size)
+{
+	const json_t *window = json_object_get(r->json, "suggestedWindow");
+	const char *start = json_string_value(json_object_get(window, "start"));
+	const char *end = json_string_value(json_object_get(window, "end"));
+	if (!start || !end || !message_time(start, &r->start) || !message_time(end, &r->end) ||
+	    r->end <= r->start) {
+		snprintf(why, why_size,
+			 "its renewal information has no suggestedWindow from an earlier to a later time");
+		return -EINVAL;
+	}
+	return url_member(r->json, "renewal information", "explanationURL", &r->explanation, why, why_size);
+}
+
+int message_renewal(const char *body, size_t len, struct message_renewal *out, char *why, size_t why_size)
+{
+	*out = (struct message_renewal){0};
+	int err = object_in("renewal information", body, len, &out->json, why, why_size);
+	if (err < 0)
+		return err;
+	err = renewal_read(out, why, why_size);
+	if (err < 0)
+		message_done(&out->json);
+	return err;
+}
+
+bool message_http_date(const char *text, int64_t *seconds)
+{
+	/* a year is missed by curl_getdate() in numbers of its own making only */
+	if (!strpbrk(text, "ADFJMNOS"))
+		return false;
+	time_t t = curl_getdate(text, NULL);
+	if (t == (time_t)-1)
+		return false;
+	*seconds = t;
+	return true;
+}
+
+static int64_t clamp(int64_t seconds)
+{
+	return seconds < 1 ? 1 : seconds > DAY ? DAY : seconds;
+}
+
+int64_t message_retry_after(const char *value, int64_t now)
+{
+	int64_t date;
+	if (!value)
+		return 0;
+	while (*value == ' ' || *value == '\t')
+		value++;
+	const char *digits = value + (*value == '-' || *value == '+');
+	size_t n = strspn(digits, "0123456789");
+	if (n && !digits[n + strspn(digits + n, " \t")]) {
+		if (*value == '-')
+			return 1;
+		while (*digits == '0') {
+			digits++;
+			n--;
+		}
+		return n > 6 ? DAY : clamp(strtol(digits, NULL, 10));
+	}
+	if (!message_http_date(value, &date))
+		return 0;
+	return clamp(date - now);
+}
+
+/* Exactly n digits. */
+static bool number(const char **p, int n, int *out)
+{
+	*out = 0;
+	for (int i = 0; i < n; i++, (*p)++) {
+		if (!isdigit((unsigned char)**p))
+			return false;
+		*out = *out * 10 + (**p - '0');
+	}
+	return true;
+}
+
+static bool letter(const char **p, const char *set)
+{
+	if (!**p || !strchr(set, **p))
+		return false;
+	(*p)++;
+	return true;
+}
+
+bool message_time(const char *text, int64_t *seconds)
+{
+	struct tm tm = {0};
+	int hours = 0, minutes = 0;
+	const char *p = text;
+	if (!(number(&p, 4, &tm.tm_year) && letter(&p, "-") && number(&p, 2, &tm.tm_mon) && letter(&p, "-") &&
+	      number(&p, 2, &tm.tm_mday) && letter(&p, "Tt ") && number(&p, 2, &tm.tm_hour) &&
+	      letter(&p, ":") && number(&p, 2, &tm.tm_min) && letter(&p, ":") && number(&p, 2, &tm.tm_sec)))
+		return false;
+	if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 ||
+	    tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
+		return false;
+	if (*p == '.') {
+		size_t n = strspn(p + 1, "0123456789");
+		if (!n)
+			return false;
+		p += 1 + n;
+	}
+	int east = *p == '-' ? -1 : 1;
+	if (!letter(&p, "Zz") && !(letter(&p, "+-") && number(&p, 2, &hours) && letter(&p, ":") &&
+				   number(&p, 2, &minutes) && hours < 24 && minutes < 60))
+		return false;
+	if (*p)
+		return false;
+	tm.tm_year -= 1900;
+	tm.tm_mon -= 1;
+	*seconds = (int64_t)timegm(&tm) - east * (hours * 3600 + minutes * 60);
+	return true;
+}
+
+/* Does this parameter, "rel=alternate" or "rel="alternate next"", name the relation? */
+static bool relation_is(const char *p, const char *end, const char *rel)
+{
+	size_t len = strlen(rel);
+	if (p < end && *p == '"')
+		p++;
+	while (p < end && *p != '"' && *p != ';') {
+		const char *word = p;
+		while (p < end && *p != ' ' && *p != '"' && *p != ';')
+			p++;
+		if ((size_t)(p - word) == len && !strncasecmp(word, rel, len))
+			return true;
+		if (p < end && *p == ' ')
+			p++;
+	}
+	return false;
+}
+
+bool message_link(const char *field, const char *rel, char *out, size_t size)
+{
+	const char *end = field + strlen(field), *p = field + strspn(field, " \t");
+	if (*p++ != '<')
+		return false;
+	size_t n = strcspn(p, ">");
+	if (p[n] != '>' || n == 0 || n >= size || n > MESSAGE_URL_MAX)
+		return false;
+	memcpy(out, p, n);
+	out[n] = '\0';
+	if (!message_url_ok(out))
+		return false;
+	for (p = strchr(p + n, ';'); p; p = strchr(p, ';')) {
+		p++;
+		p += strspn(p, " \t");
+		if (!strncasecmp(p, "rel=", 4) && relation_is(p + 4, end, rel))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * responder_alpn - answers tls-alpn-01 (RFC 8737; addresses: RFC 8738): a TLS handshake with a certificate
+ * made for the challenge, for clients of ALPN acme-tls/1 only.  In the loop's thread.
+ */
+#include "responder_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include "plugins/acme_tls/key.h"
+#include "plugins/acme_tls/names.h"
+
+enum {
+	SNI_MAX = 256,
+	HANDSHAKE_MAX = 16 * 1024, /* bytes of one handshake message */
+	CALLS_AT_ONCE = 8,
+	DAY = 86400,
+};
+static const char identifier_oid[] = "1.3.6.1.5.5.7.1.31";
+static const char priorities[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
+
+/* ---- the certificate of a challenge ---- */
+
+struct made {
+	gnutls_certificate_credentials_t credentials;
+	char sni[SNI_MAX];
+};
+
+static int put_identifier(gnutls_x509_crt_t crt, const char *key_authorization)
+{
+	unsigned char value[2 + 32] = {0x04, 32}; /* OCTET STRING */
+	int rc = gnutls_hash_fast(GNUTLS_DIG_SHA256, key_authorization, strlen(key_authorization), value + 2);
+
+	return rc ? rc : gnutls_x509_crt_set_extension_by_oid(crt, identifier_oid, value, sizeof value, 1);
+}
+
+static int put_name(gnutls_x509_crt_t crt, const char *name)
+{
+	unsigned char raw[16];
+	size_t len = name_address(name, raw);
+
+	return len ? gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, raw, (unsigned)len,
+							  GNUTLS_FSAN_SET)
+		   : gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, name,
+							  (unsigned)strlen(name), GNUTLS_FSAN_SET);
+}
+
+static int fill(gnutls_x509_crt_t crt, const struct answer *a, gnutls_x509_privkey_t key)
+{
+	static const char cn[] = "ACME challenge";
+	unsigned char serial[16];
+	time_t now = time(NULL);
+	int rc = gnutls_rnd(GNUTLS_RND_NONCE, serial, sizeof serial);
+
+	serial[0] = (serial[0] & 0x7f) | 0x40; /* positive, of full length */
+	if (rc == 0)
+		rc = gnutls_x509_crt_set_version(crt, 3);
+	if (rc == 0)
+		rc = gnutls_x509_crt_set_serial(crt, serial, sizeof serial);
+	if (rc == 0)
+		rc = gnutls_x509_crt_set_activation_time(crt, now - DAY);
+	if (rc == 0)
+		rc = gnutls_x509_crt_set_expiration_time(crt, now + 7 * DAY);
+	if (rc == 0)
+		rc = gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, cn, sizeof cn - 1);
+	if (rc == 0)
+		rc = gnutls_x509_crt_set_key(crt, key);
+	if (rc == 0)
+		rc = put_name(crt, a->name);
+	if (rc == 0)
+		rc = put_identifier(crt, a->key_authorization);
+	return rc ? rc : gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0);
+}
+
+static int make_credentials(const struct answer *a, const struct acme_key *key,
+			    gnutls_certificate_credentials_t credentials)
+{
+	gnutls_x509_privkey_t private = NULL;
+	gnutls_x509_crt_t crt = NULL;
+	int rc = gnutls_privkey_export_x509(key->private, &private);
+
+	if (rc == 0)
+		rc = gnutls_x509_crt_init(&crt);
+	if (rc == 0)
+		rc = fill(crt, a, private);
+	if (rc == 0)
+		rc = gnutls_certificate_set_x509_key(credentials, &crt, 1, private);
+	if (crt)
+		gnutls_x509_crt_deinit(crt);
+	if (private)
+		gnutls_x509_privkey_deinit(private);
+	return rc;
+}
+
+static void unmake(struct answer *a)
+{
+	struct made *made = a->made;
+
+	if (made->credentials)
+		gnutls_certificate_free_credentials(made->credentials);
+	free(made);
+	a->made = NULL;
+}
+
+static int make(struct answer *a, char *why, size_t why_size)
+{
+	struct made *made = calloc(1, sizeof *made);
+	struct acme_key *key = NULL;
+
+	a->made = made;
+	if (!made || key_new(&key) || gnutls_certificate_allocate_credentials(&made->credentials)) {
+		key_free(key);
+		snprintf(why, why_size, "not enough memory");
+		return -ENOMEM;
+	}
+	int rc = name_for_sni(a->name, made->sni, sizeof made->sni);
+	if (rc) {
+		snprintf(why, why_size, "\"%s\" is neither a DNS name nor an address", a->name);
+	} else if ((rc = make_credentials(a, key, made->credentials))) {
+		snprintf(why, why_size, "a certificate to answer for %s could not be made: %s", a->name,
+			 gnutls_strerror(rc));
+		rc = -EINVAL;
+	}
+	key_free(key);
+	return rc;
+}
+
+/* ---- handshakes ---- */
+
+struct alpn_conn {
+	struct conn base;
+	gnutls_session_t session;
+	struct answer *named; /* by SNI */
+	bool saying_bye;
+};
+
+static struct answer *find(const struct responder *r, const char *sni)
+{
+	for (struct answer *a = r->answers; a; a = a->next)
+		if (strcasecmp(((const struct made *)a->made)->sni, sni) == 0)
+			return a;
+	return NULL;
+}
+
+static void replace(const struct responder *r, struct answer **to, struct answer *a)
+{
+	answer_ref(a);
+	answer_unref(r, *to);
+	*to = a;
+}
+
+/* In the client's hello, before the certificate is chosen. */
+static int on_name(gnutls_session_t session)
+{
+	struct alpn_conn *c = gnutls_session_get_ptr(session);
+	char sni[SNI_MAX];
+	size_t len = sizeof sni;
+	unsigned kind;
+
+	if (gnutls_server_name_get(session, sni, &len, &kind, 0) || kind != GNUTLS_NAME_DNS)
+		return GNUTLS_E_UNRECOGNIZED_NAME;
+	struct answer *a = find(c->base.responder, sni);
+	if (!a)
+		return GNUTLS_E_UNRECOGNIZED_NAME;
+	/* the session uses the answer's credentials from now on */
+	replace(c->base.responder, &c->named, a);
+	return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, ((struct made *)a->made)->credentials);
+}
+
+/* Behind the client's hello: GnuTLS lets clients pass that do not use ALPN at all. */
+static int on_hello(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+		    const gnutls_datum_t *message)
+{
+	struct alpn_conn *c = gnutls_session_get_ptr(session);
+	gnutls_datum_t chosen;
+
+	(void)type;
+	(void)when;
+	(void)message;
+	if (!incoming)
+		return 0;
+	if (!c->named || gnutls_alpn_get_selected_protocol(session, &chosen))
+		return GNUTLS_E_NO_APPLICATION_PROTOCOL;
+	replace(c->base.responder, &c->base.answer, c->named);
+	return 0;
+}
+
+static int set_up(struct alpn_conn *c, int fd)
+{
+	unsigned char protocol[] = {'a', 'c', 'm', 'e', '-', 't', 'l', 's', '/', '1'}; /* is copied */
+	gnutls_datum_t alpn = {.data = protocol, .size = sizeof protocol};
+	int rc = gnutls_priority_set_direct(c->session, priorities, NULL);
+
+	if (rc == 0)
+		rc = gnutls_alpn_set_protocols(c->session, &alpn, 1, GNUTLS_ALPN_MANDATORY);
+	gnutls_session_set_ptr(c->session, c);
+	gnutls_handshake_set_max_packet_length(c->session, HANDSHAKE_MAX);
+	gnutls_handshake_set_post_client_hello_function(c->session, on_name);
+	gnutls_handshake_set_hook_function(c->session, GNUTLS_HANDSHAKE_CLIENT_HELLO, GNUTLS_HOOK_POST,
+					   on_hello);
+	gnutls_transport_set_int(c->session, fd);
+	return rc;
+}
+
+static int open_conn(struct conn *base, int fd)
+{
+	struct alpn_conn *c = (struct alpn_conn *)base;
+
+	if (gnutls_init(&c->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS))
+		return -ENOMEM;
+	if (set_up(c, fd) == 0)
+		return 0;
+	gnutls_deinit(c->session);
+	return -ENOMEM;
+}
+
+static void close_conn(struct conn *base)
+{
+	struct alpn_conn *c = (struct alpn_conn *)base;
+
+	gnutls_deinit(c->session);
+	answer_unref(c->base.responder, c->named);
+}
+
+static bool must_wait(int rc)
+{
+	return rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED;
+}
+
+/* The CA has seen all it wants with the handshake (RFC 8737 section 3). */
+static enum conn_next say_bye(struct alpn_conn *c)
+{
+	c->saying_bye = true;
+	return must_wait(gnutls_bye(c->session, GNUTLS_SHUT_WR)) ? CONN_WRITE : CONN_LINGER;
+}
+
+static enum conn_next step(struct conn *base, int fd)
+{
+	struct alpn_conn *c = (struct alpn_conn *)base;
+
+	(void)fd;
+	if (c->saying_bye)
+		return say_bye(c);
+	for (int i = 0; i < CALLS_AT_ONCE; i++) {
+		int rc = gnutls_handshake(c->session);
+		if (rc == 0)
+			return say_bye(c);
+		if (must_wait(rc))
+			return gnutls_record_get_direction(c->session) ? CONN_WRITE : CONN_READ;
+		if (!gnutls_error_is_fatal(rc))
+			continue;
+		gnutls_alert_send_appropriate(c->session, rc);
+		return CONN_LINGER;
+	}
+	return CONN_READ;
+}
+
+int responder_alpn_new(const struct responder_options *o, struct responder **out)
+{
+	static const struct responder_kind kind = {
+		.conn_size = sizeof(struct alpn_conn),
+		.ca_port = 443,
+		.make = make,
+		.unmake = unmake,
+		.open = open_conn,
+		.step = step,
+		.close = close_conn,
+	};
+
+	return responder_new(&kind, o, out);
+}

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/* What a CA says: the objects of RFC 8555, and what hostile ones must not do. */
+#include <errno.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include <jansson.h>
+#include "plugins/acme_tls/client/message.h"
+
+#define NOW 1763287200 /* 2025-11-16T10:00:00Z */
+
+static char why[256];
+
+#define READ(kind, text, out) message_##kind(text, strlen(text), out, why, sizeof why)
+#define REFUSED(kind, text, word)                                                                            \
+	do {                                                                                                 \
+		struct message_##kind refused_;                                                              \
+		assert_int_equal(READ(kind, text, &refused_), -EINVAL);                                      \
+		assert_null(refused_.json);                                                                  \
+		if (!strstr(why, word))                                                                      \
+			fail_msg("\"%s\" does not tell of \"%s\"", why, word);                               \
+	} while (0)
+
+static void test_directory(void **state)
+{
+	struct message_directory d;
+	char text[200];
+	(void)state;
+	assert_int_equal(
+		READ(directory,
+		     "{\"newNonce\":\"https://ca/n\",\"newAccount\":\"https://ca/a\",\"newOrder\":\"https://"
+		     "ca/o\","
+		     "\"revokeCert\":\"https://ca/r\",\"keyChange\":null,\"strange\":{\"a\":[1]},\"meta\":{"
+		     "\"externalAccountRequired\":true,\"profiles\":{\"classic\":\"the "
+		     "usual\",\"short\":\"lived\"}}}",
+		     &d),
+		0);
+	assert_string_equal(d.new_nonce, "https://ca/n");
+	assert_string_equal(d.new_account, "https://ca/a");
+	assert_string_equal(d.new_order, "https://ca/o");
+	assert_string_equal(d.revoke_cert, "https://ca/r");
+	assert_null(d.key_change);
+	assert_null(d.renewal_info);
+	assert_true(d.eab_required);
+	assert_true(message_has_profile(&d, "short"));
+	assert_false(message_has_profile(&d, "long"));
+	message_profiles(&d, text, sizeof text);
+	assert_string_equal(text, "classic, short");
+	message_profiles(&d, text, 10);
+	assert_true(strlen(text) < 10);
+	message_done(&d.json);
+	assert_null(d.json);
+}
+
+static void test_directory_refused(void **state)
+{
+	char large[5000];
+	(void)state;
+	REFUSED(directory, "", "JSON");
+	REFUSED(directory, "<html>", "JSON");
+	REFUSED(directory, "[]", "object");
+	REFUSED(directory, "{\"newNonce\":\"https://ca/n\"", "JSON");
+	REFUSED(directory, "{}", "newNonce");
+	REFUSED(directory, "{\"newNonce\":\"https://ca/n\",\"newAccount\":7}", "newAccount");
+	REFUSED(directory, "{\"newNonce\":\"https://ca/a b\"}", "newNonce");
+	REFUSED(directory, "{\"newNonce\":\"https://ca/\\n\"}", "newNonce");
+	REFUSED(directory, "{\"newNonce\":\"https://ca/\\u0000x\"}", "JSON");
+	REFUSED(directory, "{\"newNonce\":\"a\",\"newNonce\":\"b\"}", "JSON");
+	memset(large, 'x', sizeof large);
+	memcpy(large, "{\"newNonce\":\"", 13);
+	memcpy(large + sizeof large - 3, "\"}", 3);
+	REFUSED(directory, large, "newNonce");
+}
+
+static void test_account(void **state)
+{
+	struct message_account m;
+	(void)state;
+	assert_int_equal(READ(account, "{\"status\":\"valid\",\"contact\":[]}", &m), 0);
+	assert_int_equal(m.status, MESSAGE_VALID);
+	message_done(&m.json);
+	assert_int_equal(READ(account, "{\"status\":\"deactivated\"}", &m), 0);
+	assert_int_equal(m.status, MESSAGE_DEACTIVATED);
+	message_done(&m.json);
+	REFUSED(account, "{}", "status");
+	REFUSED(account, "{\"status\":5}", "status");
+}
+
+static void test_order(void **state)
+{
+	struct message_order m;
+	(void)state;
+	assert_int_equal(
+		READ(order,
+		     "{\"status\":\"pending\",\"expires\":\"2025-11-17T10:00:00Z\",\"identifiers\":["
+		     "{\"type\":\"dns\",\"value\":\"b.example\"},{\"type\":\"ip\",\"value\":\"192.0.2.1\"}],"
+		     "\"authorizations\":[\"https://ca/z/2\",\"https://ca/z/1\"],\"finalize\":\"https://ca/"
+		     "f\"}",
+		     &m),
+		0);
+	assert_int_equal(m.status, MESSAGE_PENDING);
+	assert_int_equal(m.n_identifiers, 2);
+	assert_string_equal(m.identifiers[1].value, "192.0.2.1");
+	assert_int_equal(m.n_authorizations, 2);
+	assert_string_equal(m.authorizations[0], "https://ca/z/2");
+	assert_string_equal(m.finalize, "https://ca/f");
+	assert_null(m.certificate);
+	assert_null(m.error);
+	message_done(&m.json);
+
+	assert_int_equal(
+		READ(order,
+		     "{\"status\":\"valid\",\"certificate\":\"https://ca/c\",\"error\":{\"type\":\"x\"},"
+		     "\"authorizations\":[]}",
+		     &m),
+		0);
+	assert_int_equal(m.status, MESSAGE_VALID);
+	assert_string_equal(m.certificate, "https://ca/c");
+	assert_non_null(m.error);
+	message_done(&m.json);
+
+	assert_int_equal(READ(order, "{\"status\":\"cooking\"}", &m), 0);
+	assert_int_equal(m.status, MESSAGE_OTHER);
+	assert_string_equal(m.status_word, "cooking");
+	message_done(&m.json);
+}
+
+static void test_order_refused(void **state)
+{
+	(void)state;
+	REFUSED(order, "{}", "status");
+	REFUSED(order, "{\"status\":\"pending\",\"authorizations\":\"https://ca/z\"}", "authorizations");
+	REFUSED(order, "{\"status\":\"pending\",\"authorizations\":[5]}", "authorization");
+	REFUSED(order, "{\"status\":\"pending\",\"authorizations\":[\"a b\"]}", "authorization");
+	REFUSED(order, "{\"status\":\"pending\",\"identifiers\":[{\"type\":\"dns\"}]}", "identifier");
+	REFUSED(order, "{\"status\":\"pending\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"\"}]}",
+		"identifier");
+	REFUSED(order, "{\"status\":\"pending\",\"identifiers\":[[]]}", "identifier");
+	REFUSED(order, "{\"status\":\"ready\",\"finalize\":[]}", "finalize");
+}
+
+static void test_order_too_long(void **state)
+{
+	(void)state;
+	json_t *many = json_array();
+	for (int i = 0; i <= MESSAGE_LIST_MAX; i++)
+		json_array_append_new(many, json_string("https://ca/z"));
+	json_t *order = json_pack("{ss,so}", "status", "pending", "authorizations", many);
+	char *text = json_dumps(order, 0);
+	REFUSED(order, text, "authorizations");
+	json_decref(order);
+	free(text);
+}
+
+static void test_authorization(void **state)
+{
+	struct message_authorization m;
+	(void)state;
+	assert_int_equal(READ(authorization,
+			      "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a."
+			      "example\"},\"challenges\":["
+			      "{\"type\":\"of-the-future-01\",\"status\":\"simmering\",\"token\":7},"
+			      "{\"type\":\"http-01\",\"status\":\"pending\",\"url\":\"https://ca/"
+			      "h\",\"token\":\"tok\",\"error\":{}}]}",
+			      &m),
+			 0);
+	assert_int_equal(m.n_challenges, 2);
+	assert_null(m.challenges[0].token);
+	assert_int_equal(m.challenges[0].status, MESSAGE_OTHER);
+	assert_string_equal(m.challenges[1].token, "tok");
+	assert_non_null(m.challenges[1].error);
+	message_done(&m.json);
+	REFUSED(authorization, "{\"status\":\"pending\"}", "identifier");
+	REFUSED(authorization,
+		"{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a\"},\"challenges\":[5]"
+		"}",
+		"type");
+	REFUSED(authorization,
+		"{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a\"},"
+		"\"challenges\":[{\"type\":\"x\"}]}",
+		"status");
+	REFUSED(authorization,
+		"{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a\"},\"challenges\":{}"
+		"}",
+		"challenges");
+}
+
+static void test_challenge(void **state)
+{
+	const char *text =
+		"{\"type\":\"http-01\",\"status\":\"processing\",\"url\":\"https://ca/h\",\"token\":\"t\"}";
+	struct message_challenge m;
+	json_t *json;
+	(void)state;
+	assert_int_equal(message_challenge(text, strlen(text), &json, &m, why, sizeof why), 0);
+	assert_int_equal(m.status, MESSAGE_PROCESSING);
+	message_done(&json);
+	assert_int_equal(message_challenge("{}", 2, &json, &m, why, sizeof why), -EINVAL);
+	assert_null(json);
+}
+
+static void test_renewal(void **state)
+{
+	struct message_renewal m;
+	(void)state;
+	assert_int_equal(READ(renewal,
+			      "{\"suggestedWindow\":{\"start\":\"2025-11-16T10:00:00Z\",\"end\":\"2025-11-"
+			      "16T12:00:00.5+01:00\"},"
+			      "\"explanationURL\":\"https://ca/why\"}",
+			      &m),
+			 0);
+	assert_int_equal(m.start, NOW);
+	assert_int_equal(m.end, NOW + 3600);
+	assert_string_equal(m.explanation, "https://ca/why");
+	message_done(&m.json);
+	REFUSED(renewal, "{}", "suggestedWindow");
+	REFUSED(renewal,
+		"{\"suggestedWindow\":{\"start\":\"2025-11-16T10:00:00Z\",\"end\":\"2025-11-16T10:00:00Z\"}}",
+		"suggestedWindow");
+	REFUSED(renewal, "{\"suggestedWindow\":{\"start\":1,\"end\":2}}", "suggestedWindow");
+}
+
+static void test_time(void **state)
+{
+	int64_t t;
+	(void)state;
+	assert_true(message_time("2025-11-16T10:00:00Z", &t));
+	assert_int_equal(t, NOW);
+	assert_true(message_time("2025-11-16t05:30:00.123456789-04:30", &t));
+	assert_int_equal(t, NOW);
+	assert_true(message_time("9999-12-31T23:59:60Z", &t));
+	static const char *const wrong[] = {"",
+					    "2025-11-16",
+					    "2025-11-16T10:00:00",
+					    "2025-11-16T10:00:00Zz",
+					    "2025-13-16T10:00:00Z",
+					    "2025-00-16T10:00:00Z",
+					    "2025-11-32T10:00:00Z",
+					    "2025-11-16T24:00:00Z",
+					    "2025-11-16T10:00:00.Z",
+					    "2025-11-16T10:00:00+1:00",
+					    "1900-11-16T10:00:00Z",
+					    "-025-11-16T10:00:00Z"};
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+		assert_false(message_time(wrong[i], &t));
+}
+
+static void test_retry_after(void **state)
+{
+	static const struct {
+		const char *value;
+		int64_t seconds;
+	} cases[] = {
+		{NULL, 0},
+		{"", 0},
+		{"garbage", 0},
+		{"12 monkeys", 0},
+		{"0x10", 0},
+		{"1.5", 0},
+		{"--5", 0},
+		{"-", 0},
+		{"0", 1},
+		{"-1", 1},
+		{"-100000000000000000000", 1},
+		{"1", 1},
+		{" 120 ", 120},
+		{"+7", 7},
+		{"0000000000000000000000060", 60},
+		{"86400", 86400},
+		{"86401", 86400},
+		{"9999999", 86400},
+		{"100000000000000000000", 86400},
+		{"Sun, 16 Nov 2025 10:00:30 GMT", 30},
+		{"Sunday, 16-Nov-25 10:01:00 GMT", 60},
+		{"Sun Nov 16 10:00:05 2025", 5},
+		{"Sun, 16 Nov 2025 09:00:00 GMT", 1},
+		{"Thu, 01 Jan 1970 00:00:00 GMT", 1},
+		{"Tue, 16 Nov 2038 10:00:00 GMT", 86400},
+		{"Sun, 99 Nov 2025 10:00:30 GMT", 0},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		if (message_retry_after(cases[i].value, NOW) != cases[i].seconds)
+			fail_msg("\"%s\": %lld", cases[i].value,
+				 (long long)message_retry_after(cases[i].value, NOW));
+}
+
+static void test_token(void **state)
+{
+	char longest[MESSAGE_TOKEN_MAX + 2];
+	(void)state;
+	assert_true(message_token_ok("abc-_XYZ019"));
+	assert_false(message_token_ok(""));
+	assert_false(message_token_ok("../../etc/passwd"));
+	assert_false(message_token_ok("a b"));
+	assert_false(message_token_ok("a."));
+	assert_false(message_token_ok("a="));
+	assert_false(message_token_ok("\xc3\xa4"));
+	memset(longest, 'a', sizeof longest);
+	longest[MESSAGE_TOKEN_MAX] = '\0';
+	assert_true(message_token_ok(longest));
+	longest[MESSAGE_TOKEN_MAX] = 'a';
+	longest[MESSAGE_TOKEN_MAX + 1] = '\0';
+	assert_false(message_token_ok(longest));
+}
+
+static void test_link(void **state)
+{
+	char url[64];
+	(void)state;
+	assert_true(message_link("<https://ca/c/1>;rel=\"alternate\"", "alternate", url, sizeof url));
+	assert_string_equal(url, "https://ca/c/1");
+	assert_true(
+		message_link("  <https://ca/c/2> ; title=x; rel=alternate", "alternate", url, sizeof url));
+	assert_string_equal(url, "https://ca/c/2");
+	assert_true(message_link("<https://ca/c/3>;rel=\"next ALTERNATE\"", "alternate", url, sizeof url));
+	assert_false(message_link("<https://ca/dir>;rel=\"index\"", "alternate", url, sizeof url));
+	assert_false(message_link("<https://ca/dir>;rel=\"alternately\"", "alternate", url, sizeof url));
+	assert_false(message_link("<https://ca/dir>", "alternate", url, sizeof url));
+	assert_false(message_link("https://ca/dir;rel=alternate", "alternate", url, sizeof url));
+	assert_false(message_link("<https://ca/dir;rel=alternate", "alternate", url, sizeof url));
+	assert_false(message_link("<>;rel=alternate", "alternate", url, sizeof url));
+	assert_false(message_link("<https://ca/a b>;rel=alternate", "alternate", url, sizeof url));
+	assert_false(message_link("", "alternate", url, sizeof url));
+	assert_false(message_link("<https://ca/c/1>;rel=\"alternate\"", "alternate", url, 8));
+	assert_false(message_link("<https://ca/c/1>;rel=", "alternate", url, sizeof url));
+	assert_false(message_link("<https://ca/c/1>;rel=\"", "alternate", url, sizeof url));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_directory),     cmocka_unit_test(test_directory_refused),
+		cmocka_unit_test(test_account),       cmocka_unit_test(test_order),
+		cmocka_unit_test(test_order_refused), cmocka_unit_test(test_order_too_long),
+		cmocka_unit_test(test_authorization), cmocka_unit_test(test_challenge),
+		cmocka_unit_test(test_renewal),       cmocka_unit_test(test_time),
+		cmocka_unit_test(test_retry_after),   cmocka_unit_test(test_token),
+		cmocka_unit_test(test_link),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

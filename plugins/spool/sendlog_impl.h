@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sendlog_impl - what the parts of the sender's log share: sendlog.c (interface, duplicates),
+ * sendlog_consumers.c (cursors, epochs), sendlog_memory.c, sendlog_spool.c (disk: files, recovery),
+ * sendlog_writer.c (its thread), sendlog_read.c (disk and cache to consumer).
+ */
+#pragma once
+#include "sendlog.h"
+
+#include <semstreams/ext/loop.h>
+
+enum {
+	SENDLOG_CONSUMERS = 128,     /* a peer may invent names: there is a limit */
+	SENDLOG_NAME = 127,          /* bytes of a consumer's name */
+	SENDLOG_PAST = 16,           /* earlier epochs that are known */
+	SENDLOG_EVENT_OVERHEAD = 48, /* of an event in memory */
+	SENDLOG_PENDING = 4 << 20,   /* bytes that may wait for the disk */
+	SENDLOG_CACHE =
+		8 << 20, /* bytes of newest frames kept in memory, so that a live consumer needs no disk */
+	SENDLOG_READ = 512 << 10, /* bytes read from disk in one call, and the rest of a frame */
+};
+
+/* A way in: an input port and the stream that comes by it.  Lives as long as the log. */
+struct log_source {
+	struct log_source *next;
+	uint32_t port;
+	char *id;
+	struct ss_position latest; /* of what was appended; the loop's */
+	struct ss_position kept;   /* of what was written; the writer's once it runs */
+	bool has_latest;
+	bool has_kept, is_new; /* the writer's: is_new: the segment does not have kept yet */
+};
+
+/* Rows of a batch that are in the log under consecutive sequences. */
+struct log_piece {
+	struct log_piece *next;
+	struct ss_batch *batch; /* a reference; NULL if count is 0 */
+	uint32_t row, count;
+	bool split; /* may be kept in parts: each row says how far the source's stream goes */
+	uint64_t first_seq;
+	size_t payload;              /* bytes of the rows */
+	size_t memory;               /* bytes to account for */
+	struct log_source *source;   /* NULL: no position */
+	struct ss_position position; /* when all rows are kept */
+};
+
+struct log_cursor {
+	char name[SENDLOG_NAME + 1];
+	uint64_t acked;
+	uint64_t seen_ns; /* wall time when it was seen last */
+	uint64_t away_ns; /* how long it has been away */
+};
+
+/* An earlier epoch: its records up to last are here under the same sequences. */
+struct log_past {
+	uint8_t epoch[16];
+	uint64_t last;
+};
+
+struct log_loss {
+	uint64_t from, to;
+	const char *reason;
+};
+struct log_losses {
+	struct log_loss *list;
+	uint32_t n, allocated;
+};
+
+struct log_memory;
+struct log_spool;
+
+struct sendlog {
+	const struct ss_host *host;
+	const struct ss_loop *loop;
+	void *loop_self;
+	struct sendlog_options options;
+	const struct sendlog_events *events;
+	void *arg;
+	uint8_t epoch[16];                  /* like past: written by the loop with the spool's lock held */
+	struct log_past past[SENDLOG_PAST]; /* newest last */
+	uint32_t n_past;
+	const char *why_renewed;
+	uint64_t first, next, committed;
+	uint64_t corrupt;
+	struct log_source *sources;
+	struct log_cursor *cursors; /* written by the loop with the spool's lock held */
+	uint32_t n_cursors;
+	uint64_t unseen_ns; /* how old what the disk has of seen_ns and away_ns is */
+	int event_fd;       /* somebody has news for the loop */
+	uint32_t fd_id, timer_id;
+	bool wants_room;          /* -EAGAIN was said */
+	struct log_loss told[64]; /* corruption told, newest at told[n_told - 1 modulo] */
+	uint32_t n_told;
+	struct log_memory *memory; /* one of the two */
+	struct log_spool *spool;
+};
+
+/* ---- sendlog.c ---- */
+void log_wake(struct sendlog *); /* any thread: run the handler on the loop */
+struct log_source *log_source_get(struct sendlog *, uint32_t port, const char *id,
+				  size_t id_len); /* NULL: no memory */
+/* Records from..to went without being read: to be told if a known consumer lacks them, or nobody is known. */
+int log_lose(const struct sendlog *, struct log_losses *, uint64_t from, uint64_t to, const char *reason);
+void log_corrupt(struct sendlog *, uint64_t from, uint64_t to); /* count and tell, once */
+void log_tell(struct sendlog *, struct log_losses *);           /* and empty it */
+void log_pieces_free(struct sendlog *, struct log_piece *);
+uint64_t log_wall_ns(void);
+void log_retain(struct sendlog *); /* let go of what everybody has, or is too old */
+
+/* ---- sendlog_consumers.c ---- */
+uint64_t log_all_acked(const struct sendlog *);
+/* A new epoch; what is there up to last is as it was in the old one.  Spool: lock held or not running yet. */
+int log_new_epoch(struct sendlog *, uint64_t last);
+
+/* ---- sendlog_memory.c ---- */
+int memory_open(struct sendlog *);
+void memory_close(struct sendlog *);
+int memory_admit(struct sendlog *, size_t memory);       /* 0 or -EAGAIN; makes room by dropping if it may */
+int memory_append(struct sendlog *, struct log_piece *); /* takes the list over */
+void memory_retain(struct sendlog *);                    /* let go of what everybody has */
+void memory_handle(struct sendlog *);
+uint64_t memory_read(struct sendlog *, uint64_t seq, uint32_t max,
+		     bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg);
+uint64_t memory_bytes(const struct sendlog *);
+uint64_t memory_oldest(const struct sendlog *);
+
+/* ---- the spool ---- */
+int spool_open(struct sendlog *, char why[256]);
+void spool_close(struct sendlog *);
+int spool_admit(struct sendlog *, size_t largest);
+void spool_append(struct sendlog *, struct log_piece *);
+void spool_retain(struct sendlog *);
+void spool_handle(struct sendlog *);
+uint64_t spool_read(struct sendlog *, uint64_t seq, uint32_t max,
+		    bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg);
+uint64_t spool_bytes(const struct sendlog *);
+uint64_t spool_oldest(const struct sendlog *);
+void spool_lock(const struct sendlog *);
+void spool_unlock(const struct sendlog *);
+void spool_save(struct sendlog *, bool at_once); /* lock held: cursors and epoch are to be written */

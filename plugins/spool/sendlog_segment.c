@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/* sendlog_segment - see sendlog_segment.h. */
+#include "sendlog_segment.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "plugins/websocket/link/link_proto.h"
+
+static const char seg_magic[8] = "SSPOOL1\n";
+enum { FRAME_MAGIC = 0x314d5246 /* FRM1 */, SEAL_MAGIC = 0x31444e45 /* END1 */, READ_AHEAD = 64 << 10 };
+
+static void put16(uint8_t *to, uint16_t v)
+{
+	v = htole16(v);
+	memcpy(to, &v, sizeof v);
+}
+
+static void put32(uint8_t *to, uint32_t v)
+{
+	v = htole32(v);
+	memcpy(to, &v, sizeof v);
+}
+
+static void put64(uint8_t *to, uint64_t v)
+{
+	v = htole64(v);
+	memcpy(to, &v, sizeof v);
+}
+
+static uint16_t get16(const uint8_t *from)
+{
+	uint16_t v;
+	memcpy(&v, from, sizeof v);
+	return le16toh(v);
+}
+
+static uint32_t get32(const uint8_t *from)
+{
+	uint32_t v;
+	memcpy(&v, from, sizeof v);
+	return le32toh(v);
+}
+
+static uint64_t get64(const uint8_t *from)
+{
+	uint64_t v;
+	memcpy(&v, from, sizeof v);
+	return le64toh(v);
+}
+
+/* ---- segments ---- */
+
+void seg_header_write(const struct seg_header *h, uint8_t out[SEG_HEADER])
+{
+	memset(out, 0, SEG_HEADER);
+	memcpy(out, seg_magic, sizeof seg_magic);
+	memcpy(out + 8, h->epoch, sizeof h->epoch);
+	put64(out + 24, h->ordinal);
+	put64(out + 32, h->first_seq);
+	put64(out + 40, h->time_ns);
+	put32(out + 60, link_crc32c(0, out, 60));
+}
+
+bool seg_header_read(const uint8_t in[SEG_HEADER], struct seg_header *h)
+{
+	if (memcmp(in, seg_magic, sizeof seg_magic) != 0 || get32(in + 60) != link_crc32c(0, in, 60))
+		return false;
+	memcpy(h->epoch, in + 8, sizeof h->epoch);
+	h->ordinal = get64(in + 24);
+	h->first_seq = get64(in + 32);
+	h->time_ns = get64(in + 40);
+	return true;
+}
+
+void seg_name(uint64_t ordinal, char out[SEG_NAME])
+{
+	snprintf(out, SEG_NAME, "%016" PRIx64 ".seg", ordinal);
+}
+
+bool seg_name_parse(const char *name, uint64_t *ordinal)
+{
+	char again[SEG_NAME];
+	uint64_t n;
+
+	if (sscanf(name, "%16" SCNx64, &n) != 1)
+		return false;
+	seg_name(n, again);
+	if (strcmp(name, again) != 0)
+		return false;
+	*ordinal = n;
+	return true;
+}
+
+/* ---- frames: u32 magic, len; u64 first_seq; u32 count, meta_len; u64 time_ns, place; u32 crc of these, crc
+ * of the rest up to the records ---- */
+
+size_t seg_position_write(uint8_t *to, const struct seg_position *p)
+{
+	size_t size = seg_position_size(p->source_len);
+
+	memset(to, 0, size);
+	put32(to, p->port);
+	put16(to + 4, (uint16_t)p->source_len);
+	memcpy(to + 8, p->position.epoch, sizeof p->position.epoch);
+	put64(to + 24, p->position.seq);
+	memcpy(to + 32, p->source, p->source_len);
+	return size;
+}
+
+static uint8_t *index_of(const uint8_t *frame, const struct frame *f, uint32_t i)
+{
+	return (uint8_t *)frame + FRAME_HEADER + f->meta_len + (size_t)i * FRAME_INDEX;
+}
+
+void frame_set_record(uint8_t *frame, const struct frame *f, uint32_t i, const struct ss_event *e)
+{
+	uint8_t *entry = index_of(frame, f, i);
+
+	put32(entry, e->len);
+	put32(entry + 4, link_crc32c(0, e->data, e->len));
+	put64(entry + 8, e->time_ns);
+}
+
+static uint32_t header_crc(const uint8_t *in, const uint8_t epoch[16])
+{
+	return link_crc32c(link_crc32c(0, epoch, 16), in, 40);
+}
+
+static size_t index_end(const struct frame *f)
+{
+	return FRAME_HEADER + (size_t)f->meta_len + (size_t)f->count * FRAME_INDEX;
+}
+
+void frame_finish(uint8_t *frame, const struct frame *f, const uint8_t epoch[16], uint64_t ordinal,
+		  uint64_t offset)
+{
+	put32(frame, f->seal ? SEAL_MAGIC : FRAME_MAGIC);
+	put32(frame + 4, f->len);
+	put64(frame + 8, f->first_seq);
+	put32(frame + 16, f->count);
+	put32(frame + 20, f->meta_len);
+	put64(frame + 24, f->time_ns);
+	put64(frame + 32, ordinal << 32 | offset);
+	put32(frame + 40, header_crc(frame, epoch));
+	put32(frame + 44, link_crc32c(0, frame + FRAME_HEADER, index_end(f) - FRAME_HEADER));
+}
+
+bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_t ordinal, uint64_t offset,
+		struct frame *f)
+{
+	uint32_t magic = get32(in);
+
+	if ((magic != FRAME_MAGIC && magic != SEAL_MAGIC) || get64(in + 32) != (ordinal << 32 | offset) ||
+	    get32(in + 40) != header_crc(in, epoch))
+		return false;
+	*f = (struct frame){.len = get32(in + 4),
+			    .count = get32(in + 16),
+			    .meta_len = get32(in + 20),
+			    .first_seq = get64(in + 8),
+			    .time_ns = get64(in + 24),
+			    .seal = magic == SEAL_MAGIC};
+	return f->len % 8 == 0 && f->len <= SEG_MAX && index_end(f) <= f->len;
+}
+
+bool frame_index_ok(const uint8_t *frame, const struct frame *f)
+{
+	size_t end = index_end(f), sum = end, at = 0;
+	struct seg_position p;
+
+	if (get32(frame + 44) != link_crc32c(0, frame + FRAME_HEADER, end - FRAME_HEADER))
+		return false;
+	for (uint32_t i = 0; i < f->count; i++)
+		sum += get32(index_of(frame, f, i));
+	while (frame_position(frame, f, &at, &p))
+		;
+	return sum <= f->len && at == f->meta_len;
+}
+
+bool frame_position(const uint8_t *frame, const struct frame *f, size_t *at, struct seg_position *p)
+{
+	const uint8_t *in = frame + FRAME_HEADER + *at;
+
+	if (f->meta_len - *at < 32 || f->meta_len - *at < seg_position_size(get16(in + 4)))
+		return false;
+	*p = (struct seg_position){
+		.port = get32(in), .source = (const char *)in + 32, .source_len = get16(in + 4)};
+	memcpy(p->position.epoch, in + 8, sizeof p->position.epoch);
+	p->position.seq = get64(in + 24);
+	*at += seg_position_size(p->source_len);
+	return true;
+}
+
+bool frame_next(const uint8_t *frame, const struct frame *f, struct frame_walk *w, struct ss_event *e)
+{
+	if (w->i >= f->count)
+		return false;
+	const uint8_t *entry = index_of(frame, f, w->i);
+	*e = (struct ss_event){.data = frame + index_end(f) + w->at,
+			       .len = get32(entry),
+			       .time_ns = get64(entry + 8),
+			       .seq = f->first_seq + w->i};
+	w->at += e->len;
+	w->i++;
+	return true;
+}
+
+bool frame_record_ok(const uint8_t *frame, const struct frame *f, uint32_t i, const struct ss_event *e)
+{
+	return get32(index_of(frame, f, i) + 4) == link_crc32c(0, e->data, e->len);
+}
+
+/* ---- reading ---- */
+
+void seg_reader_init(struct seg_reader *r, int fd, const uint8_t epoch[16], uint64_t ordinal, uint64_t end)
+{
+	*r = (struct seg_reader){.fd = fd, .ordinal = ordinal, .at = SEG_HEADER, .end = end};
+	memcpy(r->epoch, epoch, sizeof r->epoch);
+}
+
+void seg_reader_done(struct seg_reader *r)
+{
+	if (r->fd >= 0)
+		close(r->fd);
+	free(r->buf);
+	*r = (struct seg_reader){.fd = -1};
+}
+
+/* Make need bytes at offset at available: 1, 0 if the file (or what may be read of it) ends before, -errno.
+ */
+static int load(struct seg_reader *r, uint64_t at, size_t need)
+{
+	if (at >= r->buf_at && at + need <= r->buf_at + r->len)
+		return 1;
+	if (at + need > r->end)
+		return 0;
+	size_t want = need > READ_AHEAD ? need : READ_AHEAD;
+	if (want > r->end - at)
+		want = (size_t)(r->end - at);
+	if (want > r->allocated) {
+		uint8_t *buf = realloc(r->buf, want);
+		if (!buf)
+			return -ENOMEM;
+		r->buf = buf;
+		r->allocated = want;
+	}
+	r->len = 0;
+	r->buf_at = at;
+	while (r->len < want) {
+		ssize_t n = pread(r->fd, r->buf + r->len, want - r->len, (off_t)(at + r->len));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		r->len += (size_t)n;
+	}
+	return r->len >= need;
+}
+
+/* Where the next good header is, at or behind at. */
+static int find_header(struct seg_reader *r, uint64_t *at, struct frame *out)
+{
+	int rc;
+
+	for (; (rc = load(r, *at, FRAME_HEADER)) == 1; *at += 8)
+		if (frame_read(r->buf + (*at - r->buf_at), r->epoch, r->ordinal, *at, out) &&
+		    *at + out->len <= r->end)
+			return 1;
+	return rc;
+}
+
+int seg_reader_next(struct seg_reader *r, struct frame *out, const uint8_t **frame)
+{
+	uint64_t at = r->at;
+	int rc = find_header(r, &at, out);
+
+	if (rc == 1)
+		rc = load(r, at, out->len);
+	if (rc != 1)
+		return rc;
+	r->skipped += at - r->at;
+	r->at = at + out->len;
+	*frame = r->buf + (at - r->buf_at);
+	return 1;
+}

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: MIT */
+/* sendlog_spool - see sendlog_spool.h: opening, what a crash left, retention, and the loop's side of the
+ * writer. */
+#include "sendlog_spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <semstreams/sugar.h>
+
+enum { PATIENCE_NS = 1000000 }; /* less than it takes to be written */
+enum { SEG_SIZE_MIN = 64 << 10, SEG_SIZE_MAX = 16 << 20, FRAME_MAX = 256 << 10, MARK_EVERY = 64 << 10 };
+
+void spool_lock(const struct sendlog *log)
+{
+	if (log->spool)
+		pthread_mutex_lock(&log->spool->lock);
+}
+
+void spool_unlock(const struct sendlog *log)
+{
+	if (log->spool)
+		pthread_mutex_unlock(&log->spool->lock);
+}
+
+void spool_save(struct sendlog *log, bool at_once)
+{
+	struct log_spool *s = log->spool;
+
+	if (!s)
+		return;
+	s->state_dirty = true;
+	if (at_once)
+		s->state_ns = 0;
+	if (s->waits != WRITER_BUSY)
+		pthread_cond_signal(&s->wake);
+}
+
+/* ---- the list of segments ---- */
+
+struct segment *spool_newest(const struct log_spool *s)
+{
+	return s->n_segs ? s->segs[s->n_segs - 1] : NULL;
+}
+
+int spool_push_segment(struct log_spool *s, struct segment *g)
+{
+	if (s->n_segs == s->segs_allocated) {
+		uint32_t more = s->segs_allocated ? s->segs_allocated * 2 : 16;
+		struct segment **segs = realloc(s->segs, more * sizeof *segs);
+		if (!segs)
+			return -ENOMEM;
+		s->segs = segs;
+		s->segs_allocated = more;
+	}
+	s->segs[s->n_segs++] = g;
+	return 0;
+}
+
+struct segment *spool_shift_segment(struct log_spool *s)
+{
+	struct segment *g = s->segs[0];
+
+	memmove(s->segs, s->segs + 1, --s->n_segs * sizeof *s->segs);
+	return g;
+}
+
+void spool_segment_free(struct segment *g)
+{
+	if (!g)
+		return;
+	free(g->marks);
+	free(g);
+}
+
+bool spool_removable(const struct log_spool *s)
+{
+	/* the newest has the positions, and if it has nothing yet, the one before it has */
+	uint32_t needed = s->n_segs && spool_newest(s)->used == SEG_HEADER ? 2 : 1;
+
+	return s->n_segs > needed && s->segs[0]->last_seq < s->first;
+}
+
+void spool_mark(struct segment *g, const struct frame *f, uint64_t offset, uint64_t last_ns,
+		uint64_t max_age_ns)
+{
+	struct mark *last = g->n_marks ? &g->marks[g->n_marks - 1] : NULL;
+
+	if (!f->count)
+		return;
+	if (last_ns > g->last_ns || !last)
+		g->last_ns = last_ns;
+	if (last && offset - last->offset < MARK_EVERY &&
+	    (!max_age_ns || f->time_ns - last->time_ns < max_age_ns / 64)) {
+		if (last_ns > last->last_ns)
+			last->last_ns = last_ns;
+		return;
+	}
+	if (g->n_marks == g->marks_allocated) {
+		uint32_t more = g->marks_allocated ? g->marks_allocated * 2 : 16;
+		struct mark *marks = realloc(g->marks, more * sizeof *marks);
+		if (!marks)
+			return; /* reading begins further in front */
+		g->marks = marks;
+		g->marks_allocated = more;
+	}
+	g->marks[g->n_marks++] = (struct mark){f->first_seq, offset, f->time_ns, last_ns};
+	if (g->n_marks == 1)
+		g->first_ns = f->time_ns;
+}
+
+/* ---- life ---- */
+
+static void set_sizes(struct log_spool *s, uint64_t max_bytes)
+{
+	s->limit = max_bytes - SPOOL_OTHER;
+	s->seg_size = s->limit / 8 & ~UINT64_C(4095);
+	if (s->seg_size < SEG_SIZE_MIN)
+		s->seg_size = SEG_SIZE_MIN;
+	if (s->seg_size > SEG_SIZE_MAX)
+		s->seg_size = SEG_SIZE_MAX;
+	s->frame_max = s->seg_size / 4 < FRAME_MAX ? s->seg_size / 4 : FRAME_MAX;
+	/* two segments with nothing else must fit; some of it goes to positions and rounding */
+	s->largest = s->limit / 2 < SEG_MAX ? s->limit / 2 : SEG_MAX;
+	s->largest -= 16 << 10;
+}
+
+static int start_writer(struct log_spool *s)
+{
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int rc = pthread_create(&s->thread, NULL, spool_writer, s);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	s->running = rc == 0;
+	return -rc;
+}
+
+int spool_open(struct sendlog *log, char why[256])
+{
+	const char *path = log->options.path;
+	pthread_condattr_t attr;
+	struct log_spool *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return -ENOMEM;
+	*s = (struct log_spool){.log = log, .dir_fd = -1, .lock_fd = -1, .state_fd = -1, .fd = -1};
+	s->pending_end = &s->pending;
+	s->done_end = &s->done;
+	s->fresh_end = &s->fresh;
+	s->work_end = &s->work;
+	for (int i = 0; i < SPOOL_READERS; i++)
+		s->readers[i].file.fd = -1;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	log->spool = s;
+	if (log->options.max_bytes < SPOOL_MIN) {
+		snprintf(why, 256, "max_bytes of a spool is at least 1 MiB, not %" PRIu64,
+			 log->options.max_bytes);
+		return -EINVAL;
+	}
+	set_sizes(s, log->options.max_bytes);
+	s->dir_fd = spool_folder_open(path, true, why);
+	if (s->dir_fd < 0)
+		return s->dir_fd;
+	int rc = spool_folder_lock(s, path, why);
+	if (rc < 0)
+		return rc;
+	s->state_fd = openat(s->dir_fd, "state", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	rc = s->state_fd < 0 ? -errno : spool_recover(s, why);
+	if (rc == 0)
+		rc = start_writer(s);
+	if (rc == 0)
+		ss_set_max_delay(log->loop, log->loop_self, PATIENCE_NS);
+	if (rc < 0 && !why[0])
+		snprintf(why, 256, "the spool \"%.150s\": %s", path, strerror(-rc));
+	return rc;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+static void free_frames(struct cached_frame *c)
+{
+	while (c) {
+		struct cached_frame *next = c->next;
+		spool_cached_free(c);
+		c = next;
+	}
+}
+
+void spool_close(struct sendlog *log)
+{
+	struct log_spool *s = log->spool;
+
+	if (s->running) {
+		pthread_mutex_lock(&s->lock);
+		s->stop = true;
+		pthread_cond_signal(&s->wake);
+		pthread_mutex_unlock(&s->lock);
+		pthread_join(s->thread, NULL);
+	}
+	/* what could not be written any more was never told to be */
+	log_pieces_free(log, s->work);
+	log_pieces_free(log, s->pending);
+	log_pieces_free(log, s->done);
+	free_frames(s->fresh);
+	for (size_t i = 0; i < s->cache_n; i++)
+		spool_cached_free(s->cache[(s->cache_first + i) % s->cache_allocated]);
+	free(s->cache);
+	for (int i = 0; i < SPOOL_READERS; i++)
+		seg_reader_done(&s->readers[i].file);
+	for (uint32_t i = 0; i < s->n_segs; i++)
+		spool_segment_free(s->segs[i]);
+	free(s->segs);
+	free(s->losses.list);
+	close_fd(s->fd);
+	close_fd(s->state_fd);
+	close_fd(s->lock_fd);
+	close_fd(s->dir_fd);
+	pthread_cond_destroy(&s->wake);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+	log->spool = NULL;
+}
+
+/* ---- the loop's side ---- */
+
+int spool_admit(struct sendlog *log, size_t largest)
+{
+	struct log_spool *s = log->spool;
+
+	if (largest > s->largest)
+		return -EMSGSIZE;
+	pthread_mutex_lock(&s->lock);
+	bool full = s->full || s->pending_bytes >= SENDLOG_PENDING;
+	pthread_mutex_unlock(&s->lock);
+	return full ? -EAGAIN : 0;
+}
+
+void spool_append(struct sendlog *log, struct log_piece *list)
+{
+	struct log_spool *s = log->spool;
+	struct log_piece *last = list;
+	size_t bytes = list->memory;
+
+	for (; last->next; last = last->next)
+		bytes += last->next->memory;
+	pthread_mutex_lock(&s->lock);
+	*s->pending_end = list;
+	s->pending_end = &last->next;
+	s->pending_bytes += bytes;
+	if (s->waits == WRITER_IDLE || (s->waits == WRITER_PACING && s->pending_bytes >= s->frame_max))
+		pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* The oldest that is young enough. */
+static uint64_t young_enough(const struct log_spool *s, uint64_t max_age)
+{
+	uint64_t now = log_wall_ns(), since = now > max_age ? now - max_age : 0, seq = s->first;
+
+	for (uint32_t i = 0; i < s->n_segs; i++) {
+		const struct segment *g = s->segs[i];
+		if (g->last_seq < seq)
+			continue;
+		if (g->last_ns < since) {
+			seq = g->last_seq + 1;
+			continue;
+		}
+		for (uint32_t k = 0; k + 1 < g->n_marks && g->marks[k].last_ns < since; k++)
+			if (g->marks[k + 1].seq > seq)
+				seq = g->marks[k + 1].seq;
+		break;
+	}
+	return seq;
+}
+
+void spool_retain(struct sendlog *log)
+{
+	struct log_spool *s = log->spool;
+	uint64_t acked = log_all_acked(log), max_age = log->options.max_age_ns;
+
+	pthread_mutex_lock(&s->lock);
+	bool signal = !s->state_dirty;
+	s->state_dirty = true;
+	if (s->first <= acked)
+		s->first = acked + 1;
+	uint64_t young = max_age ? young_enough(s, max_age) : 0;
+	if (young > s->first && log_lose(log, &s->losses, s->first, young - 1, "retention") == 0) {
+		s->first = young;
+		s->commit_news = true;
+		log_wake(log);
+	}
+	if (s->waits == WRITER_IDLE && (signal || s->full || spool_removable(s)))
+		pthread_cond_signal(&s->wake);
+	log->first = s->first;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void spool_handle(struct sendlog *log)
+{
+	struct log_spool *s = log->spool;
+	char trouble[sizeof s->trouble];
+
+	pthread_mutex_lock(&s->lock);
+	struct log_piece *done = s->done;
+	struct cached_frame *fresh = s->fresh;
+	struct log_losses losses = s->losses;
+	bool commit_news = s->commit_news, trouble_news = s->trouble_news;
+	bool room = log->wants_room && !s->full && s->pending_bytes <= SENDLOG_PENDING / 2;
+	memcpy(trouble, s->trouble, sizeof trouble);
+	s->done = NULL;
+	s->done_end = &s->done;
+	s->fresh = NULL;
+	s->fresh_end = &s->fresh;
+	s->losses = (struct log_losses){0};
+	s->commit_news = s->trouble_news = false;
+	log->first = s->first;
+	log->committed = s->committed;
+	pthread_mutex_unlock(&s->lock);
+
+	for (struct cached_frame *next; fresh; fresh = next) {
+		next = fresh->next;
+		spool_cache_add(s, fresh);
+	}
+	if (room)
+		log->wants_room = false;
+	if (trouble_news)
+		log->events->trouble(log->arg, trouble[0] ? trouble : NULL);
+	log_tell(log, &losses);
+	if (commit_news)
+		log->events->committed(log->arg, log->committed);
+	/* after it: until then the owner may still have use for the batches */
+	log_pieces_free(log, done);
+	if (room)
+		log->events->room(log->arg);
+}
+
+uint64_t spool_bytes(const struct sendlog *log)
+{
+	struct log_spool *s = log->spool;
+	uint64_t sum = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (uint32_t i = 0; i < s->n_segs; i++) {
+		const struct segment *g = s->segs[i];
+		uint64_t all = g->last_seq + 1 - g->first_seq;
+		uint64_t from = s->first > g->first_seq ? s->first : g->first_seq;
+		if (from <= g->last_seq)
+			sum += (uint64_t)((double)g->used * (double)(g->last_seq + 1 - from) / (double)all);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return sum;
+}
+
+uint64_t spool_oldest(const struct sendlog *log)
+{
+	struct log_spool *s = log->spool;
+	uint64_t time_ns = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (uint32_t i = 0; i < s->n_segs && !time_ns; i++) {
+		const struct segment *g = s->segs[i];
+		if (g->last_seq < s->first || g->last_seq < g->first_seq)
+			continue;
+		time_ns = g->first_ns;
+		for (uint32_t k = 0; k < g->n_marks && g->marks[k].seq <= s->first; k++)
+			time_ns = g->marks[k].time_ns;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return time_ns;
+}

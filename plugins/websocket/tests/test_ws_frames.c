@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* test_ws_frames - frames as a client takes them: whole, cut anywhere, wrong in every way. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include "plugins/websocket/transport/ws_frames.h"
+
+struct result {
+	int rc;
+	struct ws_frame frame;
+	size_t size;
+	const char *why;
+};
+
+/* In memory of its own, so that a look behind the end is seen. */
+static struct result next(struct ws_frames *f, const void *data, size_t len)
+{
+	struct result r = {0};
+	uint8_t *copy = malloc(len + !len);
+	assert_non_null(copy);
+	memcpy(copy, data, len);
+	r.rc = ws_frames_next(f, copy, len, &r.frame, &r.size, &r.why);
+	r.frame.payload = r.rc == 1 ? (const uint8_t *)data + (r.frame.payload - copy) : NULL;
+	free(copy);
+	return r;
+}
+
+static struct ws_frames fresh(size_t max)
+{
+	return (struct ws_frames){.max_message = max};
+}
+
+static size_t header(uint8_t *to, int first, uint64_t len)
+{
+	to[0] = (uint8_t)first;
+	size_t n = len < 126 ? 0 : len < 65536 ? 2 : 8;
+	to[1] = (uint8_t)(n == 0 ? len : n == 2 ? 126 : 127);
+	for (size_t i = 0; i < n; i++)
+		to[2 + i] = (uint8_t)(len >> 8 * (n - 1 - i));
+	return 2 + n;
+}
+
+static void test_lengths(void **state)
+{
+	(void)state;
+	static const size_t lengths[] = {0, 1, 125, 126, 127, 65535, 65536, 100000};
+	uint8_t *data = malloc(100020);
+	for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+		size_t len = lengths[i], n = header(data, 0x82, len);
+		for (size_t k = 0; k < len; k++)
+			data[n + k] = (uint8_t)k;
+		struct ws_frames f = fresh(100000);
+		struct result r = next(&f, data, n + len + 7);
+		assert_int_equal(r.rc, 1);
+		assert_int_equal(r.size, n + len);
+		assert_int_equal(r.frame.len, len);
+		assert_ptr_equal(r.frame.payload, data + n);
+		assert_int_equal(r.frame.opcode, WS_BINARY);
+		assert_true(r.frame.final);
+		/* cut anywhere: what it asks for is never too much, and grows */
+		for (size_t have = 0; have < n + len; have = have < 12 ? have + 1 : have * 2 + 1) {
+			f = fresh(100000);
+			r = next(&f, data, have);
+			assert_int_equal(r.rc, 0);
+			assert_true(r.size > have && r.size <= n + len);
+			assert_true(have < n || r.size == n + len);
+			assert_int_equal(f.opcode, 0);
+		}
+	}
+	free(data);
+}
+
+static void test_fragments(void **state)
+{
+	(void)state;
+	struct ws_frames f = fresh(10);
+	struct result r = next(&f,
+			       "\x01\x03"
+			       "abc",
+			       5);
+	assert_int_equal(r.rc, 1);
+	assert_int_equal(r.frame.opcode, WS_TEXT);
+	assert_false(r.frame.final);
+	/* control frames may come in between */
+	r = next(&f,
+		 "\x89\x04"
+		 "ping",
+		 6);
+	assert_int_equal(r.rc, 1);
+	assert_int_equal(r.frame.opcode, WS_PING);
+	r = next(&f, "\x00\x00", 2);
+	assert_int_equal(r.rc, 1);
+	assert_int_equal(r.frame.opcode, WS_TEXT);
+	r = next(&f,
+		 "\x80\x07"
+		 "defghij",
+		 9);
+	assert_int_equal(r.rc, 1);
+	assert_int_equal(r.frame.opcode, WS_TEXT);
+	assert_true(r.frame.final);
+	/* and then all is as it was */
+	r = next(&f,
+		 "\x82\x0a"
+		 "0123456789",
+		 12);
+	assert_int_equal(r.rc, 1);
+	assert_int_equal(r.frame.opcode, WS_BINARY);
+	assert_int_equal(next(&f, "\x80\x00", 2).rc, -1002);
+}
+
+static void check_breach(struct ws_frames f, const char *data, size_t len, int code, const char *why)
+{
+	struct result r = next(&f, data, len);
+	assert_int_equal(r.rc, -code);
+	assert_string_equal(r.why, why);
+}
+
+static void test_breaches(void **state)
+{
+	(void)state;
+	struct ws_frames f = fresh(1000), inside = {.max_message = 1000, .opcode = WS_TEXT, .so_far = 990};
+	for (int bit = 0x10; bit <= 0x40; bit <<= 1)
+		check_breach(f, (char[]){(char)(0x81 | bit), 0}, 2, 1002, "a frame has reserved bits set");
+	check_breach(f, "\x81\x80\1\2\3\4", 6, 1002, "a server's frame is masked");
+	for (int opcode = 0; opcode < 16; opcode++)
+		if ((opcode > 2 && opcode < 8) || opcode > 10)
+			check_breach(f, (char[]){(char)(0x80 | opcode), 0}, 2, 1002,
+				     "a frame has an unknown opcode");
+	for (int opcode = 8; opcode <= 10; opcode++) {
+		check_breach(f, (char[]){(char)opcode, 0}, 2, 1002,
+			     "a control frame is fragmented or too long");
+		check_breach(f, (char[]){(char)(0x80 | opcode), 126}, 2, 1002,
+			     "a control frame is fragmented or too long");
+	}
+	check_breach(f, "\x80\0", 2, 1002, "a continuation without a beginning");
+	check_breach(f, "\x00\0", 2, 1002, "a continuation without a beginning");
+	check_breach(inside, "\x81\0", 2, 1002, "a message begins before the last one ended");
+	check_breach(inside, "\x02\0", 2, 1002, "a message begins before the last one ended");
+	check_breach(f, "\x82\x7e\x00\x7d", 4, 1002, "the length of a frame is written wrongly");
+	check_breach(f, "\x82\x7f\0\0\0\0\0\0\xff\xff", 10, 1002, "the length of a frame is written wrongly");
+	check_breach(f, "\x82\x7f\x80\0\0\0\0\1\0\0", 10, 1002, "the length of a frame is written wrongly");
+	/* told before the payload is there */
+	check_breach(f, "\x82\x7e\x03\xe9", 4, 1009, "message too big");
+	check_breach(f, "\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", 10, 1009, "message too big");
+	check_breach(inside, "\x80\x0b", 2, 1009, "message too big");
+	assert_int_equal(next(&inside, "\x80\x0a", 2).rc, 0);
+	/* a control frame is no part of a message */
+	inside.so_far = 1000;
+	assert_int_equal(next(&inside, "\x8a\x01x", 3).rc, 1);
+}
+
+static void test_close_codes(void **state)
+{
+	(void)state;
+	static const int good[] = {1000, 1003, 1007, 1014, 3000, 4409, 4999};
+	static const int bad[] = {0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535};
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+		assert_true(ws_close_code_valid(good[i]));
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_false(ws_close_code_valid(bad[i]));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_fragments),
+		cmocka_unit_test(test_breaches),
+		cmocka_unit_test(test_close_codes),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

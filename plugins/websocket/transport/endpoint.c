@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#include "endpoint.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <jansson.h>
+#include <semstreams/ext/tls.h>
+
+static int read_origins(struct endpoint *e)
+{
+	json_error_t error;
+	json_t *list = json_loads(e->conf->allowed_origins, 0, &error);
+	size_t n = json_array_size(list);
+	int rc = 0;
+
+	e->origins = calloc(n + 1, sizeof *e->origins);
+	if (!e->origins)
+		rc = -ENOMEM;
+	if (rc == 0 && !json_is_array(list))
+		rc = ss_config_error(e->host, "/allowed_origins", "expected an array of strings");
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		const char *origin = json_string_value(json_array_get(list, i));
+		char pointer[64];
+		snprintf(pointer, sizeof pointer, "/allowed_origins/%zu", i);
+		if (!origin || !strstr(origin, "://"))
+			rc = ss_config_error(e->host, pointer,
+					     "expected an origin such as \"https://hub.example\"");
+		else if (!(e->origins[i] = strdup(origin)))
+			rc = -ENOMEM;
+	}
+	json_decref(list);
+	return rc;
+}
+
+int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct endpoint_conf *conf)
+{
+	struct ss_iface tls;
+	int rc;
+
+	*e = (struct endpoint){.host = host, .conf = conf};
+	if (conf->path[0] != '/')
+		return ss_config_error(host, "/path", "a path begins with a slash");
+	if (conf->url && strncmp(conf->url, "ws://", 5) != 0 && strncmp(conf->url, "wss://", 6) != 0)
+		return ss_config_error(host, "/url", "expected ws://host[:port]/path or wss://...");
+	if (conf->dead_after <= conf->ping_interval)
+		return ss_config_error(host, "/dead_after", "must be longer than ping_interval");
+	if (conf->retry_max < conf->retry_min)
+		return ss_config_error(host, "/retry_max", "must not be shorter than retry_min");
+	rc = read_origins(e);
+	if (rc)
+		return rc;
+	if (host->query(host, SS_TLS, sizeof *e->tls, &tls) == 0) {
+		e->tls = tls.vtbl;
+		e->tls_self = tls.self;
+	}
+	if (conf->url && strncmp(conf->url, "wss://", 6) == 0 &&
+	    !(e->tls && e->tls->enabled(e->tls_self, SS_TLS_CLIENT)))
+		return ss_config_error(host, "/url",
+				       "wss:// needs \"security\": {\"tls\": {\"client\": {...}}}");
+	return 0;
+}
+
+int endpoint_open(struct endpoint *e, const char *const *subprotocols, const struct ws_events *events,
+		  void *arg)
+{
+	const struct endpoint_conf *c = e->conf;
+	const struct ws_options options = {
+		.bind = c->bind,
+		.port = (uint16_t)c->port,
+		.path = c->path,
+		.url = c->url,
+		.retry_min_ns = (uint64_t)c->retry_min,
+		.retry_max_ns = (uint64_t)c->retry_max,
+		.stable_ns = (uint64_t)c->retry_stable,
+		.subprotocols = subprotocols,
+		.allowed_origins = (const char *const *)e->origins,
+		.limits = {.max_clients = (uint32_t)c->max_clients,
+			   .max_message = (size_t)c->max_message,
+			   .handshake_ns = (uint64_t)c->handshake_timeout,
+			   .ping_ns = (uint64_t)c->ping_interval,
+			   .dead_ns = (uint64_t)c->dead_after,
+			   .close_ns = (uint64_t)c->close_timeout},
+		.rx_buffer = e->rx_buffer,
+		.tls = e->tls,
+		.tls_self = e->tls_self,
+	};
+
+	return ws_open(e->host, &options, events, arg, &e->ws);
+}
+
+void endpoint_close(struct endpoint *e, int code, const char *reason)
+{
+	if (!e->ws)
+		return;
+	ws_close_all(e->ws, code, reason);
+	ws_free(e->ws);
+	e->ws = NULL;
+}
+
+void endpoint_done(struct endpoint *e)
+{
+	endpoint_close(e, 1001, "");
+	for (size_t i = 0; e->origins && e->origins[i]; i++)
+		free(e->origins[i]);
+	free(e->origins);
+	e->origins = NULL;
+}

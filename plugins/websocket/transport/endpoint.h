@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * endpoint - the options both WebSocket plugins share, and what becomes of them.  endpoint_check runs in
+ * create, endpoint_open in start, on the instance's loop.
+ */
+#pragma once
+#include <semstreams/sugar.h>
+#include <semstreams/ext/tls.h>
+#include "ws.h"
+
+/* First member of a plugin's conf. */
+struct endpoint_conf {
+	const char *bind, *path, *url, *allowed_origins;
+	int64_t port;
+	int64_t max_clients, max_message, handshake_timeout, ping_interval, dead_after, close_timeout;
+	int64_t retry_min, retry_max, retry_stable;
+};
+
+#define ENDPOINT_OPT(conf, member, opt_type, def, text, ...)                                                 \
+	{                                                                                                    \
+		.key = #member, .default_text = def, .help = text, .type = opt_type,                         \
+		.offset = (uint32_t)offsetof(conf, endpoint.member), __VA_ARGS__                             \
+	}
+#define ENDPOINT_SECONDS(n) ((int64_t)(n)*1000000000)
+
+/* Rows of the option table of a plugin whose conf has a member `struct endpoint_conf endpoint`. */
+#define ENDPOINT_OPTIONS(conf, default_port)                                                                 \
+	ENDPOINT_OPT(conf, port, SS_OPT_INT, default_port, "TCP port to listen on, 0 = any", .min = 0,       \
+		     .max = 65535),                                                                          \
+		ENDPOINT_OPT(conf, bind, SS_OPT_STRING, "", "address to listen on, empty = all",             \
+			     .flags = 0),                                                                    \
+		ENDPOINT_OPT(conf, path, SS_OPT_STRING, "/", "the only path that upgrades to WebSocket",     \
+			     .flags = 0),                                                                    \
+		ENDPOINT_OPT(conf, url, SS_OPT_STRING, NULL,                                                 \
+			     "dial ws[s]://host[:port]/path instead of listening", .flags = 0),              \
+		ENDPOINT_OPT(conf, allowed_origins, SS_OPT_JSON, "[]",                                       \
+			     "origins whose browser pages may connect, such as [\"https://hub.example\"]",   \
+			     .schema = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}"),              \
+		ENDPOINT_OPT(conf, max_clients, SS_OPT_INT, "1024",                                          \
+			     "connections at once, those in their handshake included; more are refused",     \
+			     .min = 1, .max = 1000000),                                                      \
+		ENDPOINT_OPT(conf, max_message, SS_OPT_BYTES, "1MiB",                                        \
+			     "longest message taken in; a longer one closes the connection with 1009",       \
+			     .min = 1024, .max = 256 << 20),                                                 \
+		ENDPOINT_OPT(conf, handshake_timeout, SS_OPT_DURATION, "10s",                                \
+			     "from connecting to the end of the WebSocket handshake",                        \
+			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(300)),                      \
+		ENDPOINT_OPT(conf, ping_interval, SS_OPT_DURATION, "20s", "time between pings to a peer",    \
+			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(3600)),                     \
+		ENDPOINT_OPT(conf, dead_after, SS_OPT_DURATION, "45s",                                       \
+			     "a peer that sent nothing for this long is dead", .min = ENDPOINT_SECONDS(2),   \
+			     .max = ENDPOINT_SECONDS(7200)),                                                 \
+		ENDPOINT_OPT(conf, close_timeout, SS_OPT_DURATION, "3s",                                     \
+			     "how long a closing handshake may take", .min = ENDPOINT_SECONDS(1),            \
+			     .max = ENDPOINT_SECONDS(60)),                                                   \
+		ENDPOINT_OPT(conf, retry_min, SS_OPT_DURATION, "500ms",                                      \
+			     "dialling: upper limit of the random wait before the first new attempt",        \
+			     .min = 1000000, .max = ENDPOINT_SECONDS(3600)),                                 \
+		ENDPOINT_OPT(conf, retry_max, SS_OPT_DURATION, "30s",                                        \
+			     "dialling: upper limit of the random wait after many failures", .min = 1000000, \
+			     .max = ENDPOINT_SECONDS(86400)),                                                \
+		ENDPOINT_OPT(conf, retry_stable, SS_OPT_DURATION, "60s",                                     \
+			     "dialling: a connection this old resets the waits", .min = 0,                   \
+			     .max = ENDPOINT_SECONDS(86400))
+
+struct endpoint {
+	const struct ss_host *host;
+	const struct endpoint_conf *conf;
+	char **origins;   /* NULL-ended */
+	size_t rx_buffer; /* as in struct ws_options; may be set before endpoint_open */
+	const struct ss_tls *tls;
+	void *tls_self;
+	struct ws *ws;
+};
+
+/* Check what the option table cannot say; errors go to host->config_error.  0, -EINVAL, -ENOMEM. */
+int endpoint_check(struct endpoint *, const struct ss_host *, const struct endpoint_conf *);
+/* Listen or dial. */
+int endpoint_open(struct endpoint *, const char *const *subprotocols, const struct ws_events *, void *arg);
+/* Close all connections; further calls are harmless. */
+void endpoint_close(struct endpoint *, int code, const char *reason);
+void endpoint_done(struct endpoint *);

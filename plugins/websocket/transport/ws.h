@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ws - WebSocket endpoints on a component's loop: a listener or a dialer, plain or TLS, by libwebsockets.
+ * Everything of libwebsockets and OpenSSL is behind this header; only ws_tls.c names SSL_.  All functions
+ * [inst].
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <semstreams/plugin.h>
+#include <semstreams/ext/tls.h>
+
+struct ws;      /* an endpoint */
+struct ws_conn; /* one connection of it */
+
+struct ws_limits {
+	uint32_t max_clients;  /* connections at once, half-open ones included; more are refused at accept */
+	size_t max_message;    /* bytes of a received message; longer closes with 1009 */
+	uint64_t handshake_ns; /* TCP accept or connect to HTTP 101 */
+	uint64_t ping_ns, dead_ns; /* a ping each; without any frame for dead_ns the peer is dead */
+	uint64_t close_ns;         /* for the closing handshake */
+};
+
+struct ws_options {
+	/* listener: url NULL */
+	const char *bind; /* address, "" = all */
+	uint16_t port;    /* 0 = any, see ws_port */
+	const char *path; /* the only path that upgrades */
+	/* dialer */
+	const char *url;                                /* ws[s]://host[:port]/path; NULL = listen */
+	uint64_t retry_min_ns, retry_max_ns, stable_ns; /* full jitter; reset after stable_ns open */
+
+	/* NULL-ended, in order of preference; a peer without any of them gets "" */
+	const char *const *subprotocols;
+	/* NULL-ended; a request with an Origin not listed is refused (403); "*" lists all */
+	const char *const *allowed_origins;
+	struct ws_limits limits;
+	size_t rx_buffer; /* listener: bytes read at once, each connection has them; 0 = 8 KiB */
+	/* NULL: no TLS service; else used if enabled for the role.  wss:// without it trusts the system's
+	 * pool.  A client without a certificate, where none is required, is let in without a question to
+	 * check_peer. */
+	const struct ss_tls *tls;
+	void *tls_self;
+};
+
+/*
+ * None of them may free the endpoint; all else of this header may be called, except in failed, where nothing
+ * may.  Each opened that returned 0 has its closed, at the latest in ws_free.
+ */
+struct ws_events {
+	/* The handshake is over.  peer is the verified certificate name, NULL without one; subprotocol "" if
+	 * none. Returns 0, or a close code to end it with. */
+	int (*opened)(void *arg, struct ws_conn *, const char *subprotocol, const char *peer, void **user);
+	/* A whole message. */
+	void (*message)(void *arg, struct ws_conn *, void *user, bool binary, const uint8_t *data,
+			size_t len);
+	/* What was sent has left (mostly) for the kernel: more may be sent. */
+	void (*writable)(void *arg, struct ws_conn *, void *user);
+	/* Gone; the connection is not to be used any more.  code 1006 if the peer vanished.  Only after
+	 * opened returned 0. */
+	void (*closed)(void *arg, struct ws_conn *, void *user, int code, bool by_peer, const char *why);
+	/* A dial or handshake failed; why is for the log. */
+	void (*failed)(void *arg, const char *why);
+	/* GET /health on the listening port: true = 200; writes a JSON object into buf. */
+	bool (*health)(void *arg, char *buf, size_t size);
+};
+
+/* Start listening or dialling.  0, or -errno with the reason logged. */
+int ws_open(const struct ss_host *, const struct ws_options *, const struct ws_events *, void *arg,
+	    struct ws **out);
+/* Close every connection with code and reason, wait for none; NULL is allowed. */
+void ws_close_all(struct ws *, int code, const char *reason);
+/* Ends what is still open, sending close frames where they fit. */
+void ws_free(struct ws *);
+uint16_t ws_port(const struct ws *);
+/* A dialer: connect, once this connection is gone, not before delay_ns from now, at once if 0 (a peer's retry
+ * hint). */
+void ws_retry_after(struct ws *, uint64_t delay_ns);
+
+/* A frame buffer: WS_PRE bytes in front of the payload must be writable. */
+#define WS_PRE 16
+/* Send one message whose payload is at buf + WS_PRE; buf may be reused at once.  0, -EAGAIN: wait for
+ * writable, -EPIPE. */
+int ws_send(struct ws_conn *, bool binary, uint8_t *buf, size_t len);
+/* A listener whose libwebsockets is known to pass frames on as they are. */
+bool ws_passes_frames(const struct ws *);
+/* There only: send bytes that are whole, unmasked frames already, shared by many connections; as ws_send. */
+int ws_send_frames(struct ws_conn *, const uint8_t *frames, size_t len);
+/* Write the header of an unmasked, final frame for a payload of len bytes: its length, at most 10. */
+size_t ws_frame_header(uint8_t *to, bool binary, size_t len);
+/* Nothing waits to be written on it. */
+bool ws_idle(const struct ws_conn *);
+/* Call writable soon. */
+void ws_want_write(struct ws_conn *);
+/* Stop or go on reading. */
+void ws_pause(struct ws_conn *, bool paused);
+/* Close with code and reason (cut at 123 bytes); 1006 = at once, without a word.  closed follows. */
+void ws_close(struct ws_conn *, int code, const char *reason);
+/* Last round-trip time of a ping, ns; 0 = none yet. */
+uint64_t ws_rtt(const struct ws_conn *);

@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ws_client - a dialer: keeps one connection up, trying again after random pauses that grow.  Names are
+ * looked up in a thread of their own, because libwebsockets would stop the loop for it.
+ */
+#include "ws_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <semstreams/sugar.h>
+#include <semstreams/ext/tls.h>
+
+#define HOST_MAX 110 /* libwebsockets cuts the Host header at 128 */
+
+/* Owned by the loop and by the thread; the last frees it. */
+struct ws_resolver {
+	pthread_mutex_t lock;
+	struct ev_loop *loop; /* NULL: nobody waits any more */
+	struct ev_async *wake;
+	char host[HOST_MAX + 1];
+	bool done;
+	int error; /* EAI_... */
+	struct sockaddr_storage addresses[WS_ADDRESSES];
+	uint32_t n;
+	int owners;
+};
+
+static void dial(struct ws *ws);
+
+/* ---- pauses ---- */
+
+static uint64_t random_below(uint64_t limit)
+{
+	uint64_t r = 0;
+	if (limit == 0 || getrandom(&r, sizeof r, 0) != sizeof r)
+		return limit / 2;
+	return r % limit;
+}
+
+static void start_timer(struct ws *ws, uint64_t ns)
+{
+	struct ws_dial *d = ws->dial;
+	ev_timer_stop(ws->loop, &d->timer);
+	ev_now_update(ws->loop);
+	ev_timer_set(&d->timer, (double)ns / 1e9, 0);
+	ev_timer_start(ws->loop, &d->timer);
+}
+
+/* Full jitter: anything up to a limit that doubles with each failure; a peer's hint goes first, once. */
+static void dial_later(struct ws *ws)
+{
+	struct ws_dial *d = ws->dial;
+	if (ws->stopping)
+		return;
+	uint64_t now = ws_now(), limit = d->retry_min_ns;
+	for (uint32_t i = 0; i < d->attempt && limit < d->retry_max_ns; i++)
+		limit *= 2;
+	if (limit > d->retry_max_ns)
+		limit = d->retry_max_ns;
+	uint64_t wait = random_below(limit + 1);
+	if (d->hinted)
+		wait = d->not_before_ns > now ? d->not_before_ns - now : 0;
+	d->hinted = false;
+	if (d->attempt < UINT32_MAX)
+		d->attempt++;
+	start_timer(ws, wait);
+}
+
+void ws_retry_after(struct ws *ws, uint64_t delay_ns)
+{
+	struct ws_dial *d = ws->dial;
+	if (!d || ws->stopping)
+		return;
+	d->hinted = true;
+	d->not_before_ns = ws_now() + delay_ns;
+	if (!d->conn && !d->resolver && ev_is_active(&d->timer)) {
+		d->hinted = false;
+		start_timer(ws, delay_ns);
+	}
+}
+
+static void dial_failed(struct ws *ws, const char *why)
+{
+	ws_failed(ws, "%s", why);
+	dial_later(ws);
+}
+
+/* ---- names ---- */
+
+static void resolver_release(struct ws_resolver *r)
+{
+	pthread_mutex_lock(&r->lock);
+	int left = --r->owners;
+	pthread_mutex_unlock(&r->lock);
+	if (left)
+		return;
+	pthread_mutex_destroy(&r->lock);
+	free(r);
+}
+
+static void *resolve(void *arg)
+{
+	struct ws_resolver *r = arg;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list = NULL;
+	int error = getaddrinfo(r->host, NULL, &hints, &list);
+	pthread_mutex_lock(&r->lock);
+	for (struct addrinfo *a = list; a && r->n < WS_ADDRESSES; a = a->ai_next)
+		memcpy(&r->addresses[r->n++], a->ai_addr, a->ai_addrlen);
+	r->error = error;
+	r->done = true;
+	if (r->loop)
+		ev_async_send(r->loop, r->wake);
+	pthread_mutex_unlock(&r->lock);
+	if (list)
+		freeaddrinfo(list);
+	resolver_release(r);
+	return NULL;
+}
+
+static int start_thread(struct ws_resolver *r)
+{
+	pthread_t thread;
+	pthread_attr_t attr;
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the host's */
+	int rc = pthread_create(&thread, &attr, resolve, r);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
+	return -rc;
+}
+
+static int resolver_start(struct ws *ws)
+{
+	struct ws_dial *d = ws->dial;
+	struct ws_resolver *r = calloc(1, sizeof *r);
+	if (!r)
+		return -ENOMEM;
+	pthread_mutex_init(&r->lock, NULL);
+	r->loop = ws->loop;
+	r->wake = &d->resolved;
+	r->owners = 2;
+	snprintf(r->host, sizeof r->host, "%s", d->host);
+	int rc = start_thread(r);
+	if (rc < 0) {
+		r->owners = 1;
+		resolver_release(r);
+		return rc;
+	}
+	d->resolver = r;
+	return 0;
+}
+
+static void resolver_abandon(struct ws_dial *d)
+{
+	struct ws_resolver *r = d->resolver;
+	if (!r)
+		return;
+	d->resolver = NULL;
+	pthread_mutex_lock(&r->lock);
+	r->loop = NULL;
+	pthread_mutex_unlock(&r->lock);
+	resolver_release(r);
+}
+
+static void on_resolved(struct ev_loop *loop, struct ev_async *async, int revents)
+{
+	(void)loop, (void)revents;
+	struct ws *ws = async->data;
+	struct ws_dial *d = ws->dial;
+	struct ws_resolver *r = d->resolver;
+	if (!r)
+		return;
+	pthread_mutex_lock(&r->lock);
+	bool done = r->done;
+	int error = r->error;
+	d->n_addresses = r->n;
+	memcpy(d->addresses, r->addresses, sizeof d->addresses);
+	pthread_mutex_unlock(&r->lock);
+	if (!done)
+		return;
+	resolver_abandon(d);
+	d->at = 0;
+	if (ws->stopping)
+		return;
+	if (d->n_addresses == 0) {
+		char why[256];
+		snprintf(why, sizeof why, "cannot resolve %s: %s", d->host,
+			 error ? gai_strerror(error) : "no address");
+		dial_failed(ws, why);
+		return;
+	}
+	dial(ws);
+}
+
+/* Is the host an address already? */
+static bool take_address(struct ws_dial *d)
+{
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&d->addresses[0];
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&d->addresses[0];
+	memset(&d->addresses[0], 0, sizeof d->addresses[0]);
+	if (inet_pton(AF_INET, d->host, &v4->sin_addr) == 1)
+		v4->sin_family = AF_INET;
+	else if (inet_pton(AF_INET6, d->host, &v6->sin6_addr) == 1)
+		v6->sin6_family = AF_INET6;
+	else
+		return false;
+	d->n_addresses = 1;
+	d->at = 0;
+	return true;
+}
+
+/* ---- identities ---- */
+
+static void forget_vhost(struct ws_vhost **at)
+{
+	struct ws_vhost *v = *at;
+	*at = v->next;
+	if (v->lws)
+		lws_vhost_destroy(v->lws);
+	ws_tls_ctx_free(v->ctx);
+	free(v);
+}
+
+/* Old identities nobody uses any more; never called by libwebsockets. */
+static void forget_old(struct ws *ws)
+{
+	struct ws_dial *d = ws->dial;
+	for (struct ws_vhost **at = d->vhosts ? &d->vhosts->next : NULL; at && *at;) {
+		if ((*at)->conns == 0)
+			forget_vhost(at);
+		else
+			at = &(*at)->next;
+	}
+}
+
+/* The vhost of the newest identity; NULL with the reason logged. */
+static struct ws_vhost *newest_vhost(struct ws *ws)
+{
+	struct ws_dial *d = ws->dial;
+	struct lws_context_creation_info info;
+	if (d->vhosts && !(ws->tls && ws_tls_stale(ws->tls)))
+		return d->vhosts;
+	struct ws_vhost *v = calloc(1, sizeof *v);
+	if (!v)
+		return NULL;
+	snprintf(v->name, sizeof v->name, "dialer%u", d->n_vhosts++);
+	ws_vhost_info(ws, &info);
+	info.port = CONTEXT_PORT_NO_LISTEN;
+	info.vhost_name = v->name;
+	if (ws->tls) {
+		v->ctx = ws_tls_client_ctx(ws->tls);
+		info.provided_client_ssl_ctx = v->ctx;
+	}
+	if (!ws->tls || v->ctx)
+		v->lws = lws_create_vhost(ws->cx, &info);
+	if (!v->lws) {
+		ws_tls_ctx_free(v->ctx);
+		free(v);
+		/* with broken new material the old is better than nothing */
+		return d->vhosts;
+	}
+	v->next = d->vhosts;
+	d->vhosts = v;
+	return v;
+}
+
+static void refused(void *arg, const char *why)
+{
+	ws_failed(arg, "%s", why);
+}
+
+/* The next dial takes it; one that waits after a failure may work with it. */
+static void identity_changed(void *arg)
+{
+	struct ws *ws = arg;
+	struct ws_dial *d = ws->dial;
+	if (!d->conn && !d->resolver && !d->hinted && ev_is_active(&d->timer))
+		start_timer(ws, 0);
+	ws_touched(ws);
+}
+
+static int open_tls(struct ws *ws, const struct ws_options *options)
+{
+	struct ws_tls_options o = {.host = ws->host,
+				   .role = SS_TLS_CLIENT,
+				   .server_name = ws->dial->host,
+				   .failed = refused,
+				   .changed = identity_changed,
+				   .arg = ws};
+	if (options->tls && options->tls->enabled(options->tls_self, SS_TLS_CLIENT)) {
+		o.api = options->tls;
+		o.self = options->tls_self;
+	}
+	return ws_tls_new(&o, &ws->tls);
+}
+
+/* ---- dialling ---- */
+
+static char *join(char *const *names)
+{
+	size_t size = 1;
+	for (char *const *p = names; *p; p++)
+		size += strlen(*p) + 2;
+	char *text = calloc(1, size), *end = text;
+	for (char *const *p = names; text && *p; p++)
+		end += sprintf(end, "%s%s", p == names ? "" : ", ", *p);
+	return text;
+}
+
+static void connect_to(struct ws *ws, struct ws_conn *c, const char *address)
+{
+	struct ws_dial *d = ws->dial;
+	char *offered = ws->subprotocols[0] ? join(ws->subprotocols) : NULL;
+	static const lws_retry_bo_t no_pings;
+	struct lws_client_connect_info info = {
+		.context = ws->cx,
+		.vhost = c->vhost->lws,
+		.address = address,
+		.port = d->port,
+		.path = d->path,
+		.host = d->authority,
+		.protocol = offered,
+		.local_protocol_name = WS_PROTOCOL,
+		.alpn = "http/1.1",
+		.opaque_user_data = c,
+		.retry_and_idle_policy = &no_pings,
+		/* the name is checked by ws_tls */
+		.ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT |
+				  (d->secure ? LCCSCF_USE_SSL | LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK : 0),
+	};
+	ws->birth = c;
+	struct lws *wsi = lws_client_connect_via_info(&info);
+	free(offered);
+	if (wsi) {
+		if (ws->birth == c)
+			c->wsi = wsi;
+	} else if (ws->birth == c) {
+		ws_client_gone(ws, c);
+		ws_conn_free(c);
+	}
+	ws->birth = NULL;
+}
+
+/* Try the next address. */
+static void dial(struct ws *ws)
+{
+	struct ws_dial *d = ws->dial;
+	char address[INET6_ADDRSTRLEN + 1 + 16];
+	const struct sockaddr_storage *sa = &d->addresses[d->at];
+	if (getnameinfo((const struct sockaddr *)sa,
+			sa->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in),
+			address, sizeof address, NULL, 0, NI_NUMERICHOST) != 0)
+		address[0] = '\0';
+	struct ws_vhost *v = newest_vhost(ws);
+	struct ws_conn *c = v ? ws_conn_new(ws) : NULL;
+	if (!c) {
+		dial_failed(ws, v ? "out of memory" : "no TLS identity to connect with");
+		return;
+	}
+	if (ws->tls)
+		ws_tls_dialling(ws->tls);
+	c->vhost = v;
+	v->conns++;
+	d->conn = c;
+	connect_to(ws, c, address);
+}
+
+static void on_dial(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+	(void)loop, (void)revents;
+	struct ws *ws = timer->data;
+	struct ws_dial *d = ws->dial;
+	if (d->conn || d->resolver || ws->stopping)
+		return;
+	forget_old(ws);
+	if (ws->tls && ws_tls_waits(ws->tls)) { /* identity_changed() does not wait so long */
+		start_timer(ws, 60 * SECOND);
+		return;
+	}
+	/* the next of several addresses, or all over again */
+	if (d->at > 0 || take_address(d)) {
+		dial(ws);
+		return;
+	}
+	int rc = resolver_start(ws);
+	if (rc < 0)
+		dial_failed(ws, strerror(-rc));
+}
+
+void ws_client_tick(struct ws *ws)
+{
+	forget_old(ws);
+}
+
+/* ---- how it goes ---- */
+
+static const char *known(struct ws *ws, const char *name, size_t len)
+{
+	for (char **p = ws->subprotocols; *p; p++)
+		if (strlen(*p) == len && memcmp(*p, name, len) == 0)
+			return *p;
+	return NULL;
+}
+
+int ws_client_check(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	char buf[512], why[512];
+	int n = lws_hdr_copy(c->wsi, buf, sizeof buf, WSI_TOKEN_PROTOCOL);
+	if (n > 0) {
+		c->subprotocol = known(ws, buf, (size_t)n);
+		if (!c->subprotocol) {
+			c->subprotocol = "";
+			ws_client_error(c, "the server chose a subprotocol that was not offered");
+			return -1;
+		}
+	}
+	if (!ws->tls)
+		return 0;
+	if (!lws_get_ssl(c->wsi) ||
+	    ws_tls_check(ws->tls, lws_get_ssl(c->wsi), buf, sizeof buf, why, sizeof why) < 0)
+		return -1;
+	c->peer = buf[0] ? strdup(buf) : NULL;
+	return 0;
+}
+
+void ws_client_opened(struct ws_conn *c)
+{
+	c->ws->dial->at = 0;
+}
+
+void ws_client_error(struct ws_conn *c, const char *what)
+{
+	if (c->reason[0] || c->state != WS_HANDSHAKE)
+		return;
+	unsigned int status = c->wsi ? lws_http_client_http_response(c->wsi) : 0;
+	if (status && status != 101)
+		snprintf(c->reason, sizeof c->reason, "the server answers %u instead of upgrading", status);
+	else if (what && strcmp(what, "Unable to connect") == 0)
+		snprintf(c->reason, sizeof c->reason, "connection refused, or no way there");
+	else
+		snprintf(c->reason, sizeof c->reason, "%s", what ? what : "connection failed");
+}
+
+void ws_client_gone(struct ws *ws, const struct ws_conn *c)
+{
+	struct ws_dial *d = ws->dial;
+	if (c->vhost)
+		c->vhost->conns--;
+	if (d->conn != c)
+		return;
+	d->conn = NULL;
+	if (ws->freeing || ws->stopping)
+		return;
+	if (c->opened_ns) {
+		if (ws_now() - c->opened_ns >= d->stable_ns)
+			d->attempt = 0;
+		dial_later(ws);
+		return;
+	}
+	const char *tls = ws->tls ? ws_tls_why(ws->tls) : "";
+	char address[INET6_ADDRSTRLEN] = "?", why[700];
+	getnameinfo((const struct sockaddr *)&d->addresses[d->at], sizeof d->addresses[0], address,
+		    sizeof address, NULL, 0, NI_NUMERICHOST);
+	snprintf(why, sizeof why, "%s url=%s://%s%s peer=%s",
+		 tls[0]         ? tls
+		 : c->reason[0] ? c->reason
+				: "connection failed",
+		 d->secure ? "wss" : "ws", d->authority, d->path, address);
+	if (++d->at < d->n_addresses) {
+		ws_failed(ws, "%s", why);
+		start_timer(ws, 0);
+		return;
+	}
+	d->at = 0;
+	dial_failed(ws, why);
+}
+
+/* ---- life ---- */
+
+/* ws[s]://host[:port][/path][?query] */
+static int parse_url(struct ws_dial *d, const char *url)
+{
+	d->secure = strncasecmp(url, "wss://", 6) == 0;
+	if (!d->secure && strncasecmp(url, "ws://", 5) != 0)
+		return -EINVAL;
+	const char *host = url + (d->secure ? 6 : 5);
+	size_t len = strcspn(host, "/?#");
+	const char *rest = host + len;
+	if (len == 0 || len > HOST_MAX || memchr(host, '@', len) || strchr(rest, '#') || strlen(rest) > 1024)
+		return -EINVAL;
+	for (const char *p = url; *p; p++)
+		if ((unsigned char)*p <= ' ' || *p == 0x7f)
+			return -EINVAL;
+	bool v6 = host[0] == '[';
+	const char *end = v6 ? memchr(host, ']', len) : memchr(host, ':', len);
+	size_t name_len = end ? (size_t)(end - host) : len;
+	if (v6 && !end)
+		return -EINVAL;
+	const char *colon = v6 ? end + 1 : end;
+	d->port = d->secure ? 443 : 80;
+	if (colon && colon < host + len) {
+		char *stop;
+		unsigned long port = *colon == ':' ? strtoul(colon + 1, &stop, 10) : 0;
+		if (port == 0 || port > 65535 || stop != host + len || colon[1] == '+' || colon[1] == '-')
+			return -EINVAL;
+		d->port = (uint16_t)port;
+	}
+	d->host = strndup(host + v6, name_len - v6);
+	d->authority = strndup(host, len);
+	if (asprintf(&d->path, "%s%s", rest[0] == '/' ? "" : "/", rest) < 0)
+		d->path = NULL;
+	if (!d->host || !d->authority || !d->path)
+		return -ENOMEM;
+	return d->host[0] ? 0 : -EINVAL;
+}
+
+int ws_client_open(struct ws *ws, const struct ws_options *options)
+{
+	struct ws_dial *d = ws->dial = calloc(1, sizeof *d);
+	if (!d)
+		return -ENOMEM;
+	d->retry_min_ns = options->retry_min_ns ? options->retry_min_ns : SECOND / 2;
+	d->retry_max_ns = options->retry_max_ns > d->retry_min_ns ? options->retry_max_ns : d->retry_min_ns;
+	d->stable_ns = options->stable_ns;
+	ev_timer_init(&d->timer, on_dial, 0, 0);
+	d->timer.data = ws;
+	ev_async_init(&d->resolved, on_resolved);
+	d->resolved.data = ws;
+	ev_async_start(ws->loop, &d->resolved);
+	int rc = parse_url(d, options->url);
+	if (rc < 0) {
+		ss_log(ws->host, SS_LOG_ERROR, "cannot connect to \"%s\": %s", options->url,
+		       rc == -EINVAL ? "the url must look like wss://host:port/path" : strerror(-rc));
+		return rc;
+	}
+	ws->port = d->port;
+	rc = d->secure ? open_tls(ws, options) : 0;
+	if (rc == 0)
+		start_timer(ws, 0);
+	return rc;
+}
+
+void ws_client_stop(struct ws *ws)
+{
+	ev_timer_stop(ws->loop, &ws->dial->timer);
+	resolver_abandon(ws->dial);
+}
+
+void ws_client_free(struct ws *ws)
+{
+	struct ws_dial *d = ws->dial;
+	if (!d)
+		return;
+	ev_timer_stop(ws->loop, &d->timer);
+	ev_async_stop(ws->loop, &d->resolved);
+	resolver_abandon(d);
+	while (d->vhosts) {
+		d->vhosts->lws = NULL; /* went with its context */
+		forget_vhost(&d->vhosts);
+	}
+	free(d->host);
+	free(d->authority);
+	free(d->path);
+	free(d);
+	ws->dial = NULL;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ws_internal - what the files of the transport share.  libwebsockets is driven by the rules of its 4.1
+ * release: one context per endpoint on the component's loop, own timers, own listening sockets, own limits.
+ */
+#pragma once
+#include <ev.h>
+#include <libwebsockets.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include "ws.h"
+#include "ws_tls.h"
+
+#if defined(LWS_WITH_GNUTLS) || defined(LWS_WITH_MBEDTLS)
+#error "needs libwebsockets on OpenSSL: its other TLS backends ignore client certificates and host names"
+#endif
+
+#define WS_PROTOCOL    "x"   /* name of the one lws protocol: it never reaches the wire */
+#define WS_RX_DIALER   16384 /* bytes read at once; each open connection has a buffer of it */
+#define WS_RX_LISTENER 8192
+#define WS_TX_MAX      (1u << 20) /* bytes handed to the kernel at once */
+#define WS_SUB_MAX     64         /* length of a subprotocol's name, with its end */
+#define WS_REASON_MAX  124        /* of a close frame, with its end */
+#define WS_LISTENERS   8
+#define WS_GOING_AWAY  1001
+#define WS_NO_STATUS   1005
+#define WS_VANISHED    1006
+#define WS_ADDRESSES   16
+#define SECOND         1000000000ull
+
+enum ws_state {
+	WS_HANDSHAKE, /* until 101 */
+	WS_ANSWERED,  /* has its HTTP answer, is being closed */
+	WS_OPEN,
+	WS_CLOSING /* a close code is chosen; nothing more is received or sent */
+};
+
+struct ws_conn {
+	struct ws *ws;
+	struct lws *wsi;
+	struct ws_conn *next, **link;
+	void *user;
+	enum ws_state state;
+	bool told; /* opened said yes: closed must follow */
+	bool ping_due, paused, close_sent, killed;
+	int close_code;       /* chosen here, 0 = none */
+	int peer_code;        /* of the peer's close frame, 0 = none */
+	uint64_t deadline_ns; /* cut off then, 0 = never */
+	uint64_t opened_ns, heard_ns, pinged_ns, rtt_ns;
+	uint8_t *msg; /* fragments of a message so far */
+	size_t msg_len, msg_size;
+	const char *subprotocol;        /* chosen */
+	char *peer;                     /* verified certificate name */
+	char address[INET6_ADDRSTRLEN]; /* listener: whose it is */
+	char reason[WS_REASON_MAX];     /* of the close code, ours or the peer's; of a failed dial */
+	struct ws_vhost *vhost;         /* dialer */
+	struct ws_take *take;           /* who receives; NULL: libwebsockets */
+};
+
+struct ws_listener {
+	struct ev_io io; /* first */
+	struct ws *ws;
+	bool on;
+};
+
+/* A dialer has one per generation of its TLS identity; an old one goes with its last connection. */
+struct ws_vhost {
+	struct ws_vhost *next;
+	struct lws_vhost *lws;
+	void *ctx; /* SSL_CTX */
+	char name[32];
+	uint32_t conns;
+};
+
+struct ws_resolver; /* a name being looked up, in a thread of its own */
+
+struct ws_dial {
+	bool secure;
+	char *host;      /* without brackets */
+	char *authority; /* as in Host: */
+	char *path;
+	uint16_t port;
+	struct ev_timer timer;
+	struct ev_async resolved;
+	struct ws_resolver *resolver;
+	struct sockaddr_storage addresses[WS_ADDRESSES];
+	uint32_t n_addresses, at;
+	uint64_t retry_min_ns, retry_max_ns, stable_ns;
+	uint32_t attempt;       /* failures in a row */
+	uint64_t not_before_ns; /* the peer's hint */
+	bool hinted;
+	struct ws_conn *conn;    /* the one being made or open */
+	struct ws_vhost *vhosts; /* newest first */
+	uint32_t n_vhosts;
+};
+
+struct ws {
+	const struct ss_host *host;
+	struct ss_iface libev;
+	struct ev_loop *loop;
+	struct ws_events events;
+	void *arg;
+	struct ws_limits limits;
+	char *bind, *path;
+	char **subprotocols, **origins; /* NULL-ended */
+	uint16_t port;
+	struct ws_tls *tls;       /* NULL: plain */
+	struct ss_iface identity; /* a TLS listener's: struct ss_tls */
+	bool announced;           /* that it has a certificate */
+
+	struct lws_context *cx;
+	struct lws_protocols protocols[2];
+	char protocol_name[WS_SUB_MAX]; /* of protocols[0]: what lws writes into the 101 it is making */
+	struct ev_timer tick;
+	struct ws_conn *conns;
+	struct ws_conn *birth; /* handed to lws, which has not returned yet */
+	uint32_t n_conns;
+	bool stopping, freeing;
+
+	struct lws_vhost *server;
+	struct ws_listener listeners[WS_LISTENERS];
+	uint32_t n_listeners;
+	struct ws_linger *lingering; /* refused, may still be sending */
+	uint32_t n_lingering;
+
+	struct ws_dial *dial; /* NULL: a listener */
+};
+
+uint64_t ws_now(void);
+/* After a callback of the plugin's. */
+void ws_touched(struct ws *);
+__attribute__((format(printf, 2, 3))) void ws_failed(struct ws *, const char *fmt, ...);
+/* Common to every vhost. */
+void ws_vhost_info(struct ws *, struct lws_context_creation_info *);
+
+/* ws_conn.c */
+struct ws_conn *ws_conn_new(struct ws *);
+void ws_conn_free(struct ws_conn *);
+void ws_conn_opened(struct ws_conn *);
+void ws_conn_received(struct ws_conn *, const uint8_t *data, size_t len);
+/* A part of a message, binary as its first is. */
+void ws_conn_part(struct ws_conn *, bool binary, bool final, const uint8_t *data, size_t len);
+void ws_conn_pong(struct ws_conn *, const uint8_t *data, size_t len);
+int ws_conn_peer_close(struct ws_conn *, const uint8_t *data, size_t len);
+int ws_conn_writable(struct ws_conn *);
+void ws_conn_closed(struct ws_conn *);
+/* End it without ceremony, soon. */
+void ws_conn_kill(struct ws_conn *);
+void ws_conn_tick(struct ws_conn *, uint64_t now);
+/* Leaving: send the close frame at once if it fits. */
+void ws_conn_last_word(struct ws_conn *);
+void ws_socket_options(const struct ws *, int fd);
+bool ws_utf8_valid(const uint8_t *, size_t);
+
+/* ws_take.c */
+/* Receive on an open connection, if it can be done. */
+void ws_take(struct ws_conn *);
+void ws_take_pause(struct ws_take *, bool paused);
+/* Send what is due: 0, -1 if the connection is broken. */
+int ws_take_answer(struct ws_take *);
+/* Before libwebsockets closes the descriptor; NULL is allowed. */
+void ws_take_stop(struct ws_take *);
+void ws_take_free(struct ws_take *);
+
+/* ws_server.c */
+int ws_server_tls(struct ws *, const struct ws_options *);
+int ws_server_open(struct ws *);
+void ws_server_stop(struct ws *);
+void ws_server_tick(struct ws *);
+
+/* ws_client.c */
+int ws_client_open(struct ws *, const struct ws_options *);
+void ws_client_stop(struct ws *);
+void ws_client_free(struct ws *);
+void ws_client_tick(struct ws *);
+/* The handshake's answer is there: 0, or -1 to give up. */
+int ws_client_check(struct ws_conn *);
+void ws_client_opened(struct ws_conn *);
+/* lws says it failed. */
+void ws_client_error(struct ws_conn *, const char *what);
+/* The connection is gone, opened or not; told by what it was. */
+void ws_client_gone(struct ws *, const struct ws_conn *);
+
+/* ws_http.c */
+/* A request without Upgrade: answered; -1, to hang up. */
+int ws_http_request(struct ws_conn *, const char *path);
+/* A request to upgrade: 0 = go on, -1 = answered. */
+int ws_http_upgrade(struct ws_conn *);
+/* It ends without an answer of ours, its descriptor is still open: count what libwebsockets turned down by
+ * itself. */
+void ws_http_gone(struct ws_conn *);

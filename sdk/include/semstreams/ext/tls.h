@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* semstreams/ext/tls.h - TLS identities for whoever makes connections.  Tags and rules are those of
+ * semstreams/plugin.h. */
+#ifndef SEMSTREAMS_EXT_TLS_H
+#define SEMSTREAMS_EXT_TLS_H
+
+#include <semstreams/plugin.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * TLS identity: what "security.tls" says, as PEM, in immutable generations.  From a provider to whoever makes
+ * connections.
+ */
+#define SS_TLS "semstreams.tls/1"
+enum { SS_TLS_SERVER = 0, SS_TLS_CLIENT = 1 };
+enum {
+	SS_TLS_REQUIRE_PEER = 1, /* a server refuses clients without a certificate */
+	SS_TLS_VERIFY_PEER = 2,  /* a certificate that is shown must verify */
+	SS_TLS_SYSTEM_CA = 4,    /* trust the system's pool as well as ca_pem */
+	SS_TLS_INSECURE = 8,     /* a client does not verify the server at all */
+	SS_TLS_PENDING =
+		16 /* a provider is about to bring the first certificate: who dials may wait for it */
+};
+struct ss_tls_material {
+	uint32_t struct_size;
+	uint32_t role;
+	uint64_t generation;   /* grows with every change */
+	const char *chain_pem; /* leaf first; NULL: no certificate (yet): a server lets handshakes fail */
+	const char *key_pem;   /* PKCS #8 or what openssl writes; NULL with chain_pem */
+	const char
+		*ca_pem; /* whom to trust, all files in one; NULL: nobody but the system's pool if flagged */
+	int64_t not_before, not_after; /* of the leaf, seconds since 1970; 0 without one */
+	uint32_t min_version;          /* 0x0303 TLS 1.2, 0x0304 TLS 1.3 */
+	uint32_t flags;
+	const char *source; /* where the certificate is from, for messages: "manual", "ACME", "fallback"; NULL
+			       without one */
+};
+struct ss_der {
+	const uint8_t *data;
+	size_t len;
+};
+/* Why a handshake was refused; rows of semstreams_mtls_handshake_failures_total{reason}. */
+enum {
+	SS_TLS_FAIL_NO_CERT = 0,
+	SS_TLS_FAIL_UNKNOWN_CA,
+	SS_TLS_FAIL_EXPIRED,
+	SS_TLS_FAIL_NOT_YET_VALID,
+	SS_TLS_FAIL_PURPOSE,
+	SS_TLS_FAIL_NAME,
+	SS_TLS_FAIL_VERSION,
+	SS_TLS_FAIL_OTHER,
+	SS_TLS_FAILS
+};
+struct ss_tls {
+	uint32_t struct_size, reserved;
+	/* [any] 1 if security.tls turns TLS on for this role (server.enabled; a client section that exists).
+	 */
+	int32_t (*enabled)(void *self, uint32_t role);
+	/* [any] The newest generation; NULL if TLS is off for the role.  Release it. */
+	const struct ss_tls_material *(*acquire)(void *self, uint32_t role);
+	void (*release)(void *self, const struct ss_tls_material *);
+	/* [inst] changed(arg) runs [inst] after a new generation came. */
+	int32_t (*watch)(void *self, void (*changed)(void *arg), void *arg);
+	void (*unwatch)(void *self);
+	/*
+	 * [any] Decide about a peer: chain as it was shown, leaf first (n 0: none), error = X.509
+	 * verification's verdict so far as SS_TLS_FAIL_... or -1 for good.  A server asks whether the leaf's
+	 * CN or a DNS SAN is in allowed_client_cns; a client whether the leaf is good for host.  0: welcome,
+	 * name (the verified CN, or first DNS SAN) is filled in.  Else -EACCES, *fail = SS_TLS_FAIL_..., why
+	 * = one sentence for the log in the operator's words ("certificate signed by unknown authority: ...",
+	 * "client certificate CN 'x' not in allowed list", "certificate expired 2025-11-16T10:00:00Z").
+	 */
+	int32_t (*check_peer)(void *self, uint32_t role, const struct ss_der *chain, uint32_t n,
+			      int32_t error, const char *host, char *name, size_t name_size, int32_t *fail,
+			      char *why, size_t why_size);
+	/* [any] Count a refused handshake. */
+	void (*count_failure)(void *self, uint32_t role, int32_t fail);
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

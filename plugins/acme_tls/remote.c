@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * remote - the client of a CA, see acme.h and remote.h: starts the program, hands the errand over, passes on
- * what it says. What it says is checked, but it is a part of this program.  On the loop given; only starting
- * it takes time, some milliseconds.
+ * remote - the client of a CA, see acme.h and protocol.h: starts the program, hands the errand over, passes
+ * on what it says. What it says is checked, but it is a part of this program.  On the loop given; only
+ * starting it takes time, some milliseconds.
  */
 #include "remote.h"
 
@@ -189,7 +189,7 @@ static bool make_room(struct acme *a)
 	if (a->size - a->len >= 4096)
 		return true;
 	size_t size = a->size ? 2 * a->size : 16384;
-	char *text = size > 2 * REMOTE_LINE_MAX ? NULL : malloc(size);
+	char *text = size > 2 * PROTOCOL_LINE_MAX ? NULL : malloc(size);
 	if (!text)
 		return false;
 	if (a->text) {
@@ -207,7 +207,7 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int events)
 	struct acme *a = io->data;
 	(void)loop;
 	(void)events;
-	if (!make_room(a) || a->total > REMOTE_TEXT_MAX) {
+	if (!make_room(a) || a->total > PROTOCOL_TEXT_MAX) {
 		end_badly(a, "the program that talks to it says too much");
 		return;
 	}
@@ -245,11 +245,11 @@ static char *request(const struct acme *a, const char *errand, json_t *extra)
 {
 	const struct acme_options *o = &a->o;
 	json_t *root =
-		json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:s?, s:i, s:o}", "errand", errand, "storage_path",
-			  store_path(o->store), "directory_url", o->directory_url, "email", o->email, "names",
-			  texts(o->names, o->n_names), "challenge", (int)o->challenge, "challenge_address",
-			  o->challenge_address, "challenge_port", (int)o->challenge_port, "ca_files",
-			  texts(o->ca_files, o->n_ca_files));
+		json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:s?, s:i, s:o}", "operation", errand,
+			  "storage_path", store_path(o->store), "directory_url", o->directory_url, "email",
+			  o->email, "names", texts(o->names, o->n_names), "challenge", (int)o->challenge,
+			  "challenge_address", o->challenge_address, "challenge_port", (int)o->challenge_port,
+			  "ca_files", texts(o->ca_files, o->n_ca_files));
 	json_t *more = json_pack("{s:s?, s:s?, s:s?, s:s?, s:b, s:I}", "eab_kid", o->eab_kid, "eab_mac",
 				 o->eab_mac, "profile", o->profile, "preferred_chain", o->preferred_chain,
 				 "reuse_key", (int)o->reuse_key, "order_ns", (json_int_t)o->order_ns);
@@ -280,7 +280,7 @@ static int spawn(struct acme *a, int theirs)
 							POSIX_SPAWN_SETPGROUP);
 		posix_spawnattr_setsigmask(&attr, &none);
 		posix_spawnattr_setsigdefault(&attr, &usual);
-		rc = -posix_spawn_file_actions_adddup2(&actions, theirs, REMOTE_FD);
+		rc = -posix_spawn_file_actions_adddup2(&actions, theirs, PROTOCOL_FD);
 		if (rc == 0)
 			rc = -posix_spawn(&a->pid, remote_program(), &actions, &attr, argv, environ);
 		posix_spawnattr_destroy(&attr);

@@ -11,11 +11,10 @@
 #include <ev.h>
 #include "plugins/acme_tls/csr.h"
 #include "plugins/acme_tls/key.h"
+#include "plugins/acme_tls/protocol.h"
 #include "plugins/acme_tls/store.h"
 
 struct acme;
-
-enum acme_challenge { ACME_HTTP_01, ACME_TLS_ALPN_01 };
 
 /* Strings are borrowed as long as the client lives. */
 struct acme_options {
@@ -39,19 +38,6 @@ struct acme_options {
 	/* Each request that was made, for metrics. */
 	void (*counted)(void *arg, const char *what);
 	void *arg;
-};
-
-enum acme_fail {
-	ACME_OK = 0,
-	ACME_UNREACHABLE,      /* "failed to connect to ACME server" */
-	ACME_ACCOUNT,          /* "account registration failed" */
-	ACME_CHALLENGE_FAILED, /* "HTTP-01 challenge failed" / "challenge validation failed" */
-	ACME_RATE_LIMITED,
-	ACME_REFUSED, /* the CA says no: a problem document */
-	ACME_BROKEN,  /* the CA's answer makes no sense */
-	ACME_STORAGE, /* ours */
-	ACME_TIMEOUT,
-	ACME_LOCAL /* port in use, out of memory, ... */
 };
 
 struct acme_result {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * semstreams-acme - one errand at a CA, for who holds the other end of the socket; see remote.h.  Ends with
+ * semstreams-acme - one errand at a CA, for who holds the other end of the socket; see protocol.h.  Ends with
  * the errand, or when the socket is closed.
  */
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <semstreams/plugin.h>
 #include "acme.h"
-#include "plugins/acme_tls/remote.h"
+#include "plugins/acme_tls/protocol.h"
 
 #define NAMES_MAX 100
 #define FILES_MAX 64
@@ -39,7 +39,7 @@ static void answer(json_t *root)
 	size_t len = strlen(text);
 	text[len] = '\n'; /* in place of the NUL */
 	for (size_t at = 0; at <= len;) {
-		ssize_t n = send(REMOTE_FD, text + at, len + 1 - at, MSG_NOSIGNAL);
+		ssize_t n = send(PROTOCOL_FD, text + at, len + 1 - at, MSG_NOSIGNAL);
 		if (n < 0 && errno != EINTR)
 			_exit(EXIT_FAILURE);
 		at += n > 0 ? (size_t)n : 0;
@@ -89,11 +89,11 @@ static void refuse(const char *why)
 /* The one line there is; NULL: there is none. */
 static json_t *read_request(void)
 {
-	size_t len = 0, size = REMOTE_LINE_MAX;
+	size_t len = 0, size = PROTOCOL_LINE_MAX;
 	char *text = malloc(size);
 	json_t *root = NULL;
 	while (text && len < size) {
-		ssize_t n = recv(REMOTE_FD, text + len, size - len, 0);
+		ssize_t n = recv(PROTOCOL_FD, text + len, size - len, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -162,7 +162,7 @@ static void take_options(struct errand *e)
 
 static int begin(struct errand *e)
 {
-	const char *what = text(e, "errand");
+	const char *what = text(e, "operation");
 	if (strcmp(what, "issue") == 0)
 		return acme_issue(e->client, text(e, "old_ari_id"), text(e, "old_key"), on_done, e);
 	if (strcmp(what, "revoke") == 0 && text(e, "chain"))
@@ -192,12 +192,12 @@ static int run(struct errand *e)
 	ev_io io;
 	char why[512] = "out of memory";
 	take_options(e);
-	if (!e->options.directory_url || !e->options.email || !text(e, "errand") ||
+	if (!e->options.directory_url || !e->options.email || !text(e, "operation") ||
 	    acme_new(&e->options, &e->client, why, sizeof why)) {
 		refuse(why);
 		return EXIT_FAILURE;
 	}
-	ev_io_init(&io, on_socket, REMOTE_FD, EV_READ);
+	ev_io_init(&io, on_socket, PROTOCOL_FD, EV_READ);
 	ev_io_start(e->loop, &io);
 	if (begin(e) == 0)
 		ev_run(e->loop, 0);
@@ -214,7 +214,7 @@ int main(void)
 	prctl(PR_SET_DUMPABLE, 0); /* keys are in here */
 	int type;
 	socklen_t size = sizeof type;
-	if (getsockopt(REMOTE_FD, SOL_SOCKET, SO_TYPE, &type, &size)) {
+	if (getsockopt(PROTOCOL_FD, SOL_SOCKET, SO_TYPE, &type, &size)) {
 		fputs("semstreams-acme is a part of semstreams, which starts it; see \"semstreams cert\".\n",
 		      stderr);
 		return 2;

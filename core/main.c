@@ -202,6 +202,10 @@ static int describe(const struct cli_options *o, struct loader *loader)
 			continue;
 		if (o->json)
 			return print_json(describe_type_json(desc, file));
+		if (o->markdown) {
+			describe_markdown(desc, stdout);
+			return 0;
+		}
 		describe_type(desc, file, stdout);
 		return 0;
 	}

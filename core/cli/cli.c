@@ -29,6 +29,7 @@ enum option_id {
 	OPT_VALIDATE,
 	OPT_FORMAT,
 	OPT_JSON,
+	OPT_MARKDOWN,
 	OPT_ROLE,
 	OPT_HELP,
 	OPT_VERSION,
@@ -48,6 +49,7 @@ static const struct option {
 	[OPT_VALIDATE] = {"--validate", 0, NULL, FOR(CLI_RUN)},
 	[OPT_FORMAT] = {"--format", 0, "FORMAT", FOR(CLI_GRAPH)},
 	[OPT_JSON] = {"--json", 0, NULL, FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE)},
+	[OPT_MARKDOWN] = {"--markdown", 0, NULL, FOR(CLI_PLUGINS_DESCRIBE)},
 	[OPT_ROLE] = {"--role", 0, "ROLE", FOR(CLI_CERT)},
 	[OPT_HELP] = {"--help", 'h', NULL, ALL},
 	[OPT_VERSION] = {"--version", 'V', NULL, ALL},
@@ -177,6 +179,9 @@ static int set_option(struct parser *p, enum option_id id, const char *value)
 		return 0;
 	case OPT_JSON:
 		o->json = true;
+		return 0;
+	case OPT_MARKDOWN:
+		o->markdown = true;
 		return 0;
 	case OPT_HELP:
 		p->help = true;
@@ -460,11 +465,12 @@ static const char *const help_texts[] = {
 		"  -c, --config FILE     search the folders of this configuration too\n"
 		"      --plugins DIR     search DIR first; may be given several times\n",
 	[CLI_PLUGINS_DESCRIBE] =
-		"semstreams plugins describe TYPE [--json] [-c FILE] [--plugins DIR]...\n"
+		"semstreams plugins describe TYPE [--json|--markdown] [-c FILE] [--plugins DIR]...\n"
 		"\n"
 		"Shows a component type: what it does, its options, metrics, outputs and drop reasons.\n"
 		"\n"
 		"      --json            as a JSON document; durations in ns\n"
+		"      --markdown        only the tables of options, metrics and drop reasons, for a page\n"
 		"  -c, --config FILE     search the folders of this configuration too\n"
 		"      --plugins DIR     search DIR first; may be given several times\n",
 	[CLI_SCHEMA] =

@@ -36,7 +36,7 @@ struct cli_options {
 	const char **folders; /* of plugins, to be searched first; cli_done frees the array */
 	size_t n_folders;
 	enum graph_format format;
-	bool json, validate;
+	bool json, markdown, validate;
 	int log_level; /* SS_LOG_..., -1 = not given */
 	int log_json;  /* 0, 1, -1 = not given */
 	uint64_t shutdown_timeout_ns;

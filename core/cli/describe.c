@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* describe - see describe.h. */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 #include "core/cli/describe.h"
 #include "core/plugin/loader.h"
@@ -160,6 +161,132 @@ void describe_list(const struct loader *l, FILE *to)
 	}
 	table_print(&t, 0, to);
 	table_done(&t);
+}
+
+/* ---- the tables of a page, in Markdown, between the markers that docs/tables.test looks for ---- */
+
+/* In a table's cell. */
+static void put_cell(const char *s, FILE *to)
+{
+	for (; *s; s++) {
+		if (*s == '|')
+			fputc('\\', to);
+		fputc(*s, to);
+	}
+}
+
+static void put_limits(const struct ss_option *o, FILE *to)
+{
+	char min[32], max[32];
+	bool has_min = o->min != INT64_MIN, has_max = o->max != INT64_MAX;
+
+	if (o->min == 0 && o->max == 0)
+		return;
+	if (has_min && has_max)
+		fprintf(to, " from %s to %s", limit(o, o->min, min, sizeof min),
+			limit(o, o->max, max, sizeof max));
+	else if (has_min)
+		fprintf(to, ", at least %s", limit(o, o->min, min, sizeof min));
+	else if (has_max)
+		fprintf(to, ", at most %s", limit(o, o->max, max, sizeof max));
+}
+
+static void put_values(const struct ss_option *o, FILE *to)
+{
+	if (o->type != SS_OPT_ENUM) {
+		fputs(o->type == SS_OPT_JSON ? "JSON" : option_type(o), to);
+		put_limits(o, to);
+		return;
+	}
+	for (const char *const *c = o->choices; *c; c++)
+		fprintf(to, "%s`%s`", c == o->choices ? "" : ", ", *c);
+}
+
+static void put_default(const struct ss_option *o, FILE *to)
+{
+	bool literal = o->type == SS_OPT_INT || o->type == SS_OPT_BOOL || o->type == SS_OPT_JSON;
+
+	if (o->flags & SS_OPT_REQUIRED)
+		fputs("required", to);
+	else if (o->default_text)
+		fprintf(to, literal ? "`%s`" : "`\"%s\"`", o->default_text);
+}
+
+static void markdown_options(const struct ss_component *desc, FILE *to)
+{
+	if (desc->n_options == 0)
+		return;
+	fputs("<!-- options -->\n| option | values | default | description |\n|---|---|---|---|\n", to);
+	for (uint32_t i = 0; i < desc->n_options; i++) {
+		const struct ss_option *o = &desc->options[i];
+		fprintf(to, "| `%s` | ", o->key);
+		put_values(o, to);
+		fputs(" | ", to);
+		put_default(o, to);
+		fprintf(to, " | %s%s", o->flags & SS_OPT_DEPRECATED ? "Deprecated. " : "",
+			o->flags & SS_OPT_SECRET ? "Secret. " : "");
+		put_cell(o->help ? o->help : "", to);
+		fputs(" |\n", to);
+	}
+	fputs("<!-- end -->\n", to);
+}
+
+/* Rows of the same metric differ only in the value of its label. */
+static bool same_metric(const struct ss_metric *a, const struct ss_metric *b)
+{
+	return a->label && b->label && strcmp(a->name, b->name) == 0 && strcmp(a->help, b->help) == 0 &&
+	       strcspn(a->label, "=") == strcspn(b->label, "=") &&
+	       strncmp(a->label, b->label, strcspn(a->label, "=")) == 0;
+}
+
+static void markdown_metric(const struct ss_component *desc, uint32_t i, FILE *to)
+{
+	const struct ss_metric *m = &desc->metrics[i];
+	int key = m->label ? (int)strcspn(m->label, "=") : 0;
+
+	for (uint32_t k = 0; k < i; k++)
+		if (same_metric(&desc->metrics[k], m))
+			return; /* is in that row */
+	fprintf(to, m->label ? "| `%s{%.*s}` | %s | " : "| `%s%.*s` | %s | ", m->name, key,
+		m->label ? m->label : "", metric_kind(m));
+	put_cell(m->help, to);
+	for (uint32_t k = i, n = 0; m->label && k < desc->n_metrics; k++) {
+		const struct ss_metric *other = &desc->metrics[k];
+		if (!same_metric(other, m))
+			continue;
+		const char *value = other->label + key + 2; /* after =" */
+		fprintf(to, n++ ? ", `%.*s`" : " (`%.*s`", (int)strcspn(value, "\""), value);
+	}
+	fputs(m->label ? ") |\n" : " |\n", to);
+}
+
+static void markdown_metrics(const struct ss_component *desc, FILE *to)
+{
+	if (desc->n_metrics == 0)
+		return;
+	fputs("<!-- metrics -->\n| metric | type | description |\n|---|---|---|\n", to);
+	for (uint32_t i = 0; i < desc->n_metrics; i++)
+		markdown_metric(desc, i, to);
+	fputs("<!-- end -->\n", to);
+}
+
+static void markdown_reasons(const struct ss_component *desc, FILE *to)
+{
+	const char *const *reason = desc->reasons;
+
+	if (!reason || !*reason)
+		return;
+	fputs("<!-- drop reasons -->\nValues of `reason` in `semstreams_events_dropped_total`:", to);
+	for (; *reason; reason++)
+		fprintf(to, "%s `%s`", reason == desc->reasons ? "" : ",", *reason);
+	fputs(".\n<!-- end -->\n", to);
+}
+
+void describe_markdown(const struct ss_component *desc, FILE *to)
+{
+	markdown_options(desc, to);
+	markdown_metrics(desc, to);
+	markdown_reasons(desc, to);
 }
 
 /* ---- as JSON --------------------------------------------------------------------------------------------

@@ -14,6 +14,10 @@ void describe_list(const struct loader *, FILE *);
 /* Everything about one type; file = where it is from. */
 void describe_type(const struct ss_component *, const char *file, FILE *);
 
+/* The generated parts of the type's page: options, metrics and drop reasons, each between its marker and
+ * "<!-- end -->".  docs/tables.test puts them into the page. */
+void describe_markdown(const struct ss_component *, FILE *);
+
 /* The same as JSON: [{...}, ...] and {...}; the caller's, NULL: out of memory. */
 json_t *describe_list_json(const struct loader *);
 json_t *describe_type_json(const struct ss_component *, const char *file);

@@ -55,7 +55,8 @@ _semstreams()
         check) options+=' --log-level --log-format' ;;
         graph) options+=' --format' ;;
         cert*) options+=' --role --log-level --log-format' ;;
-        'plugins list' | 'plugins describe'*) options+=' --json' ;;
+        'plugins list') options+=' --json' ;;
+        'plugins describe'*) options+=' --json --markdown' ;;
     esac
     if [[ $cur == -* ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$cur"))

@@ -219,6 +219,11 @@ def test_plugins_describe(command, name):
         assert metric["name"] in text
     for reason in document["drop_reasons"]:
         assert f"\n  {reason}\n" in text
+    tables = command("plugins", "describe", name, "--markdown").stdout
+    rows = [line.split("|")[1].strip(" `") for line in tables.splitlines() if line.startswith("| `")]
+    assert rows[:len(document["options"])] == [option["key"] for option in document["options"]]
+    assert {row.split("{")[0] for row in rows[len(document["options"]):]} == {m["name"] for m in document["metrics"]}
+    assert all(f"`{reason}`" in tables for reason in document["drop_reasons"])
 
 
 def test_unknown_type(command):

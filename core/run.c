@@ -17,7 +17,7 @@
 #include "core/admin/metrics.h"
 #include "core/admin/notify.h"
 #include "core/flow/pipeline.h"
-#include "core/admin/report.h"
+#include "core/flow/report.h"
 
 enum { EXIT_BAD_CONFIG = 78 };
 

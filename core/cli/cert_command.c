@@ -12,8 +12,8 @@
 #include "core/tls/cert.h"
 #include "core/cli/cli.h"
 #include "core/config/config.h"
-#include "core/flow/loop.h"
-#include "core/plugin/providers.h"
+#include "core/admin/clock.h"
+#include "core/flow/providers.h"
 #include "core/cli/table.h"
 #include "core/tls/tls_files.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "core/cli/load.h"
-#include "core/tls/tls_provider.h"
+#include "core/plugin/provider.h"
 
 const char load_plugin_dir[] = PLUGINDIR;
 
@@ -40,7 +40,7 @@ static bool is_told(const struct config *config, struct loader *l, const struct 
 	for (size_t i = 0; config && i < TLS_ROLES; i++) {
 		const struct tls_role *role = &config->tls.roles[i];
 		const char *why = NULL;
-		if (role->mode && !role->provider && !tls_provider_find(l, role->mode, &why) &&
+		if (role->mode && !role->provider && !provider_find(l, role->mode, &why) &&
 		    why == problem->text)
 			return true;
 	}

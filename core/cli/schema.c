@@ -10,8 +10,7 @@
 #include "core/config/config.h"
 #include "core/plugin/loader.h"
 #include "core/cli/schema.h"
-#include "core/config/tls_keys.h"
-#include "core/tls/tls_provider.h"
+#include "core/plugin/provider.h"
 #include <semstreams/base/units.h>
 
 /* Names of parts of the schema, absolute as checkers want them; there is nothing to be had there. */
@@ -369,11 +368,11 @@ static json_t *mode_rule(const struct ss_component *desc, const char *mode)
 static void add_modes(const struct loader *l, json_t *section)
 {
 	json_t *rules = json_array(), *properties = json_object_get(section, "properties");
-	char mode[TLS_MAX_MODE + 1];
+	char mode[PROVIDER_MAX_MODE + 1];
 
 	for (size_t i = 0; i < loader_count(l); i++) {
 		const struct ss_component *desc = loader_type(l, i, NULL);
-		if (!tls_provider_mode(desc, mode))
+		if (!provider_mode(desc, mode))
 			continue;
 		json_object_set_new(properties, mode,
 				    json_pack("{s:s+}", "$ref", "#/$defs/settings_of_", mode));
@@ -412,8 +411,8 @@ json_t *schema_config(const struct loader *l)
 	size_t modes = 0;
 	for (size_t i = 0; i < loader_count(l); i++) {
 		const struct ss_component *desc = loader_type(l, i, NULL);
-		char mode[TLS_MAX_MODE + 1];
-		if (tls_provider_mode(desc, mode)) {
+		char mode[PROVIDER_MAX_MODE + 1];
+		if (provider_mode(desc, mode)) {
 			add_settings(defs, desc, mode);
 			modes++;
 		} else {

@@ -8,12 +8,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/tls.h>
 
 #include "core/config/expand.h"
 #include "core/plugin/loader.h"
 #include "core/config/options.h"
-#include "core/config/tls_keys.h"
-#include "core/tls/tls_provider.h"
+#include "core/plugin/provider.h"
 #include <semstreams/base/units.h>
 #include "core/config/wiring.h"
 
@@ -380,12 +380,12 @@ static int report_type(const struct config *config, const struct config_componen
 		loader_load_all(loader);
 		size_t all = loader_count(loader), n = 0;
 		const char **known = calloc(all + 1, sizeof *known);
-		char mode[TLS_MAX_MODE + 1];
+		char mode[PROVIDER_MAX_MODE + 1];
 		if (!known)
 			return -ENOMEM;
 		for (size_t i = 0; i < all; i++) {
 			const struct ss_component *desc = loader_type(loader, i, NULL);
-			if (!tls_provider_mode(desc, mode))
+			if (!provider_mode(desc, mode))
 				known[n++] = desc->type;
 		}
 		if (n)
@@ -401,25 +401,8 @@ static int report_type(const struct config *config, const struct config_componen
 	return 0;
 }
 
-static int resolve_component(const struct config *config, struct config_component *c, struct loader *loader,
-			     struct diag *diag)
-{
-	const char *why = NULL;
-	if (!c->type)
-		return 0;
-	c->desc = loader_find(loader, c->type, &why);
-	if (!c->desc)
-		return report_type(config, c, loader, why, diag);
-	char mode[TLS_MAX_MODE + 1];
-	if (tls_provider_mode(c->desc, mode))
-		jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(c->node, "type"), J_VALUE,
-			    "\"%s\" provides TLS certificates; it is started by \"mode\": \"%s\" in "
-			    "security.tls, not listed here",
-			    c->type, mode);
-	return config_fill(config, c, diag);
-}
-
-int config_fill(const struct config *config, struct config_component *c, struct diag *diag)
+/* Fill c->conf from c->options by the table of c->desc.  0, -ENOMEM; other errors are in diag. */
+static int fill(const struct config *config, struct config_component *c, struct diag *diag)
 {
 	struct option_table table = {
 		.rows = c->desc->options,
@@ -436,6 +419,90 @@ int config_fill(const struct config *config, struct config_component *c, struct 
 	return r == -ENOMEM ? r : 0;
 }
 
+static int resolve_component(const struct config *config, struct config_component *c, struct loader *loader,
+			     struct diag *diag)
+{
+	const char *why = NULL;
+	if (!c->type)
+		return 0;
+	c->desc = loader_find(loader, c->type, &why);
+	if (!c->desc)
+		return report_type(config, c, loader, why, diag);
+	char mode[PROVIDER_MAX_MODE + 1];
+	if (provider_mode(c->desc, mode))
+		jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(c->node, "type"), J_VALUE,
+			    "\"%s\" provides TLS certificates; it is started by \"mode\": \"%s\" in "
+			    "security.tls, not listed here",
+			    c->type, mode);
+	return fill(config, c, diag);
+}
+
+/* ---- providers of certificates ---- */
+
+static const char *const provider_ids[TLS_ROLES] = {
+	[SS_TLS_SERVER] = "tls.server", [SS_TLS_CLIENT] = "tls.client"};
+
+/* Names in log and metrics are one component's. */
+static void check_provider_ids(const struct config *config, struct diag *diag)
+{
+	for (size_t i = 0; i < config->n_components; i++) {
+		const struct config_component *c = &config->components[i];
+		bool taken = c->id && strcmp(c->id, TLS_PROVIDER_SHARED) == 0;
+		for (size_t role = 0; role < TLS_ROLES; role++)
+			taken |=
+				c->id && config->providers[role].id && strcmp(c->id, provider_ids[role]) == 0;
+		if (taken)
+			jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(c->node, "id"), J_VALUE,
+				    "the id \"%s\" is taken by the provider of TLS certificates", c->id);
+	}
+}
+
+static bool needs_settings(const struct ss_component *desc)
+{
+	for (uint32_t i = 0; i < desc->n_options; i++) {
+		const struct ss_option *o =
+			(const struct ss_option *)(const void *)((const char *)desc->options +
+								 (size_t)i * desc->option_size);
+		if (o->flags & SS_OPT_REQUIRED)
+			return true;
+	}
+	return false;
+}
+
+static int resolve_provider(struct config *config, uint32_t number, struct diag *diag)
+{
+	const struct tls_role *role = &config->tls.roles[number];
+	struct config_component *c = &config->providers[number];
+
+	if (!role->provider)
+		return 0;
+	c->id = strdup(provider_ids[number]);
+	if (!c->id)
+		return -ENOMEM;
+	c->tls_roles = 1u << number;
+	c->desc = role->provider;
+	bool whole;
+	c->node = jnode_at(config->security, number == SS_TLS_SERVER ? "/tls/server" : "/tls/client", &whole);
+	c->options = jnode_get(c->node, role->mode);
+	if (c->options || !needs_settings(c->desc))
+		return fill(config, c, diag);
+	jdoc_report(config->doc, diag, DIAG_ERROR, c->node, J_VALUE,
+		    "\"%s\" is missing: the settings of mode \"%s\"", role->mode, role->mode);
+	return 0;
+}
+
+/* A hidden component for each role whose certificate is from a provider. */
+static int resolve_providers(struct config *config, struct diag *diag)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < TLS_ROLES && rc != -ENOMEM; i++)
+		rc = resolve_provider(config, i, diag);
+	if (config->providers[SS_TLS_SERVER].id || config->providers[SS_TLS_CLIENT].id)
+		check_provider_ids(config, diag);
+	return rc == -ENOMEM ? rc : 0;
+}
+
 int config_resolve(struct config *config, struct loader *loader, struct diag *diag)
 {
 	size_t errors = diag->errors;
@@ -449,7 +516,7 @@ int config_resolve(struct config *config, struct loader *loader, struct diag *di
 	    tls_config_read(config->doc, config->security, loader, diag, &config->tls) == -ENOMEM)
 		r = -ENOMEM;
 	if (r == 0)
-		r = tls_provider_resolve(config, diag);
+		r = resolve_providers(config, diag);
 	if (r)
 		return r;
 	return diag->errors > errors ? -EINVAL : 0;

@@ -87,10 +87,6 @@ int config_parse(const char *file, const char *text, size_t len, struct diag *, 
  */
 int config_resolve(struct config *, struct loader *, struct diag *);
 
-/* Fill c->conf from c->options by the table of c->desc, for config_resolve.  0, -ENOMEM; what is wrong is in
- * diag. */
-int config_fill(const struct config *, struct config_component *c, struct diag *);
-
 /* Report an error below a component's "config", as struct ss_host.config_error has it. */
 void config_component_error(const struct config *, const struct config_component *, struct diag *,
 			    const char *pointer, const char *text);

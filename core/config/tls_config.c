@@ -6,14 +6,101 @@
 #include "core/config/tls_config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/ext/tls.h>
 #include "core/config/expand.h"
-#include "core/config/tls_keys.h"
-#include "core/tls/tls_provider.h"
+#include "core/plugin/loader.h"
+#include "core/plugin/provider.h"
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- the members there are, for reading and for the schema ---- */
+
+#define KEYS(table) .keys = (table), .n = sizeof(table) / sizeof(table)[0]
+
+#define ELSEWHERE "{\"$ref\": \"#/$defs/from_elsewhere\"}"
+#define BOOLEAN   "{\"type\": \"boolean\"}"
+#define TEXT      "{\"anyOf\": [{\"type\": \"string\", \"minLength\": 1}, " ELSEWHERE "]}"
+#define LIST(least, most)                                                                                    \
+	"{\"type\": \"array\", \"minItems\": " #least ", \"maxItems\": " #most ", \"items\": " TEXT "}"
+#define VERSION "{\"anyOf\": [{\"enum\": [\"1.2\", \"1.3\"]}, " ELSEWHERE "]}"
+#define MODE    "{\"anyOf\": [{\"type\": \"string\", \"pattern\": \"^[a-z0-9_]{1,40}$\"}, " ELSEWHERE "]}"
+#define MODE_HELP                                                                                            \
+	"Where the certificate comes from: \"manual\", from files; \"acme\" and others, from a provider, "   \
+	"with the "                                                                                          \
+	"files to fall back to"
+
+/* A section that says anything says whether it is on. */
+#define SAYS_ENABLED "\"anyOf\": [{\"maxProperties\": 0}, {\"required\": [\"enabled\"]}]"
+#define BOTH_OR_NONE "\"dependentRequired\": {\"cert_file\": [\"key_file\"], \"key_file\": [\"cert_file\"]}"
+#define IF_ENABLED(more, needed)                                                                             \
+	"\"if\": {\"required\": [\"enabled\"], \"properties\": {\"enabled\": {\"const\": true}" more "}}, "  \
+	"\"then\": {\"required\": [\"" needed "\"]}"
+
+static const struct tls_key server_mtls_keys[] = {
+	{"enabled", "Ask clients for a certificate", BOOLEAN, NULL, NULL},
+	{"client_ca_files", "The CAs that sign clients' certificates, PEM", LIST(1, 64), NULL, NULL},
+	{"require_client_cert", "Refuse clients without a certificate", BOOLEAN, "true", NULL},
+	{"allowed_client_cns",
+	 "Names of clients that are let in, CN or DNS SAN; absent: every one that the CAs signed",
+	 LIST(0, 4096), NULL, NULL},
+};
+static const struct tls_section tls_server_mtls = {.help = "Certificates of clients",
+						   .rules = "{" SAYS_ENABLED
+							    ", " IF_ENABLED("", "client_ca_files") "}",
+						   KEYS(server_mtls_keys)};
+
+static const struct tls_key server_keys[] = {
+	{"enabled", "TLS for all that listen", BOOLEAN, NULL, NULL},
+	{"mode", MODE_HELP, MODE, "\"manual\"", NULL},
+	{"cert_file", "The server's certificate and its chain, PEM", TEXT, NULL, NULL},
+	{"key_file", "Its private key, PEM, readable by its owner alone", TEXT, NULL, NULL},
+	{"min_version", "The least version of TLS", VERSION, "\"1.2\"", NULL},
+	{"mtls", NULL, NULL, NULL, &tls_server_mtls},
+	{"acme", "How to get a certificate from a CA by ACME", NULL, NULL, NULL},
+};
+static const struct tls_section tls_server = {.help = "What listens",
+					      .rules = "{" SAYS_ENABLED ", " BOTH_OR_NONE ", " IF_ENABLED(
+						      ", \"mode\": {\"const\": \"manual\"}", "cert_file") "}",
+					      KEYS(server_keys),
+					      .has_modes = true};
+
+static const struct tls_key client_mtls_keys[] = {
+	{"enabled", "Show servers this certificate", BOOLEAN, NULL, NULL},
+	{"cert_file", "The client's certificate and its chain, PEM", TEXT, NULL, NULL},
+	{"key_file", "Its private key, PEM, readable by its owner alone", TEXT, NULL, NULL},
+};
+static const struct tls_section tls_client_mtls = {.help = "The certificate that is shown to servers",
+						   .rules = "{" SAYS_ENABLED ", " BOTH_OR_NONE "}",
+						   KEYS(client_mtls_keys)};
+
+static const struct tls_key client_keys[] = {
+	{"mode", MODE_HELP, MODE, "\"manual\"", NULL},
+	{"ca_files", "The CAs that sign servers' certificates, PEM; absent: the system's pool", LIST(1, 64),
+	 NULL, NULL},
+	{"insecure_skip_verify", "Take servers for what they say they are", BOOLEAN, "false", NULL},
+	{"min_version", "The least version of TLS", VERSION, "\"1.2\"", NULL},
+	{"cert_file", "The client's certificate and its chain, PEM", TEXT, NULL, NULL},
+	{"key_file", "Its private key, PEM, readable by its owner alone", TEXT, NULL, NULL},
+	{"mtls", NULL, NULL, NULL, &tls_client_mtls},
+	{"acme", "How to get a certificate from a CA by ACME", NULL, NULL, NULL},
+};
+static const struct tls_section tls_client = {
+	.help = "What dials", .rules = "{" BOTH_OR_NONE "}", KEYS(client_keys), .has_modes = true};
+
+static const struct tls_key tls_members[] = {
+	{"server", NULL, NULL, NULL, &tls_server},
+	{"client", NULL, NULL, NULL, &tls_client},
+};
+static const struct tls_section tls_tls = {.help = "TLS of all connections", KEYS(tls_members)};
+
+static const struct tls_key security_keys[] = {{"tls", NULL, NULL, NULL, &tls_tls}};
+const struct tls_section tls_security = {.help = "Certificates and who is allowed in", KEYS(security_keys)};
+
+_Static_assert(sizeof server_keys / sizeof server_keys[0] <= TLS_MAX_KEYS, "TLS_MAX_KEYS is too small");
+_Static_assert(sizeof client_keys / sizeof client_keys[0] <= TLS_MAX_KEYS, "TLS_MAX_KEYS is too small");
 
 struct reader {
 	const struct jdoc *doc;
@@ -51,7 +138,7 @@ static bool is_of_mode(struct reader *r, const struct jnode *node, const struct 
 
 	if (mode && mode->type == J_STRING && strcmp(mode->string, child->name) == 0)
 		return true;
-	return child->type == J_OBJECT && r->loader && tls_provider_find(r->loader, child->name, NULL);
+	return child->type == J_OBJECT && r->loader && provider_find(r->loader, child->name, NULL);
 }
 
 /* A member that is an object with none but the known keys; NULL: absent, or reported. */
@@ -212,19 +299,70 @@ static void warn(struct reader *r, const struct jnode *object, const char *key, 
 	jdoc_report(r->doc, r->diag, DIAG_WARN, node ? node : object, J_VALUE, "%s", why);
 }
 
-/* The provider of a mode; reported if there is none, or if it can be no mode. */
+/* "; did you mean ...?" or "; known: ..." for a mode that nobody has. */
+static void print_known(struct loader *loader, const char *mode, FILE *to)
+{
+	size_t n = loader_count(loader), n_known = 0;
+	char(*names)[PROVIDER_MAX_MODE + 1] = calloc(n + 1, sizeof *names);
+	const char **known = calloc(n + 1, sizeof *known);
+
+	if (names && known) {
+		known[n_known++] = "manual";
+		for (size_t i = 0; i < n; i++) {
+			if (provider_mode(loader_type(loader, i, NULL), names[i]))
+				known[n_known++] = names[i];
+		}
+		const char *near = diag_nearest(mode, known, n_known);
+		if (near)
+			fprintf(to, "; did you mean \"%s\"?", near);
+		for (size_t i = 0; !near && i < n_known; i++)
+			fprintf(to, "%s%s", i ? ", " : "; known: ", known[i]);
+	}
+	free(known);
+	free(names);
+}
+
+/* The provider of the mode that is written there; reported if there is none. */
+static const struct ss_component *provider_of(const struct reader *r, const struct jnode *mode)
+{
+	const char *why;
+	const struct ss_component *desc = provider_find(r->loader, mode->string, &why);
+	char *known = NULL;
+	size_t size;
+
+	if (desc)
+		return desc;
+	if (why) {
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE, "cannot load mode \"%s\": %s",
+			    mode->string, why);
+		return NULL;
+	}
+	FILE *to = open_memstream(&known, &size);
+	if (to) {
+		loader_load_all(r->loader);
+		print_known(r->loader, mode->string, to);
+		fclose(to);
+	}
+	jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
+		    "mode \"%s\" needs the plugin %s%s, which is not there%s", mode->string, mode->string,
+		    PROVIDER_SUFFIX, known ? known : "");
+	free(known);
+	return NULL;
+}
+
+/* The provider of a mode; reported if there is none, or if the name cannot be a mode's. */
 static void find_provider(struct reader *r, const struct jnode *mode, struct tls_role *role)
 {
 	char shown[JSHOWN_SIZE];
 
-	if (strlen(mode->string) > TLS_MAX_MODE ||
+	if (strlen(mode->string) > PROVIDER_MAX_MODE ||
 	    strspn(mode->string, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(mode->string))
 		jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
 			    "expected \"manual\", or a provider's name of small letters, digits and \"_\", "
 			    "got %s",
 			    jnode_shown(mode, shown));
 	else if (role->mode && r->loader)
-		role->provider = tls_provider_of(r->loader, r->doc, mode, r->diag);
+		role->provider = provider_of(r, mode);
 }
 
 /*

@@ -17,6 +17,27 @@ struct loader;
 #define TLS_MAX_NAMES 4096 /* in allowed_client_cns */
 #define TLS_MAX_NAME  255  /* bytes of one of them */
 
+/* The members of "security.tls", said once: tls_config.c accepts no others, and the JSON Schema is made of
+ * them. */
+#define TLS_MAX_KEYS 16 /* of a section */
+
+struct tls_section;
+struct tls_key {
+	const char *name, *help;
+	const char *schema;    /* JSON Schema of the value; NULL: a section */
+	const char *otherwise; /* default, as JSON; NULL: none */
+	const struct tls_section
+		*section; /* NULL with a schema of NULL: an object, whose members are a provider's */
+};
+struct tls_section {
+	const char *help;
+	const char *rules; /* JSON Schema of what concerns several members; NULL: none */
+	const struct tls_key *keys;
+	size_t n;
+	bool has_modes; /* settings of modes may stand here, each under the mode's name */
+};
+extern const struct tls_section tls_security;
+
 enum { TLS_ROLES = 2 }; /* SS_TLS_SERVER, SS_TLS_CLIENT */
 
 struct tls_file {

@@ -5,12 +5,31 @@
  */
 #pragma once
 #include <stdint.h>
-#include "core/fields/fields_scan.h" /* fields_load64 */
+#include <string.h>
 #if defined __SSE2__
 #include <emmintrin.h>
 #elif defined __ARM_NEON && defined __aarch64__
 #include <arm_neon.h>
 #endif
+
+/* 8 bytes as a little-endian number, and back. */
+static inline uint64_t fields_load64(const uint8_t *p)
+{
+	uint64_t v;
+	memcpy(&v, p, sizeof v);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	v = __builtin_bswap64(v);
+#endif
+	return v;
+}
+
+static inline void fields_store64(void *p, uint64_t v)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	v = __builtin_bswap64(v);
+#endif
+	memcpy(p, &v, sizeof v);
+}
 
 /*
  * All look at 16 bytes.  find_marks(): those that do not simply belong to a string (quote, backslash, control

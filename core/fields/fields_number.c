@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <semstreams/ext/fields.h>
 #include "core/fields/fields_scan.h"
 

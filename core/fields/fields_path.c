@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <semstreams/ext/fields.h>
+#include "core/fields/fields_block.h"
 #include "core/fields/fields_scan.h"
 
 /* A path taken apart: each name with a NUL behind it, so that byte order keeps everything below a name

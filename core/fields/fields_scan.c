@@ -598,3 +598,13 @@ int32_t fields_read(void *self, const struct ss_reader *reader, const void *json
 		*where = s.where;
 	return s.error;
 }
+
+const struct ss_fields fields_service = {
+	.struct_size = sizeof(struct ss_fields),
+	.compile = fields_compile,
+	.free = fields_free,
+	.read = fields_read,
+	.number = fields_number,
+	.integer = fields_integer,
+	.unescape = fields_unescape,
+};

@@ -6,7 +6,6 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 #include <semstreams/plugin.h>
 #include <semstreams/ext/fields.h>
 
@@ -56,25 +55,6 @@ int64_t fields_unescape(void *self, const struct ss_field *, char *buf, size_t s
  * behind it; how many bytes it became in out (1 to 4), 0 if it is a malformed escape.
  */
 unsigned fields_decode(const uint8_t **at, const uint8_t *end, uint8_t out[4]);
-
-/* 8 bytes as a little-endian number, and back. */
-static inline uint64_t fields_load64(const uint8_t *p)
-{
-	uint64_t v;
-	memcpy(&v, p, sizeof v);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	v = __builtin_bswap64(v);
-#endif
-	return v;
-}
-
-static inline void fields_store64(void *p, uint64_t v)
-{
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	v = __builtin_bswap64(v);
-#endif
-	memcpy(p, &v, sizeof v);
-}
 
 static inline uint64_t fields_hash(uint64_t head, uint64_t tail, uint32_t len)
 {

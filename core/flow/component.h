@@ -131,7 +131,7 @@ void loop_service_clear(struct component *);
 
 /* svc_tls.c: the service "semstreams.tls/1". */
 extern const struct ss_tls tls_service;
-/* svc_tls_publish.c: the service "semstreams.tls-publish/1", of components with tls_roles. */
+/* The service "semstreams.tls-publish/1", of components with tls_roles. */
 extern const struct ss_tls_publish tls_publish_service;
 /* The component is told of no new generation any more. */
 void tls_service_clear(struct component *);

@@ -13,24 +13,6 @@ struct post {
 	void *arg;
 };
 
-static uint64_t read_clock(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-uint64_t clock_now(void)
-{
-	return read_clock(CLOCK_MONOTONIC);
-}
-
-uint64_t clock_wall(void)
-{
-	return read_clock(CLOCK_REALTIME);
-}
-
 static bool run_posts(struct loop *l)
 {
 	pthread_mutex_lock(&l->lock);

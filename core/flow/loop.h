@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <ev.h>
+#include "core/admin/clock.h"
 
 struct loop {
 	struct ev_loop *ev;
@@ -53,8 +54,3 @@ int loop_post(struct loop *, void (*fn)(void *arg), void *arg);
 /* [any other thread] Run fn(arg) in the loop and wait for its result; -ETIMEDOUT after timeout_ns, then the
  * loop hangs and fn may still be run: arg must stay valid. */
 int loop_call(struct loop *, int (*fn)(void *arg), void *arg, uint64_t timeout_ns);
-
-/* CLOCK_MONOTONIC, ns. */
-uint64_t clock_now(void);
-/* CLOCK_REALTIME, ns. */
-uint64_t clock_wall(void);

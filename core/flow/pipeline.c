@@ -8,7 +8,7 @@
 #include "core/admin/health.h"
 #include "core/admin/log.h"
 #include "core/flow/positions.h"
-#include "core/plugin/providers.h"
+#include "core/flow/providers.h"
 
 /* Depth first from every component to what feeds it: a component comes after all before it. */
 static void put_in_order(struct pipeline *p, struct component *c, bool *seen, size_t *n)

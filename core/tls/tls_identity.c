@@ -1,30 +1,445 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tls_identity - generations of certificates and trust, handed out to every thread; see tls_reload.c and
- * tls_supply.c for where they come from.
+ * tls_identity - generations of certificates and trust: made from files, which are read again when they
+ * change, or from what a provider publishes; handed out to every thread.
  */
-#include "core/tls/tls_identity_impl.h"
+#include "core/tls/tls_identity.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/ext/tls.h>
-#include "core/flow/loop.h"
+#include "core/admin/clock.h"
+#include "core/admin/health.h"
+#include "core/admin/log.h"
 #include "core/admin/metrics.h"
+#include "core/config/tls_config.h"
+#include "core/plugin/provider.h"
+#include "core/tls/tls_files.h"
 #include "core/tls/tls_peer.h"
 
-const char *const tls_role_names[TLS_ROLES] = {[SS_TLS_SERVER] = "server", [SS_TLS_CLIENT] = "client"};
-const char *const tls_role_ids[TLS_ROLES] = {[SS_TLS_SERVER] = "tls.server", [SS_TLS_CLIENT] = "tls.client"};
+struct role {
+	const struct tls_role *config;
+	uint32_t number;
+	struct tls_generation
+		*current; /* under the lock; as are all generations here, ours to release; NULL: off */
 
-int64_t tls_now(void)
+	/* What it is made of; under the writers' lock. */
+	struct tls_generation *files; /* trust and pair as last read */
+	struct tls_generation *given; /* by the provider; NULL: none */
+	bool lost;                    /* the provider says it has none */
+	char reason[512];             /* why */
+	uint64_t told_ns;             /* when the log last said so, monotonic */
+	_Atomic bool fallback;        /* lost, and the files have a pair */
+
+	/* For reading files again; under the writers' lock. */
+	size_t n_files;
+	struct tls_stamp *loaded; /* of the current generation's files */
+	struct tls_stamp *seen;   /* at the last poll */
+	struct tls_stamp *failed; /* of what last could not be used, and why */
+	struct tls_stamp *found;  /* scratch */
+	char failure[TLS_COMPLAINT];
+
+	bool expiry_told;
+	_Atomic uint64_t failures[SS_TLS_FAILS]; /* of handshakes */
+};
+
+struct tls_identity {
+	const struct tls_config *config;
+	struct health *health; /* NULL: nobody wants to know */
+	struct role roles[TLS_ROLES];
+	pthread_mutex_t writers; /* one of them at a time; taken before the lock */
+	pthread_mutex_t lock;
+	uint64_t newest;              /* generation; under the lock */
+	struct tls_watcher *watchers; /* under the lock */
+	_Atomic uint64_t reloads, reload_failures;
+};
+
+static const char *const role_names[TLS_ROLES] = {[SS_TLS_SERVER] = "server", [SS_TLS_CLIENT] = "client"};
+/* Their entries in /readyz, and the ids of their providers. */
+static const char *const role_ids[TLS_ROLES] = {
+	[SS_TLS_SERVER] = "tls.server", [SS_TLS_CLIENT] = "tls.client"};
+
+static int64_t now_s(void)
 {
 	return (int64_t)(clock_wall() / 1000000000u);
 }
 
-bool tls_same_text(const char *a, const char *b)
+static bool same_text(const char *a, const char *b)
 {
 	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* ---- changing ---- */
+
+/* What is to be current now, with a reference; NULL: out of memory. */
+static struct tls_generation *compose(const struct role *r)
+{
+	if (!r->config->mode)
+		return tls_generation_ref(r->files);
+	return tls_generation_join(r->files, r->given                     ? r->given
+					     : r->lost && r->files->chain ? r->files
+									  : NULL);
+}
+
+static int renew_role(struct tls_identity *id, struct role *r)
+{
+	const struct tls_generation *old = r->current; /* only writers change it */
+	struct tls_generation *g = compose(r);
+
+	if (!g)
+		return -ENOMEM;
+	if (r->config->mode && !g->chain && !r->lost)
+		g->material.flags |= SS_TLS_PENDING;
+	if (old && old->material.flags == g->material.flags && same_text(old->chain, g->chain) &&
+	    same_text(old->key, g->key) && same_text(old->ca, g->ca) && strcmp(old->source, g->source) == 0) {
+		tls_generation_unref(g);
+		return 0;
+	}
+	pthread_mutex_lock(&id->lock);
+	struct tls_generation *before = r->current;
+	g->material.generation = ++id->newest;
+	r->current = g;
+	pthread_mutex_unlock(&id->lock);
+	tls_generation_unref(before);
+	/* what has expired already is told by whoever brings it */
+	r->expiry_told = g->chain && g->material.not_after < now_s();
+	return 1;
+}
+
+static void notify_watchers(struct tls_identity *id)
+{
+	pthread_mutex_lock(&id->lock);
+	for (struct tls_watcher *w = id->watchers; w; w = w->next) {
+		if (w->told < id->newest && w->tell(w) == 0)
+			w->told = id->newest;
+	}
+	pthread_mutex_unlock(&id->lock);
+}
+
+/* ---- files that change: only a whole set that is valid replaces the old one; control thread ---- */
+
+/* What is wrong, kept until it is known whether it is news. */
+struct findings {
+	char error[TLS_COMPLAINT]; /* the first */
+	char warnings[4][TLS_COMPLAINT];
+	size_t n_warnings;
+};
+
+static void keep_finding(void *arg, enum diag_level level, const struct tls_file *file, const char *text)
+{
+	struct findings *f = arg;
+
+	(void)file; /* the text names it */
+	if (level == DIAG_ERROR && !f->error[0])
+		snprintf(f->error, sizeof f->error, "%s", text);
+	else if (level == DIAG_WARN && f->n_warnings < sizeof f->warnings / sizeof f->warnings[0])
+		snprintf(f->warnings[f->n_warnings++], sizeof f->warnings[0], "%s", text);
+}
+
+static void log_new(const struct role *r, const struct tls_generation *g, bool certificate)
+{
+	char who[TLS_COMPLAINT], path[TLS_COMPLAINT], when[CERT_SHOWN];
+
+	if (!certificate || !g->chain) {
+		log_info("Reloaded trusted CAs without downtime role=%s", role_names[r->number]);
+		return;
+	}
+	bool used = !r->config->mode || (r->lost && !r->given);
+	log_info("%s path=%s role=%s subject=%s expiry=%s",
+		 used ? "Hot-reloaded certificate without downtime" : "Reloaded the fallback certificate",
+		 log_value(path, sizeof path, r->config->cert.path), role_names[r->number],
+		 log_value(who, sizeof who, g->subject), cert_show_time(when, g->material.not_after));
+}
+
+/* Takes g over. */
+static int use_files(struct tls_identity *id, struct role *r, struct tls_generation *g)
+{
+	struct tls_generation *old = r->files;
+	bool certificate = !same_text(old->chain, g->chain) || !same_text(old->key, g->key);
+
+	if (!certificate && same_text(old->ca, g->ca)) { /* touched, but the same */
+		tls_generation_unref(g);
+		return 0;
+	}
+	r->files = g;
+	if (renew_role(id, r) < 0) {
+		r->files = old;
+		tls_generation_unref(g);
+		return -ENOMEM;
+	}
+	log_new(r, g, certificate);
+	tls_generation_unref(old);
+	atomic_fetch_add_explicit(&id->reloads, 1, memory_order_relaxed);
+	return 0;
+}
+
+/* Each failure is told and counted once, however often it is met. */
+static void note_failure(struct tls_identity *id, struct role *r, const char *error)
+{
+	char text[TLS_COMPLAINT + 64];
+
+	if (r->failure[0] && strcmp(r->failure, error) == 0 &&
+	    tls_stamps_equal(r->failed, r->found, r->n_files))
+		return;
+	snprintf(r->failure, sizeof r->failure, "%s", error);
+	memcpy(r->failed, r->found, r->n_files * sizeof *r->failed);
+	atomic_fetch_add_explicit(&id->reload_failures, 1, memory_order_relaxed);
+	log_error("Changed certificate files cannot be used, keeping the old ones role=%s error=%s",
+		  role_names[r->number], log_value(text, sizeof text, error));
+}
+
+static int load_again(struct tls_identity *id, struct role *r)
+{
+	struct findings f = {.error = ""};
+	const struct tls_complaints complaints = {.add = keep_finding, .arg = &f};
+	struct tls_generation *g;
+	char text[TLS_COMPLAINT + 64];
+
+	int rc = tls_files_load(r->config, r->number, now_s(), &complaints, r->found, &g);
+	if (rc == -EAGAIN) /* the next poll will find it finished */
+		return rc;
+	if (rc == 0)
+		rc = use_files(id, r, g);
+	if (rc) {
+		note_failure(id, r, f.error[0] ? f.error : strerror(-rc));
+		return rc;
+	}
+	memcpy(r->loaded, r->found, r->n_files * sizeof *r->loaded);
+	r->failure[0] = '\0';
+	for (size_t i = 0; i < f.n_warnings; i++)
+		log_warn("Certificate warning role=%s reason=%s", role_names[r->number],
+			 log_value(text, sizeof text, f.warnings[i]));
+	return 0;
+}
+
+/* All there and either old enough or as they were at the last poll: nobody is writing to them. */
+static bool is_settled(const struct role *r)
+{
+	const int64_t age_ns = 1000000000;
+	int64_t limit = (int64_t)clock_wall() - age_ns;
+	bool settled = true;
+
+	for (size_t i = 0; i < r->n_files; i++) {
+		/* a file that is not configured is never there */
+		bool there = r->found[i].there || !r->loaded[i].there;
+		settled = settled && there && r->found[i].changed_ns < limit;
+	}
+	return settled || tls_stamps_equal(r->found, r->seen, r->n_files);
+}
+
+static void poll_role(struct tls_identity *id, struct role *r)
+{
+	if (!r->files)
+		return;
+	tls_files_stamp(r->config, r->found);
+	bool changed = !tls_stamps_equal(r->found, r->loaded, r->n_files), settled = is_settled(r);
+	memcpy(r->seen, r->found, r->n_files * sizeof *r->seen);
+	if (changed && settled)
+		load_again(id, r);
+	else if (!changed)
+		r->failure[0] = '\0';
+
+	const struct tls_generation *g = r->current;
+	if (!r->expiry_told && g->chain && g->material.not_after < now_s()) {
+		char who[TLS_COMPLAINT], when[CERT_SHOWN];
+		r->expiry_told = true;
+		log_error("Certificate has expired, peers will refuse it role=%s subject=%s expiry=%s",
+			  role_names[r->number], log_value(who, sizeof who, g->subject),
+			  cert_show_time(when, g->material.not_after));
+	}
+}
+
+void tls_identity_poll(struct tls_identity *id)
+{
+	if (!id)
+		return;
+	pthread_mutex_lock(&id->writers);
+	for (size_t i = 0; i < TLS_ROLES; i++)
+		poll_role(id, &id->roles[i]);
+	pthread_mutex_unlock(&id->writers);
+	notify_watchers(id);
+}
+
+int tls_identity_reload(struct tls_identity *id)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&id->writers);
+	for (size_t i = 0; i < TLS_ROLES; i++) {
+		int err = id->roles[i].files ? load_again(id, &id->roles[i]) : 0;
+		rc = err ? err : rc;
+	}
+	pthread_mutex_unlock(&id->writers);
+	notify_watchers(id);
+	return rc;
+}
+
+/* ---- what providers report, in their threads ---- */
+
+static void report(struct tls_identity *id, const struct role *r, const char *reason, bool mild)
+{
+	if (!id->health)
+		return;
+	if (mild)
+		health_degrade(id->health, role_ids[r->number], reason);
+	else
+		health_set(id->health, role_ids[r->number], reason);
+}
+
+static void await_provider(struct tls_identity *id, struct role *r)
+{
+	char text[PROVIDER_MAX_MODE + 64];
+
+	snprintf(text, sizeof text, "no certificate yet, mode \"%s\" is to bring it", r->config->mode);
+	report(id, r, text, false);
+}
+
+static void log_lost(struct role *r)
+{
+	const struct tls_generation *g = r->current;
+	char why[sizeof r->reason + 64], who[TLS_COMPLAINT], path[TLS_COMPLAINT], when[CERT_SHOWN];
+
+	log_value(why, sizeof why, r->reason);
+	r->told_ns = clock_now();
+	if (g->chain)
+		log_warn("Operating in fallback mode, using cert_file role=%s reason=%s path=%s subject=%s "
+			 "expiry=%s",
+			 role_names[r->number], why, log_value(path, sizeof path, r->config->cert.path),
+			 log_value(who, sizeof who, g->subject), cert_show_time(when, g->material.not_after));
+	else
+		log_error("No TLS certificate and no fallback, %s role=%s reason=%s",
+			  r->number == SS_TLS_SERVER ? "handshakes fail"
+						     : "servers that want one will refuse us",
+			  role_names[r->number], why);
+}
+
+void tls_identity_remind(struct tls_identity *id, uint64_t now_ns)
+{
+	const uint64_t hour_ns = 3600ull * 1000000000u;
+
+	pthread_mutex_lock(&id->writers);
+	for (size_t i = 0; i < TLS_ROLES; i++) {
+		struct role *r = &id->roles[i];
+		if (r->lost && now_ns >= r->told_ns + hour_ns)
+			log_lost(r);
+	}
+	pthread_mutex_unlock(&id->writers);
+}
+
+/* ---- there is none ---- */
+
+static void lose(struct tls_identity *id, struct role *r, const char *reason)
+{
+	char text[sizeof r->reason + 64];
+	bool news = !r->lost;
+
+	tls_generation_unref(r->given);
+	r->given = NULL;
+	r->lost = true;
+	snprintf(r->reason, sizeof r->reason, "%s", reason);
+	atomic_store_explicit(&r->fallback, r->files->chain != NULL, memory_order_relaxed);
+	/* out of memory: the old one stays until the provider speaks again */
+	renew_role(id, r);
+	snprintf(text, sizeof text, "%s: %s",
+		 r->files->chain ? "fallback certificate in use" : "no certificate", r->reason);
+	report(id, r, text, r->files->chain != NULL);
+	if (news)
+		log_lost(r);
+}
+
+void tls_identity_unavailable(struct tls_identity *id, uint32_t roles, const char *reason)
+{
+	pthread_mutex_lock(&id->writers);
+	for (uint32_t i = 0; i < TLS_ROLES; i++) {
+		struct role *r = &id->roles[i];
+		if ((roles & 1u << i) && r->files && r->config->mode)
+			lose(id, r, reason ? reason : "not told");
+	}
+	pthread_mutex_unlock(&id->writers);
+	notify_watchers(id);
+}
+
+/* ---- here is one ---- */
+
+/* Roles that one line of the log is about, "server,client". */
+struct names {
+	char text[32];
+};
+
+static void add_name(struct names *n, const struct role *r)
+{
+	size_t len = strlen(n->text);
+
+	snprintf(n->text + len, sizeof n->text - len, "%s%s", len ? "," : "", role_names[r->number]);
+}
+
+/* The pair is news for the role; it is noted whose certificate it replaces, and whose want it ends. */
+static int give(struct tls_identity *id, struct role *r, struct tls_generation *g, struct names *swapped,
+		struct names *ended)
+{
+	struct tls_generation *before = r->given;
+	bool had = r->current->chain, lost = r->lost;
+
+	r->given = tls_generation_ref(g);
+	int rc = renew_role(id, r);
+	if (rc < 0) {
+		r->given = before;
+		tls_generation_unref(g);
+		return rc;
+	}
+	tls_generation_unref(before);
+	r->lost = false;
+	atomic_store_explicit(&r->fallback, false, memory_order_relaxed);
+	report(id, r, NULL, false);
+	if (lost)
+		add_name(ended, r);
+	if (rc && had)
+		add_name(swapped, r);
+	return 0;
+}
+
+static void log_given(const struct tls_generation *g, const struct names *swapped, const struct names *ended)
+{
+	char who[TLS_COMPLAINT], source[2 * TLS_MAX_SOURCE], when[CERT_SHOWN];
+
+	log_value(who, sizeof who, g->subject);
+	log_value(source, sizeof source, g->source);
+	cert_show_time(when, g->material.not_after);
+	if (ended->text[0])
+		log_info("Certificate available again role=%s source=%s subject=%s expiry=%s", ended->text,
+			 source, who, when);
+	if (swapped->text[0])
+		log_info("Hot-reloaded certificate without downtime role=%s source=%s subject=%s expiry=%s",
+			 swapped->text, source, who, when);
+}
+
+int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *source, const char *chain_pem,
+			 const char *key_pem, char *why, size_t why_size)
+{
+	struct names swapped = {""}, ended = {""};
+	struct tls_generation *g;
+
+	int rc = tls_generation_read(source, chain_pem, key_pem, now_s(), &g, why, why_size);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&id->writers);
+	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++) {
+		struct role *r = &id->roles[i];
+		if ((roles & 1u << i) && r->files && r->config->mode)
+			rc = give(id, r, g, &swapped, &ended);
+	}
+	pthread_mutex_unlock(&id->writers);
+	if (rc)
+		snprintf(why, why_size, "out of memory");
+	else
+		log_given(g, &swapped, &ended);
+	tls_generation_unref(g);
+	notify_watchers(id);
+	return rc;
 }
 
 /* ---- making ---- */
@@ -54,14 +469,14 @@ static int start_role(struct tls_identity *id, struct role *r, struct at_start *
 	r->seen = r->loaded + r->n_files;
 	r->failed = r->seen + r->n_files;
 	r->found = r->failed + r->n_files;
-	int rc = tls_files_load(r->config, r->number, tls_now(), &complaints, r->loaded, &r->files);
+	int rc = tls_files_load(r->config, r->number, now_s(), &complaints, r->loaded, &r->files);
 	if (rc)
 		return rc == -EAGAIN ? -EINVAL : rc;
 	memcpy(r->seen, r->loaded, r->n_files * sizeof *r->seen);
-	if (tls_role_renew(id, r) < 0)
+	if (renew_role(id, r) < 0)
 		return -ENOMEM;
 	if (r->config->mode)
-		tls_supply_begin(id, r);
+		await_provider(id, r);
 	return 0;
 }
 
@@ -108,54 +523,6 @@ void tls_identity_free(struct tls_identity *id)
 	pthread_mutex_destroy(&id->lock);
 	pthread_mutex_destroy(&id->writers);
 	free(id);
-}
-
-/* ---- changing ---- */
-
-/* What is to be current now, with a reference; NULL: out of memory. */
-static struct tls_generation *compose(const struct role *r)
-{
-	if (!r->config->mode)
-		return tls_generation_ref(r->files);
-	return tls_generation_join(r->files, r->given                     ? r->given
-					     : r->lost && r->files->chain ? r->files
-									  : NULL);
-}
-
-int tls_role_renew(struct tls_identity *id, struct role *r)
-{
-	const struct tls_generation *old = r->current; /* only writers change it */
-	struct tls_generation *g = compose(r);
-
-	if (!g)
-		return -ENOMEM;
-	if (r->config->mode && !g->chain && !r->lost)
-		g->material.flags |= SS_TLS_PENDING;
-	if (old && old->material.flags == g->material.flags && tls_same_text(old->chain, g->chain) &&
-	    tls_same_text(old->key, g->key) && tls_same_text(old->ca, g->ca) &&
-	    strcmp(old->source, g->source) == 0) {
-		tls_generation_unref(g);
-		return 0;
-	}
-	pthread_mutex_lock(&id->lock);
-	struct tls_generation *before = r->current;
-	g->material.generation = ++id->newest;
-	r->current = g;
-	pthread_mutex_unlock(&id->lock);
-	tls_generation_unref(before);
-	/* what has expired already is told by whoever brings it */
-	r->expiry_told = g->chain && g->material.not_after < tls_now();
-	return 1;
-}
-
-void tls_tell_watchers(struct tls_identity *id)
-{
-	pthread_mutex_lock(&id->lock);
-	for (struct tls_watcher *w = id->watchers; w; w = w->next) {
-		if (w->told < id->newest && w->tell(w) == 0)
-			w->told = id->newest;
-	}
-	pthread_mutex_unlock(&id->lock);
 }
 
 /* ---- for every thread ---- */
@@ -205,8 +572,7 @@ int tls_identity_check_peer(const struct tls_identity *id, uint32_t role, const 
 		.n_names = config->n_names,
 	};
 
-	return tls_peer_check(&policy, chain, n, error, host, tls_now(), name, name_size, fail, why,
-			      why_size);
+	return tls_peer_check(&policy, chain, n, error, host, now_s(), name, name_size, fail, why, why_size);
 }
 
 void tls_identity_count_failure(struct tls_identity *id, uint32_t role, int32_t fail)
@@ -281,7 +647,7 @@ static void collect_role(struct tls_identity *id, const struct role *r, struct m
 
 	if (!m)
 		return;
-	metrics_label(role, sizeof role, "role", tls_role_names[r->number]);
+	metrics_label(role, sizeof role, "role", role_names[r->number]);
 	for (int32_t i = 0; i < SS_TLS_FAILS; i++) {
 		snprintf(labels, sizeof labels, "%s", role);
 		metrics_label(labels, sizeof labels, "reason", tls_peer_reason(i));
@@ -289,7 +655,7 @@ static void collect_role(struct tls_identity *id, const struct role *r, struct m
 	}
 	if (m->chain_pem) {
 		sample(page, &EXPIRY_TIME, role, m->not_after);
-		sample(page, &EXPIRY, role, m->not_after - tls_now());
+		sample(page, &EXPIRY, role, m->not_after - now_s());
 	}
 	if (r->config->mode)
 		sample(page, &FALLBACK, role, atomic_load_explicit(&r->fallback, memory_order_relaxed));

@@ -11,7 +11,7 @@
 #include "core/flow/batch.h"
 #include "core/admin/health.h"
 #include "core/flow/pipeline.h"
-#include "core/admin/report.h"
+#include "core/flow/report.h"
 #include "semstreams/sugar.h"
 
 /* ---- counting allocations ---- */

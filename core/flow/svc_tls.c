@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* svc_tls - the service "semstreams.tls/1": the pipeline's TLS identity as one component sees it. */
+/*
+ * svc_tls - the services "semstreams.tls/1", the pipeline's TLS identity as one component sees it, and
+ * "semstreams.tls-publish/1", what a provider of certificates reports to the host.
+ */
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <semstreams/ext/tls.h>
+#include <semstreams/ext/tls-provider.h>
 #include "core/flow/component.h"
 
 static int32_t enabled(void *self, uint32_t role)
@@ -99,4 +104,41 @@ const struct ss_tls tls_service = {
 	.unwatch = unwatch,
 	.check_peer = check_peer,
 	.count_failure = count_failure,
+};
+
+/* ---- for providers ---- */
+
+static int32_t publish(void *self, const char *source, const char *chain_pem, const char *key_pem, char *why,
+		       size_t why_size)
+{
+	const struct component *c = self;
+
+	if (!source || !chain_pem || !key_pem) {
+		snprintf(why, why_size, "source, certificate or key is missing");
+		return -EINVAL;
+	}
+	return tls_identity_publish(c->tls, c->tls_roles, source, chain_pem, key_pem, why, why_size);
+}
+
+static void unavailable(void *self, const char *reason)
+{
+	const struct component *c = self;
+
+	tls_identity_unavailable(c->tls, c->tls_roles, reason);
+}
+
+static const char *const *ca_files(void *self)
+{
+	static const char *const none[] = {NULL};
+	const struct component *c = self;
+	const char **paths = c->config->tls.roles[SS_TLS_CLIENT].ca_paths;
+
+	return (c->tls_roles & 1u << SS_TLS_CLIENT) && paths ? paths : none;
+}
+
+const struct ss_tls_publish tls_publish_service = {
+	.struct_size = sizeof(struct ss_tls_publish),
+	.publish = publish,
+	.unavailable = unavailable,
+	.ca_files = ca_files,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "core/admin/report.h"
+#include "core/flow/report.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* providers - see providers.h. */
-#include "core/plugin/providers.h"
+#include "core/flow/providers.h"
 
 #include <errno.h>
 #include <stdlib.h>

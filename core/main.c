@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <semstreams/base/nearest.h>
 #include "core/cli/cert_command.h"
 #include "core/cli/cli.h"
 #include "core/cli/describe.h"
@@ -209,7 +210,7 @@ static int describe(const struct cli_options *o, struct loader *loader)
 		describe_type(desc, file, stdout);
 		return 0;
 	}
-	const char *nearest = diag_nearest(o->type, known, n);
+	const char *nearest = ss_nearest(o->type, known, n);
 	loader_find(loader, o->type, &why);
 	if (why)
 		fprintf(stderr, "semstreams: cannot load type '%s': %s\n", o->type, why);

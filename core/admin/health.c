@@ -60,7 +60,7 @@ static void copy_text(char *to, size_t size, const char *s)
 	uint32_t code;
 	size_t at = 0, used, n = strlen(s);
 	for (; n > 0; s += used, n -= used) {
-		used = utf8_next(s, n, &code);
+		used = ss_utf8_next(s, n, &code);
 		bool good = used > 0;
 		if (!good)
 			used = 1;

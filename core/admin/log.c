@@ -106,7 +106,7 @@ static const char *short_escape(unsigned char c, bool quotes)
 static size_t escape(const char *s, size_t n, bool json, bool quotes, char *out, size_t *used)
 {
 	uint32_t c = 0;
-	*used = utf8_next(s, n, &c);
+	*used = ss_utf8_next(s, n, &c);
 	const char *known = *used == 1 ? short_escape((unsigned char)c, quotes) : NULL;
 	if (*used == 0) {
 		*used = 1;

@@ -99,7 +99,7 @@ static const char *label_value_end(const char *s)
 			return s + 1;
 		if (*s == '\\' && !strchr("\\\"n", s[1]))
 			return NULL;
-		used = *s == '\\' ? 2 : utf8_next(s, left, &code);
+		used = *s == '\\' ? 2 : ss_utf8_next(s, left, &code);
 		if (used == 0 || used > left)
 			return NULL;
 	}
@@ -124,7 +124,7 @@ static bool labels_are_good(const char *s)
 static size_t escape(const char *s, size_t n, bool quotes, char *out, size_t *used)
 {
 	uint32_t code;
-	*used = utf8_next(s, n, &code);
+	*used = ss_utf8_next(s, n, &code);
 	if (*used == 0) {
 		*used = 1;
 		memcpy(out, "\xef\xbf\xbd", 3); /* U+FFFD: one bad byte would cost the whole page */

@@ -8,6 +8,7 @@
 #include "core/cli/cli.h"
 #include "core/config/diag.h"
 #include "core/admin/log.h"
+#include <semstreams/base/nearest.h>
 #include <semstreams/base/units.h>
 #include <semstreams/ext/tls.h>
 
@@ -89,7 +90,7 @@ __attribute__((format(printf, 2, 3))) static int usage(const struct parser *p, c
 static int unknown(const struct parser *p, const char *what, const char *word, const char *const *known,
 		   size_t n)
 {
-	const char *nearest = diag_nearest(word, known, n);
+	const char *nearest = ss_nearest(word, known, n);
 
 	if (nearest)
 		return usage(p, "unknown %s '%s' (did you mean '%s'?)", what, word, nearest);
@@ -146,8 +147,8 @@ static int set_number(const struct parser *p, enum option_id id, const char *val
 		o->role = n;
 		return 0;
 	case OPT_SHUTDOWN_TIMEOUT:
-		if (parse_duration(value, &ns) < 0)
-			return usage(p, "--shutdown-timeout is a duration " DURATION_FORM ", not '%s'",
+		if (ss_parse_duration(value, &ns) < 0)
+			return usage(p, "--shutdown-timeout is a duration " SS_DURATION_FORM ", not '%s'",
 				     value);
 		o->shutdown_timeout_ns = (uint64_t)ns;
 		return 0;
@@ -282,7 +283,7 @@ static int take_command(struct parser *p, enum cli_command *command)
 
 	while (i < N(first) && strcmp(p->words[0], first[i]) != 0)
 		i++;
-	if (i == N(first) && strchr(p->words[0], '.') && !diag_nearest(p->words[0], first, N(first)))
+	if (i == N(first) && strchr(p->words[0], '.') && !ss_nearest(p->words[0], first, N(first)))
 		return usage(p, "unknown command '%s' (did you mean '--config %s'?)", p->words[0],
 			     p->words[0]);
 	if (i == N(first))

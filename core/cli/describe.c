@@ -44,9 +44,9 @@ static const char *metric_kind(const struct ss_metric *m)
 static const char *limit(const struct ss_option *o, int64_t value, char *buf, size_t size)
 {
 	if (o->type == SS_OPT_BYTES)
-		return format_size(value, buf, size);
+		return ss_format_size(value, buf, size);
 	if (o->type == SS_OPT_DURATION)
-		return format_duration(value, buf, size);
+		return ss_format_duration(value, buf, size);
 	snprintf(buf, size, "%" PRId64, value);
 	return buf;
 }

@@ -43,7 +43,7 @@ static void print_limits(const struct config *c, const struct config_input *in, 
 
 	fprintf(to, "%s%s%llu events%s%s%s%s", output, *output ? separator : "",
 		(unsigned long long)in->limits.events, separator,
-		format_size((int64_t)in->limits.bytes, bytes, sizeof bytes), separator,
+		ss_format_size((int64_t)in->limits.bytes, bytes, sizeof bytes), separator,
 		overflow_names[in->limits.overflow]);
 }
 

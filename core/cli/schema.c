@@ -240,7 +240,7 @@ json_t *schema_default(const struct ss_option *o)
 		return NULL;
 	switch (o->type) {
 	case SS_OPT_INT:
-		return parse_integer(o->default_text, &number) == 0 ? json_integer(number) : NULL;
+		return ss_parse_integer(o->default_text, &number) == 0 ? json_integer(number) : NULL;
 	case SS_OPT_BOOL:
 		return json_boolean(strcmp(o->default_text, "true") == 0);
 	case SS_OPT_JSON:

@@ -61,7 +61,7 @@ static bool is_address(const char *s)
 	if (strncmp(s, "unix:", 5) == 0)
 		return s[5] == '/';
 	const char *colon = strrchr(s, ':');
-	if (!colon || colon == s || parse_integer(colon + 1, &port) || port < 0 || port > 65535)
+	if (!colon || colon == s || ss_parse_integer(colon + 1, &port) || port < 0 || port > 65535)
 		return false;
 	if (*s == '[')
 		return colon[-1] == ']' && colon - s > 2;

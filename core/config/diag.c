@@ -5,7 +5,6 @@
  */
 #include "core/config/diag.h"
 
-#include <ctype.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +38,7 @@ static char *visible(const char *s)
 	char *to = copy;
 	for (size_t i = 0; i < len;) {
 		uint32_t code;
-		size_t n = utf8_next(s + i, len - i, &code);
+		size_t n = ss_utf8_next(s + i, len - i, &code);
 		bool plain = n && code >= 0x20 && (code < 0x7f || code > 0x9f);
 		n = n ? n : 1;
 		if (i + n > DIAG_MAX_TEXT) {
@@ -151,63 +150,4 @@ void diag_print(const struct diag *d, FILE *to)
 	free(order);
 	if (d->lost)
 		fprintf(to, "error  %zu more problems are not shown\n", d->lost);
-}
-
-#define WORD_MAX 64 /* bytes; longer words have no neighbours */
-
-static int fold(char c)
-{
-	return c == '-' ? '_' : tolower((unsigned char)c);
-}
-
-/* Edit distance with swaps of neighbours (optimal string alignment); both words at most WORD_MAX bytes. */
-static size_t distance(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-	size_t rows[3][WORD_MAX + 1];
-	size_t *before = rows[0], *last = rows[1], *now = rows[2];
-
-	for (size_t j = 0; j <= b_len; j++)
-		last[j] = j;
-	for (size_t i = 1; i <= a_len; i++) {
-		now[0] = i;
-		for (size_t j = 1; j <= b_len; j++) {
-			bool same = fold(a[i - 1]) == fold(b[j - 1]);
-			size_t best = last[j - 1] + !same;
-			if (last[j] + 1 < best)
-				best = last[j] + 1;
-			if (now[j - 1] + 1 < best)
-				best = now[j - 1] + 1;
-			if (i > 1 && j > 1 && fold(a[i - 1]) == fold(b[j - 2]) &&
-			    fold(a[i - 2]) == fold(b[j - 1]) && before[j - 2] + 1 < best)
-				best = before[j - 2] + 1;
-			now[j] = best;
-		}
-		size_t *oldest = before;
-		before = last;
-		last = now;
-		now = oldest;
-	}
-	return last[b_len];
-}
-
-const char *diag_nearest(const char *word, const char *const *candidates, size_t n)
-{
-	size_t len = strlen(word);
-	if (len == 0 || len > WORD_MAX)
-		return NULL;
-
-	const char *nearest = NULL;
-	size_t limit = len / 3 ? len / 3 : 1;
-	for (size_t i = 0; i < n; i++) {
-		size_t candidate_len = strlen(candidates[i]);
-		if (candidate_len == 0 || candidate_len > WORD_MAX)
-			continue;
-		size_t d = distance(word, len, candidates[i], candidate_len);
-		bool nothing_in_common = d >= len && d >= candidate_len;
-		if (d > limit || nothing_in_common || (nearest && d == limit))
-			continue;
-		nearest = candidates[i];
-		limit = d;
-	}
-	return nearest;
 }

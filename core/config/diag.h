@@ -46,9 +46,3 @@ void diag_addv(struct diag *, enum diag_level, const char *file, struct place, c
 
 /* Print in the order of places: "error file:line:column /pointer  text". */
 void diag_print(const struct diag *, FILE *);
-
-/*
- * The candidate nearest to word (edit distance at most a third of its length, at least 1; swapped neighbours
- * count once, case and "-" for "_" not at all), NULL if none is near.
- */
-const char *diag_nearest(const char *word, const char *const *candidates, size_t n);

@@ -15,7 +15,7 @@ static bool is_utf8(const char *s, size_t len)
 {
 	uint32_t code;
 	for (size_t i = 0, n; i < len; i += n) {
-		n = utf8_next(s + i, len - i, &code);
+		n = ss_utf8_next(s + i, len - i, &code);
 		if (n == 0)
 			return false;
 	}

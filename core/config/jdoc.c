@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <semstreams/base/nearest.h>
 
 static void node_free(struct jnode *node)
 {
@@ -293,7 +294,7 @@ void jdoc_report_unknown(const struct jdoc *doc, struct diag *diag, const struct
 			 const char *what, const char *word, const char *const *known, size_t n)
 {
 	char shown[JSHOWN_SIZE], all[512];
-	const char *nearest = diag_nearest(word, known, n);
+	const char *nearest = ss_nearest(word, known, n);
 
 	if (part == J_NAME) /* a name has no text of its own */
 		snprintf(shown, sizeof shown, "\"%.40s%s\"", word, strlen(word) > 40 ? "..." : "");

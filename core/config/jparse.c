@@ -134,7 +134,7 @@ static bool fail_unexpected(struct parser *p, const struct jnode *node, const ch
 	if (starts(p, "\xe2\x80\x9c") || starts(p, "\xe2\x80\x9d") || starts(p, "\xe2\x80\x9e"))
 		return FAIL(p, at, node, "a typographic quotation mark; JSON takes the plain \" only");
 	uint32_t code;
-	size_t n = utf8_next(at, (size_t)(p->end - at), &code);
+	size_t n = ss_utf8_next(at, (size_t)(p->end - at), &code);
 	if (n == 0)
 		return FAIL(p, at, node, "not UTF-8: byte 0x%02x at offset %zu; save the file as UTF-8",
 			    (unsigned char)*at, (size_t)(at - p->doc->text));
@@ -242,7 +242,7 @@ static bool parse_string(struct parser *p, const struct jnode *node, char **out)
 
 	while (*p->at != '"') {
 		uint32_t code;
-		size_t n = utf8_next(p->at, (size_t)(p->end - p->at), &code);
+		size_t n = ss_utf8_next(p->at, (size_t)(p->end - p->at), &code);
 		unsigned char c = (unsigned char)*p->at;
 		if (p->at == p->end || c == '\n' || (c == '\r' && p->at[1] == '\n')) {
 			complain(p, open, node,

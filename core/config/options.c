@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <semstreams/base/nearest.h>
 #include "core/config/expand.h"
 #include <semstreams/base/units.h>
 
@@ -44,9 +45,9 @@ static size_t count_choices(const struct ss_option *option)
 static const char *format_limit(const struct ss_option *option, int64_t value, char *buf, size_t size)
 {
 	if (option->type == SS_OPT_BYTES)
-		return format_size(value, buf, size);
+		return ss_format_size(value, buf, size);
 	if (option->type == SS_OPT_DURATION)
-		return format_duration(value, buf, size);
+		return ss_format_duration(value, buf, size);
 	snprintf(buf, size, "%" PRId64, value);
 	return buf;
 }
@@ -82,12 +83,12 @@ static void put_expected(const struct ss_option *option, FILE *to)
 	case SS_OPT_BYTES:
 		fputs("a size", to);
 		put_limits(option, to);
-		fputs(" " SIZE_FORM, to);
+		fputs(" " SS_SIZE_FORM, to);
 		break;
 	case SS_OPT_DURATION:
 		fputs("a duration", to);
 		put_limits(option, to);
-		fputs(" " DURATION_FORM, to);
+		fputs(" " SS_DURATION_FORM, to);
 		break;
 	case SS_OPT_ENUM:
 		for (size_t i = 0, n = count_choices(option); i < n; i++)
@@ -103,7 +104,7 @@ static const char *hint(const struct ss_option *option, const struct jnode *node
 	int64_t number;
 	if (node->type == J_NULL)
 		return "; leave the key out for its default";
-	if (option->type == SS_OPT_INT && text && parse_integer(node->string, &number) == 0)
+	if (option->type == SS_OPT_INT && text && ss_parse_integer(node->string, &number) == 0)
 		return "; numbers stand without quotes";
 	if (option->type == SS_OPT_BOOL && text &&
 	    (strcmp(node->string, "true") == 0 || strcmp(node->string, "false") == 0))
@@ -134,7 +135,7 @@ static void report_wrong(struct filler *f, const struct ss_option *option, const
 		fclose(to);
 	}
 	if (option->type == SS_OPT_ENUM && node->type == J_STRING && !secret)
-		meant = diag_nearest(node->string, option->choices, count_choices(option));
+		meant = ss_nearest(node->string, option->choices, count_choices(option));
 	jdoc_report(f->doc, f->diag, DIAG_ERROR, node, J_VALUE, "expected %s, got %s%s%s%s%s",
 		    expected ? expected : "something else",
 		    secret ? jtype_name(node->type) : jnode_shown(node, shown),
@@ -151,11 +152,11 @@ static int convert(const struct ss_option *option, const char *text, int64_t *va
 {
 	switch (option->type) {
 	case SS_OPT_INT:
-		return parse_integer(text, value);
+		return ss_parse_integer(text, value);
 	case SS_OPT_BYTES:
-		return parse_size(text, value);
+		return ss_parse_size(text, value);
 	case SS_OPT_DURATION:
-		return parse_duration(text, value);
+		return ss_parse_duration(text, value);
 	case SS_OPT_BOOL:
 		*value = strcmp(text, "true") == 0;
 		return *value || strcmp(text, "false") == 0 ? 0 : -EINVAL;
@@ -241,8 +242,8 @@ static void fill_from_node(struct filler *f, const struct ss_option *option, con
 		store_text(f, option, text);
 		return;
 	}
-	/* A bare number is an integer: parse_size would take fractions and leading zeros. */
-	int r = node->type == J_NUMBER ? parse_integer(text, &value) : convert(option, text, &value);
+	/* A bare number is an integer: ss_parse_size would take fractions and leading zeros. */
+	int r = node->type == J_NUMBER ? ss_parse_integer(text, &value) : convert(option, text, &value);
 	if (r == 0 && in_limits(option, value) && (option->type != SS_OPT_BYTES || value >= 0))
 		memcpy(member(f, option), &value, sizeof value);
 	else

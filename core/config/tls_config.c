@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/nearest.h>
 #include <semstreams/ext/tls.h>
 #include "core/config/expand.h"
 #include "core/plugin/loader.h"
@@ -312,7 +313,7 @@ static void print_known(struct loader *loader, const char *mode, FILE *to)
 			if (provider_mode(loader_type(loader, i, NULL), names[i]))
 				known[n_known++] = names[i];
 		}
-		const char *near = diag_nearest(mode, known, n_known);
+		const char *near = ss_nearest(mode, known, n_known);
 		if (near)
 			fprintf(to, "; did you mean \"%s\"?", near);
 		for (size_t i = 0; !near && i < n_known; i++)

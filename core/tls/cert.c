@@ -325,7 +325,7 @@ const char *cert_show_bytes(char buf[CERT_SHOWN], const void *bytes, size_t len)
 	for (size_t i = 0, step; i < len; i += step) {
 		unsigned char c = (unsigned char)from[i];
 		bool plain = c >= 0x20 && c != '\'' && c != '\\' && c != 0x7f;
-		step = plain ? utf8_next(from + i, len - i, &code) : 0;
+		step = plain ? ss_utf8_next(from + i, len - i, &code) : 0;
 		if (c >= 0x80 && step && code < 0xa0) /* control characters too */
 			step = 0;
 		if (n + (step ? step : 4) > room) {

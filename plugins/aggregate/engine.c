@@ -72,7 +72,7 @@ static bool read_fields(struct engine *e, const struct ss_event *event)
 		return drop(e, rc == -ELOOP ? ENGINE_TOO_DEEP : ENGINE_NOT_JSON);
 	for (uint32_t i = 0; i < p->n_paths; i++)
 		if (p->number_field[i] && e->values[i].type == SS_JSON_NUMBER)
-			number_read(&e->fields, &e->values[i], &e->numbers[i]);
+			ss_number_read(&e->fields, &e->values[i], &e->numbers[i]);
 	return true;
 }
 
@@ -82,7 +82,7 @@ static void add_string(struct engine *e, const struct ss_field *f)
 	size_t len;
 
 	if (f->flags & SS_FIELD_ESCAPED) {
-		if (scratch_text(&e->plan->functions.scratch, &e->fields, f, &text, &len) < 0)
+		if (ss_scratch_text(&e->plan->functions.scratch, &e->fields, f, &text, &len) < 0)
 			e->key.failed = true;
 		else
 			text_json(&e->key, text, len);
@@ -99,7 +99,7 @@ static void add_string(struct engine *e, const struct ss_field *f)
 /* Equal values are one key, however they are written. */
 static void add_key(struct engine *e, const struct ss_field *f)
 {
-	struct number n;
+	struct ss_number n;
 
 	switch (f->type) {
 	case SS_JSON_STRING:
@@ -114,7 +114,7 @@ static void add_key(struct engine *e, const struct ss_field *f)
 			text_bytes(&e->key, f->text + zero, f->len - zero);
 			break;
 		}
-		number_read(&e->fields, f, &n);
+		ss_number_read(&e->fields, f, &n);
 		if (isfinite(n.d))
 			text_double(&e->key, n.d);
 		else
@@ -145,7 +145,7 @@ static bool make_key(struct engine *e)
 
 uint32_t engine_hash(const struct engine *e, const char *key, size_t len)
 {
-	return (uint32_t)hash_key(e->plan->functions.secret, key, len);
+	return (uint32_t)ss_hash_key(e->plan->functions.secret, key, len);
 }
 
 /* ---- room ---- */

@@ -51,7 +51,7 @@ struct engine {
 	struct groups *merged; /* sliding: one window put together of its panes */
 	struct ss_iface fields;
 	struct ss_field *values;
-	struct number *numbers;
+	struct ss_number *numbers;
 	struct text key, line;
 	struct text span; /* as it is printed, of the moments in shown */
 	struct span shown;

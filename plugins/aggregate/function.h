@@ -24,11 +24,11 @@
 
 /* One event, as a function sees it. */
 struct sample {
-	const struct ss_field *field; /* the function's; NULL if it has none */
-	const struct number *number;  /* its value, NULL if it is no number */
-	int64_t time_ns;              /* of the event, by which first and last are told */
-	uint64_t hash[2];             /* of the value, if the function needs it */
-	uint64_t order;               /* breaks ties of equal times: grows with each event */
+	const struct ss_field *field;   /* the function's; NULL if it has none */
+	const struct ss_number *number; /* its value, NULL if it is no number */
+	int64_t time_ns;                /* of the event, by which first and last are told */
+	uint64_t hash[2];               /* of the value, if the function needs it */
+	uint64_t order;                 /* breaks ties of equal times: grows with each event */
 };
 
 /* What is known besides the state when a result is printed. */
@@ -43,7 +43,7 @@ struct function_type {
 	bool needs_field, needs_number; /* events whose field is none are passed over */
 	bool needs_hash;
 	/* The function's own members of the object, if it was written as one; errors go to spec. */
-	void (*compile)(struct function *, json_t *options, struct spec *);
+	void (*compile)(struct function *, json_t *options, struct ss_json_option *);
 	uint32_t (*size)(const struct function *); /* of a state, bytes; a multiple of 8 */
 	/* A state of zeros is an empty one.  0, -ENOMEM (the sample is not in it then). */
 	int (*add)(const struct function *, void *state, const struct sample *);
@@ -82,7 +82,7 @@ struct functions {
 	uint32_t size; /* of all states of a group, a multiple of 8 */
 	bool any_heap;
 	struct ss_iface fields; /* SS_FIELDS */
-	struct scratch scratch;
+	struct ss_scratch scratch;
 	uint64_t secret[2]; /* of hashes; in the checkpoint, so that states of different runs can be merged */
 };
 
@@ -91,7 +91,7 @@ struct functions {
  * 99]}, ...}.  Fields go to paths.  0, or -EINVAL after errors went to spec, -ENOMEM; *out is to be released
  * in any case.
  */
-int functions_compile(json_t *, struct spec *, struct paths *, const struct ss_iface *fields,
+int functions_compile(json_t *, struct ss_json_option *, struct ss_paths *, const struct ss_iface *fields,
 		      struct functions *out);
 void functions_done(struct functions *);
 
@@ -103,7 +103,8 @@ struct functions_trouble {
 	uint32_t wrong_type;
 };
 void functions_add(struct functions *, uint8_t *states, const struct ss_field *values,
-		   const struct number *numbers, int64_t time_ns, uint64_t order, struct functions_trouble *);
+		   const struct ss_number *numbers, int64_t time_ns, uint64_t order,
+		   struct functions_trouble *);
 /* 0, -ENOMEM: some of the other is missing in states then. */
 int functions_merge(const struct functions *, uint8_t *states, const uint8_t *others);
 /* "name":value,"name":value in the order of the configuration. */

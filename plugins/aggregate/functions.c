@@ -45,17 +45,17 @@ static const struct function_type *find_type(const char *name)
 	return NULL;
 }
 
-static void unknown_type(struct spec *spec, const char *key, const char *name)
+static void unknown_type(struct ss_json_option *spec, const char *key, const char *name)
 {
 	const char *names[NAMES_MAX];
 	char list[512] = "";
 	uint32_t n = type_names(names);
-	const char *near = spec_nearest(name, names);
+	const char *near = ss_json_nearest(name, names);
 
 	for (uint32_t i = 0, len = 0; i < n && len < sizeof list; i++)
 		len += (uint32_t)snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", names[i]);
-	spec_error(spec, key, "there is no function \"%.40s\"%s%s%s (known: %s)", name,
-		   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "", list);
+	ss_json_error(spec, key, "there is no function \"%.40s\"%s%s%s (known: %s)", name,
+		      near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "", list);
 }
 
 /* "p99.9(value)" is percentiles with one p, "median(value)" with 50. */
@@ -69,14 +69,15 @@ static json_t *short_percentile(const char *name, size_t len)
 }
 
 /* "fn" or "fn(field)" as the object it stands for; NULL after an error or if out of memory. */
-static json_t *expand_short(const char *text, struct spec *spec)
+static json_t *expand_short(const char *text, struct ss_json_option *spec)
 {
 	const char *open = strchr(text, '(');
 	size_t len = open ? (size_t)(open - text) : strlen(text), whole = strlen(text);
 
 	if (len == 0 || (open && (text[whole - 1] != ')' || whole - len < 3))) {
-		spec_error(spec, NULL,
-			   "\"%.60s\" is no function; write \"count\", \"mean(field)\" or an object", text);
+		ss_json_error(spec, NULL,
+			      "\"%.60s\" is no function; write \"count\", \"mean(field)\" or an object",
+			      text);
 		return NULL;
 	}
 	json_t *object = json_object(), *p = short_percentile(text, len);
@@ -93,25 +94,26 @@ static json_t *expand_short(const char *text, struct spec *spec)
 	return object;
 }
 
-static void compile_field(struct function *f, json_t *json, struct spec *spec, struct paths *paths)
+static void compile_field(struct function *f, json_t *json, struct ss_json_option *spec,
+			  struct ss_paths *paths)
 {
 	json_t *field = json_object_get(json, "field");
 
 	f->field = -1;
 	if (field && !json_is_string(field)) {
-		spec_error(spec, "field", "must be a string, the path of a field, found %s",
-			   spec_type(field));
+		ss_json_error(spec, "field", "must be a string, the path of a field, found %s",
+			      ss_json_type(field));
 	} else if (field) {
-		f->field = paths_add(paths, spec, "field", json_string_value(field));
+		f->field = ss_paths_add(paths, spec->at, "field", json_string_value(field));
 		if (f->field < 0)
 			spec->err = -ENOMEM;
 	} else if (f->type->needs_field) {
-		spec_error(spec, NULL, "%s needs a field: \"%s(field)\"", f->type->name, f->type->name);
+		ss_json_error(spec, NULL, "%s needs a field: \"%s(field)\"", f->type->name, f->type->name);
 	}
 }
 
-static void compile_one(struct function *f, const char *name, json_t *json, struct spec *spec,
-			struct paths *paths)
+static void compile_one(struct function *f, const char *name, json_t *json, struct ss_json_option *spec,
+			struct ss_paths *paths)
 {
 	json_t *expanded =
 		json_is_string(json) ? expand_short(json_string_value(json), spec) : json_incref(json);
@@ -120,10 +122,10 @@ static void compile_one(struct function *f, const char *name, json_t *json, stru
 		return;
 	json_t *fn = json_object_get(expanded, "fn");
 	if (!json_is_object(expanded))
-		spec_error(spec, NULL, "must be a string such as \"mean(value)\" or an object, found %s",
-			   spec_type(expanded));
+		ss_json_error(spec, NULL, "must be a string such as \"mean(value)\" or an object, found %s",
+			      ss_json_type(expanded));
 	else if (!json_is_string(fn))
-		spec_error(spec, fn ? "fn" : NULL, "\"fn\" must name a function");
+		ss_json_error(spec, fn ? "fn" : NULL, "\"fn\" must name a function");
 	else if (!(f->type = find_type(json_string_value(fn))))
 		unknown_type(spec, json_is_string(json) ? NULL : "fn", json_string_value(fn));
 	if (f->type) {
@@ -132,7 +134,7 @@ static void compile_one(struct function *f, const char *name, json_t *json, stru
 			f->type->compile(f, expanded, spec);
 		} else {
 			static const char *const known[] = {"fn", "field", NULL};
-			spec_keys(spec, expanded, known);
+			ss_json_keys(spec, expanded, known);
 		}
 	}
 	f->name = strdup(name);
@@ -152,8 +154,8 @@ static void place(struct functions *all)
 	}
 }
 
-int functions_compile(json_t *json, struct spec *spec, struct paths *paths, const struct ss_iface *fields,
-		      struct functions *out)
+int functions_compile(json_t *json, struct ss_json_option *spec, struct ss_paths *paths,
+		      const struct ss_iface *fields, struct functions *out)
 {
 	const char *name;
 	json_t *value;
@@ -162,10 +164,10 @@ int functions_compile(json_t *json, struct spec *spec, struct paths *paths, cons
 	if (getrandom(out->secret, sizeof out->secret, 0) != sizeof out->secret)
 		return -EIO;
 	if (!json_is_object(json) || json_object_size(json) == 0 || json_object_size(json) > FUNCTIONS_MAX) {
-		spec_error(spec, NULL,
-			   "must be an object of 1 to %d functions: {\"n\": \"count\", \"mean\": "
-			   "\"mean(value)\"}",
-			   FUNCTIONS_MAX);
+		ss_json_error(spec, NULL,
+			      "must be an object of 1 to %d functions: {\"n\": \"count\", \"mean\": "
+			      "\"mean(value)\"}",
+			      FUNCTIONS_MAX);
 		return spec->err;
 	}
 	out->v = calloc(json_object_size(json), sizeof *out->v);
@@ -173,9 +175,9 @@ int functions_compile(json_t *json, struct spec *spec, struct paths *paths, cons
 		return -ENOMEM;
 	json_object_foreach(json, name, value)
 	{
-		size_t before = spec_enter(spec, name);
+		size_t before = ss_json_enter(spec, name);
 		compile_one(&out->v[out->n++], name, value, spec, paths);
-		spec_leave(spec, before);
+		ss_json_leave(spec, before);
 		if (spec->err == -ENOMEM)
 			return -ENOMEM;
 	}
@@ -205,7 +207,7 @@ static bool is_value(const struct ss_field *f)
 }
 
 void functions_add(struct functions *all, uint8_t *states, const struct ss_field *values,
-		   const struct number *numbers, int64_t time_ns, uint64_t order,
+		   const struct ss_number *numbers, int64_t time_ns, uint64_t order,
 		   struct functions_trouble *trouble)
 {
 	struct sample s = {.time_ns = time_ns, .order = order};
@@ -223,7 +225,7 @@ void functions_add(struct functions *all, uint8_t *states, const struct ss_field
 			}
 		}
 		if (f->type->needs_hash &&
-		    value_hash(&all->fields, &all->scratch, s.field, all->secret, s.hash) < 0) {
+		    ss_value_hash(&all->fields, &all->scratch, s.field, all->secret, s.hash) < 0) {
 			trouble->no_memory++;
 			continue;
 		}

@@ -93,7 +93,7 @@ static void make_real(struct sum *s)
 	s->real.lost = (double)(i - (__int128)d); /* exact: what rounding took off is less than 2^75 */
 }
 
-static void sum_add_number(struct sum *s, const struct number *n)
+static void sum_add_number(struct sum *s, const struct ss_number *n)
 {
 	if (n->integer && s->kind != SUM_REAL) {
 		uint64_t low = s->whole.low + (uint64_t)n->i;
@@ -270,7 +270,7 @@ static const struct function_type mean = {.name = "mean",
 
 static int rate_add(const struct function *f, void *state, const struct sample *s)
 {
-	static const struct number one = {.integer = true, .i = 1, .d = 1};
+	static const struct ss_number one = {.integer = true, .i = 1, .d = 1};
 
 	(void)f;
 	sum_add_number(state, f->field < 0 ? &one : s->number);
@@ -308,28 +308,29 @@ struct spread {
 	uint64_t n;
 };
 
-static struct number base_of(const struct spread *v)
+static struct ss_number base_of(const struct spread *v)
 {
 	if (v->integer)
-		return (struct number){.integer = true, .i = v->base.i, .d = (double)v->base.i};
-	return (struct number){.d = v->base.d};
+		return (struct ss_number){.integer = true, .i = v->base.i, .d = (double)v->base.i};
+	return (struct ss_number){.d = v->base.d};
 }
 
-static double distance(const struct spread *v, const struct number *to)
+static double distance(const struct spread *v, const struct ss_number *to)
 {
-	struct number from = base_of(v);
+	struct ss_number from = base_of(v);
 
 	return from.integer && to->integer ? (double)((__int128)to->i - (__int128)from.i) : to->d - from.d;
 }
 
-static void stddev_compile(struct function *f, json_t *options, struct spec *spec)
+static void stddev_compile(struct function *f, json_t *options, struct ss_json_option *spec)
 {
 	static const char *const known[] = {"fn", "field", "population", NULL};
 	json_t *population = json_object_get(options, "population");
 
-	spec_keys(spec, options, known);
+	ss_json_keys(spec, options, known);
 	if (population && !json_is_boolean(population))
-		spec_error(spec, "population", "must be true or false, found %s", spec_type(population));
+		ss_json_error(spec, "population", "must be true or false, found %s",
+			      ss_json_type(population));
 	f->population = json_is_true(population);
 }
 
@@ -369,7 +370,7 @@ static int stddev_merge(const struct function *f, void *state, const void *other
 		*v = *o;
 		return 0;
 	}
-	struct number base = base_of(o);
+	struct ss_number base = base_of(o);
 	double n = (double)v->n + (double)o->n, off = distance(v, &base) + o->mean - v->mean;
 	v->squares += o->squares + off * off * ((double)v->n * (double)o->n / n);
 	v->mean += off * ((double)o->n / n);
@@ -398,16 +399,16 @@ static const struct function_type stddev = {.name = "stddev",
 
 /* ---- histogram: how many are at most each bound, above the one before, and how many above all ---- */
 
-static void histogram_compile(struct function *f, json_t *options, struct spec *spec)
+static void histogram_compile(struct function *f, json_t *options, struct ss_json_option *spec)
 {
 	static const char *const known[] = {"fn", "field", "bounds", NULL};
 	json_t *bounds = json_object_get(options, "bounds");
 	size_t n = json_array_size(bounds);
 
-	spec_keys(spec, options, known);
+	ss_json_keys(spec, options, known);
 	if (n == 0 || n > BOUNDS_MAX) {
-		spec_error(spec, bounds ? "bounds" : NULL,
-			   "\"bounds\" must be a list of 1 to %d ascending numbers", BOUNDS_MAX);
+		ss_json_error(spec, bounds ? "bounds" : NULL,
+			      "\"bounds\" must be a list of 1 to %d ascending numbers", BOUNDS_MAX);
 		return;
 	}
 	f->values = calloc(n, sizeof *f->values);
@@ -419,7 +420,7 @@ static void histogram_compile(struct function *f, json_t *options, struct spec *
 		json_t *bound = json_array_get(bounds, f->n);
 		f->values[f->n] = json_number_value(bound);
 		if (!json_is_number(bound) || (f->n && f->values[f->n] <= f->values[f->n - 1])) {
-			spec_error(spec, "bounds", "must be ascending numbers");
+			ss_json_error(spec, "bounds", "must be ascending numbers");
 			return;
 		}
 	}

@@ -31,9 +31,9 @@ static uint32_t extreme_size(const struct function *f)
 	return sizeof(struct extreme);
 }
 
-static struct number value_of(const struct extreme *e)
+static struct ss_number value_of(const struct extreme *e)
 {
-	struct number n = {.integer = e->kind == EXTREME_INTEGER};
+	struct ss_number n = {.integer = e->kind == EXTREME_INTEGER};
 
 	if (n.integer)
 		n.i = e->i;
@@ -42,17 +42,17 @@ static struct number value_of(const struct extreme *e)
 }
 
 /* Is n beyond what e holds?  sign: 1 for max, -1 for min. */
-static bool is_beyond(const struct extreme *e, const struct number *n, int sign)
+static bool is_beyond(const struct extreme *e, const struct ss_number *n, int sign)
 {
 	if (!e->kind)
 		return true;
-	struct number have = value_of(e);
-	return number_compare(n, &have) * sign > 0;
+	struct ss_number have = value_of(e);
+	return ss_number_compare(n, &have) * sign > 0;
 }
 
 static void keep_number(struct extreme *e, const struct sample *s)
 {
-	const struct number *n = s->number;
+	const struct ss_number *n = s->number;
 
 	e->kind = n->integer ? EXTREME_INTEGER : EXTREME_REAL;
 	if (n->integer)
@@ -81,7 +81,7 @@ static int max_add(const struct function *f, void *state, const struct sample *s
 
 static void merge_extreme(struct extreme *e, const struct extreme *other, int sign)
 {
-	struct number n = value_of(other);
+	struct ss_number n = value_of(other);
 
 	if (other->kind && is_beyond(e, &n, sign))
 		*e = *other;

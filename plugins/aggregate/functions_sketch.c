@@ -19,12 +19,12 @@ static uint32_t pointer_size(const struct function *f)
 
 /* ---- percentiles ---- */
 
-static void add_quantile(struct function *f, json_t *p, struct spec *spec)
+static void add_quantile(struct function *f, json_t *p, struct ss_json_option *spec)
 {
 	double value = json_number_value(p);
 
 	if (!json_is_number(p) || !(value >= 0 && value <= 100)) {
-		spec_error(spec, "p", "must be a number from 0 to 100, or a list of them");
+		ss_json_error(spec, "p", "must be a number from 0 to 100, or a list of them");
 		return;
 	}
 	struct text label = {0};
@@ -39,20 +39,20 @@ static void add_quantile(struct function *f, json_t *p, struct spec *spec)
 	f->values[f->n++] = value;
 }
 
-static void percentiles_compile(struct function *f, json_t *options, struct spec *spec)
+static void percentiles_compile(struct function *f, json_t *options, struct ss_json_option *spec)
 {
 	static const char *const known[] = {"fn", "field", "p", "accuracy", NULL};
 	json_t *p = json_object_get(options, "p"), *accuracy = json_object_get(options, "accuracy");
 	size_t n = json_is_array(p) ? json_array_size(p) : 1;
 
-	spec_keys(spec, options, known);
+	ss_json_keys(spec, options, known);
 	f->accuracy = accuracy ? json_number_value(accuracy) : 0.01;
 	if (!(f->accuracy >= 0.001 && f->accuracy <= 0.2))
-		spec_error(spec, "accuracy", "must be a relative error from 0.001 to 0.2, such as 0.01");
+		ss_json_error(spec, "accuracy", "must be a relative error from 0.001 to 0.2, such as 0.01");
 	if (!p || n == 0 || n > QUANTILES_MAX) {
-		spec_error(spec, p ? "p" : NULL,
-			   "\"p\" must be a number from 0 to 100, or a list of up to %d of them",
-			   QUANTILES_MAX);
+		ss_json_error(spec, p ? "p" : NULL,
+			      "\"p\" must be a number from 0 to 100, or a list of up to %d of them",
+			      QUANTILES_MAX);
 		return;
 	}
 	f->single = !json_is_array(p);
@@ -229,15 +229,15 @@ static const struct function_type distinct = {.name = "distinct",
 
 /* ---- top ---- */
 
-static void top_compile(struct function *f, json_t *options, struct spec *spec)
+static void top_compile(struct function *f, json_t *options, struct ss_json_option *spec)
 {
 	static const char *const known[] = {"fn", "field", "k", NULL};
 	json_t *k = json_object_get(options, "k");
 
-	spec_keys(spec, options, known);
+	ss_json_keys(spec, options, known);
 	f->n = 10;
 	if (k && (!json_is_integer(k) || json_integer_value(k) < 1 || json_integer_value(k) > TOP_MAX))
-		spec_error(spec, "k", "must be an integer from 1 to %d", TOP_MAX);
+		ss_json_error(spec, "k", "must be an integer from 1 to %d", TOP_MAX);
 	else if (k)
 		f->n = (uint32_t)json_integer_value(k);
 }

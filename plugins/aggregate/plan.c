@@ -15,19 +15,19 @@
 /* ---- window ---- */
 
 /* At most 366 days; not needed: may be missing or 0. */
-static int64_t duration(struct spec *spec, json_t *object, const char *key, bool needed)
+static int64_t duration(struct ss_json_option *spec, json_t *object, const char *key, bool needed)
 {
 	uint64_t ns = 0;
 
 	if (!json_object_get(object, key)) {
 		if (needed)
-			spec_error(spec, NULL, "\"%s\" is missing, a duration such as \"10s\"", key);
+			ss_json_error(spec, NULL, "\"%s\" is missing, a duration such as \"10s\"", key);
 		return 0;
 	}
-	if (!(needed ? spec_duration : spec_duration_or_zero)(spec, object, key, &ns))
+	if (!(needed ? ss_json_duration : ss_json_duration_or_zero)(spec, object, key, &ns))
 		return 0;
 	if (ns > MAX_SPAN_NS) {
-		spec_error(spec, key, "must be at most 366 days");
+		ss_json_error(spec, key, "must be at most 366 days");
 		return 0;
 	}
 	return (int64_t)ns;
@@ -43,39 +43,39 @@ static int64_t divisor(int64_t a, int64_t b)
 	return a;
 }
 
-static void read_sliding(struct plan *p, struct spec *spec)
+static void read_sliding(struct plan *p, struct ss_json_option *spec)
 {
 	if (!p->size_ns || !p->every_ns)
 		return;
 	if (p->every_ns > p->size_ns)
-		spec_error(spec, "every",
-			   "must not be more than \"size\": events between the windows would be left out");
+		ss_json_error(spec, "every",
+			      "must not be more than \"size\": events between the windows would be left out");
 	p->pane_ns = divisor(p->size_ns, p->every_ns);
 	if (p->size_ns / p->pane_ns > PANES_MAX)
-		spec_error(spec, "every",
-			   "makes each window of %lld parts; let \"size\" and \"every\" have a common "
-			   "divisor of at least "
-			   "1/%d of \"size\"",
-			   (long long)(p->size_ns / p->pane_ns), PANES_MAX);
+		ss_json_error(spec, "every",
+			      "makes each window of %lld parts; let \"size\" and \"every\" have a common "
+			      "divisor of at least "
+			      "1/%d of \"size\"",
+			      (long long)(p->size_ns / p->pane_ns), PANES_MAX);
 }
 
-static void read_window(struct plan *p, json_t *json, struct spec *spec)
+static void read_window(struct plan *p, json_t *json, struct ss_json_option *spec)
 {
 	static const char *const known[] = {"type", "size", "every", "offset", "gap", NULL};
 	static const char *const types[] = {"tumbling", "sliding", "session", NULL};
 	const char *type = json_string_value(json_object_get(json, "type"));
 
 	if (!json_is_object(json)) {
-		spec_error(spec, NULL,
-			   "must be an object such as {\"type\": \"tumbling\", \"size\": \"10s\"}");
+		ss_json_error(spec, NULL,
+			      "must be an object such as {\"type\": \"tumbling\", \"size\": \"10s\"}");
 		return;
 	}
-	spec_keys(spec, json, known);
+	ss_json_keys(spec, json, known);
 	if (!type || (strcmp(type, "tumbling") && strcmp(type, "sliding") && strcmp(type, "session"))) {
-		const char *near = type ? spec_nearest(type, types) : NULL;
-		spec_error(spec, type ? "type" : NULL,
-			   "\"type\" must be \"tumbling\", \"sliding\" or \"session\"%s%s%s",
-			   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+		const char *near = type ? ss_json_nearest(type, types) : NULL;
+		ss_json_error(spec, type ? "type" : NULL,
+			      "\"type\" must be \"tumbling\", \"sliding\" or \"session\"%s%s%s",
+			      near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 		return;
 	}
 	p->kind = type[0] == 't' ? WINDOW_TUMBLING : type[1] == 'l' ? WINDOW_SLIDING : WINDOW_SESSION;
@@ -87,14 +87,14 @@ static void read_window(struct plan *p, json_t *json, struct spec *spec)
 		{"every", "gap", NULL}, {"gap", NULL, NULL}, {"size", "every", "offset"}};
 	for (int i = 0; i < 3 && strange[p->kind][i]; i++)
 		if (json_object_get(json, strange[p->kind][i]))
-			spec_error(spec, strange[p->kind][i], "has no meaning for a %s window", type);
+			ss_json_error(spec, strange[p->kind][i], "has no meaning for a %s window", type);
 	if (p->kind == WINDOW_SLIDING)
 		read_sliding(p, spec);
 }
 
 /* ---- time ---- */
 
-static void read_format(struct plan *p, json_t *json, struct spec *spec)
+static void read_format(struct plan *p, json_t *json, struct ss_json_option *spec)
 {
 	json_t *format = json_object_get(json, "format");
 	int i = 0;
@@ -105,30 +105,32 @@ static void read_format(struct plan *p, json_t *json, struct spec *spec)
 	       strcmp(json_string_value(format), moment_formats[i]))
 		i++;
 	if (!json_is_string(format) || !moment_formats[i])
-		spec_error(spec, "format", "must be \"rfc3339\", \"s\", \"ms\", \"us\" or \"ns\"");
+		ss_json_error(spec, "format", "must be \"rfc3339\", \"s\", \"ms\", \"us\" or \"ns\"");
 	else
 		p->time_format = (enum moment_format)i;
 }
 
-static void read_time(struct plan *p, json_t *json, struct spec *spec, struct paths *paths)
+static void read_time(struct plan *p, json_t *json, struct ss_json_option *spec, struct ss_paths *paths)
 {
 	static const char *const known[] = {"field", "format", "lateness", "idle", "max_ahead", "late", NULL};
 	json_t *field = json_object_get(json, "field"), *late = json_object_get(json, "late");
 
 	if (!json_is_object(json)) {
-		spec_error(spec, NULL, "must be an object such as {\"field\": \"ts\", \"lateness\": \"5s\"}");
+		ss_json_error(spec, NULL,
+			      "must be an object such as {\"field\": \"ts\", \"lateness\": \"5s\"}");
 		return;
 	}
-	spec_keys(spec, json, known);
+	ss_json_keys(spec, json, known);
 	if (field && !json_is_string(field))
-		spec_error(spec, "field", "must be a string, the path of a field, found %s",
-			   spec_type(field));
-	else if (field && (p->time_field = paths_add(paths, spec, "field", json_string_value(field))) < 0)
+		ss_json_error(spec, "field", "must be a string, the path of a field, found %s",
+			      ss_json_type(field));
+	else if (field &&
+		 (p->time_field = ss_paths_add(paths, spec->at, "field", json_string_value(field))) < 0)
 		spec->err = -ENOMEM;
 	static const char *const of_field[] = {"format", "max_ahead"};
 	for (int i = 0; !field && i < 2; i++)
 		if (json_object_get(json, of_field[i]))
-			spec_error(spec, of_field[i], "has no meaning without \"field\"");
+			ss_json_error(spec, of_field[i], "has no meaning without \"field\"");
 	read_format(p, json, spec);
 	p->lateness_ns = duration(spec, json, "lateness", false);
 	if (json_object_get(json, "idle"))
@@ -137,28 +139,30 @@ static void read_time(struct plan *p, json_t *json, struct spec *spec, struct pa
 		p->ahead_ns = duration(spec, json, "max_ahead", false);
 	if (late && (!json_is_string(late) ||
 		     (strcmp(json_string_value(late), "drop") && strcmp(json_string_value(late), "emit"))))
-		spec_error(spec, "late", "must be \"drop\" or \"emit\"");
+		ss_json_error(spec, "late", "must be \"drop\" or \"emit\"");
 	p->emit_late = late && json_is_string(late) && strcmp(json_string_value(late), "emit") == 0;
 }
 
 /* ---- groups ---- */
 
-static void add_group(struct plan *p, json_t *json, const char *key, struct spec *spec, struct paths *paths)
+static void add_group(struct plan *p, json_t *json, const char *key, struct ss_json_option *spec,
+		      struct ss_paths *paths)
 {
 	const char *name = json_string_value(json);
 
 	if (!name) {
-		spec_error(spec, key, "must be a string, the path of a field, found %s", spec_type(json));
+		ss_json_error(spec, key, "must be a string, the path of a field, found %s",
+			      ss_json_type(json));
 		return;
 	}
 	if (p->n_group_fields == GROUP_FIELDS_MAX) {
-		spec_error(spec, key, "more than %d fields", GROUP_FIELDS_MAX);
+		ss_json_error(spec, key, "more than %d fields", GROUP_FIELDS_MAX);
 		return;
 	}
 	for (uint32_t i = 0; i < p->n_group_fields; i++)
 		if (strcmp(p->group_names[i], name) == 0)
-			spec_error(spec, key, "\"%.60s\" is there twice", name);
-	int field = paths_add(paths, spec, key, name);
+			ss_json_error(spec, key, "\"%.60s\" is there twice", name);
+	int field = ss_paths_add(paths, spec->at, key, name);
 	char *copy = strdup(name), *label = text_label(name);
 	if (field < 0 || !copy || !label) {
 		spec->err = -ENOMEM;
@@ -171,7 +175,7 @@ static void add_group(struct plan *p, json_t *json, const char *key, struct spec
 	p->group_names[p->n_group_fields++] = copy;
 }
 
-static void read_group_by(struct plan *p, json_t *json, struct spec *spec, struct paths *paths)
+static void read_group_by(struct plan *p, json_t *json, struct ss_json_option *spec, struct ss_paths *paths)
 {
 	if (!json_is_array(json)) {
 		add_group(p, json, NULL, spec, paths);
@@ -185,7 +189,7 @@ static void read_group_by(struct plan *p, json_t *json, struct spec *spec, struc
 }
 
 /* Names in a result must differ. */
-static void check_names(struct plan *p, struct spec *spec)
+static void check_names(struct plan *p, struct ss_json_option *spec)
 {
 	static const char *const ours[] = {"window_start", "window_end", "final", "partial",
 					   "overflow",     "groups",     NULL};
@@ -194,42 +198,43 @@ static void check_names(struct plan *p, struct spec *spec)
 		const char *name = p->functions.v[f].name;
 		for (uint32_t i = 0; name && i < p->n_group_fields; i++)
 			if (strcmp(name, p->group_names[i]) == 0)
-				spec_error(spec, "functions",
-					   "\"%.60s\" is a field of group_by already; choose another name",
-					   name);
+				ss_json_error(spec, "functions",
+					      "\"%.60s\" is a field of group_by already; choose another name",
+					      name);
 		for (int i = 0; name && ours[i]; i++)
 			if (strcmp(name, ours[i]) == 0)
-				spec_error(spec, "functions",
-					   "\"%s\" is a name results use already; choose another", name);
+				ss_json_error(spec, "functions",
+					      "\"%s\" is a name results use already; choose another", name);
 	}
 	for (uint32_t i = 0; i < p->n_group_fields; i++)
 		for (int k = 0; ours[k]; k++)
 			if (strcmp(p->group_names[i], ours[k]) == 0)
-				spec_error(spec, "group_by", "\"%s\" is a name results use already", ours[k]);
+				ss_json_error(spec, "group_by", "\"%s\" is a name results use already",
+					      ours[k]);
 }
 
 /* ---- checkpoints ---- */
 
-static void read_checkpoint(struct plan *p, json_t *json, struct spec *spec)
+static void read_checkpoint(struct plan *p, json_t *json, struct ss_json_option *spec)
 {
 	static const char *const known[] = {"path", "interval", NULL};
 	const char *path = json_string_value(json_object_get(json, "path"));
 	uint64_t ns = 0;
 
 	if (!json_is_object(json)) {
-		spec_error(spec, NULL,
-			   "must be an object such as {\"path\": \"/var/lib/semstreams/hub.state\"}");
+		ss_json_error(spec, NULL,
+			      "must be an object such as {\"path\": \"/var/lib/semstreams/hub.state\"}");
 		return;
 	}
-	spec_keys(spec, json, known);
+	ss_json_keys(spec, json, known);
 	if (!path || !path[0]) {
-		spec_error(spec, NULL, "\"path\" is missing, the name of a file");
+		ss_json_error(spec, NULL, "\"path\" is missing, the name of a file");
 		return;
 	}
 	p->checkpoint_ns = 1000000000;
-	if (json_object_get(json, "interval") && spec_duration(spec, json, "interval", &ns)) {
+	if (json_object_get(json, "interval") && ss_json_duration(spec, json, "interval", &ns)) {
 		if (ns < 10000000 || ns > UINT64_C(3600000000000))
-			spec_error(spec, "interval", "must be from \"10ms\" to \"1h\"");
+			ss_json_error(spec, "interval", "must be from \"10ms\" to \"1h\"");
 		p->checkpoint_ns = (int64_t)ns;
 	}
 	p->checkpoint_path = strdup(path);
@@ -262,8 +267,8 @@ static void take_fingerprint(struct plan *p)
 
 /* ---- all of it ---- */
 
-static void read_option(struct plan *p, int which, json_t *json, struct spec *spec, struct paths *paths,
-			const struct ss_iface *fields)
+static void read_option(struct plan *p, int which, json_t *json, struct ss_json_option *spec,
+			struct ss_paths *paths, const struct ss_iface *fields)
 {
 	int rc;
 
@@ -296,17 +301,18 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 		       {"group_by", conf->group_by},
 		       {"functions", conf->functions},
 		       {"checkpoint", conf->checkpoint}};
-	struct spec spec = {.host = host};
-	struct paths paths = {0};
+	struct ss_json_option spec = {.host = host};
+	struct ss_paths paths = {0};
 	int rc = 0;
 
 	*p = (struct plan){.conf = conf, .time_field = -1, .idle_ns = -1, .ahead_ns = AHEAD_NS};
 	for (size_t i = 0; i < sizeof options / sizeof *options && rc != -ENOMEM; i++) {
-		json_t *json = options[i].text ? spec_parse(&spec, options[i].name, options[i].text) : NULL;
+		json_t *json =
+			options[i].text ? ss_json_parse(&spec, options[i].name, options[i].text) : NULL;
 		if (json) {
-			size_t before = spec_enter(&spec, options[i].name);
+			size_t before = ss_json_enter(&spec, options[i].name);
 			read_option(p, (int)i, json, &spec, &paths, fields);
-			spec_leave(&spec, before);
+			ss_json_leave(&spec, before);
 			json_decref(json);
 		}
 		rc = spec.err ? spec.err : rc;
@@ -321,14 +327,14 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 		check_names(p, &spec);
 		rc = spec.err;
 	}
-	int compiled = rc == -ENOMEM ? rc : paths_compile(&paths, host, fields, &p->reader);
+	int compiled = rc == -ENOMEM ? rc : ss_paths_compile(&paths, host, fields, &p->reader);
 	p->n_paths = paths.n;
 	for (uint32_t i = 0; i < p->functions.n; i++)
 		if (p->functions.v[i].type && p->functions.v[i].field >= 0)
 			p->number_field[p->functions.v[i].field] |= p->functions.v[i].type->needs_number;
 	p->received = p->time_field < 0;
 	take_fingerprint(p);
-	paths_done(&paths);
+	ss_paths_done(&paths);
 	return rc ? rc : compiled;
 }
 

@@ -8,7 +8,7 @@
 /* Index of the path that stands in the member key; 0 after an error. */
 static int add_path(struct compiler *k, const char *key, const char *text)
 {
-	int path = paths_add(k->paths, k->spec, key, text);
+	int path = ss_paths_add(k->paths, k->spec->at, key, text);
 
 	if (path >= 0)
 		return path;
@@ -23,20 +23,20 @@ static int leaf_path(struct compiler *k, json_t *json)
 	const char *key = foreign ? "path" : "field";
 	json_t *field = json_object_get(json, key);
 	const char *text = json_string_value(field);
-	struct spec *s = k->spec;
+	struct ss_json_option *s = k->spec;
 
 	if (foreign && json_object_get(json, "field"))
-		spec_error(s, key, "is another word for \"field\"; one of them is enough");
+		ss_json_error(s, key, "is another word for \"field\"; one of them is enough");
 	if (!field)
-		spec_error(s, NULL, "\"field\" is missing");
+		ss_json_error(s, NULL, "\"field\" is missing");
 	else if (!text)
-		spec_error(s, key, "must be a string, found %s", spec_type(field));
+		ss_json_error(s, key, "must be a string, found %s", ss_json_type(field));
 	else if (strlen(text) != json_string_length(field))
-		spec_error(s, key, "must not hold a NUL");
+		ss_json_error(s, key, "must not hold a NUL");
 	else if (!foreign || strncmp(text, "$.", 2) != 0)
 		return add_path(k, key, text);
 	else if (strpbrk(text, "[]*"))
-		spec_error(s, key, "only names can follow \"$\", and indices as in \"$.list.0\"");
+		ss_json_error(s, key, "only names can follow \"$\", and indices as in \"$.list.0\"");
 	else
 		return add_path(k, key, text + 2);
 	return 0;
@@ -51,12 +51,12 @@ static int16_t compile_leaf(struct compiler *k, json_t *json, int16_t yes, int16
 	const char *key = foreign ? "operator" : "op";
 	json_t *op = json_object_get(json, key);
 
-	spec_keys(k->spec, json, leaf_keys);
+	ss_json_keys(k->spec, json, leaf_keys);
 	if (foreign && json_object_get(json, "op"))
-		spec_error(k->spec, key, "is another word for \"op\"; one of them is enough");
+		ss_json_error(k->spec, key, "is another word for \"op\"; one of them is enough");
 	int path = leaf_path(k, json);
 	if (!json_is_string(op)) {
-		spec_error(k->spec, op ? key : NULL, op ? "must be a string" : "\"op\" is missing");
+		ss_json_error(k->spec, op ? key : NULL, op ? "must be a string" : "\"op\" is missing");
 		return no;
 	}
 	k->value_key = "value";
@@ -115,20 +115,20 @@ static int16_t compile_criteria(struct compiler *k, json_t *json, void *iter, in
 	json_t *operators = json_object_iter_value(iter);
 	size_t n = json_object_size(operators);
 	if (is_condition(operators)) {
-		const char *near = spec_nearest(field, node_keys);
-		spec_error(k->spec, field, "unknown key; %s%s%s", near ? "did you mean \"" : "",
-			   near ? near : "it holds a condition, as only \"not\" does", near ? "\"?" : "");
+		const char *near = ss_json_nearest(field, node_keys);
+		ss_json_error(k->spec, field, "unknown key; %s%s%s", near ? "did you mean \"" : "",
+			      near ? near : "it holds a condition, as only \"not\" does", near ? "\"?" : "");
 		return no;
 	}
 	if (n == 0 || n > CONDITION_MAX) {
-		spec_error(k->spec, field, "must give 1 to %d operators, such as {\"gt\": 20}",
-			   CONDITION_MAX);
+		ss_json_error(k->spec, field, "must give 1 to %d operators, such as {\"gt\": 20}",
+			      CONDITION_MAX);
 		return no;
 	}
 	int path = add_path(k, field, field);
-	size_t before = spec_enter(k->spec, field);
+	size_t before = ss_json_enter(k->spec, field);
 	int16_t entry = compile_operators(k, path, operators, json_object_iter(operators), yes, no);
-	spec_leave(k->spec, before);
+	ss_json_leave(k->spec, before);
 	return entry;
 }
 
@@ -143,15 +143,15 @@ static int16_t compile_list_of(struct compiler *k, json_t *list, bool all, int16
 	int16_t next = all ? yes : no;
 
 	if (!json_is_array(list) || json_array_size(list) == 0) {
-		spec_error(k->spec, NULL, "must be a list of at least one condition");
+		ss_json_error(k->spec, NULL, "must be a list of at least one condition");
 		return no;
 	}
 	for (size_t i = json_array_size(list); i-- > 0;) {
-		size_t before = spec_enter_index(k->spec, i);
+		size_t before = ss_json_enter_index(k->spec, i);
 
 		next = all ? compile(k, json_array_get(list, i), next, no)
 			   : compile(k, json_array_get(list, i), yes, next);
-		spec_leave(k->spec, before);
+		ss_json_leave(k->spec, before);
 	}
 	return next;
 }
@@ -160,17 +160,17 @@ static int16_t compile_list_of(struct compiler *k, json_t *list, bool all, int16
 static bool descend(struct compiler *k, const char *key, size_t *before)
 {
 	if (k->depth == CONDITION_MAX_DEPTH) {
-		spec_error(k->spec, key, "conditions are nested deeper than %d", CONDITION_MAX_DEPTH);
+		ss_json_error(k->spec, key, "conditions are nested deeper than %d", CONDITION_MAX_DEPTH);
 		return false;
 	}
 	k->depth++;
-	*before = spec_enter(k->spec, key);
+	*before = ss_json_enter(k->spec, key);
 	return true;
 }
 
 static void ascend(struct compiler *k, size_t before)
 {
-	spec_leave(k->spec, before);
+	ss_json_leave(k->spec, before);
 	k->depth--;
 }
 
@@ -181,7 +181,7 @@ static int16_t compile_node(struct compiler *k, json_t *json, const char *key, i
 	size_t before;
 
 	if (json_object_size(json) > 1) {
-		spec_error(k->spec, key, "must be the only key of its condition");
+		ss_json_error(k->spec, key, "must be the only key of its condition");
 		return no;
 	}
 	if (!descend(k, key, &before))
@@ -202,9 +202,9 @@ static int16_t compile_rule(struct compiler *k, json_t *json, int16_t yes, int16
 	const char *word = logic ? json_string_value(logic) : "or";
 	size_t before;
 
-	spec_keys(k->spec, json, known);
+	ss_json_keys(k->spec, json, known);
 	if (!word || (strcmp(word, "and") != 0 && strcmp(word, "or") != 0)) {
-		spec_error(k->spec, "logic", "must be \"and\" or \"or\"");
+		ss_json_error(k->spec, "logic", "must be \"and\" or \"or\"");
 		word = "or";
 	}
 	if (!descend(k, "conditions", &before))
@@ -219,10 +219,10 @@ static int16_t compile_rule(struct compiler *k, json_t *json, int16_t yes, int16
 static int16_t compile(struct compiler *k, json_t *json, int16_t yes, int16_t no)
 {
 	if (!json_is_object(json)) {
-		spec_error(k->spec, NULL,
-			   "a condition is an object such as {\"field\": \"value\", \"op\": \"gt\", "
-			   "\"value\": 20}, found %s",
-			   spec_type(json));
+		ss_json_error(k->spec, NULL,
+			      "a condition is an object such as {\"field\": \"value\", \"op\": \"gt\", "
+			      "\"value\": 20}, found %s",
+			      ss_json_type(json));
 		return no;
 	}
 	if (json_object_get(json, "conditions") && !json_is_object(json_object_get(json, "conditions")))
@@ -233,7 +233,7 @@ static int16_t compile(struct compiler *k, json_t *json, int16_t yes, int16_t no
 	if (is_criteria(json)) {
 		if (json_object_size(json) <= CONDITION_MAX)
 			return compile_criteria(k, json, json_object_iter(json), yes, no);
-		spec_error(k->spec, NULL, "more than %d conditions", CONDITION_MAX);
+		ss_json_error(k->spec, NULL, "more than %d conditions", CONDITION_MAX);
 		return no;
 	}
 	return compile_leaf(k, json, yes, no);
@@ -253,8 +253,8 @@ static int prepare_regex(struct conditions *c)
 	return 0;
 }
 
-int conditions_compile(json_t *where, struct spec *spec, struct paths *paths, const struct ss_iface *fields,
-		       struct conditions **out)
+int conditions_compile(json_t *where, struct ss_json_option *spec, struct ss_paths *paths,
+		       const struct ss_iface *fields, struct conditions **out)
 {
 	struct conditions *c = calloc(1, sizeof *c);
 	struct compiler k = {.c = c, .spec = spec, .paths = paths};

@@ -77,7 +77,7 @@ struct test {
 	bool refers;     /* regex has back references */
 	uint16_t field;  /* index of the path */
 	int16_t yes, no; /* next test or CONDITION_... */
-	struct number number;
+	struct ss_number number;
 	struct text string;
 	struct value_list *list;
 	pcre2_code *regex;
@@ -92,11 +92,11 @@ struct conditions {
 	pcre2_match_data *match;
 	pcre2_match_context *context;
 	pcre2_jit_stack *jit_stack;
-	struct scratch scratch;
+	struct ss_scratch scratch;
 	/* numbers already parsed in this event, by field */
 	struct cached {
 		uint64_t event;
-		struct number number;
+		struct ss_number number;
 	} * cache;
 	uint64_t event;
 };
@@ -105,8 +105,8 @@ struct conditions {
  * Compile a condition, or a list of them that all must hold.  Paths go to paths; errors go to spec with their
  * place. -EINVAL, -ENOMEM.
  */
-int conditions_compile(json_t *where, struct spec *, struct paths *, const struct ss_iface *fields,
-		       struct conditions **out);
+int conditions_compile(json_t *where, struct ss_json_option *, struct ss_paths *,
+		       const struct ss_iface *fields, struct conditions **out);
 void conditions_free(struct conditions *);
 
 /* Do the fields of one event, read by the paths, satisfy them?  1, 0, -E2BIG: a regex gave up, -ENOMEM. */

@@ -16,7 +16,7 @@ static bool accepts(const struct test *t, int order)
 
 static int string_of(struct conditions *c, const struct ss_field *f, const char **text, size_t *len)
 {
-	return scratch_text(&c->scratch, &c->fields, f, text, len);
+	return ss_scratch_text(&c->scratch, &c->fields, f, text, len);
 }
 
 static int text_order(const char *a, size_t na, const char *b, size_t nb)
@@ -103,15 +103,15 @@ static int test_string(struct conditions *c, const struct test *t, const struct 
 	}
 }
 
-static bool list_has_number(const struct value_list *list, const struct number *n)
+static bool list_has_number(const struct value_list *list, const struct ss_number *n)
 {
 	size_t low = 0, high = list->n_integers;
 
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
-		struct number have = {
+		struct ss_number have = {
 			.integer = true, .i = list->integers[mid], .d = (double)list->integers[mid]};
-		int order = number_compare(n, &have);
+		int order = ss_number_compare(n, &have);
 
 		if (order == 0)
 			return true;
@@ -154,12 +154,12 @@ static bool list_has_string(const struct value_list *list, const char *text, siz
 }
 
 /* The field's number, parsed at most once per event. */
-static const struct number *number_of(struct conditions *c, uint16_t field, const struct ss_field *f)
+static const struct ss_number *number_of(struct conditions *c, uint16_t field, const struct ss_field *f)
 {
 	struct cached *cached = &c->cache[field];
 
 	if (cached->event != c->event) {
-		number_read(&c->fields, f, &cached->number);
+		ss_number_read(&c->fields, f, &cached->number);
 		cached->event = c->event;
 	}
 	return &cached->number;
@@ -251,7 +251,7 @@ static bool next_element(const char **at, const char *end, struct ss_field *e)
 static int array_contains(struct conditions *c, const struct test *t, const struct ss_field *f)
 {
 	const char *at = f->text + 1, *end = f->text + f->len - 1, *text;
-	struct number number;
+	struct ss_number number;
 	struct ss_field e;
 	size_t len;
 
@@ -261,8 +261,8 @@ static int array_contains(struct conditions *c, const struct test *t, const stru
 		if (e.type != t->type)
 			continue;
 		if (e.type == SS_JSON_NUMBER) {
-			number_read(&c->fields, &e, &number);
-			r = number_compare(&number, &t->number) == 0;
+			ss_number_read(&c->fields, &e, &number);
+			r = ss_number_compare(&number, &t->number) == 0;
 		} else if (e.type == SS_JSON_STRING) {
 			r = string_of(c, &e, &text, &len);
 			if (r == 0 && t->regex)
@@ -280,7 +280,7 @@ static int array_contains(struct conditions *c, const struct test *t, const stru
 
 static int test_length(struct conditions *c, const struct test *t, const struct ss_field *f)
 {
-	struct number n = {.integer = true};
+	struct ss_number n = {.integer = true};
 	const char *text;
 	size_t len;
 
@@ -299,7 +299,7 @@ static int test_length(struct conditions *c, const struct test *t, const struct 
 		return t->other;
 	}
 	n.d = (double)n.i;
-	return accepts(t, number_compare(&n, &t->number));
+	return accepts(t, ss_number_compare(&n, &t->number));
 }
 
 static int run_test(struct conditions *c, const struct test *t, const struct ss_field *f)
@@ -310,7 +310,7 @@ static int run_test(struct conditions *c, const struct test *t, const struct ss_
 	case TEST_NUMBER:
 		if (f->type != SS_JSON_NUMBER)
 			return t->other;
-		return accepts(t, number_compare(number_of(c, t->field, f), &t->number));
+		return accepts(t, ss_number_compare(number_of(c, t->field, f), &t->number));
 	case TEST_EXISTS:
 		return !t->missing;
 	case TEST_TYPE:

@@ -88,8 +88,8 @@ static void destroy(void *self)
 	free(f);
 }
 
-static void compile_option(struct filter *f, const char *name, json_t *json, struct spec *spec,
-			   struct paths *paths)
+static void compile_option(struct filter *f, const char *name, json_t *json, struct ss_json_option *spec,
+			   struct ss_paths *paths)
 {
 	uint32_t max_keys = (uint32_t)f->conf->max_keys;
 
@@ -106,7 +106,7 @@ static void compile_option(struct filter *f, const char *name, json_t *json, str
 }
 
 /* Everything in the JSON-valued options, so that all errors are told at once; 0, -EINVAL, -ENOMEM. */
-static int compile_options(struct filter *f, struct spec *spec, struct paths *paths)
+static int compile_options(struct filter *f, struct ss_json_option *spec, struct ss_paths *paths)
 {
 	const struct conf *conf = f->conf;
 	const struct {
@@ -119,12 +119,12 @@ static int compile_options(struct filter *f, struct spec *spec, struct paths *pa
 	int first_error = 0;
 
 	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-		json_t *json = options[i].text ? spec_parse(spec, options[i].name, options[i].text) : NULL;
+		json_t *json = options[i].text ? ss_json_parse(spec, options[i].name, options[i].text) : NULL;
 
 		if (json) {
-			size_t before = spec_enter(spec, options[i].name);
+			size_t before = ss_json_enter(spec, options[i].name);
 			compile_option(f, options[i].name, json, spec, paths);
-			spec_leave(spec, before);
+			ss_json_leave(spec, before);
 			json_decref(json);
 		}
 		if (spec->err == -ENOMEM)
@@ -134,7 +134,7 @@ static int compile_options(struct filter *f, struct spec *spec, struct paths *pa
 		spec->err = 0;
 	}
 	/* what is taken apart must be known to be well-formed */
-	if (f->reshape && paths->n == 0 && paths_add(paths, spec, "fields", "") < 0)
+	if (f->reshape && paths->n == 0 && ss_paths_add(paths, spec->at, "fields", "") < 0)
 		return -ENOMEM;
 	return first_error;
 }
@@ -142,8 +142,8 @@ static int compile_options(struct filter *f, struct spec *spec, struct paths *pa
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct filter *f = calloc(1, sizeof *f);
-	struct spec spec = {.host = host};
-	struct paths paths = {0};
+	struct ss_json_option spec = {.host = host};
+	struct ss_paths paths = {0};
 	int r;
 
 	if (!f)
@@ -157,7 +157,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	}
 	r = compile_options(f, &spec, &paths);
 	if (r != -ENOMEM) { /* also after an error, to tell all of them */
-		int p = paths_compile(&paths, host, &f->fields, &f->reader);
+		int p = ss_paths_compile(&paths, host, &f->fields, &f->reader);
 
 		r = p < 0 ? p : r;
 		f->n_paths = paths.n;
@@ -166,7 +166,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 			r = -ENOMEM;
 	}
 out:
-	paths_done(&paths);
+	ss_paths_done(&paths);
 	if (r < 0)
 		destroy(f);
 	else

@@ -81,7 +81,7 @@ struct keyed_slot *keyed_get(struct keyed *k, const struct ss_field *key)
 	struct keyed_slot *s;
 	uint64_t hash[2];
 
-	if (value_hash(&k->fields, &k->scratch, key, k->secret, hash) < 0)
+	if (ss_value_hash(&k->fields, &k->scratch, key, k->secret, hash) < 0)
 		return NULL;
 	uint32_t *head = &k->heads[hash[0] & k->mask];
 	for (uint32_t i = *head; i; i = s->chain) {
@@ -108,30 +108,32 @@ static const struct ss_field *key_of(const struct ss_field *fields, int key)
 	return key < 0 ? &no_key : &fields[key];
 }
 
-int compile_path(json_t *json, const char *name, bool needed, struct spec *spec, struct paths *paths)
+int compile_path(json_t *json, const char *name, bool needed, struct ss_json_option *spec,
+		 struct ss_paths *paths)
 {
 	json_t *path = json_object_get(json, name);
 
 	if (!path && needed)
-		spec_error(spec, NULL, "\"%s\" is missing", name);
+		ss_json_error(spec, NULL, "\"%s\" is missing", name);
 	if (path && !json_is_string(path))
-		spec_error(spec, name, "must be a string, the path of a field, found %s", spec_type(path));
+		ss_json_error(spec, name, "must be a string, the path of a field, found %s",
+			      ss_json_type(path));
 	if (!json_is_string(path))
 		return -1;
 	if (strlen(json_string_value(path)) != json_string_length(path)) {
-		spec_error(spec, name, "must not hold a NUL");
+		ss_json_error(spec, name, "must not hold a NUL");
 		return -1;
 	}
-	int index = paths_add(paths, spec, name, json_string_value(path));
+	int index = ss_paths_add(paths, spec->at, name, json_string_value(path));
 	if (index < 0)
 		spec->err = index;
 	return index;
 }
 
-static bool is_object(json_t *json, struct spec *spec)
+static bool is_object(json_t *json, struct ss_json_option *spec)
 {
 	if (!json_is_object(json))
-		spec_error(spec, NULL, "must be an object, found %s", spec_type(json));
+		ss_json_error(spec, NULL, "must be an object, found %s", ss_json_type(json));
 	return json_is_object(json);
 }
 
@@ -139,7 +141,7 @@ static bool is_object(json_t *json, struct spec *spec)
 
 static const char *const deadband_keys[] = {"field", "key", "threshold", "max_interval", NULL};
 
-static void compile_threshold(struct deadband *d, json_t *json, struct spec *spec)
+static void compile_threshold(struct deadband *d, json_t *json, struct ss_json_option *spec)
 {
 	json_t *threshold = json_object_get(json, "threshold");
 	const char *text = json_string_value(threshold);
@@ -160,12 +162,12 @@ static void compile_threshold(struct deadband *d, json_t *json, struct spec *spe
 		d->threshold = percent / 100;
 	}
 	if (!(d->threshold > 0))
-		spec_error(spec, threshold ? "threshold" : NULL,
-			   threshold ? "must be a number over 0, or a percentage such as \"5%%\""
-				     : "\"threshold\" is missing");
+		ss_json_error(spec, threshold ? "threshold" : NULL,
+			      threshold ? "must be a number over 0, or a percentage such as \"5%%\""
+					: "\"threshold\" is missing");
 }
 
-int deadband_compile(json_t *json, struct spec *spec, struct paths *paths, uint32_t max_keys,
+int deadband_compile(json_t *json, struct ss_json_option *spec, struct ss_paths *paths, uint32_t max_keys,
 		     const struct ss_iface *fields, struct deadband **out)
 {
 	struct deadband *d = calloc(1, sizeof *d);
@@ -175,11 +177,11 @@ int deadband_compile(json_t *json, struct spec *spec, struct paths *paths, uint3
 		return -ENOMEM;
 	}
 	if (is_object(json, spec)) {
-		spec_keys(spec, json, deadband_keys);
+		ss_json_keys(spec, json, deadband_keys);
 		d->field = compile_path(json, "field", true, spec, paths);
 		d->key = compile_path(json, "key", false, spec, paths);
 		compile_threshold(d, json, spec);
-		spec_duration(spec, json, "max_interval", &d->max_interval_ns);
+		ss_json_duration(spec, json, "max_interval", &d->max_interval_ns);
 	}
 	if (!spec->err && !(d->keys = keyed_new(max_keys, fields)))
 		spec->err = -ENOMEM;
@@ -197,7 +199,7 @@ void deadband_free(struct deadband *d)
 	free(d);
 }
 
-static bool has_moved(const struct deadband *d, const struct number *from, const struct number *to)
+static bool has_moved(const struct deadband *d, const struct ss_number *from, const struct ss_number *to)
 {
 	double least = d->percent ? d->threshold * fabs(from->d) : d->threshold;
 	double moved;
@@ -216,7 +218,7 @@ int deadband_check(struct deadband *d, const struct ss_field *fields, uint64_t t
 		   struct keyed_slot **slot)
 {
 	const struct ss_field *f = &fields[d->field];
-	struct number value;
+	struct ss_number value;
 
 	*slot = NULL;
 	if (f->type != SS_JSON_NUMBER)
@@ -231,7 +233,7 @@ int deadband_check(struct deadband *d, const struct ss_field *fields, uint64_t t
 					  : s->time_ns - time_ns > KEYED_DISORDER_NS)
 			return 1;
 	}
-	number_read(&d->keys->fields, f, &value);
+	ss_number_read(&d->keys->fields, f, &value);
 	return has_moved(d, &s->value, &value);
 }
 
@@ -240,7 +242,7 @@ void deadband_passed(struct deadband *d, const struct ss_field *fields, uint64_t
 {
 	if (!s)
 		return;
-	number_read(&d->keys->fields, &fields[d->field], &s->value);
+	ss_number_read(&d->keys->fields, &fields[d->field], &s->value);
 	s->time_ns = time_ns;
 	s->fresh = false;
 }
@@ -249,7 +251,7 @@ void deadband_passed(struct deadband *d, const struct ss_field *fields, uint64_t
 
 static const char *const rate_keys[] = {"key", "events", "per", "burst", NULL};
 
-static uint64_t compile_count(json_t *json, const char *name, uint64_t otherwise, struct spec *spec)
+static uint64_t compile_count(json_t *json, const char *name, uint64_t otherwise, struct ss_json_option *spec)
 {
 	json_t *count = json_object_get(json, name);
 
@@ -257,12 +259,12 @@ static uint64_t compile_count(json_t *json, const char *name, uint64_t otherwise
 		return otherwise;
 	if (json_is_integer(count) && json_integer_value(count) > 0 && json_integer_value(count) <= MAX_RATE)
 		return (uint64_t)json_integer_value(count);
-	spec_error(spec, count ? name : NULL,
-		   count ? "\"%s\" must be an integer from 1 to %d" : "\"%s\" is missing", name, MAX_RATE);
+	ss_json_error(spec, count ? name : NULL,
+		      count ? "\"%s\" must be an integer from 1 to %d" : "\"%s\" is missing", name, MAX_RATE);
 	return 1;
 }
 
-int rate_limit_compile(json_t *json, struct spec *spec, struct paths *paths, uint32_t max_keys,
+int rate_limit_compile(json_t *json, struct ss_json_option *spec, struct ss_paths *paths, uint32_t max_keys,
 		       const struct ss_iface *fields, struct rate_limit **out)
 {
 	struct rate_limit *r = calloc(1, sizeof *r);
@@ -272,15 +274,15 @@ int rate_limit_compile(json_t *json, struct spec *spec, struct paths *paths, uin
 		return -ENOMEM;
 	}
 	if (is_object(json, spec)) {
-		spec_keys(spec, json, rate_keys);
+		ss_json_keys(spec, json, rate_keys);
 		r->key = compile_path(json, "key", false, spec, paths);
 		r->events = compile_count(json, "events", 0, spec);
 		r->per_ns = 1000000000;
-		spec_duration(spec, json, "per", &r->per_ns);
+		ss_json_duration(spec, json, "per", &r->per_ns);
 		uint64_t burst = compile_count(json, "burst", r->events, spec);
 		if (__builtin_mul_overflow(burst, r->per_ns, &r->capacity) || r->capacity > INT64_MAX)
-			spec_error(spec, json_object_get(json, "burst") ? "burst" : "events",
-				   "too many for so long a time as \"per\"; lower both alike");
+			ss_json_error(spec, json_object_get(json, "burst") ? "burst" : "events",
+				      "too many for so long a time as \"per\"; lower both alike");
 		r->full_ns = r->capacity / r->events + 1;
 	}
 	if (!spec->err && !(r->keys = keyed_new(max_keys, fields)))

@@ -20,8 +20,8 @@ struct keyed_slot {
 	uint64_t hash[2]; /* stands for the key */
 	uint64_t time_ns; /* deadband: of the last that passed; rate limit: of the last refill */
 	union {
-		struct number value; /* deadband: the last that passed */
-		uint64_t level;      /* rate limit: what is left, an event costs rate->per */
+		struct ss_number value; /* deadband: the last that passed */
+		uint64_t level;         /* rate limit: what is left, an event costs rate->per */
 	};
 	uint32_t chain, newer, older; /* indices of slots, 0 = none */
 	bool fresh;                   /* nothing is known of this key yet */
@@ -35,12 +35,12 @@ struct keyed {
 	uint64_t evicted; /* since the start */
 	uint64_t secret[2];
 	struct ss_iface fields;
-	struct scratch scratch;
+	struct ss_scratch scratch;
 };
 
 /* Index of the path at member name, added to paths; -1 if there is none, or it was reported, or -ENOMEM,
  * which goes to spec. */
-int compile_path(json_t *, const char *name, bool needed, struct spec *, struct paths *);
+int compile_path(json_t *, const char *name, bool needed, struct ss_json_option *, struct ss_paths *);
 
 struct keyed *keyed_new(uint32_t max, const struct ss_iface *fields);
 void keyed_free(struct keyed *);
@@ -65,7 +65,7 @@ struct rate_limit {
 };
 
 /* Compile an option; errors go to spec.  The field and key go to paths.  -EINVAL, -ENOMEM. */
-int deadband_compile(json_t *, struct spec *, struct paths *, uint32_t max_keys,
+int deadband_compile(json_t *, struct ss_json_option *, struct ss_paths *, uint32_t max_keys,
 		     const struct ss_iface *fields, struct deadband **out);
 void deadband_free(struct deadband *);
 /*
@@ -76,7 +76,7 @@ int deadband_check(struct deadband *, const struct ss_field *fields, uint64_t ti
 		   struct keyed_slot **slot);
 void deadband_passed(struct deadband *, const struct ss_field *fields, uint64_t time_ns, struct keyed_slot *);
 
-int rate_limit_compile(json_t *, struct spec *, struct paths *, uint32_t max_keys,
+int rate_limit_compile(json_t *, struct ss_json_option *, struct ss_paths *, uint32_t max_keys,
 		       const struct ss_iface *fields, struct rate_limit **out);
 void rate_limit_free(struct rate_limit *);
 /* Take one event out of its key's bucket; 1, 0: it is empty, or -ENOMEM. */

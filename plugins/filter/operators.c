@@ -59,9 +59,9 @@ const struct op *find_op(struct compiler *k, const char *key, const char *name)
 		names[i] = ops[i].name;
 		len += (size_t)snprintf(all + len, sizeof all - len, "%s%s", i ? ", " : "", ops[i].name);
 	}
-	const char *near = spec_nearest(name, names);
-	spec_error(k->spec, key, "unknown operator \"%.40s\"%s%s%s; known are %s", name,
-		   near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "", all);
+	const char *near = ss_json_nearest(name, names);
+	ss_json_error(k->spec, key, "unknown operator \"%.40s\"%s%s%s; known are %s", name,
+		      near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "", all);
 	return NULL;
 }
 
@@ -89,19 +89,19 @@ static bool check_value(struct compiler *k, const struct op *op, const json_t *v
 {
 	if (!value) {
 		if (op->kind != TEST_EXISTS)
-			spec_error(k->spec, NULL, "\"value\" is missing");
+			ss_json_error(k->spec, NULL, "\"value\" is missing");
 		return op->kind == TEST_EXISTS;
 	}
 	if (takes_bit(value) & op->takes)
 		return true;
-	spec_error(k->spec, k->value_key, "\"%s\" takes %s, found %s", op->name,
-		   op->takes == TAKES_LIST                      ? "a list of values"
-		   : op->takes == TAKES_STRING                  ? "a string"
-		   : op->takes == TAKES_BOOL                    ? "true or false"
-		   : op->takes == TAKES_NUMBER                  ? "a number"
-		   : op->takes == (TAKES_NUMBER | TAKES_STRING) ? "a number or a string"
-								: "a string, a number, a boolean or null",
-		   spec_type(value));
+	ss_json_error(k->spec, k->value_key, "\"%s\" takes %s, found %s", op->name,
+		      op->takes == TAKES_LIST                      ? "a list of values"
+		      : op->takes == TAKES_STRING                  ? "a string"
+		      : op->takes == TAKES_BOOL                    ? "true or false"
+		      : op->takes == TAKES_NUMBER                  ? "a number"
+		      : op->takes == (TAKES_NUMBER | TAKES_STRING) ? "a number or a string"
+								   : "a string, a number, a boolean or null",
+		      ss_json_type(value));
 	return false;
 }
 
@@ -145,8 +145,8 @@ static void compile_regex(struct compiler *k, struct test *t, const char *patter
 		char text[160];
 
 		pcre2_get_error_message(error, (PCRE2_UCHAR *)text, sizeof text);
-		spec_error(k->spec, k->value_key, "the regular expression does not compile, byte %zu: %s",
-			   (size_t)at + 1, text);
+		ss_json_error(k->spec, k->value_key, "the regular expression does not compile, byte %zu: %s",
+			      (size_t)at + 1, text);
 		return;
 	}
 	pcre2_pattern_info(t->regex, PCRE2_INFO_ALLOPTIONS, &compiled);
@@ -230,8 +230,8 @@ static void compile_list(struct compiler *k, struct test *t, json_t *values, boo
 	json_t *value;
 
 	if (n == 0 || n > CONDITION_MAX_VALUES) {
-		spec_error(k->spec, k->value_key, "must list 1 to %d values, found %zu", CONDITION_MAX_VALUES,
-			   n);
+		ss_json_error(k->spec, k->value_key, "must list 1 to %d values, found %zu",
+			      CONDITION_MAX_VALUES, n);
 		return;
 	}
 	struct value_list *list = t->list = calloc(1, sizeof *list);
@@ -241,7 +241,7 @@ static void compile_list(struct compiler *k, struct test *t, json_t *values, boo
 		k->spec->err = -ENOMEM;
 		return;
 	}
-	size_t at = spec_enter(k->spec, k->value_key);
+	size_t at = ss_json_enter(k->spec, k->value_key);
 	json_array_foreach(values, i, value)
 	{
 		if (json_is_integer(value)) {
@@ -254,13 +254,14 @@ static void compile_list(struct compiler *k, struct test *t, json_t *values, boo
 		} else if (takes_bit(value) & TAKES_SCALAR) {
 			list->type[field_type(value)] = true;
 		} else {
-			size_t before = spec_enter_index(k->spec, i);
-			spec_error(k->spec, NULL, "must be a string, a number, a boolean or null, found %s",
-				   spec_type(value));
-			spec_leave(k->spec, before);
+			size_t before = ss_json_enter_index(k->spec, i);
+			ss_json_error(k->spec, NULL,
+				      "must be a string, a number, a boolean or null, found %s",
+				      ss_json_type(value));
+			ss_json_leave(k->spec, before);
 		}
 	}
-	spec_leave(k->spec, at);
+	ss_json_leave(k->spec, at);
 	if (k->spec->err == -ENOMEM)
 		return;
 	qsort(list->integers, list->n_integers, sizeof *list->integers, compare_integers);
@@ -276,14 +277,14 @@ static bool ignores_case(struct compiler *k, const struct op *op, json_t *fold, 
 	if (!fold)
 		return false;
 	if (!json_is_boolean(fold)) {
-		spec_error(k->spec, "ignore_case", "must be true or false, found %s", spec_type(fold));
+		ss_json_error(k->spec, "ignore_case", "must be true or false, found %s", ss_json_type(fold));
 		return false;
 	}
 	if (!json_is_true(fold))
 		return false;
 	if (op->folds && (json_is_string(value) || json_is_array(value)))
 		return true;
-	spec_error(
+	ss_json_error(
 		k->spec, "ignore_case",
 		"only goes with eq, ne, contains, starts_with, ends_with, regex, in and not_in on strings");
 	return false;
@@ -316,9 +317,9 @@ static void fill_test(struct compiler *k, struct test *t, const struct op *op, j
 	}
 	t->type = field_type(value);
 	if (json_is_number(value)) {
-		t->number = (struct number){.integer = json_is_integer(value),
-					    .i = json_integer_value(value),
-					    .d = json_number_value(value)};
+		t->number = (struct ss_number){.integer = json_is_integer(value),
+					       .i = json_integer_value(value),
+					       .d = json_number_value(value)};
 	} else if (json_is_string(value) && copy_text(&t->string, value) < 0) {
 		k->spec->err = -ENOMEM;
 		return;
@@ -339,7 +340,7 @@ static int16_t add_test(struct compiler *k, int path, const struct op *op, json_
 {
 	if (k->c->n == CONDITION_MAX) {
 		if (!k->too_many)
-			spec_error(k->spec, NULL, "more than %d conditions", CONDITION_MAX);
+			ss_json_error(k->spec, NULL, "more than %d conditions", CONDITION_MAX);
 		k->too_many = true;
 		return no;
 	}
@@ -365,8 +366,8 @@ static int16_t add_between(struct compiler *k, int path, json_t *value, int16_t 
 	bool numbers = json_is_number(low) && json_is_number(high);
 
 	if (json_array_size(value) != 2 || !(numbers || (json_is_string(low) && json_is_string(high)))) {
-		spec_error(k->spec, k->value_key,
-			   "must be two numbers or two strings, the least and the greatest that pass");
+		ss_json_error(k->spec, k->value_key,
+			      "must be two numbers or two strings, the least and the greatest that pass");
 		return no;
 	}
 	int16_t upper = add_test(k, path, op_named("lte"), high, false, yes, no);

@@ -9,8 +9,8 @@
 
 struct compiler {
 	struct conditions *c;
-	struct spec *spec; /* where an error lies */
-	struct paths *paths;
+	struct ss_json_option *spec; /* where an error lies */
+	struct ss_paths *paths;
 	const char *value_key; /* the member of the present place that holds the value */
 	int depth;
 	bool too_many; /* already reported */

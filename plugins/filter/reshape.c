@@ -26,7 +26,7 @@ struct reshape {
 	struct names select, remove, rename, set;
 	size_t grows; /* by how much the members that are set make an event longer */
 	struct ss_iface fields;
-	struct scratch scratch;
+	struct ss_scratch scratch;
 };
 
 /* ---- compiling ---- */
@@ -60,7 +60,7 @@ static char *encode_member(const char *name, json_t *value)
 	return both;
 }
 
-static void add(struct names *names, const char *text, char *to, struct spec *spec)
+static void add(struct names *names, const char *text, char *to, struct ss_json_option *spec)
 {
 	struct name *more = realloc(names->v, (names->n + 1) * sizeof *more);
 
@@ -75,26 +75,27 @@ static void add(struct names *names, const char *text, char *to, struct spec *sp
 	names->v[names->n++] = (struct name){copy, strlen(copy), to, to ? strlen(to) : 0};
 }
 
-static void read_list(json_t *list, const char *key, struct names *out, struct spec *spec)
+static void read_list(json_t *list, const char *key, struct names *out, struct ss_json_option *spec)
 {
 	if (!list)
 		return;
 	if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > NAMES_MAX) {
-		spec_error(spec, key, "must be a list of 1 to %d names", NAMES_MAX);
+		ss_json_error(spec, key, "must be a list of 1 to %d names", NAMES_MAX);
 		return;
 	}
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		json_t *name = json_array_get(list, i);
 		if (json_is_string(name) && strlen(json_string_value(name)) != json_string_length(name))
-			spec_error(spec, key, "must not hold a NUL");
+			ss_json_error(spec, key, "must not hold a NUL");
 		else if (json_is_string(name))
 			add(out, json_string_value(name), NULL, spec);
 		else
-			spec_error(spec, key, "must list names, found %s", spec_type(name));
+			ss_json_error(spec, key, "must list names, found %s", ss_json_type(name));
 	}
 }
 
-static void read_map(json_t *map, const char *key, bool names_only, struct names *out, struct spec *spec)
+static void read_map(json_t *map, const char *key, bool names_only, struct names *out,
+		     struct ss_json_option *spec)
 {
 	const char *name;
 	json_t *value;
@@ -102,13 +103,14 @@ static void read_map(json_t *map, const char *key, bool names_only, struct names
 	if (!map)
 		return;
 	if (!json_is_object(map) || json_object_size(map) == 0 || json_object_size(map) > NAMES_MAX) {
-		spec_error(spec, key, "must be an object of 1 to %d members", NAMES_MAX);
+		ss_json_error(spec, key, "must be an object of 1 to %d members", NAMES_MAX);
 		return;
 	}
 	json_object_foreach(map, name, value)
 	{
 		if (names_only && !json_is_string(value)) {
-			spec_error(spec, key, "must give \"%.40s\" a name, found %s", name, spec_type(value));
+			ss_json_error(spec, key, "must give \"%.40s\" a name, found %s", name,
+				      ss_json_type(value));
 			continue;
 		}
 		char *to = names_only ? encode(value) : encode_member(name, value);
@@ -119,7 +121,8 @@ static void read_map(json_t *map, const char *key, bool names_only, struct names
 	}
 }
 
-int reshape_compile(json_t *json, struct spec *spec, const struct ss_iface *fields, struct reshape **out)
+int reshape_compile(json_t *json, struct ss_json_option *spec, const struct ss_iface *fields,
+		    struct reshape **out)
 {
 	static const char *const known[] = {"select", "remove", "rename", "set", NULL};
 	struct reshape *r = calloc(1, sizeof *r);
@@ -130,10 +133,10 @@ int reshape_compile(json_t *json, struct spec *spec, const struct ss_iface *fiel
 	}
 	r->fields = *fields;
 	if (!json_is_object(json) || json_object_size(json) == 0) {
-		spec_error(spec, NULL,
-			   "must be an object with \"select\", \"remove\", \"rename\" or \"set\"");
+		ss_json_error(spec, NULL,
+			      "must be an object with \"select\", \"remove\", \"rename\" or \"set\"");
 	} else {
-		spec_keys(spec, json, known);
+		ss_json_keys(spec, json, known);
 		r->selects = json_object_get(json, "select") != NULL;
 		read_list(json_object_get(json, "select"), "select", &r->select, spec);
 		read_list(json_object_get(json, "remove"), "remove", &r->remove, spec);
@@ -144,12 +147,12 @@ int reshape_compile(json_t *json, struct spec *spec, const struct ss_iface *fiel
 		const char *new_name = json_string_value(
 			json_object_get(json_object_get(json, "rename"), r->rename.v[i].text));
 		if (new_name && json_object_get(json_object_get(json, "set"), new_name))
-			spec_error(spec, "set", "\"%.40s\" is what \"%.40s\" is renamed to", new_name,
-				   r->rename.v[i].text);
+			ss_json_error(spec, "set", "\"%.40s\" is what \"%.40s\" is renamed to", new_name,
+				      r->rename.v[i].text);
 		for (size_t j = 0; j < i; j++)
 			if (strcmp(r->rename.v[i].to, r->rename.v[j].to) == 0)
-				spec_error(spec, "rename", "\"%.40s\" and \"%.40s\" get one name",
-					   r->rename.v[j].text, r->rename.v[i].text);
+				ss_json_error(spec, "rename", "\"%.40s\" and \"%.40s\" get one name",
+					      r->rename.v[j].text, r->rename.v[i].text);
 	}
 	for (size_t i = 0; i < r->set.n; i++)
 		r->grows += r->set.v[i].to_len + 1;
@@ -254,7 +257,7 @@ static char *member(struct reshape *r, const char *begin, const char *name_end, 
 	const char *name;
 	size_t len;
 
-	if (scratch_text(&r->scratch, &r->fields, &f, &name, &len) < 0)
+	if (ss_scratch_text(&r->scratch, &r->fields, &f, &name, &len) < 0)
 		return NULL;
 	if ((r->selects && !find(&r->select, name, len)) || find(&r->remove, name, len))
 		return to;

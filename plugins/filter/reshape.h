@@ -19,7 +19,7 @@ struct reshape;
  * select and remove and rename go by the names the event came with; set comes last and wins.  Errors go to
  * spec: -EINVAL, -ENOMEM.
  */
-int reshape_compile(json_t *, struct spec *, const struct ss_iface *fields, struct reshape **out);
+int reshape_compile(json_t *, struct ss_json_option *, const struct ss_iface *fields, struct reshape **out);
 void reshape_free(struct reshape *);
 /* The most bytes an event of len bytes becomes. */
 size_t reshape_size(const struct reshape *, size_t len);

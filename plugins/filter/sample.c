@@ -6,8 +6,8 @@
 #include "keyed.h"
 #include "sample.h"
 
-int sample_compile(json_t *json, struct spec *spec, struct paths *paths, const struct ss_iface *fields,
-		   struct sample **out)
+int sample_compile(json_t *json, struct ss_json_option *spec, struct ss_paths *paths,
+		   const struct ss_iface *fields, struct sample **out)
 {
 	static const char *const known[] = {"one_in", "key", NULL};
 	json_t *one_in = json_object_get(json, "one_in");
@@ -20,13 +20,13 @@ int sample_compile(json_t *json, struct spec *spec, struct paths *paths, const s
 	s->fields = *fields;
 	s->key = -1;
 	if (!json_is_object(json)) {
-		spec_error(spec, NULL, "must be an object such as {\"one_in\": 10}, found %s",
-			   spec_type(json));
+		ss_json_error(spec, NULL, "must be an object such as {\"one_in\": 10}, found %s",
+			      ss_json_type(json));
 	} else {
-		spec_keys(spec, json, known);
+		ss_json_keys(spec, json, known);
 		if (!json_is_integer(one_in) || json_integer_value(one_in) < 1)
-			spec_error(spec, one_in ? "one_in" : NULL,
-				   "\"one_in\" must be an integer of at least 1");
+			ss_json_error(spec, one_in ? "one_in" : NULL,
+				      "\"one_in\" must be an integer of at least 1");
 		else
 			s->one_in = (uint64_t)json_integer_value(one_in);
 		s->key = compile_path(json, "key", false, spec, paths);
@@ -54,6 +54,6 @@ int sample_take(struct sample *s, const struct ss_field *fields)
 
 	if (s->key < 0)
 		return s->seen++ % s->one_in == 0;
-	int rc = value_hash(&s->fields, &s->scratch, &fields[s->key], known_to_all, hash);
+	int rc = ss_value_hash(&s->fields, &s->scratch, &fields[s->key], known_to_all, hash);
 	return rc < 0 ? rc : hash[0] % s->one_in == 0;
 }

@@ -16,11 +16,11 @@ struct sample {
 	uint64_t one_in, seen;
 	int key; /* index of its path, -1: none */
 	struct ss_iface fields;
-	struct scratch scratch;
+	struct ss_scratch scratch;
 };
 
 /* {"one_in": n, "key": path}.  Errors go to spec: -EINVAL, -ENOMEM. */
-int sample_compile(json_t *, struct spec *, struct paths *, const struct ss_iface *fields,
+int sample_compile(json_t *, struct ss_json_option *, struct ss_paths *, const struct ss_iface *fields,
 		   struct sample **out);
 void sample_free(struct sample *);
 /* 1: the event is part of it, 0: not; -ENOMEM. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <jansson.h>
+#include <semstreams/base/units.h>
 #include "output.h"
 
 static int read_size(const json_t *v, uint64_t *out)

@@ -1,28 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* spec - reading JSON-valued options; see spec.h.  Control thread. */
+#include <semstreams/base/json_option.h>
+
 #include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <semstreams/sugar.h>
-#include <semstreams/base/json_option.h>
+#include <semstreams/base/nearest.h>
+#include <semstreams/base/units.h>
 
-#define WORD_MAX 32 /* longer words are near nothing we know */
-
-json_t *spec_parse(struct spec *s, const char *option, const char *text)
+json_t *ss_json_parse(struct ss_json_option *s, const char *option, const char *text)
 {
 	json_error_t e;
 	json_t *json = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
 
 	if (!json)
-		spec_error(s, option, "cannot be read: %s", e.text);
+		ss_json_error(s, option, "not valid JSON: %s", e.text);
 	return json;
 }
 
 /* Append "/" and key, escaped as RFC 6901 wants it; what does not fit is cut. */
-static size_t append_key(struct spec *s, const char *key)
+static size_t append_key(struct ss_json_option *s, const char *key)
 {
 	size_t before = s->len;
 
@@ -40,12 +38,12 @@ static size_t append_key(struct spec *s, const char *key)
 	return before;
 }
 
-size_t spec_enter(struct spec *s, const char *key)
+size_t ss_json_enter(struct ss_json_option *s, const char *key)
 {
 	return append_key(s, key);
 }
 
-size_t spec_enter_index(struct spec *s, size_t index)
+size_t ss_json_enter_index(struct ss_json_option *s, size_t index)
 {
 	char text[24];
 
@@ -53,15 +51,15 @@ size_t spec_enter_index(struct spec *s, size_t index)
 	return append_key(s, text);
 }
 
-void spec_leave(struct spec *s, size_t len)
+void ss_json_leave(struct ss_json_option *s, size_t len)
 {
 	s->len = len;
 	s->at[len] = '\0';
 }
 
-void spec_error(struct spec *s, const char *key, const char *fmt, ...)
+void ss_json_error(struct ss_json_option *s, const char *key, const char *fmt, ...)
 {
-	size_t before = key ? spec_enter(s, key) : s->len;
+	size_t before = key ? ss_json_enter(s, key) : s->len;
 	char text[512];
 	va_list ap;
 
@@ -69,58 +67,21 @@ void spec_error(struct spec *s, const char *key, const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	s->host->config_error(s->host, s->at, text);
-	spec_leave(s, before);
+	ss_json_leave(s, before);
 	if (!s->err)
 		s->err = -EINVAL;
 }
 
-/* Edit distance with swaps of neighbours counted as one. */
-static unsigned distance(const char *a, const char *b)
+const char *ss_json_nearest(const char *word, const char *const *known)
 {
-	unsigned rows[3][WORD_MAX + 1];
-	size_t na = strlen(a), nb = strlen(b);
+	size_t n = 0;
 
-	if (na > WORD_MAX || nb > WORD_MAX)
-		return UINT32_MAX;
-	for (size_t j = 0; j <= nb; j++)
-		rows[0][j] = (unsigned)j;
-	for (size_t i = 1; i <= na; i++) {
-		unsigned *row = rows[i % 3], *above = rows[(i - 1) % 3];
-
-		row[0] = (unsigned)i;
-		for (size_t j = 1; j <= nb; j++) {
-			unsigned best = above[j - 1] + (a[i - 1] != b[j - 1]);
-
-			if (above[j] + 1 < best)
-				best = above[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-			    rows[(i - 2) % 3][j - 2] + 1 < best)
-				best = rows[(i - 2) % 3][j - 2] + 1;
-			row[j] = best;
-		}
-	}
-	return rows[na % 3][nb];
+	while (known[n])
+		n++;
+	return ss_nearest(word, known, n);
 }
 
-const char *spec_nearest(const char *word, const char *const *known)
-{
-	const char *best = NULL;
-	unsigned least = 1 + (unsigned)(strlen(word) / 3);
-
-	for (; *known; known++) {
-		unsigned d = distance(word, *known);
-
-		if (d <= least && (!best || d < least)) {
-			best = *known;
-			least = d;
-		}
-	}
-	return best;
-}
-
-void spec_keys(struct spec *s, json_t *object, const char *const *known)
+void ss_json_keys(struct ss_json_option *s, json_t *object, const char *const *known)
 {
 	const char *key;
 	json_t *value;
@@ -133,51 +94,132 @@ void spec_keys(struct spec *s, json_t *object, const char *const *known)
 			k++;
 		if (*k)
 			continue;
-		const char *near = spec_nearest(key, known);
-		spec_error(s, key, "unknown key%s%s%s", near ? "; did you mean \"" : "", near ? near : "",
-			   near ? "\"?" : "");
+		const char *near = ss_json_nearest(key, known);
+		ss_json_error(s, key, "unknown key%s%s%s", near ? "; did you mean \"" : "", near ? near : "",
+			      near ? "\"?" : "");
 	}
 }
 
-bool spec_duration_or_zero(struct spec *s, json_t *object, const char *key, uint64_t *ns)
+static bool read_duration(struct ss_json_option *s, json_t *object, const char *key, bool zero, uint64_t *ns)
 {
 	json_t *value = json_object_get(object, key);
-	int64_t parsed;
+	int64_t parsed = 0;
 
 	if (!value)
 		return false;
 	if (!json_is_string(value)) {
-		spec_error(s, key, "expected a duration such as \"10s\", found %s", spec_type(value));
+		ss_json_error(s, key, "expected a duration such as \"10s\", found %s", ss_json_type(value));
 		return false;
 	}
-	int32_t r = ss_parse_duration(json_string_value(value), &parsed);
-	if (r < 0) {
-		spec_error(s, key,
-			   r == -ERANGE ? "the duration \"%.40s\" is too long"
-					: "\"%.40s\" is no duration; write \"500ms\", \"10s\" or \"1h30m\"",
-			   json_string_value(value));
-		return false;
+	int rc = ss_parse_duration(json_string_value(value), &parsed);
+	if (rc == 0 && (parsed > 0 || zero)) {
+		*ns = (uint64_t)parsed;
+		return true;
 	}
-	*ns = (uint64_t)parsed;
-	return true;
+	if (rc == -ERANGE)
+		ss_json_error(s, key, "the duration \"%.40s\" is too long", json_string_value(value));
+	else if (rc == 0)
+		ss_json_error(s, key, "the duration must be longer than \"%.40s\"", json_string_value(value));
+	else
+		ss_json_error(s, key, "\"%.40s\" is not a duration; write it " SS_DURATION_FORM,
+			      json_string_value(value));
+	return false;
 }
 
-bool spec_duration(struct spec *s, json_t *object, const char *key, uint64_t *ns)
+bool ss_json_duration(struct ss_json_option *s, json_t *object, const char *key, uint64_t *ns)
 {
-	uint64_t parsed;
+	return read_duration(s, object, key, false, ns);
+}
 
-	if (!spec_duration_or_zero(s, object, key, &parsed))
+bool ss_json_duration_or_zero(struct ss_json_option *s, json_t *object, const char *key, uint64_t *ns)
+{
+	return read_duration(s, object, key, true, ns);
+}
+
+bool ss_json_size(struct ss_json_option *s, json_t *object, const char *key, uint64_t min, uint64_t *bytes)
+{
+	json_t *value = json_object_get(object, key);
+	int64_t parsed = json_integer_value(value);
+	char least[32];
+	int rc = 0;
+
+	if (!value)
 		return false;
-	if (parsed == 0) {
-		spec_error(s, key, "\"%.40s\" is no duration; write \"500ms\", \"10s\" or \"1h30m\"",
-			   json_string_value(json_object_get(object, key)));
+	if (!json_is_string(value) && !json_is_integer(value)) {
+		ss_json_error(s, key, "expected a size such as \"64MiB\", found %s", ss_json_type(value));
 		return false;
 	}
-	*ns = parsed;
+	if (json_is_string(value))
+		rc = ss_parse_size(json_string_value(value), &parsed);
+	if (rc == 0 && parsed >= 0 && (uint64_t)parsed >= min) {
+		*bytes = (uint64_t)parsed;
+		return true;
+	}
+	if (rc == -ERANGE)
+		ss_json_error(s, key, "the size \"%.40s\" is too large", json_string_value(value));
+	else if (rc == 0)
+		ss_json_error(s, key, "expected a size of at least \"%s\"",
+			      ss_format_size((int64_t)min, least, sizeof least));
+	else
+		ss_json_error(s, key, "\"%.40s\" is not a size; write it " SS_SIZE_FORM,
+			      json_string_value(value));
+	return false;
+}
+
+/* "a", "b" or "c"; cut to size. */
+static void list_choices(const char *const *choices, char *out, size_t size)
+{
+	size_t len = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; choices[i] && len < size; i++) {
+		const char *separator = i == 0 ? "" : choices[i + 1] ? ", " : " or ";
+		int n = snprintf(out + len, size - len, "%s\"%s\"", separator, choices[i]);
+		len += n > 0 ? (size_t)n : 0;
+	}
+}
+
+bool ss_json_choice(struct ss_json_option *s, json_t *object, const char *key, const char *const *choices,
+		    unsigned *index)
+{
+	json_t *value = json_object_get(object, key);
+	const char *word = json_string_value(value), *near;
+	char all[256];
+
+	if (!value)
+		return false;
+	for (unsigned i = 0; word && choices[i]; i++) {
+		if (strcmp(word, choices[i]) == 0) {
+			*index = i;
+			return true;
+		}
+	}
+	list_choices(choices, all, sizeof all);
+	if (!word)
+		ss_json_error(s, key, "expected %s, found %s", all, ss_json_type(value));
+	else if ((near = ss_json_nearest(word, choices)))
+		ss_json_error(s, key, "expected %s, found \"%.40s\"; did you mean \"%s\"?", all, word, near);
+	else
+		ss_json_error(s, key, "expected %s, found \"%.40s\"", all, word);
+	return false;
+}
+
+bool ss_json_text(struct ss_json_option *s, json_t *object, const char *key, const char **text)
+{
+	json_t *value = json_object_get(object, key);
+
+	if (!value)
+		return false;
+	if (!json_is_string(value) || !*json_string_value(value)) {
+		ss_json_error(s, key, "expected a text that is not empty, found %s",
+			      json_is_string(value) ? "\"\"" : ss_json_type(value));
+		return false;
+	}
+	*text = json_string_value(value);
 	return true;
 }
 
-const char *spec_type(const json_t *json)
+const char *ss_json_type(const json_t *json)
 {
 	switch (json_typeof(json)) {
 	case JSON_OBJECT:

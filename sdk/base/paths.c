@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-/* paths - see paths.h. */
 #include <semstreams/base/paths.h>
 
 #include <errno.h>
@@ -9,23 +8,23 @@
 #include <semstreams/sugar.h>
 #include <semstreams/ext/fields.h>
 
-int paths_add(struct paths *p, const struct spec *at, const char *key, const char *path)
+int ss_paths_add(struct ss_paths *p, const char *at, const char *key, const char *path)
 {
 	for (uint32_t i = 0; i < p->n; i++)
 		if (strcmp(p->v[i].text, path) == 0)
 			return (int)i;
 	if (p->n == p->size) {
 		uint32_t size = p->size ? 2 * p->size : 8;
-		struct path *bigger = realloc(p->v, size * sizeof *bigger);
+		struct ss_path *bigger = realloc(p->v, size * sizeof *bigger);
 
 		if (!bigger)
 			return -ENOMEM;
 		p->v = bigger;
 		p->size = size;
 	}
-	struct path *new = &p->v[p->n];
-	*new = (struct path){.text = strdup(path)};
-	if (!new->text || asprintf(&new->pointer, "%s%s%s", at->at, key ? "/" : "", key ? key : "") < 0) {
+	struct ss_path *new = &p->v[p->n];
+	*new = (struct ss_path){.text = strdup(path)};
+	if (!new->text || asprintf(&new->pointer, "%s%s%s", at, key ? "/" : "", key ? key : "") < 0) {
 		free(new->text);
 		return -ENOMEM;
 	}
@@ -33,7 +32,7 @@ int paths_add(struct paths *p, const struct spec *at, const char *key, const cha
 }
 
 /* Each path that is none, where it is first named. */
-static int report(const struct paths *paths, const struct ss_host *host, const struct ss_iface *fields)
+static int report(const struct ss_paths *paths, const struct ss_host *host, const struct ss_iface *fields)
 {
 	const struct ss_fields *vtbl = fields->vtbl;
 	uint32_t bad;
@@ -45,7 +44,7 @@ static int report(const struct paths *paths, const struct ss_host *host, const s
 		if (vtbl->compile(fields->self, &text, 1, &reader, &bad) == -EINVAL)
 			ss_config_error(
 				host, paths->v[i].pointer,
-				"\"%.100s\" is no path; write \"a.b.0\" or, as a JSON pointer, \"/a/b/0\"",
+				"\"%.100s\" is not a path; write \"a.b.0\" or, as a JSON pointer, \"/a/b/0\"",
 				text);
 		else
 			vtbl->free(fields->self, reader);
@@ -53,8 +52,8 @@ static int report(const struct paths *paths, const struct ss_host *host, const s
 	return -EINVAL;
 }
 
-int paths_compile(const struct paths *paths, const struct ss_host *host, const struct ss_iface *fields,
-		  struct ss_reader **out)
+int ss_paths_compile(const struct ss_paths *paths, const struct ss_host *host, const struct ss_iface *fields,
+		     struct ss_reader **out)
 {
 	const struct ss_fields *vtbl = fields->vtbl;
 	const char **texts;
@@ -72,12 +71,12 @@ int paths_compile(const struct paths *paths, const struct ss_host *host, const s
 	return rc == -EINVAL ? report(paths, host, fields) : rc;
 }
 
-void paths_done(struct paths *p)
+void ss_paths_done(struct ss_paths *p)
 {
 	for (uint32_t i = 0; i < p->n; i++) {
 		free(p->v[i].text);
 		free(p->v[i].pointer);
 	}
 	free(p->v);
-	*p = (struct paths){0};
+	*p = (struct ss_paths){0};
 }

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-/* value - values of JSON fields; see value.h. */
 #include <semstreams/base/value.h>
 #include <semstreams/ext/fields.h>
 
@@ -8,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void number_read(const struct ss_iface *fields, const struct ss_field *f, struct number *n)
+void ss_number_read(const struct ss_iface *fields, const struct ss_field *f, struct ss_number *n)
 {
 	const struct ss_fields *vtbl = fields->vtbl;
 
@@ -19,15 +18,15 @@ void number_read(const struct ss_iface *fields, const struct ss_field *f, struct
 		n->d = f->text[0] == '-' ? -INFINITY : INFINITY;
 }
 
-int number_compare(const struct number *a, const struct number *b)
+int ss_number_compare(const struct ss_number *a, const struct ss_number *b)
 {
 	if (a->integer && b->integer)
 		return (a->i > b->i) - (a->i < b->i);
 	return (a->d > b->d) - (a->d < b->d);
 }
 
-int scratch_text(struct scratch *s, const struct ss_iface *fields, const struct ss_field *f,
-		 const char **text, size_t *len)
+int ss_scratch_text(struct ss_scratch *s, const struct ss_iface *fields, const struct ss_field *f,
+		    const char **text, size_t *len)
 {
 	const struct ss_fields *vtbl = fields->vtbl;
 
@@ -73,7 +72,7 @@ static inline void sip_round(uint64_t v[4])
 }
 
 /* SipHash-1-3 up to its last rounds. */
-static inline void sip_take(uint64_t v[4], const void *bytes, size_t len)
+static inline void sip_update(uint64_t v[4], const void *bytes, size_t len)
 {
 	const uint8_t *data = bytes;
 	size_t whole = len & ~(size_t)7;
@@ -105,7 +104,7 @@ static inline uint64_t sip_end(uint64_t v[4])
  * SipHash-1-3 with 128 bits, keyed at random: two values have one hash with a chance of 2^-128 that no sender
  * can better, so the values themselves, which may be long, need not be kept.  The type keeps 1 and "1" apart.
  */
-void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2])
+void ss_hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2])
 {
 	uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575, secret[1] ^ 0x646f72616e646f6d ^ 0xee,
 			 secret[0] ^ 0x6c7967656e657261, secret[1] ^ 0x7465646279746573};
@@ -113,54 +112,53 @@ void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_
 	v[3] ^= type;
 	sip_round(v);
 	v[0] ^= type;
-	sip_take(v, bytes, len);
+	sip_update(v, bytes, len);
 	v[2] ^= 0xee;
 	out[0] = sip_end(v);
 	v[1] ^= 0xdd;
 	out[1] = sip_end(v);
 }
 
-uint64_t hash_key(const uint64_t secret[2], const void *bytes, size_t len)
+uint64_t ss_hash_key(const uint64_t secret[2], const void *bytes, size_t len)
 {
 	uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575, secret[1] ^ 0x646f72616e646f6d,
 			 secret[0] ^ 0x6c7967656e657261, secret[1] ^ 0x7465646279746573};
 
-	sip_take(v, bytes, len);
+	sip_update(v, bytes, len);
 	v[2] ^= 0xff;
 	return sip_end(v);
 }
 
-void number_hash(const struct number *n, const uint64_t secret[2], uint64_t out[2])
+void ss_number_hash(const struct ss_number *n, const uint64_t secret[2], uint64_t out[2])
 {
-	int64_t i = n->i;
+	bool fits = n->integer || (n->d >= -0x1p63 && n->d < 0x1p63);
+	int64_t i = n->integer ? n->i : fits ? (int64_t)n->d : 0;
 
-	if (n->integer || (n->d == trunc(n->d) && fabs(n->d) < 0x1p63)) {
-		if (!n->integer)
-			i = (int64_t)n->d;
-		hash_bytes(secret, SS_JSON_NUMBER, &i, sizeof i, out);
+	if (n->integer || (fits && (double)i == n->d)) {
+		ss_hash_bytes(secret, SS_JSON_NUMBER, &i, sizeof i, out);
 	} else {
-		hash_bytes(secret, SS_JSON_NUMBER | 0x80, &n->d, sizeof n->d, out);
+		ss_hash_bytes(secret, SS_JSON_NUMBER | 0x80, &n->d, sizeof n->d, out);
 	}
 }
 
-int value_hash(const struct ss_iface *fields, struct scratch *scratch, const struct ss_field *f,
-	       const uint64_t secret[2], uint64_t out[2])
+int ss_value_hash(const struct ss_iface *fields, struct ss_scratch *scratch, const struct ss_field *f,
+		  const uint64_t secret[2], uint64_t out[2])
 {
 	const char *text = f->text;
 	size_t len = f->len;
-	struct number n;
+	struct ss_number n;
 
 	if (f->type == SS_JSON_NUMBER) {
-		number_read(fields, f, &n);
-		number_hash(&n, secret, out);
+		ss_number_read(fields, f, &n);
+		ss_number_hash(&n, secret, out);
 		return 0;
 	}
 	if (f->type == SS_JSON_STRING) {
-		int rc = scratch_text(scratch, fields, f, &text, &len);
+		int rc = ss_scratch_text(scratch, fields, f, &text, &len);
 
 		if (rc < 0)
 			return rc;
 	}
-	hash_bytes(secret, (uint8_t)f->type, text, f->type == SS_JSON_MISSING ? 0 : len, out);
+	ss_hash_bytes(secret, (uint8_t)f->type, text, f->type == SS_JSON_MISSING ? 0 : len, out);
 	return 0;
 }

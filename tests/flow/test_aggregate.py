@@ -336,7 +336,7 @@ def test_errors_name_their_place(command, tmp_path):
     said = result.stdout + result.stderr
     for line, what in [(5, 'did you mean "size"'), (7, "must be a string, the path of a field"), (9, 'did you mean "format"'),
                        (10, "expected a duration"), (11, '"drop" or "emit"'), (13, 'did you mean "mean"'),
-                       (15, "from 0 to 100"), (17, "unknown key"), (18, '"a..b" is no path'),
+                       (15, "from 0 to 100"), (17, "unknown key"), (18, '"a..b" is not a path'),
                        (20, 'did you mean "interval"')]:
         assert re.search(rf"config\.json:{line}:\d+.*{re.escape(what)}", said), (line, what, said)
 

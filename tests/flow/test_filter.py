@@ -111,5 +111,5 @@ def test_errors_name_their_place(command, tmp_path):
     assert result.returncode == 78
     said = result.stdout + result.stderr
     for line, what in [(5, 'did you mean "starts_with"'), (6, '"gt" takes a number or a string'),
-                       (7, "does not compile"), (8, '"d..e" is no path'), (9, 'did you mean "per"')]:
+                       (7, "does not compile"), (8, '"d..e" is not a path'), (9, 'did you mean "per"')]:
         assert re.search(rf"config\.json:{line}:\d+.*{re.escape(what)}", said), (line, what, said)

@@ -74,7 +74,7 @@ static void prepare(void)
 {
 	verdicts = verdicts_new();
 	for (unsigned i = 0; i < SHAPES; i++) {
-		struct spec spec = {.host = &verdicts->host};
+		struct ss_json_option spec = {.host = &verdicts->host};
 		json_t *config = json_loads(shapes[i].config, 0, NULL);
 
 		if (!config || reshape_compile(config, &spec, &verdicts->fields, &shapes[i].reshape) < 0)

@@ -184,7 +184,7 @@ static inline bool verdict_of(const char *op, const json_t *value, const json_t 
 struct verdicts {
 	struct ss_host host;
 	struct ss_iface fields;
-	struct paths paths;
+	struct ss_paths paths;
 	struct ss_reader *reader;
 	struct {
 		json_t *json;
@@ -201,7 +201,7 @@ static inline void verdict_error(const struct ss_host *host, const char *pointer
 
 static inline void verdicts_compile(struct verdicts *v, json_t *where, struct conditions **out)
 {
-	struct spec spec = {.host = &v->host};
+	struct ss_json_option spec = {.host = &v->host};
 
 	if (!where || conditions_compile(where, &spec, &v->paths, &v->fields, out) < 0)
 		abort();
@@ -241,7 +241,7 @@ static inline struct verdicts *verdicts_new(void)
 		verdicts_compile(v, where, &v->v[i].some);
 		json_decref(where);
 	}
-	if (paths_compile(&v->paths, &v->host, &v->fields, &v->reader) < 0)
+	if (ss_paths_compile(&v->paths, &v->host, &v->fields, &v->reader) < 0)
 		abort();
 	return v;
 }
@@ -253,7 +253,7 @@ static inline void verdicts_free(struct verdicts *v)
 		conditions_free(v->v[i].one);
 		conditions_free(v->v[i].some);
 	}
-	paths_done(&v->paths);
+	ss_paths_done(&v->paths);
 	fields_service.free(NULL, v->reader);
 	free(v);
 }

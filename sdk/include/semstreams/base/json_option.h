@@ -1,35 +1,61 @@
 /* SPDX-License-Identifier: MIT */
-/* spec - reading JSON-valued options: where an error lies, unknown keys, the nearest known word.  Control
- * thread. */
-#pragma once
+/*
+ * semstreams/base/json_option.h - reading the text of an option of type SS_OPT_JSON: where in the
+ * configuration an error lies, unknown keys with the nearest known one, durations and sizes inside.  In
+ * create(), by one thread. Needs Jansson: pkg-config semstreams-json.
+ */
+#ifndef SEMSTREAMS_BASE_JSON_OPTION_H
+#define SEMSTREAMS_BASE_JSON_OPTION_H
+
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
 
-/* Place in the component's config and the first error; one per create(). */
-struct spec {
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The present place in the component's configuration, and the first error; one per create(), zeroed but for
+ * host. */
+struct ss_json_option {
 	const struct ss_host *host;
-	char at[640]; /* JSON pointer of where we are, below "config" */
+	char at[640]; /* JSON pointer of the place, below "config" */
 	size_t len;
-	int err; /* 0, -EINVAL once something was reported, -ENOMEM */
+	int err; /* 0; -EINVAL once something was reported; -ENOMEM, which the caller sets */
 };
 
-/* Parse an option's text; NULL after an error was reported.  The caller json_decref()s. */
-json_t *spec_parse(struct spec *, const char *option, const char *text);
-/* Go below the current place; returns what spec_leave wants. */
-size_t spec_enter(struct spec *, const char *key);
-size_t spec_enter_index(struct spec *, size_t index);
-void spec_leave(struct spec *, size_t len);
-/* Report an error at the current place, or at its member key unless that is NULL. */
-void spec_error(struct spec *, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* Report every member of object that is not in the NULL-ended list. */
-void spec_keys(struct spec *, json_t *object, const char *const *known);
-/* The word of a NULL-ended list that is closest to word, NULL if none is close. */
-const char *spec_nearest(const char *word, const char *const *known);
-/* A string member holding a duration such as "1m30s"; false if it is absent or was reported as wrong. */
-bool spec_duration(struct spec *, json_t *object, const char *key, uint64_t *ns);
-/* The same, but it may be "0s". */
-bool spec_duration_or_zero(struct spec *, json_t *object, const char *key, uint64_t *ns);
-/* "a string", "a number", ... */
-const char *spec_type(const json_t *);
+/* [ctl] Parse an option's text; NULL after the error was reported.  The caller owns the result:
+ * json_decref(). */
+json_t *ss_json_parse(struct ss_json_option *, const char *option, const char *text);
+/* [ctl] Go to a member of the present place; returns what ss_json_leave() takes to come back. */
+size_t ss_json_enter(struct ss_json_option *, const char *key);
+size_t ss_json_enter_index(struct ss_json_option *, size_t index);
+void ss_json_leave(struct ss_json_option *, size_t len);
+/* [ctl] Report an error at the present place (key NULL) or at its member key. */
+void ss_json_error(struct ss_json_option *, const char *key, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* [ctl] Report every member of object that is not in the NULL-ended list. */
+void ss_json_keys(struct ss_json_option *, json_t *object, const char *const *known);
+/* [ctl] The word of a NULL-ended list that is closest to word, NULL if none is close; see ss_nearest(). */
+const char *ss_json_nearest(const char *word, const char *const *known);
+/*
+ * [ctl] Members of object.  False if there is none (nothing is reported) or it was reported as wrong; then
+ * *out is as it was. A duration such as "1m30s" as nanoseconds, over 0; the same, "0s" allowed.
+ */
+bool ss_json_duration(struct ss_json_option *, json_t *object, const char *key, uint64_t *ns);
+bool ss_json_duration_or_zero(struct ss_json_option *, json_t *object, const char *key, uint64_t *ns);
+/* A size such as "64MiB" or 512 as bytes, at least min. */
+bool ss_json_size(struct ss_json_option *, json_t *object, const char *key, uint64_t min, uint64_t *bytes);
+/* One of a NULL-ended list of words, as its index. */
+bool ss_json_choice(struct ss_json_option *, json_t *object, const char *key, const char *const *choices,
+		    unsigned *index);
+/* A string that is not empty, as *text, which object owns. */
+bool ss_json_text(struct ss_json_option *, json_t *object, const char *key, const char **text);
+/* [any] "a string", "a number", ... for messages. */
+const char *ss_json_type(const json_t *);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,24 +1,41 @@
 /* SPDX-License-Identifier: MIT */
-/* paths - the fields to look up in each event; equal paths are read once.  Control thread. */
-#pragma once
+/*
+ * semstreams/base/paths.h - the fields that a plugin looks up in each event: collected while its options are
+ * read, equal paths once, then compiled into one reader.  In create(), by one thread.
+ */
+#ifndef SEMSTREAMS_BASE_PATHS_H
+#define SEMSTREAMS_BASE_PATHS_H
+
 #include <stdint.h>
 #include <semstreams/plugin.h>
-#include <semstreams/base/json_option.h>
 #include <semstreams/ext/fields.h>
 
-struct path {
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ss_path {
 	char *text;
-	char *pointer; /* where the config names it first, for errors */
+	char *pointer; /* where the configuration names it first, for errors */
 };
-struct paths {
-	struct path *v;
+/* Zeroed to begin with. */
+struct ss_paths {
+	struct ss_path *v;
 	uint32_t n, size;
 };
-/* Index of a path, added if it is new; -ENOMEM.  key: the member of the present place it stands in, NULL:
- * itself. */
-int paths_add(struct paths *, const struct spec *at, const char *key, const char *path);
-/* A reader of all of them, NULL if there are none.  0; -EINVAL after telling the host which are no paths;
- * -ENOMEM. */
-int paths_compile(const struct paths *, const struct ss_host *, const struct ss_iface *fields,
-		  struct ss_reader **out);
-void paths_done(struct paths *);
+
+/* [ctl] The index of a path, which is added if it is new.  It stands in the configuration at the JSON pointer
+ * at, or in its member key unless that is NULL.  -ENOMEM. */
+int ss_paths_add(struct ss_paths *, const char *at, const char *key, const char *path);
+/*
+ * [ctl] A reader of all paths, whose field numbers are their indexes; *out is not set if there are no paths.
+ * The caller owns it: fields->free().  0; -EINVAL after reporting each one that is not a path; -ENOMEM.
+ */
+int ss_paths_compile(const struct ss_paths *, const struct ss_host *, const struct ss_iface *fields,
+		     struct ss_reader **out);
+void ss_paths_done(struct ss_paths *);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,42 +1,58 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * value - values of JSON fields as plugins compare them: numbers, strings without escapes, and hashes that no
- * sender can foresee.  Allocates only to unescape; any thread, but one scratch per thread.
+ * semstreams/base/value.h - values of JSON fields as plugins compare them: numbers, strings without escapes,
+ * and hashes that no sender can foresee.  Any thread, but one scratch memory per thread.
  */
-#pragma once
+#ifndef SEMSTREAMS_BASE_VALUE_H
+#define SEMSTREAMS_BASE_VALUE_H
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
 #include <semstreams/ext/fields.h>
 
-struct number {
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ss_number {
 	bool integer; /* i is exact; d is the nearest double in any case */
 	int64_t i;
 	double d;
 };
 
-/* A number field's value; one too big for a double is infinite. */
-void number_read(const struct ss_iface *fields, const struct ss_field *, struct number *);
-/* -1, 0, 1; both exactly if they are integers, else as doubles. */
-int number_compare(const struct number *, const struct number *);
+/* [any] The value of a field of type SS_JSON_NUMBER; one too large for a double is infinite. */
+void ss_number_read(const struct ss_iface *fields, const struct ss_field *, struct ss_number *);
+/* [any] -1, 0, 1; exactly if both are integers, else as doubles. */
+int ss_number_compare(const struct ss_number *, const struct ss_number *);
 
-/* Memory for an unescaped string; zero it to start, free bytes at the end. */
-struct scratch {
+/* Memory for a string without its escapes; zeroed to begin with, free(bytes) at the end. */
+struct ss_scratch {
 	char *bytes;
 	size_t size;
 };
 
-/* A string field's bytes: in place, or unescaped into the scratch memory until its next use.  0, -ENOMEM,
- * -EINVAL. */
-int scratch_text(struct scratch *, const struct ss_iface *fields, const struct ss_field *, const char **text,
-		 size_t *len);
+/* [any] The bytes of a string field: in place, or without escapes in the scratch memory until its next use.
+ * 0; -ENOMEM; -EINVAL. */
+int ss_scratch_text(struct ss_scratch *, const struct ss_iface *fields, const struct ss_field *,
+		    const char **text, size_t *len);
 
-/* Of a value: equal numbers have one hash, however they are written.  0, -ENOMEM. */
-int value_hash(const struct ss_iface *fields, struct scratch *, const struct ss_field *,
-	       const uint64_t secret[2], uint64_t out[2]);
-/* SipHash-1-3 of bytes; type keeps kinds of values apart. */
-void hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2]);
-/* 64 bits for a table of keys. */
-uint64_t hash_key(const uint64_t secret[2], const void *bytes, size_t len);
-void number_hash(const struct number *, const uint64_t secret[2], uint64_t out[2]);
+/*
+ * [any] Hashes of values, keyed by a secret of 128 random bits: two values share one of 128 bits with a
+ * chance of 2^-128, so they may stand for the values themselves.  Equal numbers have one hash, however they
+ * are written; 1 and "1" have two.
+ */
+/* Of a field.  0; -ENOMEM; -EINVAL. */
+int ss_value_hash(const struct ss_iface *fields, struct ss_scratch *, const struct ss_field *,
+		  const uint64_t secret[2], uint64_t out[2]);
+void ss_number_hash(const struct ss_number *, const uint64_t secret[2], uint64_t out[2]);
+/* SipHash-1-3 with 128 bits of any bytes; type keeps kinds of values apart. */
+void ss_hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2]);
+/* SipHash-1-3 with 64 bits, for a table of keys. */
+uint64_t ss_hash_key(const uint64_t secret[2], const void *bytes, size_t len);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

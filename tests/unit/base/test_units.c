@@ -69,7 +69,7 @@ static void test_duration(void **state)
 		{"1s1s", -EINVAL, 0},
 		{"1\xc2\xb5s", -EINVAL, 0},
 	};
-	CHECK(parse_duration, cases);
+	CHECK(ss_parse_duration, cases);
 }
 
 static void test_size(void **state)
@@ -100,7 +100,7 @@ static void test_size(void **state)
 		{"1MiB1", -EINVAL, 0},
 		{"0x10", -EINVAL, 0},
 	};
-	CHECK(parse_size, cases);
+	CHECK(ss_parse_size, cases);
 }
 
 static void test_integer(void **state)
@@ -126,7 +126,7 @@ static void test_integer(void **state)
 		{"1 ", -EINVAL, 0},
 		{"--1", -EINVAL, 0},
 	};
-	CHECK(parse_integer, cases);
+	CHECK(ss_parse_integer, cases);
 }
 
 static void test_format(void **state)
@@ -151,15 +151,52 @@ static void test_format(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		char buf[32];
 		int64_t back;
-		assert_string_equal(format_duration(cases[i].value, buf, sizeof buf), cases[i].duration);
-		assert_int_equal(parse_duration(buf, &back), 0);
+		assert_string_equal(ss_format_duration(cases[i].value, buf, sizeof buf), cases[i].duration);
+		assert_int_equal(ss_parse_duration(buf, &back), 0);
 		assert_true(back == cases[i].value);
-		assert_string_equal(format_size(cases[i].value, buf, sizeof buf), cases[i].size);
-		assert_int_equal(parse_size(buf, &back), 0);
+		assert_string_equal(ss_format_size(cases[i].value, buf, sizeof buf), cases[i].size);
+		assert_int_equal(ss_parse_size(buf, &back), 0);
 		assert_true(back == cases[i].value);
 	}
 	char small[3];
-	assert_string_equal(format_duration(5400000000000, small, sizeof small), "90");
+	assert_string_equal(ss_format_duration(5400000000000, small, sizeof small), "90");
+}
+
+static void test_for_people(void **state)
+{
+	(void)state;
+	static const struct {
+		int64_t ns;
+		const char *span;
+	} spans[] = {
+		{0, "0s"},
+		{-1, "0s"},
+		{999999, "0s"},
+		{1000000, "1ms"},
+		{1999999999, "1s"},
+		{30000000000, "30s"},
+		{90000000000, "1m30s"},
+		{27900000000000, "7h45m"},
+		{10800000000000, "3h"},
+		{10859000000000, "3h"},
+		{7772400000000000, "89d23h"},
+		{INT64_MAX, "106751d23h"},
+	};
+	static const struct {
+		uint64_t bytes;
+		const char *about;
+	} sizes[] = {
+		{0, "0B"},         {999, "999B"},           {1000, "0.97KiB"},
+		{1024, "1KiB"},    {32768, "32KiB"},        {33000, "32.2KiB"},
+		{1 << 20, "1MiB"}, {1572864000, "1.46GiB"}, {UINT64_MAX, "15.9EiB"},
+	};
+	char buf[24];
+	for (size_t i = 0; i < sizeof spans / sizeof spans[0]; i++)
+		assert_string_equal(ss_format_span(spans[i].ns, buf, sizeof buf), spans[i].span);
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+		assert_string_equal(ss_format_about(sizes[i].bytes, buf, sizeof buf), sizes[i].about);
+	assert_string_equal(ss_format_time(1763287200, buf, sizeof buf), "2025-11-16T10:00:00Z");
+	assert_string_equal(ss_format_time(INT64_MAX, buf, sizeof buf), "");
 }
 
 static void test_round_trip(void **state)
@@ -170,9 +207,9 @@ static void test_round_trip(void **state)
 		x = x * 6364136223846793005u + 1442695040888963407u;
 		int64_t value = (int64_t)(x >> (1 + i % 62)), back;
 		char buf[32];
-		assert_int_equal(parse_duration(format_duration(value, buf, sizeof buf), &back), 0);
+		assert_int_equal(ss_parse_duration(ss_format_duration(value, buf, sizeof buf), &back), 0);
 		assert_true(back == value);
-		assert_int_equal(parse_size(format_size(value, buf, sizeof buf), &back), 0);
+		assert_int_equal(ss_parse_size(ss_format_size(value, buf, sizeof buf), &back), 0);
 		assert_true(back == value);
 	}
 }
@@ -182,7 +219,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_duration),   cmocka_unit_test(test_size),
 		cmocka_unit_test(test_integer),    cmocka_unit_test(test_format),
-		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_for_people),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * elf - looks at a shared object without running or mapping any of it, so that a damaged file never reaches
- * the dynamic loader.  Reads with pread(2) only: a file that shrinks meanwhile is an error, not a SIGBUS.
+ * elf - is this file a whole shared object?  Nothing of it is run or mapped, so that a truncated file never
+ * reaches the dynamic loader, where it would be a SIGBUS.  A damaged one inside may still crash there: the
+ * folders plugins are loaded from are trusted.  Reads with pread(2) only: a file that shrinks meanwhile is an
+ * error.
  */
 #pragma once
 #include <stdbool.h>
@@ -9,8 +11,11 @@
 #define ELF_WHY 160
 
 /*
- * Is fd a whole shared object for this machine, with the plugin entry symbol of this major ABI?  0, -ENOEXEC,
- * or the errno of a failed read; then why says what is wrong, as the end of a sentence that starts with the
- * file's name. *origin: its library search path holds $ORIGIN.
+ * Is fd a whole shared object for this machine that names the entry symbol of this major ABI?  0, or -ENOEXEC
+ * with why: the end of a sentence that starts with the file's name.  Whether the symbol is exported, and is
+ * data, is known after dlopen only.
  */
-int elf_check(int fd, bool *origin, char why[ELF_WHY]);
+int elf_check(int fd, char why[ELF_WHY]);
+
+/* Does the text, of at most 60 bytes, occur in the file? */
+bool elf_mentions(int fd, const char *text);

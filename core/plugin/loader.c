@@ -288,7 +288,7 @@ out:
  */
 
 /* Open and check a file: a descriptor, or -1 and the file is refused. */
-static int open_file(struct loader *l, struct file *f, struct stat *st, bool *origin)
+static int open_file(struct loader *l, struct file *f, struct stat *st)
 {
 	char why[ELF_WHY];
 	/* not to hang on a FIFO that is called x.so */
@@ -304,7 +304,7 @@ static int open_file(struct loader *l, struct file *f, struct stat *st, bool *or
 		refuse(l, f, "is not a regular file");
 	else if ((f->why = unsafe(l, f->path, st)))
 		f->state = FILE_REFUSED;
-	else if (elf_check(fd, origin, why) < 0)
+	else if (elf_check(fd, why) < 0)
 		refuse(l, f, "%s", why);
 	else
 		return fd;
@@ -338,7 +338,7 @@ static void tell_name(void *object, const char *path)
  * first, so a number used again would give the wrong object.  NULL: the file is refused and fd still the
  * caller's.
  */
-static void *open_object(struct loader *l, struct file *f, int fd, bool origin)
+static void *open_object(struct loader *l, struct file *f, int fd)
 {
 	char name[32];
 	snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
@@ -355,7 +355,9 @@ static void *open_object(struct loader *l, struct file *f, int fd, bool origin)
 	if (text && strncmp(text, from, n) == 0 && strncmp(text + n, ": ", 2) == 0)
 		text += n + 2;
 	refuse(l, f, "cannot be loaded: %s%s", text ? text : "unknown error",
-	       origin ? " ($ORIGIN in its library path is not supported, use an absolute one)" : "");
+	       elf_mentions(fd, "$ORIGIN")
+		       ? " ($ORIGIN in its library path is not supported, use an absolute one)"
+		       : "");
 	return NULL;
 }
 
@@ -439,18 +441,30 @@ static bool is_known(const struct loader *l, const struct stat *st)
 	return false;
 }
 
+/* The exported entry; NULL: there is none, or one that can be no struct ss_entry. */
+static const struct ss_entry *entry_of(void *object)
+{
+	void *symbol = dlsym(object, "semstreams_entry_v1"), *extra = NULL;
+	Dl_info info;
+
+	if (!symbol || !dladdr1(symbol, &info, &extra, RTLD_DL_SYMENT) || !extra)
+		return NULL;
+	const ElfW(Sym) *row = extra;
+	return ELF64_ST_TYPE(row->st_info) == STT_OBJECT && row->st_size >= sizeof(struct ss_entry) ? symbol
+												    : NULL;
+}
+
 static void load_file(struct loader *l, struct file *f)
 {
 	struct stat st;
-	bool origin = false;
 
 	if (f->state == FILE_LOADED || f->state == FILE_REFUSED)
 		return;
-	int fd = open_file(l, f, &st, &origin);
+	int fd = open_file(l, f, &st);
 	if (fd < 0)
 		return;
 	bool known = is_known(l, &st);
-	void *object = known ? NULL : open_object(l, f, fd, origin);
+	void *object = known ? NULL : open_object(l, f, fd);
 	if (!object)
 		close(fd);
 	if (f->state == FILE_REFUSED)
@@ -460,11 +474,12 @@ static void load_file(struct loader *l, struct file *f)
 	f->ino = st.st_ino;
 	if (known)
 		return;
-	const struct ss_entry *entry = dlsym(object, "semstreams_entry_v1");
+	const struct ss_entry *entry = entry_of(object);
 	if (entry)
 		add_types(l, f, entry);
 	else
-		refuse(l, f, "cannot be loaded: %s", dlerror());
+		refuse(l, f, "is not a semstreams plugin: it does not export semstreams_entry_v%d as data",
+		       SS_ABI_MAJOR);
 }
 
 /* ---- the outside ----------------------------------------------------------------------------------------
@@ -517,10 +532,9 @@ void loader_check_all(struct loader *l)
 	for (size_t i = 0; i < l->n_files; i++) {
 		struct file *f = l->files[i];
 		struct stat st;
-		bool origin;
 		if (f->state != FILE_NEW)
 			continue;
-		int fd = open_file(l, f, &st, &origin);
+		int fd = open_file(l, f, &st);
 		if (fd < 0)
 			continue;
 		close(fd);

@@ -4,10 +4,10 @@
  * ever unloaded.
  *
  * A file is opened, checked by its descriptor (regular, owned by root or the running user, not group- or
- * world- writable, an ELF object of this machine whose parts all lie inside the file, with the entry symbol
- * of this major ABI) and only then loaded, RTLD_NOW | RTLD_LOCAL, through that same descriptor, which stays
- * open: the dynamic loader knows the object by its number.  A symbolic link counts as what it points to.
- * Names that do not end in .so are passed over.
+ * world-writable, a whole ELF object of this machine that names the entry symbol of this major ABI) and only
+ * then loaded, RTLD_NOW | RTLD_LOCAL, through that same descriptor, which stays open: the dynamic loader
+ * knows the object by its number.  A symbolic link counts as what it points to. Names that do not end in .so
+ * are passed over.
  */
 #pragma once
 #include <stdbool.h>

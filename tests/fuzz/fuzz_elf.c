@@ -15,13 +15,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static int fd = -1;
 	char why[ELF_WHY] = "";
-	bool origin;
 
 	if (fd < 0)
 		fd = memfd_create("elf", MFD_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, 0) < 0 || pwrite(fd, data, size, 0) != (ssize_t)size)
 		abort();
-	if (elf_check(fd, &origin, why) < 0 && why[0] == '\0')
+	if (elf_check(fd, why) < 0 && why[0] == '\0')
 		abort();
 	return 0;
 }

@@ -321,6 +321,34 @@ static void refuses_what_is_no_plugin(void **state)
 	free(dir);
 }
 
+/* The name is in the file, but there is no exported entry of that name: known once it is loaded. */
+static void refuses_what_only_names_the_entry(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *source, *flags, *text;
+	} cases[] = {
+		{"extern const int semstreams_entry_v1; const int *f(void); const int *f(void) { return "
+		 "&semstreams_entry_v1; }\n"
+		 "__attribute__((visibility(\"default\"))) const int *(*g)(void) = f;\n",
+		 "", "undefined symbol: semstreams_entry_v1"},
+		{"__attribute__((visibility(\"default\"))) void semstreams_entry_v1(void);"
+		 "void semstreams_entry_v1(void) {}\n",
+		 "", "is not a semstreams plugin"},
+		{"const int semstreams_entry_v1 = 1;\n", "", "is not a semstreams plugin"}, /* hidden */
+		{"__attribute__((visibility(\"default\"))) const int semstreams_entry_v1 = 1;\n", "",
+		 "is not a semstreams plugin"}, /* too small */
+		{"__attribute__((visibility(\"default\"))) const char *s = \"semstreams_entry_v1\";\n", "-s",
+		 "is not a semstreams plugin"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		char *dir = folder();
+		build(dir, "named.so", cases[i].flags, cases[i].source);
+		expect_refused(dir, "named", WORDS(cases[i].text), false);
+		free(dir);
+	}
+}
+
 static void refuses_what_cannot_be_linked(void **state)
 {
 	(void)state;
@@ -457,6 +485,7 @@ int main(void)
 		cmocka_unit_test(refuses_what_is_no_file),
 		cmocka_unit_test(judges_links_by_their_target),
 		cmocka_unit_test(refuses_what_is_no_plugin),
+		cmocka_unit_test(refuses_what_only_names_the_entry),
 		cmocka_unit_test(refuses_what_cannot_be_linked),
 		cmocka_unit_test(refuses_bad_descriptors),
 		cmocka_unit_test(survives_truncation),

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * semstreams/base/strbuf.h - bytes that grow at the end: texts, JSON, records; and reading records back.  A
+ * failed allocation is remembered, not reported: append all, then look at failed once.  Any thread, one at a
+ * time.
+ */
+#ifndef SEMSTREAMS_BASE_STRBUF_H
+#define SEMSTREAMS_BASE_STRBUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Zeroed to begin with. */
+struct ss_strbuf {
+	char *bytes; /* NULL while nothing was appended; there is room for a NUL behind len, but none is kept
+			there */
+	size_t len, size;
+	bool failed; /* out of memory: something is missing, and nothing is appended any more */
+};
+
+/* [any] Room for len bytes behind the end, which the caller fills and adds to len; NULL when out of memory.
+ */
+char *ss_strbuf_room(struct ss_strbuf *, size_t len);
+void ss_strbuf_add(struct ss_strbuf *, const void *bytes, size_t len);
+void ss_strbuf_text(struct ss_strbuf *, const char *text);
+void ss_strbuf_char(struct ss_strbuf *, char c);
+void ss_strbuf_printf(struct ss_strbuf *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void ss_strbuf_int(struct ss_strbuf *, int64_t i);
+/* [any] A JSON string with its quotes; what is not UTF-8 becomes U+FFFD, control characters (and DEL) \u00XX.
+ */
+void ss_strbuf_json(struct ss_strbuf *, const char *bytes, size_t len);
+/* [any] Little-endian numbers, for records. */
+void ss_strbuf_u32(struct ss_strbuf *, uint32_t u);
+void ss_strbuf_u64(struct ss_strbuf *, uint64_t u);
+/* [any] The text with a NUL at its end, until the next call; "" when there is none or memory ran out. */
+const char *ss_strbuf_cstr(struct ss_strbuf *);
+/* [any] The same as memory that the caller frees, and the buffer is empty again; NULL when out of memory. */
+char *ss_strbuf_take(struct ss_strbuf *);
+/* [any] Empty, its memory kept for more. */
+static inline void ss_strbuf_clear(struct ss_strbuf *b)
+{
+	b->len = 0;
+	b->failed = false;
+}
+/* [any] Free the memory; the struct is as at the beginning. */
+void ss_strbuf_done(struct ss_strbuf *);
+
+/* Reading a record: fails once, when it ends too early, and then gives zeros. */
+struct ss_unpack {
+	const uint8_t *at, *end;
+	bool failed;
+};
+/* [any] The next len bytes in place; NULL if there are not so many. */
+const uint8_t *ss_unpack_bytes(struct ss_unpack *, size_t len);
+uint32_t ss_unpack_u32(struct ss_unpack *);
+uint64_t ss_unpack_u64(struct ss_unpack *);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "plugins/acme_tls/client/message.h"
-#include "plugins/acme_tls/client/problem.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * authorization - proofs that the names are ours (RFC 8555 section 7.5): the challenges of all names are
- * answered and posted, then looked at one after the other.  On the client's loop.
+ * posted first, then waited for one after the other, so the CA validates them side by side.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
 #include "plugins/acme_tls/names.h"
@@ -19,298 +18,227 @@
 #define PORT_WAIT  (SECOND / 10)
 #define PORT_WAITS 200 /* 20 s: a validation takes less */
 
-static void proof_look(struct acme *);
-static void proof_post(struct acme *);
-
-static const char *challenge_type(const struct acme *a)
+static const char *challenge_type(const struct client *c)
 {
-	return a->o.challenge == ACME_TLS_ALPN_01 ? "tls-alpn-01" : "http-01";
+	return c->o.challenge == ACME_TLS_ALPN_01 ? "tls-alpn-01" : "http-01";
 }
 
-void proofs_free(struct order *o)
+void challenges_free(struct order *o)
 {
-	for (size_t i = 0; i < o->n_proofs; i++) {
-		free(o->proofs[i].url);
-		free(o->proofs[i].challenge_url);
-		free(o->proofs[i].token);
+	for (size_t i = 0; i < o->n_challenges; i++) {
+		free(o->challenges[i].url);
+		free(o->challenges[i].challenge_url);
+		free(o->challenges[i].token);
 	}
-	free(o->proofs);
-	o->proofs = o->at = NULL;
-	o->n_proofs = 0;
+	free(o->challenges);
+	o->challenges = NULL;
+	o->n_challenges = 0;
 }
 
-bool proofs_take(struct acme *a, const struct message_order *m)
+int challenges_load(struct client *c, const struct message_order *m)
 {
-	struct order *o = a->order;
-	o->proofs = calloc(m->n_authorizations + 1, sizeof *o->proofs);
-	bool ok = o->proofs != NULL;
-	for (size_t i = 0; ok && i < m->n_authorizations; i++) {
+	struct order *o = c->order;
+	if (o->challenges)
+		return 0;
+	o->challenges = calloc(m->n_authorizations + 1, sizeof *o->challenges);
+	if (!o->challenges)
+		return client_no_memory(c);
+	for (size_t i = 0; i < m->n_authorizations; i++) {
 		size_t j = 0;
-		while (j < o->n_proofs && strcmp(o->proofs[j].url, m->authorizations[i]) != 0)
+		while (j < o->n_challenges && strcmp(o->challenges[j].url, m->authorizations[i]) != 0)
 			j++;
-		if (j < o->n_proofs)
+		if (j < o->n_challenges)
 			continue;
-		o->proofs[j].url = strdup(m->authorizations[i]);
-		ok = o->proofs[j].url != NULL;
-		o->n_proofs += ok;
+		o->challenges[j].url = strdup(m->authorizations[i]);
+		if (!o->challenges[j].url)
+			return client_no_memory(c);
+		o->n_challenges++;
 	}
-	if (!ok)
-		errand_fail(a, ACME_LOCAL, false, "out of memory");
-	return ok;
+	return 0;
 }
 
-void proofs_again(struct order *o)
+void challenges_recheck(struct order *o)
 {
-	for (size_t i = 0; i < o->n_proofs; i++)
-		if (o->proofs[i].state == PROOF_DONE)
-			o->proofs[i].state = PROOF_POSTED;
+	for (size_t i = 0; i < o->n_challenges; i++)
+		if (o->challenges[i].state == CHALLENGE_DONE)
+			o->challenges[i].state = CHALLENGE_POSTED;
 }
 
-static void proof_retract(struct acme *a, struct proof *p)
+static void retract(struct client *c, struct challenge *p)
 {
 	if (p->answering)
-		responder_remove(a->responder, p->name, p->token);
+		responder_remove(c->responder, p->name, p->token);
 	p->answering = false;
 }
 
-static void proof_done(struct acme *a, struct proof *p)
+void challenges_retract(struct client *c)
 {
-	proof_retract(a, p);
-	p->state = PROOF_DONE;
-	a->order->poll = SECOND / 40;
-	a->order->polls = 0;
-	proofs_next(a);
+	for (size_t i = 0; i < c->order->n_challenges; i++)
+		retract(c, &c->order->challenges[i]);
 }
 
-static void proof_failed(struct acme *a, struct proof *p, const struct json_t *error)
+static int challenge_done(struct client *c, struct challenge *p)
+{
+	retract(c, p);
+	p->state = CHALLENGE_DONE;
+	c->order->poll = POLL_FIRST;
+	c->order->polls = 0;
+	return 0;
+}
+
+static void note_trouble(struct challenge *p, const struct json_t *error)
 {
 	struct problem problem;
-	char text[512], why[800];
-	problem_from(error, &problem);
-	if (error)
-		problem_text(&problem, text, sizeof text);
-	else
-		snprintf(text, sizeof text, "%s", p->trouble[0] ? p->trouble : "the CA gives no reason");
-	snprintf(why, sizeof why, "%s: %s", p->name, text);
-	order_useless(a, ACME_CHALLENGE_FAILED, error && problem_is(&problem, "caa"), why);
-}
-
-static void proof_later(struct acme *a, const struct proof *p)
-{
-	acme_log(a, SS_LOG_WARN, "ACME validation did not succeed, asking for another domain=%s error=\"%s\"",
-		 p->name, p->trouble);
-	errand_poll(a, POST_AGAIN << (p->posts - 1), proof_post);
-}
-
-void proofs_next(struct acme *a)
-{
-	struct order *o = a->order;
-	struct proof *open = NULL;
-	for (size_t i = 0; i < o->n_proofs; i++) {
-		struct proof *p = &o->proofs[i];
-		if (p->state == PROOF_NEW) {
-			o->at = p;
-			errand_doing(a, "asking what proof the CA wants");
-			proof_look(a);
-			return;
-		}
-		if (!open && p->state != PROOF_DONE)
-			open = p;
-	}
-	o->at = open;
-	if (!open) {
-		/* an order without anything to prove is not ready by our doing */
-		if (o->n_proofs && !o->finalizes) {
-			order_finalize(a);
-			return;
-		}
-		errand_doing(a, "waiting for the order to become ready");
-		order_poll(a);
+	if (!error)
 		return;
-	}
-	errand_doing(a, "%s: %s", open->name,
-		     open->trouble[0] ? open->trouble : "the CA has not come to an end");
-	if (open->state == PROOF_HELD)
-		proof_look(a);
-	else if (!open->post_again)
-		errand_poll(a, order_poll_next(o), proof_look);
-	else if (open->posts < POSTS_MAX)
-		proof_later(a, open);
-	else
-		proof_failed(a, open, NULL);
+	problem_from(error, &problem);
+	problem_text(&problem, p->trouble, sizeof p->trouble);
+}
+
+static int challenge_failed(struct client *c, struct challenge *p, const struct json_t *error)
+{
+	struct problem problem;
+	problem_from(error, &problem);
+	note_trouble(p, error);
+	return order_useless(c, ACME_CHALLENGE_FAILED, problem_is(&problem, "caa"), "%s: %s", p->name,
+			     p->trouble[0] ? p->trouble : "the CA gives no reason");
 }
 
 /* ---- a challenge is posted */
 
-static void on_post(struct acme *a, const struct http_reply *reply, const struct problem *problem)
+static int challenge_post(struct client *c, struct challenge *p)
 {
-	struct proof *p = a->order->at;
 	struct message_challenge m;
-	struct problem trouble;
-	json_t *json = NULL;
+	struct reply r;
+	struct json_t *json = NULL;
 	char why[256] = "out of memory";
-	p->state = PROOF_POSTED;
+	p->posts++;
+	client_doing(c, "%s: the CA has not come to an end", p->name);
+	int rc = session_ask(
+		c,
+		&(struct ask){
+			.what = "challenge", .url = p->challenge_url, .payload = "{}", .may_break = true},
+		&r);
+	if (rc)
+		return rc;
+	p->state = CHALLENGE_POSTED;
 	p->post_again = false;
-	if (reply->error == -EINVAL) {
-		order_useless(a, ACME_BROKEN, false, reply->why);
-		return;
-	}
-	if (reply->error || problem) {
-		/* it may be under way: look */
-		if (problem)
-			problem_text(problem, p->trouble, sizeof p->trouble);
-		else
-			snprintf(p->trouble, sizeof p->trouble, "while the CA validated, %s", reply->why);
-		p->unsure = true;
-		proofs_next(a);
-		return;
-	}
-	p->unsure = false;
-	if (message_challenge(reply->body, reply->len, &json, &m, why, sizeof why) < 0) {
-		order_useless(a, ACME_BROKEN, false, why);
-		return;
-	}
-	if (m.error) {
-		problem_from(m.error, &trouble);
-		problem_text(&trouble, p->trouble, sizeof p->trouble);
-	}
+	p->unsure = r.http->error || r.problem; /* the CA may be validating: look */
+	if (r.http->error == -EINVAL)
+		return order_useless(c, ACME_BROKEN, false, "%s", r.http->why);
+	if (r.problem)
+		problem_text(r.problem, p->trouble, sizeof p->trouble);
+	else if (r.http->error)
+		snprintf(p->trouble, sizeof p->trouble, "while the CA validated, %s", r.http->why);
+	if (p->unsure)
+		return 0;
+	if (message_challenge(r.http->body, r.http->len, &json, &m, why, sizeof why) < 0)
+		return order_useless(c, ACME_BROKEN, false, "%s", why);
+	note_trouble(p, m.error);
 	p->post_again = m.status == MESSAGE_PENDING && m.error;
 	if (m.status == MESSAGE_VALID)
-		proof_done(a, p);
+		rc = challenge_done(c, p);
 	else if (m.status == MESSAGE_INVALID)
-		proof_failed(a, p, m.error);
-	else
-		proofs_next(a);
-	json_decref(json);
-}
-
-static void proof_post(struct acme *a)
-{
-	struct proof *p = a->order->at;
-	p->posts++;
-	errand_doing(a, "%s: the CA has not come to an end", p->name);
-	session_ask(a, &(struct ask){.what = "challenge",
-				     .url = p->challenge_url,
-				     .payload = "{}",
-				     .may_break = true,
-				     .then = on_post});
+		rc = challenge_failed(c, p, m.error);
+	message_done(&json);
+	return rc;
 }
 
 /* ---- what the CA wants */
 
-static void not_offered(struct acme *a, const struct message_authorization *m)
+static int not_offered(struct client *c, const struct challenge *p, const struct message_authorization *m)
 {
-	char offered[200] = "", why[600], type[40];
-	size_t used = 0;
-	for (size_t i = 0; i < m->n_challenges && used < sizeof offered - 1; i++) {
+	char offered[200] = "", type[40];
+	for (size_t i = 0; i < m->n_challenges; i++) {
 		message_text(m->challenges[i].type, type, sizeof type);
-		int n = snprintf(offered + used, sizeof offered - used, "%s%s", i ? ", " : "", type);
-		used += n > 0 ? (size_t)n : 0;
+		append(offered, sizeof offered, "%s%s", i ? ", " : "", type);
 	}
-	snprintf(why, sizeof why,
-		 "the CA does not offer %s for %s; it offers: %s. Choose challenge_type among them",
-		 challenge_type(a), a->order->at->name, offered[0] ? offered : "nothing");
-	order_useless(a, ACME_CHALLENGE_FAILED, true, why);
+	return order_useless(
+		c, ACME_CHALLENGE_FAILED, true,
+		"the CA does not offer %s for %s; it offers: %s. Choose challenge_type among them",
+		challenge_type(c), p->name, offered[0] ? offered : "nothing");
 }
 
-/* The challenge of order->at is known: answer it, as soon as the port is free.  Another identity of this host
- * may be answering there at the moment. */
-static void answer(struct acme *a)
+/* Answer the challenge as soon as the port is free: another process of this host may be answering there. */
+static int answer(struct client *c, struct challenge *p)
 {
 	char *authorization = NULL, why[300] = "out of memory";
-	struct order *o = a->order;
-	struct proof *p = o->at;
-	int rc = jws_key_authorization(a->key, p->token, &authorization);
-	if (rc == 0)
-		rc = responder_add(a->responder, p->name, p->token, authorization, why, sizeof why);
+	struct order *o = c->order;
+	int rc = jws_key_authorization(c->key, p->token, &authorization), waited = 0;
+	while (rc == 0 && waited == 0) {
+		rc = responder_add(c->responder, p->name, p->token, authorization, why, sizeof why);
+		if (rc != -EADDRINUSE || o->port_waits++ >= PORT_WAITS)
+			break;
+		client_doing(c, "%s", why);
+		waited = client_poll(c, PORT_WAIT);
+		rc = 0;
+	}
 	free(authorization);
-	if (rc == -EADDRINUSE && o->port_waits++ < PORT_WAITS) {
-		errand_doing(a, "%s", why);
-		errand_poll(a, PORT_WAIT, answer);
-		return;
-	}
-	if (rc < 0) {
-		errand_fail(a, ACME_LOCAL, false, "%s", why);
-		return;
-	}
+	if (waited)
+		return waited;
+	if (rc < 0)
+		return client_fail(c, ACME_LOCAL, false, "%s", why);
 	p->answering = true;
 	if (!o->announced) {
-		uint16_t port = responder_port(a->responder);
-		acme_log(a, SS_LOG_INFO, "%s challenge server started port=%u",
-			 a->o.challenge == ACME_TLS_ALPN_01 ? "TLS-ALPN-01" : "HTTP-01",
-			 port ? port : a->o.challenge_port);
-		acme_log(a, SS_LOG_INFO, "Waiting for ACME validation");
+		uint16_t port = responder_port(c->responder);
+		client_log(c, SS_LOG_INFO, "%s challenge server started port=%u",
+			   c->o.challenge == ACME_TLS_ALPN_01 ? "TLS-ALPN-01" : "HTTP-01",
+			   port ? port : c->o.challenge_port);
+		client_log(c, SS_LOG_INFO, "Waiting for ACME validation");
 	}
 	o->announced = true;
-	proof_post(a);
+	return challenge_post(c, p);
 }
 
-/* tls-alpn-01 has one answer for a name, so two proofs of one name are given one after the other. */
-static bool name_busy(const struct order *o, const struct proof *p)
+/* tls-alpn-01 has one answer for a name, so two challenges of one name are answered one after the other. */
+static bool name_busy(const struct order *o, const struct challenge *p)
 {
-	for (size_t i = 0; i < o->n_proofs; i++)
-		if (&o->proofs[i] != p && o->proofs[i].answering && !strcasecmp(o->proofs[i].name, p->name))
+	for (size_t i = 0; i < o->n_challenges; i++)
+		if (&o->challenges[i] != p && o->challenges[i].answering &&
+		    !strcasecmp(o->challenges[i].name, p->name))
 			return true;
 	return false;
 }
 
-static void proof_begin(struct acme *a, struct proof *p, const struct message_challenge *c)
+static int challenge_begin(struct client *c, struct challenge *p, const struct message_challenge *m)
 {
-	if (!c->url || !c->token || !message_token_ok(c->token)) {
-		order_useless(a, ACME_BROKEN, false,
-			      "the CA's challenge has no URL or a token of forbidden characters");
-		return;
+	if (!m->url || !m->token || !message_token_ok(m->token))
+		return order_useless(c, ACME_BROKEN, false,
+				     "the CA's challenge has no URL or a token of forbidden characters");
+	if (name_busy(c->order, p)) {
+		p->state = CHALLENGE_HELD;
+		return 0;
 	}
-	if (name_busy(a->order, p)) {
-		p->state = PROOF_HELD;
-		proofs_next(a);
-		return;
-	}
-	p->challenge_url = strdup(c->url);
-	p->token = strdup(c->token);
-	if (!p->challenge_url || !p->token) {
-		errand_fail(a, ACME_LOCAL, false, "out of memory");
-		return;
-	}
-	answer(a);
+	p->challenge_url = strdup(m->url);
+	p->token = strdup(m->token);
+	return p->challenge_url && p->token ? answer(c, p) : client_no_memory(c);
 }
 
-static void proof_pending(struct acme *a, const struct message_authorization *m)
+static int challenge_pending(struct client *c, struct challenge *p, const struct message_authorization *m)
 {
-	struct proof *p = a->order->at;
-	struct problem trouble;
-	const struct message_challenge *c = NULL;
-	for (size_t i = 0; i < m->n_challenges && !c; i++)
-		if (!strcmp(m->challenges[i].type, challenge_type(a)))
-			c = &m->challenges[i];
-	if (!c) {
-		not_offered(a, m);
-		return;
-	}
-	if (c->status == MESSAGE_INVALID) {
-		/* some CAs let the authorization pend for a day */
-		proof_failed(a, p, c->error);
-		return;
-	}
-	if (p->state != PROOF_POSTED && c->status == MESSAGE_PENDING) {
-		proof_begin(a, p, c);
-		return;
-	}
-	if (c->error) {
-		problem_from(c->error, &trouble);
-		problem_text(&trouble, p->trouble, sizeof p->trouble);
-	}
-	p->post_again = p->posts && c->status == MESSAGE_PENDING && (c->error || p->unsure);
-	p->state = PROOF_POSTED;
-	proofs_next(a);
+	const struct message_challenge *ours = NULL;
+	for (size_t i = 0; i < m->n_challenges && !ours; i++)
+		if (!strcmp(m->challenges[i].type, challenge_type(c)))
+			ours = &m->challenges[i];
+	if (!ours)
+		return not_offered(c, p, m);
+	/* some CAs let the authorization pend for a day */
+	if (ours->status == MESSAGE_INVALID)
+		return challenge_failed(c, p, ours->error);
+	if (p->state != CHALLENGE_POSTED && ours->status == MESSAGE_PENDING)
+		return challenge_begin(c, p, ours);
+	note_trouble(p, ours->error);
+	p->post_again = p->posts && ours->status == MESSAGE_PENDING && (ours->error || p->unsure);
+	p->state = CHALLENGE_POSTED;
+	return 0;
 }
 
 /* Is it about one of our names?  Wildcards come without their "*.". */
-static bool name_ours(const struct acme *a, const struct message_identifier *id)
+static bool name_ours(const struct client *c, const struct message_identifier *id)
 {
 	unsigned char ours[16], theirs[16];
-	for (size_t i = 0; i < a->o.n_names; i++) {
-		const char *name = a->o.names[i];
+	for (size_t i = 0; i < c->o.n_names; i++) {
+		const char *name = c->o.names[i];
 		if (!strncmp(name, "*.", 2))
 			name += 2;
 		if (!strcasecmp(name, id->value))
@@ -322,11 +250,11 @@ static bool name_ours(const struct acme *a, const struct message_identifier *id)
 	return false;
 }
 
-static const struct json_t *invalid_reason(const struct acme *a, const struct message_authorization *m)
+static const struct json_t *invalid_reason(const struct client *c, const struct message_authorization *m)
 {
 	const struct json_t *any = NULL;
 	for (size_t i = 0; i < m->n_challenges; i++) {
-		if (m->challenges[i].error && !strcmp(m->challenges[i].type, challenge_type(a)))
+		if (m->challenges[i].error && !strcmp(m->challenges[i].type, challenge_type(c)))
 			return m->challenges[i].error;
 		if (m->challenges[i].error)
 			any = m->challenges[i].error;
@@ -334,62 +262,82 @@ static const struct json_t *invalid_reason(const struct acme *a, const struct me
 	return any;
 }
 
-static void authorization_go(struct acme *a, const struct message_authorization *m)
+static int authorization_go(struct client *c, struct challenge *p, const struct message_authorization *m)
 {
-	struct proof *p = a->order->at;
-	char word[32], why[128];
-	if (!name_ours(a, &m->identifier)) {
-		order_useless(a, ACME_BROKEN, false, "the CA wants a proof of a name that was not asked for");
-		return;
-	}
+	char word[32];
+	if (!name_ours(c, &m->identifier))
+		return order_useless(c, ACME_BROKEN, false,
+				     "the CA wants a proof of a name that was not asked for");
 	snprintf(p->name, sizeof p->name, "%s", m->identifier.value);
 	switch (m->status) {
 	case MESSAGE_VALID:
-		proof_done(a, p);
-		return;
+		return challenge_done(c, p);
 	case MESSAGE_PENDING:
 	case MESSAGE_PROCESSING:
-		proof_pending(a, m);
-		return;
+		return challenge_pending(c, p, m);
 	case MESSAGE_INVALID:
-		proof_failed(a, p, invalid_reason(a, m));
-		return;
+		return challenge_failed(c, p, invalid_reason(c, m));
 	default:
 		message_text(m->status_word, word, sizeof word);
-		snprintf(why, sizeof why, "the CA's authorization is of no use: its status is %s", word);
-		order_useless(a, m->status == MESSAGE_OTHER ? ACME_BROKEN : ACME_CHALLENGE_FAILED, false,
-			      why);
+		return order_useless(c, m->status == MESSAGE_OTHER ? ACME_BROKEN : ACME_CHALLENGE_FAILED,
+				     false, "the CA's authorization is of no use: its status is %s", word);
 	}
 }
 
-static void on_authorization(struct acme *a, const struct http_reply *reply, const struct problem *problem)
+static int challenge_look(struct client *c, struct challenge *p)
 {
 	struct message_authorization m;
-	char why[256] = "out of memory", text[400];
-	if (problem && problem->status < 500) {
-		problem_text(problem, text, sizeof text);
-		order_useless(a, ACME_REFUSED, problem_permanent(problem), text);
-		return;
+	char why[400] = "out of memory";
+	struct reply r;
+	int rc = session_ask(
+		c, &(struct ask){.what = "authorization", .url = p->url, .payload = "", .repeat = 3}, &r);
+	if (rc)
+		return rc;
+	if (r.problem && r.problem->status >= 500)
+		return client_refused(c, r.problem);
+	if (r.problem) {
+		problem_text(r.problem, why, sizeof why);
+		return order_useless(c, ACME_REFUSED, problem_permanent(r.problem), "%s", why);
 	}
-	if (problem) {
-		errand_refused(a, problem);
-		return;
-	}
-	int err = message_authorization(reply->body, reply->len, &m, why, sizeof why);
-	if (err < 0) {
-		order_useless(a, err == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, why);
-		return;
-	}
-	json_t *json = m.json;
-	authorization_go(a, &m);
-	json_decref(json);
+	rc = message_authorization(r.http->body, r.http->len, &m, why, sizeof why);
+	if (rc < 0)
+		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "%s", why);
+	rc = authorization_go(c, p, &m);
+	message_done(&m.json);
+	return rc;
 }
 
-static void proof_look(struct acme *a)
+/* A challenge that has been posted: wait, then look, or make the CA try again. */
+static int challenge_advance(struct client *c, struct challenge *p)
 {
-	session_ask(a, &(struct ask){.what = "authorization",
-				     .url = a->order->at->url,
-				     .payload = "",
-				     .repeat = 3,
-				     .then = on_authorization});
+	client_doing(c, "%s: %s", p->name, p->trouble[0] ? p->trouble : "the CA has not come to an end");
+	if (p->state == CHALLENGE_HELD)
+		return challenge_look(c, p);
+	if (!p->post_again) {
+		int rc = client_poll(c, order_poll_ns(c->order));
+		return rc ? rc : challenge_look(c, p);
+	}
+	if (p->posts >= POSTS_MAX)
+		return challenge_failed(c, p, NULL);
+	client_log(c, SS_LOG_WARN,
+		   "ACME validation did not succeed, asking for another domain=%s error=\"%s\"", p->name,
+		   p->trouble);
+	int rc = client_poll(c, POST_AGAIN << (p->posts - 1));
+	return rc ? rc : challenge_post(c, p);
+}
+
+int challenges_prove(struct client *c)
+{
+	struct order *o = c->order;
+	int rc = 0;
+	for (size_t i = 0; i < o->n_challenges && !rc; i++) {
+		if (o->challenges[i].state != CHALLENGE_NEW)
+			continue;
+		client_doing(c, "asking what proof the CA wants");
+		rc = challenge_look(c, &o->challenges[i]);
+	}
+	for (size_t i = 0; i < o->n_challenges && !rc; i++)
+		while (!rc && o->challenges[i].state != CHALLENGE_DONE)
+			rc = challenge_advance(c, &o->challenges[i]);
+	return rc;
 }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * certificate - the chain of a valid order, checked, and the one chosen if the CA has several (RFC 8555
- * section 7.4.2).  On the client's loop.
+ * certificate - the chain of a valid order, checked, and the preferred one if the CA has several (RFC 8555
+ * section 7.4.2).
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -14,8 +13,6 @@
 #include "client.h"
 
 #define PEM_CHAIN "application/pem-certificate-chain"
-
-static void alternate_get(struct acme *);
 
 /* Is one of its certificates issued by this CN? */
 static bool chain_has_issuer(const struct chain_info *chain, const char *wanted)
@@ -39,11 +36,6 @@ static bool chain_has_issuer(const struct chain_info *chain, const char *wanted)
 	return found;
 }
 
-static bool chain_wanted(const struct acme *a, const struct chain_info *chain)
-{
-	return !a->o.preferred_chain || chain_has_issuer(chain, a->o.preferred_chain);
-}
-
 static bool content_is_chain(const struct http_reply *reply)
 {
 	const char *type = reply->content_type;
@@ -51,16 +43,15 @@ static bool content_is_chain(const struct http_reply *reply)
 	return !type || (!strncasecmp(type, PEM_CHAIN, n) && (!type[n] || type[n] == ';' || type[n] == ' '));
 }
 
-/* ---- an old order may bring what is in use already, or soon over */
-
-static bool chain_stale(struct acme *a, const struct chain_info *chain)
+/* The order of an earlier attempt may bring a certificate that is in use already, or that expires soon. */
+static bool chain_stale(struct client *c, const struct chain_info *chain)
 {
 	struct store_pair pair;
 	char why[160];
 	int64_t now = (int64_t)time(NULL), life = chain->not_after - chain->not_before;
 	if (now > chain->not_before && now - chain->not_before > life / 3)
 		return true;
-	if (store_pair_load(a->o.store, &pair, why, sizeof why) < 0)
+	if (store_pair_load(c->o.store, &pair, why, sizeof why) < 0)
 		return false;
 	struct chain_info stored = {0};
 	bool same = chain_read(pair.chain_pem, strlen(pair.chain_pem), NULL, NULL, 0, &stored, why,
@@ -71,64 +62,16 @@ static bool chain_stale(struct acme *a, const struct chain_info *chain)
 	return same;
 }
 
-static void certificate_end(struct acme *a)
+static int download(struct client *c, const char *url, bool may_break, struct reply *r)
 {
-	struct order *o = a->order;
-	struct acme_result result = {.chain = &o->chain, .key_pem = o->key_text};
-	int64_t early = o->chain.not_before - (int64_t)time(NULL);
-	if (o->resumed && chain_stale(a, &o->chain)) {
-		order_useless(a, ACME_BROKEN, false, "its certificate has been in use already");
-		return;
-	}
-	if (early > 0)
-		acme_log(a, SS_LOG_WARN,
-			 "Certificate is not yet valid by the clock of this machine, is the clock slow? "
-			 "seconds=%lld",
-			 (long long)early);
-	errand_end(a, &result);
-}
-
-/* ---- other chains */
-
-static void on_alternate(struct acme *a, const struct http_reply *reply, const struct problem *problem)
-{
-	struct order *o = a->order;
-	struct chain_info chain = {0};
-	char why[200] = "";
-	bool good = !reply->error && !problem && content_is_chain(reply) &&
-		    chain_read(reply->body, reply->len, o->key, a->o.names, a->o.n_names, &chain, why,
-			       sizeof why) >= 0;
-	if (good && chain_wanted(a, &chain)) {
-		chain_done(&o->chain);
-		o->chain = chain;
-		certificate_end(a);
-		return;
-	}
-	if (good)
-		chain_done(&chain);
-	alternate_get(a);
-}
-
-static void alternate_get(struct acme *a)
-{
-	struct order *o = a->order;
-	if (o->next_alternate < o->n_alternates) {
-		session_ask(a, &(struct ask){.what = "certificate",
-					     .url = o->alternates[o->next_alternate++],
-					     .payload = "",
-					     .accept = PEM_CHAIN,
-					     .may_break = true,
-					     .repeat = 1,
-					     .then = on_alternate});
-		return;
-	}
-	char root[256];
-	message_text(o->chain.root, root, sizeof root);
-	acme_log(a, SS_LOG_WARN,
-		 "ACME server has no chain with the preferred issuer, using its own choice preferred=\"%s\" "
-		 "root=\"%s\"",
-		 a->o.preferred_chain, root);
-	certificate_end(a);
+	return session_ask(c,
+			   &(struct ask){.what = "certificate",
+					 .url = url,
+					 .payload = "",
+					 .accept = PEM_CHAIN,
+					 .may_break = may_break,
+					 .repeat = may_break ? 1 : 3},
+			   r);
 }
 
 static void alternates_keep(struct order *o, const struct http_reply *reply)
@@ -140,52 +83,86 @@ static void alternates_keep(struct order *o, const struct http_reply *reply)
 			o->n_alternates++;
 }
 
-/* ---- the CA's choice */
-
-static void on_certificate(struct acme *a, const struct http_reply *reply, const struct problem *problem)
+/* Look for the preferred chain among the others; an alternate that fails is passed over. */
+static int choose_alternate(struct client *c)
 {
-	struct order *o = a->order;
-	char why[300] = "out of memory", text[360], type[80];
-	if (problem && problem->status < 500) {
-		problem_text(problem, text, sizeof text);
-		order_useless(a, ACME_REFUSED, problem_permanent(problem), text);
-		return;
+	struct order *o = c->order;
+	struct chain_info chain;
+	char why[200], root[256];
+	struct reply r;
+	for (size_t i = 0; i < o->n_alternates; i++) {
+		int rc = download(c, o->alternates[i], true, &r);
+		if (rc)
+			return rc;
+		if (r.http->error || r.problem || !content_is_chain(r.http) ||
+		    chain_read(r.http->body, r.http->len, o->key, c->o.names, c->o.n_names, &chain, why,
+			       sizeof why) < 0)
+			continue;
+		if (chain_has_issuer(&chain, c->o.preferred_chain)) {
+			chain_done(&o->chain);
+			o->chain = chain;
+			return 0;
+		}
+		chain_done(&chain);
 	}
-	if (problem) {
-		errand_refused(a, problem);
-		return;
-	}
-	if (!content_is_chain(reply)) {
-		message_text(reply->content_type, type, sizeof type);
-		snprintf(text, sizeof text, "what the CA sends as certificate is of type %s", type);
-		order_useless(a, ACME_BROKEN, false, text);
-		return;
-	}
-	int err = chain_read(reply->body, reply->len, o->key, a->o.names, a->o.n_names, &o->chain, why,
-			     sizeof why);
-	if (err < 0) {
-		snprintf(text, sizeof text, "what the CA sends as certificate is not what was ordered: %s",
-			 why);
-		order_useless(a, err == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, text);
-		return;
-	}
-	o->has_chain = true;
-	alternates_keep(o, reply);
-	if (chain_wanted(a, &o->chain))
-		certificate_end(a);
-	else
-		alternate_get(a);
+	message_text(o->chain.root, root, sizeof root);
+	client_log(
+		c, SS_LOG_WARN,
+		"ACME server has no chain with the preferred issuer, using its own choice preferred=\"%s\" "
+		"root=\"%s\"",
+		c->o.preferred_chain, root);
+	return 0;
 }
 
-void certificate_get(struct acme *a)
+/* The CA's own choice. */
+static int get_first(struct client *c)
 {
-	order_quiet(a);
-	a->order->validating = false;
-	errand_doing(a, "downloading the certificate");
-	session_ask(a, &(struct ask){.what = "certificate",
-				     .url = a->order->certificate,
-				     .payload = "",
-				     .accept = PEM_CHAIN,
-				     .repeat = 3,
-				     .then = on_certificate});
+	struct order *o = c->order;
+	char why[360] = "out of memory";
+	struct reply r;
+	int rc = download(c, o->certificate, false, &r);
+	if (rc)
+		return rc;
+	if (r.problem && r.problem->status >= 500)
+		return client_refused(c, r.problem);
+	if (r.problem) {
+		problem_text(r.problem, why, sizeof why);
+		return order_useless(c, ACME_REFUSED, problem_permanent(r.problem), "%s", why);
+	}
+	if (!content_is_chain(r.http)) {
+		message_text(r.http->content_type, why, 80);
+		return order_useless(c, ACME_BROKEN, false, "what the CA sends as certificate is of type %s",
+				     why);
+	}
+	rc = chain_read(r.http->body, r.http->len, o->key, c->o.names, c->o.n_names, &o->chain, why,
+			sizeof why);
+	if (rc < 0)
+		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false,
+				     "what the CA sends as certificate is not what was ordered: %s", why);
+	o->has_chain = true;
+	alternates_keep(o, r.http);
+	return 0;
+}
+
+int certificate_get(struct client *c)
+{
+	struct order *o = c->order;
+	challenges_retract(c);
+	o->validating = false;
+	client_doing(c, "downloading the certificate");
+	int rc = get_first(c);
+	if (!rc && c->o.preferred_chain && !chain_has_issuer(&o->chain, c->o.preferred_chain))
+		rc = choose_alternate(c);
+	if (rc)
+		return rc;
+	if (o->resumed && chain_stale(c, &o->chain))
+		return order_useless(c, ACME_BROKEN, false, "its certificate has been in use already");
+	int64_t early = o->chain.not_before - (int64_t)time(NULL);
+	if (early > 0)
+		client_log(c, SS_LOG_WARN,
+			   "Certificate is not yet valid by the clock of this machine, is the clock slow? "
+			   "seconds=%lld",
+			   (long long)early);
+	c->result = (struct acme_result){.chain = &o->chain, .key_pem = o->key_text};
+	return 0;
 }

@@ -1,85 +1,89 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * client - what the parts of acme.h share: acme.c (errands), session.c (requests), account.c, order.c,
- * authorization.c, certificate.c and errand.c.  An errand is a chain of steps, each of which asks the CA or
- * waits and names the next step; whatever ends the errand calls its done, which may free the client, so
- * nothing may follow in a step.
+ * client - one operation at a CA (RFC 8555, RFC 9773), in straight lines: each step asks the CA or waits and
+ * returns when that is over; options->loop runs meanwhile, so that challenges are answered.  client.c holds
+ * the operations, which call account.c, order.c, authorization.c and certificate.c in turn; all of them call
+ * session.c, and nobody calls back.
  */
 #pragma once
 #include "acme.h"
 #include "http.h"
 #include "message.h"
-#include "problem.h"
 #include "responder.h"
 
 #define SECOND     1000000000ull
+#define POLL_FIRST (SECOND / 40)
 #define NONCES     4 /* kept at most */
-#define ALTERNATES 8 /* chains looked at beside the first */
+#define ALTERNATES 8 /* chains considered beside the CA's first */
 
-typedef void acme_step(struct acme *);
-/* problem NULL: the status is 2xx.  http->error: only to those who asked with may_break. */
-typedef void acme_then(struct acme *, const struct http_reply *http, const struct problem *problem);
+struct client;
+
+/* ---- one operation per client; strings are borrowed as long as the client lives */
+int client_new(const struct acme_options *, struct client **out, char *why, size_t why_size);
+void client_free(struct client *);
+/* Account (loaded, found or made), order, challenges, finalize, chain.  Resumes the order in the store if the
+ * CA still has it; the order stays in the store, for the owner of the store to remove with the certificate
+ * saved.  old_ari_id: "replaces" where the CA offers ARI, NULL if none; old_key_pem: with reuse_key.
+ * The result of every operation lives until client_free(). */
+const struct acme_result *client_issue(struct client *, const char *old_ari_id, const char *old_key_pem);
+/* reason: RFC 5280 section 5.3.1. */
+const struct acme_result *client_revoke(struct client *, const char *chain_pem, int reason);
+/* A new account key; survives a crash in any step (pending_key_pem in the store). */
+const struct acme_result *client_rollover(struct client *);
+const struct acme_result *client_deactivate(struct client *);
+/* retry_after: when to ask again.  ACME_REFUSED with permanent: the CA has no ARI. */
+const struct acme_result *client_ari(struct client *, const char *ari_id);
+
+/* ---- inside.  Steps return 0, or
+ * -ECANCELED: the operation has failed, and client->result says how;
+ * -ENOKEY: the CA does not know the account;
+ * -ESTALE: the order of an earlier attempt is useless, a new one is needed. */
 
 /* One request to the CA. */
 struct ask {
 	const char *what;           /* for metrics, a literal */
-	const char *url;            /* copied */
-	const char *payload;        /* copied; "": POST-as-GET; NULL: an unsigned GET */
-	const char *accept;         /* a literal; NULL: JSON */
+	const char *url;            /* borrowed */
+	const char *payload;        /* "": POST-as-GET; NULL: an unsigned GET */
+	const char *accept;         /* NULL: JSON */
 	const struct acme_key *key; /* NULL: the account's */
-	bool by_jwk;                /* the key itself is sent, not the account's URL */
-	bool may_break;             /* then is told when there is no answer; else the errand ends */
-	unsigned repeat; /* so many more tries if the connection breaks or the CA has an error of its own */
-	acme_then *then;
+	bool by_jwk;                /* send the key itself, not the account's URL */
+	bool may_break;             /* no answer is returned as reply.http->error; else the operation fails */
+	unsigned repeat; /* so many more tries if the connection breaks or the CA has an internal error */
 };
 
-/* What is under way between the CA and us. */
+/* Valid until the next request. */
+struct reply {
+	const struct http_reply *http;
+	const struct problem *problem; /* NULL: the status is 2xx */
+};
+
 struct session {
 	struct http *http;
-	struct http_call *call;
+	struct http_reply reply;
+	struct problem problem;
 	char *nonces[NONCES]; /* the newest last */
 	size_t n_nonces;
-	struct ask ask;
-	char *url, *payload; /* ask's */
-	unsigned repeats, bad_nonces, waits;
-	bool fetching_nonce, heard; /* heard: it has answered in this errand */
-	uint64_t not_before;        /* monotonic ns; no request earlier: the CA said so */
-	int64_t retry_after;        /* what the last answer said */
-	bool has_directory;
-	uint64_t directory_until; /* monotonic ns */
+	bool heard;          /* the CA has answered before */
+	uint64_t not_before; /* monotonic ns; the CA wants no request earlier */
+	int64_t retry_after; /* seconds, of the last answer; 0: none */
+	bool has_skew;
+	int64_t skew; /* the CA's clock minus ours, seconds */
 	struct message_directory directory;
 };
 
-struct errand {
-	bool running, registering, restarted, told_skew;
-	bool by_account;            /* needs one */
-	bool known_key, looked_for; /* registering: the key may have an account; it has been looked for */
-	const char *failure; /* the beginning of why: "failed to obtain certificate from ACME server" */
-	char doing[320];     /* what is waited for, for when the time is up */
-	char refused[400];   /* what the CA said to a key change */
-	bool refused_for_good;
-	acme_step *begin; /* when there are directory and account */
-	void (*drop)(struct acme *,
-		     const struct acme_result *); /* its end, before done; NULL: nothing to drop */
-	acme_done *done;
-	void *arg;
-	uint64_t deadline; /* monotonic ns */
-	unsigned requests, requests_max;
-};
-
-/* A proof of one name. */
-struct proof {
-	char *url, *challenge_url, *token;
+/* The proof that one name is ours. */
+struct challenge {
+	char *url, *challenge_url, *token; /* url: of the authorization */
 	char name[MESSAGE_NAME_MAX + 1];
-	enum proof_state {
-		PROOF_NEW,
-		PROOF_HELD,
-		PROOF_POSTED,
-		PROOF_DONE
-	} state;         /* HELD: after another of this name */
-	bool answering;  /* the responder has it */
-	bool unsure;     /* what became of the last post is not known */
-	bool post_again; /* it was tried, and another post makes the CA try again */
+	enum challenge_state {
+		CHALLENGE_NEW,
+		CHALLENGE_HELD, /* until another one of this name is done */
+		CHALLENGE_POSTED,
+		CHALLENGE_DONE
+	} state;
+	bool answering;  /* the responder answers it */
+	bool unsure;     /* the last post got no answer, the CA may have received it */
+	bool post_again; /* the CA tried and failed; another post makes it try again */
 	unsigned posts;
 	char trouble[512]; /* what the CA said last */
 };
@@ -88,100 +92,102 @@ struct order {
 	char *url, *finalize, *certificate;
 	struct acme_key *key;
 	char *key_text;
-	bool resumed;   /* it is of an earlier run */
-	bool plain;     /* without "replaces": the CA did not like it */
-	bool announced; /* D9 and D10 */
+	enum message_status status;
+	char status_word[32];
+	struct problem error; /* of an invalid order */
+	bool resumed;         /* it is of an earlier attempt */
+	bool announced;       /* "challenge server started" has been logged */
 	bool validating;
 	unsigned finalizes;
 	uint64_t poll; /* ns until the next look */
 	unsigned polls;
-	unsigned port_waits; /* for somebody else to let go of the port */
-	size_t n_proofs;
-	struct proof *proofs, *at; /* at: the one asked about */
-	struct chain_info chain;   /* the CA's choice */
+	unsigned port_waits; /* for another process to release the challenge port */
+	size_t n_challenges;
+	struct challenge *challenges;
+	struct chain_info chain;
 	bool has_chain;
 	char *alternates[ALTERNATES];
-	size_t n_alternates, next_alternate;
+	size_t n_alternates;
 };
 
-struct acme {
+struct client {
 	struct acme_options o;
 	struct session s;
-	struct errand e;
-	ev_timer wait, deadline;
-	acme_step *after_wait;
-	struct store_account account;
-	bool has_account; /* account is filled: there is a key */
-	bool told_account;
-	struct acme_key *key, *new_key; /* of the account; the one that a roll-over brings */
-	acme_step *after_account, *after_directory;
-	void (*after_probe)(struct acme *, bool taken);
+	struct store_account account; /* as in the store */
+	struct acme_key *key;         /* of the account; NULL: none yet */
+	struct acme_key *new_key;     /* of a roll-over */
 	struct responder *responder;
 	struct order *order;
-	char *old_ari_id, *old_key_text; /* of the certificate to be replaced */
-	char *certificate_id;            /* of ARI */
-	char *leaf;
-	int reason;  /* to revoke: base64url */
-	bool *freed; /* set while done runs and something is left to do */
+	/* the operation */
+	const char *failure;                   /* begins the result's why: "revocation failed" */
+	const char *old_ari_id, *old_key_text; /* of the certificate to replace */
+	const char *chain_pem, *ari_id;
+	int reason;
+	bool registering;
+	char doing[320];   /* what is waited for, for when the time is up */
+	uint64_t deadline; /* monotonic ns */
+	unsigned requests, requests_max;
+	char *ari_url;
+	struct acme_result result;
 };
 
-/* ---- acme.c: errands */
+/* ---- client.c */
 uint64_t now_ns(void);
-/* -EBUSY. */
-int errand_start(struct acme *, const struct errand *);
-/* From directory and account once more, as the CA has forgotten the account. */
-void errand_restart(struct acme *);
-void errand_end(struct acme *, struct acme_result *);
-/* why is printed behind the words that tell what failed. */
-void errand_fail(struct acme *, enum acme_fail, bool permanent, const char *format, ...)
+void client_log(struct client *, int32_t level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void client_doing(struct client *, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The operation has failed; the text follows the words that say which operation.  -ECANCELED. */
+int client_fail(struct client *, enum acme_fail, bool permanent, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
-/* The CA has said no. */
-void errand_refused(struct acme *, const struct problem *);
-void errand_doing(struct acme *, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void errand_wait(struct acme *, uint64_t ns, acme_step *);
-/* Waits as the last answer's Retry-After says, else ns; the errand ends if that is beyond its deadline. */
-void errand_poll(struct acme *, uint64_t ns, acme_step *);
-void acme_log(struct acme *, int32_t level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int client_no_memory(struct client *);
+/* The deadline has passed. */
+int client_timed_out(struct client *);
+/* The CA has refused. */
+int client_refused(struct client *, const struct problem *);
+int client_wait(struct client *, uint64_t ns);
+/* Waits as long as the last answer's Retry-After says, else ns; fails if that is beyond the deadline. */
+int client_poll(struct client *, uint64_t ns);
 
-/* ---- session.c: requests */
-void session_ask(struct acme *, const struct ask *);
-/* There was no answer: ends the errand. */
-void session_broken(struct acme *, const struct http_reply *);
-int session_open(struct acme *, char *why, size_t why_size);
-/* Nothing is under way afterwards; the directory stays if the errand went well. */
-void session_close(struct acme *, bool well);
-void session_directory(struct acme *, acme_step *);
+/* ---- session.c */
+int session_ask(struct client *, const struct ask *, struct reply *out);
+/* There was no answer: the operation fails. */
+int session_broken(struct client *);
+int session_open(struct client *, char *why, size_t why_size);
+void session_close(struct session *);
+int session_directory(struct client *);
 
 /* ---- account.c */
-/* Read it from the store; false: the errand has ended. */
-bool account_load(struct acme *);
+/* Log what the store has. */
+void account_announce(struct client *);
+int account_load(struct client *);
 /* Have one that the CA knows. */
-void account_ready(struct acme *, acme_step *);
-/* The CA does not know it any more. */
-void account_lost(struct acme *);
-bool account_save(struct acme *);
-void account_rollover(struct acme *);
-void account_deactivate(struct acme *);
+int account_ready(struct client *);
+/* The CA does not know it any more: register its key again. */
+int account_lost(struct client *);
+int account_rollover(struct client *);
+int account_deactivate(struct client *);
 
-/* ---- order.c, authorization.c, certificate.c */
-void order_begin(struct acme *);
+/* ---- order.c */
+int order_issue(struct client *);
+/* It leads nowhere: -ESTALE if it is of an earlier attempt, else the operation fails. */
+int order_useless(struct client *, enum acme_fail, bool permanent, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+/* The operation has failed: forget the order unless a later attempt can go on with it. */
+void order_failed(struct client *);
+/* How long to wait before the next look. */
+uint64_t order_poll_ns(struct order *);
 void order_free(struct order *);
-/* Retract all answers. */
-void order_quiet(struct acme *);
-/* Look at the order after a while. */
-void order_poll(struct acme *);
-void order_look(struct acme *);
-/* All names are proven: send the request. */
-void order_finalize(struct acme *);
-/* It is of no use: forget it, and if it was an old one make a new one; else the errand fails. */
-void order_useless(struct acme *, enum acme_fail, bool permanent, const char *why);
-void order_drop(struct acme *, const struct acme_result *);
-uint64_t order_poll_next(struct order *);
-/* The names still to be proven, one after the other. */
-void proofs_next(struct acme *);
-bool proofs_take(struct acme *, const struct message_order *);
-/* Look at all of them again. */
-void proofs_again(struct order *);
-void proofs_free(struct order *);
-void certificate_get(struct acme *);
-bool state_save_order(struct acme *, const char *url, const char *key_text, char *why, size_t why_size);
+
+/* ---- authorization.c */
+/* All names are proven to be ours; the order's list of authorizations comes from the CA. */
+int challenges_load(struct client *, const struct message_order *);
+int challenges_prove(struct client *);
+/* Check all of them again. */
+void challenges_recheck(struct order *);
+/* Answer none of them any more. */
+void challenges_retract(struct client *);
+void challenges_free(struct order *);
+
+/* ---- certificate.c */
+/* Download the chain of a valid order into it. */
+int certificate_get(struct client *);

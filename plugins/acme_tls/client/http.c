@@ -1,66 +1,58 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http - HTTPS requests to a CA by libcurl's multi interface on libev.  All callbacks come from the loop; see
+ * http - HTTPS requests to a CA by libcurl, one at a time, and why one failed in an operator's words; see
  * http.h.
  */
 #include <ctype.h>
+#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include "http_call.h"
-#include "message.h"
+#include "http.h"
 
 #define HEADERS_MAX  65536u    /* bytes of all header fields of a reply */
 #define FIELD_MAX    4096u     /* bytes of a field that is kept */
+#define LINKS_MAX    16        /* Link fields that are kept */
 #define CA_FILE_MAX  (4 << 20) /* bytes of trusted certificates */
+#define SOCKETS_MAX  4         /* that libcurl waits for at once: happy eyeballs, resolver */
+#define WAIT_MAX     1.        /* s, after which libcurl is asked again */
 #define IDLE_SECONDS 15L       /* a connection not used for so long is not used again */
 /* below min_rate for so long: given up; waiting for the first byte counts, and a CA may validate before it
  * answers */
 #define SLOW_SECONDS 20L
 
+enum field { F_LOCATION, F_NONCE, F_RETRY_AFTER, F_CONTENT_TYPE, F_DATE, F_COUNT };
 static const char *const field_names[F_COUNT] = {"location", "replay-nonce", "retry-after", "content-type",
 						 "date"};
 
-/* Nothing of it is left in the list or in curl. */
-static void call_detach(struct http_call *call)
-{
-	for (struct http_call **at = &call->http->calls; *at; at = &(*at)->next)
-		if (*at == call) {
-			*at = call->next;
-			break;
-		}
-	if (call->easy) {
-		curl_multi_remove_handle(call->http->multi, call->easy);
-		curl_easy_cleanup(call->easy);
-		call->easy = NULL;
-	}
-}
-
-static void call_release(struct http_call *call)
-{
-	curl_slist_free_all(call->fields_out);
-	for (size_t i = 0; i < F_COUNT; i++)
-		free(call->fields[i]);
-	for (size_t i = 0; i < call->n_links; i++)
-		free(call->links[i]);
-	free(call->request);
-	free(call->body);
-	free(call);
-}
-
-void http_cancel(struct http_call *call)
-{
-	if (call) {
-		call_detach(call);
-		call_release(call);
-	}
-}
+struct http {
+	struct ev_loop *loop;
+	CURLM *multi; /* keeps the connection from request to request */
+	CURL *easy;
+	char *scheme_host_port[3];
+	char *user_agent, *ca; /* ca: PEM of all ca_files, NULL: the system's */
+	size_t ca_len, max_body;
+	uint64_t connect_ns, total_ns;
+	long min_rate;
+	/* the request */
+	const char *request;
+	size_t sent; /* of request */
+	/* the reply */
+	char *body;
+	size_t len, room, header_bytes;
+	char *fields[F_COUNT];
+	char *links[LINKS_MAX + 1];
+	size_t n_links;
+	const char *given_up; /* why a callback of ours refused the reply */
+	char error_text[CURL_ERROR_SIZE];
+};
 
 /* ---- the reply, piece by piece */
 
@@ -68,83 +60,82 @@ void http_cancel(struct http_call *call)
  * connection breaks, and the CA might do twice what it was asked once. */
 static size_t on_request(char *to, size_t one, size_t most, void *arg)
 {
-	struct http_call *call = arg;
-	size_t n = strlen(call->request + call->sent);
+	struct http *h = arg;
+	size_t n = strlen(h->request + h->sent);
 	if (n > one * most)
 		n = one * most;
-	memcpy(to, call->request + call->sent, n);
-	call->sent += n;
+	memcpy(to, h->request + h->sent, n);
+	h->sent += n;
 	return n;
 }
 
 static size_t on_body(char *data, size_t one, size_t n, void *arg)
 {
-	struct http_call *call = arg;
+	struct http *h = arg;
 	(void)one;
-	if (n > call->http->max_body - call->len) {
-		call->given_up = "the answer is larger than any that makes sense";
+	if (n > h->max_body - h->len) {
+		h->given_up = "the answer is larger than any that makes sense";
 		return 0;
 	}
-	if (call->len + n + 1 > call->room) {
-		size_t room = (call->len + n + 1) * 2;
-		char *body = realloc(call->body, room);
+	if (h->len + n + 1 > h->room) {
+		size_t room = (h->len + n + 1) * 2;
+		char *body = realloc(h->body, room);
 		if (!body)
 			return 0;
-		call->body = body;
-		call->room = room;
+		h->body = body;
+		h->room = room;
 	}
-	memcpy(call->body + call->len, data, n);
-	call->len += n;
-	call->body[call->len] = '\0';
+	memcpy(h->body + h->len, data, n);
+	h->len += n;
+	h->body[h->len] = '\0';
 	return n;
 }
 
 /* A new reply begins, as behind "100 Continue" or a proxy's. */
-static void headers_forget(struct http_call *call)
+static void headers_forget(struct http *h)
 {
 	for (size_t i = 0; i < F_COUNT; i++) {
-		free(call->fields[i]);
-		call->fields[i] = NULL;
+		free(h->fields[i]);
+		h->fields[i] = NULL;
 	}
-	while (call->n_links)
-		free(call->links[--call->n_links]);
-	call->links[0] = NULL;
+	while (h->n_links)
+		free(h->links[--h->n_links]);
+	h->links[0] = NULL;
 }
 
-static bool header_keep(struct http_call *call, const char *name, size_t name_len, const char *value,
-			size_t len)
+static bool header_keep(struct http *h, const char *name, size_t name_len, const char *value, size_t len)
 {
 	if (len >= FIELD_MAX)
 		return true;
 	if (name_len == 4 && !strncasecmp(name, "link", 4)) {
-		if (call->n_links == LINKS_MAX)
+		if (h->n_links == LINKS_MAX)
 			return true;
-		call->links[call->n_links] = strndup(value, len);
-		if (!call->links[call->n_links])
+		h->links[h->n_links] = strndup(value, len);
+		if (!h->links[h->n_links])
 			return false;
-		call->links[++call->n_links] = NULL;
+		h->links[++h->n_links] = NULL;
 		return true;
 	}
 	for (size_t i = 0; i < F_COUNT; i++)
 		if (strlen(field_names[i]) == name_len && !strncasecmp(name, field_names[i], name_len)) {
-			free(call->fields[i]);
-			call->fields[i] = strndup(value, len);
-			return call->fields[i] != NULL;
+			free(h->fields[i]);
+			h->fields[i] = strndup(value, len);
+			return h->fields[i] != NULL;
 		}
 	return true;
 }
 
 static size_t on_header(char *data, size_t one, size_t n, void *arg)
 {
-	struct http_call *call = arg;
+	struct http *h = arg;
 	(void)one;
-	call->header_bytes += n;
-	if (call->header_bytes > HEADERS_MAX) {
-		call->given_up = "the answer has more header fields than any that makes sense";
+	h->header_bytes += n;
+	if (h->header_bytes > HEADERS_MAX) {
+		h->given_up = "the answer has more header fields than any that makes sense";
 		return 0;
 	}
 	if (n >= 5 && !memcmp(data, "HTTP/", 5)) {
-		headers_forget(call);
+		headers_forget(h);
 		return n;
 	}
 	const char *colon = memchr(data, ':', n);
@@ -155,137 +146,148 @@ static size_t on_header(char *data, size_t one, size_t n, void *arg)
 		value++;
 	while (end > value && isspace((unsigned char)end[-1]))
 		end--;
-	return header_keep(call, data, (size_t)(colon - data), value, (size_t)(end - value)) ? n : 0;
+	return header_keep(h, data, (size_t)(colon - data), value, (size_t)(end - value)) ? n : 0;
 }
 
-static void skew_learn(struct http *h, const char *date)
+/* ---- why a request failed */
+
+static void explain_peer(const struct http *h, char *why, size_t size)
 {
-	int64_t theirs;
-	if (date && message_http_date(date, &theirs)) {
-		h->skew = theirs - (int64_t)time(NULL);
-		h->has_skew = true;
+	long verify = 0;
+	char now[32];
+	time_t t = time(NULL);
+	struct tm tm;
+	strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
+	curl_easy_getinfo(h->easy, CURLINFO_SSL_VERIFYRESULT, &verify);
+	switch (verify) { /* X509_V_ERR_... of OpenSSL */
+	case 0: /* the chain is good, the name remains; the library's first value is 1, and then stays */
+	case 1:
+	case 62:
+	case 64:
+		snprintf(why, size,
+			 "the CA's certificate is not valid for host %s (hostname mismatch): put a name that "
+			 "it "
+			 "has into directory_url",
+			 h->scheme_host_port[1]);
+		break;
+	case 9:
+		snprintf(why, size,
+			 "the CA's certificate is not yet valid: is the clock of this machine right? It says "
+			 "%s",
+			 now);
+		break;
+	case 10:
+		snprintf(why, size,
+			 "the CA's certificate has expired: renew it, or set the clock of this machine "
+			 "right: it "
+			 "says %s",
+			 now);
+		break;
+	case 2:
+	case 18:
+	case 19:
+	case 20:
+	case 21:
+		snprintf(why, size,
+			 "certificate signed by unknown authority: set ca_bundle to the root certificate of "
+			 "the "
+			 "CA");
+		break;
+	default:
+		snprintf(why, size, "the CA's certificate cannot be trusted: %s", h->error_text);
 	}
 }
 
-/* One call has ended: tell, and forget it.  False: all was freed meanwhile. */
-static bool call_end(struct http_call *call, CURLcode code)
-{
-	struct http *h = call->http;
-	struct http_reply reply = {
-		.location = call->fields[F_LOCATION],
-		.nonce = call->fields[F_NONCE],
-		.retry_after = call->fields[F_RETRY_AFTER],
-		.content_type = call->fields[F_CONTENT_TYPE],
-		.date = call->fields[F_DATE],
-		.links = (const char *const *)call->links,
-		.body = call->body ? call->body : "",
-		.len = call->len,
-	};
-	if (code == CURLE_OK) {
-		curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &reply.status);
-		skew_learn(h, reply.date);
-	} else {
-		reply.error = http_why(call, code, reply.why, sizeof reply.why);
-	}
-	/* http_free() in done must not free it under the reply */
-	call_detach(call);
-	bool freed = false;
-	h->freed = &freed;
-	call->done(call->arg, &reply);
-	if (!freed)
-		h->freed = NULL;
-	call_release(call);
-	return !freed;
-}
+static const struct {
+	int error;
+	const char *text;
+} system_errors[] = {
+	{ECONNREFUSED, "connection refused"},    {EHOSTUNREACH, "no route to host"},
+	{ENETUNREACH, "network is unreachable"}, {ECONNRESET, "connection reset"},
+	{ETIMEDOUT, "connection timed out"},     {EACCES, "a firewall of this machine forbids it"},
+};
 
-static void finish_calls(struct http *h)
+static int explain_connect(const struct http *h, char *why, size_t size)
 {
-	int left;
-	CURLMsg *message;
-	while ((message = curl_multi_info_read(h->multi, &left))) {
-		struct http_call *call = NULL;
-		if (message->msg != CURLMSG_DONE)
-			continue;
-		CURLcode code = message->data.result;
-		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&call);
-		if (!call_end(call, code))
-			return;
-	}
-}
-
-/* ---- curl's sockets and timer on the loop */
-
-static void on_socket(struct ev_loop *loop, ev_io *io, int events)
-{
-	struct http *h = ((struct socket_watch *)(void *)io)->http;
-	int running;
-	(void)loop;
-	curl_multi_socket_action(h->multi, io->fd,
-				 (events & EV_READ ? CURL_CSELECT_IN : 0) |
-					 (events & EV_WRITE ? CURL_CSELECT_OUT : 0),
-				 &running);
-	finish_calls(h);
-}
-
-static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	struct http *h = timer->data;
-	int running;
-	(void)events;
-	ev_timer_stop(loop, timer);
-	curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	finish_calls(h);
-}
-
-static int curl_wants_timer(CURLM *multi, long ms, void *arg)
-{
-	struct http *h = arg;
-	(void)multi;
-	ev_timer_stop(h->loop, &h->timer);
-	if (ms < 0)
-		return 0;
-	ev_now_update(h->loop);
-	ev_timer_set(&h->timer, (double)ms / 1000., 0.);
-	ev_timer_start(h->loop, &h->timer);
-	return 0;
-}
-
-static void watch_free(struct http *h, struct socket_watch *watch)
-{
-	for (struct socket_watch **at = &h->watches; *at; at = &(*at)->next)
-		if (*at == watch) {
-			*at = watch->next;
-			break;
+	long error = 0;
+	curl_easy_getinfo(h->easy, CURLINFO_OS_ERRNO, &error);
+	for (size_t i = 0; i < sizeof system_errors / sizeof *system_errors; i++)
+		if (error == system_errors[i].error) {
+			snprintf(why, size, "%s", system_errors[i].text);
+			return -(int)error;
 		}
-	ev_io_stop(h->loop, &watch->io);
-	free(watch);
+	snprintf(why, size, "%s", h->error_text);
+	return -ECONNREFUSED;
 }
 
-static int curl_wants_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+static int explain_timeout(const struct http *h, char *why, size_t size)
 {
-	struct http *h = arg;
-	struct socket_watch *watch = socket_arg;
-	(void)easy;
-	if (what == CURL_POLL_REMOVE) {
-		if (watch)
-			watch_free(h, watch);
-		return 0;
+	curl_off_t ready = 0, first_byte = 0, total = 0;
+	curl_easy_getinfo(h->easy, CURLINFO_PRETRANSFER_TIME_T, &ready);
+	curl_easy_getinfo(h->easy, CURLINFO_STARTTRANSFER_TIME_T, &first_byte);
+	curl_easy_getinfo(h->easy, CURLINFO_TOTAL_TIME_T, &total);
+	if (!ready)
+		snprintf(why, size, "no connection within %.1f s", (double)total / 1e6);
+	else if (!first_byte)
+		snprintf(why, size, "no answer within %.1f s", (double)total / 1e6);
+	else
+		snprintf(why, size, "the answer came too slowly");
+	return -ETIMEDOUT;
+}
+
+static int explain(const struct http *h, CURLcode code, char *why, size_t size)
+{
+	if (h->given_up) {
+		snprintf(why, size, "%s", h->given_up);
+		return -EMSGSIZE;
 	}
-	if (!watch) {
-		watch = calloc(1, sizeof *watch);
-		if (!watch)
-			return -1;
-		watch->http = h;
-		watch->next = h->watches;
-		h->watches = watch;
-		ev_init(&watch->io, on_socket);
-		curl_multi_assign(h->multi, fd, watch);
+	switch (code) {
+	case CURLE_COULDNT_RESOLVE_HOST:
+		snprintf(why, size, "host %s cannot be resolved: check directory_url and the DNS",
+			 h->scheme_host_port[1]);
+		return -EHOSTUNREACH;
+	case CURLE_COULDNT_CONNECT:
+		return explain_connect(h, why, size);
+	case CURLE_OPERATION_TIMEDOUT:
+		return explain_timeout(h, why, size);
+	case CURLE_PEER_FAILED_VERIFICATION:
+		explain_peer(h, why, size);
+		return -EKEYREJECTED;
+	case CURLE_SSL_CACERT_BADFILE:
+		snprintf(why, size, "ca_bundle holds no certificate that can be read");
+		return -EKEYREJECTED;
+	case CURLE_GOT_NOTHING:
+	case CURLE_SEND_ERROR:
+	case CURLE_SEND_FAIL_REWIND: /* it was not sent again */
+	case CURLE_RECV_ERROR:
+	case CURLE_PARTIAL_FILE:
+	case CURLE_HTTP2:
+	case CURLE_HTTP2_STREAM:
+		snprintf(why, size, "the connection broke before the answer was complete");
+		return -ECONNRESET;
+	case CURLE_OUT_OF_MEMORY:
+		snprintf(why, size, "out of memory");
+		return -ENOMEM;
+	case CURLE_SSL_CONNECT_ERROR:
+		/* a signature that is not the trusted CA's, though the name is: the library does not say it
+		 * was that */
+		if (strstr(h->error_text, "asn1 encoding routines")) {
+			snprintf(why, size,
+				 "certificate signed by unknown authority: ca_bundle has a CA of the same "
+				 "name with "
+				 "another key, set it to the root certificate of the CA");
+			return -EKEYREJECTED;
+		}
+		snprintf(why, size, "the TLS handshake failed: %s", h->error_text);
+		return -EPROTO;
+	case CURLE_WEIRD_SERVER_REPLY:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+		snprintf(why, size, "what answers there does not speak HTTP");
+		return -EPROTO;
+	default:
+		snprintf(why, size, "%s", h->error_text[0] ? h->error_text : curl_easy_strerror(code));
+		return -EPROTO;
 	}
-	ev_io_stop(h->loop, &watch->io);
-	ev_io_set(&watch->io, fd,
-		  (what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0));
-	ev_io_start(h->loop, &watch->io);
-	return 0;
 }
 
 /* ---- where requests may go */
@@ -330,7 +332,7 @@ static void url_parts_free(char *parts[3])
 		curl_free(parts[i]);
 }
 
-static int origin_check(const struct http *h, const char *url, char *why, size_t why_size)
+int http_check_url(const struct http *h, const char *url, char *why, size_t why_size)
 {
 	char *parts[3];
 	int err = url_split(url, parts, why, why_size);
@@ -346,130 +348,195 @@ static int origin_check(const struct http *h, const char *url, char *why, size_t
 
 /* ---- a request */
 
-static void easy_common(struct http_call *call, const char *url)
+static long milliseconds(uint64_t ns)
 {
-	struct http *h = call->http;
-	CURL *easy = call->easy;
-	curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
-	curl_easy_setopt(easy, CURLOPT_URL, url);
+	uint64_t ms = (ns + 999999) / 1000000;
+	return ms < 1 ? 1 : ms > 86400000 ? 86400000 : (long)ms;
+}
+
+static void set_common(struct http *h)
+{
+	CURL *easy = h->easy;
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);   /* the host ignores SIGPIPE */
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* no wait for a resolver's thread */
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, h->connect_ms);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, h->total_ms);
 	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, IDLE_SECONDS);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 16384L);
-	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->error_text);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, h->error_text);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, h);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, h);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, h->user_agent);
 	if (h->ca) {
 		struct curl_blob blob = {.data = h->ca, .len = h->ca_len, .flags = CURL_BLOB_NOCOPY};
 		curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
 		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	}
+	if (h->min_rate) {
+		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, h->min_rate);
+		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, SLOW_SECONDS);
+	}
 }
 
-static int easy_method(struct http_call *call, const char *method, const char *body, const char *accept)
+/* Not before the first request: the TLS library is slow to start. */
+static int set_up(struct http *h)
 {
-	CURL *easy = call->easy;
-	char field[128];
-	if (!strcmp(method, "HEAD")) {
-		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
-	} else if (!strcmp(method, "POST")) {
-		call->request = strdup(body);
-		if (!call->request)
-			return -ENOMEM;
-		curl_easy_setopt(easy, CURLOPT_POST, 1L);
-		curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_request);
-		curl_easy_setopt(easy, CURLOPT_READDATA, call);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(call->request));
-		call->fields_out = curl_slist_append(NULL, "Content-Type: application/jose+json");
-		if (!call->fields_out || !curl_slist_append(call->fields_out, "Expect:"))
-			return -ENOMEM;
-	}
-	if (accept) {
-		snprintf(field, sizeof field, "Accept: %s", accept);
-		struct curl_slist *more = curl_slist_append(call->fields_out, field);
-		if (!more)
-			return -ENOMEM;
-		call->fields_out = more;
-	}
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->fields_out);
-	return 0;
-}
-
-/* Not before the first request: the TLS library takes memory that one who has a certificate does not need. */
-static int multi_make(struct http *h)
-{
-	if (h->multi)
+	if (h->multi) {
+		curl_easy_reset(h->easy);
 		return 0;
-	/* safe in all threads and as often as one likes; never undone, as others in the process use it too */
+	}
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		return -ENOMEM;
 	h->multi = curl_multi_init();
-	if (!h->multi)
+	h->easy = h->multi ? curl_easy_init() : NULL;
+	return h->easy ? 0 : -ENOMEM;
+}
+
+static bool add_field(struct curl_slist **fields, const char *field)
+{
+	struct curl_slist *more = curl_slist_append(*fields, field);
+	if (more)
+		*fields = more;
+	return more != NULL;
+}
+
+/* fields: to be freed after the request. */
+static int set_request(struct http *h, const struct http_request *q, struct curl_slist **fields)
+{
+	CURL *easy = h->easy;
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	uint64_t now = (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+	/* libcurl counts in milliseconds and may end within the last one */
+	uint64_t left = q->deadline > now ? q->deadline - now : 0;
+	left += left < h->total_ns ? 1000000 : 0;
+	char field[128];
+	curl_easy_setopt(easy, CURLOPT_URL, q->url);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, milliseconds(h->connect_ns));
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, milliseconds(left < h->total_ns ? left : h->total_ns));
+	if (!strcmp(q->method, "HEAD")) {
+		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+	} else if (!strcmp(q->method, "POST")) {
+		h->request = q->body;
+		curl_easy_setopt(easy, CURLOPT_POST, 1L);
+		curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_request);
+		curl_easy_setopt(easy, CURLOPT_READDATA, h);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(q->body));
+		if (!add_field(fields, "Content-Type: application/jose+json") ||
+		    !add_field(fields, "Expect:"))
+			return -ENOMEM;
+	}
+	snprintf(field, sizeof field, "Accept: %s", q->accept ? q->accept : "");
+	if (q->accept && !add_field(fields, field))
 		return -ENOMEM;
-	curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, curl_wants_socket);
-	curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
-	curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, curl_wants_timer);
-	curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
-	curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 2L);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, *fields);
 	return 0;
 }
 
-int http_send(struct http *h, const char *method, const char *url, const char *body, const char *accept,
-	      void (*done)(void *arg, const struct http_reply *), void *arg, struct http_call **out,
-	      char *why, size_t why_size)
+static void on_event(struct ev_loop *loop, ev_io *io, int events)
 {
-	int err = origin_check(h, url, why, why_size);
-	if (!err)
-		err = multi_make(h);
-	if (err < 0)
-		return err;
-	struct http_call *call = calloc(1, sizeof *call);
-	if (!call)
-		return -ENOMEM;
-	call->http = h;
-	call->done = done;
-	call->arg = arg;
-	call->easy = curl_easy_init();
-	if (!call->easy) {
-		free(call);
-		return -ENOMEM;
-	}
-	easy_common(call, url);
-	err = easy_method(call, method, body ? body : "", accept);
-	if (err < 0) {
-		http_cancel(call);
-		return err;
-	}
-	if (h->min_rate) {
-		curl_easy_setopt(call->easy, CURLOPT_LOW_SPEED_LIMIT, h->min_rate);
-		curl_easy_setopt(call->easy, CURLOPT_LOW_SPEED_TIME, SLOW_SECONDS);
-	}
-	call->next = h->calls;
-	h->calls = call;
-	if (curl_multi_add_handle(h->multi, call->easy) != CURLM_OK) {
-		http_cancel(call);
-		return -ENOMEM;
-	}
-	*out = call;
-	return 0;
+	(void)loop;
+	(void)io;
+	(void)events;
 }
 
-bool http_skew(const struct http *h, int64_t *seconds)
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
-	if (h->has_skew)
-		*seconds = h->skew;
-	return h->has_skew;
+	(void)loop;
+	(void)timer;
+	(void)events;
+}
+
+/* Run the loop until a socket of libcurl's is ready, or it wants to be called, or something else happened.
+ * This process has a handful of descriptors, so all of them fit into an fd_set. */
+static void run_loop_once(struct http *h)
+{
+	fd_set in, out, err;
+	ev_io sockets[SOCKETS_MAX];
+	ev_timer timer;
+	int max = -1, n = 0;
+	long ms = -1;
+	FD_ZERO(&in);
+	FD_ZERO(&out);
+	FD_ZERO(&err);
+	curl_multi_fdset(h->multi, &in, &out, &err, &max);
+	curl_multi_timeout(h->multi, &ms);
+	for (int fd = 0; fd <= max && n < SOCKETS_MAX; fd++) {
+		int events = (FD_ISSET(fd, &in) ? EV_READ : 0) | (FD_ISSET(fd, &out) ? EV_WRITE : 0);
+		if (events) {
+			ev_io_init(&sockets[n], on_event, fd, events);
+			ev_io_start(h->loop, &sockets[n++]);
+		}
+	}
+	double wait = n ? WAIT_MAX : WAIT_MAX / 10;
+	ev_timer_init(&timer, on_timer, ms >= 0 && (double)ms / 1e3 < wait ? (double)ms / 1e3 : wait, 0.);
+	ev_now_update(h->loop);
+	ev_timer_start(h->loop, &timer);
+	ev_run(h->loop, EVRUN_ONCE);
+	ev_timer_stop(h->loop, &timer);
+	while (n)
+		ev_io_stop(h->loop, &sockets[--n]);
+}
+
+static CURLcode perform(struct http *h)
+{
+	CURLcode code = CURLE_OUT_OF_MEMORY;
+	CURLMsg *message;
+	int running = 0, left;
+	if (curl_multi_add_handle(h->multi, h->easy) != CURLM_OK)
+		return code;
+	while (curl_multi_perform(h->multi, &running) == CURLM_OK && running)
+		run_loop_once(h);
+	while ((message = curl_multi_info_read(h->multi, &left)))
+		if (message->msg == CURLMSG_DONE)
+			code = message->data.result;
+	return code;
+}
+
+static void reply_forget(struct http *h)
+{
+	headers_forget(h);
+	free(h->body);
+	h->body = NULL;
+	h->len = h->room = h->header_bytes = h->sent = 0;
+	h->given_up = NULL;
+	h->error_text[0] = '\0';
+}
+
+void http_ask(struct http *h, const struct http_request *q, struct http_reply *out)
+{
+	struct curl_slist *fields = NULL;
+	reply_forget(h);
+	*out = (struct http_reply){.body = "", .links = (const char *const *)h->links};
+	out->error = http_check_url(h, q->url, out->why, sizeof out->why);
+	if (!out->error)
+		out->error = set_up(h);
+	if (out->error)
+		return;
+	set_common(h);
+	out->error = set_request(h, q, &fields);
+	if (!out->error) {
+		CURLcode code = perform(h);
+		if (code != CURLE_OK)
+			out->error = explain(h, code, out->why, sizeof out->why);
+		curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &out->status);
+		curl_multi_remove_handle(h->multi, h->easy);
+	}
+	curl_slist_free_all(fields);
+	out->location = h->fields[F_LOCATION];
+	out->nonce = h->fields[F_NONCE];
+	out->retry_after = h->fields[F_RETRY_AFTER];
+	out->content_type = h->fields[F_CONTENT_TYPE];
+	out->date = h->fields[F_DATE];
+	if (h->body)
+		out->body = h->body;
+	out->len = h->len;
 }
 
 /* ---- the whole */
@@ -511,12 +578,6 @@ out:
 	return err;
 }
 
-static long milliseconds(uint64_t ns)
-{
-	uint64_t ms = (ns + 999999) / 1000000;
-	return ms < 1 ? 1 : ms > 86400000 ? 86400000 : (long)ms;
-}
-
 int http_new(const struct http_options *options, struct http **out, char *why, size_t why_size)
 {
 	char text[128] = "";
@@ -525,11 +586,9 @@ int http_new(const struct http_options *options, struct http **out, char *why, s
 		return -ENOMEM;
 	h->loop = options->loop;
 	h->max_body = options->max_body;
-	h->connect_ms = milliseconds(options->connect_ns);
-	h->total_ms = milliseconds(options->total_ns);
+	h->connect_ns = options->connect_ns;
+	h->total_ns = options->total_ns;
 	h->min_rate = (long)options->min_rate;
-	ev_init(&h->timer, on_timer);
-	h->timer.data = h;
 	h->user_agent = strdup(options->user_agent);
 	int err =
 		h->user_agent ? url_split(options->origin, h->scheme_host_port, text, sizeof text) : -ENOMEM;
@@ -554,15 +613,9 @@ void http_free(struct http *h)
 {
 	if (!h)
 		return;
-	if (h->freed)
-		*h->freed = true;
-	while (h->calls)
-		http_cancel(h->calls);
-	if (h->multi)
-		curl_multi_cleanup(h->multi);
-	while (h->watches)
-		watch_free(h, h->watches);
-	ev_timer_stop(h->loop, &h->timer);
+	reply_forget(h);
+	curl_easy_cleanup(h->easy);
+	curl_multi_cleanup(h->multi);
 	url_parts_free(h->scheme_host_port);
 	free(h->user_agent);
 	free(h->ca);

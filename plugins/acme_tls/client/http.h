@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http - HTTPS requests to a CA: libcurl's multi interface on libev, so nothing waits.  What comes back is
- * hostile: sizes, times and places are bounded.  On the loop given.
+ * http - HTTPS requests to a CA: libcurl, one request at a time, on the loop given, which runs until the
+ * answer is there.  The answers are hostile: sizes, times and places are bounded.
  */
 #pragma once
 #include <stdbool.h>
@@ -10,7 +10,6 @@
 #include <ev.h>
 
 struct http;
-struct http_call;
 
 struct http_options {
 	struct ev_loop *loop;
@@ -23,9 +22,17 @@ struct http_options {
 	uint32_t min_rate;             /* bytes/s a reply must keep up, else it is given up */
 };
 
+struct http_request {
+	const char *method; /* "GET", "HEAD", "POST" */
+	const char *url;
+	const char *body; /* of a POST, as application/jose+json */
+	const char *accept;
+	uint64_t deadline; /* monotonic ns; total_ns from now counts, too */
+};
+
 struct http_reply {
-	int error;     /* 0: there is an answer; else -errno: it failed as why says */
-	char why[256]; /* "connection refused", "certificate signed by unknown authority", ... */
+	int error; /* 0: there is an answer; -EINVAL: the URL is refused; else -errno: the request failed */
+	char why[320]; /* "connection refused", "certificate signed by unknown authority", ... */
 	long status;
 	const char *location, *nonce, *retry_after, *content_type, *date; /* NULL if absent */
 	const char *const *links; /* values of Link fields, NULL-ended */
@@ -34,12 +41,8 @@ struct http_reply {
 };
 
 int http_new(const struct http_options *, struct http **out, char *why, size_t why_size);
-void http_free(struct http *); /* open calls end without their done */
-/* method: "GET", "HEAD", "POST" (body: application/jose+json).  done is called once, later, not from in here;
- * the reply is its for the call.  0, -EINVAL: an url that is refused (with why), -ENOMEM. */
-int http_send(struct http *, const char *method, const char *url, const char *body, const char *accept,
-	      void (*done)(void *arg, const struct http_reply *), void *arg, struct http_call **call,
-	      char *why, size_t why_size);
-void http_cancel(struct http_call *); /* NULL is allowed; done is not called */
-/* Wall clock of the CA minus ours in seconds, from the last Date field; false if not known. */
-bool http_skew(const struct http *, int64_t *seconds);
+void http_free(struct http *);
+/* The reply lives until the next request. */
+void http_ask(struct http *, const struct http_request *, struct http_reply *out);
+/* May requests go there?  -EINVAL with the reason, which follows the URL in a sentence. */
+int http_check_url(const struct http *, const char *url, char *why, size_t why_size);

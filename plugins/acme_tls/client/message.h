@@ -4,6 +4,7 @@
  * checked.  Pure. Strings point into the document `json`, which lives until message_done().
  */
 #pragma once
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -109,5 +110,36 @@ bool message_token_ok(const char *token);
 bool message_link(const char *field, const char *rel, char *out, size_t size);
 /* An URL of at most MESSAGE_URL_MAX visible ASCII characters; where it leads is not looked at. */
 bool message_url_ok(const char *url);
+/* printf behind the text in out, cut at size. */
+void append(char *out, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void append_list(char *out, size_t size, const char *format, va_list) __attribute__((format(printf, 3, 0)));
 /* Foreign text made harmless for the value of a field in a log, cut at size: quotes become apostrophes. */
 void message_text(const char *in, char *out, size_t size);
+
+/* ---- problem documents (RFC 7807, RFC 8555 section 6.7): what kind, whether trying again helps, and in
+ * words an operator can act on */
+
+#define PROBLEM_SUBS 8
+
+struct problem_part {
+	char type[40];  /* the word after the ACME namespace, or the end of a foreign type; "" none */
+	char name[128]; /* the identifier it is about; "" none */
+	char detail[256];
+};
+
+struct problem {
+	long status; /* of HTTP, 0: not known */
+	struct problem_part main;
+	struct problem_part subs[PROBLEM_SUBS];
+	size_t n_subs, n_subs_left; /* kept, and how many more there were */
+};
+
+/* From a reply; anything that is no problem document is one without type. */
+void problem_read(const char *body, size_t len, long status, struct problem *out);
+/* From an error member of an order or challenge; NULL is allowed. */
+void problem_from(const struct json_t *, struct problem *out);
+bool problem_is(const struct problem *, const char *type);
+/* It will not get better by itself. */
+bool problem_permanent(const struct problem *);
+/* One sentence: what it means, what the CA says, for which names. */
+void problem_text(const struct problem *, char *out, size_t size);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * order - from a new or remembered order to its certificate, in every state the CA may answer (RFC 8555
- * section 7.4).  On the client's loop.
+ * section 7.4).
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,55 +15,45 @@
 #include "plugins/acme_tls/names.h"
 #include "plugins/acme_tls/jws.h"
 
-#define POLL_FIRST    (SECOND / 40)
 #define POLL_SOON     (2 * SECOND) /* up to here the waits grow, and stay for: */
 #define POLLS_SOON    30
 #define POLL_LATER    (15 * SECOND) /* then they grow up to here */
 #define FINALIZES_MAX 3
 
-static void order_create(struct acme *);
+/* ---- what the store remembers */
 
-/* ---- what is remembered */
-
-bool state_save_order(struct acme *a, const char *url, const char *key_text, char *why, size_t why_size)
+static int save_in_store(struct client *c, const char *url, const char *key_text, char *why, size_t why_size)
 {
 	struct store_state state;
 	snprintf(why, why_size, "out of memory");
-	int err = store_state_load(a->o.store, &state, why, why_size);
-	if (err == -EINVAL)
+	int rc = store_state_load(c->o.store, &state, why, why_size);
+	if (rc == -EINVAL)
 		state = (struct store_state){0}; /* what is broken is written anew */
-	else if (err < 0)
-		return false;
+	else if (rc < 0)
+		return rc;
 	free(state.order_url);
 	key_text_free(state.order_key_pem);
 	state.order_url = url ? strdup(url) : NULL;
 	state.order_key_pem = key_text ? strdup(key_text) : NULL;
-	bool ok = (!url || state.order_url) && (!key_text || state.order_key_pem) &&
-		  store_state_save(a->o.store, &state, why, why_size) >= 0;
+	rc = (!url || state.order_url) && (!key_text || state.order_key_pem)
+		     ? store_state_save(c->o.store, &state, why, why_size)
+		     : -ENOMEM;
 	store_state_done(&state);
-	return ok;
+	return rc;
 }
 
-static bool order_save(struct acme *a)
+static int order_save(struct client *c)
 {
 	char why[256];
-	if (state_save_order(a, a->order->url, a->order->key_text, why, sizeof why))
-		return true;
-	errand_fail(a, ACME_STORAGE, false, "%s", why);
-	return false;
+	if (save_in_store(c, c->order->url, c->order->key_text, why, sizeof why) < 0)
+		return client_fail(c, ACME_STORAGE, false, "%s", why);
+	return 0;
 }
 
-static void order_forget(struct acme *a)
+void order_failed(struct client *c)
 {
 	char why[256];
-	if (!state_save_order(a, NULL, NULL, why, sizeof why))
-		acme_log(a, SS_LOG_WARN, "Order cannot be forgotten error=\"%s\"", why);
-}
-
-/* At the end: an order that can go on later is kept. */
-void order_drop(struct acme *a, const struct acme_result *result)
-{
-	switch (result->fail) {
+	switch (c->result.fail) {
 	case ACME_UNREACHABLE:
 	case ACME_RATE_LIMITED:
 	case ACME_STORAGE:
@@ -70,19 +61,19 @@ void order_drop(struct acme *a, const struct acme_result *result)
 	case ACME_ACCOUNT:
 		return;
 	case ACME_REFUSED:
-		if (!result->permanent)
+		if (!c->result.permanent)
 			return;
 		break;
 	default:
 		break;
 	}
-	if (result->fail == ACME_OK || (a->order && a->order->url))
-		order_forget(a);
+	if (c->order && c->order->url && save_in_store(c, NULL, NULL, why, sizeof why) < 0)
+		client_log(c, SS_LOG_WARN, "Order cannot be forgotten error=\"%s\"", why);
 }
 
 static void order_empty(struct order *o)
 {
-	proofs_free(o);
+	challenges_free(o);
 	free(o->url);
 	free(o->finalize);
 	free(o->certificate);
@@ -90,46 +81,35 @@ static void order_empty(struct order *o)
 	key_text_free(o->key_text);
 	if (o->has_chain)
 		chain_done(&o->chain);
-	for (size_t i = 0; i < o->n_alternates; i++)
-		free(o->alternates[i]);
+	while (o->n_alternates)
+		free(o->alternates[--o->n_alternates]);
+	*o = (struct order){.poll = POLL_FIRST};
 }
 
 void order_free(struct order *o)
 {
-	if (!o)
-		return;
-	order_empty(o);
+	if (o)
+		order_empty(o);
 	free(o);
 }
 
-void order_quiet(struct acme *a)
+int order_useless(struct client *c, enum acme_fail fail, bool permanent, const char *format, ...)
 {
-	struct order *o = a->order;
-	for (size_t i = 0; i < o->n_proofs; i++)
-		if (o->proofs[i].answering) {
-			responder_remove(a->responder, o->proofs[i].name, o->proofs[i].token);
-			o->proofs[i].answering = false;
-		}
+	char why[sizeof c->result.why];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(why, sizeof why, format, args);
+	va_end(args);
+	if (!c->order->resumed)
+		return client_fail(c, fail, permanent, "%s", why);
+	client_log(c, SS_LOG_INFO, "ACME order of an earlier attempt is of no use any more reason=\"%s\"",
+		   why);
+	return -ESTALE;
 }
 
-/* An order of an earlier run that leads nowhere is replaced, once; one of this run is a failure. */
-void order_useless(struct acme *a, enum acme_fail fail, bool permanent, const char *why)
-{
-	struct order *o = a->order;
-	if (!o->resumed) {
-		errand_fail(a, fail, permanent, "%s", why);
-		return;
-	}
-	acme_log(a, SS_LOG_INFO, "ACME order of an earlier attempt is of no use any more reason=\"%s\"", why);
-	order_quiet(a);
-	order_empty(o);
-	*o = (struct order){.poll = POLL_FIRST};
-	order_create(a);
-}
+/* ---- the CA's replies */
 
-/* ---- looking again */
-
-uint64_t order_poll_next(struct order *o)
+uint64_t order_poll_ns(struct order *o)
 {
 	uint64_t now = o->poll, most = ++o->polls > POLLS_SOON ? POLL_LATER : POLL_SOON;
 	o->poll = now + now / 5 * 3;
@@ -138,94 +118,12 @@ uint64_t order_poll_next(struct order *o)
 	return now;
 }
 
-static void order_go(struct acme *a, const struct message_order *m)
+static bool replace(char **to, const char *from)
 {
-	struct order *o = a->order;
-	struct problem problem;
-	char text[512];
-	switch (m->status) {
-	case MESSAGE_PENDING:
-		if (!o->proofs && !proofs_take(a, m))
-			return;
-		o->validating = true;
-		proofs_next(a);
-		return;
-	case MESSAGE_READY:
-		order_finalize(a);
-		return;
-	case MESSAGE_PROCESSING:
-		errand_doing(a, "waiting for the CA to issue the certificate");
-		order_poll(a);
-		return;
-	case MESSAGE_VALID:
-		if (o->certificate)
-			certificate_get(a);
-		else
-			order_useless(a, ACME_BROKEN, false, "the order is valid but has no certificate");
-		return;
-	case MESSAGE_INVALID:
-		problem_from(m->error, &problem);
-		problem_text(&problem, text, sizeof text);
-		order_useless(a, ACME_REFUSED, m->error && problem_permanent(&problem), text);
-		return;
-	default:
-		message_text(m->status_word, text, 64);
-		snprintf(text + strlen(text), 64, " is no status of an order that is of use");
-		order_useless(a, ACME_BROKEN, false, text);
-	}
+	free(*to);
+	*to = from ? strdup(from) : NULL;
+	return !from || *to;
 }
-
-/* Take what a reply says of the order; false: the errand has ended or gone on elsewhere. */
-static bool order_take(struct acme *a, const struct http_reply *reply, struct message_order *m)
-{
-	struct order *o = a->order;
-	char why[256] = "out of memory";
-	int err = message_order(reply->body, reply->len, m, why, sizeof why);
-	if (err < 0) {
-		order_useless(a, err == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, why);
-		return false;
-	}
-	free(o->finalize);
-	free(o->certificate);
-	o->finalize = m->finalize ? strdup(m->finalize) : NULL;
-	o->certificate = m->certificate ? strdup(m->certificate) : NULL;
-	return true;
-}
-
-/* An order's reply is a step of its own. */
-static void order_reply(struct acme *a, const struct http_reply *reply)
-{
-	struct message_order m;
-	if (!order_take(a, reply, &m))
-		return;
-	/* the document must outlive the step that reads it, and nothing else */
-	json_t *json = m.json;
-	order_go(a, &m);
-	json_decref(json);
-}
-
-static void on_order(struct acme *a, const struct http_reply *reply, const struct problem *problem)
-{
-	if (problem)
-		errand_refused(a, problem);
-	else
-		order_reply(a, reply);
-}
-
-void order_look(struct acme *a)
-{
-	session_ask(
-		a,
-		&(struct ask){
-			.what = "order", .url = a->order->url, .payload = "", .repeat = 3, .then = on_order});
-}
-
-void order_poll(struct acme *a)
-{
-	errand_poll(a, order_poll_next(a->order), order_look);
-}
-
-/* ---- an order of an earlier run */
 
 static bool same_name(const char *name, const struct message_identifier *id)
 {
@@ -238,52 +136,175 @@ static bool same_name(const char *name, const struct message_identifier *id)
 }
 
 /* The same names as sets: what is listed twice counts once. */
-static bool names_match(const struct acme *a, const struct message_order *m)
+static bool names_match(const struct client *c, const struct message_order *m)
 {
-	for (size_t i = 0; i < a->o.n_names; i++) {
+	for (size_t i = 0; i < c->o.n_names; i++) {
 		size_t j = 0;
-		while (j < m->n_identifiers && !same_name(a->o.names[i], &m->identifiers[j]))
+		while (j < m->n_identifiers && !same_name(c->o.names[i], &m->identifiers[j]))
 			j++;
 		if (j == m->n_identifiers)
 			return false;
 	}
 	for (size_t j = 0; j < m->n_identifiers; j++) {
 		size_t i = 0;
-		while (i < a->o.n_names && !same_name(a->o.names[i], &m->identifiers[j]))
+		while (i < c->o.n_names && !same_name(c->o.names[i], &m->identifiers[j]))
 			i++;
-		if (i == a->o.n_names)
+		if (i == c->o.n_names)
 			return false;
 	}
 	return true;
 }
 
-static void on_resumed(struct acme *a, const struct http_reply *reply, const struct problem *problem)
+static int order_update(struct client *c, const struct http_reply *reply, bool check_names)
 {
+	struct order *o = c->order;
 	struct message_order m;
-	if (reply->error == -EINVAL) {
-		order_useless(a, ACME_BROKEN, false, reply->why);
-	} else if (reply->error) {
-		session_broken(a, reply);
-	} else if (problem && problem->status >= 500) {
-		errand_refused(a, problem);
-	} else if (problem) {
-		order_useless(a, ACME_REFUSED, false, "the CA does not have it any more");
-	} else if (order_take(a, reply, &m)) {
-		json_t *json = m.json;
-		if (names_match(a, &m))
-			order_go(a, &m);
-		else
-			order_useless(a, ACME_BROKEN, false, "it is for other names");
-		json_decref(json);
-	}
+	char why[256] = "out of memory";
+	int rc = message_order(reply->body, reply->len, &m, why, sizeof why);
+	if (rc < 0)
+		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "%s", why);
+	o->status = m.status;
+	message_text(m.status_word, o->status_word, sizeof o->status_word);
+	problem_from(m.error, &o->error);
+	if (check_names && !names_match(c, &m))
+		rc = order_useless(c, ACME_BROKEN, false, "it is for other names");
+	else if (!replace(&o->finalize, m.finalize) || !replace(&o->certificate, m.certificate))
+		rc = client_no_memory(c);
+	else if (o->status == MESSAGE_PENDING)
+		rc = challenges_load(c, &m);
+	message_done(&m.json);
+	return rc;
 }
 
-static bool order_remembered(struct acme *a)
+/* Look at the order after a while. */
+static int order_poll(struct client *c)
+{
+	struct reply r;
+	int rc = client_poll(c, order_poll_ns(c->order));
+	if (!rc)
+		rc = session_ask(
+			c, &(struct ask){.what = "order", .url = c->order->url, .payload = "", .repeat = 3},
+			&r);
+	if (!rc)
+		rc = r.problem ? client_refused(c, r.problem) : order_update(c, r.http, false);
+	return rc;
+}
+
+/* ---- the request for the certificate */
+
+static char *request_payload(const struct client *c)
+{
+	uint8_t *der = NULL;
+	size_t len;
+	char *csr = NULL, *text = NULL;
+	if (csr_new(c->order->key, c->o.names, c->o.n_names, &der, &len) >= 0)
+		csr = base64url(der, len);
+	json_t *json = csr ? json_pack("{ss}", "csr", csr) : NULL;
+	if (json)
+		text = json_dumps(json, JSON_COMPACT);
+	json_decref(json);
+	free(csr);
+	free(der);
+	return text;
+}
+
+static int order_finalize(struct client *c)
+{
+	struct order *o = c->order;
+	struct reply r;
+	o->validating = false;
+	challenges_retract(c);
+	o->poll = POLL_FIRST << o->finalizes;
+	o->polls = 0;
+	if (!o->finalize)
+		return order_useless(c, ACME_BROKEN, false, "the order has no \"finalize\"");
+	if (o->finalizes++ >= FINALIZES_MAX)
+		return order_useless(c, ACME_BROKEN, false, "the order stays ready whatever is sent");
+	client_doing(c, "waiting for the CA to issue the certificate");
+	char *payload = request_payload(c);
+	if (!payload)
+		return client_fail(c, ACME_LOCAL, true,
+				   "no certificate request can be made for these domains");
+	int rc = session_ask(
+		c,
+		&(struct ask){.what = "finalize", .url = o->finalize, .payload = payload, .may_break = true},
+		&r);
+	free(payload);
+	if (rc)
+		return rc;
+	if (r.http->error == -EINVAL)
+		return order_useless(c, ACME_BROKEN, false, "%s", r.http->why);
+	if (r.problem && !problem_is(r.problem, "orderNotReady") && r.problem->status < 500)
+		return client_refused(c, r.problem);
+	if (r.http->error || r.problem) {
+		/* the order tells what became of the request */
+		challenges_recheck(o);
+		return r.problem && o->finalizes >= FINALIZES_MAX ? client_refused(c, r.problem)
+								  : order_poll(c);
+	}
+	rc = order_update(c, r.http, false);
+	if (!rc && (o->status == MESSAGE_READY || o->status == MESSAGE_PENDING))
+		rc = order_poll(c);
+	return rc;
+}
+
+static int order_prove(struct client *c)
+{
+	struct order *o = c->order;
+	o->validating = true;
+	int rc = challenges_prove(c);
+	if (rc)
+		return rc;
+	/* an order with nothing to prove becomes ready by itself */
+	if (o->n_challenges && !o->finalizes)
+		return order_finalize(c);
+	client_doing(c, "waiting for the order to become ready");
+	return order_poll(c);
+}
+
+/* From the state of the last reply to the certificate. */
+static int order_complete(struct client *c)
+{
+	struct order *o = c->order;
+	char text[512];
+	for (int rc = 0; !rc;) {
+		switch (o->status) {
+		case MESSAGE_PENDING:
+			rc = order_prove(c);
+			break;
+		case MESSAGE_READY:
+			rc = order_finalize(c);
+			break;
+		case MESSAGE_PROCESSING:
+			client_doing(c, "waiting for the CA to issue the certificate");
+			rc = order_poll(c);
+			break;
+		case MESSAGE_VALID:
+			if (o->certificate)
+				return certificate_get(c);
+			return order_useless(c, ACME_BROKEN, false,
+					     "the order is valid but has no certificate");
+		case MESSAGE_INVALID:
+			problem_text(&o->error, text, sizeof text);
+			return order_useless(c, ACME_REFUSED, problem_permanent(&o->error), "%s", text);
+		default:
+			return order_useless(c, ACME_BROKEN, false,
+					     "%s is no status of an order that is of use", o->status_word);
+		}
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- an order of an earlier attempt */
+
+static bool order_remembered(struct client *c)
 {
 	struct store_state state;
-	struct order *o = a->order;
+	struct order *o = c->order;
 	char why[256];
-	if (store_state_load(a->o.store, &state, why, sizeof why) < 0)
+	if (store_state_load(c->o.store, &state, why, sizeof why) < 0)
 		return false;
 	if (state.order_url && state.order_key_pem && strlen(state.order_url) <= MESSAGE_URL_MAX &&
 	    key_load(state.order_key_pem, strlen(state.order_key_pem), &o->key, why, sizeof why) >= 0) {
@@ -296,192 +317,133 @@ static bool order_remembered(struct acme *a)
 	return o->resumed;
 }
 
-void order_begin(struct acme *a)
+static int order_resume(struct client *c)
 {
-	a->order = calloc(1, sizeof *a->order);
-	if (!a->order) {
-		errand_fail(a, ACME_LOCAL, false, "out of memory");
-		return;
-	}
-	a->order->poll = POLL_FIRST;
-	if (!order_remembered(a)) {
-		order_create(a);
-		return;
-	}
-	errand_doing(a, "looking at the order of an earlier attempt");
-	session_ask(a, &(struct ask){.what = "order",
-				     .url = a->order->url,
-				     .payload = "",
-				     .may_break = true,
-				     .repeat = 3,
-				     .then = on_resumed});
+	struct reply r;
+	client_doing(c, "looking at the order of an earlier attempt");
+	int rc = session_ask(
+		c,
+		&(struct ask){
+			.what = "order", .url = c->order->url, .payload = "", .may_break = true, .repeat = 3},
+		&r);
+	if (rc)
+		return rc;
+	if (r.http->error == -EINVAL)
+		return order_useless(c, ACME_BROKEN, false, "%s", r.http->why);
+	if (r.http->error)
+		return session_broken(c);
+	if (r.problem && r.problem->status >= 500)
+		return client_refused(c, r.problem);
+	if (r.problem)
+		return order_useless(c, ACME_REFUSED, false, "the CA does not have it any more");
+	rc = order_update(c, r.http, true);
+	return rc ? rc : order_complete(c);
 }
 
 /* ---- a new order */
 
-static json_t *identifier(const char *name)
+static char *order_payload(const struct client *c, bool replaces)
 {
+	json_t *names = json_array();
+	json_t *json = json_pack("{so}", "identifiers", names);
 	unsigned char address[16];
-	return json_pack("{ssss}", "type", name_address(name, address) ? "ip" : "dns", "value", name);
-}
-
-static char *order_payload(const struct acme *a)
-{
-	json_t *names = json_array(), *json;
-	bool replaces = a->old_ari_id && a->s.directory.renewal_info && !a->order->plain;
-	bool ok = names != NULL;
-	for (size_t i = 0; i < a->o.n_names; i++)
-		ok = ok && json_array_append_new(names, identifier(a->o.names[i])) == 0;
-	json = json_pack("{so}", "identifiers", names);
-	if (json && ok && a->o.profile)
-		ok = json_object_set_new(json, "profile", json_string(a->o.profile)) == 0;
-	if (json && ok && replaces)
-		ok = json_object_set_new(json, "replaces", json_string(a->old_ari_id)) == 0;
-	char *text = json && ok ? json_dumps(json, JSON_COMPACT) : NULL;
+	bool ok = json != NULL;
+	for (size_t i = 0; i < c->o.n_names; i++)
+		ok = ok && json_array_append_new(
+				   names, json_pack("{ssss}", "type",
+						    name_address(c->o.names[i], address) ? "ip" : "dns",
+						    "value", c->o.names[i])) == 0;
+	if (ok && c->o.profile)
+		ok = json_object_set_new(json, "profile", json_string(c->o.profile)) == 0;
+	if (ok && replaces)
+		ok = json_object_set_new(json, "replaces", json_string(c->old_ari_id)) == 0;
+	char *text = ok ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	return text;
 }
 
-static void on_new_order(struct acme *a, const struct http_reply *reply, const struct problem *problem)
-{
-	struct order *o = a->order;
-	if (problem && problem->status < 500 && a->old_ari_id && a->s.directory.renewal_info && !o->plain) {
-		/* that it replaces a certificate is only a courtesy */
-		o->plain = true;
-		order_create(a);
-		return;
-	}
-	if (problem) {
-		errand_refused(a, problem);
-		return;
-	}
-	if (!reply->location || !message_url_ok(reply->location)) {
-		errand_fail(a, ACME_BROKEN, false, "the CA does not tell the order's URL");
-		return;
-	}
-	o->url = strdup(reply->location);
-	if (!o->url) {
-		errand_fail(a, ACME_LOCAL, false, "out of memory");
-		return;
-	}
-	if (order_save(a))
-		order_reply(a, reply);
-}
-
 /* The certificate's key, on disk before anything is asked for: a full disk costs the CA no order. */
-static bool order_key(struct acme *a)
+static int order_new_key(struct client *c)
 {
-	struct order *o = a->order;
+	struct order *o = c->order;
 	char why[160] = "no key can be made";
-	int err;
-	if (o->key)
-		return true;
-	if (a->o.reuse_key && a->old_key_text)
-		err = key_load(a->old_key_text, strlen(a->old_key_text), &o->key, why, sizeof why);
+	int rc;
+	if (c->o.reuse_key && c->old_key_text)
+		rc = key_load(c->old_key_text, strlen(c->old_key_text), &o->key, why, sizeof why);
 	else
-		err = key_new(&o->key);
-	if (!err)
+		rc = key_new(&o->key);
+	if (!rc)
 		o->key_text = key_pem(o->key);
-	if (o->key_text)
-		return order_save(a);
-	errand_fail(a, ACME_LOCAL, false, "%s", why);
-	return false;
+	return o->key_text ? order_save(c) : client_fail(c, ACME_LOCAL, false, "%s", why);
 }
 
-static bool profile_ok(struct acme *a)
+static int profile_check(struct client *c)
 {
 	char offered[300];
-	if (!a->o.profile || message_has_profile(&a->s.directory, a->o.profile))
-		return true;
-	message_profiles(&a->s.directory, offered, sizeof offered);
+	if (!c->o.profile || message_has_profile(&c->s.directory, c->o.profile))
+		return 0;
+	message_profiles(&c->s.directory, offered, sizeof offered);
 	if (offered[0])
-		errand_fail(a, ACME_REFUSED, true, "the CA has no profile \"%s\"; it has: %s", a->o.profile,
-			    offered);
-	else
-		errand_fail(a, ACME_REFUSED, true, "the CA has no profiles: leave out \"profile\"");
-	return false;
+		return client_fail(c, ACME_REFUSED, true, "the CA has no profile \"%s\"; it has: %s",
+				   c->o.profile, offered);
+	return client_fail(c, ACME_REFUSED, true, "the CA has no profiles: leave out \"profile\"");
 }
 
-static void order_create(struct acme *a)
+static int ask_order(struct client *c, bool replaces, struct reply *r)
 {
-	errand_doing(a, "ordering the certificate");
-	if (!profile_ok(a) || !order_key(a))
-		return;
-	char *payload = order_payload(a);
-	if (!payload) {
-		errand_fail(a, ACME_LOCAL, false, "out of memory");
-		return;
-	}
-	session_ask(a, &(struct ask){.what = "newOrder",
-				     .url = a->s.directory.new_order,
-				     .payload = payload,
-				     .then = on_new_order});
+	char *payload = order_payload(c, replaces);
+	if (!payload)
+		return client_no_memory(c);
+	int rc = session_ask(
+		c, &(struct ask){.what = "newOrder", .url = c->s.directory.new_order, .payload = payload}, r);
 	free(payload);
+	return rc;
 }
 
-/* ---- the request for the certificate */
-
-static void on_finalize(struct acme *a, const struct http_reply *reply, const struct problem *problem)
+static int order_create(struct client *c)
 {
-	struct order *o = a->order;
-	struct message_order m;
-	if (reply->error == -EINVAL) {
-		order_useless(a, ACME_BROKEN, false, reply->why);
-	} else if (reply->error ||
-		   (problem && (problem_is(problem, "orderNotReady") || problem->status >= 500))) {
-		/* what became of it the order tells */
-		proofs_again(o);
-		if (o->finalizes >= FINALIZES_MAX && problem)
-			errand_refused(a, problem);
-		else
-			order_poll(a);
-	} else if (problem) {
-		errand_refused(a, problem);
-	} else if (order_take(a, reply, &m)) {
-		json_t *json = m.json;
-		if (m.status == MESSAGE_READY || m.status == MESSAGE_PENDING)
-			order_poll(a);
-		else
-			order_go(a, &m);
-		json_decref(json);
-	}
+	struct order *o = c->order;
+	bool replaces = c->old_ari_id && c->s.directory.renewal_info;
+	struct reply r;
+	client_doing(c, "ordering the certificate");
+	int rc = profile_check(c);
+	if (!rc)
+		rc = order_new_key(c);
+	if (!rc)
+		rc = ask_order(c, replaces, &r);
+	/* that it replaces a certificate is only a courtesy */
+	if (!rc && replaces && r.problem && r.problem->status < 500)
+		rc = ask_order(c, false, &r);
+	if (rc)
+		return rc;
+	if (r.problem)
+		return client_refused(c, r.problem);
+	if (!r.http->location || !message_url_ok(r.http->location))
+		return client_fail(c, ACME_BROKEN, false, "the CA does not tell the order's URL");
+	if (!replace(&o->url, r.http->location))
+		return client_no_memory(c);
+	rc = order_save(c);
+	if (!rc)
+		rc = order_update(c, r.http, false);
+	return rc ? rc : order_complete(c);
 }
 
-void order_finalize(struct acme *a)
+int order_issue(struct client *c)
 {
-	struct order *o = a->order;
-	uint8_t *der = NULL;
-	size_t len;
-	char *text = NULL;
-	json_t *json = NULL;
-	o->validating = false;
-	order_quiet(a);
-	o->poll = POLL_FIRST << (o->finalizes < 8 ? o->finalizes : 8);
-	o->polls = 0;
-	if (!o->finalize || o->finalizes >= FINALIZES_MAX) {
-		order_useless(a, ACME_BROKEN, false,
-			      o->finalize ? "the order stays ready whatever is sent"
-					  : "the order has no \"finalize\"");
-		return;
+	int rc = -ESTALE;
+	if (c->order) {
+		challenges_retract(c);
+		order_free(c->order);
 	}
-	o->finalizes++;
-	errand_doing(a, "waiting for the CA to issue the certificate");
-	if (csr_new(o->key, a->o.names, a->o.n_names, &der, &len) >= 0)
-		text = base64url(der, len);
-	free(der);
-	if (text)
-		json = json_pack("{ss}", "csr", text);
-	free(text);
-	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-	json_decref(json);
-	if (!text) {
-		errand_fail(a, ACME_LOCAL, true, "no certificate request can be made for these domains");
-		return;
-	}
-	session_ask(a, &(struct ask){.what = "finalize",
-				     .url = o->finalize,
-				     .payload = text,
-				     .may_break = true,
-				     .then = on_finalize});
-	free(text);
+	c->order = calloc(1, sizeof *c->order);
+	if (!c->order)
+		return client_no_memory(c);
+	c->order->poll = POLL_FIRST;
+	if (order_remembered(c))
+		rc = order_resume(c);
+	if (rc != -ESTALE)
+		return rc;
+	challenges_retract(c);
+	order_empty(c->order);
+	return order_create(c);
 }

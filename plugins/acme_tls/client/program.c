@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * semstreams-acme - one errand at a CA, for who holds the other end of the socket; see protocol.h.  Ends with
- * the errand, or when the socket is closed.
+ * semstreams-acme - one operation at a CA, for the process that holds the other end of the socket; see
+ * protocol.h.  Ends with the operation, or when the socket is closed.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -12,24 +12,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <semstreams/plugin.h>
-#include "acme.h"
+#include "client.h"
 #include "plugins/acme_tls/protocol.h"
 
 #define NAMES_MAX 100
 #define FILES_MAX 64
 
-struct errand {
-	struct ev_loop *loop;
-	json_t *request;
-	struct acme_options options;
-	const char *names[NAMES_MAX], *files[FILES_MAX];
-	struct store *store;
-	struct acme *client;
-};
-
 /* ---- answers ---- */
 
-/* Who is gone needs none. */
+/* Nobody is left to read it: end. */
 static void answer(json_t *root)
 {
 	char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
@@ -67,21 +58,20 @@ static void on_counted(void *arg, const char *what)
 	answer(json_pack("{s:s}", "counted", what));
 }
 
-static void on_done(void *arg, const struct acme_result *r)
+static void answer_result(const struct acme_result *r)
 {
-	struct errand *e = arg;
 	json_t *result = json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:s?, s:s?, s:s?}", "fail", (int)r->fail,
 				   "why", text_of(r->why), "permanent", (int)r->permanent, "retry_after",
 				   (json_int_t)r->retry_after, "ari_start", (json_int_t)r->ari_start,
 				   "ari_end", (json_int_t)r->ari_end, "ari_url", r->ari_url, "chain",
 				   r->chain ? r->chain->pem : NULL, "key", r->key_pem);
 	answer(json_pack("{s:o}", "result", result));
-	ev_break(e->loop, EVBREAK_ALL);
 }
 
-static void refuse(const char *why)
+static int refuse(const char *why)
 {
 	answer(json_pack("{s:{s:i, s:o}}", "result", "fail", (int)ACME_LOCAL, "why", text_of(why)));
+	return EXIT_FAILURE;
 }
 
 /* ---- the request ---- */
@@ -110,19 +100,19 @@ static json_t *read_request(void)
 	return root;
 }
 
-static const char *text(const struct errand *e, const char *key)
+static const char *text(const json_t *request, const char *key)
 {
-	return json_string_value(json_object_get(e->request, key));
+	return json_string_value(json_object_get(request, key));
 }
 
-static int64_t number(const struct errand *e, const char *key)
+static int64_t number(const json_t *request, const char *key)
 {
-	return (int64_t)json_integer_value(json_object_get(e->request, key));
+	return (int64_t)json_integer_value(json_object_get(request, key));
 }
 
-static size_t list(const struct errand *e, const char *key, const char **out, size_t max)
+static size_t list(const json_t *request, const char *key, const char **out, size_t max)
 {
-	const json_t *array = json_object_get(e->request, key);
+	const json_t *array = json_object_get(request, key);
 	size_t n = json_array_size(array);
 	if (n > max)
 		n = max;
@@ -134,46 +124,22 @@ static size_t list(const struct errand *e, const char *key, const char **out, si
 	return n;
 }
 
-static void take_options(struct errand *e)
+/* NULL: there is no such operation. */
+static const struct acme_result *carry_out(struct client *c, const json_t *request)
 {
-	e->options = (struct acme_options){
-		.loop = e->loop,
-		.store = e->store,
-		.directory_url = text(e, "directory_url"),
-		.email = text(e, "email"),
-		.names = e->names,
-		.n_names = list(e, "names", e->names, NAMES_MAX),
-		.challenge = number(e, "challenge") == ACME_TLS_ALPN_01 ? ACME_TLS_ALPN_01 : ACME_HTTP_01,
-		.challenge_address = text(e, "challenge_address"),
-		.challenge_port = (uint16_t)number(e, "challenge_port"),
-		.ca_files = e->files,
-		.n_ca_files = list(e, "ca_files", e->files, FILES_MAX),
-		.eab_kid = text(e, "eab_kid"),
-		.eab_mac = text(e, "eab_mac"),
-		.profile = text(e, "profile"),
-		.preferred_chain = text(e, "preferred_chain"),
-		.reuse_key = json_is_true(json_object_get(e->request, "reuse_key")),
-		.order_ns = (uint64_t)number(e, "order_ns"),
-		.log = on_log,
-		.counted = on_counted,
-		.arg = e,
-	};
-}
-
-static int begin(struct errand *e)
-{
-	const char *what = text(e, "operation");
-	if (strcmp(what, "issue") == 0)
-		return acme_issue(e->client, text(e, "old_ari_id"), text(e, "old_key"), on_done, e);
-	if (strcmp(what, "revoke") == 0 && text(e, "chain"))
-		return acme_revoke(e->client, text(e, "chain"), (int)number(e, "reason"), on_done, e);
-	if (strcmp(what, "rollover") == 0)
-		return acme_rollover(e->client, on_done, e);
-	if (strcmp(what, "deactivate") == 0)
-		return acme_deactivate(e->client, on_done, e);
-	if (strcmp(what, "ari") == 0 && text(e, "ari_id"))
-		return acme_ari(e->client, text(e, "ari_id"), on_done, e);
-	return -EINVAL;
+	const char *operation = text(request, "operation"), *chain = text(request, "chain"),
+		   *ari_id = text(request, "ari_id");
+	if (strcmp(operation, "issue") == 0)
+		return client_issue(c, text(request, "old_ari_id"), text(request, "old_key"));
+	if (strcmp(operation, "revoke") == 0 && chain)
+		return client_revoke(c, chain, (int)number(request, "reason"));
+	if (strcmp(operation, "rollover") == 0)
+		return client_rollover(c);
+	if (strcmp(operation, "deactivate") == 0)
+		return client_deactivate(c);
+	if (strcmp(operation, "ari") == 0 && ari_id)
+		return client_ari(c, ari_id);
+	return NULL;
 }
 
 /* ---- the process ---- */
@@ -187,49 +153,75 @@ static void on_socket(struct ev_loop *loop, ev_io *io, int events)
 	_exit(EXIT_FAILURE);
 }
 
-static int run(struct errand *e)
+static int run(struct ev_loop *loop, struct store *store, const json_t *request)
 {
-	ev_io io;
+	const char *names[NAMES_MAX], *files[FILES_MAX];
+	const struct acme_options options = {
+		.loop = loop,
+		.store = store,
+		.directory_url = text(request, "directory_url"),
+		.email = text(request, "email"),
+		.names = names,
+		.n_names = list(request, "names", names, NAMES_MAX),
+		.challenge =
+			number(request, "challenge") == ACME_TLS_ALPN_01 ? ACME_TLS_ALPN_01 : ACME_HTTP_01,
+		.challenge_address = text(request, "challenge_address"),
+		.challenge_port = (uint16_t)number(request, "challenge_port"),
+		.ca_files = files,
+		.n_ca_files = list(request, "ca_files", files, FILES_MAX),
+		.eab_kid = text(request, "eab_kid"),
+		.eab_mac = text(request, "eab_mac"),
+		.profile = text(request, "profile"),
+		.preferred_chain = text(request, "preferred_chain"),
+		.reuse_key = json_is_true(json_object_get(request, "reuse_key")),
+		.order_ns = (uint64_t)number(request, "order_ns"),
+		.log = on_log,
+		.counted = on_counted,
+	};
+	struct client *c = NULL;
 	char why[512] = "out of memory";
-	take_options(e);
-	if (!e->options.directory_url || !e->options.email || !text(e, "operation") ||
-	    acme_new(&e->options, &e->client, why, sizeof why)) {
-		refuse(why);
-		return EXIT_FAILURE;
-	}
+	ev_io io;
+	if (!options.directory_url || !options.email || !text(request, "operation"))
+		return refuse("the request is incomplete");
+	if (client_new(&options, &c, why, sizeof why))
+		return refuse(why);
 	ev_io_init(&io, on_socket, PROTOCOL_FD, EV_READ);
-	ev_io_start(e->loop, &io);
-	if (begin(e) == 0)
-		ev_run(e->loop, 0);
+	ev_io_start(loop, &io);
+	const struct acme_result *result = carry_out(c, request);
+	if (result)
+		answer_result(result);
 	else
-		refuse("out of memory");
-	acme_free(e->client);
-	return EXIT_SUCCESS;
+		refuse("there is no such operation");
+	ev_io_stop(loop, &io);
+	client_free(c);
+	return result ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int main(void)
 {
-	struct errand e = {0};
+	struct store *store = NULL;
 	char why[512];
-	prctl(PR_SET_DUMPABLE, 0); /* keys are in here */
-	int type;
+	int type, code;
 	socklen_t size = sizeof type;
+	prctl(PR_SET_DUMPABLE, 0); /* keys are in here */
 	if (getsockopt(PROTOCOL_FD, SOL_SOCKET, SO_TYPE, &type, &size)) {
 		fputs("semstreams-acme is a part of semstreams, which starts it; see \"semstreams cert\".\n",
 		      stderr);
 		return 2;
 	}
-	e.request = read_request();
-	if (!json_is_object(e.request) || !text(&e, "storage_path"))
+	json_t *request = read_request();
+	if (!json_is_object(request) || !text(request, "storage_path"))
 		return 2;
-	e.loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
-	if (!e.loop || store_open(text(&e, "storage_path"), &e.store, why, sizeof why)) {
-		refuse(e.loop ? why : "no event loop can be made");
-		return EXIT_FAILURE;
-	}
-	int code = run(&e);
-	store_free(e.store);
-	ev_loop_destroy(e.loop);
-	json_decref(e.request);
+	struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
+	if (!loop)
+		code = refuse("no event loop can be made");
+	else if (store_open(text(request, "storage_path"), &store, why, sizeof why))
+		code = refuse(why);
+	else
+		code = run(loop, store, request);
+	store_free(store);
+	if (loop)
+		ev_loop_destroy(loop);
+	json_decref(request);
 	return code;
 }

@@ -57,5 +57,20 @@ struct responder {
 };
 
 int responder_new(const struct responder_kind *, const struct responder_options *, struct responder **out);
-/* A bound socket that listens; -errno with a sentence in why. */
-int responder_listen(const struct responder *, char *why, size_t why_size);
+
+/* ---- responder_http.c, pure: the requests of http-01 as bytes */
+
+#define RESPONDER_REQUEST_MAX 8192 /* bytes of request line and fields */
+#define RESPONDER_TOKEN_MAX   256
+#define RESPONDER_REPLY_MAX   1024 /* bytes of an answer: a token, a thumbprint and the fields fit */
+
+struct responder_request {
+	const char *token; /* in the bytes given, of base64url's letters only; NULL: not a challenge's path */
+	size_t token_len;
+	bool head; /* the answer has no body */
+};
+
+/* 0: more bytes are needed; the status to answer with: 200 (if the token is known), 404, 400, 431. */
+int responder_request(const char *data, size_t len, struct responder_request *out);
+/* The whole answer.  The bytes written; -EINVAL: the body is too long. */
+int responder_reply(int status, const char *body, bool head, char out[RESPONDER_REPLY_MAX]);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * session - requests to the CA (RFC 8555 section 6): signatures, nonces, what to try again and when.  On the
- * client's loop.
+ * session - requests to the CA (RFC 8555 section 6): signatures, nonces, what is tried again and when.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +10,6 @@
 #include "client.h"
 #include "plugins/acme_tls/jws.h"
 
-#define DIRECTORY_LIFE (86400 * SECOND)
 #define CONNECT_NS     (10 * SECOND)
 #define TOTAL_NS       (30 * SECOND)
 #define BODY_MAX       (256 << 10)
@@ -21,13 +19,10 @@
 #define NONCE_MAX      512
 #define REPEAT_FIRST   (SECOND / 4)
 
-static void session_try(struct acme *);
-
-static void nonces_forget(struct session *s)
-{
-	while (s->n_nonces)
-		free(s->nonces[--s->n_nonces]);
-}
+/* What a request has cost so far. */
+struct tries {
+	unsigned repeats, bad_nonces, waits;
+};
 
 static void nonce_keep(struct session *s, const char *nonce)
 {
@@ -45,307 +40,236 @@ static void nonce_keep(struct session *s, const char *nonce)
 	s->nonces[s->n_nonces++] = copy;
 }
 
-static void ask_forget(struct session *s)
-{
-	free(s->url);
-	free(s->payload);
-	s->url = s->payload = NULL;
-}
-
-int session_open(struct acme *a, char *why, size_t why_size)
+int session_open(struct client *c, char *why, size_t why_size)
 {
 	const struct http_options options = {
-		.loop = a->o.loop,
+		.loop = c->o.loop,
 		.user_agent = "semstreams/" PACKAGE_VERSION,
-		.ca_files = a->o.ca_files,
-		.n_ca_files = a->o.n_ca_files,
-		.origin = a->o.directory_url,
+		.ca_files = c->o.ca_files,
+		.n_ca_files = c->o.n_ca_files,
+		.origin = c->o.directory_url,
 		.connect_ns = CONNECT_NS,
 		.total_ns = TOTAL_NS,
 		.max_body = BODY_MAX,
 		.min_rate = RATE_MIN,
 	};
-	return http_new(&options, &a->s.http, why, why_size);
+	return http_new(&options, &c->s.http, why, why_size);
 }
 
-void session_close(struct acme *a, bool well)
+void session_close(struct session *s)
 {
-	struct session *s = &a->s;
 	http_free(s->http);
-	s->http = NULL;
-	s->call = NULL;
-	s->heard = s->fetching_nonce = false;
-	s->retry_after = 0;
-	nonces_forget(s);
-	ask_forget(s);
-	/* what went wrong may be due to links that changed */
-	if (!well && s->has_directory) {
-		message_done(&s->directory.json);
-		s->has_directory = false;
-	}
+	while (s->n_nonces)
+		free(s->nonces[--s->n_nonces]);
+	message_done(&s->directory.json);
 }
 
-/* ---- answers */
+/* ---- answers.  -EAGAIN: try again */
 
-static void answer_pass_on(struct acme *a, const struct http_reply *reply, const struct problem *problem)
+int session_broken(struct client *c)
 {
-	struct session *s = &a->s;
-	acme_then *then = s->ask.then;
-	/* the next request may be made in then */
-	char *url = s->url, *payload = s->payload;
-	s->url = s->payload = NULL;
-	then(a, reply, problem);
-	free(url);
-	free(payload);
+	const struct http_reply *reply = &c->s.reply;
+	bool bad = reply->error == -EINVAL || reply->error == -EMSGSIZE;
+	return client_fail(c, bad ? ACME_BROKEN : ACME_UNREACHABLE, false, "%s", reply->why);
 }
 
-void session_broken(struct acme *a, const struct http_reply *reply)
+static int repeat_later(struct client *c, struct tries *t)
 {
-	if (reply->error == -EINVAL || reply->error == -EMSGSIZE)
-		errand_fail(a, ACME_BROKEN, false, "%s", reply->why);
-	else
-		errand_fail(a, ACME_UNREACHABLE, false, "%s", reply->why);
+	int rc = client_wait(c, REPEAT_FIRST << t->repeats++);
+	return rc ? rc : -EAGAIN;
 }
 
-static void repeat_later(struct acme *a)
+/* No answer.  A CA that never answered is not asked again: the cause will not be gone in a second. */
+static int answer_none(struct client *c, const struct ask *ask, struct tries *t)
 {
-	struct session *s = &a->s;
-	s->repeats++;
-	errand_wait(a, REPEAT_FIRST << (s->repeats - 1), session_try);
-}
-
-/* No answer.  A CA that never answered is not asked again: what keeps us from it will not go in a second. */
-static void answer_none(struct acme *a, const struct http_reply *reply)
-{
-	struct session *s = &a->s;
-	bool passing =
-		reply->error == -ECONNRESET || reply->error == -ETIMEDOUT || reply->error == -ECONNREFUSED;
-	if (s->heard && passing && s->repeats < s->ask.repeat)
-		repeat_later(a);
-	else if (s->ask.may_break)
-		answer_pass_on(a, reply, NULL);
-	else
-		session_broken(a, reply);
+	int error = c->s.reply.error;
+	bool passing = error == -ECONNRESET || error == -ETIMEDOUT || error == -ECONNREFUSED;
+	if (c->s.heard && passing && t->repeats < ask->repeat)
+		return repeat_later(c, t);
+	return ask->may_break ? 0 : session_broken(c);
 }
 
 /* The CA wants to be left alone for some time. */
-static void answer_wait(struct acme *a, const struct problem *problem)
+static int answer_wait(struct client *c, struct tries *t)
 {
-	struct session *s = &a->s;
+	struct session *s = &c->s;
 	uint64_t until = now_ns() + (uint64_t)s->retry_after * SECOND;
 	char text[400];
 	if (s->retry_after)
 		s->not_before = until;
-	if (s->retry_after && s->waits < WAITS_MAX && until < a->e.deadline) {
-		s->waits++;
-		errand_wait(a, (uint64_t)s->retry_after * SECOND, session_try);
-		return;
+	if (s->retry_after && t->waits < WAITS_MAX && until < c->deadline) {
+		t->waits++;
+		return -EAGAIN;
 	}
-	problem_text(problem, text, sizeof text);
+	problem_text(&s->problem, text, sizeof text);
 	if (s->retry_after)
-		errand_fail(a, ACME_RATE_LIMITED, false, "%s; the CA asks to come back in %lld s", text,
-			    (long long)s->retry_after);
-	else
-		errand_fail(a, ACME_RATE_LIMITED, false, "%s", text);
+		return client_fail(c, ACME_RATE_LIMITED, false, "%s; the CA asks to come back in %lld s",
+				   text, (long long)s->retry_after);
+	return client_fail(c, ACME_RATE_LIMITED, false, "%s", text);
 }
 
-static void answer_bad_nonce(struct acme *a, const struct problem *problem)
+static int answer_problem(struct client *c, const struct ask *ask, bool for_nonce, struct tries *t)
 {
-	struct session *s = &a->s;
-	if (s->bad_nonces >= BAD_NONCES_MAX) {
-		errand_refused(a, problem);
-		return;
+	struct session *s = &c->s;
+	long status = s->reply.status;
+	problem_read(s->reply.body, s->reply.len, status, &s->problem);
+	/* the refusal brought a nonce, and the newest is taken */
+	if (problem_is(&s->problem, "badNonce") && t->bad_nonces++ < BAD_NONCES_MAX)
+		return -EAGAIN;
+	if (status == 429 || problem_is(&s->problem, "rateLimited") || (status == 503 && s->retry_after))
+		return answer_wait(c, t);
+	if (status >= 500 && status != 501 && t->repeats < ask->repeat)
+		return repeat_later(c, t);
+	if (for_nonce || problem_is(&s->problem, "badNonce"))
+		return client_refused(c, &s->problem);
+	if (problem_is(&s->problem, "accountDoesNotExist") && ask->payload && !ask->by_jwk)
+		return -ENOKEY;
+	return 0;
+}
+
+/* Learn from the reply's fields.  A date in Retry-After is by the CA's own clock, if the CA tells that. */
+static void fields_read(struct session *s)
+{
+	int64_t ours = (int64_t)time(NULL), theirs;
+	if (!s->reply.date || !message_http_date(s->reply.date, &theirs)) {
+		theirs = ours;
+	} else {
+		s->has_skew = true;
+		s->skew = theirs - ours;
 	}
-	/* with the nonce that came along: the newest is taken */
-	s->bad_nonces++;
-	session_try(a);
+	s->retry_after = message_retry_after(s->reply.retry_after, theirs);
+	nonce_keep(s, s->reply.nonce);
 }
 
-static void answer_error(struct acme *a, const struct http_reply *reply)
+static int answer_judge(struct client *c, const struct ask *ask, bool for_nonce, struct tries *t)
 {
-	struct session *s = &a->s;
-	struct problem problem;
-	problem_read(reply->body, reply->len, reply->status, &problem);
-	bool limited = reply->status == 429 || problem_is(&problem, "rateLimited");
-	bool ours = reply->status >= 500 && reply->status != 501;
-	if (problem_is(&problem, "badNonce"))
-		answer_bad_nonce(a, &problem);
-	else if (limited || (reply->status == 503 && s->retry_after))
-		answer_wait(a, &problem);
-	else if (ours && s->repeats < s->ask.repeat)
-		repeat_later(a);
-	else if (problem_is(&problem, "accountDoesNotExist") && !s->ask.by_jwk && !s->fetching_nonce)
-		account_lost(a);
-	else if (s->fetching_nonce)
-		errand_refused(a, &problem);
-	else
-		answer_pass_on(a, reply, &problem);
-}
-
-/* Retry-After as seconds, a date being told by the CA's own clock if it says what that is. */
-static int64_t retry_after(const struct http_reply *reply)
-{
-	int64_t now;
-	if (!reply->date || !message_http_date(reply->date, &now))
-		now = (int64_t)time(NULL);
-	return message_retry_after(reply->retry_after, now);
-}
-
-static void on_reply(void *arg, const struct http_reply *reply)
-{
-	struct acme *a = arg;
-	struct session *s = &a->s;
-	s->call = NULL;
+	struct session *s = &c->s;
 	s->retry_after = 0;
-	if (reply->error) {
-		answer_none(a, reply);
-		return;
-	}
+	if (s->reply.error)
+		return answer_none(c, ask, t);
 	s->heard = true;
-	s->retry_after = retry_after(reply);
-	nonce_keep(s, reply->nonce);
-	if (reply->status >= 400) {
-		answer_error(a, reply);
-	} else if (reply->status < 200 || reply->status >= 300) {
+	fields_read(s);
+	if (s->reply.status >= 400)
+		return answer_problem(c, ask, for_nonce, t);
+	if (s->reply.status < 200 || s->reply.status >= 300) {
 		char to[200] = "another address";
-		if (reply->location)
-			message_text(reply->location, to, sizeof to);
-		errand_fail(
-			a, ACME_BROKEN, true,
+		if (s->reply.location)
+			message_text(s->reply.location, to, sizeof to);
+		return client_fail(
+			c, ACME_BROKEN, true,
 			"the CA redirects to %s, which is not followed: put the right URL into directory_url",
 			to);
-	} else if (!s->fetching_nonce) {
-		answer_pass_on(a, reply, NULL);
-	} else if (!s->n_nonces) {
-		errand_fail(a, ACME_BROKEN, false, "the CA gives no nonce where it says that it does");
-	} else {
-		session_try(a);
 	}
+	if (!for_nonce)
+		return 0;
+	return s->n_nonces
+		       ? -EAGAIN
+		       : client_fail(c, ACME_BROKEN, false, "the CA's newNonce resource returned no nonce");
 }
 
 /* ---- requests */
 
-static void session_send(struct acme *a, const char *what, const char *method, const char *url,
-			 const char *body, const char *accept)
+static int send_request(struct client *c, const char *what, const struct http_request *q)
 {
-	char text[100] = "out of memory";
-	struct http_reply refused = {0};
-	if (a->e.requests >= a->e.requests_max) {
-		errand_fail(a, ACME_BROKEN, false, "there is no end after %u requests, while %s",
-			    a->e.requests, a->e.doing);
-		return;
+	struct http_reply *reply = &c->s.reply;
+	char foreign[100], why[sizeof reply->why];
+	if (c->requests >= c->requests_max)
+		return client_fail(c, ACME_BROKEN, false, "given up after %u requests, while %s", c->requests,
+				   c->doing);
+	c->requests++;
+	if (c->o.counted)
+		c->o.counted(c->o.arg, what);
+	http_ask(c->s.http, q, reply);
+	if (reply->error == -EINVAL) {
+		message_text(q->url, foreign, sizeof foreign);
+		int n = snprintf(why, sizeof why, "the CA's address for %s, %s, %s", what, foreign,
+				 reply->why);
+		memcpy(reply->why, why, n < (int)sizeof why ? (size_t)n + 1 : sizeof why);
 	}
-	a->e.requests++;
-	if (a->o.counted)
-		a->o.counted(a->o.arg, what);
-	int err = http_send(a->s.http, method, url, body, accept, on_reply, a, &a->s.call, text, sizeof text);
-	if (!err)
-		return;
-	if (err != -EINVAL) {
-		errand_fail(a, ACME_LOCAL, false, "%s", text);
-		return;
-	}
-	char foreign[100];
-	message_text(url, foreign, sizeof foreign);
-	refused.error = err;
-	snprintf(refused.why, sizeof refused.why, "the CA's address for %s, %s, %s", what, foreign, text);
-	answer_none(a, &refused);
+	if (reply->error == -ENOMEM)
+		return client_no_memory(c);
+	return reply->error && now_ns() >= c->deadline ? client_timed_out(c) : 0;
 }
 
-static void session_sign(struct acme *a)
+static int send_signed(struct client *c, const struct ask *ask)
 {
-	struct session *s = &a->s;
+	struct session *s = &c->s;
 	char *nonce = s->nonces[--s->n_nonces], *body = NULL;
-	int err = jws_sign(s->ask.key ? s->ask.key : a->key, s->ask.by_jwk ? NULL : a->account.url, nonce,
-			   s->url, s->payload, &body);
+	int rc = jws_sign(ask->key ? ask->key : c->key, ask->by_jwk ? NULL : c->account.url, nonce, ask->url,
+			  ask->payload, &body);
 	free(nonce);
-	if (err < 0) {
-		errand_fail(a, ACME_LOCAL, err == -EINVAL, "a request cannot be signed: %s",
-			    err == -EINVAL ? "the account's key is of no use for it" : strerror(-err));
-		return;
-	}
-	session_send(a, s->ask.what, "POST", s->url, body, s->ask.accept);
+	if (rc < 0)
+		return client_fail(c, ACME_LOCAL, rc == -EINVAL, "a request cannot be signed: %s",
+				   rc == -EINVAL ? "the account's key cannot sign requests" : strerror(-rc));
+	rc = send_request(c, ask->what,
+			  &(struct http_request){.method = "POST",
+						 .url = ask->url,
+						 .body = body,
+						 .accept = ask->accept,
+						 .deadline = c->deadline});
 	free(body);
+	return rc;
 }
 
-static void session_try(struct acme *a)
+/* The CA said not to come before. */
+static int leave_alone(struct client *c)
 {
-	struct session *s = &a->s;
 	uint64_t now = now_ns();
-	s->fetching_nonce = false;
-	if (now < s->not_before) {
-		if (s->not_before < a->e.deadline)
-			errand_wait(a, s->not_before - now, session_try);
-		else
-			errand_fail(a, ACME_RATE_LIMITED, false,
-				    "the CA has asked to be left alone for another %llu s",
-				    (unsigned long long)((s->not_before - now) / SECOND + 1));
-	} else if (!s->payload) {
-		session_send(a, s->ask.what, "GET", s->url, NULL, s->ask.accept);
-	} else if (s->n_nonces) {
-		session_sign(a);
-	} else {
-		s->fetching_nonce = true;
-		session_send(a, "newNonce", "HEAD", s->directory.new_nonce, NULL, NULL);
-	}
+	if (now >= c->s.not_before)
+		return now < c->deadline ? 0 : client_timed_out(c);
+	if (c->s.not_before < c->deadline)
+		return client_wait(c, c->s.not_before - now);
+	return client_fail(c, ACME_RATE_LIMITED, false, "the CA asks to be left alone for another %llu s",
+			   (unsigned long long)((c->s.not_before - now) / SECOND + 1));
 }
 
-void session_ask(struct acme *a, const struct ask *ask)
+int session_ask(struct client *c, const struct ask *ask, struct reply *out)
 {
-	struct session *s = &a->s;
-	ask_forget(s);
-	s->ask = *ask;
-	s->url = strdup(ask->url);
-	s->payload = ask->payload ? strdup(ask->payload) : NULL;
-	s->repeats = s->bad_nonces = s->waits = 0;
-	if (!s->url || (ask->payload && !s->payload))
-		errand_fail(a, ACME_LOCAL, false, "out of memory");
-	else
-		session_try(a);
+	struct session *s = &c->s;
+	struct tries tries = {0};
+	int rc;
+	do {
+		bool for_nonce = ask->payload && !s->n_nonces;
+		struct http_request get = {
+			.method = "GET", .url = ask->url, .accept = ask->accept, .deadline = c->deadline};
+		if (for_nonce) {
+			get.method = "HEAD";
+			get.url = s->directory.new_nonce;
+			get.accept = NULL;
+		}
+		rc = leave_alone(c);
+		if (!rc)
+			rc = for_nonce || !ask->payload
+				     ? send_request(c, for_nonce ? "newNonce" : ask->what, &get)
+				     : send_signed(c, ask);
+		if (!rc)
+			rc = answer_judge(c, ask, for_nonce, &tries);
+	} while (rc == -EAGAIN);
+	out->http = &s->reply;
+	out->problem = !s->reply.error && s->reply.status >= 400 ? &s->problem : NULL;
+	return rc;
 }
 
-/* ---- the directory */
-
-static void on_directory(struct acme *a, const struct http_reply *reply, const struct problem *problem)
+int session_directory(struct client *c)
 {
+	struct session *s = &c->s;
 	char why[256] = "out of memory";
-	struct session *s = &a->s;
-	if (problem && problem->status == 404) {
-		errand_fail(a, ACME_REFUSED, true,
-			    "the CA has nothing at %s (HTTP status 404): is the ACME provisioner in "
-			    "directory_url the one that the CA has?",
-			    a->o.directory_url);
-		return;
-	}
-	if (problem) {
-		errand_refused(a, problem);
-		return;
-	}
-	int err = message_directory(reply->body, reply->len, &s->directory, why, sizeof why);
-	if (err < 0) {
-		errand_fail(a, err == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "%s: check directory_url",
-			    why);
-		return;
-	}
-	s->has_directory = true;
-	s->directory_until = now_ns() + DIRECTORY_LIFE;
-	a->after_directory(a);
-}
-
-void session_directory(struct acme *a, acme_step *then)
-{
-	struct session *s = &a->s;
-	a->after_directory = then;
-	if (s->has_directory && now_ns() < s->directory_until) {
-		then(a);
-		return;
-	}
-	if (s->has_directory) {
-		message_done(&s->directory.json);
-		s->has_directory = false;
-	}
-	session_ask(a, &(struct ask){.what = "directory",
-				     .url = a->o.directory_url,
-				     .repeat = 2,
-				     .then = on_directory});
+	struct reply r;
+	message_done(&s->directory.json);
+	int rc = session_ask(c, &(struct ask){.what = "directory", .url = c->o.directory_url, .repeat = 2},
+			     &r);
+	if (rc)
+		return rc;
+	if (r.problem && r.problem->status == 404)
+		return client_fail(c, ACME_REFUSED, true,
+				   "the CA has nothing at %s (HTTP status 404): is the ACME provisioner in "
+				   "directory_url the one that the CA has?",
+				   c->o.directory_url);
+	if (r.problem)
+		return client_refused(c, r.problem);
+	rc = message_directory(r.http->body, r.http->len, &s->directory, why, sizeof why);
+	if (rc < 0)
+		return client_fail(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false,
+				   "%s: check directory_url", why);
+	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ca_test - a CA for tests of the client; see ca_test.h. */
+/* helper_ca - a CA for tests of the client; see helper_ca.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -427,15 +427,9 @@ static size_t place_of(const char *full, int *number)
 
 struct http {
 	struct ev_loop *loop;
-	struct http_call *call;
-};
-
-struct http_call {
-	struct http *http;
-	ev_timer timer;
-	char *method, *url, *body, *accept;
-	void (*done)(void *arg, const struct http_reply *);
-	void *arg;
+	struct exchange x; /* the last */
+	char *body, nonce[30];
+	const char *links[2];
 };
 
 static json_t *part(const json_t *jws, const char *key)
@@ -492,68 +486,13 @@ static const char *given(const char *text)
 	return text[0] ? text : NULL;
 }
 
-static void call_free(struct http_call *call)
+static void exchange_done(struct http *h)
 {
-	ev_timer_stop(call->http->loop, &call->timer);
-	if (call->http->call == call)
-		call->http->call = NULL;
-	free(call->method);
-	free(call->url);
-	free(call->body);
-	free(call->accept);
-	free(call);
-}
-
-static void on_call(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	struct http_call *call = timer->data;
-	struct exchange x = {.method = call->method, .url = call->url, .accept = call->accept, .status = 200};
-	char nonce[30];
-	const char *links[2] = {NULL, NULL};
-	(void)loop;
-	(void)events;
-	json_t *jws = call->body ? json_loads(call->body, 0, NULL) : NULL;
-	if (jws) {
-		x.header = part(jws, "protected");
-		x.payload = part(jws, "payload");
-	}
-	exchange_serve(the_ca, &x);
-	char *body = x.text ? strdup(x.text) : x.json ? json_dumps(x.json, 0) : strdup("");
-	if (x.text && x.len) {
-		free(body);
-		body = malloc(x.len + 1);
-		memcpy(body, x.text, x.len);
-		body[x.len] = '\0';
-	}
-	if (!x.no_nonce)
-		the_ca->nonce++;
-	snprintf(nonce, sizeof nonce, "nonce-%d", the_ca->nonce);
-	links[0] = given(x.link);
-	const struct http_reply reply = {
-		.error = x.error,
-		.why = "as the test wants it",
-		.status = x.status,
-		.location = given(x.location),
-		.nonce = x.no_nonce ? NULL : nonce,
-		.retry_after = given(x.retry_after),
-		.content_type = given(x.content_type),
-		.date = given(x.date),
-		.links = links,
-		.body = body,
-		.len = x.text && x.len ? x.len : strlen(body),
-	};
-	void (*done)(void *arg, const struct http_reply *) = call->done;
-	void *arg = call->arg;
-	if (!x.silent) {
-		call_free(call);
-		done(arg, &reply);
-	}
-	free(body);
-	free(x.text);
-	json_decref(x.json);
-	json_decref(x.header);
-	json_decref(x.payload);
-	json_decref(jws);
+	free(h->body);
+	free(h->x.text);
+	json_decref(h->x.json);
+	json_decref(h->x.header);
+	json_decref(h->x.payload);
 }
 
 int http_new(const struct http_options *options, struct http **out, char *why, size_t why_size)
@@ -567,46 +506,90 @@ int http_new(const struct http_options *options, struct http **out, char *why, s
 
 void http_free(struct http *h)
 {
-	if (h && h->call)
-		call_free(h->call);
+	if (h)
+		exchange_done(h);
 	free(h);
 }
 
-int http_send(struct http *h, const char *method, const char *to, const char *body, const char *accept,
-	      void (*done)(void *arg, const struct http_reply *), void *arg, struct http_call **out,
-	      char *why, size_t why_size)
-{
-	assert_null(h->call); /* one at a time */
-	if (strncmp(to, CA_URL "/", sizeof CA_URL) != 0) {
-		snprintf(why, why_size, "is not at the CA");
-		return -EINVAL;
-	}
-	struct http_call *call = calloc(1, sizeof *call);
-	call->http = h;
-	call->method = strdup(method);
-	call->url = strdup(to);
-	call->body = body ? strdup(body) : NULL;
-	call->accept = accept ? strdup(accept) : NULL;
-	call->done = done;
-	call->arg = arg;
-	ev_timer_init(&call->timer, on_call, 0., 0.);
-	call->timer.data = call;
-	ev_timer_start(h->loop, &call->timer);
-	h->call = *out = call;
-	return 0;
-}
-
-void http_cancel(struct http_call *call)
-{
-	if (call)
-		call_free(call);
-}
-
-bool http_skew(const struct http *h, int64_t *seconds)
+int http_check_url(const struct http *h, const char *url, char *why, size_t why_size)
 {
 	(void)h;
-	(void)seconds;
-	return false;
+	if (strncmp(url, CA_URL "/", sizeof CA_URL) == 0)
+		return 0;
+	snprintf(why, why_size, "is not at the CA");
+	return -EINVAL;
+}
+
+static void on_time(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)timer;
+	(void)events;
+	ev_break(loop, EVBREAK_ALL);
+}
+
+static void run_until(struct ev_loop *loop, uint64_t deadline)
+{
+	ev_timer timer;
+	ev_timer_init(&timer, on_time, (double)deadline / 1e9 - ca_now() + 1, 0.);
+	ev_now_update(loop);
+	ev_timer_start(loop, &timer);
+	ev_run(loop, 0);
+}
+
+static void exchange_body(struct http *h)
+{
+	struct exchange *x = &h->x;
+	h->body = x->text ? strdup(x->text) : x->json ? json_dumps(x->json, 0) : strdup("");
+	if (!x->text || !x->len) {
+		x->len = strlen(h->body);
+		return;
+	}
+	free(h->body);
+	h->body = malloc(x->len + 1);
+	memcpy(h->body, x->text, x->len);
+	h->body[x->len] = '\0';
+}
+
+void http_ask(struct http *h, const struct http_request *q, struct http_reply *out)
+{
+	struct exchange *x = &h->x;
+	exchange_done(h);
+	h->body = NULL;
+	*x = (struct exchange){.method = q->method, .url = q->url, .accept = q->accept, .status = 200};
+	h->links[0] = NULL;
+	*out = (struct http_reply){.links = h->links, .body = ""};
+	out->error = http_check_url(h, q->url, out->why, sizeof out->why);
+	if (out->error)
+		return;
+	json_t *jws = q->body ? json_loads(q->body, 0, NULL) : NULL;
+	if (jws) {
+		x->header = part(jws, "protected");
+		x->payload = part(jws, "payload");
+	}
+	json_decref(jws);
+	exchange_serve(the_ca, x);
+	if (x->silent) {
+		run_until(h->loop, q->deadline);
+		x->error = -ETIMEDOUT;
+	}
+	exchange_body(h);
+	if (!x->no_nonce)
+		the_ca->nonce++;
+	snprintf(h->nonce, sizeof h->nonce, "nonce-%d", the_ca->nonce);
+	h->links[0] = given(x->link);
+	*out = (struct http_reply){
+		.error = x->error,
+		.why = "as the test wants it",
+		.status = x->status,
+		.location = given(x->location),
+		.nonce = x->no_nonce ? NULL : h->nonce,
+		.retry_after = given(x->retry_after),
+		.content_type = given(x->content_type),
+		.date = given(x->date),
+		.links = h->links,
+		.body = h->body,
+		.len = x->len,
+	};
 }
 
 /* ---- around it */
@@ -646,49 +629,54 @@ const char *ca_kinds(const struct ca *ca, int since)
 	return text;
 }
 
-void ca_done(void *arg, const struct acme_result *result)
+struct client *ca_client(struct ca *ca)
 {
-	struct ca *ca = arg;
-	ca->done++;
+	if (!ca->client)
+		ca_restart(ca);
+	return ca->client;
+}
+
+/* As the host does when it has stored a certificate. */
+static void forget_order(struct ca *ca)
+{
+	struct store_state s;
+	char why[200] = "";
+	assert_int_equal(store_state_load(ca->store, &s, why, sizeof why), 0);
+	assert_non_null(s.order_url);
+	free(s.order_url);
+	free(s.order_key_pem);
+	s.order_url = s.order_key_pem = NULL;
+	assert_int_equal(store_state_save(ca->store, &s, why, sizeof why), 0);
+	store_state_done(&s);
+}
+
+enum acme_fail ca_run(struct ca *ca, const struct acme_result *result)
+{
+	assert_int_equal(ca->answering, 0);
 	ca->result = *result;
 	free(ca->chain);
 	free(ca->key);
 	ca->chain = result->chain ? strdup(result->chain->pem) : NULL;
 	ca->key = result->key_pem ? strdup(result->key_pem) : NULL;
 	ca->result.chain = NULL;
-	ca->result.key_pem = NULL;
-	if (ca->free_in_done) {
-		acme_free(ca->acme);
-		ca->acme = NULL;
-	}
-	if (ca->again_in_done) {
-		ca->again_in_done = false;
-		assert_int_equal(acme_issue(ca->acme, NULL, NULL, ca_done, ca), 0);
-		return;
-	}
-	ev_break(ca->loop, EVBREAK_ALL);
-}
-
-enum acme_fail ca_run(struct ca *ca, int err)
-{
-	assert_int_equal(err, 0);
-	int before = ca->done;
-	ev_run(ca->loop, 0);
-	assert_int_equal(ca->done, before + 1);
-	assert_int_equal(ca->answering, 0);
+	ca->result.key_pem = ca->result.ari_url = NULL;
+	client_free(ca->client);
+	ca->client = NULL;
+	if (ca->chain)
+		forget_order(ca);
 	return ca->result.fail;
 }
 
 enum acme_fail ca_issue(struct ca *ca)
 {
-	return ca_run(ca, acme_issue(ca->acme, NULL, NULL, ca_done, ca));
+	return ca_run(ca, client_issue(ca_client(ca), NULL, NULL));
 }
 
 void ca_restart(struct ca *ca)
 {
 	char why[200] = "";
-	acme_free(ca->acme);
-	if (acme_new(&ca->options, &ca->acme, why, sizeof why) < 0)
+	client_free(ca->client);
+	if (client_new(&ca->options, &ca->client, why, sizeof why) < 0)
 		fail_msg("%s", why);
 }
 
@@ -731,7 +719,6 @@ int ca_setup(void **state)
 		.log = on_log,
 		.arg = ca,
 	};
-	ca_restart(ca);
 	return 0;
 }
 
@@ -739,7 +726,7 @@ int ca_teardown(void **state)
 {
 	struct ca *ca = *state;
 	char command[100];
-	acme_free(ca->acme);
+	client_free(ca->client);
 	store_free(ca->store);
 	ev_loop_destroy(ca->loop);
 	for (int i = 0; i < ca->n_orders; i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ca_test - a CA for tests of the client, in place of http.c and the responders: no socket, and time runs
+ * helper_ca - a CA for tests of the client, in place of http.c and the responders: no socket, and time runs
  * faster.  It does what RFC 8555 says unless a test's hooks make it do otherwise.
  */
 #pragma once
@@ -12,8 +12,7 @@
 #include <cmocka.h>
 #include <ev.h>
 #include <jansson.h>
-#include "plugins/acme_tls/client/acme.h"
-#include "plugins/acme_tls/client/http.h"
+#include "plugins/acme_tls/client/client.h"
 
 #define CA_SPEED   100 /* seconds of the client per second */
 #define CA_ORDERS  16
@@ -60,7 +59,7 @@ struct ca {
 	struct ev_loop *loop;
 	struct store *store;
 	struct acme_options options;
-	struct acme *acme;
+	struct client *client; /* NULL: the next operation makes one */
 	char folder[64];
 	/* what it has */
 	json_t *account; /* the JWK of the one account */
@@ -84,22 +83,22 @@ struct ca {
 	int n_lines;
 	int answering, answers; /* of the responder: now, ever */
 	const char *port_taken; /* why the responder cannot bind */
-	int done;               /* times */
 	struct acme_result result;
 	char *chain, *key;
 	json_t *last_order; /* payload of the last newOrder, of the last newAccount */
 	json_t *last_account;
-	bool free_in_done, again_in_done;
 };
 
 /* A group's setup and teardown per test; *state is the struct ca. */
 int ca_setup(void **state);
 int ca_teardown(void **state);
-/* Begin, and run to the end: the result's fail. */
+/* For one operation. */
+struct client *ca_client(struct ca *);
+/* What an operation has brought, and the end of its client: the result's fail.  A certificate is stored as
+ * the host does, so the order is forgotten. */
+enum acme_fail ca_run(struct ca *, const struct acme_result *);
 enum acme_fail ca_issue(struct ca *);
-enum acme_fail ca_run(struct ca *, int err);
-acme_done ca_done;
-/* A new client on the same store, as after a restart. */
+/* A new client, as with changed options. */
 void ca_restart(struct ca *);
 /* How often a kind was asked for. */
 int ca_count(const struct ca *, const char *kind);

@@ -219,13 +219,11 @@ static int group_teardown(void **state)
 static struct {
 	struct ev_loop *loop;
 	struct http *http;
-	struct http_call *call;
-	int done, error;
+	int error;
 	long status;
-	char why[256], body[5000], nonce[32], location[64], retry_after[16], type[32];
+	char why[400], body[5000], nonce[32], location[64], retry_after[16], type[32], date[40];
 	size_t len;
 	int links;
-	bool free_in_done;
 } c;
 
 static void copy(char *out, size_t size, const char *in)
@@ -233,27 +231,25 @@ static void copy(char *out, size_t size, const char *in)
 	snprintf(out, size, "%s", in ? in : "");
 }
 
-static void on_done(void *arg, const struct http_reply *reply)
+static void ask_until(const char *method, const char *to, const char *body, uint64_t deadline)
 {
-	(void)arg;
-	c.done++;
-	c.call = NULL;
-	c.error = reply->error;
-	c.status = reply->status;
-	c.len = reply->len;
-	copy(c.why, sizeof c.why, reply->why);
-	copy(c.body, sizeof c.body, reply->body);
-	copy(c.nonce, sizeof c.nonce, reply->nonce);
-	copy(c.location, sizeof c.location, reply->location);
-	copy(c.retry_after, sizeof c.retry_after, reply->retry_after);
-	copy(c.type, sizeof c.type, reply->content_type);
-	for (c.links = 0; reply->links[c.links];)
+	struct http_reply reply;
+	http_ask(c.http,
+		 &(struct http_request){
+			 .method = method, .url = to, .body = body, .accept = "text/x", .deadline = deadline},
+		 &reply);
+	c.error = reply.error;
+	c.status = reply.status;
+	c.len = reply.len;
+	copy(c.why, sizeof c.why, reply.why);
+	copy(c.body, sizeof c.body, reply.body);
+	copy(c.nonce, sizeof c.nonce, reply.nonce);
+	copy(c.location, sizeof c.location, reply.location);
+	copy(c.retry_after, sizeof c.retry_after, reply.retry_after);
+	copy(c.type, sizeof c.type, reply.content_type);
+	copy(c.date, sizeof c.date, reply.date);
+	for (c.links = 0; reply.links[c.links];)
 		c.links++;
-	if (c.free_in_done) {
-		http_free(c.http);
-		c.http = NULL;
-	}
-	ev_break(c.loop, EVBREAK_ALL);
 }
 
 static const char *url(const char *path)
@@ -308,13 +304,7 @@ static int teardown(void **state)
 
 static void ask(const char *method, const char *path, const char *body)
 {
-	char why[200] = "";
-	if (http_send(c.http, method, url(path), body, "text/x", on_done, NULL, &c.call, why, sizeof why))
-		fail_msg("%s", why);
-	assert_int_equal(c.done, 0); /* never from in there */
-	ev_run(c.loop, 0);
-	assert_int_equal(c.done, 1);
-	c.done = 0;
+	ask_until(method, url(path), body, UINT64_MAX);
 }
 
 static void why_has(const char *part)
@@ -327,7 +317,6 @@ static void why_has(const char *part)
 
 static void test_reply(void **state)
 {
-	int64_t skew;
 	(void)state;
 	ask("GET", "/ok", NULL);
 	assert_int_equal(c.error, 0);
@@ -338,7 +327,7 @@ static void test_reply(void **state)
 	assert_string_equal(c.retry_after, "7");
 	assert_string_equal(c.type, "text/plain");
 	assert_int_equal(c.links, 2);
-	assert_false(http_skew(c.http, &skew));
+	assert_string_equal(c.date, "");
 	ask("HEAD", "/ok", NULL);
 	assert_int_equal(c.status, 200);
 	assert_int_equal(c.len, 0);
@@ -412,11 +401,9 @@ static void test_elsewhere_is_refused(void **state)
 				     "",
 				     "nonsense"};
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-		why[0] = '\0';
-		assert_int_equal(http_send(c.http, "GET", wrong[i], NULL, NULL, on_done, NULL, &c.call, why,
-					   sizeof why),
-				 -EINVAL);
-		assert_true(strlen(why) > 0);
+		ask_until("GET", wrong[i], NULL, UINT64_MAX);
+		assert_int_equal(c.error, -EINVAL);
+		assert_true(strlen(c.why) > 0);
 	}
 	assert_int_equal(client(ca_file, "http://127.0.0.1/", why, sizeof why), -EINVAL);
 	assert_non_null(strstr(why, "https://"));
@@ -546,63 +533,55 @@ static void test_refused(void **state)
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
 	snprintf(to, sizeof to, "https://127.0.0.1:%u/", ntohs(address.sin_port));
 	assert_int_equal(client(ca_file, to, why, sizeof why), 0);
-	assert_int_equal(http_send(c.http, "GET", to, NULL, NULL, on_done, NULL, &c.call, why, sizeof why),
-			 0);
-	ev_run(c.loop, 0);
+	ask_until("GET", to, NULL, UINT64_MAX);
 	assert_int_equal(c.error, -ECONNREFUSED);
 	assert_string_equal(c.why, "connection refused");
 	close(fd);
 }
 
-static void test_skew(void **state)
+static void test_date(void **state)
 {
-	int64_t skew, expected = 1420070400 - (int64_t)time(NULL);
 	(void)state;
 	ask("GET", "/past", NULL);
-	assert_true(http_skew(c.http, &skew));
-	assert_true(skew <= expected && skew > expected - 60);
+	assert_string_equal(c.date, "Thu, 01 Jan 2015 00:00:00 GMT");
 }
 
-static void stop(struct ev_loop *loop, ev_timer *timer, int events)
+static uint64_t now_ns(void)
 {
-	(void)timer;
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * SECOND + (uint64_t)ts.tv_nsec;
+}
+
+static void count(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
 	(void)events;
-	ev_break(loop, EVBREAK_ALL);
+	++*(int *)timer->data;
 }
 
-static void test_cancel(void **state)
+/* The loop runs while an answer is waited for, up to the deadline; what comes next is a request like others.
+ */
+static void test_deadline(void **state)
 {
-	char why[200] = "";
 	ev_timer timer;
+	int times = 0;
 	(void)state;
-	for (int i = 0; i < 2; i++) {
-		int before = server.requests;
-		assert_int_equal(http_send(c.http, "GET", url("/silent"), NULL, NULL, on_done, NULL, &c.call,
-					   why, sizeof why),
-				 0);
-		ev_timer_init(&timer, stop, 0.01, 0.01);
-		ev_timer_start(c.loop, &timer);
-		while (server.requests == before)
-			ev_run(c.loop, 0);
-		ev_timer_stop(c.loop, &timer);
-		if (i) {
-			http_free(c.http); /* with it under way */
-			c.http = NULL;
-		} else {
-			http_cancel(c.call);
-		}
-		assert_int_equal(c.done, 0);
-	}
-	http_cancel(NULL);
-}
-
-static void test_free_in_done(void **state)
-{
-	(void)state;
-	c.free_in_done = true;
+	ev_timer_init(&timer, count, 0.01, 0.01);
+	timer.data = &times;
+	ev_timer_start(c.loop, &timer);
+	uint64_t begun = now_ns();
+	ask_until("GET", url("/silent"), NULL, begun + SECOND / 2);
+	ev_timer_stop(c.loop, &timer);
+	assert_int_equal(c.error, -ETIMEDOUT);
+	uint64_t took = now_ns() - begun;
+	if (took < SECOND / 2 || took > 3 * SECOND)
+		fail_msg("%llu ns", (unsigned long long)took);
+	assert_true(times > 10);
+	ask_until("GET", url("/ok"), NULL, begun); /* it has passed */
+	assert_int_equal(c.error, -ETIMEDOUT);
 	ask("GET", "/ok", NULL);
 	assert_string_equal(c.body, "hi");
-	assert_null(c.http);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -624,9 +603,8 @@ int main(void)
 		TEST(test_times_out),
 		TEST(test_no_tls),
 		TEST(test_refused),
-		TEST(test_skew),
-		TEST(test_cancel),
-		TEST(test_free_in_done),
+		TEST(test_date),
+		TEST(test_deadline),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

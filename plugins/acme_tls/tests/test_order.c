@@ -46,7 +46,7 @@ static void test_issue(void **state)
 	assert_false(ca_order_kept(ca));
 	assert_int_equal(ca->answers, 1);
 	char *first = strdup(ca->key);
-	assert_int_equal(ca_run(ca, acme_issue(ca->acme, NULL, first, ca_done, ca)), ACME_OK);
+	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), NULL, first)), ACME_OK);
 	assert_string_not_equal(ca->key, first); /* a new key each time */
 	free(first);
 }
@@ -68,7 +68,7 @@ static void test_key_is_reused(void **state)
 	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	char *first = strdup(ca->key);
-	assert_int_equal(ca_run(ca, acme_issue(ca->acme, NULL, first, ca_done, ca)), ACME_OK);
+	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), NULL, first)), ACME_OK);
 	assert_string_equal(ca->key, first);
 	free(first);
 }
@@ -879,14 +879,14 @@ static bool replaced(struct ca *ca, struct exchange *x)
 static void test_replaces(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_run(ca, acme_issue(ca->acme, "x.y", NULL, ca_done, ca)), ACME_OK);
+	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), "x.y", NULL)), ACME_OK);
 	assert_null(json_object_get(ca->last_order, "replaces")); /* nobody offered ARI */
 	ca->ari = true;
 	ca_restart(ca);
-	assert_int_equal(ca_run(ca, acme_issue(ca->acme, "x.y", NULL, ca_done, ca)), ACME_OK);
+	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), "x.y", NULL)), ACME_OK);
 	assert_string_equal(json_string_value(json_object_get(ca->last_order, "replaces")), "x.y");
 	ca->before = replaced;
-	assert_int_equal(ca_run(ca, acme_issue(ca->acme, "x.y", NULL, ca_done, ca)), ACME_OK);
+	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), "x.y", NULL)), ACME_OK);
 	assert_null(json_object_get(ca->last_order, "replaces"));
 }
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <jansson.h>
-#include "plugins/acme_tls/client/problem.h"
+#include "plugins/acme_tls/client/message.h"
 
 #define ACME "urn:ietf:params:acme:error:"
 

@@ -127,8 +127,8 @@ static int check(const struct cli_options *o)
 		pipeline_check(config, &diag);
 	if (rc == 0)
 		diag_add(&diag, DIAG_SKIP, NULL, (struct place){0}, NULL,
-			 "nothing was started: no address was bound, no peer was asked, and no file was "
-			 "opened but those of certificates and keys");
+			 "nothing was started: no address was bound, no peer was contacted, and of all files "
+			 "only certificates and keys were opened");
 	log_flush();
 	diag_print(&diag, stderr);
 	if (rc == 0)

@@ -108,7 +108,7 @@ static enum MHD_Result send_page(const struct admin *a, struct MHD_Connection *c
 	bool bad = ferror(out);
 	if (fclose(out) != 0 || bad || status < 200 || status > 599) {
 		free(body);
-		return refuse(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "This page could not be made\n");
+		return refuse(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "This page could not be built\n");
 	}
 	return send_body(c, (unsigned)status, page->content_type, body, size, MHD_RESPMEM_MUST_FREE);
 }
@@ -145,7 +145,7 @@ static unsigned check_request(const struct admin *a, struct MHD_Connection *c, c
 	}
 	if ((length && strcmp(length, "0") != 0) ||
 	    MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING)) {
-		*text = "A request here has no body\n";
+		*text = "Requests with a body are not accepted\n";
 		return MHD_HTTP_CONTENT_TOO_LARGE;
 	}
 	return 0;

@@ -482,7 +482,7 @@ static void tell_lost(void)
 {
 	struct line l;
 	uint64_t lost = sink.lost;
-	static const char message[] = "Log lines lost, nobody read them";
+	static const char message[] = "Log lines lost, standard error was not read";
 	begin(&l, SS_LOG_WARN, NULL, message, sizeof message - 1);
 	line_number(&l, "lines", lost);
 	line_end(&l, false);

@@ -269,8 +269,7 @@ int metrics_print(struct metrics *m, FILE *out)
 	for (struct family *f = page.first; f && !page.no_memory; f = f->next)
 		print_family(f, out);
 	if (page.refused && !page.no_memory)
-		fprintf(out, "# %zu samples left out: their name or labels are not well-formed\n",
-			page.refused);
+		fprintf(out, "# %zu samples left out: malformed name or labels\n", page.refused);
 	uselocale(before);
 	for (struct family *f = page.first, *next; f; f = next) {
 		next = f->next;
@@ -299,8 +298,9 @@ static void build_info(void *arg, struct metrics_page *page)
 	metrics_label(labels, sizeof labels, "version", PACKAGE_VERSION);
 	metrics_label(labels, sizeof labels, "compiler", COMPILER);
 	metrics_label(labels, sizeof labels, "abi", abi);
-	metrics_sample_int(page, "semstreams_build_info", "What this program was built from; always 1.",
-			   SS_METRIC_GAUGE, labels, 1);
+	metrics_sample_int(page, "semstreams_build_info",
+			   "Version, compiler and plugin ABI of this program; always 1.", SS_METRIC_GAUGE,
+			   labels, 1);
 }
 
 /* The start of a file of /proc as a string; empty if it cannot be read. */

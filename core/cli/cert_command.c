@@ -168,7 +168,7 @@ static int by_provider(const struct component *c, size_t n_words, const char *co
 	const struct ss_tls_provider *face = provider_face(c, &self);
 
 	if (!face->command) {
-		fprintf(stderr, "semstreams: %s has no commands\n", c->desc->type);
+		fprintf(stderr, "semstreams: the provider %s has no commands\n", c->desc->type);
 		return EXIT_FAILURE;
 	}
 	int code = face->command(self, (uint32_t)n_words, words, print, NULL);
@@ -243,9 +243,8 @@ static int act(const struct targets *t, size_t n_words, const char *const *words
 	if (one)
 		return by_provider(one, n_words, words);
 	fprintf(stderr,
-		"semstreams: the certificate is from cert_file and key_file (mode \"manual\"): there is "
-		"nothing to %s; "
-		"only 'cert status' goes\n",
+		"semstreams: the certificate comes from cert_file and key_file (mode \"manual\"), so there "
+		"is nothing to %s; only 'cert status' works\n",
 		words[0]);
 	return EXIT_FAILURE;
 }

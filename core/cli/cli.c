@@ -36,24 +36,35 @@ enum option_id {
 	OPT_VERSION,
 };
 
+#define TEXT_OF_CONFIG "configuration file [" CLI_DEFAULT_CONFIG "]"
+
 static const struct option {
 	const char *name; /* with its dashes */
 	char letter;
 	const char *value; /* what its value is called; NULL: it has none */
 	unsigned commands;
+	const char *help;
 } options[] = {
-	[OPT_CONFIG] = {"--config", 'c', "FILE", FOR_CONFIG | FOR_TYPES},
-	[OPT_PLUGINS] = {"--plugins", 0, "DIR", FOR_CONFIG | FOR_TYPES},
-	[OPT_LOG_LEVEL] = {"--log-level", 0, "LEVEL", FOR_LOG},
-	[OPT_LOG_FORMAT] = {"--log-format", 0, "FORMAT", FOR_LOG},
-	[OPT_SHUTDOWN_TIMEOUT] = {"--shutdown-timeout", 0, "DURATION", FOR(CLI_RUN)},
-	[OPT_VALIDATE] = {"--validate", 0, NULL, FOR(CLI_RUN)},
-	[OPT_FORMAT] = {"--format", 0, "FORMAT", FOR(CLI_GRAPH)},
-	[OPT_JSON] = {"--json", 0, NULL, FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE)},
-	[OPT_MARKDOWN] = {"--markdown", 0, NULL, FOR(CLI_PLUGINS_DESCRIBE)},
-	[OPT_ROLE] = {"--role", 0, "ROLE", FOR(CLI_CERT)},
-	[OPT_HELP] = {"--help", 'h', NULL, ALL},
-	[OPT_VERSION] = {"--version", 'V', NULL, ALL},
+	[OPT_CONFIG] = {"--config", 'c', "FILE", FOR_CONFIG | FOR_TYPES, TEXT_OF_CONFIG},
+	[OPT_PLUGINS] = {"--plugins", 0, "DIR", FOR_CONFIG | FOR_TYPES,
+			 "search DIR for plugins first; may be repeated"},
+	[OPT_LOG_LEVEL] = {"--log-level", 0, "LEVEL", FOR_LOG,
+			   "error, warn, info or debug; overrides the configuration"},
+	[OPT_LOG_FORMAT] = {"--log-format", 0, "FORMAT", FOR_LOG,
+			    "logfmt or json; overrides the configuration"},
+	[OPT_SHUTDOWN_TIMEOUT] = {"--shutdown-timeout", 0, "DURATION", FOR(CLI_RUN),
+				  "how long to wait for queued events at the end [30s]"},
+	[OPT_VALIDATE] = {"--validate", 0, NULL, FOR(CLI_RUN),
+			  "only check the configuration, like 'semstreams check'"},
+	[OPT_FORMAT] = {"--format", 0, "FORMAT", FOR(CLI_GRAPH), "text, dot (Graphviz) or mermaid [text]"},
+	[OPT_JSON] = {"--json", 0, NULL, FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE),
+		      "print a JSON document; durations are in ns"},
+	[OPT_MARKDOWN] = {"--markdown", 0, NULL, FOR(CLI_PLUGINS_DESCRIBE),
+			  "print the tables of options, metrics and drop reasons for a page"},
+	[OPT_ROLE] = {"--role", 0, "ROLE", FOR(CLI_CERT),
+		      "server or client, if each has a certificate of its own"},
+	[OPT_HELP] = {"--help", 'h', NULL, ALL, "print this help"},
+	[OPT_VERSION] = {"--version", 'V', NULL, ALL, "print version, plugin ABI, plugin folder and build"},
 };
 
 static const char *const command_names[] = {
@@ -336,7 +347,7 @@ static int take_operand(struct parser *p)
 	if (p->n_words > 1 || !(file || type))
 		return usage(p, "unexpected word '%s'", p->words[p->n_words > 1 && (file || type) ? 1 : 0]);
 	if (file && o->config)
-		return usage(p, "two configurations, '%s' and '%s'", o->config, p->words[0]);
+		return usage(p, "two configuration files, '%s' and '%s'", o->config, p->words[0]);
 	if (file)
 		o->config = p->words[0];
 	else
@@ -406,101 +417,85 @@ void cli_done(struct cli_options *o)
  */
 
 static const char help_general[] =
-	"semstreams runs a pipeline that a JSON file describes; each of its stages is a plugin.\n"
+	"semstreams runs a pipeline that a JSON file describes; each stage of it is a plugin.\n"
 	"\n"
 	"  semstreams [run] [-c FILE]          run the pipeline until SIGTERM or SIGINT\n"
-	"  semstreams check [-c] FILE          say what is wrong with a configuration\n"
-	"  semstreams graph [-c] FILE          show who feeds whom\n"
-	"  semstreams plugins list             list the component types there are\n"
-	"  semstreams plugins describe TYPE    show a type's options, metrics and outputs\n"
-	"  semstreams cert status|VERB         show certificates; have their provider renew them, ...\n"
-	"  semstreams spool ls|check|dump DIR  look into the folder of a spool\n"
+	"  semstreams check [-c] FILE          report everything that is wrong with a configuration\n"
+	"  semstreams graph [-c] FILE          show how the components are connected\n"
+	"  semstreams plugins list             list the available component types\n"
+	"  semstreams plugins describe TYPE    show options, metrics and outputs of a type\n"
+	"  semstreams cert status|VERB         show certificates; issue, renew or revoke them\n"
+	"  semstreams spool ls|check|dump DIR  inspect the folder of a spool\n"
 	"  semstreams schema                   print a JSON Schema of the configuration, for editors\n"
-	"  semstreams help [COMMAND]           or: semstreams COMMAND --help\n"
-	"\n"
-	"  -c, --config FILE   the configuration [" CLI_DEFAULT_CONFIG "]\n"
-	"      --plugins DIR   search DIR for plugins first; may be given several times\n"
-	"  -V, --version       print version and build\n"
-	"  -h, --help          print this\n"
-	"\n"
-	"Exit codes: 0 done, 1 failure, 2 wrong usage, 78 wrong configuration.\n";
+	"  semstreams help [COMMAND]           or: semstreams COMMAND --help\n";
+
+static const char exit_codes[] =
+	"\nExit codes: 0 success, 1 failure, 2 wrong usage, 78 wrong configuration.\n";
 
 static const char *const help_texts[] = {
-	[CLI_RUN] = "semstreams [run] [-c FILE] [OPTIONS]\n"
-		    "\n"
-		    "Runs the pipeline.  SIGTERM or SIGINT: the sources stop, what is under way is finished, "
-		    "then it ends; a\n"
-		    "second signal ends it at once.  The log goes to standard error.\n"
-		    "\n"
-		    "  -c, --config FILE                the configuration [" CLI_DEFAULT_CONFIG "]\n"
-		    "      --plugins DIR                search DIR for plugins first; may be given several "
-		    "times\n"
-		    "      --log-level LEVEL            error, warn, info or debug, whatever the "
-		    "configuration says\n"
-		    "      --log-format FORMAT          logfmt or json, whatever the configuration says\n"
-		    "      --shutdown-timeout DURATION  how long to finish what is under way [30s]\n"
-		    "      --validate                   only check the configuration, as 'semstreams check' "
-		    "does\n",
-	[CLI_CHECK] = "semstreams check [-c] FILE [--plugins DIR]...\n"
+	[CLI_RUN] =
+		"semstreams [run] [-c FILE] [OPTIONS]\n"
+		"\n"
+		"Runs the pipeline in the foreground; the log goes to standard error.  On SIGTERM or SIGINT\n"
+		"the sources stop, queued events are processed, and the program exits; a second signal "
+		"exits\n"
+		"at once.\n",
+	[CLI_CHECK] =
+		"semstreams check [-c] FILE [OPTIONS]\n"
+		"\n"
+		"Reports everything that is wrong with a configuration: a line each, with place and reason.\n"
+		"FILE may be '-' for standard input.  The code is the one that starts the pipeline; lines\n"
+		"that begin with 'skipped' name what only a start can show.\n",
+	[CLI_GRAPH] = "semstreams graph [-c] FILE [OPTIONS]\n"
 		      "\n"
-		      "Says what is wrong with a configuration, each line with place and reason, by the code "
-		      "that starts it.\n"
-		      "Lines that begin with 'skipped' say what only a start can show.\n"
-		      "\n"
-		      "  -c, --config FILE     the configuration [" CLI_DEFAULT_CONFIG "]\n"
-		      "      --plugins DIR     search DIR for plugins first; may be given several times\n"
-		      "      --log-level LEVEL, --log-format FORMAT    for what plugins have to say\n",
-	[CLI_GRAPH] = "semstreams graph [--format text|dot|mermaid] [-c] FILE [--plugins DIR]...\n"
-		      "\n"
-		      "Shows who feeds whom, with the limits of each queue.\n"
-		      "\n"
-		      "      --format FORMAT   text, dot (Graphviz) or mermaid [text]\n"
-		      "  -c, --config FILE     the configuration [" CLI_DEFAULT_CONFIG "]\n"
-		      "      --plugins DIR     search DIR for plugins first; may be given several times\n",
+		      "Shows how the components are connected, with the limits of each queue.\n",
 	[CLI_PLUGINS_LIST] =
-		"semstreams plugins list [--json] [-c FILE] [--plugins DIR]...\n"
+		"semstreams plugins list [OPTIONS]\n"
 		"\n"
-		"Lists the component types of all plugins that a run would find: name, kind, version, file.\n"
-		"\n"
-		"      --json            as a JSON document\n"
-		"  -c, --config FILE     search the folders of this configuration too\n"
-		"      --plugins DIR     search DIR first; may be given several times\n",
+		"Lists the component types of all plugins that 'run' would find: name, kind, version, "
+		"file.\n"
+		"With -c FILE, the plugin folders of that configuration are searched, too.\n",
 	[CLI_PLUGINS_DESCRIBE] =
-		"semstreams plugins describe TYPE [--json|--markdown] [-c FILE] [--plugins DIR]...\n"
+		"semstreams plugins describe TYPE [OPTIONS]\n"
 		"\n"
-		"Shows a component type: what it does, its options, metrics, outputs and drop reasons.\n"
-		"\n"
-		"      --json            as a JSON document; durations in ns\n"
-		"      --markdown        only the tables of options, metrics and drop reasons, for a page\n"
-		"  -c, --config FILE     search the folders of this configuration too\n"
-		"      --plugins DIR     search DIR first; may be given several times\n",
+		"Shows a component type: its options, metrics, outputs and drop reasons.\n"
+		"With -c FILE, the plugin folders of that configuration are searched, too.\n",
 	[CLI_SCHEMA] =
-		"semstreams schema [-c FILE] [--plugins DIR]...\n"
+		"semstreams schema [OPTIONS]\n"
 		"\n"
-		"Prints a JSON Schema (draft 2020-12) of the configuration with the options of all plugins "
-		"found.\n"
-		"An editor checks and completes a configuration that starts with \"$schema\": \"FILE\".\n"
-		"\n"
-		"  -c, --config FILE     search the folders of this configuration too\n"
-		"      --plugins DIR     search DIR first; may be given several times\n",
-	[CLI_CERT] = "semstreams cert [-c FILE] [--role server|client] VERB [WORDS]...\n"
+		"Prints a JSON Schema (draft 2020-12) of the configuration, with the options of all plugins\n"
+		"found.  An editor checks and completes a configuration that starts with \"$schema\": "
+		"\"FILE\".\n"
+		"With -c FILE, the plugin folders of that configuration are searched, too.\n",
+	[CLI_CERT] = "semstreams cert [-c FILE] [OPTIONS] VERB [WORDS]...\n"
 		     "\n"
-		     "Shows or changes the certificates of \"security\": {\"tls\": ...}, beside a program "
-		     "that runs or not.\n"
-		     "'cert status' works in every mode; all other verbs are those of the mode's provider, "
-		     "which gets\n"
-		     "everything behind the verb: issue, renew, revoke, rollover, ... with mode \"acme\".\n"
-		     "\n"
-		     "  -c, --config FILE     the configuration [" CLI_DEFAULT_CONFIG "]\n"
-		     "      --role ROLE       server or client, where both have certificates of their own\n"
-		     "      --plugins DIR     search DIR for plugins first; may be given several times\n"
-		     "      --log-level LEVEL, --log-format FORMAT    for what the provider has to say\n"
-		     "\n"
-		     "Exit codes: 0 done; 1 failure, or a certificate that is of no use; 2 wrong usage; 78 "
-		     "wrong configuration.\n",
+		     "Shows or changes the certificates of \"security\": {\"tls\": ...}, whether the "
+		     "pipeline runs "
+		     "or not.\n"
+		     "'cert status' works in every mode, 'cert status --json' prints JSON.  All other verbs "
+		     "belong\n"
+		     "to the provider of the mode, with everything that follows them: issue, renew, revoke, "
+		     "rollover\n"
+		     "with mode \"acme\".  Exit code 1 also means that a certificate is not usable.\n",
 };
+
+static void print_option(const struct option *o, FILE *to)
+{
+	char left[40];
+
+	snprintf(left, sizeof left, "%c%c%s %s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+		 o->letter ? "," : " ", o->name, o->value ? " " : "", o->value ? o->value : "");
+	fprintf(to, "  %-32s  %s\n", left, o->help);
+}
 
 void cli_print_help(enum cli_command topic, FILE *to)
 {
-	fputs(topic < N(help_texts) && help_texts[topic] ? help_texts[topic] : help_general, to);
+	bool general = topic >= N(help_texts) || !help_texts[topic];
+	unsigned shown = general ? FOR(CLI_HELP) : FOR(topic);
+
+	fprintf(to, "%s\n", general ? help_general : help_texts[topic]);
+	for (size_t i = 0; i < N(options); i++)
+		if ((options[i].commands & shown) || (general && i <= OPT_PLUGINS))
+			print_option(&options[i], to);
+	fputs(exit_codes, to);
 }

@@ -217,7 +217,7 @@ static void read_component(const struct config *config, struct config_component 
 	check_keys(config, c->node, keys, N(keys), diag);
 	c->id = read_name(config, c->node, "id", true, LOWER UPPER DIGITS "_.-", id_form, diag);
 	c->type = read_name(config, c->node, "type", true, LOWER DIGITS "_",
-			    "1 to 63 small letters, digits or \"_\"", diag);
+			    "1 to 63 lower-case letters, digits or \"_\"", diag);
 	c->worker = read_name(config, c->node, "worker", false, LOWER UPPER DIGITS "_.-", id_form, diag);
 	c->options = jnode_get(c->node, "config");
 	if (c->options && !expect(config, c->options, J_OBJECT, diag))
@@ -397,7 +397,7 @@ static int report_type(const struct config *config, const struct config_componen
 	}
 	if (c->options)
 		jdoc_report(config->doc, diag, DIAG_SKIP, c->options, J_NAME,
-			    "not checked, as the type is not there");
+			    "not checked: the component's type is not available");
 	return 0;
 }
 
@@ -453,7 +453,7 @@ static void check_provider_ids(const struct config *config, struct diag *diag)
 				c->id && config->providers[role].id && strcmp(c->id, provider_ids[role]) == 0;
 		if (taken)
 			jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(c->node, "id"), J_VALUE,
-				    "the id \"%s\" is taken by the provider of TLS certificates", c->id);
+				    "the id \"%s\" is reserved for the provider of TLS certificates", c->id);
 	}
 }
 

@@ -45,10 +45,11 @@ static const char *variable(const struct jdoc *doc, const struct jnode *node, st
 	char *key = strndup(name, len);
 	const char *value = key ? getenv(key) : NULL;
 	if (!value)
-		jdoc_report(doc, diag, DIAG_ERROR, node, J_VALUE, "the environment has no variable %.*s",
+		jdoc_report(doc, diag, DIAG_ERROR, node, J_VALUE, "environment variable %.*s is not set",
 			    (int)len, name);
 	else if (!is_utf8(value, strlen(value))) {
-		jdoc_report(doc, diag, DIAG_ERROR, node, J_VALUE, "the variable %s is not UTF-8", key);
+		jdoc_report(doc, diag, DIAG_ERROR, node, J_VALUE,
+			    "environment variable %s is not valid UTF-8", key);
 		value = NULL;
 	}
 	free(key);

@@ -128,9 +128,9 @@ static bool fail_unexpected(struct parser *p, const struct jnode *node, const ch
 		return FAIL(p, at, node, "a NUL byte; expected %s", expected);
 	if (starts(p, "...") || starts(p, "\xe2\x80\xa6"))
 		return FAIL(p, at, node,
-			    "\"...\" stands for something left out: write it, or remove the dots");
+			    "\"...\" is a placeholder: write the real value, or remove the dots");
 	if (*at == '\'')
-		return FAIL(p, at, node, "strings stand in double quotes (\"), not in single ones");
+		return FAIL(p, at, node, "write strings in double quotes (\"), not single quotes");
 	if (starts(p, "\xe2\x80\x9c") || starts(p, "\xe2\x80\x9d") || starts(p, "\xe2\x80\x9e"))
 		return FAIL(p, at, node, "a typographic quotation mark; JSON takes the plain \" only");
 	uint32_t code;
@@ -203,7 +203,7 @@ static char *unicode_escape(struct parser *p, const struct jnode *node, char *to
 		}
 	}
 	if (c >= 0xd800 && c <= 0xdfff) {
-		complain(p, at, node, "half of a surrogate pair: no character");
+		complain(p, at, node, "unpaired surrogate: not a character");
 		c = 0xfffd;
 	}
 	return put_utf8(to, (unsigned)c);
@@ -316,7 +316,7 @@ static const char *number_fault(const char *s, const char *end)
 			s = mantissa;
 	}
 	if (s != end)
-		return "a number is followed by letters: values with a unit stand in double quotes (\")";
+		return "a number is followed by letters: write values with a unit in double quotes (\")";
 	return NULL;
 }
 
@@ -344,18 +344,18 @@ static bool parse_word(struct parser *p, struct jnode *node)
 	static const struct {
 		const char *word, *remedy;
 	} wrong[] = {
-		{"true", "true is written in small letters"},
-		{"false", "false is written in small letters"},
-		{"null", "null is written in small letters"},
+		{"true", "write true in lower case"},
+		{"false", "write false in lower case"},
+		{"null", "write null in lower case"},
 		{"yes", "write true"},
 		{"no", "write false"},
 		{"on", "write true"},
 		{"off", "write false"},
-		{"none", "this is no JSON value: write null"},
-		{"nil", "this is no JSON value: write null"},
-		{"undefined", "this is no JSON value: write null"},
+		{"none", "not a JSON value: write null"},
+		{"nil", "not a JSON value: write null"},
+		{"undefined", "not a JSON value: write null"},
 		{"nan", "NaN is no JSON number"},
-		{"infinity", "Infinity is no JSON number"},
+		{"infinity", "Infinity is not a JSON number"},
 	};
 	size_t len = 0;
 	while (word_byte(p->at[len]))
@@ -446,7 +446,7 @@ static bool parse_name(struct parser *p, struct jnode *object, struct jnode **la
 	if (!skip_blanks(p, member))
 		return false;
 	if (*p->at == '=')
-		return FAIL(p, p->at, member, "a colon (:) stands between name and value, not =");
+		return FAIL(p, p->at, member, "write a colon (:) between name and value, not =");
 	if (*p->at != ':')
 		return p->at == p->end ? fail_unexpected(p, object, "")
 				       : fail_unexpected(p, member, "a colon (:) after the name");
@@ -473,7 +473,7 @@ static bool parse_separator(struct parser *p, const struct jnode *container, cha
 		if (*done) {
 			char *pointer = jnode_pointer(container);
 			diag_add(p->diag, DIAG_ERROR, p->doc->file, place, pointer,
-				 "a comma before %c: nothing follows it", close);
+				 "trailing comma before %c", close);
 			free(pointer);
 		}
 		p->at += *done;
@@ -575,7 +575,8 @@ static bool parse_document(struct parser *p)
 	if (!parse_start(p) || !parse_value(p, p->doc->root) || !skip_blanks(p, NULL))
 		return false;
 	if (p->at != p->end)
-		return FAIL(p, p->at, NULL, "the document ends before this; one closing bracket too many?");
+		return FAIL(p, p->at, NULL,
+			    "text after the end of the document; one closing bracket too many?");
 	return true;
 }
 

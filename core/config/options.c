@@ -105,10 +105,10 @@ static const char *hint(const struct ss_option *option, const struct jnode *node
 	if (node->type == J_NULL)
 		return "; leave the key out for its default";
 	if (option->type == SS_OPT_INT && text && ss_parse_integer(node->string, &number) == 0)
-		return "; numbers stand without quotes";
+		return "; write numbers without quotes";
 	if (option->type == SS_OPT_BOOL && text &&
 	    (strcmp(node->string, "true") == 0 || strcmp(node->string, "false") == 0))
-		return "; true and false stand without quotes";
+		return "; write true and false without quotes";
 	if (option->type == SS_OPT_DURATION && node->type == J_NUMBER)
 		return "; a duration is a string with a unit";
 	if ((option->type == SS_OPT_INT || option->type == SS_OPT_BYTES) && node->type == J_NUMBER &&
@@ -300,7 +300,7 @@ static void fill_row(struct filler *f, const struct ss_option *option, const str
 			    option->help ? option->help : "");
 	} else if (!fill_default(f, option)) {
 		jdoc_report(f->doc, f->diag, DIAG_ERROR, owner, J_VALUE,
-			    "a fault of the plugin: the default of \"%s\" is no valid value", option->key);
+			    "a bug of the plugin: the default of \"%s\" is not valid", option->key);
 	}
 }
 
@@ -340,7 +340,7 @@ int options_fill(const struct option_table *table, const struct jdoc *doc, const
 		struct ss_option option = row(table, i);
 		if (!row_is_sound(table, &option)) {
 			jdoc_report(doc, diag, DIAG_ERROR, owner, J_VALUE,
-				    "a fault of the plugin: row %u of its option table makes no sense", i);
+				    "a bug of the plugin: row %u of its option table is not valid", i);
 			continue;
 		}
 		keys[n_keys++] = option.key;

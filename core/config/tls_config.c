@@ -29,9 +29,8 @@
 #define VERSION "{\"anyOf\": [{\"enum\": [\"1.2\", \"1.3\"]}, " ELSEWHERE "]}"
 #define MODE    "{\"anyOf\": [{\"type\": \"string\", \"pattern\": \"^[a-z0-9_]{1,40}$\"}, " ELSEWHERE "]}"
 #define MODE_HELP                                                                                            \
-	"Where the certificate comes from: \"manual\", from files; \"acme\" and others, from a provider, "   \
-	"with the "                                                                                          \
-	"files to fall back to"
+	"Source of the certificate: \"manual\", from cert_file and key_file, or a provider such as "         \
+	"\"acme\", with the files as fallback"
 
 /* A section that says anything says whether it is on. */
 #define SAYS_ENABLED "\"anyOf\": [{\"maxProperties\": 0}, {\"required\": [\"enabled\"]}]"
@@ -42,54 +41,57 @@
 
 static const struct tls_key server_mtls_keys[] = {
 	{"enabled", "Ask clients for a certificate", BOOLEAN, NULL, NULL},
-	{"client_ca_files", "The CAs that sign clients' certificates, PEM", LIST(1, 64), NULL, NULL},
-	{"require_client_cert", "Refuse clients without a certificate", BOOLEAN, "true", NULL},
+	{"client_ca_files", "CAs that sign the certificates of clients, PEM files", LIST(1, 64), NULL, NULL},
+	{"require_client_cert", "Reject clients without a certificate", BOOLEAN, "true", NULL},
 	{"allowed_client_cns",
-	 "Names of clients that are let in, CN or DNS SAN; absent: every one that the CAs signed",
+	 "Names of accepted clients: a DNS SAN, or the CN of certificates without DNS SANs; absent: every "
+	 "client the CAs signed",
 	 LIST(0, 4096), NULL, NULL},
 };
-static const struct tls_section tls_server_mtls = {.help = "Certificates of clients",
+static const struct tls_section tls_server_mtls = {.help = "Verification of client certificates",
 						   .rules = "{" SAYS_ENABLED
 							    ", " IF_ENABLED("", "client_ca_files") "}",
 						   KEYS(server_mtls_keys)};
 
 static const struct tls_key server_keys[] = {
-	{"enabled", "TLS for all that listen", BOOLEAN, NULL, NULL},
+	{"enabled", "Use TLS on every listening port", BOOLEAN, NULL, NULL},
 	{"mode", MODE_HELP, MODE, "\"manual\"", NULL},
-	{"cert_file", "The server's certificate and its chain, PEM", TEXT, NULL, NULL},
-	{"key_file", "Its private key, PEM, readable by its owner alone", TEXT, NULL, NULL},
-	{"min_version", "The least version of TLS", VERSION, "\"1.2\"", NULL},
+	{"cert_file", "Certificate of the server, followed by its chain, PEM file", TEXT, NULL, NULL},
+	{"key_file", "Private key of cert_file, PEM file with mode 0600", TEXT, NULL, NULL},
+	{"min_version", "Minimum TLS version", VERSION, "\"1.2\"", NULL},
 	{"mtls", NULL, NULL, NULL, &tls_server_mtls},
-	{"acme", "How to get a certificate from a CA by ACME", NULL, NULL, NULL},
+	{"acme", "Settings of mode \"acme\": how to obtain a certificate by ACME", NULL, NULL, NULL},
 };
-static const struct tls_section tls_server = {.help = "What listens",
+static const struct tls_section tls_server = {.help = "TLS of components that listen",
 					      .rules = "{" SAYS_ENABLED ", " BOTH_OR_NONE ", " IF_ENABLED(
 						      ", \"mode\": {\"const\": \"manual\"}", "cert_file") "}",
 					      KEYS(server_keys),
 					      .has_modes = true};
 
 static const struct tls_key client_mtls_keys[] = {
-	{"enabled", "Show servers this certificate", BOOLEAN, NULL, NULL},
-	{"cert_file", "The client's certificate and its chain, PEM", TEXT, NULL, NULL},
-	{"key_file", "Its private key, PEM, readable by its owner alone", TEXT, NULL, NULL},
+	{"enabled", "Present this certificate to servers", BOOLEAN, NULL, NULL},
+	{"cert_file", "Certificate of the client, followed by its chain, PEM file", TEXT, NULL, NULL},
+	{"key_file", "Private key of cert_file, PEM file with mode 0600", TEXT, NULL, NULL},
 };
-static const struct tls_section tls_client_mtls = {.help = "The certificate that is shown to servers",
+static const struct tls_section tls_client_mtls = {.help = "Certificate that is presented to servers",
 						   .rules = "{" SAYS_ENABLED ", " BOTH_OR_NONE "}",
 						   KEYS(client_mtls_keys)};
 
 static const struct tls_key client_keys[] = {
 	{"mode", MODE_HELP, MODE, "\"manual\"", NULL},
-	{"ca_files", "The CAs that sign servers' certificates, PEM; absent: the system's pool", LIST(1, 64),
-	 NULL, NULL},
-	{"insecure_skip_verify", "Take servers for what they say they are", BOOLEAN, "false", NULL},
-	{"min_version", "The least version of TLS", VERSION, "\"1.2\"", NULL},
-	{"cert_file", "The client's certificate and its chain, PEM", TEXT, NULL, NULL},
-	{"key_file", "Its private key, PEM, readable by its owner alone", TEXT, NULL, NULL},
+	{"ca_files", "CAs that sign the certificates of servers, PEM files; absent: the CAs of the system",
+	 LIST(1, 64), NULL, NULL},
+	{"insecure_skip_verify", "Do not verify servers at all: for tests only", BOOLEAN, "false", NULL},
+	{"min_version", "Minimum TLS version", VERSION, "\"1.2\"", NULL},
+	{"cert_file", "Certificate of the client, followed by its chain, PEM file", TEXT, NULL, NULL},
+	{"key_file", "Private key of cert_file, PEM file with mode 0600", TEXT, NULL, NULL},
 	{"mtls", NULL, NULL, NULL, &tls_client_mtls},
-	{"acme", "How to get a certificate from a CA by ACME", NULL, NULL, NULL},
+	{"acme", "Settings of mode \"acme\": how to obtain a certificate by ACME", NULL, NULL, NULL},
 };
-static const struct tls_section tls_client = {
-	.help = "What dials", .rules = "{" BOTH_OR_NONE "}", KEYS(client_keys), .has_modes = true};
+static const struct tls_section tls_client = {.help = "TLS of components that connect",
+					      .rules = "{" BOTH_OR_NONE "}",
+					      KEYS(client_keys),
+					      .has_modes = true};
 
 static const struct tls_key tls_members[] = {
 	{"server", NULL, NULL, NULL, &tls_server},
@@ -98,7 +100,8 @@ static const struct tls_key tls_members[] = {
 static const struct tls_section tls_tls = {.help = "TLS of all connections", KEYS(tls_members)};
 
 static const struct tls_key security_keys[] = {{"tls", NULL, NULL, NULL, &tls_tls}};
-const struct tls_section tls_security = {.help = "Certificates and who is allowed in", KEYS(security_keys)};
+const struct tls_section tls_security = {.help = "Certificates, and which peers are accepted",
+					 KEYS(security_keys)};
 
 _Static_assert(sizeof server_keys / sizeof server_keys[0] <= TLS_MAX_KEYS, "TLS_MAX_KEYS is too small");
 _Static_assert(sizeof client_keys / sizeof client_keys[0] <= TLS_MAX_KEYS, "TLS_MAX_KEYS is too small");
@@ -199,7 +202,7 @@ static bool boolean(struct reader *r, const struct jnode *object, const char *ke
 		return node->type == J_TRUE;
 	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "expected true or false, got %s%s",
 		    jnode_shown(node, shown),
-		    node->type == J_STRING ? "; true and false stand without quotes" : "");
+		    node->type == J_STRING ? "; write true and false without quotes" : "");
 	return otherwise;
 }
 
@@ -239,9 +242,9 @@ static void read_pair(struct reader *r, const struct jnode *object, const char *
 	if (!object)
 		return;
 	if (jnode_get(object, cert) && !jnode_get(object, key))
-		missing(r, object, key, "a certificate is of no use without its private key");
+		missing(r, object, key, "the private key that belongs to the certificate");
 	if (jnode_get(object, key) && !jnode_get(object, cert))
-		missing(r, object, cert, "a private key is of no use without its certificate");
+		missing(r, object, cert, "the certificate that belongs to the private key");
 	read_file(r, text(r, object, cert), &role->cert);
 	read_file(r, text(r, object, key), &role->key);
 }
@@ -284,9 +287,10 @@ static void read_min_version(struct reader *r, const struct jnode *object, struc
 	for (size_t i = 0; i < N(old); i++) {
 		if (strcmp(node->string, old[i]) != 0)
 			continue;
-		jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE,
-			    "TLS below 1.2 is broken and not offered; expected \"1.2\" or \"1.3\", got %s",
-			    jnode_shown(node, shown));
+		jdoc_report(
+			r->doc, r->diag, DIAG_ERROR, node, J_VALUE,
+			"TLS below 1.2 is insecure and not supported; expected \"1.2\" or \"1.3\", got %s",
+			jnode_shown(node, shown));
 		return;
 	}
 	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "expected \"1.2\" or \"1.3\", got %s",
@@ -345,7 +349,7 @@ static const struct ss_component *provider_of(const struct reader *r, const stru
 		fclose(to);
 	}
 	jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
-		    "mode \"%s\" needs the plugin %s%s, which is not there%s", mode->string, mode->string,
+		    "mode \"%s\" needs the plugin %s%s, which was not found%s", mode->string, mode->string,
 		    PROVIDER_SUFFIX, known ? known : "");
 	free(known);
 	return NULL;
@@ -359,7 +363,8 @@ static void find_provider(struct reader *r, const struct jnode *mode, struct tls
 	if (strlen(mode->string) > PROVIDER_MAX_MODE ||
 	    strspn(mode->string, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(mode->string))
 		jdoc_report(r->doc, r->diag, DIAG_ERROR, mode, J_VALUE,
-			    "expected \"manual\", or a provider's name of small letters, digits and \"_\", "
+			    "expected \"manual\", or the name of a provider in lower-case letters, digits "
+			    "and \"_\", "
 			    "got %s",
 			    jnode_shown(mode, shown));
 	else if (role->mode && r->loader)
@@ -377,7 +382,7 @@ static bool read_mode(struct reader *r, const struct jnode *section, struct tls_
 	if (!jnode_get(section, "mode") || (mode && strcmp(mode->string, "manual") == 0)) {
 		if (acme && expect(r, acme, J_OBJECT) && role->on && boolean(r, acme, "enabled", false))
 			jdoc_report(r->doc, r->diag, DIAG_WARN, acme, J_NAME,
-				    "not used, as the mode is \"manual\"; for ACME write \"mode\": \"acme\"");
+				    "not used: the mode is \"manual\"; for ACME write \"mode\": \"acme\"");
 		return true;
 	}
 	if (!mode)
@@ -388,7 +393,7 @@ static bool read_mode(struct reader *r, const struct jnode *section, struct tls_
 	const struct jnode *enabled = settings ? jnode_get(settings, "enabled") : NULL;
 	if (role->on && enabled && enabled->type == J_FALSE) {
 		jdoc_report(r->doc, r->diag, DIAG_WARN, enabled, J_VALUE,
-			    "mode \"%s\" is switched off: only cert_file and key_file count", mode->string);
+			    "mode \"%s\" is disabled: only cert_file and key_file are used", mode->string);
 		return true;
 	}
 	if (role->on)
@@ -405,8 +410,8 @@ static void read_names(struct reader *r, const struct jnode *mtls, bool on, stru
 
 	if (on && (list ? list->n == 0 : !jnode_get(mtls, "allowed_client_cns")))
 		warn(r, mtls, "allowed_client_cns",
-		     "nobody is named in allowed_client_cns: every certificate that these CAs signed is let "
-		     "in");
+		     "allowed_client_cns names nobody: every client with a certificate of these CAs is "
+		     "accepted");
 	if (!list)
 		return;
 	role->names = calloc(list->n + 1, sizeof *role->names);
@@ -421,7 +426,7 @@ static void read_names(struct reader *r, const struct jnode *mtls, bool on, stru
 				    "a name of more than %d bytes", TLS_MAX_NAME);
 		else if (on && strchr(child->string, '*'))
 			jdoc_report(r->doc, r->diag, DIAG_WARN, child, J_VALUE,
-				    "names are compared as they stand, '*' is no wildcard: no certificate "
+				    "'*' is not a wildcard, names are compared literally: no certificate "
 				    "will match");
 	}
 }
@@ -433,19 +438,19 @@ static void read_server_mtls(struct reader *r, const struct jnode *server, struc
 	if (!mtls)
 		return;
 	if (mtls->n && !jnode_get(mtls, "enabled"))
-		missing(r, mtls, "enabled", "true, or false to let everybody connect");
+		missing(r, mtls, "enabled", "true, or false to accept every client");
 	bool enabled = boolean(r, mtls, "enabled", false), on = enabled && role->on;
 	bool require = boolean(r, mtls, "require_client_cert", true);
-	read_cas(r, mtls, "client_ca_files", "name the CAs that sign clients' certificates", role);
+	read_cas(r, mtls, "client_ca_files", "name the CAs that sign the certificates of clients", role);
 	read_names(r, mtls, on, role);
 	if (!enabled)
 		return;
 	if (!jnode_get(mtls, "client_ca_files"))
-		missing(r, mtls, "client_ca_files", "the CAs that sign clients' certificates");
+		missing(r, mtls, "client_ca_files", "the CAs that sign the certificates of clients");
 	role->flags |= SS_TLS_VERIFY_PEER | (require ? SS_TLS_REQUIRE_PEER : 0u);
 	if (on && !require)
 		warn(r, mtls, "require_client_cert",
-		     "clients without a certificate are let in, whatever allowed_client_cns says");
+		     "clients without a certificate are accepted, whatever allowed_client_cns says");
 }
 
 static void read_server(struct reader *r, const struct jnode *tls)
@@ -463,7 +468,7 @@ static void read_server(struct reader *r, const struct jnode *tls)
 	read_pair(r, server, "cert_file", "key_file", role);
 	if (role->on && manual && !jnode_get(server, "cert_file") && !jnode_get(server, "key_file"))
 		missing(r, server, "cert_file",
-			"in mode \"manual\" the server's certificate and key come from cert_file and "
+			"mode \"manual\" takes the certificate and key of the server from cert_file and "
 			"key_file");
 	read_server_mtls(r, server, role);
 }
@@ -477,11 +482,11 @@ static void read_client_pair(struct reader *r, const struct jnode *client, bool 
 	bool enabled = boolean(r, mtls, "enabled", false);
 
 	if (mtls && mtls->n && !jnode_get(mtls, "enabled"))
-		missing(r, mtls, "enabled", "true, or false to show no certificate");
+		missing(r, mtls, "enabled", "true, or false to present no certificate");
 	read_pair(r, client, "cert_file", "key_file", role);
 	if (mtls && !enabled && role->mode && jnode_get(mtls, "enabled"))
 		jdoc_report(r->doc, r->diag, DIAG_ERROR, jnode_get(mtls, "enabled"), J_VALUE,
-			    "shows no certificate, but mode \"%s\" gets one; leave out one or the other",
+			    "presents no certificate, but mode \"%s\" obtains one; remove one of the two",
 			    role->mode);
 	if (!enabled) {
 		struct tls_role unused = {0};
@@ -492,13 +497,13 @@ static void read_client_pair(struct reader *r, const struct jnode *client, bool 
 	}
 	if (role->cert.path && jnode_get(mtls, "cert_file"))
 		jdoc_report(r->doc, r->diag, DIAG_ERROR, jnode_get(mtls, "cert_file"), J_NAME,
-			    "a second certificate: the section \"client\" has a cert_file already");
+			    "a second certificate: section \"client\" already has a cert_file");
 	else
 		read_pair(r, mtls, "cert_file", "key_file", role);
 	if (manual && !role->cert.path && !jnode_get(mtls, "cert_file") && !jnode_get(mtls, "key_file") &&
 	    !jnode_get(client, "cert_file") && !jnode_get(client, "key_file"))
 		missing(r, mtls, "cert_file",
-			"in mode \"manual\" the client's certificate and key come from cert_file and "
+			"mode \"manual\" takes the certificate and key of the client from cert_file and "
 			"key_file");
 }
 
@@ -512,14 +517,14 @@ static void read_client(struct reader *r, const struct jnode *tls)
 	role->on = true;
 	bool manual = read_mode(r, client, role);
 	read_min_version(r, client, role);
-	read_cas(r, client, "ca_files", "leave the key out to trust the system's pool", role);
+	read_cas(r, client, "ca_files", "leave the key out to trust the CAs of the system", role);
 	read_client_pair(r, client, manual, role);
 	role->flags = SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER |
 		      (jnode_get(client, "ca_files") ? 0u : SS_TLS_SYSTEM_CA);
 	if (boolean(r, client, "insecure_skip_verify", false)) {
 		role->flags = SS_TLS_INSECURE;
 		warn(r, client, "insecure_skip_verify",
-		     "servers are not verified: anybody on the way can read and change what is sent");
+		     "servers are not verified: anybody on the network path can read and change the data");
 	}
 }
 

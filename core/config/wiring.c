@@ -240,7 +240,7 @@ static void report_cycle(struct walk *w, size_t first)
 	fclose(to);
 	jdoc_report(w->config->doc, w->diag, DIAG_ERROR,
 		    closing ? name_node(closing) : components[w->path[first].component].node, J_VALUE,
-		    "data would go round in a circle: %s%s", text,
+		    "the inputs form a cycle: %s%s", text,
 		    implied ? " (a component without \"inputs\" reads from the one before it)" : "");
 	free(text);
 }
@@ -385,7 +385,7 @@ static void check_inputs(const struct config *config, struct config_component *c
 		if (twin < kept) {
 			const struct jnode *first = name_node(&c->inputs[twin]);
 			jdoc_report(config->doc, diag, DIAG_ERROR, name_node(&input), J_VALUE,
-				    "the same output for the second time, first at %u:%u", first->place.line,
+				    "this output is listed twice, first at %u:%u", first->place.line,
 				    first->place.column);
 			continue;
 		}
@@ -411,7 +411,7 @@ static void add_input(struct config *config, size_t i, struct diag *diag)
 	}
 	jdoc_report(config->doc, diag, DIAG_WARN, c->node, J_VALUE, "\"%s\" gets no input: %s", id_of(c),
 		    node     ? "its \"inputs\" are empty"
-		    : before ? "it has no \"inputs\" and the component before it has no output"
+		    : before ? "it has no \"inputs\", and the component before it in the list has no output"
 			     : "it has no \"inputs\" and no component is before it");
 }
 
@@ -425,7 +425,7 @@ static void warn_unread(const struct config *config, struct diag *diag)
 		const struct config_component *c = &config->components[i];
 		if (has_output(c) && !read[i])
 			jdoc_report(config->doc, diag, DIAG_WARN, c->node, J_VALUE,
-				    "nobody reads from \"%s\": its events are thrown away", c->id);
+				    "no component reads from \"%s\": its events are discarded", c->id);
 	}
 }
 

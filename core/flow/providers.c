@@ -94,8 +94,8 @@ static int create(const struct config *config, const struct config_component *cc
 
 	if (rc || provider_face(c, &self))
 		return rc;
-	jdoc_report(config->doc, diag, DIAG_ERROR, cc->node, J_VALUE,
-		    "a fault of the plugin: %s has no \"%s\"", c->desc->type, SS_TLS_PROVIDER);
+	jdoc_report(config->doc, diag, DIAG_ERROR, cc->node, J_VALUE, "a bug of the plugin: %s has no \"%s\"",
+		    c->desc->type, SS_TLS_PROVIDER);
 	return -EINVAL;
 }
 

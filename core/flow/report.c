@@ -7,22 +7,24 @@
 #include "core/flow/pipeline.h"
 
 /* Every metric of the host about components and queues. */
-static const struct ss_metric IN = {"semstreams_events_in_total",
-				    "Events that came in: into a source from outside, else into its queues.",
-				    NULL, SS_METRIC_COUNTER, 0};
-static const struct ss_metric CREATED = {
-	"semstreams_events_created_total",
-	"Events a processor made by itself, standing for no single input event.", NULL, SS_METRIC_COUNTER, 0};
+static const struct ss_metric IN = {
+	"semstreams_events_in_total",
+	"Events taken in by a source, or offered to the queues of any other component.", NULL,
+	SS_METRIC_COUNTER, 0};
+static const struct ss_metric CREATED = {"semstreams_events_created_total",
+					 "Events a processor created itself, such as results of a window.",
+					 NULL, SS_METRIC_COUNTER, 0};
 static const struct ss_metric OUT = {"semstreams_events_out_total",
 				     "Events passed on, or delivered by a sink.", NULL, SS_METRIC_COUNTER, 0};
 static const struct ss_metric FILTERED = {"semstreams_events_filtered_total",
-					  "Events taken out by what a processor is for.", NULL,
+					  "Events removed on purpose by a processor.", NULL,
 					  SS_METRIC_COUNTER, 0};
 static const struct ss_metric DROPPED = {"semstreams_events_dropped_total", "Events lost, by reason.", NULL,
 					 SS_METRIC_COUNTER, 0};
-static const struct ss_metric HELD = {"semstreams_events_held",
-				      "Events inside: in its queues or kept until they are durable.", NULL,
-				      SS_METRIC_GAUGE, 0};
+static const struct ss_metric HELD = {
+	"semstreams_events_held",
+	"Events in the queues of the component, or held by it until they are durable.", NULL, SS_METRIC_GAUGE,
+	0};
 static const struct ss_metric QUEUE_EVENTS = {"semstreams_queue_events", "Events in a queue.", NULL,
 					      SS_METRIC_GAUGE, 0};
 static const struct ss_metric QUEUE_CAPACITY = {"semstreams_queue_capacity_events",

@@ -111,7 +111,7 @@ static int check_names(const struct check *c, const char *what, const char *cons
 			return wrong(c, "%s %zu has a bad name; use [a-z0-9_], at most 63", what, n);
 		for (size_t i = 0; i < n; i++)
 			if (strcmp(names[i], names[n]) == 0)
-				return wrong(c, "%s '%s' is there twice", what, names[n]);
+				return wrong(c, "%s '%s' is listed twice", what, names[n]);
 	}
 	return 0;
 }
@@ -152,7 +152,7 @@ static int check_options(const struct check *c, const struct ss_component *d)
 			return rc;
 		for (uint32_t k = 0; k < i; k++)
 			if (strcmp(d->options[k].key, d->options[i].key) == 0)
-				return wrong(c, "option '%s' is there twice", d->options[i].key);
+				return wrong(c, "option '%s' is listed twice", d->options[i].key);
 	}
 	return 0;
 }
@@ -196,9 +196,10 @@ static int check_metrics(const struct check *c, const struct ss_component *d)
 			const struct ss_metric *o = &d->metrics[k];
 			if (strcmp(o->name, m->name) == 0 &&
 			    (o->kind != m->kind || !o->label || !m->label || strcmp(o->label, m->label) == 0))
-				return wrong(c,
-					     "metric %s is there twice with the same label or another kind",
-					     m->name);
+				return wrong(
+					c,
+					"metric %s is listed twice with the same label, or with another kind",
+					m->name);
 		}
 	}
 	return 0;

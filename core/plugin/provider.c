@@ -22,7 +22,7 @@ const struct ss_component *provider_find(struct loader *loader, const char *mode
 	const struct ss_component *desc = loader_find(loader, type, why);
 	if (!desc || desc->kind == SS_KIND_PROVIDER)
 		return desc;
-	*why = "its plugin is no provider";
+	*why = "its plugin is not a provider";
 	return NULL;
 }
 

@@ -198,9 +198,8 @@ static bool is_usable(struct load *l, const struct content *c)
 			 path);
 	else if (c->file == &l->config->key && (c->mode & 077))
 		complain(l, DIAG_ERROR, c->file,
-			 "key file \"%s\" is open to group or others (mode %04o); run chmod 600 on it and, "
-			 "if it was "
-			 "readable, take a new key",
+			 "key file \"%s\" is open to group or others (mode %04o); run chmod 600 on it, and "
+			 "replace the key if others may have read it",
 			 path, (unsigned)c->mode & 07777);
 	else
 		return true;
@@ -224,7 +223,7 @@ static void check_times(struct load *l, const struct tls_file *file, gnutls_x509
 
 static void check_chain(struct load *l, const struct tls_file *file, const struct cert_list *chain)
 {
-	check_times(l, file, chain->certs[0], "; peers will refuse it, it is used all the same");
+	check_times(l, file, chain->certs[0], "; it is used, but peers will reject it");
 	for (unsigned i = 1; i < chain->n; i++) {
 		if (gnutls_x509_crt_check_issuer(chain->certs[i - 1], chain->certs[i]))
 			continue;
@@ -296,7 +295,7 @@ static void check_ca(struct load *l, const struct tls_file *file, gnutls_x509_cr
 
 	if (gnutls_x509_crt_get_version(crt) >= 3 && gnutls_x509_crt_get_ca_status(crt, &critical) <= 0)
 		complain(l, DIAG_WARN, file,
-			 "certificate %s in \"%s\" is no CA's: nothing it signed will verify",
+			 "certificate %s in \"%s\" is not a CA certificate: nothing it signed will verify",
 			 cert_show_subject(who, crt), file->path);
 	check_times(l, file, crt, "; what it signed will not verify");
 }

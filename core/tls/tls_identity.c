@@ -247,7 +247,7 @@ static void poll_role(struct tls_identity *id, struct role *r)
 	if (!r->expiry_told && g->chain && g->material.not_after < now_s()) {
 		char who[TLS_COMPLAINT], when[CERT_SHOWN];
 		r->expiry_told = true;
-		log_error("Certificate has expired, peers will refuse it role=%s subject=%s expiry=%s",
+		log_error("Certificate has expired, peers will reject it role=%s subject=%s expiry=%s",
 			  role_names[r->number], log_value(who, sizeof who, g->subject),
 			  cert_show_time(when, g->material.not_after));
 	}
@@ -294,7 +294,7 @@ static void await_provider(struct tls_identity *id, struct role *r)
 {
 	char text[PROVIDER_MAX_MODE + 64];
 
-	snprintf(text, sizeof text, "no certificate yet, mode \"%s\" is to bring it", r->config->mode);
+	snprintf(text, sizeof text, "waiting for the first certificate from mode \"%s\"", r->config->mode);
 	report(id, r, text, false);
 }
 
@@ -313,7 +313,7 @@ static void log_lost(struct role *r)
 	else
 		log_error("No TLS certificate and no fallback, %s role=%s reason=%s",
 			  r->number == SS_TLS_SERVER ? "handshakes fail"
-						     : "servers that want one will refuse us",
+						     : "servers that require one will reject this client",
 			  role_names[r->number], why);
 }
 
@@ -606,29 +606,29 @@ void tls_identity_unwatch(struct tls_identity *id, struct tls_watcher *w)
 
 /* ---- metrics ---- */
 
-static const struct ss_metric FAILURES = {
-	"semstreams_mtls_handshake_failures_total",
-	"TLS handshakes that were refused, by whether we were server or client and by reason.", NULL,
-	SS_METRIC_COUNTER, 0};
+static const struct ss_metric FAILURES = {"semstreams_mtls_handshake_failures_total",
+					  "TLS handshakes refused, by own role and by reason.", NULL,
+					  SS_METRIC_COUNTER, 0};
 static const struct ss_metric EXPIRY_TIME = {"semstreams_certificate_expiry_timestamp_seconds",
-					     "When the certificate in use expires, seconds since 1970.", NULL,
+					     "Time the certificate in use expires, seconds since 1970.", NULL,
 					     SS_METRIC_GAUGE, 0};
 static const struct ss_metric EXPIRY = {"semstreams_certificate_expiry_seconds",
 					"Seconds until the certificate in use expires; negative afterwards.",
 					NULL, SS_METRIC_GAUGE, 0};
 static const struct ss_metric RELOADS = {"semstreams_tls_reloads_total",
-					 "Changed certificate or CA files taken into use.", NULL,
+					 "Reloads of changed certificate or CA files.", NULL,
 					 SS_METRIC_COUNTER, 0};
 static const struct ss_metric RELOAD_FAILURES = {"semstreams_tls_reload_failures_total",
-						 "Changed certificate or CA files that could not be used.",
+						 "Changed certificate or CA files that could not be loaded.",
 						 NULL, SS_METRIC_COUNTER, 0};
 static const struct ss_metric INSECURE = {"semstreams_tls_insecure_skip_verify",
 					  "1 if servers are not verified (insecure_skip_verify).", NULL,
 					  SS_METRIC_GAUGE, 0};
 
-static const struct ss_metric FALLBACK = {"semstreams_tls_fallback",
-					  "1 if the provider has no certificate and cert_file's is used.",
-					  NULL, SS_METRIC_GAUGE, 0};
+static const struct ss_metric FALLBACK = {
+	"semstreams_tls_fallback",
+	"1 while the provider has no certificate and the one in cert_file is used instead.", NULL,
+	SS_METRIC_GAUGE, 0};
 
 static void sample(struct metrics_page *page, const struct ss_metric *m, const char *labels, int64_t value)
 {

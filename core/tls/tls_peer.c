@@ -150,8 +150,8 @@ static int check_purpose(struct check *c)
 
 	cert_show_subject(who, c->leaf);
 	if (gnutls_x509_crt_get_ca_status(c->leaf, &critical) > 0)
-		return refuse(c, SS_TLS_FAIL_PURPOSE, "certificate %s is a CA's and cannot be a peer's own",
-			      who);
+		return refuse(c, SS_TLS_FAIL_PURPOSE,
+			      "certificate %s is a CA certificate and cannot identify a peer", who);
 	int rc = gnutls_x509_crt_get_key_usage(c->leaf, &usage, &critical);
 	if (rc != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE && (rc || !(usage & uses)))
 		return refuse(
@@ -340,11 +340,10 @@ static int check_host(struct check *c)
 		return 0;
 	cert_show_bytes(shown, c->host ? c->host : "", c->host ? strlen(c->host) : 0);
 	if (dns.n == 0)
-		return refuse(
-			c, SS_TLS_FAIL_NAME,
-			"certificate is valid for no DNS name, not %s; its CN is not looked at, it needs a "
-			"subject alternative name",
-			shown);
+		return refuse(c, SS_TLS_FAIL_NAME,
+			      "certificate is valid for no DNS name, not %s; its CN is ignored, it needs a "
+			      "subject alternative name",
+			      shown);
 	return refuse(c, SS_TLS_FAIL_NAME, "certificate is valid for %s%s, not %s", dns.text,
 		      dns.n > 4 ? ", ..." : "", shown);
 }
@@ -364,7 +363,7 @@ static int refuse_error(struct check *c, int32_t error)
 		return refuse_time(c, error);
 	case SS_TLS_FAIL_PURPOSE:
 		return check_purpose(c) ? -EACCES
-					: refuse(c, error, "certificate %s is not made for this use",
+					: refuse(c, error, "certificate %s is not valid for this purpose",
 						 cert_show_subject(who, c->leaf));
 	case SS_TLS_FAIL_NAME:
 		return c->policy->role == SS_TLS_CLIENT && check_host(c)

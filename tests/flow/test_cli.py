@@ -40,7 +40,7 @@ def config(tmp_path):
 def test_help(command):
     general = command("--help")
     assert general.returncode == 0 and general.stderr == ""
-    assert "Exit codes: 0 done, 1 failure, 2 wrong usage, 78 wrong configuration" in general.stdout
+    assert "Exit codes: 0 success, 1 failure, 2 wrong usage, 78 wrong configuration" in general.stdout
     for args in (["help"], ["-h"], ["help", "help"]):
         assert command(*args).stdout == general.stdout
     for words in COMMANDS:
@@ -71,7 +71,7 @@ def test_version(command):
     (["edge.json"], "did you mean '--config edge.json'?"),
     (["help", "grpah"], "unknown command 'grpah' (did you mean 'graph'?)"),
     (["check", "a", "b"], "unexpected word 'b'"),
-    (["check", "a", "-c", "b"], "two configurations, 'b' and 'a'"),
+    (["check", "a", "-c", "b"], "two configuration files, 'b' and 'a'"),
     (["schema", "a"], "unexpected word 'a'"),
     (["plugins"], "plugins needs 'list' or 'describe TYPE'"),
     (["plugins", "lst"], "unknown command 'lst' (did you mean 'list'?)"),
@@ -123,7 +123,7 @@ def test_check_of_a_good_configuration(command, config):
     done = command("check", config(EDGE))
     assert done.returncode == 0, done
     assert done.stdout == "ok: 3 components, 2 queues, 2 plugins, 1 warning\n"
-    assert "nobody reads from \"cold\"" in done.stderr
+    assert "no component reads from \"cold\"" in done.stderr
     assert any(line.startswith("skip") for line in done.stderr.splitlines())
     assert command("--validate", "-c", config(EDGE)).stdout == done.stdout
 
@@ -379,7 +379,7 @@ def test_schema_and_check_accept_certificates(schema, command, config, tmp_path)
         assert problems(schema, document) == []
         done = command("check", config(document))
         assert done.returncode == 0, done.stderr
-        assert "no file was opened but those of certificates" in done.stderr
+        assert "of all files only certificates and keys were opened" in done.stderr
 
 
 RECURSIVE = r"""

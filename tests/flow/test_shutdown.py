@@ -209,7 +209,7 @@ def test_nobody_reads_standard_error(launch, generate, tmp_path):
     assert time.monotonic() - before < 10
     text = os.read(reader, 65536).decode()
     os.close(reader)
-    assert "WARN Log lines lost, nobody read them lines=" in text
+    assert "WARN Log lines lost, standard error was not read lines=" in text
     assert "Stopped drained=true" in text
 
 

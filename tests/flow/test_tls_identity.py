@@ -80,7 +80,7 @@ def test_provider_is_not_there(command, tmp_path, pki, location):
     file.write_text(json.dumps(config(server(location.leaf("a"), pki, mode="vault"))))
     done = command("check", file)
     assert done.returncode == 78
-    assert '/security/tls/server/mode  mode "vault" needs the plugin vault_tls, which is not there; known: manual' in done.stderr
+    assert '/security/tls/server/mode  mode "vault" needs the plugin vault_tls, which was not found; known: manual' in done.stderr
 
 
 def test_warnings(start, pki, location):
@@ -88,7 +88,7 @@ def test_warnings(start, pki, location):
     security["tls"]["server"]["mtls"]["require_client_cert"] = False
     security["tls"]["client"] = {"insecure_skip_verify": True}
     program = start(config(security))
-    for pointer, text in (("server/cert_file", "certificate 'old' in .* expired .*Z; peers will refuse it"),
+    for pointer, text in (("server/cert_file", "certificate 'old' in .* expired .*Z; it is used, but peers will reject it"),
                           ("server/mtls/require_client_cert", "clients without a certificate are let in"),
                           ("client/insecure_skip_verify", "servers are not verified")):
         program.wait_log(rf"WARN Configuration warning .*pointer=/security/tls/{pointer} reason=.*{text}")

@@ -111,7 +111,7 @@ WRONG = [
     ({"server": {"enabled": True, "mode": "toy"}},
      r'/security/tls/server  "toy" is missing: the settings of mode "toy"'),
     ({"client": {"mode": "tyo"}},
-     r'/security/tls/client/mode  mode "tyo" needs the plugin tyo_tls, which is not there; did you mean "toy"\?'),
+     r'/security/tls/client/mode  mode "tyo" needs the plugin tyo_tls, which was not found; did you mean "toy"\?'),
     # by the provider itself
     ({"client": client(storage_path="/wrong")}, r"/security/tls/client/toy/storage_path  no place for an identity"),
     ({"server": server(size="2KiB"), "client": client()},
@@ -159,7 +159,7 @@ def test_right(command, tmp_path, document, leaf):
         done = check(command, tmp_path, document(**tls))
         assert done.returncode == 0, done.stderr
     (tmp_path / "config.json").write_text(json.dumps(document(server={**server(enabled=False), **pair})))
-    assert 'mode "toy" is switched off: only cert_file and key_file count' in command("check", "config.json").stderr
+    assert 'mode "toy" is disabled: only cert_file and key_file are used' in command("check", "config.json").stderr
 
 
 def test_not_a_component(command, tmp_path, document):
@@ -168,7 +168,7 @@ def test_not_a_component(command, tmp_path, document):
     wrong["components"].append({"id": "tls.server", "type": "storage", "inputs": ["udp"], "config": {"path": "x"}})
     done = check(command, tmp_path, wrong)
     assert '/components/2/type  "toy_tls" provides TLS certificates; it is started by "mode": "toy"' in done.stderr
-    assert '/components/3/id  the id "tls.server" is taken by the provider' in done.stderr
+    assert '/components/3/id  the id "tls.server" is reserved for the provider' in done.stderr
     assert "tls" not in command("graph", "-c", "config.json").stdout
 
 
@@ -245,7 +245,7 @@ def test_life(start, tmp_path, document, pki, leaf):
 def test_first_certificate_comes_late(start, tmp_path, document, pki, leaf):
     one = leaf("one")
     program = start(document(server=server(control="control")))
-    assert ready(program) == (503, {"tls.server": 'no certificate yet, mode "toy" is to bring it'}, {})
+    assert ready(program) == (503, {"tls.server": 'waiting for the first certificate from mode "toy"'}, {})
     assert "TLS server started" not in program.log()
     Toy(tmp_path).publish(one)
     port = int(program.wait_log(r"INFO TLS server started with Toy certificate port=(\d+) component=hub$")[1])

@@ -248,17 +248,16 @@ static const struct bad bads[] = {
 	 "error f.json:1:94 /security  expected an object, got 1"},
 	{"{\"components\": [" UDP "," DISK
 	 "], \"security\": {\"tls\": {\"client\": {\"ca_files\": [\"${env:SS_TEST_NONE}\"]}}}}",
-	 "error f.json:1:127 /security/tls/client/ca_files/0  the environment has no variable SS_TEST_NONE"},
+	 "error f.json:1:127 /security/tls/client/ca_files/0  environment variable SS_TEST_NONE is not set"},
 	/* providers of certificates */
 	{PROVIDED("\"mode\": \"tyo\""),
 	 "error f.json:1:122 /security/tls/client/mode  mode \"tyo\" needs the plugin "
-	 "tyo_tls, which is not there; did you mean \"toy\"?"},
+	 "tyo_tls, which was not found; did you mean \"toy\"?"},
 	{PROVIDED("\"mode\": \"vault\""),
 	 "error f.json:1:122 /security/tls/client/mode  mode \"vault\" needs the plugin "
-	 "vault_tls, which is not there; known: manual, toy"},
-	{PROVIDED("\"mode\": \"well\""),
-	 "error f.json:1:122 /security/tls/client/mode  cannot load mode \"well\": its "
-	 "plugin is no provider"},
+	 "vault_tls, which was not found; known: manual, toy"},
+	{PROVIDED("\"mode\": \"well\""), "error f.json:1:122 /security/tls/client/mode  cannot load mode "
+					 "\"well\": its plugin is not a provider"},
 	{PROVIDED("\"mode\": \"broken\""),
 	 "error f.json:1:122 /security/tls/client/mode  cannot load mode \"broken\": "
 	 "broken.so is no ELF file"},
@@ -273,7 +272,7 @@ static const struct bad bads[] = {
 	 "insecure_skip_verify, min_version, cert_file, key_file, mtls, acme"},
 	{"{\"components\": [" UDP ",{\"id\":\"tls.client\",\"type\":\"storage\"}], \"security\": {\"tls\": "
 	 "{\"client\": {\"mode\": \"toy\"}}}}",
-	 "error f.json:1:55 /components/1/id  the id \"tls.client\" is taken by the provider of TLS "
+	 "error f.json:1:55 /components/1/id  the id \"tls.client\" is reserved for the provider of TLS "
 	 "certificates"},
 	{UDP ",{\"id\":\"t\",\"type\":\"toy_tls\"}," DISK,
 	 "error f.json:1:66 /components/1/type  \"toy_tls\" provides TLS certificates; it is started by "
@@ -325,7 +324,7 @@ static const struct bad bads[] = {
 	 "error f.json:1:23 /components/0/id  expected 1 to 63 letters, digits, \"_\", \"-\" or \".\", the "
 	 "first not a dot, got \"a b\""},
 	{"{\"id\":\"udp\",\"type\":\"UDP\"}," DISK, "error f.json:1:36 /components/0/type  expected 1 to 63 "
-						    "small letters, digits or \"_\", got \"UDP\""},
+						    "lower-case letters, digits or \"_\", got \"UDP\""},
 	{"{\"id\":\"udp\",\"type\":\"udp_input\",\"worker\":\"a/b\"}," DISK,
 	 "error f.json:1:57 /components/0/worker  expected 1 to 63 letters, digits, \"_\", \"-\" or \".\", "
 	 "the first not a dot, got \"a/b\""},
@@ -379,9 +378,9 @@ static const struct bad bads[] = {
 	{UDP ",{\"id\":\"d\",\"type\":\"storage\",\"inputs\":[\"d\"]}",
 	 "error f.json:1:86 /components/1/inputs/0  \"d\" reads from itself"},
 	{UDP ",{\"id\":\"d\",\"type\":\"storage\",\"inputs\":[\"udp\",\"udp\"]}",
-	 "error f.json:1:92 /components/1/inputs/1  the same output for the second time, first at 1:86"},
+	 "error f.json:1:92 /components/1/inputs/1  this output is listed twice, first at 1:86"},
 	{UDP "," SPLIT ",{\"id\":\"d\",\"type\":\"storage\",\"inputs\":[\"s\",\"s.good\"]}",
-	 "error f.json:1:116 /components/2/inputs/1  the same output for the second time, first at 1:112"},
+	 "error f.json:1:116 /components/2/inputs/1  this output is listed twice, first at 1:112"},
 	{UDP "," SPLIT ",{\"id\":\"d\",\"type\":\"storage\",\"inputs\":[\"s.rejeted\"]}",
 	 "error f.json:1:112 /components/2/inputs/0  unknown output \"s.rejeted\"; did you mean "
 	 "\"rejected\"?"},
@@ -400,10 +399,10 @@ static const struct bad bads[] = {
 	/* cycles */
 	{"{\"id\":\"a\",\"type\":\"filter\",\"inputs\":[\"b\"]},{\"id\":\"b\",\"type\":\"filter\",\"inputs\":"
 	 "[\"a\"]}",
-	 "error f.json:1:95 /components/1/inputs/0  data would go round in a circle: a -> b -> a"},
+	 "error f.json:1:95 /components/1/inputs/0  the inputs form a cycle: a -> b -> a"},
 	{"{\"id\":\"a\",\"type\":\"filter\",\"inputs\":[\"b\"]}," FILTER
 	 ",{\"id\":\"b\",\"type\":\"filter\"}",
-	 "error f.json:1:53 /components/0/inputs/0  data would go round in a circle: a -> hot -> b -> a (a "
+	 "error f.json:1:53 /components/0/inputs/0  the inputs form a cycle: a -> hot -> b -> a (a "
 	 "component without \"inputs\" reads from the one before it)"},
 };
 
@@ -443,15 +442,15 @@ static void test_warnings(void **state)
 	static const struct {
 		const char *components, *pointer, *text;
 	} cases[] = {
-		{UDP, "/components/0", "nobody reads from \"udp\": its events are thrown away"},
+		{UDP, "/components/0", "no component reads from \"udp\": its events are discarded"},
 		{DISK, "/components/0",
 		 "\"disk\" gets no input: it has no \"inputs\" and no component is before it"},
 		{UDP "," DISK ",{\"id\":\"e\",\"type\":\"storage\"}", "/components/2",
-		 "\"e\" gets no input: it has no \"inputs\" and the component before it has no output"},
+		 "\"e\" gets no input: it has no \"inputs\", and the component before it in the list has no output"},
 		{UDP "," DISK ",{\"id\":\"e\",\"type\":\"storage\",\"inputs\":[]}", "/components/2",
 		 "\"e\" gets no input: its \"inputs\" are empty"},
 		{UDP "," DISK ",{\"id\":\"u\",\"type\":\"udp_input\",\"inputs\":[]}", "/components/2",
-		 "nobody reads from \"u\""},
+		 "no component reads from \"u\""},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct fixture f;
@@ -491,7 +490,8 @@ static void test_all_at_once(void **state)
 		"error f.json:1:3  comments are not allowed in JSON\n"
 		"error f.json:3:24 /components/0/type  unknown type \"upd_input\"; did you mean "
 		"\"udp_input\"?\n"
-		"skipped f.json:3:37 /components/0/config  not checked, as the type is not there\n"
+		"skipped f.json:3:37 /components/0/config  not checked: the component's type is not "
+		"available\n"
 		"error f.json:4:9 /components/1/id  duplicate id \"udp\", first at 3:9\n"
 		"error f.json:4:45 /components/1/inputs/0  unknown component \"x\"; known: udp, udp, a, b\n"
 		"error f.json:4:70 /components/1/config/port  expected an integer from 1 to 65535, got 1.5; "
@@ -501,8 +501,8 @@ static void test_all_at_once(void **state)
 		"error f.json:5:32 /components/2/worker  expected a string, got 1\n"
 		"error f.json:5:46 /components/2/inputs/0  unknown component \"nobody\"; known: udp, udp, a, "
 		"b\n"
-		"error f.json:5:62 /components/2  a comma before }: nothing follows it\n"
-		"error f.json:6:91 /components/4/inputs/0  data would go round in a circle: a -> b -> a\n"
+		"error f.json:5:62 /components/2  trailing comma before }\n"
+		"error f.json:6:91 /components/4/inputs/0  the inputs form a cycle: a -> b -> a\n"
 		"error f.json:6:96 /components/4/inputs/1  \"b\" reads from itself\n"
 		"error f.json:7:9 /log/levle  unknown key \"levle\"; did you mean \"level\"?\n"
 		"error f.json:7:22 /log  duplicate key \"log\", first at 7:1\n");

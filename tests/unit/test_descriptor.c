@@ -175,7 +175,7 @@ static void option_rows(void **state)
 	options[1].key = "a/b";
 	refuse("bad key");
 	options[1].key = "name";
-	refuse("option 'name' is there twice");
+	refuse("option 'name' is listed twice");
 	options[1].type = 99;
 	refuse("option 'number' has type 99");
 	options[1].offset = sizeof(struct conf);
@@ -229,14 +229,14 @@ static void port_and_reason_names(void **state)
 	desc.outputs = bad;
 	refuse("output 1 has a bad name");
 	desc.outputs = twice;
-	refuse("output 'a' is there twice");
+	refuse("output 'a' is listed twice");
 	desc.reasons = bad;
 	refuse("drop reason 1 has a bad name");
 	static const char *endless[100];
 	for (size_t i = 0; i < 100; i++)
 		endless[i] = "x";
 	desc.reasons = endless + 1;
-	refuse("drop reason 'x' is there twice");
+	refuse("drop reason 'x' is listed twice");
 	desc.reasons = desc.outputs = NULL;
 	accept();
 }

@@ -407,7 +407,8 @@ static void reader_stands_still(int flags)
 	assert_true(n > 0);
 	buf[n] = '\0';
 	char want[256];
-	snprintf(want, sizeof want, T "WARN Log lines lost, nobody read them lines=%llu\n" T "INFO After\n",
+	snprintf(want, sizeof want,
+		 T "WARN Log lines lost, standard error was not read lines=%llu\n" T "INFO After\n",
 		 (unsigned long long)lost);
 	assert_string_equal(buf, want);
 	assert_int_equal(sink.lost, 0);

@@ -136,7 +136,7 @@ static void test_hostile(void **state)
 	(void)state;
 	expect(hostile, "# HELP good2 bad \xef\xbf\xbd help\n# TYPE good2 gauge\n"
 			"good2{x=\"} \\\" \\\\ \\n \xc3\xa9\"} 1\n"
-			"# 21 samples left out: their name or labels are not well-formed\n");
+			"# 21 samples left out: malformed name or labels\n");
 }
 
 static void test_label(void **state)

@@ -149,7 +149,7 @@ static void test_wrong(void **state)
 		{"\"port\": 0", "expected an integer from 1 to 65535, got 0"},
 		{"\"port\": 65536", "expected an integer from 1 to 65535, got 65536"},
 		{"\"port\": \"80\"",
-		 "expected an integer from 1 to 65535, got \"80\"; numbers stand without quotes"},
+		 "expected an integer from 1 to 65535, got \"80\"; write numbers without quotes"},
 		{"\"port\": \"x\"", "expected an integer from 1 to 65535, got \"x\""},
 		{"\"port\": 1e3", "expected an integer from 1 to 65535, got 1e3; an integer has no exponent"},
 		{"\"port\": 1.0",
@@ -161,7 +161,7 @@ static void test_wrong(void **state)
 		 "expected an integer, got 99999999999999999999999999999999999999999999999999999999999..."},
 		{"\"fast\": 1", "expected true or false, got 1"},
 		{"\"fast\": \"true\"",
-		 "expected true or false, got \"true\"; true and false stand without quotes"},
+		 "expected true or false, got \"true\"; write true and false without quotes"},
 		{"\"size\": -1",
 		 "expected a size of at least 1KiB like \"64MiB\" or 512 (units B kB MB GB TB KiB MiB "
 		 "GiB TiB), got -1"},
@@ -244,8 +244,8 @@ static void test_references(void **state)
 	static const struct {
 		const char *value, *text;
 	} cases[] = {
-		{"${env:SS_TEST_NONE}", "the environment has no variable SS_TEST_NONE"},
-		{"${env:SS_TEST_LATIN}", "the variable SS_TEST_LATIN is not UTF-8"},
+		{"${env:SS_TEST_NONE}", "environment variable SS_TEST_NONE is not set"},
+		{"${env:SS_TEST_LATIN}", "environment variable SS_TEST_LATIN is not valid UTF-8"},
 		{"${SS_TEST_A}", "a reference is written ${env:NAME}"},
 		{"${env:}", "a reference is written ${env:NAME}"},
 		{"${env:SS_TEST_A", "a reference is written ${env:NAME}"},
@@ -359,7 +359,7 @@ static void test_faulty_tables(void **state)
 		fill(&f, &t, "{}");
 		assert_int_equal(f.result, -EINVAL);
 		assert_int_equal(f.diag.n, 1);
-		assert_memory_equal(f.diag.items[0].text, "a fault of the plugin", 21);
+		assert_memory_equal(f.diag.items[0].text, "a bug of the plugin", 19);
 		done(&f);
 	}
 	struct fixture f;

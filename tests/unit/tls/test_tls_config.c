@@ -154,19 +154,19 @@ static void test_complaints(void **state)
 		 "error 1:33 /security/tls/server  \"enabled\" is missing: true for TLS, false for plain "
 		 "connections\n"},
 		{TLS("{\"server\": {\"enabled\": \"true\"}}"),
-		 "error 1:45 /security/tls/server/enabled  expected true or false, got \"true\"; true and "
-		 "false stand without quotes\n"},
+		 "error 1:45 /security/tls/server/enabled  expected true or false, got \"true\"; write true "
+		 "and false without quotes\n"},
 		{TLS("{\"server\": {\"enabled\": null}}"),
 		 "error 1:45 /security/tls/server/enabled  expected true or false, got null\n"},
 		{TLS("{\"server\": {\"enabled\": true}}"),
-		 "error 1:33 /security/tls/server  \"cert_file\" is missing: in mode \"manual\" the server's "
-		 "certificate and key come from cert_file and key_file\n"},
+		 "error 1:33 /security/tls/server  \"cert_file\" is missing: mode \"manual\" takes the "
+		 "certificate and key of the server from cert_file and key_file\n"},
 		{TLS("{\"server\": {\"enabled\": true, \"cert_file\": \"c\"}}"),
-		 "error 1:33 /security/tls/server  \"key_file\" is missing: a certificate is of no use "
-		 "without its private key\n"},
+		 "error 1:33 /security/tls/server  \"key_file\" is missing: the private key that belongs to "
+		 "the certificate\n"},
 		{TLS("{\"server\": {\"enabled\": true, \"key_file\": \"k\"}}"),
-		 "error 1:33 /security/tls/server  \"cert_file\" is missing: a private key is of no use "
-		 "without its certificate\n"},
+		 "error 1:33 /security/tls/server  \"cert_file\" is missing: the certificate that belongs to "
+		 "the private key\n"},
 		{TLS("{\"server\": {\"enabled\": true, \"cert_file\": 5, \"key_file\": \"\"}}"),
 		 "error 1:64 /security/tls/server/cert_file  expected a string, got 5; put it in double "
 		 "quotes\n"
@@ -177,26 +177,26 @@ static void test_complaints(void **state)
 		{SERVER(", \"min_version\": 1.2"), "error 1:101 /security/tls/server/min_version  expected a "
 						   "string, got 1.2; put it in double quotes\n"},
 		{SERVER(", \"min_version\": \"1.1\""),
-		 "error 1:101 /security/tls/server/min_version  TLS below 1.2 is broken and not offered; "
+		 "error 1:101 /security/tls/server/min_version  TLS below 1.2 is insecure and not supported; "
 		 "expected \"1.2\" or \"1.3\", got \"1.1\"\n"},
 		{SERVER(", \"min_version\": \"TLS1.3\""), "error 1:101 /security/tls/server/min_version  "
 							  "expected \"1.2\" or \"1.3\", got \"TLS1.3\"\n"},
 		{SERVER(", \"mode\": \"Manual\""),
-		 "error 1:94 /security/tls/server/mode  expected \"manual\", or a provider's name of small "
-		 "letters, digits and \"_\", got \"Manual\"\n"},
+		 "error 1:94 /security/tls/server/mode  expected \"manual\", or the name of a provider in "
+		 "lower-case letters, digits and \"_\", got \"Manual\"\n"},
 		{SERVER(", \"mode\": \"a b\""),
-		 "error 1:94 /security/tls/server/mode  expected \"manual\", or a provider's name of small "
-		 "letters, digits and \"_\", got \"a b\"\n"},
+		 "error 1:94 /security/tls/server/mode  expected \"manual\", or the name of a provider in "
+		 "lower-case letters, digits and \"_\", got \"a b\"\n"},
 		{SERVER(", \"mtls\": {\"client_ca_files\": [\"x\"]}"),
-		 "error 1:94 /security/tls/server/mtls  \"enabled\" is missing: true, or false to let "
-		 "everybody connect\n"},
+		 "error 1:94 /security/tls/server/mtls  \"enabled\" is missing: true, or false to accept "
+		 "every client\n"},
 		{SERVER(", \"mtls\": {\"enabled\": true, \"allowed_client_cns\": [\"a\"]}"),
 		 "error 1:94 /security/tls/server/mtls  \"client_ca_files\" is missing: the CAs that sign "
-		 "clients' certificates\n"},
+		 "the certificates of clients\n"},
 		{SERVER(", \"mtls\": {\"enabled\": true, \"client_ca_files\": [], \"allowed_client_cns\": "
 			"[\"a\"]}"),
 		 "error 1:131 /security/tls/server/mtls/client_ca_files  an empty list; name the CAs that "
-		 "sign clients' certificates\n"},
+		 "sign the certificates of clients\n"},
 		{SERVER(", \"mtls\": {\"enabled\": true, \"client_ca_files\": \"x\", \"allowed_client_cns\": "
 			"[\"a\"]}"),
 		 "error 1:131 /security/tls/server/mtls/client_ca_files  expected an array, got \"x\"; put "
@@ -206,16 +206,16 @@ static void test_complaints(void **state)
 		 "error 1:137 /security/tls/server/mtls/client_ca_files/1  expected a string, got 5; put it "
 		 "in double quotes\n"
 		 "error 1:140 /security/tls/server/mtls/client_ca_files/2  an empty string\n"},
-		{MTLS(""), "warning 1:94 /security/tls/server/mtls  nobody is named in allowed_client_cns: "
-			   "every certificate that these CAs signed is let in\n"},
+		{MTLS(""), "warning 1:94 /security/tls/server/mtls  allowed_client_cns names nobody: every "
+			   "client with a certificate of these CAs is accepted\n"},
 		{MTLS(", \"allowed_client_cns\": []"),
-		 "warning 1:160 /security/tls/server/mtls/allowed_client_cns  nobody is named in "
-		 "allowed_client_cns: every certificate that these CAs signed is let in\n"},
+		 "warning 1:160 /security/tls/server/mtls/allowed_client_cns  allowed_client_cns names "
+		 "nobody: every client with a certificate of these CAs is accepted\n"},
 		{MTLS(", \"allowed_client_cns\": [\"a\", \"*\", \"*.local\"]"),
-		 "warning 1:166 /security/tls/server/mtls/allowed_client_cns/1  names are compared as they "
-		 "stand, '*' is no wildcard: no certificate will match\n"
-		 "warning 1:171 /security/tls/server/mtls/allowed_client_cns/2  names are compared as they "
-		 "stand, '*' is no wildcard: no certificate will match\n"},
+		 "warning 1:166 /security/tls/server/mtls/allowed_client_cns/1  '*' is not a wildcard, names "
+		 "are compared literally: no certificate will match\n"
+		 "warning 1:171 /security/tls/server/mtls/allowed_client_cns/2  '*' is not a wildcard, names "
+		 "are compared literally: no certificate will match\n"},
 		{MTLS(", \"allowed_client_cns\": [\"a\", 7]"),
 		 "error 1:166 /security/tls/server/mtls/allowed_client_cns/1  expected a string, got 7; put "
 		 "it in double quotes\n"},
@@ -224,37 +224,37 @@ static void test_complaints(void **state)
 		 "put it in brackets: [\"...\"]\n"},
 		{MTLS(", \"allowed_client_cns\": [\"a\"], \"require_client_cert\": false"),
 		 "warning 1:190 /security/tls/server/mtls/require_client_cert  clients without a certificate "
-		 "are let in, whatever allowed_client_cns says\n"},
+		 "are accepted, whatever allowed_client_cns says\n"},
 		{MTLS(", \"allowed_client_cns\": [\"a\"], \"require_client_cert\": 1, \"allowed_cns\": []"),
 		 "error 1:190 /security/tls/server/mtls/require_client_cert  expected true or false, got 1\n"
 		 "error 1:193 /security/tls/server/mtls/allowed_cns  unknown key \"allowed_cns\"; known: "
 		 "enabled, client_ca_files, require_client_cert, allowed_client_cns\n"},
 		{CLIENT("\"insecure_skip_verify\": true"),
 		 "warning 1:58 /security/tls/client/insecure_skip_verify  servers are not verified: anybody "
-		 "on the way can read and change what is sent\n"},
+		 "on the network path can read and change the data\n"},
 		{CLIENT("\"insecure_skip_verify\": \"yes\""),
 		 "error 1:58 /security/tls/client/insecure_skip_verify  expected true or false, got \"yes\"; "
-		 "true and false stand without quotes\n"},
+		 "write true and false without quotes\n"},
 		{CLIENT("\"enabled\": true"),
 		 "error 1:34 /security/tls/client/enabled  unknown key \"enabled\"; known: mode, ca_files, "
 		 "insecure_skip_verify, min_version, cert_file, key_file, mtls, acme\n"},
 		{CLIENT("\"ca_files\": []"), "error 1:46 /security/tls/client/ca_files  an empty list; leave "
-					     "the key out to trust the system's pool\n"},
+					     "the key out to trust the CAs of the system\n"},
 		{CLIENT("\"cert_file\": \"c\""), "error 1:33 /security/tls/client  \"key_file\" is missing: "
-						 "a certificate is of no use without its private key\n"},
+						 "the private key that belongs to the certificate\n"},
 		{CLIENT("\"mtls\": {\"enabled\": true}"),
-		 "error 1:42 /security/tls/client/mtls  \"cert_file\" is missing: in mode \"manual\" the "
-		 "client's certificate and key come from cert_file and key_file\n"},
+		 "error 1:42 /security/tls/client/mtls  \"cert_file\" is missing: mode \"manual\" takes the "
+		 "certificate and key of the client from cert_file and key_file\n"},
 		{CLIENT("\"mtls\": {\"cert_file\": \"c\", \"key_file\": \"k\"}"),
-		 "error 1:42 /security/tls/client/mtls  \"enabled\" is missing: true, or false to show no "
+		 "error 1:42 /security/tls/client/mtls  \"enabled\" is missing: true, or false to present no "
 		 "certificate\n"},
 		{CLIENT("\"mtls\": {\"enabled\": true, \"key_file\": \"k\"}"),
-		 "error 1:42 /security/tls/client/mtls  \"cert_file\" is missing: a private key is of no use "
-		 "without its certificate\n"},
+		 "error 1:42 /security/tls/client/mtls  \"cert_file\" is missing: the certificate that "
+		 "belongs to the private key\n"},
 		{CLIENT("\"cert_file\": \"c\", \"key_file\": \"k\", \"mtls\": {\"enabled\": true, "
 			"\"cert_file\": \"c\", \"key_file\": \"k\"}"),
-		 "error 1:95 /security/tls/client/mtls/cert_file  a second certificate: the section "
-		 "\"client\" has a cert_file already\n"},
+		 "error 1:95 /security/tls/client/mtls/cert_file  a second certificate: section \"client\" "
+		 "already has a cert_file\n"},
 		/* providers: what they have is theirs to judge, and what is not used does not matter */
 		{SERVER(", \"mode\": \"acme\", \"acme\": {\"directory\": 1}"), ""},
 		{TLS("{\"server\": {\"enabled\": true, \"mode\": \"acme\"}}"), ""},
@@ -265,35 +265,27 @@ static void test_complaints(void **state)
 		{CLIENT("\"mode\": \"vault\", \"vault\": 1"),
 		 "error 1:60 /security/tls/client/vault  expected an object, got 1\n"},
 		{CLIENT("\"mode\": \"acme\", \"cert_file\": \"c\""),
-		 "error 1:33 /security/tls/client  \"key_file\" is missing: a certificate is of no use "
-		 "without its "
-		 "private key\n"},
+		 "error 1:33 /security/tls/client  \"key_file\" is missing: the private key that belongs to "
+		 "the certificate\n"},
 		{CLIENT("\"mode\": \"acme\", \"mtls\": {\"enabled\": false}"),
-		 "error 1:70 /security/tls/client/mtls/enabled  shows no certificate, but mode \"acme\" gets "
-		 "one; leave "
-		 "out one or the other\n"},
+		 "error 1:70 /security/tls/client/mtls/enabled  presents no certificate, but mode \"acme\" "
+		 "obtains one; remove one of the two\n"},
 		{CLIENT("\"acme\": {\"directory\": 5}"), ""},
 		{CLIENT("\"acme\": {\"enabled\": false}"), ""},
 		{CLIENT("\"acme\": []"),
 		 "error 1:42 /security/tls/client/acme  expected an object, got an array\n"},
 		{CLIENT("\"acme\": {\"enabled\": true}"),
-		 "warning 1:34 /security/tls/client/acme  not used, as the mode is \"manual\"; for ACME "
-		 "write \"mode\": "
-		 "\"acme\"\n"},
+		 "warning 1:34 /security/tls/client/acme  not used: the mode is \"manual\"; for ACME write "
+		 "\"mode\": \"acme\"\n"},
 		{SERVER(", \"mode\": \"manual\", \"acme\": {\"enabled\": true}"),
-		 "warning 1:104 /security/tls/server/acme  not used, as the mode is \"manual\"; for ACME "
-		 "write \"mode\": "
-		 "\"acme\"\n"},
+		 "warning 1:104 /security/tls/server/acme  not used: the mode is \"manual\"; for ACME write "
+		 "\"mode\": \"acme\"\n"},
 		{SERVER(", \"mode\": \"acme\", \"acme\": {\"enabled\": false}"),
-		 "warning 1:122 /security/tls/server/acme/enabled  mode \"acme\" is switched off: only "
-		 "cert_file and "
-		 "key_file count\n"},
+		 "warning 1:122 /security/tls/server/acme/enabled  mode \"acme\" is disabled: only cert_file and key_file are used\n"},
 		{TLS("{\"server\": {\"enabled\": true, \"mode\": \"acme\", \"acme\": {\"enabled\": false}}}"),
-		 "error 1:33 /security/tls/server  \"cert_file\" is missing: in mode \"manual\" the server's "
-		 "certificate and key come from cert_file and key_file\n"
-		 "warning 1:87 /security/tls/server/acme/enabled  mode \"acme\" is switched off: only "
-		 "cert_file and "
-		 "key_file count\n"},
+		 "error 1:33 /security/tls/server  \"cert_file\" is missing: mode \"manual\" takes the "
+		 "certificate and key of the server from cert_file and key_file\n"
+		 "warning 1:87 /security/tls/server/acme/enabled  mode \"acme\" is disabled: only cert_file and key_file are used\n"},
 	};
 
 	(void)state;

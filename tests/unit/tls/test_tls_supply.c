@@ -226,9 +226,8 @@ static void test_publish(void **state)
 	assert_string_equal(shown(f, SS_TLS_SERVER), "");
 	assert_string_equal(shown(f, SS_TLS_CLIENT), "");
 	assert_false(health_ready(f->health));
-	assert_true(health_says(
-		f, "{\"component\":\"tls.client\",\"reason\":\"no certificate yet, mode \\\"toy\\\" is to "
-		   "bring it\""));
+	assert_true(health_says(f, "{\"component\":\"tls.client\",\"reason\":\"waiting for the first "
+				   "certificate from mode \\\"toy\\\"\""));
 	assert_int_equal(EXPIRY_OF(f, "server"), -1);
 
 	give(f, SERVER, pem_one, key_one);
@@ -327,8 +326,8 @@ static void test_fallback(void **state)
 		logged("WARN Operating in fallback mode, using cert_file role=server reason=\"the CA "
 		       "\\\"is\\\"\\ndown\" path="),
 		1);
-	assert_int_equal(logged("ERROR No TLS certificate and no fallback, servers that want one will refuse "
-				"us role=client"),
+	assert_int_equal(logged("ERROR No TLS certificate and no fallback, servers that require one will "
+				"reject this client role=client"),
 			 1);
 
 	/* said again, but not told again; another reason is shown */

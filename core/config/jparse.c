@@ -354,7 +354,7 @@ static bool parse_word(struct parser *p, struct jnode *node)
 		{"none", "not a JSON value: write null"},
 		{"nil", "not a JSON value: write null"},
 		{"undefined", "not a JSON value: write null"},
-		{"nan", "NaN is no JSON number"},
+		{"nan", "NaN is not a JSON number"},
 		{"infinity", "Infinity is not a JSON number"},
 	};
 	size_t len = 0;

@@ -55,7 +55,7 @@ CASES = {
     "number-hex": [("3:59", "/components/0/config/port", "hexadecimal")],
     "number-point": [("3:59", "/components/0/config/port", "write 0 before the point")],
     "number-unit": [("4:79", "/components/1/config/rotate_size", "write values with a unit in double quotes")],
-    "number-nan": [("3:59", "/components/0/config/port", "NaN is no JSON number")],
+    "number-nan": [("3:59", "/components/0/config/port", "NaN is not a JSON number")],
     "word-python": [("3:58", "/components/0/config/gro", "write true in lower case")],
     "word-yes": [("3:58", "/components/0/config/gro", "write true")],
     "components-missing": [("1:1", "", "\"components\" is missing")],

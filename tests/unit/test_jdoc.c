@@ -163,7 +163,7 @@ static void test_mistakes(void **state)
 		{"[None]", 1, 2, "/0", "write null", false},
 		{"[yes]", 1, 2, "/0", "write true", false},
 		{"[Off]", 1, 2, "/0", "write false", false},
-		{"[NaN]", 1, 2, "/0", "NaN is no JSON number", false},
+		{"[NaN]", 1, 2, "/0", "NaN is not a JSON number", false},
 		{"[Infinity]", 1, 2, "/0", "Infinity is not a JSON number", false},
 		{"[hunter2]", 1, 2, "/0", "a string needs double quotes", false},
 		{"{\"a\":1,\"b\":2,\n \"a\":3}", 2, 2, "/a", "duplicate key \"a\", first at 1:2", true},

@@ -11,17 +11,6 @@
 
 #include <semstreams/base/utf8.h>
 
-static bool is_utf8(const char *s, size_t len)
-{
-	uint32_t code;
-	for (size_t i = 0, n; i < len; i += n) {
-		n = ss_utf8_next(s + i, len - i, &code);
-		if (n == 0)
-			return false;
-	}
-	return true;
-}
-
 static size_t name_length(const char *s)
 {
 	size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
@@ -47,7 +36,7 @@ static const char *variable(const struct jdoc *doc, const struct jnode *node, st
 	if (!value)
 		jdoc_report(doc, diag, DIAG_ERROR, node, J_VALUE, "environment variable %.*s is not set",
 			    (int)len, name);
-	else if (!is_utf8(value, strlen(value))) {
+	else if (!ss_utf8_valid(value, strlen(value))) {
 		jdoc_report(doc, diag, DIAG_ERROR, node, J_VALUE,
 			    "environment variable %s is not valid UTF-8", key);
 		value = NULL;
@@ -126,7 +115,7 @@ static int expand_file(const struct jdoc *doc, const struct jnode *node, struct 
 		goto out;
 	if (r == 0 && memchr(text, '\0', len))
 		why = "it holds a NUL byte";
-	else if (r == 0 && !is_utf8(text, len))
+	else if (r == 0 && !ss_utf8_valid(text, len))
 		why = "it is not UTF-8";
 	if (why) {
 		jdoc_report(doc, diag, DIAG_ERROR, node->child, J_VALUE, "cannot take \"%s\": %s%s", whole,

@@ -158,26 +158,6 @@ static int hex4(const char *s)
 	return value;
 }
 
-static char *put_utf8(char *to, unsigned c)
-{
-	if (c < 0x80) {
-		*to++ = (char)c;
-	} else if (c < 0x800) {
-		*to++ = (char)(0xc0 | c >> 6);
-		*to++ = (char)(0x80 | (c & 0x3f));
-	} else if (c < 0x10000) {
-		*to++ = (char)(0xe0 | c >> 12);
-		*to++ = (char)(0x80 | (c >> 6 & 0x3f));
-		*to++ = (char)(0x80 | (c & 0x3f));
-	} else {
-		*to++ = (char)(0xf0 | c >> 18);
-		*to++ = (char)(0x80 | (c >> 12 & 0x3f));
-		*to++ = (char)(0x80 | (c >> 6 & 0x3f));
-		*to++ = (char)(0x80 | (c & 0x3f));
-	}
-	return to;
-}
-
 /* \uXXXX at p->at, with its second half if it is a surrogate. */
 static char *unicode_escape(struct parser *p, const struct jnode *node, char *to)
 {
@@ -198,15 +178,12 @@ static char *unicode_escape(struct parser *p, const struct jnode *node, char *to
 		int low = hex4(p->at + 2);
 		if (low >= 0xdc00 && low <= 0xdfff) {
 			p->at += 6;
-			return put_utf8(to,
-					0x10000u + ((unsigned)(c - 0xd800) << 10) + (unsigned)(low - 0xdc00));
+			c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
 		}
 	}
-	if (c >= 0xd800 && c <= 0xdfff) {
+	if (c >= 0xd800 && c <= 0xdfff)
 		complain(p, at, node, "unpaired surrogate: not a character");
-		c = 0xfffd;
-	}
-	return put_utf8(to, (unsigned)c);
+	return to + ss_utf8_put((uint32_t)c, to);
 }
 
 static char *escape(struct parser *p, const struct jnode *node, char *to)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/utf8.h>
 #include <semstreams/ext/fields.h>
 #include "core/fields/fields_scan.h"
 
@@ -268,30 +269,6 @@ static int32_t hex4(const uint8_t *p, const uint8_t *end)
 	return value;
 }
 
-static unsigned encode_utf8(uint32_t c, uint8_t out[4])
-{
-	if (c < 0x80) {
-		out[0] = (uint8_t)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		out[0] = (uint8_t)(0xc0 | c >> 6);
-		out[1] = (uint8_t)(0x80 | (c & 0x3f));
-		return 2;
-	}
-	if (c < 0x10000) {
-		out[0] = (uint8_t)(0xe0 | c >> 12);
-		out[1] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-		out[2] = (uint8_t)(0x80 | (c & 0x3f));
-		return 3;
-	}
-	out[0] = (uint8_t)(0xf0 | c >> 18);
-	out[1] = (uint8_t)(0x80 | (c >> 12 & 0x3f));
-	out[2] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-	out[3] = (uint8_t)(0x80 | (c & 0x3f));
-	return 4;
-}
-
 /* *at is behind "\u". */
 static unsigned decode_unicode(const uint8_t **at, const uint8_t *end, uint8_t out[4])
 {
@@ -307,9 +284,7 @@ static unsigned decode_unicode(const uint8_t **at, const uint8_t *end, uint8_t o
 			c = 0x10000 + ((c - 0xd800) << 10) + ((uint32_t)low - 0xdc00);
 		}
 	}
-	if (c >= 0xd800 && c < 0xe000)
-		c = 0xfffd; /* a surrogate alone */
-	return encode_utf8(c, out);
+	return (unsigned)ss_utf8_put(c, (char *)out); /* a surrogate alone becomes U+FFFD */
 }
 
 unsigned fields_decode(const uint8_t **at, const uint8_t *end, uint8_t out[4])

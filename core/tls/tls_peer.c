@@ -198,18 +198,6 @@ static bool is_same(const char *a, const uint8_t *b, size_t len)
 	return true;
 }
 
-static bool is_utf8(const uint8_t *bytes, size_t len)
-{
-	uint32_t code;
-
-	for (size_t i = 0, n; i < len; i += n) {
-		n = ss_utf8_next((const char *)bytes + i, len - i, &code);
-		if (n == 0)
-			return false;
-	}
-	return true;
-}
-
 static bool look_at_name(void *arg, const uint8_t *bytes, size_t len)
 {
 	struct names *names = arg;
@@ -222,7 +210,7 @@ static bool look_at_name(void *arg, const uint8_t *bytes, size_t len)
 		cert_show_bytes(names->hostile, bytes, len);
 		return false;
 	}
-	if (len && !names->first[0] && len <= TLS_PEER_MAX_NAME && is_utf8(bytes, len)) {
+	if (len && !names->first[0] && len <= TLS_PEER_MAX_NAME && ss_utf8_valid(bytes, len)) {
 		memcpy(names->first, bytes, len);
 		names->first[len] = '\0';
 	}

@@ -70,15 +70,108 @@ static inline void ss_set_max_delay(const struct ss_loop *loop, void *self, uint
 		loop->set_max_delay(self, ns);
 }
 
-/* Rows of an option table: SS_OPT(struct conf, port, SS_OPT_INT, "14550", "UDP port to listen on", .min = 1,
- * .max = 65535) */
-#define SS_OPT(conf, member, opt_type, def, text, ...)                                                       \
-	{                                                                                                    \
-		.key = #member, .default_text = def, .help = text, .type = opt_type,                         \
-		.offset = (uint32_t)offsetof(conf, member), __VA_ARGS__                                      \
-	}
-
+/*
+ * Rows of an option table, in C and, from C++11 on, in C++:
+ *	SS_OPT(struct conf, port, SS_OPT_INT, "14550", "UDP port to listen on.", SS_LIMITS(1, 65535))
+ * Behind the help come any of SS_LIMITS(min, max), SS_FLAGS(flags), SS_CHOICES(list), SS_SCHEMA(text); in C
+ * also members of struct ss_option by name, as .flags = SS_OPT_REQUIRED.  A member of the wrong type, such as
+ * int for a number, does not compile.
+ */
 #ifdef __cplusplus
 }
+
+template <typename> struct ss_opt_kind_ {
+	static const int value = 0;
+};
+template <> struct ss_opt_kind_<int64_t> {
+	static const int value = 1;
+};
+template <> struct ss_opt_kind_<const char *> {
+	static const int value = 2;
+};
+template <int kind, int type> constexpr uint32_t ss_opt_offset_(size_t offset)
+{
+	static_assert(kind == (type == SS_OPT_STRING || type == SS_OPT_JSON ? 2 : 1),
+		      "the member of an option must be const char * (strings, JSON) or int64_t (all others)");
+	return static_cast<uint32_t>(offset);
+}
+struct ss_opt_limits_ {
+	int64_t min, max;
+	constexpr ss_option in(const ss_option &o) const
+	{
+		return ss_option{o.key,   o.default_text, o.help,     o.choices, o.schema, o.type,
+				 o.flags, o.offset,       o.reserved, min,       max};
+	}
+};
+struct ss_opt_flags_ {
+	uint32_t flags;
+	constexpr ss_option in(const ss_option &o) const
+	{
+		return ss_option{o.key, o.default_text, o.help,     o.choices, o.schema, o.type,
+				 flags, o.offset,       o.reserved, o.min,     o.max};
+	}
+};
+struct ss_opt_choices_ {
+	const char *const *choices;
+	constexpr ss_option in(const ss_option &o) const
+	{
+		return ss_option{o.key,   o.default_text, o.help,     choices, o.schema, o.type,
+				 o.flags, o.offset,       o.reserved, o.min,   o.max};
+	}
+};
+struct ss_opt_schema_ {
+	const char *schema;
+	constexpr ss_option in(const ss_option &o) const
+	{
+		return ss_option{o.key,   o.default_text, o.help,     o.choices, schema, o.type,
+				 o.flags, o.offset,       o.reserved, o.min,     o.max};
+	}
+};
+constexpr ss_option ss_opt_with_(const ss_option &o)
+{
+	return o;
+}
+template <typename First, typename... Rest>
+constexpr ss_option ss_opt_with_(const ss_option &o, First first, Rest... rest)
+{
+	return ss_opt_with_(first.in(o), rest...);
+}
+template <typename... Rest>
+constexpr ss_option ss_opt_(const char *key, uint32_t type, const char *def, uint32_t offset,
+			    const char *help, Rest... rest)
+{
+	return ss_opt_with_(ss_option{key, def, help, nullptr, nullptr, type, 0, offset, 0, 0, 0}, rest...);
+}
+
+#define SS_OPT_OFFSET(conf, member, opt_type)                                                                \
+	(ss_opt_offset_<ss_opt_kind_<decltype(static_cast<conf *>(nullptr)->member)>::value, opt_type>(      \
+		offsetof(conf, member)))
+#define SS_OPT(conf, member, opt_type, def, ...)                                                             \
+	(ss_opt_(#member, opt_type, def, SS_OPT_OFFSET(conf, member, opt_type), __VA_ARGS__))
+#define SS_LIMITS(lowest, highest) (ss_opt_limits_{lowest, highest})
+#define SS_FLAGS(bits)             (ss_opt_flags_{bits})
+#define SS_CHOICES(list)           (ss_opt_choices_{list})
+#define SS_SCHEMA(text)            (ss_opt_schema_{text})
+#else
+/* clang-format off */
+#define SS_OPT_OFFSET(conf, member, opt_type)                                                                \
+	((uint32_t)(offsetof(conf, member) + 0 * sizeof(struct {                                              \
+		_Static_assert(_Generic(((conf *)0)->member, int64_t: 1, const char *: 2, default: 0) ==      \
+				       ((opt_type) == SS_OPT_STRING || (opt_type) == SS_OPT_JSON ? 2 : 1),   \
+			       "the member of an option must be const char * (strings, JSON) or int64_t "    \
+			       "(all others)");                                                              \
+		char any;                                                                                     \
+	})))
+/* clang-format on */
+#define SS_OPT(conf, member, opt_type, def, ...)                                                             \
+	{                                                                                                    \
+		.key = #member, .default_text = def, .type = opt_type,                                       \
+		.offset = SS_OPT_OFFSET(conf, member, opt_type), .help = __VA_ARGS__                         \
+	}
+#define SS_LIMITS(lowest, highest) .min = (lowest), .max = (highest)
+#define SS_FLAGS(bits)             .flags = (bits)
+#define SS_CHOICES(list)           .choices = (list)
+#define SS_SCHEMA(text)            .schema = (text)
 #endif
+
 #endif

@@ -13,7 +13,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "plugins/websocket/link/link_proto.h"
+#include <semstreams/base/crc32c.h>
 
 #define MAGIC    "SSSTATE1"
 #define FILE_MAX (UINT64_C(8) << 30)
@@ -91,7 +91,7 @@ static int write_header(int fd, const struct text parts[CHECKPOINT_PARTS])
 
 	for (int i = 0; i < CHECKPOINT_PARTS; i++) {
 		len += parts[i].len;
-		sum = link_crc32c(sum, parts[i].bytes, parts[i].len);
+		sum = ss_crc32c(sum, parts[i].bytes, parts[i].len);
 	}
 	text_bytes(&header, MAGIC, 8);
 	text_u64(&header, len);
@@ -322,7 +322,7 @@ int checkpoint_read(const char *path, uint8_t **bytes, size_t *len)
 		rc = -ENOMEM;
 	if (rc == 0)
 		rc = read_all(fd, all, size);
-	if (rc == 0 && link_crc32c(0, all, size) != sum)
+	if (rc == 0 && ss_crc32c(0, all, size) != sum)
 		rc = -EINVAL;
 	close(fd);
 	if (rc < 0) {

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include "sendlog_spool.h"
+#include "spool.h"
 
 enum { EXIT_BAD = 1, EXIT_USAGE = 2 };
 
@@ -97,7 +97,12 @@ static int spool_look(struct spool *s, const char *path)
 		return EXIT_BAD;
 	}
 	int fd = open_at(s, "state");
-	s->has_state = fd >= 0 && spool_state_read(fd, &s->state);
+	struct ss_two_slot slots;
+	bool doubt;
+	if (fd < 0 || spool_state_open(&slots, fd, &s->state, &s->has_state, &doubt) < 0)
+		s->has_state = false;
+	else
+		ss_two_slot_close(&slots);
 	if (fd >= 0)
 		close(fd);
 	s->n_names = scandirat(s->dir_fd, ".", &s->names, is_segment, alphasort);

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/utf8.h>
 #include <semstreams/ext/fields.h>
 #include "output.h"
 
@@ -57,41 +58,13 @@ static void commit(struct output *out, size_t len)
 
 /* ---- frames ---- */
 
-static bool is_utf8(const uint8_t *s, size_t len)
-{
-	const uint8_t *end = s + len;
-
-	while (s < end) {
-		uint64_t eight;
-		if (end - s >= 8 && (memcpy(&eight, s, 8), (eight & UINT64_C(0x8080808080808080)) == 0)) {
-			s += 8;
-			continue;
-		}
-		uint8_t c = *s++;
-		if (c < 0x80)
-			continue;
-		int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-		if (c < 0xc2 || c > 0xf4 || end - s < more)
-			return false;
-		if ((c == 0xe0 && s[0] < 0xa0) || (c == 0xed && s[0] > 0x9f) || (c == 0xf0 && s[0] < 0x90) ||
-		    (c == 0xf4 && s[0] > 0x8f))
-			return false;
-		for (int i = 0; i < more; i++) {
-			if ((s[i] & 0xc0) != 0x80)
-				return false;
-		}
-		s += more;
-	}
-	return true;
-}
-
 static int frame_raw(struct output *out, const struct ss_event *e)
 {
 	uint8_t *to = reserve(out, FRAME_HEADER + (size_t)e->len);
 
 	if (!to)
 		return -ENOMEM;
-	size_t head = ws_frame_header(to, !is_utf8(e->data, e->len), e->len);
+	size_t head = ws_frame_header(to, !ss_utf8_valid(e->data, e->len), e->len);
 	memcpy(to + head, e->data, e->len);
 	commit(out, head + e->len);
 	return 0;
@@ -130,7 +103,7 @@ static int frame_envelope(struct output *out, const struct ss_event *e)
 	char head[ENVELOPE_HEAD];
 	uint64_t ms = e->time_ns / 1000000;
 
-	if (!json && !is_utf8(e->data, e->len)) {
+	if (!json && !ss_utf8_valid(e->data, e->len)) {
 		out->host->metric_add(out->host, METRIC_NOT_ENVELOPED, 1);
 		return -EINVAL;
 	}

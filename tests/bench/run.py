@@ -268,7 +268,7 @@ bench_aggregate = bench_of_part("aggregate_bench", "An aggregate", AGGREGATE + C
 CHECKPOINT = [f"plugins/aggregate/{s}.c" for s in ("aggregate", "state", "checkpoint", "outbox")]
 bench_checkpoint = bench_of_part(
     "aggregate_checkpoint", "Checkpoints of an aggregate",
-    CHECKPOINT + ["plugins/websocket/link/link_crc.c", "sdk/test-host/test_host.c"] + AGGREGATE + COMMON + FIELDS,
+    CHECKPOINT + ["sdk/base/crc32c.c", "sdk/test-host/test_host.c"] + AGGREGATE + COMMON + FIELDS,
     ["-ljansson", "-lm", "-lpthread"])
 bench_queue = bench_of_part("queue_bench", "A hop over a ring", ["core/flow/queue.c", "core/flow/batch.c"], ["-lpthread"])
 

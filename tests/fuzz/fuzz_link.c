@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/crc32c.h>
 #include <semstreams/ext/fields.h>
 #include "core/fields/fields.h"
 #include "plugins/websocket/link/link_session.h"
@@ -74,7 +75,7 @@ static void take_data(struct ends *e, uint8_t *msg, size_t len)
 	struct link_action out;
 	const char *why;
 	if (len > LINK_DATA_HEADER && msg[len - 1] & 1) {
-		uint32_t crc = link_crc32c(0, msg + LINK_DATA_HEADER, len - LINK_DATA_HEADER);
+		uint32_t crc = ss_crc32c(0, msg + LINK_DATA_HEADER, len - LINK_DATA_HEADER);
 		for (unsigned i = 0; i < 4; i++)
 			msg[16 + i] = (uint8_t)(crc >> (24 - 8 * i));
 		msg[4] = msg[5] = 0;

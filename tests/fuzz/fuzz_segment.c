@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "plugins/websocket/link/link_proto.h"
-#include "plugins/spool/sendlog_spool.h"
+#include <semstreams/base/crc32c.h>
+#include "plugins/spool/spool.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -49,12 +49,12 @@ static size_t mend_frame(uint8_t *frame, size_t left, size_t offset)
 		for (; index < end && at <= left; index += FRAME_INDEX) {
 			uint32_t len = get32(frame + index);
 			if (len <= left - at)
-				put32(frame + index + 4, link_crc32c(0, frame + at, len));
+				put32(frame + index + 4, ss_crc32c(0, frame + at, len));
 			at += len;
 		}
-		put32(frame + 44, link_crc32c(0, frame + FRAME_HEADER, (size_t)end - FRAME_HEADER));
+		put32(frame + 44, ss_crc32c(0, frame + FRAME_HEADER, (size_t)end - FRAME_HEADER));
 	}
-	put32(frame + 40, link_crc32c(link_crc32c(0, epoch, sizeof epoch), frame, 40));
+	put32(frame + 40, ss_crc32c(ss_crc32c(0, epoch, sizeof epoch), frame, 40));
 	uint32_t len = get32(frame + 4) & ~UINT32_C(7);
 	return len < FRAME_HEADER || len > left ? 8 : len;
 }
@@ -63,7 +63,7 @@ static void mend_segment(uint8_t *file, size_t size)
 {
 	if (size < SEG_HEADER)
 		return;
-	put32(file + 60, link_crc32c(0, file, 60));
+	put32(file + 60, ss_crc32c(0, file, 60));
 	for (size_t at = SEG_HEADER; size - at >= FRAME_HEADER;)
 		at += mend_frame(file + at, size - at, at);
 }
@@ -117,25 +117,34 @@ static void read_segment(int fd, size_t size)
 	seg_reader_done(&r);
 }
 
-static void mend_state(uint8_t *file, size_t size)
+static struct log_cursor cursors[SENDLOG_CONSUMERS];
+
+static void check_state(const struct spool_state *st)
 {
-	for (size_t at = 0; size - at >= SPOOL_STATE_SLOT; at += SPOOL_STATE_SLOT) {
-		memcpy(file + at, "SSSTATE2", 8);
-		memset(file + at + 8, 0, 8);
-		put32(file + at + 8, link_crc32c(0, file + at + 16, SPOOL_STATE_SLOT - 16));
-	}
+	CHECK(st->n_cursors <= SENDLOG_CONSUMERS && st->n_past <= SENDLOG_PAST);
+	for (uint32_t i = 0; i < st->n_cursors; i++)
+		CHECK(memchr(st->cursors[i].name, '\0', sizeof st->cursors[i].name));
 }
 
 static void read_state(int fd)
 {
-	static struct log_cursor cursors[SENDLOG_CONSUMERS];
+	struct spool_state st = {.cursors = cursors};
+	struct ss_two_slot slots;
+	bool has, doubt;
+
+	if (spool_state_open(&slots, fd, &st, &has, &doubt) < 0)
+		return;
+	if (has)
+		check_state(&st);
+	ss_two_slot_close(&slots);
+}
+
+static void read_content(const uint8_t *bytes, size_t len)
+{
 	struct spool_state st = {.cursors = cursors};
 
-	if (!spool_state_read(fd, &st))
-		return;
-	CHECK(st.n_cursors <= SENDLOG_CONSUMERS && st.n_past <= SENDLOG_PAST);
-	for (uint32_t i = 0; i < st.n_cursors; i++)
-		CHECK(memchr(cursors[i].name, '\0', sizeof cursors[i].name));
+	if (spool_state_decode(bytes, len, &st))
+		check_state(&st);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -152,7 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (how == MENDED)
 		mend_segment(file, file_len);
 	else if (how == MENDED_STATE)
-		mend_state(file, file_len);
+		read_content(file, len);
 	CHECK(write(fd, file, file_len) == (ssize_t)file_len);
 	free(file);
 	if (how >= STATE) {

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "plugins/spool/sendlog_spool.h"
+#include "plugins/spool/spool.h"
 #include <semstreams/test-host.h>
 
 enum { MIB = 1 << 20 };
@@ -837,10 +837,13 @@ static void edit_state(struct rig *r, void (*edit)(struct spool_state *))
 	snprintf(file, sizeof file, "%s/state", r->path);
 	int fd = open(file, O_RDWR | O_CLOEXEC);
 	assert_true(fd >= 0);
-	assert_true(spool_state_read(fd, &st));
+	struct ss_two_slot slots;
+	bool has, doubt;
+	assert_int_equal(spool_state_open(&slots, fd, &st, &has, &doubt), 0);
+	assert_true(has && !doubt);
 	edit(&st);
-	st.generation++;
-	assert_int_equal(spool_state_write(fd, &st), 0);
+	assert_int_equal(spool_state_write(&slots, &st, false), 0);
+	ss_two_slot_close(&slots);
 	close(fd);
 }
 

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <semstreams/base/crc32c.h>
+#include <semstreams/base/utf8.h>
 #include <semstreams/ext/fields.h>
 #include "link_proto.h"
 
@@ -263,29 +265,12 @@ static void put_key(struct text *t, const char *key, size_t len)
 	put(t, "\":", 2);
 }
 
-/* Bytes of the well-formed UTF-8 character at s, which ends with a NUL; 0 if there is none. */
-static size_t utf8_length(const uint8_t *s)
-{
-	if (s[0] < 0x80)
-		return 1;
-	size_t n = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
-		   : s[0] >= 0xe0 && s[0] <= 0xef ? 3
-		   : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
-						  : 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-	    (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	return n;
-}
-
 static void put_string(struct text *t, const char *string)
 {
 	put(t, "\"", 1);
 	for (const uint8_t *s = (const uint8_t *)string; *s;) {
-		size_t n = utf8_length(s);
+		uint32_t code;
+		size_t n = ss_utf8_next(s, 4, &code);
 		if (n == 0) {
 			put(t, "\\ufffd", 6);
 			n = 1;
@@ -415,7 +400,7 @@ static const char *check_header(const uint8_t *msg, size_t len, const struct lin
 		return "data message without records";
 	if (!d->first_seq || d->first_seq > LINK_SEQ_MAX - (d->count - 1u))
 		return "data message whose first sequence is out of range";
-	if (get_u32(msg + AT_CRC) != link_crc32c(0, d->records, d->len))
+	if (get_u32(msg + AT_CRC) != ss_crc32c(0, d->records, d->len))
 		return "data message with a wrong checksum";
 	return NULL;
 }
@@ -485,5 +470,5 @@ void link_data_finish(uint8_t *buf, size_t len, uint16_t count, uint64_t first_s
 	buf[AT_COUNT + 1] = (uint8_t)count;
 	put_u32(buf + AT_LENGTH, (uint32_t)(len - LINK_DATA_HEADER));
 	put_u64(buf + AT_FIRST, first_seq);
-	put_u32(buf + AT_CRC, link_crc32c(0, buf + LINK_DATA_HEADER, len - LINK_DATA_HEADER));
+	put_u32(buf + AT_CRC, ss_crc32c(0, buf + LINK_DATA_HEADER, len - LINK_DATA_HEADER));
 }

@@ -87,7 +87,3 @@ size_t link_record_write(uint8_t *buf, size_t at, const struct ss_event *);
 #define LINK_RECORD_HEADER 12 /* u32 length, u64 time_ns */
 /* Fill in the header of a finished message of len bytes. */
 void link_data_finish(uint8_t *buf, size_t len, uint16_t count, uint64_t first_seq);
-/* CRC-32C (Castagnoli) of data that follows data with checksum crc, 0 at the beginning. */
-uint32_t link_crc32c(uint32_t crc, const void *data, size_t len);
-/* The same without the processor's instruction for it. */
-uint32_t link_crc32c_table(uint32_t crc, const void *data, size_t len);

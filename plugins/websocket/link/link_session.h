@@ -46,6 +46,7 @@ enum link_state {
 	LINK_CLOSED,
 	LINK_STATES
 };
+enum { LINK_COLUMNS = LINK_BYE + 1 }; /* of the state tables: by enum link_type, 0 for data */
 
 #define LINK_HANDSHAKE_NS 10000000000ull /* for HELLO and WELCOME */
 #define LINK_LEAVE_NS     3000000000ull  /* from BYE to the close */
@@ -148,18 +149,5 @@ void link_receiver_bye(struct link_receiver *, uint64_t now_ns, uint64_t retry_m
  * so call it again until todo is 0; then at least each second, each 50 ms while something is not
  * acknowledged. */
 void link_receiver_tick(struct link_receiver *, uint64_t now_ns, struct link_action *out);
-
-/* ---- what both ends share ---- */
-/* May a message come in a state: columns of the tables, by enum link_type, 0 for data. */
-enum link_verdict { LINK_BAD = 0, LINK_SKIP, LINK_TAKE };
-enum { LINK_COLUMNS = LINK_BYE + 1 };
-/* LINK_TAKE: the caller goes on; else *out has what is to be done. */
-enum link_verdict link_judge(enum link_state *, const uint8_t table[LINK_STATES][LINK_COLUMNS], int column,
-			     struct link_action *out);
-void link_fail(enum link_state *, int code, const char *why, struct link_action *out);
-void link_beat(struct link_pulse *, uint64_t heartbeat_ns); /* the link is live */
-/* Note what was heard; true if the peer has been silent for too long. */
-bool link_silent(struct link_pulse *, uint64_t now_ns);
-bool link_heartbeat_due(struct link_pulse *, uint64_t now_ns);
-void link_leave(enum link_state *, struct link_pulse *, uint64_t now_ns, uint64_t retry_ms,
-		const char *reason, struct link_action *out);
+/* End the session: *out says to close with code and why (static). */
+void link_close(enum link_state *, int code, const char *why, struct link_action *out);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <semstreams/ext/fields.h>
 #include "core/fields/fields.h"
+#include <semstreams/base/crc32c.h>
 #include "plugins/websocket/link/link_proto.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
@@ -40,45 +41,6 @@ static int read_text(const char *text, size_t len, struct link_control *c, const
 	int ret = link_control_read(&fields_service, NULL, reader, exact, len, c, why);
 	free(exact);
 	return ret;
-}
-
-static void test_crc_vectors(void **state)
-{
-	(void)state;
-	uint8_t bytes[4][32];
-	for (unsigned i = 0; i < 32; i++) {
-		bytes[0][i] = 0;
-		bytes[1][i] = 0xff;
-		bytes[2][i] = (uint8_t)i;
-		bytes[3][i] = (uint8_t)(31 - i);
-	}
-	static const uint32_t expected[] = {0x8a9136aa, 0x62a8ab43, 0x46dd794e,
-					    0x113fdb5c}; /* RFC 3720, B.4 */
-	for (unsigned i = 0; i < 4; i++) {
-		assert_int_equal(link_crc32c(0, bytes[i], 32), expected[i]);
-		assert_int_equal(link_crc32c_table(0, bytes[i], 32), expected[i]);
-	}
-	assert_int_equal(link_crc32c(0, "123456789", 9), 0xe3069283);
-	assert_int_equal(link_crc32c_table(0, "123456789", 9), 0xe3069283);
-	assert_int_equal(link_crc32c(0, "", 0), 0);
-}
-
-static void test_crc_ways_agree(void **state)
-{
-	(void)state;
-	uint8_t bytes[300];
-	uint32_t x = 1;
-	for (size_t i = 0; i < sizeof bytes; i++)
-		bytes[i] = (uint8_t)((x = x * 1664525 + 1013904223) >> 24);
-	for (size_t from = 0; from < 9; from++) {
-		for (size_t len = 0; from + len <= sizeof bytes; len++) {
-			uint32_t whole = link_crc32c(0, bytes + from, len);
-			size_t half = len / 2;
-			assert_int_equal(whole, link_crc32c_table(0, bytes + from, len));
-			assert_int_equal(whole, link_crc32c(link_crc32c(0, bytes + from, half),
-							    bytes + from + half, len - half));
-		}
-	}
 }
 
 static void test_control_there_and_back(void **state)
@@ -367,7 +329,7 @@ static int read_sealed(uint8_t *buf, size_t len, const char **why)
 {
 	struct link_data d;
 	uint8_t crc[4];
-	uint32_t sum = link_crc32c_table(0, buf + 20, len - 20);
+	uint32_t sum = ss_crc32c_table(0, buf + 20, len - 20);
 	for (unsigned i = 0; i < 4; i++)
 		crc[i] = (uint8_t)(sum >> (24 - 8 * i));
 	memcpy(buf + 16, crc, 4);
@@ -427,8 +389,6 @@ static void test_data_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_crc_vectors),
-		cmocka_unit_test(test_crc_ways_agree),
 		cmocka_unit_test(test_control_there_and_back),
 		cmocka_unit_test(test_control_as_documented),
 		cmocka_unit_test(test_bytes_that_are_not_utf8),

@@ -223,7 +223,7 @@ static void refuse(struct end *e, int code, json_t *done)
 	enum link_state *state = e->sends ? &e->sender.state : &e->receiver.state;
 	struct link_action out = {0};
 	if (*state != LINK_CLOSED)
-		link_fail(state, code, "", &out);
+		link_close(state, code, "", &out);
 	note(e, &out, done);
 }
 

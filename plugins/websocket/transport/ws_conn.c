@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/utf8.h>
 #include <semstreams/sugar.h>
 
 #define KEEP_BUFFER 65536 /* a message buffer larger than that is not kept */
@@ -196,7 +197,7 @@ int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
 	if (c->state != WS_OPEN)
 		return 0;
 	c->deadline_ns = ws_now() + c->ws->limits.close_ns;
-	if (len == 1 || (len > 2 && !ws_utf8_valid(data + 2, len - 2))) {
+	if (len == 1 || (len > 2 && !ss_utf8_valid(data + 2, len - 2))) {
 		int code = len == 1 ? LWS_CLOSE_STATUS_PROTOCOL_ERR : LWS_CLOSE_STATUS_INVALID_PAYLOAD;
 		if (c->take) {
 			ws_close(c, code, "broken close frame");
@@ -238,7 +239,7 @@ void ws_conn_last_word(struct ws_conn *c)
 static void deliver(struct ws_conn *c, bool binary, const uint8_t *data, size_t len)
 {
 	struct ws *ws = c->ws;
-	if (!binary && !ws_utf8_valid(data, len)) {
+	if (!binary && !ss_utf8_valid(data, len)) {
 		ws_close(c, LWS_CLOSE_STATUS_INVALID_PAYLOAD, "text is not UTF-8");
 		return;
 	}

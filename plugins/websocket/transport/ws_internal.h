@@ -150,7 +150,6 @@ void ws_conn_tick(struct ws_conn *, uint64_t now);
 /* Leaving: send the close frame at once if it fits. */
 void ws_conn_last_word(struct ws_conn *);
 void ws_socket_options(const struct ws *, int fd);
-bool ws_utf8_valid(const uint8_t *, size_t);
 
 /* ws_take.c */
 /* Receive on an open connection, if it can be done. */

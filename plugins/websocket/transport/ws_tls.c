@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -37,10 +38,10 @@ struct ws_tls {
 	bool watching;
 	bool insecure; /* as of the newest material */
 	bool require;
-	uint64_t built;               /* generation of the newest context */
-	SSL_CTX *server;              /* libwebsockets' */
-	struct tls_identity identity; /* what a server shows */
-	struct failure last;          /* client: why the dial failed */
+	uint64_t built;                  /* generation of the newest context */
+	SSL_CTX *server;                 /* libwebsockets' */
+	struct ws_tls_identity identity; /* what a server shows */
+	struct failure last;             /* client: why the dial failed */
 	bool failed;
 };
 
@@ -159,7 +160,7 @@ static uint32_t ders_of(X509 *leaf, STACK_OF(X509) * shown, struct ss_der *out)
 static int decide(struct ws_tls *t, X509 *leaf, STACK_OF(X509) * shown, long error, char *name,
 		  size_t name_size, struct failure *failure)
 {
-	int32_t verdict = tls_fail_of_error(error);
+	int32_t verdict = ws_tls_fail_of_error(error);
 	*failure = (struct failure){.code = verdict < 0 ? SS_TLS_FAIL_OTHER : verdict};
 	name[0] = '\0';
 	if (!t->options.api) {
@@ -204,7 +205,7 @@ static int verify(X509_STORE_CTX *store, void *arg)
 		return 1;
 	blame(handshake_of(ssl), failure.code, failure.why);
 	if (ok)
-		X509_STORE_CTX_set_error(store, tls_error_of_fail(failure.code));
+		X509_STORE_CTX_set_error(store, ws_tls_error_of_fail(failure.code));
 	return 0;
 }
 
@@ -422,6 +423,33 @@ const char *ws_tls_why(struct ws_tls *t)
 	return t->last.why;
 }
 
+/* ---- reading from an open connection ---- */
+
+ssize_t ws_tls_read(void *connection, void *buf, size_t size)
+{
+	SSL *ssl = connection;
+	ERR_clear_error();
+	int n = SSL_read(ssl, buf, size < INT_MAX ? (int)size : INT_MAX);
+	if (n > 0)
+		return n;
+	switch (SSL_get_error(ssl, n)) {
+	case SSL_ERROR_WANT_READ:
+	case SSL_ERROR_WANT_WRITE: /* of an answer to a change of keys: it goes out with what is sent next */
+		return -EAGAIN;
+	case SSL_ERROR_ZERO_RETURN:
+		return 0;
+	default:
+		ERR_clear_error();
+		return -EIO;
+	}
+}
+
+size_t ws_tls_pending(void *ssl)
+{
+	int n = SSL_pending(ssl);
+	return n > 0 ? (size_t)n : 0;
+}
+
 /* ---- contexts ---- */
 
 /* What no configuration changes. */
@@ -473,14 +501,14 @@ static int show_certificate(SSL *ssl, void *arg)
 static int server_apply(struct ws_tls *t, const struct ss_tls_material *m)
 {
 	const char *why = "min_version is not possible";
-	struct tls_identity id;
-	int rc = tls_identity_read(m, &id, &why);
+	struct ws_tls_identity id;
+	int rc = ws_tls_identity_read(m, &id, &why);
 	if (rc == 0)
-		rc = tls_set_trust(t->server, m, true, &why);
+		rc = ws_tls_set_trust(t->server, m, true, &why);
 	if (rc == 0)
-		rc = tls_set_version(t->server, m);
+		rc = ws_tls_set_version(t->server, m);
 	if (rc < 0) {
-		tls_identity_free(&id);
+		ws_tls_identity_free(&id);
 		ss_log(t->options.host, SS_LOG_ERROR, "TLS of the server not changed: %s", why);
 		return rc;
 	}
@@ -491,7 +519,7 @@ static int server_apply(struct ws_tls *t, const struct ss_tls_material *m)
 	if (t->require)
 		mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
 	SSL_CTX_set_verify(t->server, mode, NULL);
-	tls_identity_free(&t->identity);
+	ws_tls_identity_free(&t->identity);
 	t->identity = id;
 	t->built = m->generation;
 	return 0;
@@ -525,19 +553,19 @@ static int set_expected_name(SSL_CTX *ctx, const char *name)
 void *ws_tls_client_ctx(struct ws_tls *t)
 {
 	const struct ss_tls_material *m = acquire(t);
-	struct tls_identity id = {0};
+	struct ws_tls_identity id = {0};
 	const char *why = "security.tls has no client section";
 	SSL_CTX *ctx = m ? SSL_CTX_new(TLS_client_method()) : NULL;
 	if (m)
 		why = "min_version is not possible";
-	bool ok = ctx && set_policy(t, ctx) == 0 && tls_set_version(ctx, m) == 0 &&
-		  tls_identity_read(m, &id, &why) == 0 && tls_set_trust(ctx, m, false, &why) == 0;
+	bool ok = ctx && set_policy(t, ctx) == 0 && ws_tls_set_version(ctx, m) == 0 &&
+		  ws_tls_identity_read(m, &id, &why) == 0 && ws_tls_set_trust(ctx, m, false, &why) == 0;
 	if (ok) {
 		why = "certificate, key or name cannot be used";
 		ok = set_expected_name(ctx, t->server_name) == 0 &&
 		     (!id.leaf || SSL_CTX_use_cert_and_key(ctx, id.leaf, id.key, id.chain, 1) == 1);
 	}
-	tls_identity_free(&id);
+	ws_tls_identity_free(&id);
 	if (ok) {
 		t->insecure = m->flags & SS_TLS_INSECURE;
 		t->built = m->generation;
@@ -613,7 +641,7 @@ void ws_tls_free(struct ws_tls *t)
 		return;
 	if (t->watching)
 		t->options.api->unwatch(t->options.self);
-	tls_identity_free(&t->identity);
+	ws_tls_identity_free(&t->identity);
 	free(t->server_name);
 	free(t);
 }

@@ -57,7 +57,7 @@ bool ws_tls_cut(struct ws_tls *, void *ssl, const char *why);
 void ws_tls_dialling(struct ws_tls *);
 const char *ws_tls_why(struct ws_tls *);
 
-/* ws_tls_io.c: read from an open connection: bytes > 0, 0 = the peer has ended it, -EAGAIN, -EIO. */
+/* Read from an open connection: bytes > 0, 0 = the peer has ended it, -EAGAIN, -EIO. */
 ssize_t ws_tls_read(void *ssl, void *buf, size_t size);
 /* Bytes that can be read although the descriptor tells nothing of them. */
 size_t ws_tls_pending(void *ssl);

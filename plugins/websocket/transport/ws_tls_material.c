@@ -7,12 +7,12 @@
 #include <openssl/x509v3.h>
 #include <semstreams/ext/tls.h>
 
-void tls_identity_free(struct tls_identity *id)
+void ws_tls_identity_free(struct ws_tls_identity *id)
 {
 	X509_free(id->leaf);
 	EVP_PKEY_free(id->key);
 	sk_X509_pop_free(id->chain, X509_free);
-	*id = (struct tls_identity){0};
+	*id = (struct ws_tls_identity){0};
 }
 
 /* No password is ever asked for. */
@@ -43,9 +43,9 @@ static STACK_OF(X509) * certificates(const char *pem)
 	return NULL;
 }
 
-int tls_identity_read(const struct ss_tls_material *m, struct tls_identity *id, const char **why)
+int ws_tls_identity_read(const struct ss_tls_material *m, struct ws_tls_identity *id, const char **why)
 {
-	*id = (struct tls_identity){0};
+	*id = (struct ws_tls_identity){0};
 	if (!m->chain_pem || !m->key_pem)
 		return 0;
 	*why = "the certificate is not readable PEM";
@@ -62,11 +62,11 @@ int tls_identity_read(const struct ss_tls_material *m, struct tls_identity *id, 
 	if (id->key && X509_check_private_key(id->leaf, id->key) == 1)
 		return 0;
 	ERR_clear_error();
-	tls_identity_free(id);
+	ws_tls_identity_free(id);
 	return -EINVAL;
 }
 
-int tls_set_trust(SSL_CTX *ctx, const struct ss_tls_material *m, bool server, const char **why)
+int ws_tls_set_trust(SSL_CTX *ctx, const struct ss_tls_material *m, bool server, const char **why)
 {
 	STACK_OF(X509) *cas = NULL;
 	STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
@@ -109,13 +109,13 @@ out:
 	return rc;
 }
 
-int tls_set_version(SSL_CTX *ctx, const struct ss_tls_material *m)
+int ws_tls_set_version(SSL_CTX *ctx, const struct ss_tls_material *m)
 {
 	int min = m->min_version > TLS1_2_VERSION ? (int)m->min_version : TLS1_2_VERSION;
 	return SSL_CTX_set_min_proto_version(ctx, min) == 1 ? 0 : -EINVAL;
 }
 
-int32_t tls_fail_of_error(long error)
+int32_t ws_tls_fail_of_error(long error)
 {
 	switch (error) {
 	case X509_V_OK:
@@ -143,7 +143,7 @@ int32_t tls_fail_of_error(long error)
 	}
 }
 
-int tls_error_of_fail(int32_t fail)
+int ws_tls_error_of_fail(int32_t fail)
 {
 	switch (fail) {
 	case SS_TLS_FAIL_UNKNOWN_CA:

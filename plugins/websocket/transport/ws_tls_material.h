@@ -9,20 +9,20 @@
 #include <semstreams/plugin.h>
 #include <semstreams/ext/tls.h>
 
-struct tls_identity {
+struct ws_tls_identity {
 	X509 *leaf;
 	EVP_PKEY *key;
 	STACK_OF(X509) * chain;
 };
 
-void tls_identity_free(struct tls_identity *);
+void ws_tls_identity_free(struct ws_tls_identity *);
 /* Certificate, chain and key, all NULL if there are none yet.  0, -EINVAL with why. */
-int tls_identity_read(const struct ss_tls_material *, struct tls_identity *, const char **why);
+int ws_tls_identity_read(const struct ss_tls_material *, struct ws_tls_identity *, const char **why);
 /* Whom the context trusts; a server also tells clients.  0, -EINVAL or -ENOMEM with why. */
-int tls_set_trust(SSL_CTX *, const struct ss_tls_material *, bool server, const char **why);
+int ws_tls_set_trust(SSL_CTX *, const struct ss_tls_material *, bool server, const char **why);
 /* The least version.  0, -EINVAL. */
-int tls_set_version(SSL_CTX *, const struct ss_tls_material *);
+int ws_tls_set_version(SSL_CTX *, const struct ss_tls_material *);
 /* Of a verdict X509_V_...: SS_TLS_FAIL_..., -1 if it is good. */
-int32_t tls_fail_of_error(long error);
+int32_t ws_tls_fail_of_error(long error);
 /* The verdict that makes OpenSSL send the alert that fits. */
-int tls_error_of_fail(int32_t fail);
+int ws_tls_error_of_fail(int32_t fail);

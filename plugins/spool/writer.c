@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sendlog_writer - a spool's thread: one frame and one fdatasync for all that was appended meanwhile, new
+ * writer - a spool's thread: one frame and one fdatasync for all that was appended meanwhile, new
  * segments, and the removal of old ones.  It alone changes files; what it shares with the loop is in struct
  * log_spool, under its lock.
  */
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include "sendlog_spool.h"
+#include "spool.h"
 
 enum {
 	/* A sync costs more CPU than what it syncs.  So commits begin so far apart at least, the farther the
@@ -71,21 +71,18 @@ static struct log_source *first_source(struct log_spool *s)
 }
 
 /* Lock held. */
-static void write_state(struct log_spool *s)
+static void write_state(struct log_spool *s, bool both)
 {
 	struct log_cursor cursors[SENDLOG_CONSUMERS];
-	struct spool_state st = {
-		.generation = s->generation + 1, .next = s->committed + 1, .cursors = cursors};
+	struct spool_state st = {.next = s->committed + 1, .cursors = cursors};
 
 	spool_state_fill(s, &st);
 	s->state_dirty = false;
 	pthread_mutex_unlock(&s->lock);
-	int rc = spool_state_write(s->state_fd, &st);
+	int rc = spool_state_write(&s->state, &st, both);
 	pthread_mutex_lock(&s->lock);
 	s->state_ns = spool_clock();
-	if (rc == 0)
-		s->generation++;
-	else
+	if (rc < 0)
 		s->state_dirty = true; /* an older cursor only sends again */
 }
 
@@ -96,7 +93,7 @@ static void remove_oldest(struct log_spool *s)
 	char name[SEG_NAME];
 
 	if (s->state_dirty)
-		write_state(s);
+		write_state(s, false);
 	struct segment *g = spool_shift_segment(s);
 	bool keep = !s->has_spare && g->size == s->seg_size;
 	seg_name(g->ordinal, name);
@@ -509,7 +506,7 @@ void *spool_writer(void *arg)
 			continue;
 		}
 		if (s->state_dirty && spool_clock() - s->state_ns >= STATE_NS) {
-			write_state(s);
+			write_state(s, false);
 			continue;
 		}
 		take_pending(s);
@@ -534,7 +531,7 @@ void *spool_writer(void *arg)
 		else
 			wait_for_better(s, rc, &backoff);
 	}
-	write_state(s);
+	write_state(s, true);
 	pthread_mutex_unlock(&s->lock);
 	if (s->log->options.relaxed && s->fd >= 0)
 		fdatasync(s->fd);

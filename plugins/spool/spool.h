@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sendlog_spool - the log on disk, between its files.  A folder holds segments (sendlog_segment.h), one spare
+ * spool - the log on disk, between its files.  A folder holds segments (segment.h), one spare
  * to be used again, `state` (cursors) and `lock`.  The loop appends, reads and retains; the writer thread
  * alone changes files.
  */
 #pragma once
 #include <pthread.h>
-#include "sendlog_impl.h"
-#include "sendlog_segment.h"
+#include <semstreams/base/two_slot.h>
+#include "sendlog_private.h"
+#include "segment.h"
 
 enum {
-	SPOOL_STATE_SLOT = 32 << 10,               /* bytes; there are two */
+	SPOOL_STATE_SLOT = 32 << 10, /* bytes; there are two */
+	SPOOL_STATE_MAX = SPOOL_STATE_SLOT - SS_SLOT_HEAD,
 	SPOOL_OTHER = 2 * SPOOL_STATE_SLOT + 4096, /* bytes of files that are no segments */
 	SPOOL_MIN = 1 << 20,
 	SPOOL_READERS = 4,
@@ -46,9 +48,10 @@ struct spool_reader {
 struct log_spool {
 	struct sendlog *log;
 	int dir_fd, lock_fd, state_fd;
-	uint64_t limit;    /* of segments and spare */
-	uint8_t files[16]; /* the epoch in the files: the first the log had */
-	uint8_t boot[16];  /* see struct spool_state */
+	struct ss_two_slot state; /* the writer's once it runs */
+	uint64_t limit;           /* of segments and spare */
+	uint8_t files[16];        /* the epoch in the files: the first the log had */
+	uint8_t boot[16];         /* see struct spool_state */
 	uint64_t identity;
 	uint64_t seg_size;
 	size_t frame_max;
@@ -78,7 +81,6 @@ struct log_spool {
 	uint32_t work_row; /* of the first of work: rows before are written */
 	int fd;            /* of the newest segment */
 	bool has_spare, sync_dir;
-	uint64_t generation; /* of the state */
 	uint64_t commit_ns, pace_ns, sync_ns, state_ns;
 
 	/* loop */
@@ -88,27 +90,28 @@ struct log_spool {
 	uint32_t next_reader;
 };
 
-/* ---- sendlog_state.c ---- */
+/* ---- state.c ---- */
 int spool_folder_open(const char *path, bool create, char why[256]); /* a descriptor */
 int spool_folder_lock(struct log_spool *, const char *path, char why[256]);
 /* What the file `state` says.  boot and identity: of the machine's start and of the file itself when it was
  * written, so that a copy and a crash of the machine show. */
 struct spool_state {
 	uint8_t files[16], epoch[16], boot[16];
-	uint64_t generation, next, seg_size, identity;
+	uint64_t next, seg_size, identity;
 	struct log_past past[SENDLOG_PAST];
 	uint32_t n_past;
 	struct log_cursor *cursors; /* of SENDLOG_CONSUMERS */
 	uint32_t n_cursors;
 };
-/* All of it but generation and next; lock held or not running yet. */
+/* All of it but next; lock held or not running yet. */
 void spool_state_fill(const struct log_spool *, struct spool_state *);
-/* The newer good slot; false: there is none. */
-bool spool_state_read(int fd, struct spool_state *);
-int spool_state_write(int fd, const struct spool_state *);
+bool spool_state_decode(const uint8_t *bytes, size_t len, struct spool_state *);
+/* Open the record; *has: it could be read; *doubt: a newer one may be damaged.  0 or -errno. */
+int spool_state_open(struct ss_two_slot *, int fd, struct spool_state *, bool *has, bool *doubt);
+int spool_state_write(struct ss_two_slot *, const struct spool_state *, bool both);
 int spool_recover(struct log_spool *, char why[256]); /* before the writer runs */
 
-/* ---- sendlog_spool.c ---- */
+/* ---- spool.c ---- */
 struct segment *spool_newest(const struct log_spool *);
 int spool_push_segment(struct log_spool *, struct segment *); /* lock held or not running yet */
 /* A frame is in the segment; last_ns: time of its newest record. */
@@ -118,12 +121,9 @@ bool spool_removable(const struct log_spool *); /* the oldest segment, by acknow
 void spool_segment_free(struct segment *);
 struct segment *spool_shift_segment(struct log_spool *); /* the oldest, out of the list */
 void spool_cached_free(struct cached_frame *);
-uint64_t spool_clock(void); /* monotonic */
+uint64_t spool_clock(void);                              /* monotonic */
 
-/* ---- sendlog_writer.c ---- */
+/* ---- writer.c ---- */
 void *spool_writer(void *spool);
 /* Write a seal behind the newest frame. */
 int spool_seal(struct log_spool *, int fd, const struct segment *, uint64_t next_seq);
-
-/* ---- sendlog_read.c ---- */
-void spool_cache_add(struct log_spool *, struct cached_frame *); /* takes it over */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sendlog_state - what a spool is when it is opened: the folder, its lock, the cursors in the file `state`,
+ * state - what a spool is when it is opened: the folder, its lock, the cursors in the file `state`,
  * and from the segments the end of the log and the positions, whatever a crash or a bad disk left.  `state`
- * has two slots written in turn and in place, so that cursors can be kept, and room be made, on a full disk.
+ * is a two-slot record, so that cursors can be saved, and room be made, on a full disk.
  */
 #include <dirent.h>
 #include <endian.h>
@@ -15,8 +15,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "plugins/websocket/link/link_proto.h"
-#include "sendlog_spool.h"
+#include "spool.h"
 
 /* ---- folder ---- */
 
@@ -88,16 +87,15 @@ int spool_folder_lock(struct log_spool *s, const char *path, char why[256])
 	return 0;
 }
 
-/* ---- state: 8 bytes each of magic, crc, generation, next, seg_size, identity, 16 each of files, epoch,
- * boot, then u64 n, n times {epoch, u64 last}, u64 n, n times {u64 acked, seen_ns, away_ns, u8 length, name}
- * ----
- */
+/* ---- the file `state`: a two-slot record of next, seg_size and identity, 8 bytes each, 16 each of files,
+ * epoch and boot, then u64 n, n times {epoch, u64 last}, u64 n, n times {u64 acked, seen_ns, away_ns, u8
+ * length, name}; little-endian ---- */
 
-static const char state_magic[8] = "SSSTATE2";
-enum { STATE_HEADER = 96, STATE_PAST = 24, STATE_CURSOR = 25 };
+const char spool_state_magic[8] = "SSSTATE3";
+enum { STATE_HEADER = 72, STATE_PAST = 24, STATE_CURSOR = 25 };
 _Static_assert(STATE_HEADER + 8 + SENDLOG_PAST * STATE_PAST + 8 +
 			       SENDLOG_CONSUMERS * (STATE_CURSOR + SENDLOG_NAME) <=
-		       SPOOL_STATE_SLOT,
+		       SPOOL_STATE_MAX,
 	       "all of the state fits into a slot");
 
 static void put64(uint8_t *to, uint64_t v)
@@ -113,26 +111,16 @@ static uint64_t get64(const uint8_t *from)
 	return le64toh(v);
 }
 
-static uint32_t slot_crc(const uint8_t *slot)
+static size_t encode(const struct spool_state *st, uint8_t out[SPOOL_STATE_MAX])
 {
-	return link_crc32c(0, slot + 16, SPOOL_STATE_SLOT - 16);
-}
+	uint8_t *at = out + STATE_HEADER;
 
-int spool_state_write(int fd, const struct spool_state *st)
-{
-	uint8_t *slot = calloc(1, SPOOL_STATE_SLOT), *at = slot + STATE_HEADER;
-	size_t done = 0;
-
-	if (!slot)
-		return -ENOMEM;
-	memcpy(slot, state_magic, sizeof state_magic);
-	put64(slot + 16, st->generation);
-	put64(slot + 24, st->next);
-	put64(slot + 32, st->seg_size);
-	put64(slot + 40, st->identity);
-	memcpy(slot + 48, st->files, sizeof st->files);
-	memcpy(slot + 64, st->epoch, sizeof st->epoch);
-	memcpy(slot + 80, st->boot, sizeof st->boot);
+	put64(out, st->next);
+	put64(out + 8, st->seg_size);
+	put64(out + 16, st->identity);
+	memcpy(out + 24, st->files, sizeof st->files);
+	memcpy(out + 40, st->epoch, sizeof st->epoch);
+	memcpy(out + 56, st->boot, sizeof st->boot);
 	put64(at, st->n_past);
 	at += 8;
 	for (uint32_t i = 0; i < st->n_past; i++, at += STATE_PAST) {
@@ -151,47 +139,26 @@ int spool_state_write(int fd, const struct spool_state *st)
 		memcpy(at + STATE_CURSOR, c->name, len);
 		at += STATE_CURSOR + len;
 	}
-	put64(slot + 8, slot_crc(slot));
-	while (done < SPOOL_STATE_SLOT) {
-		off_t to = (off_t)(st->generation % 2 * SPOOL_STATE_SLOT + done);
-		ssize_t n = pwrite(fd, slot + done, SPOOL_STATE_SLOT - done, to);
-		if (n < 0 && errno != EINTR)
-			break;
-		done += n > 0 ? (size_t)n : 0;
-	}
-	free(slot);
-	return done < SPOOL_STATE_SLOT || fdatasync(fd) < 0 ? -errno : 0;
+	return (size_t)(at - out);
 }
 
-static bool parse_slot(const uint8_t *slot, struct spool_state *st)
+int spool_state_write(struct ss_two_slot *slots, const struct spool_state *st, bool both)
 {
-	const uint8_t *at = slot + STATE_HEADER, *end = slot + SPOOL_STATE_SLOT;
+	uint8_t *bytes = calloc(1, SPOOL_STATE_MAX);
 
-	if (memcmp(slot, state_magic, sizeof state_magic) != 0 || get64(slot + 8) != slot_crc(slot))
-		return false;
-	uint64_t n_past = get64(at), n = 0;
-	at += 8;
-	if (n_past <= SENDLOG_PAST)
-		n = get64(at + n_past * STATE_PAST);
-	if (n_past > SENDLOG_PAST || n > SENDLOG_CONSUMERS || get64(slot + 16) < st->generation)
-		return false;
-	st->generation = get64(slot + 16);
-	st->next = get64(slot + 24);
-	st->seg_size = get64(slot + 32);
-	st->identity = get64(slot + 40);
-	memcpy(st->files, slot + 48, sizeof st->files);
-	memcpy(st->epoch, slot + 64, sizeof st->epoch);
-	memcpy(st->boot, slot + 80, sizeof st->boot);
-	for (st->n_past = 0; st->n_past < n_past; at += STATE_PAST) {
-		struct log_past *p = &st->past[st->n_past++];
-		memcpy(p->epoch, at, sizeof p->epoch);
-		p->last = get64(at + 16);
-	}
-	at += 8;
-	st->n_cursors = 0;
-	for (uint64_t i = 0;
-	     i < n && end - at > STATE_CURSOR && at[24] <= SENDLOG_NAME && end - at >= STATE_CURSOR + at[24];
-	     i++) {
+	if (!bytes)
+		return -ENOMEM;
+	size_t len = encode(st, bytes);
+	int rc = both ? ss_two_slot_write_both(slots, bytes, len) : ss_two_slot_write(slots, bytes, len);
+	free(bytes);
+	return rc;
+}
+
+static bool read_cursors(const uint8_t *at, const uint8_t *end, uint64_t n, struct spool_state *st)
+{
+	for (st->n_cursors = 0; st->n_cursors < n;) {
+		if (end - at < STATE_CURSOR || at[24] > SENDLOG_NAME || end - at < STATE_CURSOR + at[24])
+			return false;
 		struct log_cursor *c = &st->cursors[st->n_cursors++];
 		*c = (struct log_cursor){
 			.acked = get64(at), .seen_ns = get64(at + 8), .away_ns = get64(at + 16)};
@@ -201,18 +168,40 @@ static bool parse_slot(const uint8_t *slot, struct spool_state *st)
 	return true;
 }
 
-bool spool_state_read(int fd, struct spool_state *st)
+bool spool_state_decode(const uint8_t *bytes, size_t len, struct spool_state *st)
 {
-	uint8_t *slots = calloc(2, SPOOL_STATE_SLOT);
-	bool good = false;
+	const uint8_t *at = bytes + STATE_HEADER, *end = bytes + len;
 
-	if (!slots)
+	if (len < STATE_HEADER + 8 || get64(at) > SENDLOG_PAST ||
+	    (size_t)(end - at) < 8 + get64(at) * STATE_PAST + 8)
 		return false;
-	ssize_t n = pread(fd, slots, 2 * SPOOL_STATE_SLOT, 0);
-	for (int i = 0; n > 0 && i < 2; i++)
-		good |= parse_slot(slots + i * SPOOL_STATE_SLOT, st);
-	free(slots);
-	return good;
+	st->next = get64(bytes);
+	st->seg_size = get64(bytes + 8);
+	st->identity = get64(bytes + 16);
+	memcpy(st->files, bytes + 24, sizeof st->files);
+	memcpy(st->epoch, bytes + 40, sizeof st->epoch);
+	memcpy(st->boot, bytes + 56, sizeof st->boot);
+	uint64_t n_past = get64(at);
+	at += 8;
+	for (st->n_past = 0; st->n_past < n_past; at += STATE_PAST) {
+		struct log_past *p = &st->past[st->n_past++];
+		memcpy(p->epoch, at, sizeof p->epoch);
+		p->last = get64(at + 16);
+	}
+	return get64(at) <= SENDLOG_CONSUMERS && read_cursors(at + 8, end, get64(at), st);
+}
+
+int spool_state_open(struct ss_two_slot *slots, int fd, struct spool_state *st, bool *has, bool *doubt)
+{
+	struct ss_two_slot_found found;
+	int rc = ss_two_slot_open(slots, fd, spool_state_magic, SPOOL_STATE_SLOT, &found);
+
+	if (rc < 0)
+		return rc;
+	*doubt = found.doubt;
+	*has = found.n > 0 && spool_state_decode(found.slots[0].bytes, found.slots[0].len, st);
+	ss_two_slot_found_done(&found);
+	return 0;
 }
 
 /* Which start of the machine this is; all zero if nobody knows. */
@@ -555,7 +544,6 @@ static void take_state(struct log_spool *s, const struct spool_state *st, bool h
 
 	if (has_state) {
 		log->n_cursors = st->n_cursors;
-		s->generation = st->generation;
 		if (st->next > *next)
 			*next = st->next;
 	}
@@ -591,7 +579,8 @@ static int find_spare(struct log_spool *s)
  * By what name consumers know the log: one that may have lost its end, or is one of two that go on from the
  * same point, must not give numbers under the old name to new records.  Up to next it is what it was.
  */
-static int find_epoch(struct log_spool *s, const struct spool_state *st, bool has_state, uint64_t next)
+static int find_epoch(struct log_spool *s, const struct spool_state *st, bool has_state, bool doubt,
+		      uint64_t next)
 {
 	struct sendlog *log = s->log;
 
@@ -607,7 +596,9 @@ static int find_epoch(struct log_spool *s, const struct spool_state *st, bool ha
 		if (st->identity != s->identity)
 			log->why_renewed = "it is a copy";
 		else if (memcmp(st->boot, s->boot, sizeof st->boot) != 0)
-			log->why_renewed = "the machine was started anew";
+			log->why_renewed = "the machine was restarted";
+		else if (doubt)
+			log->why_renewed = "the newer half of its state is damaged";
 	}
 	return log->why_renewed ? log_new_epoch(log, next - 1) : 0;
 }
@@ -617,8 +608,10 @@ int spool_recover(struct log_spool *s, char why[256])
 	struct spool_state st = {.cursors = s->log->cursors};
 	struct found found = {0};
 	uint64_t next = 1;
-	bool has_state = spool_state_read(s->state_fd, &st);
-	int rc = list_segments(s, &found);
+	bool has_state = false, doubt = false;
+	int rc = spool_state_open(&s->state, s->state_fd, &st, &has_state, &doubt);
+	if (rc == 0)
+		rc = list_segments(s, &found);
 
 	boot_id(s->boot);
 	s->identity = identity_of(s->state_fd);
@@ -635,13 +628,12 @@ int spool_recover(struct log_spool *s, char why[256])
 	if (rc < 0)
 		return rc;
 	take_state(s, &st, has_state, &next);
-	rc = find_epoch(s, &st, has_state, next);
+	rc = find_epoch(s, &st, has_state, doubt, next);
 	if (rc == 0 && (!has_state || s->log->why_renewed)) {
-		st.generation = ++s->generation;
 		st.next = next;
 		spool_state_fill(s, &st);
 		rc = has_state ? 0 : -posix_fallocate(s->state_fd, 0, 2 * SPOOL_STATE_SLOT);
-		rc = rc ? rc : spool_state_write(s->state_fd, &st);
+		rc = rc ? rc : spool_state_write(&s->state, &st, false);
 	}
 	/* whoever made these files may have been killed before their names were on disk */
 	return rc == 0 && fsync(s->dir_fd) < 0 ? -errno : rc;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sendlog_impl - what the parts of the sender's log share: sendlog.c (interface, duplicates),
- * sendlog_consumers.c (cursors, epochs), sendlog_memory.c, sendlog_spool.c (disk: files, recovery),
- * sendlog_writer.c (its thread), sendlog_read.c (disk and cache to consumer).
+ * sendlog_private - what the parts of the log share: sendlog.c (interface, consumers, what was lost),
+ * memory.c, and the spool on disk: spool.c (files, the loop's side), state.c (recovery), writer.c (its
+ * thread).
  */
 #pragma once
 #include "sendlog.h"
@@ -107,12 +107,11 @@ void log_pieces_free(struct sendlog *, struct log_piece *);
 uint64_t log_wall_ns(void);
 void log_retain(struct sendlog *); /* let go of what everybody has, or is too old */
 
-/* ---- sendlog_consumers.c ---- */
 uint64_t log_all_acked(const struct sendlog *);
 /* A new epoch; what is there up to last is as it was in the old one.  Spool: lock held or not running yet. */
 int log_new_epoch(struct sendlog *, uint64_t last);
 
-/* ---- sendlog_memory.c ---- */
+/* ---- memory.c ---- */
 int memory_open(struct sendlog *);
 void memory_close(struct sendlog *);
 int memory_admit(struct sendlog *, size_t memory);       /* 0 or -EAGAIN; makes room by dropping if it may */

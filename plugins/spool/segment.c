@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sendlog_segment - see sendlog_segment.h. */
-#include "sendlog_segment.h"
+/* segment - see segment.h. */
+#include "segment.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "plugins/websocket/link/link_proto.h"
+#include <semstreams/base/crc32c.h>
 
 static const char seg_magic[8] = "SSPOOL1\n";
 enum { FRAME_MAGIC = 0x314d5246 /* FRM1 */, SEAL_MAGIC = 0x31444e45 /* END1 */, READ_AHEAD = 64 << 10 };
@@ -63,12 +63,12 @@ void seg_header_write(const struct seg_header *h, uint8_t out[SEG_HEADER])
 	put64(out + 24, h->ordinal);
 	put64(out + 32, h->first_seq);
 	put64(out + 40, h->time_ns);
-	put32(out + 60, link_crc32c(0, out, 60));
+	put32(out + 60, ss_crc32c(0, out, 60));
 }
 
 bool seg_header_read(const uint8_t in[SEG_HEADER], struct seg_header *h)
 {
-	if (memcmp(in, seg_magic, sizeof seg_magic) != 0 || get32(in + 60) != link_crc32c(0, in, 60))
+	if (memcmp(in, seg_magic, sizeof seg_magic) != 0 || get32(in + 60) != ss_crc32c(0, in, 60))
 		return false;
 	memcpy(h->epoch, in + 8, sizeof h->epoch);
 	h->ordinal = get64(in + 24);
@@ -122,13 +122,13 @@ void frame_set_record(uint8_t *frame, const struct frame *f, uint32_t i, const s
 	uint8_t *entry = index_of(frame, f, i);
 
 	put32(entry, e->len);
-	put32(entry + 4, link_crc32c(0, e->data, e->len));
+	put32(entry + 4, ss_crc32c(0, e->data, e->len));
 	put64(entry + 8, e->time_ns);
 }
 
 static uint32_t header_crc(const uint8_t *in, const uint8_t epoch[16])
 {
-	return link_crc32c(link_crc32c(0, epoch, 16), in, 40);
+	return ss_crc32c(ss_crc32c(0, epoch, 16), in, 40);
 }
 
 static size_t index_end(const struct frame *f)
@@ -147,7 +147,7 @@ void frame_finish(uint8_t *frame, const struct frame *f, const uint8_t epoch[16]
 	put64(frame + 24, f->time_ns);
 	put64(frame + 32, ordinal << 32 | offset);
 	put32(frame + 40, header_crc(frame, epoch));
-	put32(frame + 44, link_crc32c(0, frame + FRAME_HEADER, index_end(f) - FRAME_HEADER));
+	put32(frame + 44, ss_crc32c(0, frame + FRAME_HEADER, index_end(f) - FRAME_HEADER));
 }
 
 bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_t ordinal, uint64_t offset,
@@ -172,7 +172,7 @@ bool frame_index_ok(const uint8_t *frame, const struct frame *f)
 	size_t end = index_end(f), sum = end, at = 0;
 	struct seg_position p;
 
-	if (get32(frame + 44) != link_crc32c(0, frame + FRAME_HEADER, end - FRAME_HEADER))
+	if (get32(frame + 44) != ss_crc32c(0, frame + FRAME_HEADER, end - FRAME_HEADER))
 		return false;
 	for (uint32_t i = 0; i < f->count; i++)
 		sum += get32(index_of(frame, f, i));
@@ -211,7 +211,7 @@ bool frame_next(const uint8_t *frame, const struct frame *f, struct frame_walk *
 
 bool frame_record_ok(const uint8_t *frame, const struct frame *f, uint32_t i, const struct ss_event *e)
 {
-	return get32(index_of(frame, f, i) + 4) == link_crc32c(0, e->data, e->len);
+	return get32(index_of(frame, f, i) + 4) == ss_crc32c(0, e->data, e->len);
 }
 
 /* ---- reading ---- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* sendlog_memory - the log without a disk: references to batches, in a ring.  On the component's loop. */
+/* memory - the log without a disk: references to batches, in a ring.  On the component's loop. */
 #include <errno.h>
 #include <stdlib.h>
-#include "sendlog_impl.h"
+#include "sendlog_private.h"
 
 struct log_memory {
 	struct log_piece **ring;

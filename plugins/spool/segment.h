@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sendlog_segment - the files of a spool: segments of frames, one frame per commit, each record with a
+ * segment - the files of a spool: segments of frames, one frame per commit, each record with a
  * CRC-32C of its own. Encoding, checking and walking; no thread, no policy.  Numbers are little-endian.
  */
 #pragma once

@@ -102,8 +102,8 @@ struct conditions {
 };
 
 /*
- * Compile a condition, or a list of them that all must hold.  Paths go to paths; errors go to spec with their
- * place. -EINVAL, -ENOMEM.
+ * Compile a condition, or a list of them that all must hold.  Paths go to paths; errors go to option with
+ * their place. -EINVAL, -ENOMEM.
  */
 int conditions_compile(json_t *where, struct ss_json_option *, struct ss_paths *,
 		       const struct ss_iface *fields, struct conditions **out);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * filter - passes on the events whose fields satisfy conditions, thinned out per key by a deadband or a rate
- * limit. An event is read once for everything that is asked of it; nothing is allocated per event.  Runs on
+ * filter - passes on the events whose fields meet conditions, thinned out per key by a deadband or a rate
+ * limit. An event is parsed once for all that options need of it; nothing is allocated per event.  Runs on
  * the instance's loop; create and destroy in the control thread.
  */
 #include <errno.h>
@@ -9,9 +9,8 @@
 #include <string.h>
 #include <semstreams/sugar.h>
 #include "condition.h"
-#include "keyed.h"
 #include "reshape.h"
-#include "sample.h"
+#include "thinning.h"
 #include <semstreams/base/json_option.h>
 #include <semstreams/ext/fields.h>
 
@@ -88,25 +87,25 @@ static void destroy(void *self)
 	free(f);
 }
 
-static void compile_option(struct filter *f, const char *name, json_t *json, struct ss_json_option *spec,
+static void compile_option(struct filter *f, const char *name, json_t *json, struct ss_json_option *option,
 			   struct ss_paths *paths)
 {
 	uint32_t max_keys = (uint32_t)f->conf->max_keys;
 
 	if (strcmp(name, "where") == 0)
-		conditions_compile(json, spec, paths, &f->fields, &f->where);
+		conditions_compile(json, option, paths, &f->fields, &f->where);
 	else if (strcmp(name, "sample") == 0)
-		sample_compile(json, spec, paths, &f->fields, &f->sample);
+		sample_compile(json, option, paths, &f->fields, &f->sample);
 	else if (strcmp(name, "deadband") == 0)
-		deadband_compile(json, spec, paths, max_keys, &f->fields, &f->deadband);
+		deadband_compile(json, option, paths, max_keys, &f->fields, &f->deadband);
 	else if (strcmp(name, "rate_limit") == 0)
-		rate_limit_compile(json, spec, paths, max_keys, &f->fields, &f->rate_limit);
+		rate_limit_compile(json, option, paths, max_keys, &f->fields, &f->rate_limit);
 	else
-		reshape_compile(json, spec, &f->fields, &f->reshape);
+		reshape_compile(json, option, &f->fields, &f->reshape);
 }
 
 /* Everything in the JSON-valued options, so that all errors are told at once; 0, -EINVAL, -ENOMEM. */
-static int compile_options(struct filter *f, struct ss_json_option *spec, struct ss_paths *paths)
+static int compile_options(struct filter *f, struct ss_json_option *option, struct ss_paths *paths)
 {
 	const struct conf *conf = f->conf;
 	const struct {
@@ -119,22 +118,23 @@ static int compile_options(struct filter *f, struct ss_json_option *spec, struct
 	int first_error = 0;
 
 	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-		json_t *json = options[i].text ? ss_json_parse(spec, options[i].name, options[i].text) : NULL;
+		json_t *json =
+			options[i].text ? ss_json_parse(option, options[i].name, options[i].text) : NULL;
 
 		if (json) {
-			size_t before = ss_json_enter(spec, options[i].name);
-			compile_option(f, options[i].name, json, spec, paths);
-			ss_json_leave(spec, before);
+			size_t before = ss_json_enter(option, options[i].name);
+			compile_option(f, options[i].name, json, option, paths);
+			ss_json_leave(option, before);
 			json_decref(json);
 		}
-		if (spec->err == -ENOMEM)
+		if (option->err == -ENOMEM)
 			return -ENOMEM;
-		if (spec->err)
-			first_error = spec->err;
-		spec->err = 0;
+		if (option->err)
+			first_error = option->err;
+		option->err = 0;
 	}
 	/* what is taken apart must be known to be well-formed */
-	if (f->reshape && paths->n == 0 && ss_paths_add(paths, spec->at, "fields", "") < 0)
+	if (f->reshape && paths->n == 0 && ss_paths_add(paths, option->at, "fields", "") < 0)
 		return -ENOMEM;
 	return first_error;
 }
@@ -142,7 +142,7 @@ static int compile_options(struct filter *f, struct ss_json_option *spec, struct
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct filter *f = calloc(1, sizeof *f);
-	struct ss_json_option spec = {.host = host};
+	struct ss_json_option option = {.host = host};
 	struct ss_paths paths = {0};
 	int r;
 
@@ -152,10 +152,10 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	f->conf = conf;
 	r = host->query(host, SS_FIELDS, sizeof(struct ss_fields), &f->fields);
 	if (r < 0) {
-		ss_log(host, SS_LOG_ERROR, "this host offers no service " SS_FIELDS);
+		ss_log(host, SS_LOG_ERROR, "the host does not offer the service " SS_FIELDS);
 		goto out;
 	}
-	r = compile_options(f, &spec, &paths);
+	r = compile_options(f, &option, &paths);
 	if (r != -ENOMEM) { /* also after an error, to tell all of them */
 		int p = ss_paths_compile(&paths, host, &f->fields, &f->reader);
 
@@ -234,8 +234,9 @@ static void count_keys(struct filter *f, const struct keyed *k, uint64_t evicted
 
 static void count(struct filter *f, const struct tally *t)
 {
-	static const char *const what[N_ERRORS] = {"are not JSON", "are nested too deep",
-						   "make a regular expression take too long"};
+	static const char *const what[N_ERRORS] = {"Events that are not valid JSON",
+						   "Events nested more than 64 levels deep",
+						   "Events on which a regular expression takes too long"};
 
 	for (uint32_t i = 0; i < N_ERRORS; i++) {
 		if (!t->errors[i])
@@ -243,7 +244,7 @@ static void count(struct filter *f, const struct tally *t)
 		f->host->metric_add(f->host, METRIC_ERRORS + i, t->errors[i]);
 		if (f->conf->on_error == ON_ERROR_DROP)
 			f->host->drop(f->host, i, t->errors[i]);
-		ss_log(f->host, SS_LOG_WARN, "events that %s are %s", what[i],
+		ss_log(f->host, SS_LOG_WARN, "%s are %s; see the option on_error", what[i],
 		       f->conf->on_error == ON_ERROR_DROP ? "dropped" : "passed on");
 	}
 	if (t->sample)
@@ -384,44 +385,54 @@ static const char *const on_error_choices[] = {"drop", "pass", NULL};
 
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, where, SS_OPT_JSON, NULL,
-	       "Condition an event must satisfy, or a list of which it must satisfy all.",
+	       "Condition that an event must meet, or a list of conditions that it must all meet.",
 	       .schema = WHERE_SCHEMA),
 	SS_OPT(struct conf, on_error, SS_OPT_ENUM, "drop",
-	       "What to do with events that are not JSON or on which a regular expression gives up.",
+	       "What to do with events that are not valid JSON, are nested too deep, or on which a regular "
+	       "expression takes too long.",
 	       .choices = on_error_choices),
 	SS_OPT(struct conf, deadband, SS_OPT_JSON, NULL,
-	       "Pass an event only if a number moved: {field, key, threshold, max_interval}.",
+	       "Pass an event only if a number has changed enough since the last event of its key: {field, "
+	       "key, threshold, max_interval}.",
 	       .schema = DEADBAND_SCHEMA),
 	SS_OPT(struct conf, rate_limit, SS_OPT_JSON, NULL,
-	       "Pass only so many events of each key: {key, events, per, burst}.", .schema = RATE_SCHEMA),
+	       "Pass only so many events of each key in a given time: {key, events, per, burst}.",
+	       .schema = RATE_SCHEMA),
 	SS_OPT(struct conf, sample, SS_OPT_JSON, NULL,
-	       "Pass only a part: each n-th event, or all events of one in n keys: {one_in, key}.",
+	       "Pass only a part of the events: every n-th, or all events of one in n keys: {one_in, key}.",
 	       .schema = SAMPLE_SCHEMA),
 	SS_OPT(struct conf, fields, SS_OPT_JSON, NULL,
-	       "Other members for events that pass: {select, remove, rename, set}.", .schema = FIELDS_SCHEMA),
+	       "Change the members of the events that pass: {select, remove, rename, set}.",
+	       .schema = FIELDS_SCHEMA),
 	SS_OPT(struct conf, max_keys, SS_OPT_INT, "10000",
-	       "Keys that deadband and rate_limit remember, each; then the one unused longest is forgotten.",
+	       "Number of keys that deadband and rate_limit each remember; beyond it the least recently used "
+	       "key is forgotten.",
 	       .min = 1, .max = 10000000),
 };
 
 static const struct ss_metric metrics[] = {
-	{"semstreams_filter_errors_total", "Events that could not be judged.", "reason=\"not_json\"",
-	 SS_METRIC_COUNTER, 0},
-	{"semstreams_filter_errors_total", "Events that could not be judged.", "reason=\"too_deep\"",
-	 SS_METRIC_COUNTER, 0},
-	{"semstreams_filter_errors_total", "Events that could not be judged.", "reason=\"regex_limit\"",
-	 SS_METRIC_COUNTER, 0},
-	{"semstreams_filter_suppressed_total", "Events that satisfied the conditions but were thinned out.",
+	{"semstreams_filter_errors_total", "Events on which the conditions could not be evaluated.",
+	 "reason=\"not_json\"", SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_errors_total", "Events on which the conditions could not be evaluated.",
+	 "reason=\"too_deep\"", SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_errors_total", "Events on which the conditions could not be evaluated.",
+	 "reason=\"regex_limit\"", SS_METRIC_COUNTER, 0},
+	{"semstreams_filter_suppressed_total",
+	 "Events that met the conditions and were suppressed by deadband, rate_limit or sample.",
 	 "reason=\"deadband\"", SS_METRIC_COUNTER, 0},
-	{"semstreams_filter_suppressed_total", "Events that satisfied the conditions but were thinned out.",
+	{"semstreams_filter_suppressed_total",
+	 "Events that met the conditions and were suppressed by deadband, rate_limit or sample.",
 	 "reason=\"rate_limit\"", SS_METRIC_COUNTER, 0},
-	{"semstreams_filter_keys", "Keys remembered.", "table=\"deadband\"", SS_METRIC_GAUGE, 0},
-	{"semstreams_filter_keys", "Keys remembered.", "table=\"rate_limit\"", SS_METRIC_GAUGE, 0},
-	{"semstreams_filter_keys_evicted_total", "Keys forgotten because there were too many.",
+	{"semstreams_filter_keys", "Keys that deadband or rate_limit remember.", "table=\"deadband\"",
+	 SS_METRIC_GAUGE, 0},
+	{"semstreams_filter_keys", "Keys that deadband or rate_limit remember.", "table=\"rate_limit\"",
+	 SS_METRIC_GAUGE, 0},
+	{"semstreams_filter_keys_evicted_total", "Keys forgotten because max_keys was reached.",
 	 "table=\"deadband\"", SS_METRIC_COUNTER, 0},
-	{"semstreams_filter_keys_evicted_total", "Keys forgotten because there were too many.",
+	{"semstreams_filter_keys_evicted_total", "Keys forgotten because max_keys was reached.",
 	 "table=\"rate_limit\"", SS_METRIC_COUNTER, 0},
-	{"semstreams_filter_suppressed_total", "Events that satisfied the conditions but were thinned out.",
+	{"semstreams_filter_suppressed_total",
+	 "Events that met the conditions and were suppressed by deadband, rate_limit or sample.",
 	 "reason=\"sample\"", SS_METRIC_COUNTER, 0},
 };
 
@@ -433,7 +444,7 @@ static const struct ss_component filter = {
 	.kind = SS_KIND_PROCESSOR,
 	.type = "filter",
 	.version = VERSION,
-	.summary = "Passes on events whose JSON fields satisfy conditions, thinned out per key.",
+	.summary = "Passes on events whose JSON fields meet conditions; can thin them out per key.",
 	.license = "MIT",
 	.options = options,
 	.option_size = sizeof *options,

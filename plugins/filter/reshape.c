@@ -60,7 +60,7 @@ static char *encode_member(const char *name, json_t *value)
 	return both;
 }
 
-static void add(struct names *names, const char *text, char *to, struct ss_json_option *spec)
+static void add(struct names *names, const char *text, char *to, struct ss_json_option *option)
 {
 	struct name *more = realloc(names->v, (names->n + 1) * sizeof *more);
 
@@ -69,33 +69,33 @@ static void add(struct names *names, const char *text, char *to, struct ss_json_
 	char *copy = more ? strdup(text) : NULL;
 	if (!copy) {
 		free(to);
-		spec->err = -ENOMEM;
+		option->err = -ENOMEM;
 		return;
 	}
 	names->v[names->n++] = (struct name){copy, strlen(copy), to, to ? strlen(to) : 0};
 }
 
-static void read_list(json_t *list, const char *key, struct names *out, struct ss_json_option *spec)
+static void read_list(json_t *list, const char *key, struct names *out, struct ss_json_option *option)
 {
 	if (!list)
 		return;
 	if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > NAMES_MAX) {
-		ss_json_error(spec, key, "must be a list of 1 to %d names", NAMES_MAX);
+		ss_json_error(option, key, "must be a list of 1 to %d names", NAMES_MAX);
 		return;
 	}
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		json_t *name = json_array_get(list, i);
 		if (json_is_string(name) && strlen(json_string_value(name)) != json_string_length(name))
-			ss_json_error(spec, key, "must not hold a NUL");
+			ss_json_error(option, key, "must not contain a NUL character");
 		else if (json_is_string(name))
-			add(out, json_string_value(name), NULL, spec);
+			add(out, json_string_value(name), NULL, option);
 		else
-			ss_json_error(spec, key, "must list names, found %s", ss_json_type(name));
+			ss_json_error(option, key, "must list names, found %s", ss_json_type(name));
 	}
 }
 
 static void read_map(json_t *map, const char *key, bool names_only, struct names *out,
-		     struct ss_json_option *spec)
+		     struct ss_json_option *option)
 {
 	const char *name;
 	json_t *value;
@@ -103,64 +103,65 @@ static void read_map(json_t *map, const char *key, bool names_only, struct names
 	if (!map)
 		return;
 	if (!json_is_object(map) || json_object_size(map) == 0 || json_object_size(map) > NAMES_MAX) {
-		ss_json_error(spec, key, "must be an object of 1 to %d members", NAMES_MAX);
+		ss_json_error(option, key, "must be an object of 1 to %d members", NAMES_MAX);
 		return;
 	}
 	json_object_foreach(map, name, value)
 	{
 		if (names_only && !json_is_string(value)) {
-			ss_json_error(spec, key, "must give \"%.40s\" a name, found %s", name,
+			ss_json_error(option, key, "must rename \"%.40s\" to a string, found %s", name,
 				      ss_json_type(value));
 			continue;
 		}
 		char *to = names_only ? encode(value) : encode_member(name, value);
 		if (to)
-			add(out, name, to, spec);
+			add(out, name, to, option);
 		else
-			spec->err = -ENOMEM;
+			option->err = -ENOMEM;
 	}
 }
 
-int reshape_compile(json_t *json, struct ss_json_option *spec, const struct ss_iface *fields,
+int reshape_compile(json_t *json, struct ss_json_option *option, const struct ss_iface *fields,
 		    struct reshape **out)
 {
 	static const char *const known[] = {"select", "remove", "rename", "set", NULL};
 	struct reshape *r = calloc(1, sizeof *r);
 
 	if (!r) {
-		spec->err = -ENOMEM;
+		option->err = -ENOMEM;
 		return -ENOMEM;
 	}
 	r->fields = *fields;
 	if (!json_is_object(json) || json_object_size(json) == 0) {
-		ss_json_error(spec, NULL,
+		ss_json_error(option, NULL,
 			      "must be an object with \"select\", \"remove\", \"rename\" or \"set\"");
 	} else {
-		ss_json_keys(spec, json, known);
+		ss_json_keys(option, json, known);
 		r->selects = json_object_get(json, "select") != NULL;
-		read_list(json_object_get(json, "select"), "select", &r->select, spec);
-		read_list(json_object_get(json, "remove"), "remove", &r->remove, spec);
-		read_map(json_object_get(json, "rename"), "rename", true, &r->rename, spec);
-		read_map(json_object_get(json, "set"), "set", false, &r->set, spec);
+		read_list(json_object_get(json, "select"), "select", &r->select, option);
+		read_list(json_object_get(json, "remove"), "remove", &r->remove, option);
+		read_map(json_object_get(json, "rename"), "rename", true, &r->rename, option);
+		read_map(json_object_get(json, "set"), "set", false, &r->set, option);
 	}
 	for (size_t i = 0; i < r->rename.n; i++) {
 		const char *new_name = json_string_value(
 			json_object_get(json_object_get(json, "rename"), r->rename.v[i].text));
 		if (new_name && json_object_get(json_object_get(json, "set"), new_name))
-			ss_json_error(spec, "set", "\"%.40s\" is what \"%.40s\" is renamed to", new_name,
+			ss_json_error(option, "set", "\"%.40s\" is also the new name of \"%.40s\"", new_name,
 				      r->rename.v[i].text);
 		for (size_t j = 0; j < i; j++)
 			if (strcmp(r->rename.v[i].to, r->rename.v[j].to) == 0)
-				ss_json_error(spec, "rename", "\"%.40s\" and \"%.40s\" get one name",
+				ss_json_error(option, "rename",
+					      "\"%.40s\" and \"%.40s\" are renamed to the same name",
 					      r->rename.v[j].text, r->rename.v[i].text);
 	}
 	for (size_t i = 0; i < r->set.n; i++)
 		r->grows += r->set.v[i].to_len + 1;
-	if (spec->err)
+	if (option->err)
 		reshape_free(r);
 	else
 		*out = r;
-	return spec->err;
+	return option->err;
 }
 
 static void free_names(struct names *names)

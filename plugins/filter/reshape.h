@@ -17,7 +17,7 @@ struct reshape;
 /*
  * {"select": [names], "remove": [names], "rename": {"old": "new"}, "set": {"name": value}}, in this order:
  * select and remove and rename go by the names the event came with; set comes last and wins.  Errors go to
- * spec: -EINVAL, -ENOMEM.
+ * option: -EINVAL, -ENOMEM.
  */
 int reshape_compile(json_t *, struct ss_json_option *, const struct ss_iface *fields, struct reshape **out);
 void reshape_free(struct reshape *);

@@ -66,7 +66,7 @@ static int32_t each_string(const struct ss_host *host, const char *key, const ch
 	} else if (!json_is_array(list)) {
 		rc = ss_config_error(host, pointer, "expected an address or an array of addresses");
 	} else if (json_array_size(list) > max) {
-		rc = ss_config_error(host, pointer, "at most %zu addresses are possible", max);
+		rc = ss_config_error(host, pointer, "at most %zu addresses are allowed", max);
 	} else {
 		size_t i;
 		json_t *item;
@@ -124,7 +124,7 @@ static int32_t add_net(const struct ss_host *host, const char *pointer, const ch
 						: (uint8_t)(0xff00 >> (prefix - 8 * i));
 	memcpy(net.mask, mask, sizeof mask);
 	if ((net.addr[0] & ~net.mask[0]) || (net.addr[1] & ~net.mask[1]))
-		return ss_config_error(host, pointer, "\"%s\" has bits set behind its prefix", value);
+		return ss_config_error(host, pointer, "\"%s\" has address bits set after its prefix", value);
 	struct udp_net *nets = reallocarray(allow->nets, allow->n + 1, sizeof *nets);
 	if (!nets)
 		return -ENOMEM;

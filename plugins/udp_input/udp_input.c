@@ -13,8 +13,8 @@
 #include <semstreams/sugar.h>
 #include <semstreams/ext/loop.h>
 
-#define READS_PER_WAKEUP 4            /* then it is the others' turn on the loop */
-#define TICK_NS          1000000000U  /* kernel drops are looked up, a failed socket is tried again */
+#define READS_PER_WAKEUP 4            /* then other components on the loop run */
+#define TICK_NS          1000000000U  /* kernel drops are read, a failed socket is retried */
 #define WARN_EVERY_NS    60000000000U /* about kernel drops */
 
 struct udp_input;
@@ -58,8 +58,8 @@ static void watch_all(struct udp_input *in)
 
 /* ---- reading ---- */
 
-/* Errors that belong to one datagram or to a moment; the next read goes on. */
-static bool is_passing(int64_t rc)
+/* Errors of one datagram, or that end by themselves: the next read goes on. */
+static bool is_transient(int64_t rc)
 {
 	return rc == -EINTR || rc == -ECONNREFUSED || rc == -EHOSTUNREACH || rc == -ENETUNREACH ||
 	       rc == -EHOSTDOWN || rc == -EMSGSIZE || rc == -EPROTO || rc == -ENOPROTOOPT;
@@ -70,13 +70,13 @@ static void set_failed(struct udp_input *in, int64_t rc)
 	char reason[128];
 	snprintf(reason, sizeof reason, "cannot receive: %s", strerror((int)-rc));
 	if (!in->failed)
-		ss_log(in->host, SS_LOG_ERROR, "UDP input %s, trying again every second", reason);
+		ss_log(in->host, SS_LOG_ERROR, "UDP input %s; retrying every second", reason);
 	in->failed = true;
 	in->host->set_health(in->host, reason);
 	watch_all(in);
 }
 
-static void set_well(struct udp_input *in)
+static void set_recovered(struct udp_input *in)
 {
 	in->failed = false;
 	in->host->set_health(in->host, NULL);
@@ -89,14 +89,14 @@ static int64_t read_once(struct udp_input *in, const struct udp_socket *s)
 	int64_t rc = udp_recv_read(&in->recv, s->bound.fd);
 	if (rc < 0 && rc != -EAGAIN && rc != -EINTR)
 		in->host->metric_add(in->host, UDP_METRIC_ERRORS, 1);
-	if (rc < 0 && is_passing(rc))
+	if (rc < 0 && is_transient(rc))
 		return 0;
 	if (rc < 0 && rc != -EAGAIN) {
 		set_failed(in, rc);
 		return -EAGAIN;
 	}
 	if (in->failed)
-		set_well(in);
+		set_recovered(in);
 	return rc;
 }
 
@@ -131,7 +131,7 @@ static void count_kernel_drops(struct udp_input *in)
 		return;
 	in->warned_ns = now;
 	ss_log(in->host, SS_LOG_WARN,
-	       "UDP datagrams lost in the kernel, what follows is too slow or receive_buffer too small "
+	       "Kernel dropped UDP datagrams: downstream too slow or receive_buffer too small "
 	       "datagrams=%" PRIu64,
 	       lost);
 }
@@ -175,7 +175,7 @@ static int32_t check(struct udp_input *in)
 			rc = ss_config_error(in->host, "/multicast",
 					     "an IPv6 group cannot be joined when bind is an IPv4 address");
 	if (conf->interface && !in->groups.n && rc == 0)
-		rc = ss_config_error(in->host, "/interface", "has a meaning only together with multicast");
+		rc = ss_config_error(in->host, "/interface", "is only used together with multicast");
 	return rc;
 }
 
@@ -241,7 +241,7 @@ static int32_t open_next(struct udp_input *in)
 	rc = loop_of(in)->fd(in->loop.self, s->bound.fd, SS_FD_READ, on_readable, s, &s->watch);
 	if (rc == 0 && udp_socket_drops(s->bound.fd, &s->drops_seen) != 0)
 		ss_log(in->host, SS_LOG_WARN,
-		       "UDP input: this kernel does not tell what it drops, "
+		       "UDP input: kernel does not report socket drops; "
 		       "semstreams_udp_kernel_dropped_total stays 0");
 	return rc;
 }
@@ -259,9 +259,8 @@ static void report(const struct udp_input *in)
 	       address, port, bound->receive_buffer, in->n_sockets, bound->gro ? "true" : "false");
 	if (bound->receive_buffer < in->conf->receive_buffer)
 		ss_log(in->host, SS_LOG_WARN,
-		       "UDP receive buffer is smaller than asked for: raise net.core.rmem_max with sysctl, "
-		       "or start with "
-		       "CAP_NET_ADMIN receive_buffer=%" PRIu32 " asked=%" PRId64,
+		       "UDP receive buffer is smaller than requested: raise net.core.rmem_max with sysctl, "
+		       "or grant CAP_NET_ADMIN receive_buffer=%" PRIu32 " requested=%" PRId64,
 		       bound->receive_buffer, in->conf->receive_buffer);
 }
 
@@ -338,50 +337,50 @@ static const char *const truncated_choices[] = {"drop", "keep", NULL};
 
 static const struct ss_option options[] = {
 	SS_OPT(struct udp_conf, port, SS_OPT_INT, "14550",
-	       "UDP port to listen on; 0 takes a free one and logs it.", .max = 65535),
+	       "UDP port to listen on; 0 picks a free port and logs it.", .max = 65535),
 	SS_OPT(struct udp_conf, bind, SS_OPT_STRING,
-	       "::", "Numeric IPv4 or IPv6 address to listen on; \"::\" is every address of both kinds."),
+	       "::", "Numeric IPv4 or IPv6 address to listen on; \"::\" means all addresses, IPv4 and IPv6."),
 	SS_OPT(struct udp_conf, multicast, SS_OPT_JSON, NULL,
-	       "Multicast group or array of groups to join, numeric IPv4 or IPv6 addresses.",
+	       "Multicast group, or array of groups, to join; numeric IPv4 or IPv6 addresses.",
 	       .schema = ADDRESSES),
 	SS_OPT(struct udp_conf, interface, SS_OPT_STRING, NULL,
-	       "Name of the network interface to join the groups on; the kernel chooses if it is not set."),
+	       "Network interface on which to join the multicast groups; chosen by the kernel if not set."),
 	SS_OPT(struct udp_conf, sockets, SS_OPT_INT, "1",
-	       "Number of sockets that share the port (SO_REUSEPORT); each has a receive buffer of its own.",
+	       "Number of sockets that share the port (SO_REUSEPORT); each has its own receive buffer.",
 	       .min = 1, .max = UDP_MAX_SOCKETS),
 	SS_OPT(struct udp_conf, receive_buffer, SS_OPT_BYTES, "8MiB",
-	       "Bytes of datagrams the kernel may hold for each socket; net.core.rmem_max limits it.",
+	       "Bytes of datagrams that the kernel may hold for each socket; limited by net.core.rmem_max.",
 	       .min = 4096, .max = 1 << 30),
 	SS_OPT(struct udp_conf, max_datagram, SS_OPT_BYTES, "65527",
-	       "Bytes of the longest datagram that is taken whole.", .min = 1, .max = UDP_MAX_DATAGRAM),
+	       "Longest datagram, in bytes, that is received whole.", .min = 1, .max = UDP_MAX_DATAGRAM),
 	SS_OPT(struct udp_conf, truncated, SS_OPT_ENUM, "drop",
-	       "What becomes of a datagram longer than max_datagram: drop it, or keep its beginning.",
+	       "What to do with a datagram longer than max_datagram: drop it or keep its beginning.",
 	       .choices = truncated_choices),
 	SS_OPT(struct udp_conf, split, SS_OPT_ENUM, "none",
-	       "none: a datagram is one event; lines: each line that is not empty is one event, without its "
-	       "line break.",
+	       "none: each datagram is one event; lines: each non-empty line is one event, without its line "
+	       "break.",
 	       .choices = split_choices),
 	SS_OPT(struct udp_conf, allow, SS_OPT_JSON, NULL,
-	       "Address or network (CIDR), or array of them, that may send; others' datagrams are dropped "
-	       "and counted.",
+	       "Address or network (CIDR), or array of them, allowed to send; datagrams from others are "
+	       "dropped and counted.",
 	       .schema = ADDRESSES),
 	SS_OPT(struct udp_conf, gro, SS_OPT_BOOL, "true",
-	       "Let the kernel hand over several datagrams of one sender at once (UDP_GRO), where it can."),
+	       "Let the kernel combine datagrams of one sender into one read (UDP_GRO), where supported."),
 	SS_OPT(struct udp_conf, batch, SS_OPT_INT, "128",
-	       "Number of datagrams read with one system call at most.", .min = 1, .max = 1024),
+	       "Maximum number of datagrams read with one system call.", .min = 1, .max = 1024),
 };
 
 static const struct ss_metric metrics[] = {
 	[UDP_METRIC_DATAGRAMS] = {.name = "semstreams_udp_datagrams_total",
-				  .help = "Datagrams read, among them those that were dropped afterwards.",
+				  .help = "Datagrams read, including those dropped afterwards.",
 				  .kind = SS_METRIC_COUNTER},
 	[UDP_METRIC_BYTES] = {.name = "semstreams_udp_bytes_total",
-			      .help = "Bytes of payload read.",
+			      .help = "Payload bytes read.",
 			      .kind = SS_METRIC_COUNTER},
 	[UDP_METRIC_KERNEL_DROPPED] =
 		{.name = "semstreams_udp_kernel_dropped_total",
-		 .help = "Packets the kernel dropped before they could be read; several "
-			 "datagrams handed over as one (gro) count once.",
+		 .help = "Packets that the kernel dropped before they were read; several "
+			 "datagrams combined into one (gro) count once.",
 		 .kind = SS_METRIC_COUNTER},
 	[UDP_METRIC_TRUNCATED] = {.name = "semstreams_udp_truncated_total",
 				  .help = "Datagrams longer than max_datagram.",
@@ -390,10 +389,10 @@ static const struct ss_metric metrics[] = {
 			       .help = "Reads that failed.",
 			       .kind = SS_METRIC_COUNTER},
 	[UDP_METRIC_LOCAL_PORT] = {.name = "semstreams_udp_local_port",
-				   .help = "UDP port that is listened on.",
+				   .help = "UDP port on which the component listens.",
 				   .kind = SS_METRIC_GAUGE},
 	[UDP_METRIC_RECEIVE_BUFFER] = {.name = "semstreams_udp_receive_buffer_bytes",
-				       .help = "Receive buffer the kernel granted to each socket.",
+				       .help = "Receive buffer that the kernel granted to each socket.",
 				       .kind = SS_METRIC_GAUGE},
 };
 
@@ -408,7 +407,7 @@ static const struct ss_component udp_input = {
 	.kind = SS_KIND_SOURCE,
 	.type = "udp_input",
 	.version = "1.0",
-	.summary = "Receives UDP datagrams, one event each or one per line.",
+	.summary = "Receives UDP datagrams: one event per datagram or per line.",
 	.license = "MIT",
 	.options = options,
 	.option_size = sizeof options[0],

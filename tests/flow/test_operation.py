@@ -207,7 +207,7 @@ def test_as_an_unprivileged_user(unprivileged, generate, check_numbers):
     status = Path(f"/proc/{program.pid}/status").read_text()
     assert re.search(r"^Uid:(\s+65534){4}$", status, re.M)
     assert re.search(r"^CapEff:\s+0+$", status, re.M)
-    assert re.search(r"WARN UDP receive buffer is smaller than asked for: raise net.core.rmem_max", program.log())
+    assert re.search(r"WARN UDP receive buffer is smaller than requested: raise net.core.rmem_max", program.log())
     send_lossless(program, generate, udp_port(program), 1000)
     balance(at_rest(program, 1000), config)
     file = program.folder / "deep" / "er" / "file.jsonl"

@@ -123,7 +123,7 @@ def test_overload_loses_only_what_is_counted(udp, lines, conserved):
     data = lines(program.data)
     assert len(data) + lost(metrics) == sent
     assert data == sorted(set(data))
-    assert "UDP datagrams lost in the kernel" in program.log()
+    assert "Kernel dropped UDP datagrams" in program.log()
 
 
 class Flood(threading.Thread):

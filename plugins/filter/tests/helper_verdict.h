@@ -201,9 +201,9 @@ static inline void verdict_error(const struct ss_host *host, const char *pointer
 
 static inline void verdicts_compile(struct verdicts *v, json_t *where, struct conditions **out)
 {
-	struct ss_json_option spec = {.host = &v->host};
+	struct ss_json_option option = {.host = &v->host};
 
-	if (!where || conditions_compile(where, &spec, &v->paths, &v->fields, out) < 0)
+	if (!where || conditions_compile(where, &option, &v->paths, &v->fields, out) < 0)
 		abort();
 }
 

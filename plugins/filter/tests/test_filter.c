@@ -47,8 +47,8 @@ static void test_config_errors(void **state)
 		 "/where/value: the regular expression does not compile, byte 4: "},
 		{"where", COND("regex", "\"a\\\\Cb\""),
 		 "/where/value: the regular expression does not compile"},
-		{"where", FOLD("gt", "\"a\""), "/where/ignore_case: only goes with"},
-		{"where", FOLD("eq", "5"), "/where/ignore_case: only goes with"},
+		{"where", FOLD("gt", "\"a\""), "/where/ignore_case: is only possible with"},
+		{"where", FOLD("eq", "5"), "/where/ignore_case: is only possible with"},
 		{"where", "{\"field\":\"f\",\"op\":\"eq\",\"value\":\"x\",\"ignore_case\":1}",
 		 "/where/ignore_case: must be true or false"},
 		{"where", "{\"and\":[" EXISTS "],\"or\":[" EXISTS "]}", "/where/and: must be the only key"},
@@ -59,11 +59,11 @@ static void test_config_errors(void **state)
 		{"deadband", "{\"threshold\":1}", "/deadband: \"field\" is missing"},
 		{"deadband", "{\"field\":\"v\"}", "/deadband: \"threshold\" is missing"},
 		{"deadband", "{\"field\":\"v\",\"threshold\":0}",
-		 "/deadband/threshold: must be a number over 0"},
+		 "/deadband/threshold: must be a number greater than 0"},
 		{"deadband", "{\"field\":\"v\",\"threshold\":\"5\"}",
-		 "/deadband/threshold: must be a number over 0"},
+		 "/deadband/threshold: must be a number greater than 0"},
 		{"deadband", "{\"field\":\"v\",\"threshold\":\"1.2.3%\"}",
-		 "/deadband/threshold: must be a number over 0"},
+		 "/deadband/threshold: must be a number greater than 0"},
 		{"deadband", "{\"field\":\"v\",\"threshold\":1,\"max_interval\":5}",
 		 "/deadband/max_interval: expected a duration"},
 		{"deadband", "{\"field\":\"v\",\"threshold\":1,\"max_interval\":\"5 s\"}",
@@ -78,7 +78,7 @@ static void test_config_errors(void **state)
 		{"rate_limit", "{\"events\":0}", "/rate_limit/events: \"events\" must be an integer from 1"},
 		{"rate_limit", "{\"events\":1,\"per\":\"0s\"}", "/rate_limit/per: the duration must be longer than \"0s\""},
 		{"rate_limit", "{\"events\":1,\"burst\":1000000000,\"per\":\"1h\"}",
-		 "/rate_limit/burst: too many"},
+		 "/rate_limit/burst: too large for so long a"},
 		{"rate_limit", "{\"events\":1,\"key\":5}", "/rate_limit/key: must be a string"},
 	};
 
@@ -127,7 +127,7 @@ static void test_config_limits(void **state)
 	memset(text + len, '}', 33);
 	text[len + 33] = '\0';
 	assert_int_equal(try_create(&t, (const char *const[]){"where", text, NULL}), -EINVAL);
-	assert_non_null(strstr(t.host.errors, "nested deeper than 32"));
+	assert_non_null(strstr(t.host.errors, "nested more than 32 levels deep"));
 	finish(&t);
 	for (int n = 256; n <= 257; n++) {
 		len = (size_t)sprintf(text, "[");
@@ -163,7 +163,7 @@ static void test_not_json(void **state)
 	assert_int_equal(t.host.dropped[TOO_DEEP], 1);
 	assert_int_equal(t.host.metrics[NOT_JSON], 5);
 	assert_int_equal(t.host.metrics[TOO_DEEP], 1);
-	assert_true(has_line(t.host.log, "WARN events that are not JSON are dropped"));
+	assert_true(has_line(t.host.log, "WARN Events that are not valid JSON are dropped; see the option on_error"));
 	finish(&t);
 
 	CREATE(&t, "where", COND("eq", "5"), "on_error", "pass");
@@ -171,7 +171,7 @@ static void test_not_json(void **state)
 	assert_string_equal(passed, "1111111");
 	assert_int_equal(t.host.dropped[NOT_JSON], 0);
 	assert_int_equal(t.host.metrics[NOT_JSON], 5);
-	assert_true(has_line(t.host.log, "WARN events that are not JSON are passed on"));
+	assert_true(has_line(t.host.log, "WARN Events that are not valid JSON are passed on; see the option on_error"));
 	finish(&t);
 
 	CREATE(&t, "on_error", "drop"); /* nothing is asked: nothing is looked at */

@@ -390,7 +390,7 @@ static void test_config_errors(void **state)
 		{{.allow = "5"}, "/allow: expected an address or an array"},
 		{{.allow = "[\"10.0.0.1\",7]"}, "/allow/1: expected a string"},
 		{{.allow = "[\"::1\",\"10.0.0.0/33\"]"}, "/allow/1: \"10.0.0.0/33\" is neither"},
-		{{.allow = "\"10.0.0.1/8\""}, "/allow: \"10.0.0.1/8\" has bits set behind its prefix"},
+		{{.allow = "\"10.0.0.1/8\""}, "/allow: \"10.0.0.1/8\" has address bits set after its prefix"},
 		{{.allow = "\"10.0.0.0/\""}, "/allow: "},
 		{{.allow = "\"10.0.0.0/-1\""}, "/allow: "},
 		{{.allow = "\"10.0.0.0/8x\""}, "/allow: "},
@@ -400,7 +400,7 @@ static void test_config_errors(void **state)
 		{{.multicast = "\"ff02::1\"", .bind = "127.0.0.1"}, "/multicast: an IPv6 group"},
 		{{.multicast = "\"239.0.0.1\"", .sockets = 2}, "/sockets: must be 1 with multicast"},
 		{{.multicast = "{}"}, "/multicast: expected an address"},
-		{{.interface = "lo"}, "/interface: has a meaning only"},
+		{{.interface = "lo"}, "/interface: is only used together with multicast"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		conf = cases[i].conf;

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * keyed - thinning out per key: deadband (only what moved) and rate limit (only so many), each with a bounded
- * table of keys from which the one unused longest is forgotten.  Time is the events' receipt time, so a
- * stream is thinned the same however late it comes.  On the instance's loop; compiled in the control thread.
+ * thinning - fewer of the events that meet the conditions: deadband (only what changed) and rate limit (only
+ * so many), each with a bounded table of keys from which the least recently used is forgotten, and samples
+ * (one in n).  Time is the time the events were received, so a stream is thinned the same however late it
+ * comes.  Compiled by the control thread, used on the instance's loop.
  */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include <jansson.h>
 #include <semstreams/plugin.h>
-#include "condition.h"
+#include <semstreams/base/paths.h>
+#include <semstreams/base/value.h>
 #include <semstreams/base/json_option.h>
 #include <semstreams/ext/fields.h>
 
@@ -38,16 +40,6 @@ struct keyed {
 	struct ss_scratch scratch;
 };
 
-/* Index of the path at member name, added to paths; -1 if there is none, or it was reported, or -ENOMEM,
- * which goes to spec. */
-int compile_path(json_t *, const char *name, bool needed, struct ss_json_option *, struct ss_paths *);
-
-struct keyed *keyed_new(uint32_t max, const struct ss_iface *fields);
-void keyed_free(struct keyed *);
-/* The slot of a key, which counts as used now; a field of type SS_JSON_MISSING is a key too.  NULL: out of
- * memory. */
-struct keyed_slot *keyed_get(struct keyed *, const struct ss_field *key);
-
 struct deadband {
 	struct keyed *keys;
 	int field, key; /* indices of paths; key -1: one for all */
@@ -64,7 +56,7 @@ struct rate_limit {
 	uint64_t full_ns;  /* an empty bucket is full after this */
 };
 
-/* Compile an option; errors go to spec.  The field and key go to paths.  -EINVAL, -ENOMEM. */
+/* Compile an option; errors go to option.  The field and key go to paths.  -EINVAL, -ENOMEM. */
 int deadband_compile(json_t *, struct ss_json_option *, struct ss_paths *, uint32_t max_keys,
 		     const struct ss_iface *fields, struct deadband **out);
 void deadband_free(struct deadband *);
@@ -81,3 +73,18 @@ int rate_limit_compile(json_t *, struct ss_json_option *, struct ss_paths *, uin
 void rate_limit_free(struct rate_limit *);
 /* Take one event out of its key's bucket; 1, 0: it is empty, or -ENOMEM. */
 int rate_limit_take(struct rate_limit *, const struct ss_field *fields, uint64_t time_ns);
+
+struct sample {
+	uint64_t one_in, seen;
+	int key; /* index of its path, -1: none */
+	struct ss_iface fields;
+	struct ss_scratch scratch;
+};
+
+/* {"one_in": n, "key": path}: each n-th event, or all events of one in n keys.  Errors go to option: -EINVAL,
+ * -ENOMEM. */
+int sample_compile(json_t *, struct ss_json_option *, struct ss_paths *, const struct ss_iface *fields,
+		   struct sample **out);
+void sample_free(struct sample *);
+/* 1: the event is part of it, 0: not; -ENOMEM. */
+int sample_take(struct sample *, const struct ss_field *fields);

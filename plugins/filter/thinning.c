@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* keyed - deadband and rate limit per key; see keyed.h.  On the instance's loop. */
+#include "thinning.h"
+
 #include <errno.h>
 #include <float.h>
 #include <math.h>
@@ -7,13 +8,22 @@
 #include <string.h>
 #include <sys/random.h>
 #include <semstreams/ext/fields.h>
-#include "keyed.h"
 
 #define MAX_RATE 1000000000 /* events and burst */
 
-/* ---- the table --------------------------------------------------------------------------------- */
+/* ---- the table ---- */
 
-struct keyed *keyed_new(uint32_t max, const struct ss_iface *fields)
+static void keyed_free(struct keyed *k)
+{
+	if (!k)
+		return;
+	free(k->slots);
+	free(k->heads);
+	free(k->scratch.bytes);
+	free(k);
+}
+
+static struct keyed *keyed_new(uint32_t max, const struct ss_iface *fields)
 {
 	struct keyed *k = calloc(1, sizeof *k);
 	uint32_t heads = 16;
@@ -32,16 +42,6 @@ struct keyed *keyed_new(uint32_t max, const struct ss_iface *fields)
 		return NULL;
 	}
 	return k;
-}
-
-void keyed_free(struct keyed *k)
-{
-	if (!k)
-		return;
-	free(k->slots);
-	free(k->heads);
-	free(k->scratch.bytes);
-	free(k);
 }
 
 /* Take a slot out of the order of use. */
@@ -76,7 +76,9 @@ static struct keyed_slot *new_slot(struct keyed *k)
 	return s;
 }
 
-struct keyed_slot *keyed_get(struct keyed *k, const struct ss_field *key)
+/* The slot of a key, which counts as used now; a field of type SS_JSON_MISSING is a key too.  NULL: out of
+ * memory. */
+static struct keyed_slot *keyed_get(struct keyed *k, const struct ss_field *key)
 {
 	struct keyed_slot *s;
 	uint64_t hash[2];
@@ -108,40 +110,42 @@ static const struct ss_field *key_of(const struct ss_field *fields, int key)
 	return key < 0 ? &no_key : &fields[key];
 }
 
-int compile_path(json_t *json, const char *name, bool needed, struct ss_json_option *spec,
-		 struct ss_paths *paths)
+/* Index of the path at member name, added to paths; -1 if there is none, or it was reported, or -ENOMEM,
+ * which goes to option. */
+static int compile_path(json_t *json, const char *name, bool needed, struct ss_json_option *option,
+			struct ss_paths *paths)
 {
 	json_t *path = json_object_get(json, name);
 
 	if (!path && needed)
-		ss_json_error(spec, NULL, "\"%s\" is missing", name);
+		ss_json_error(option, NULL, "\"%s\" is missing", name);
 	if (path && !json_is_string(path))
-		ss_json_error(spec, name, "must be a string, the path of a field, found %s",
+		ss_json_error(option, name, "must be a string, the path of a field, found %s",
 			      ss_json_type(path));
 	if (!json_is_string(path))
 		return -1;
 	if (strlen(json_string_value(path)) != json_string_length(path)) {
-		ss_json_error(spec, name, "must not hold a NUL");
+		ss_json_error(option, name, "must not contain a NUL character");
 		return -1;
 	}
-	int index = ss_paths_add(paths, spec->at, name, json_string_value(path));
+	int index = ss_paths_add(paths, option->at, name, json_string_value(path));
 	if (index < 0)
-		spec->err = index;
+		option->err = index;
 	return index;
 }
 
-static bool is_object(json_t *json, struct ss_json_option *spec)
+static bool is_object(json_t *json, struct ss_json_option *option)
 {
 	if (!json_is_object(json))
-		ss_json_error(spec, NULL, "must be an object, found %s", ss_json_type(json));
+		ss_json_error(option, NULL, "must be an object, found %s", ss_json_type(json));
 	return json_is_object(json);
 }
 
-/* ---- deadband ---------------------------------------------------------------------------------- */
+/* ---- deadband ---- */
 
 static const char *const deadband_keys[] = {"field", "key", "threshold", "max_interval", NULL};
 
-static void compile_threshold(struct deadband *d, json_t *json, struct ss_json_option *spec)
+static void compile_threshold(struct deadband *d, json_t *json, struct ss_json_option *option)
 {
 	json_t *threshold = json_object_get(json, "threshold");
 	const char *text = json_string_value(threshold);
@@ -162,34 +166,34 @@ static void compile_threshold(struct deadband *d, json_t *json, struct ss_json_o
 		d->threshold = percent / 100;
 	}
 	if (!(d->threshold > 0))
-		ss_json_error(spec, threshold ? "threshold" : NULL,
-			      threshold ? "must be a number over 0, or a percentage such as \"5%%\""
+		ss_json_error(option, threshold ? "threshold" : NULL,
+			      threshold ? "must be a number greater than 0, or a percentage such as \"5%%\""
 					: "\"threshold\" is missing");
 }
 
-int deadband_compile(json_t *json, struct ss_json_option *spec, struct ss_paths *paths, uint32_t max_keys,
+int deadband_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths, uint32_t max_keys,
 		     const struct ss_iface *fields, struct deadband **out)
 {
 	struct deadband *d = calloc(1, sizeof *d);
 
 	if (!d) {
-		spec->err = -ENOMEM;
+		option->err = -ENOMEM;
 		return -ENOMEM;
 	}
-	if (is_object(json, spec)) {
-		ss_json_keys(spec, json, deadband_keys);
-		d->field = compile_path(json, "field", true, spec, paths);
-		d->key = compile_path(json, "key", false, spec, paths);
-		compile_threshold(d, json, spec);
-		ss_json_duration(spec, json, "max_interval", &d->max_interval_ns);
+	if (is_object(json, option)) {
+		ss_json_keys(option, json, deadband_keys);
+		d->field = compile_path(json, "field", true, option, paths);
+		d->key = compile_path(json, "key", false, option, paths);
+		compile_threshold(d, json, option);
+		ss_json_duration(option, json, "max_interval", &d->max_interval_ns);
 	}
-	if (!spec->err && !(d->keys = keyed_new(max_keys, fields)))
-		spec->err = -ENOMEM;
-	if (spec->err)
+	if (!option->err && !(d->keys = keyed_new(max_keys, fields)))
+		option->err = -ENOMEM;
+	if (option->err)
 		deadband_free(d);
 	else
 		*out = d;
-	return spec->err;
+	return option->err;
 }
 
 void deadband_free(struct deadband *d)
@@ -247,11 +251,12 @@ void deadband_passed(struct deadband *d, const struct ss_field *fields, uint64_t
 	s->fresh = false;
 }
 
-/* ---- rate limit -------------------------------------------------------------------------------- */
+/* ---- rate limit ---- */
 
 static const char *const rate_keys[] = {"key", "events", "per", "burst", NULL};
 
-static uint64_t compile_count(json_t *json, const char *name, uint64_t otherwise, struct ss_json_option *spec)
+static uint64_t compile_count(json_t *json, const char *name, uint64_t otherwise,
+			      struct ss_json_option *option)
 {
 	json_t *count = json_object_get(json, name);
 
@@ -259,39 +264,39 @@ static uint64_t compile_count(json_t *json, const char *name, uint64_t otherwise
 		return otherwise;
 	if (json_is_integer(count) && json_integer_value(count) > 0 && json_integer_value(count) <= MAX_RATE)
 		return (uint64_t)json_integer_value(count);
-	ss_json_error(spec, count ? name : NULL,
+	ss_json_error(option, count ? name : NULL,
 		      count ? "\"%s\" must be an integer from 1 to %d" : "\"%s\" is missing", name, MAX_RATE);
 	return 1;
 }
 
-int rate_limit_compile(json_t *json, struct ss_json_option *spec, struct ss_paths *paths, uint32_t max_keys,
+int rate_limit_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths, uint32_t max_keys,
 		       const struct ss_iface *fields, struct rate_limit **out)
 {
 	struct rate_limit *r = calloc(1, sizeof *r);
 
 	if (!r) {
-		spec->err = -ENOMEM;
+		option->err = -ENOMEM;
 		return -ENOMEM;
 	}
-	if (is_object(json, spec)) {
-		ss_json_keys(spec, json, rate_keys);
-		r->key = compile_path(json, "key", false, spec, paths);
-		r->events = compile_count(json, "events", 0, spec);
+	if (is_object(json, option)) {
+		ss_json_keys(option, json, rate_keys);
+		r->key = compile_path(json, "key", false, option, paths);
+		r->events = compile_count(json, "events", 0, option);
 		r->per_ns = 1000000000;
-		ss_json_duration(spec, json, "per", &r->per_ns);
-		uint64_t burst = compile_count(json, "burst", r->events, spec);
+		ss_json_duration(option, json, "per", &r->per_ns);
+		uint64_t burst = compile_count(json, "burst", r->events, option);
 		if (__builtin_mul_overflow(burst, r->per_ns, &r->capacity) || r->capacity > INT64_MAX)
-			ss_json_error(spec, json_object_get(json, "burst") ? "burst" : "events",
-				      "too many for so long a time as \"per\"; lower both alike");
+			ss_json_error(option, json_object_get(json, "burst") ? "burst" : "events",
+				      "too large for so long a \"per\"; reduce both in proportion");
 		r->full_ns = r->capacity / r->events + 1;
 	}
-	if (!spec->err && !(r->keys = keyed_new(max_keys, fields)))
-		spec->err = -ENOMEM;
-	if (spec->err)
+	if (!option->err && !(r->keys = keyed_new(max_keys, fields)))
+		option->err = -ENOMEM;
+	if (option->err)
 		rate_limit_free(r);
 	else
 		*out = r;
-	return spec->err;
+	return option->err;
 }
 
 void rate_limit_free(struct rate_limit *r)
@@ -322,4 +327,58 @@ int rate_limit_take(struct rate_limit *r, const struct ss_field *fields, uint64_
 		return 0;
 	s->level -= r->per_ns;
 	return 1;
+}
+
+/* ---- sample ---- */
+
+int sample_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths,
+		   const struct ss_iface *fields, struct sample **out)
+{
+	static const char *const known[] = {"one_in", "key", NULL};
+	json_t *one_in = json_object_get(json, "one_in");
+	struct sample *s = calloc(1, sizeof *s);
+
+	if (!s) {
+		option->err = -ENOMEM;
+		return -ENOMEM;
+	}
+	s->fields = *fields;
+	s->key = -1;
+	if (!json_is_object(json)) {
+		ss_json_error(option, NULL, "must be an object such as {\"one_in\": 10}, found %s",
+			      ss_json_type(json));
+	} else {
+		ss_json_keys(option, json, known);
+		if (!json_is_integer(one_in) || json_integer_value(one_in) < 1)
+			ss_json_error(option, one_in ? "one_in" : NULL,
+				      "\"one_in\" must be an integer of at least 1");
+		else
+			s->one_in = (uint64_t)json_integer_value(one_in);
+		s->key = compile_path(json, "key", false, option, paths);
+	}
+	if (option->err)
+		sample_free(s);
+	else
+		*out = s;
+	return option->err;
+}
+
+void sample_free(struct sample *s)
+{
+	if (!s)
+		return;
+	free(s->scratch.bytes);
+	free(s);
+}
+
+int sample_take(struct sample *s, const struct ss_field *fields)
+{
+	/* the same keys on every host and after every start, so that samples can be put together */
+	static const uint64_t known_to_all[2] = {0x73616d706c65, 1};
+	uint64_t hash[2];
+
+	if (s->key < 0)
+		return s->seen++ % s->one_in == 0;
+	int rc = ss_value_hash(&s->fields, &s->scratch, &fields[s->key], known_to_all, hash);
+	return rc < 0 ? rc : hash[0] % s->one_in == 0;
 }

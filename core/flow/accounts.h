@@ -13,7 +13,7 @@
 enum { REASONS_MAX = 16 };
 
 /* Reasons the host knows by itself, after the plugin's own. */
-enum { DROP_ERROR = REASONS_MAX, DROP_UNCONNECTED, DROP_SHUTDOWN, DROP_REASONS };
+enum { DROP_ERROR = REASONS_MAX, DROP_UNCONNECTED, DROP_SHUTDOWN, DROP_DUPLICATE, DROP_REASONS };
 
 struct accounts {
 	uint64_t in;      /* source: taken in; else: taken from the queues */

@@ -17,6 +17,7 @@
 #include "core/admin/health.h"
 #include "core/admin/log.h"
 #include "core/flow/positions.h"
+#include "core/flow/streams.h"
 
 static struct component *of(const struct ss_host *host)
 {
@@ -134,14 +135,21 @@ static void settle(struct component *c, uint32_t count, int32_t status)
 		c->books.filtered += rest;
 }
 
+static void end_batch(struct component *c, struct ss_batch *b, int32_t status)
+{
+	settle(c, b->count, status);
+	token_mark(b->token, status);
+	batch_unref(b);
+}
+
 static void host_done(const struct ss_host *host, struct ss_batch *b, int32_t status)
 {
 	struct component *c = of(host);
 
 	c->touched = true;
-	settle(c, b->count, status);
-	token_mark(b->token, status);
-	batch_unref(b);
+	if (status == SS_FAILED)
+		positions_failed(c, b);
+	end_batch(c, b, status);
 }
 
 static void host_input_ready(const struct ss_host *host)
@@ -322,6 +330,7 @@ void component_free(struct component *c)
 	free(c->ports);
 	free(c->inputs);
 	free(c->metrics);
+	streams_free(c->streams);
 	pool_free(c->pool);
 }
 
@@ -462,30 +471,58 @@ static struct ss_batch *next_batch(struct component *c, uint32_t *port)
 	return NULL;
 }
 
-static void process_one(struct component *c, struct ss_batch *b, uint32_t port)
+/* A plugin that removes duplicates itself counts them by a reason of its own. */
+static uint32_t duplicate_reason(const struct component *c)
+{
+	for (uint32_t i = 0; c->desc->reasons && c->desc->reasons[i]; i++)
+		if (strcmp(c->desc->reasons[i], "duplicate") == 0)
+			return i;
+	return DROP_DUPLICATE;
+}
+
+/* The part of a batch that a checkpointer does not have yet; NULL: nothing is left to be processed. */
+static struct ss_batch *without_duplicates(struct component *c, struct ss_batch *b, uint32_t port)
 {
 	uint32_t count = b->count;
+	int rc = positions_cut(c, port, &b);
 
+	if (rc < 0) {
+		end_batch(c, b, SS_FAILED);
+		return NULL;
+	}
+	c->books.dropped[duplicate_reason(c)] += count - b->count;
+	c->books.held -= count - b->count;
+	if (b->count || !count)
+		return b;
+	batch_unref(b);
+	return NULL;
+}
+
+static void process_one(struct component *c, struct ss_batch *b, uint32_t port)
+{
 	c->touched = true;
-	c->books.in += count;
-	c->books.held += count;
-	int32_t rc = c->desc->process(c->self, port, b);
-	if (rc == SS_KEPT)
+	c->books.in += b->count;
+	c->books.held += b->count;
+	if (c->streams && !(b = without_duplicates(c, b, port)))
 		return;
+	int32_t rc = c->desc->process(c->self, port, b);
 	if (rc == SS_BUSY) {
 		c->busy = true;
 		c->refused = b;
 		c->refused_port = port;
-		return;
+	} else if (rc >= 0) {
+		positions_accepted(c);
 	}
+	c->offered = NULL;
+	if (rc == SS_KEPT || rc == SS_BUSY)
+		return;
 	if (rc < 0) {
 		char why[160];
 		log_printf(SS_LOG_ERROR, c->id, "Batch failed error=%s events=%u",
-			   log_value(why, sizeof why, strerror(-rc)), count);
+			   log_value(why, sizeof why, strerror(-rc)), b->count);
+		positions_failed(c, b);
 	}
-	settle(c, count, rc < 0 ? SS_FAILED : SS_DELIVERED);
-	token_mark(b->token, rc < 0 ? SS_FAILED : SS_DELIVERED);
-	batch_unref(b);
+	end_batch(c, b, rc < 0 ? SS_FAILED : SS_DELIVERED);
 }
 
 static bool inputs_finished(const struct component *c)
@@ -578,8 +615,10 @@ int64_t component_metric(const struct component *c, uint32_t row)
 
 const char *component_reason(const struct component *c, uint32_t reason)
 {
-	static const char *const own[] = {"error", "unconnected", "shutdown"};
+	static const char *const own[] = {"error", "unconnected", "shutdown", "duplicate"};
 
+	if (reason == DROP_DUPLICATE && (!c->streams || duplicate_reason(c) != DROP_DUPLICATE))
+		return NULL;
 	if (reason >= REASONS_MAX)
 		return reason < DROP_REASONS ? own[reason - REASONS_MAX] : NULL;
 	for (uint32_t i = 0; c->desc->reasons && c->desc->reasons[i]; i++) {

@@ -51,8 +51,12 @@ struct component {
 	struct health *health;
 	struct pool *pool;
 	struct positions *positions; /* the pipeline's; NULL outside one */
-	bool checkpointer;           /* it keeps positions; under their lock */
-	bool merges;                 /* its streams lose their order on the way; set before it starts */
+	bool checkpointer;           /* it saves positions; under their lock */
+	struct streams *streams;     /* what a checkpointer has; NULL: it is none */
+	bool covers_given;           /* its snapshots cover what it gives to cover() */
+	struct stream *offered;      /* of the batch that process() was called with, until it is accepted */
+	struct ss_position offered_upto;
+	bool merges; /* its streams lose their order on the way; set before it starts */
 
 	struct edge **inputs;
 	size_t n_inputs, next_input;

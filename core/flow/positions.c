@@ -7,9 +7,10 @@
 #include <string.h>
 #include <semstreams/ext/positions.h>
 #include "core/flow/component.h"
+#include "core/flow/streams.h"
 
-/* What a checkpointer has of a stream through one of its inputs. */
-struct kept {
+/* What a checkpointer had of a stream through one of its inputs when it started. */
+struct restored {
 	const struct component *checkpointer;
 	uint32_t port;
 	char source[CONFIG_MAX_ID + 1];
@@ -22,8 +23,8 @@ struct positions {
 	size_t n;
 	pthread_mutex_t lock;
 	uint8_t *ways; /* scratch, by index in all: how many ways lead there; 2 = more than one */
-	struct kept *kept;
-	size_t n_kept;
+	struct restored *restored;
+	size_t n_restored;
 };
 
 struct positions *positions_new(const struct component *all, struct component *const *order, size_t n)
@@ -47,15 +48,15 @@ void positions_free(struct positions *p)
 		return;
 	pthread_mutex_destroy(&p->lock);
 	free(p->ways);
-	free(p->kept);
+	free(p->restored);
 	free(p);
 }
 
-static struct kept *find(const struct positions *p, const struct component *checkpointer, uint32_t port,
-			 const char *source)
+static struct restored *find(const struct positions *p, const struct component *checkpointer, uint32_t port,
+			     const char *source)
 {
-	for (size_t i = 0; i < p->n_kept; i++) {
-		struct kept *k = &p->kept[i];
+	for (size_t i = 0; i < p->n_restored; i++) {
+		struct restored *k = &p->restored[i];
 		if (k->checkpointer == checkpointer && k->port == port && strcmp(k->source, source) == 0)
 			return k;
 	}
@@ -123,48 +124,160 @@ static void look_for_merging(const struct positions *p, const struct component *
 
 /* ---- the service ---- */
 
-static void be_checkpointer(void *self)
+static void be_checkpointer(void *self, uint32_t cover)
 {
 	struct component *c = self;
 	struct positions *p = c->positions;
 
-	if (!p)
+	if (!p || c->streams)
 		return;
+	c->streams = streams_new(); /* without memory restore() and snapshot() say so */
+	c->covers_given = cover == SS_COVER_GIVEN;
 	pthread_mutex_lock(&p->lock);
 	c->checkpointer = true;
 	look_for_merging(p, c);
 	pthread_mutex_unlock(&p->lock);
 }
 
-static int put(struct positions *p, const struct component *checkpointer, uint32_t port, const char *source,
-	       const struct ss_position *position)
+static int put(struct positions *p, const struct component *checkpointer, const struct stream *st)
 {
-	struct kept *k = find(p, checkpointer, port, source);
-	if (!k) {
-		struct kept *grown = realloc(p->kept, (p->n_kept + 1) * sizeof *grown);
+	struct restored *r = find(p, checkpointer, st->port, st->source);
+	if (!r) {
+		struct restored *grown = realloc(p->restored, (p->n_restored + 1) * sizeof *grown);
 		if (!grown)
 			return -ENOMEM;
-		p->kept = grown;
-		k = &grown[p->n_kept++];
-		*k = (struct kept){.checkpointer = checkpointer, .port = port};
-		memcpy(k->source, source, strlen(source) + 1);
+		p->restored = grown;
+		r = &grown[p->n_restored++];
+		*r = (struct restored){.checkpointer = checkpointer, .port = st->port};
+		memcpy(r->source, st->source, sizeof r->source);
 	}
-	k->position = *position;
+	r->position = st->taken;
 	return 0;
+}
+
+static int32_t restore(void *self, const void *snapshot, size_t size)
+{
+	struct component *c = self;
+	struct positions *p = c->positions;
+	const struct stream *st;
+
+	if (!c->streams)
+		return c->checkpointer ? -ENOMEM : -EINVAL;
+	int rc = streams_load(c->streams, snapshot, size, false);
+	pthread_mutex_lock(&p->lock);
+	for (uint32_t i = 0; rc == 0 && (st = streams_at(c->streams, i)); i++)
+		rc = put(p, c, st);
+	pthread_mutex_unlock(&p->lock);
+	return rc;
 }
 
 static int32_t kept(void *self, uint32_t port, const char *source, const struct ss_position *position)
 {
 	struct component *c = self;
-	struct positions *p = c->positions;
+	struct stream *st = c->streams ? streams_get(c->streams, port, source) : NULL;
 
-	if (!p || !c->checkpointer || port >= c->n_inputs || strlen(source) > CONFIG_MAX_ID)
+	if (!st)
 		return -EINVAL;
-	pthread_mutex_lock(&p->lock);
-	int rc = put(p, c, port, source, position);
-	pthread_mutex_unlock(&p->lock);
+	st->taken = *position;
+	st->seen = position->seq;
+	pthread_mutex_lock(&c->positions->lock);
+	int rc = put(c->positions, c, st);
+	pthread_mutex_unlock(&c->positions->lock);
 	return rc;
 }
+
+static int32_t cover(void *self, uint32_t port, const struct ss_batch *b)
+{
+	struct component *c = self;
+
+	if (!c->streams || !b->token || !b->token->has_position)
+		return 0;
+	struct stream *st = streams_get(c->streams, port, b->token->source);
+	if (!st)
+		return -ENOMEM;
+	stream_cover(st, &b->token->position, b);
+	return 0;
+}
+
+static int32_t rewind_to(void *self, const void *snapshot, size_t size)
+{
+	struct component *c = self;
+
+	if (!c->streams)
+		return 0;
+	if (snapshot)
+		return streams_load(c->streams, snapshot, size, true);
+	streams_uncover(c->streams);
+	return 0;
+}
+
+static int64_t snapshot(void *self, void *buf, size_t size)
+{
+	struct component *c = self;
+
+	if (!c->streams)
+		return c->checkpointer ? -ENOMEM : -EINVAL;
+	if (!c->covers_given)
+		positions_accepted(c);
+	return streams_save(c->streams, c->covers_given, buf, size);
+}
+
+/* ---- what comes in ---- */
+
+static int cut(struct component *c, struct stream *st, uint32_t fresh, struct ss_batch **batch)
+{
+	struct ss_batch *b = *batch, *part = batch_new(c->pool, b, fresh, 0);
+
+	if (!part)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < b->count; i++)
+		if (!stream_has(st, &b->events[i]))
+			part->events[part->count++] = b->events[i];
+	part->footprint = b->footprint;
+	batch_unref(b);
+	*batch = part;
+	return 0;
+}
+
+int positions_cut(struct component *c, uint32_t port, struct ss_batch **batch)
+{
+	struct ss_batch *b = *batch;
+
+	if (!b->token || !b->token->has_position)
+		return 0;
+	struct stream *st = streams_get(c->streams, port, b->token->source);
+	if (!st)
+		return -ENOMEM;
+	int64_t fresh = stream_offer(st, &b->token->position, b);
+	if (fresh < 0)
+		return (int)fresh;
+	int rc = fresh < b->count ? cut(c, st, (uint32_t)fresh, batch) : 0;
+	if (rc == 0) {
+		c->offered = st;
+		c->offered_upto = stream_end(&(*batch)->token->position, *batch);
+	}
+	return rc;
+}
+
+void positions_accepted(struct component *c)
+{
+	if (c->offered)
+		stream_accept(c->offered, &c->offered_upto);
+	c->offered = NULL;
+}
+
+void positions_failed(struct component *c, const struct ss_batch *b)
+{
+	if (!c->streams || !b->token || !b->token->has_position)
+		return;
+	for (uint32_t port = 0; port < c->n_inputs; port++) {
+		struct stream *st = streams_find(c->streams, port, b->token->source);
+		if (st)
+			stream_fail(st, &b->token->position, b);
+	}
+}
+
+/* ---- where sources go on ---- */
 
 /* Lower *lowest to what the checkpointer has of the source; *any: there is one already. */
 static int take_lowest(const struct positions *p, const struct component *checkpointer,
@@ -173,11 +286,11 @@ static int take_lowest(const struct positions *p, const struct component *checkp
 	for (size_t i = 0; i < checkpointer->n_inputs; i++) {
 		if (ways_through(p, checkpointer->inputs[i]->from, source) == 0)
 			continue;
-		const struct kept *k = find(p, checkpointer, (uint32_t)i, source->id);
-		if (!k || (*any && memcmp(k->position.epoch, lowest->epoch, sizeof lowest->epoch) != 0))
+		const struct restored *r = find(p, checkpointer, (uint32_t)i, source->id);
+		if (!r || (*any && memcmp(r->position.epoch, lowest->epoch, sizeof lowest->epoch) != 0))
 			return -ENOENT;
-		if (!*any || k->position.seq < lowest->seq)
-			*lowest = k->position;
+		if (!*any || r->position.seq < lowest->seq)
+			*lowest = r->position;
 		*any = true;
 	}
 	return 0;
@@ -209,6 +322,10 @@ static int32_t resume(void *self, struct ss_position *out)
 const struct ss_positions positions_service = {
 	.struct_size = sizeof(struct ss_positions),
 	.checkpointer = be_checkpointer,
-	.kept = kept,
+	.restore = restore,
+	.cover = cover,
+	.rewind = rewind_to,
+	.snapshot = snapshot,
 	.resume = resume,
+	.kept = kept,
 };

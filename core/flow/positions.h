@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * positions - where resumable streams go on after a start: the service "semstreams.positions/1".
- * Checkpointers say in their start what they have, sources ask for the lowest.  One object per pipeline,
- * locked: components call from their loops.
+ * positions - resumable streams on their way through the graph: the service "semstreams.positions/1".  What a
+ * checkpointer has already is cut from its input (streams.h); sources ask for the lowest position that all
+ * checkpointers restored.  One object per pipeline, locked: components call from their loops.
  */
 #pragma once
 #include <stddef.h>
@@ -16,6 +16,16 @@ struct positions;
  * it; NULL: out of memory. */
 struct positions *positions_new(const struct component *all, struct component *const *order, size_t n);
 void positions_free(struct positions *); /* NULL is allowed */
+
+/*
+ * Of a checkpointer, in its thread: cut from *batch what it has already.  *batch is replaced by a child with
+ * the rest, which takes over the reference; its count may be 0.  -errno: the batch is to fail.
+ */
+int positions_cut(struct component *, uint32_t port, struct ss_batch **batch);
+/* The batch at hand is accepted. */
+void positions_accepted(struct component *);
+/* A batch failed, at hand or kept. */
+void positions_failed(struct component *, const struct ss_batch *);
 
 /* Its self is the component that asks. */
 extern const struct ss_positions positions_service;

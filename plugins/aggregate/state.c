@@ -412,7 +412,7 @@ static int be_checkpointer(struct aggregate *a)
 		return 0;
 	a->positions = positions.vtbl;
 	a->positions_self = positions.self;
-	a->positions->checkpointer(a->positions_self);
+	a->positions->checkpointer(a->positions_self, SS_COVER_ACCEPTED);
 	for (uint32_t i = 0; i < a->n_streams; i++)
 		(void)a->positions->kept(a->positions_self, a->streams[i].port, a->streams[i].source,
 					 &a->streams[i].taken);

@@ -139,7 +139,7 @@ static int decode_stream(struct reader *r, struct streams *streams)
 	at.seq = get_u64(r);
 	if (r->failed)
 		return -EBADMSG;
-	int i = streams_get(streams, port, source);
+	int i = streams_of(streams, port, source);
 	if (i < 0)
 		return i;
 	streams->all[i].taken = streams->all[i].written = streams->all[i].safe = at;

@@ -86,7 +86,7 @@ int storage_resume(struct storage *s)
 	bool damaged;
 	int n = 0, rc = found ? 0 : -ENOMEM;
 	if (s->positions)
-		s->positions->checkpointer(s->positions_self);
+		s->positions->checkpointer(s->positions_self, SS_COVER_ACCEPTED);
 	if (rc == 0)
 		rc = commit_open(&s->commit, &s->path, s->host->id, false, found, &n, &damaged, why);
 	if (rc == 0) {
@@ -129,7 +129,7 @@ void storage_place(struct storage *s, uint32_t port, struct kept *k)
 			k->at.seq = k->batch->events[i].seq;
 	if (k->at.seq == 0)
 		return;
-	int i = streams_get(&s->streams, port, source);
+	int i = streams_of(&s->streams, port, source);
 	if (i < 0) {
 		ss_log(s->host, SS_LOG_WARN,
 		       "Cannot keep the position of a stream, events may be stored twice after a crash "

@@ -11,7 +11,7 @@ void streams_done(struct streams *s)
 	*s = (struct streams){0};
 }
 
-int streams_get(struct streams *s, uint32_t port, const char *source)
+int streams_of(struct streams *s, uint32_t port, const char *source)
 {
 	for (int i = 0; i < s->n; i++)
 		if (s->all[i].port == port && strcmp(s->all[i].source, source) == 0)

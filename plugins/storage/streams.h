@@ -27,7 +27,7 @@ struct streams {
 
 void streams_done(struct streams *);
 /* The index of a stream, made if it is new; -ENOMEM, -E2BIG: no record could hold it. */
-int streams_get(struct streams *, uint32_t port, const char *source);
+int streams_of(struct streams *, uint32_t port, const char *source);
 /* A batch up to at is in a file. */
 void stream_write(struct stream *, const struct ss_position *at);
 /* What is written is to be synced; the sync has worked; it has not, and what was written is gone. */

@@ -432,7 +432,8 @@ static int32_t output_start(void *self)
 	out->looked_ns = out->loop->now(out->loop_self);
 	if (out->log_options.path &&
 	    out->host->query(out->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0) {
-		((const struct ss_positions *)positions.vtbl)->checkpointer(positions.self);
+		((const struct ss_positions *)positions.vtbl)
+			->checkpointer(positions.self, SS_COVER_ACCEPTED);
 		sendlog_positions(out->log, tell_kept, &positions);
 	}
 	rc = out->loop->timer(out->loop_self, 1000000000, 1000000000, on_tick, out, &out->tick);

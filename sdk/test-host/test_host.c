@@ -21,6 +21,7 @@
 #include <semstreams/ext/positions.h>
 
 #include "core/fields/fields.h"
+#include "core/flow/streams.h"
 #pragma weak fields_service
 
 #define MAX_WATCHES 256
@@ -49,6 +50,7 @@ struct fake_batch {
 	struct fake_batch *parent;
 	uint32_t refs;
 	bool emitted;
+	bool is_part; /* made by ss_test_host_process */
 	uint64_t sum; /* of rows and payload when emitted */
 };
 
@@ -79,6 +81,10 @@ struct ss_test_host_loop {
 	uint32_t next_id;
 	uint32_t live; /* batches */
 	bool created;
+	struct streams *streams; /* of a checkpointer */
+	bool covers_given;
+	struct stream *offered; /* of the batch at hand, until it is accepted */
+	struct ss_position offered_upto;
 };
 
 static struct ss_test_host *from_host(const struct ss_host *host)
@@ -312,10 +318,13 @@ static void host_done(const struct ss_host *host, struct ss_batch *batch, int32_
 	require_inst(h);
 	require(status >= SS_DELIVERED && status <= SS_FAILED, "an unknown status");
 	require(h->n_finished < SS_TEST_HOST_MAX, "too many batches recorded: call ss_test_host_clear");
-	h->finished[h->n_finished].batch = batch;
+	struct fake_batch *part = (struct fake_batch *)batch;
+	h->finished[h->n_finished].batch = part->is_part ? &part->parent->pub : batch;
 	h->finished[h->n_finished++].status = status;
 	token_ref(batch->token);
 	token_unref(batch->token, status);
+	if (part->is_part)
+		batch_unref(batch);
 }
 
 static void host_input_ready(const struct ss_host *host)
@@ -435,11 +444,41 @@ static const struct ss_loop loop_service = {
 	.now = loop_now,
 };
 
-static void positions_checkpointer(void *self)
+/* The batch that process() was called with is accepted. */
+static void accept(struct ss_test_host *h)
+{
+	if (h->loop->offered)
+		stream_accept(h->loop->offered, &h->loop->offered_upto);
+	h->loop->offered = NULL;
+}
+
+static void positions_checkpointer(void *self, uint32_t cover)
 {
 	struct ss_test_host *h = self;
 	require_inst(h);
+	require(cover == SS_COVER_ACCEPTED || cover == SS_COVER_GIVEN, "an unknown kind of cover");
 	h->checkpointer = true;
+	h->loop->covers_given = cover == SS_COVER_GIVEN;
+	streams_free(h->loop->streams);
+	h->loop->streams = streams_new();
+	require(h->loop->streams, "out of memory");
+}
+
+static int32_t positions_restore(void *self, const void *snapshot, size_t size)
+{
+	struct ss_test_host *h = self;
+	const struct stream *st;
+	require_inst(h);
+	require(h->checkpointer, "restore() before checkpointer()");
+	int rc = streams_load(h->loop->streams, snapshot, size, false);
+	h->n_kept = 0;
+	for (uint32_t i = 0; rc == 0 && (st = streams_at(h->loop->streams, i)); i++) {
+		require(h->n_kept < sizeof h->kept / sizeof *h->kept, "too many positions restored");
+		h->kept[h->n_kept].port = st->port;
+		snprintf(h->kept[h->n_kept].source, sizeof h->kept->source, "%s", st->source);
+		h->kept[h->n_kept++].position = st->taken;
+	}
+	return rc;
 }
 
 static int32_t positions_kept(void *self, uint32_t port, const char *source,
@@ -455,6 +494,40 @@ static int32_t positions_kept(void *self, uint32_t port, const char *source,
 	return 0;
 }
 
+static int32_t positions_cover(void *self, uint32_t port, const struct ss_batch *batch)
+{
+	struct ss_test_host *h = self;
+	require_inst(h);
+	require(h->checkpointer && h->loop->covers_given, "cover() without SS_COVER_GIVEN");
+	if (!batch->token || !batch->token->has_position)
+		return 0;
+	struct stream *st = streams_get(h->loop->streams, port, batch->token->source);
+	require(st, "cover() of a batch that was never offered");
+	stream_cover(st, &batch->token->position, batch);
+	return 0;
+}
+
+static int32_t positions_rewind(void *self, const void *snapshot, size_t size)
+{
+	struct ss_test_host *h = self;
+	require_inst(h);
+	require(h->checkpointer && h->loop->covers_given, "rewind() without SS_COVER_GIVEN");
+	if (snapshot)
+		return streams_load(h->loop->streams, snapshot, size, true);
+	streams_uncover(h->loop->streams);
+	return 0;
+}
+
+static int64_t positions_snapshot(void *self, void *buf, size_t size)
+{
+	struct ss_test_host *h = self;
+	require_inst(h);
+	require(h->checkpointer, "snapshot() before checkpointer()");
+	if (!h->loop->covers_given)
+		accept(h);
+	return streams_save(h->loop->streams, h->loop->covers_given, buf, size);
+}
+
 static int32_t positions_resume(void *self, struct ss_position *out)
 {
 	struct ss_test_host *h = self;
@@ -468,8 +541,12 @@ static int32_t positions_resume(void *self, struct ss_position *out)
 static const struct ss_positions positions_service = {
 	.struct_size = sizeof(struct ss_positions),
 	.checkpointer = positions_checkpointer,
-	.kept = positions_kept,
+	.restore = positions_restore,
+	.cover = positions_cover,
+	.rewind = positions_rewind,
+	.snapshot = positions_snapshot,
 	.resume = positions_resume,
+	.kept = positions_kept,
 };
 
 static int32_t query(const struct ss_host *host, const char *id, uint32_t min_size, struct ss_iface *out)
@@ -701,6 +778,57 @@ void ss_test_host_track(struct ss_test_host *h, struct ss_batch *batch, const ch
 	batch->token->source = source;
 }
 
+/* The part that the instance does not have yet, as the host would offer it: a child, or the batch itself. */
+static struct ss_batch *without_duplicates(struct ss_test_host *h, struct stream *st, struct ss_batch *batch,
+					   uint32_t fresh)
+{
+	if (fresh == batch->count)
+		return batch;
+	struct ss_batch *part = batch_new(&h->host, batch, fresh, 0);
+	for (uint32_t i = 0; i < batch->count; i++)
+		if (!stream_has(st, &batch->events[i]))
+			part->events[part->count++] = batch->events[i];
+	((struct fake_batch *)part)->is_part = true;
+	return part;
+}
+
+/* Not needed any more: what is not the test's own batch. */
+static void let_go(const struct ss_batch *batch, struct ss_batch *part)
+{
+	if (part != batch)
+		batch_unref(part);
+}
+
+int32_t ss_test_host_process(struct ss_test_host *h, uint32_t port, struct ss_batch *batch)
+{
+	struct stream *st = NULL;
+	struct ss_batch *part = batch;
+
+	if (h->loop->streams && batch->token && batch->token->has_position) {
+		const struct ss_position *at = &batch->token->position;
+		st = streams_get(h->loop->streams, port, batch->token->source);
+		require(st, "out of memory");
+		int64_t fresh = stream_offer(st, at, batch);
+		if (fresh < 0)
+			return (int32_t)fresh;
+		h->duplicates += batch->count - (uint64_t)fresh;
+		if (fresh == 0 && batch->count)
+			return SS_DONE;
+		part = without_duplicates(h, st, batch, (uint32_t)fresh);
+		h->loop->offered = st;
+		h->loop->offered_upto = stream_end(at, part);
+	}
+	int32_t rc = h->desc->process(h->self, port, part);
+	if (rc >= 0 && rc != SS_BUSY)
+		accept(h);
+	h->loop->offered = NULL;
+	if (rc < 0 && st)
+		stream_fail(st, &batch->token->position, part);
+	if (rc != SS_KEPT)
+		let_go(batch, part);
+	return rc;
+}
+
 char *ss_test_host_text(struct ss_test_host *h, uint32_t port)
 {
 	char *text = NULL;
@@ -746,6 +874,7 @@ void ss_test_host_done(struct ss_test_host *h)
 			"a descriptor is still watched after stop");
 	require(h->loop->live == 0, "a batch was not released");
 	close(h->loop->wake);
+	streams_free(h->loop->streams);
 	pthread_mutex_destroy(&h->loop->lock);
 	free(h->loop);
 	h->loop = NULL;

@@ -39,8 +39,9 @@ struct ss_test_host {
 		uint32_t port;
 		char source[64];
 		struct ss_position position;
-	} kept[16]; /* what the instance told SS_POSITIONS */
+	} kept[16]; /* what the snapshot that the instance restored says */
 	uint32_t n_kept;
+	uint64_t duplicates; /* events that ss_test_host_process removed */
 	bool checkpointer, can_resume;
 	bool no_positions;         /* the host does not have the service */
 	struct ss_position resume; /* what a source is told, if can_resume */
@@ -61,6 +62,13 @@ struct ss_batch *ss_test_host_batch(struct ss_test_host *, const char *const *te
 /* As if the component source, whose id must last as long, had tracked the batch. */
 void ss_test_host_track(struct ss_test_host *, struct ss_batch *, const char *source,
 			const struct ss_position *);
+/*
+ * Offer a batch to the instance's process() as the host does: of a checkpointer's input, without the events
+ * it has already.  The result of process(); SS_DONE if nothing was left of the batch; -ESTALE if an earlier
+ * batch of the stream failed and the source has not gone back.  The batch stays the caller's and must last
+ * until it is finished.
+ */
+int32_t ss_test_host_process(struct ss_test_host *, uint32_t port, struct ss_batch *);
 /* Events emitted so far on a port, as one string: each followed by '\n'; malloced. */
 char *ss_test_host_text(struct ss_test_host *, uint32_t port);
 /* Forget what was recorded. */

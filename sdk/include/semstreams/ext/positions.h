@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* semstreams/ext/positions.h - where resumable streams stand, so that they arrive exactly once.  Tags and
- * rules are those of semstreams/plugin.h. */
+/* semstreams/ext/positions.h - how resumable streams arrive exactly once.  Tags and rules are those of
+ * semstreams/plugin.h. */
 #ifndef SEMSTREAMS_EXT_POSITIONS_H
 #define SEMSTREAMS_EXT_POSITIONS_H
 
@@ -11,38 +11,66 @@ extern "C" {
 #endif
 
 /*
- * Positions make resumable streams arrive exactly once.  A checkpointer is a component that commits, together
- * with what it keeps durably, the newest position per source; after a restart it drops what it already has
- * (by ss_event.seq and the position's epoch), and sources begin behind the lowest position kept.  Components
- * that take input are started before those that feed them, so all checkpointers have spoken when a source
- * asks.
+ * A source that can resume gives each batch a position (ss_host.track) and each event a sequence
+ * (ss_event.seq).  A checkpointer is a component that makes durable what it is given: a file, a log, a
+ * window. Together with its data, in one atomic step, it saves a snapshot of the host's positions; after a
+ * restart it gives the snapshot back.  The host then removes what the checkpointer has already before it
+ * calls process(), and sources begin after the lowest position that all checkpointers have.  So every event
+ * arrives once, through any crash, and neither side compares a sequence.
  *
- * What a checkpointer compares is ss_event.seq, per input and source, with the newest it took of that epoch:
- * an event that is not above it is dropped as a duplicate, whatever its bytes are.  0 is never a duplicate;
- * another epoch begins anew. So in one epoch a source
- *   - gives each event the seq it has for good, growing from event to event, and none to two events;
- *   - may send again what it sent, in order, from anywhere: checkpointers that have it drop it, others take
- * it;
- *   - after SS_FAILED sends again from the first event that failed, with the same seqs.  That mends a failure
- * at the end of what was sent.  A checkpointer that took later events has passed the failed ones: sent again
- * in this epoch they are duplicates to it, and stay lost there (counted by whoever failed them).  To bring
- * them all the same a source needs another epoch, in which everything it sends again is new to every
- * checkpointer. A checkpointer that can fail a batch in the midst of a stream and wants it again takes
- * nothing behind it either (SS_BUSY, or fails that as well), so that the position it commits has no hole
- * before it.
+ *   start:    checkpointer(), then restore() with the snapshot found beside the data, if there is one
+ *   process:  take the events; duplicates are gone already, counted as dropped, reason "duplicate"
+ *   commit:   snapshot(), written with the data; then release the batches or tokens that it covers
+ *
+ * Components downstream start first, so all checkpointers have restored when a source asks.
+ *
+ * The host compares sequences per component, input port, source and epoch.  An event that is not above the
+ * newest accepted one of its epoch is a duplicate, whatever its bytes are.  A sequence of 0 is never a
+ * duplicate.  Another epoch begins anew.  A batch counts as accepted when process() returned SS_DONE or
+ * SS_KEPT for it.
+ *
+ * A source, within one epoch,
+ *   - gives each event its sequence for good; sequences grow from event to event, and no two events share
+ * one;
+ *   - may resend what it sent, in order, from any event on;
+ *   - after acked() with SS_FAILED resends from the first event that failed, with the same sequences.
+ * When a batch fails, the host fails every later batch of that stream until the source goes back, so that
+ * the positions saved have no hole.  A checkpointer that reports SS_FAILED for a batch it kept does the same
+ * for the later batches of the stream that it keeps: else their events come twice.
  */
 #define SS_POSITIONS "semstreams.positions/1"
+
+/* Which batches a snapshot covers. */
+enum {
+	SS_COVER_ACCEPTED = 0, /* all that were accepted; within process() also the one at hand */
+	SS_COVER_GIVEN = 1     /* those given to cover() */
+};
+
 struct ss_positions {
 	uint32_t struct_size, reserved;
-	/* [inst] in start: this instance is a checkpointer. */
-	void (*checkpointer)(void *self);
-	/* [inst] in start, after checkpointer(): what it has, through this input port, of the stream of the
-	 * component with id source. Positions are kept per input: a stream may come on several ways. */
-	int32_t (*kept)(void *self, uint32_t port, const char *source, const struct ss_position *);
-	/* [inst] of a source, in start or later: the lowest position that all checkpointers behind it have.
-	 * -ENOENT: one of them has nothing, or they disagree about the epoch, or there is none: begin with
-	 * the oldest there is. */
+	/* [inst] In start: this instance is a checkpointer; cover is one of SS_COVER_...  From now on the
+	 * host removes duplicates from its input. */
+	void (*checkpointer)(void *self, uint32_t cover);
+	/* [inst] In start, after checkpointer(): the snapshot that was saved with the data; borrowed.  0;
+	 * -EINVAL: it is not a snapshot; -ENOMEM. */
+	int32_t (*restore)(void *self, const void *snapshot, size_t size);
+	/* [inst] With SS_COVER_GIVEN: the next snapshot covers this batch, which came in by that port and is
+	 * still held.  In the order of acceptance.  0, -ENOMEM. */
+	int32_t (*cover)(void *self, uint32_t port, const struct ss_batch *);
+	/* [inst] With SS_COVER_GIVEN, when data that was covered was not made durable: the next snapshot
+	 * covers what this one does, and what is given to cover() from now on.  NULL, 0: nothing.  As
+	 * restore(). */
+	int32_t (*rewind)(void *self, const void *snapshot, size_t size);
+	/* [inst] A snapshot: how many bytes it takes, written to buf if it fits into size.  The bytes mean
+	 * something to the host only; they are the same on every machine.  After a call in process() the
+	 * batch at hand is accepted: process() must return SS_DONE or SS_KEPT. */
+	int64_t (*snapshot)(void *self, void *buf, size_t size);
+	/* [inst] Of a source, in start or later: the lowest position that all checkpointers downstream had
+	 * when they started.  -ENOENT: one of them has none, they disagree about the epoch, or there is
+	 * none: begin with the oldest event there is. */
 	int32_t (*resume)(void *self, struct ss_position *out);
+	/* Going: restore() of one stream. */
+	int32_t (*kept)(void *self, uint32_t port, const char *source, const struct ss_position *);
 };
 
 #ifdef __cplusplus

@@ -1,29 +1,43 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * commands - "semstreams cert ...": what operators do by hand, on the same storage as a running host and
- * beside it.  The lock keeps both from ordering at once; a host sees within a second what changed.  In the
- * control thread, on a loop of its own.
- */
+/* commands - see commands.h. */
 #include "commands.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
-#include "record.h"
-#include "text.h"
-#include "turn.h"
+#include "names.h"
+#include "operation.h"
+#include "renewal_state.h"
+#include "time_text.h"
 
-#define LOCK_TRIES 150 /* every fifth of a second: 30 s */
-#define EXIT_USAGE 2
+#define LOCK_WAIT_NS 200000000 /* between two tries */
+#define LOCK_TRIES   150       /* 30 s in all */
+#define EXIT_USAGE   2
+
+/* One command. */
+struct command {
+	const struct ss_host *host;
+	const struct setup *setup;
+	const char *const *ca_files;
+	void (*print)(void *arg, const char *text);
+	void *arg;
+	const char *verb, *reason;
+	bool json, force, keep, yes;
+	struct store *store; /* NULL: storage_path does not exist */
+	int port;            /* port_lock(), negative: not held */
+};
 
 static const char usage[] =
 	"usage: semstreams cert VERB\n"
-	"  status [--json]            the certificate, when it is renewed, what went wrong last\n"
-	"  issue                      get a certificate if there is none that fits\n"
+	"  status [--json]            the certificate, its next renewal and the last error\n"
+	"  issue                      get a certificate unless there is one that fits\n"
 	"  renew [--force]            renew it if it is due, or in any case\n"
 	"  revoke [--reason REASON] [--keep]\n"
 	"                             revoke it and get another, or keep it; REASON: unspecified, "
@@ -44,181 +58,341 @@ __attribute__((format(printf, 2, 3))) static void say(struct command *c, const c
 	c->print(c->arg, text);
 }
 
-/* ---- waiting for the lock ---- */
-
-/* The lock, and the turn to answer challenges. */
-static int try(struct command *c)
+static int load_cert(const struct command *c, struct stored_cert *cert, char *why, size_t why_size)
 {
-	const struct acme_conf *conf = c->t->setup.conf;
-	int rc = store_lock(c->store);
-	if (rc || !c->wants_turn)
-		return rc;
-	c->turn = turn_take(conf->challenge_address, challenge_port(conf));
-	return c->turn == -EAGAIN ? -EAGAIN : 0;
+	return stored_cert_load(c->store, (const char *const *)c->setup->names, c->setup->n_names, cert, why,
+				why_size);
 }
 
-static void on_try(struct ev_loop *loop, ev_timer *timer, int events)
+/* ---- status ---- */
+
+struct facts {
+	int64_t now;
+	struct stored_cert cert;
+	char broken[512]; /* why the stored certificate cannot be used */
+	bool has_account;
+	struct store_account account;
+	struct store_state state;
+	struct renew_decision next;
+};
+
+static void gather(const struct command *c, struct facts *f)
 {
-	struct command *c = timer->data;
-	(void)events;
-	c->lock_error = try(c);
-	if (c->lock_error != -EAGAIN || --c->lock_tries == 0)
-		ev_break(loop, EVBREAK_ALL);
+	char why[512];
+	*f = (struct facts){.now = wall_now()};
+	if (c->store) {
+		int rc = load_cert(c, &f->cert, why, sizeof why);
+		if (rc && rc != -ENOENT)
+			snprintf(f->broken, sizeof f->broken, "%s", why);
+		f->has_account = store_account_load(c->store, &f->account, why, sizeof why) == 0;
+		record_load(c->store, &f->state);
+	}
+	struct renew_facts facts = record_facts(c->setup, &f->cert, &f->state);
+	f->next = renew_decide(&facts, f->now);
+}
+
+static void release(struct facts *f)
+{
+	stored_cert_done(&f->cert);
+	if (f->has_account)
+		store_account_done(&f->account);
+	store_state_done(&f->state);
+}
+
+/* When it will be tried: due, or after what it has to wait for. */
+static int64_t next_try(const struct facts *f)
+{
+	int64_t wait = f->next.why != RENEW_NOT_DUE && !f->next.now ? f->state.next_try : 0;
+	if (wait < f->state.ca_try && wait)
+		wait = f->state.ca_try;
+	return wait > f->next.due_at ? wait : f->next.due_at;
+}
+
+static bool is_good(const struct facts *f)
+{
+	return f->cert.exists && f->now < f->cert.chain.not_after && f->now >= f->cert.chain.not_before &&
+	       f->cert.names_match && !f->state.revoked;
+}
+
+static const char *verdict(const struct facts *f)
+{
+	if (f->broken[0])
+		return f->broken;
+	if (!f->cert.exists)
+		return "there is none yet; nothing has been obtained";
+	if (f->now >= f->cert.chain.not_after)
+		return "expired";
+	if (f->now < f->cert.chain.not_before)
+		return "not valid yet; is this machine's clock right?";
+	if (f->state.revoked)
+		return "revoked";
+	if (!f->cert.names_match)
+		return "not for the names in \"domains\"";
+	return "good";
+}
+
+__attribute__((format(printf, 3, 4))) static void row(struct command *c, const char *what, const char *format,
+						      ...)
+{
+	char raw[1024], clean[1024], line[1152];
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(raw, sizeof raw, format, ap);
+	va_end(ap);
+	name_harmless(raw, strlen(raw), clean, sizeof clean);
+	snprintf(line, sizeof line, "  %-13s %s\n", what, clean);
+	c->print(c->arg, line);
+}
+
+static void print_certificate(struct command *c, const struct facts *f)
+{
+	const struct chain_info *chain = &f->cert.chain;
+	int64_t left = chain->not_after - f->now;
+	row(c, "subject", "%s", chain->subject);
+	row(c, "issuer", "%s, root %s", chain->issuer, chain->root);
+	row(c, "serial", "%s", chain->serial);
+	row(c, "valid from", "%s", time_text(chain->not_before).s);
+	row(c, "valid until", "%s (%s%s)", time_text(chain->not_after).s,
+	    span_text(left > 0 ? left : -left).s, left > 0 ? " left" : " ago");
+}
+
+static void print_rest(struct command *c, const struct facts *f)
+{
+	int64_t next = next_try(f);
+	if (next > f->now)
+		row(c, "next renewal", "%s (in %s)", time_text(next).s, span_text(next - f->now).s);
+	else
+		row(c, "next renewal", "due now");
+	if (f->state.last_success)
+		row(c, "obtained", "%s", time_text(f->state.last_success).s);
+	row(c, "failures", "%" PRIu32 "%s", f->state.failures, f->state.failures ? " in a row" : "");
+	if (f->state.last_error)
+		row(c, "last error", "%s", f->state.last_error);
+	row(c, "directory", "%s", c->setup->conf->directory_url);
+	if (f->has_account)
+		row(c, "account", "%s (%s)", f->account.url ? f->account.url : "not registered",
+		    f->account.email ? f->account.email : "");
+	else
+		row(c, "account", "none yet");
+}
+
+static void print_text(struct command *c, const struct facts *f)
+{
+	char names[512] = "";
+	size_t used = 0;
+	for (size_t i = 0; i < c->setup->n_names && used < sizeof names; i++)
+		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
+					 c->setup->names[i]);
+	row(c, "names", "%s", names);
+	row(c, "certificate", "%s", verdict(f));
+	row(c, "file", "%s", c->setup->chain_path);
+	if (f->cert.exists)
+		print_certificate(c, f);
+	print_rest(c, f);
+}
+
+static json_t *time_json(int64_t at)
+{
+	return at ? json_string(time_text(at).s) : json_null();
+}
+
+static json_t *certificate_json(const struct facts *f)
+{
+	const struct chain_info *chain = &f->cert.chain;
+	if (!f->cert.exists)
+		return json_null();
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:b, s:b}", "subject", chain->subject, "issuer",
+			 chain->issuer, "root", chain->root, "serial", chain->serial, "not_before",
+			 time_json(chain->not_before), "not_after", time_json(chain->not_after),
+			 "remaining_seconds", (json_int_t)(chain->not_after - f->now), "names_match",
+			 (int)f->cert.names_match, "revoked", (int)f->state.revoked);
+}
+
+static json_t *account_json(const struct facts *f)
+{
+	if (!f->has_account)
+		return json_null();
+	return json_pack("{s:s?, s:s?}", "email", f->account.email, "url", f->account.url);
+}
+
+static void print_json(struct command *c, const struct facts *f)
+{
+	json_t *root =
+		json_pack("{s:b, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:s?}", "good", (int)is_good(f),
+			  "state", verdict(f), "domains", json_loads(c->setup->names_json, 0, NULL), "file",
+			  c->setup->chain_path, "directory_url", c->setup->conf->directory_url, "account",
+			  account_json(f), "certificate", certificate_json(f), "next_renewal",
+			  time_json(next_try(f)), "last_success", time_json(f->state.last_success),
+			  "failures", (json_int_t)f->state.failures, "last_error", f->state.last_error);
+	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+	if (text) {
+		c->print(c->arg, text);
+		c->print(c->arg, "\n");
+	}
+	free(text);
+	json_decref(root);
+}
+
+static int status(struct command *c)
+{
+	struct facts f;
+	gather(c, &f);
+	if (c->json)
+		print_json(c, &f);
+	else
+		print_text(c, &f);
+	int code = is_good(&f) ? EXIT_SUCCESS : EXIT_FAILURE;
+	release(&f);
+	return code;
+}
+
+/* ---- the lock ---- */
+
+/* The store, and for those who answer challenges the port. */
+static int try_lock(struct command *c, bool wants_port)
+{
+	int rc = store_lock(c->store);
+	if (rc || !wants_port)
+		return rc;
+	c->port = port_lock(c->setup->conf->challenge_address, c->setup->challenge_port);
+	return c->port == -EAGAIN ? -EAGAIN : 0;
 }
 
 /* 0, or the exit status. */
-static int lock(struct command *c)
+static int lock(struct command *c, bool wants_port)
 {
-	ev_timer timer;
-	c->lock_error = try(c);
-	if (c->lock_error == -EAGAIN) {
-		say(c, "Waiting for another process that works with %s ...\n", c->t->setup.path);
-		c->lock_tries = LOCK_TRIES;
-		ev_timer_init(&timer, on_try, .2, .2);
-		timer.data = c;
-		ev_timer_start(c->loop, &timer);
-		ev_run(c->loop, 0);
-		ev_timer_stop(c->loop, &timer);
+	const struct timespec pause = {.tv_nsec = LOCK_WAIT_NS};
+	int rc = try_lock(c, wants_port);
+	if (rc == -EAGAIN)
+		say(c, "Waiting for another process that works with %s ...\n", c->setup->path);
+	for (int i = 0; rc == -EAGAIN && i < LOCK_TRIES; i++) {
+		rc = try_lock(c, wants_port);
+		if (rc == -EAGAIN)
+			nanosleep(&pause, NULL);
 	}
-	/* whose turn it is need not be told apart from who has the port: the client will see */
-	if (c->lock_error == 0 || store_lock(c->store) == 0)
+	/* only the store has to be locked: whether the port is free, the operation will find out */
+	if (rc == 0 || store_lock(c->store) == 0)
 		return 0;
-	ss_log(c->t->host, SS_LOG_ERROR, "storage_path %s cannot be locked: %s", c->t->setup.path,
-	       c->lock_error == -EAGAIN ? "another process has been at it for half a minute, try again later"
-					: strerror(-c->lock_error));
-	return c->lock_error == -EAGAIN ? EX_TEMPFAIL : EXIT_FAILURE;
+	ss_log(c->host, SS_LOG_ERROR, "storage_path %s cannot be locked: %s", c->setup->path,
+	       rc == -EAGAIN ? "locked by another process for 30 s; retry later" : strerror(-rc));
+	return rc == -EAGAIN ? EX_TEMPFAIL : EXIT_FAILURE;
 }
 
-/* ---- errands ---- */
+/* ---- operations ---- */
 
 static void on_log(void *arg, int32_t level, const char *text)
 {
 	const struct command *c = arg;
-	c->t->host->log(c->t->host, level, text);
+	c->host->log(c->host, level, text);
 }
 
-static void on_counted(void *arg, const char *what)
+/* The exit status after a failure, which is logged and remembered. */
+static int failed(struct command *c, const struct operation_result *result)
 {
-	(void)arg;
-	(void)what;
-}
-
-static void on_done(void *arg, const struct acme_result *result)
-{
-	struct command *c = arg;
-	c->result = *result;
-	if (result->fail == ACME_OK && result->chain) {
-		c->not_after = result->chain->not_after;
-		int rc = record_success(c->store, &c->t->setup, result->chain, result->key_pem, wall_now(),
-					c->result.why, sizeof c->result.why);
-		if (rc)
-			c->result.fail = rc == -ERANGE ? ACME_BROKEN : ACME_STORAGE;
-	}
-	c->result.chain = NULL;
-	c->result.key_pem = c->result.ari_url = NULL;
-	ev_break(c->loop, EVBREAK_ALL);
-}
-
-/* After acme_...(): wait for its end.  The exit status. */
-static int await(struct command *c, int rc)
-{
-	if (rc == 0)
-		ev_run(c->loop, 0);
+	bool later = !result->permanent &&
+		     (result->fail == ACME_UNREACHABLE || result->fail == ACME_RATE_LIMITED ||
+		      result->fail == ACME_TIMEOUT || result->retry_after > 0);
+	record_command_failure(c->store, result, wall_now());
+	if (result->retry_after > 0)
+		ss_log(c->host, SS_LOG_ERROR, "%s; the CA asks to wait %s", result->why,
+		       duration_text(result->retry_after).s);
 	else
-		c->result = (struct acme_result){.fail = ACME_LOCAL, .why = "out of memory"};
-	acme_free(c->client);
-	c->client = NULL;
-	if (c->result.fail == ACME_OK)
-		return EXIT_SUCCESS;
-	record_command_failure(c->store, &c->result, wall_now());
-	bool later = !c->result.permanent &&
-		     (c->result.fail == ACME_UNREACHABLE || c->result.fail == ACME_RATE_LIMITED ||
-		      c->result.fail == ACME_TIMEOUT || c->result.retry_after > 0);
-	if (c->result.retry_after > 0)
-		ss_log(c->t->host, SS_LOG_ERROR, "%s; the CA asks to wait %s", c->result.why,
-		       text_duration(c->result.retry_after).s);
-	else
-		ss_log(c->t->host, SS_LOG_ERROR, "%s", c->result.why);
+		ss_log(c->host, SS_LOG_ERROR, "%s", result->why);
 	return later ? EX_TEMPFAIL : EXIT_FAILURE;
 }
 
-/* 0, or the exit status: the CA may have asked to be left alone. */
-static int begin(struct command *c)
+/* The CA may have asked to be left alone. */
+static bool has_to_wait(const struct command *c)
 {
-	const struct client_sink sink = {.log = on_log, .counted = on_counted, .arg = c};
 	struct store_state state;
-	char why[512];
 	record_load(c->store, &state);
 	int64_t until = state.ca_try, now = wall_now();
 	store_state_done(&state);
-	if (until > now && until < now + RENEW_MAX_WAIT) {
-		ss_log(c->t->host, SS_LOG_ERROR, "The CA asked not to be asked again before %s, in %s",
-		       text_time(until).s, text_duration(until - now).s);
-		return EX_TEMPFAIL;
-	}
-	if (client_new(c->t, c->loop, c->store, &sink, &c->client, why, sizeof why) == 0)
-		return 0;
-	ss_log(c->t->host, SS_LOG_ERROR, "%s", why);
-	return EXIT_FAILURE;
+	if (until <= now || until >= now + RENEW_MAX_WAIT)
+		return false;
+	ss_log(c->host, SS_LOG_ERROR, "The CA asked not to be asked again before %s, in %s",
+	       time_text(until).s, duration_text(until - now).s);
+	return true;
 }
 
-static int issue(struct command *c, const struct held *held)
+/* To its end; the exit status. */
+static int carry_out(struct command *c, struct operation_request *request)
 {
-	const struct setup *s = &c->t->setup;
-	int code = begin(c);
-	if (code)
-		return code;
-	say(c, "Getting a certificate for %s from %s ...\n", s->names_json, s->conf->directory_url);
-	code = await(c,
-		     acme_issue(c->client, held->there && held->chain.ari_id[0] ? held->chain.ari_id : NULL,
-				held->there ? held->key_pem : NULL, on_done, c));
-	if (code == EXIT_SUCCESS)
-		say(c,
-		    "Certificate valid until %s saved to %s; a running semstreams takes it within a "
-		    "second.\n",
-		    text_time(c->not_after).s, s->chain_path);
+	const struct operation_events events = {.log = on_log, .arg = c};
+	struct operation_result wrong = {.fail = ACME_LOCAL};
+	struct operation *operation;
+	if (has_to_wait(c))
+		return EX_TEMPFAIL;
+	request->ca_files = c->ca_files;
+	if (operation_start(c->setup, request, &events, &operation, wrong.why, sizeof wrong.why))
+		return failed(c, &wrong);
+	const struct operation_result *result = operation_wait(operation);
+	if (result->fail == ACME_OK && request->kind == OPERATION_ISSUE) {
+		int rc = record_success(c->store, c->setup, result, wall_now(), wrong.why, sizeof wrong.why);
+		if (rc == 0)
+			say(c,
+			    "Certificate valid until %s saved to %s; a running semstreams uses it within a "
+			    "second.\n",
+			    time_text(result->chain.not_after).s, c->setup->chain_path);
+		else
+			result = &wrong;
+	}
+	int code = result->fail == ACME_OK ? EXIT_SUCCESS : failed(c, result);
+	operation_free(operation);
 	return code;
+}
+
+static int obtain(struct command *c, const struct stored_cert *cert)
+{
+	struct operation_request request = {.kind = OPERATION_ISSUE, .old_key_pem = cert->key_pem};
+	if (cert->chain.ari_id[0])
+		request.old_ari_id = cert->chain.ari_id;
+	say(c, "Getting a certificate for %s from %s ...\n", c->setup->names_json,
+	    c->setup->conf->directory_url);
+	return carry_out(c, &request);
 }
 
 /* ---- verbs ---- */
 
-static void load(struct command *c, struct held *held)
+static void load_cert_or_warn(struct command *c, struct stored_cert *cert)
 {
 	char why[512] = "";
-	if (held_load(held, c->store, &c->t->setup, why, sizeof why))
-		ss_log(c->t->host, SS_LOG_WARN, "%s", why);
+	int rc = load_cert(c, cert, why, sizeof why);
+	if (rc && rc != -ENOENT)
+		ss_log(c->host, SS_LOG_WARN, "%s", why);
 }
 
-/* An attempt that failed does not keep an operator from trying. */
-static struct renew_decision decide(struct command *c, const struct held *held)
+/* A failed attempt does not keep an operator from trying again. */
+static struct renew_decision decide(struct command *c, const struct stored_cert *cert)
 {
 	struct store_state state;
 	record_load(c->store, &state);
-	struct renew_facts f = record_facts(&c->t->setup, held, &state);
+	struct renew_facts f = record_facts(c->setup, cert, &state);
 	f.next_try = 0;
 	store_state_done(&state);
 	return renew_decide(&f, wall_now());
 }
 
-static int issue_if(struct command *c, bool force, bool only_missing)
+static int issue_or_renew(struct command *c)
 {
-	struct held held;
-	load(c, &held);
-	struct renew_decision d = decide(c, &held);
+	struct stored_cert cert;
+	bool only_missing = strcmp(c->verb, "issue") == 0;
+	load_cert_or_warn(c, &cert);
+	struct renew_decision d = decide(c, &cert);
 	bool missing = d.why == RENEW_NO_CERT || d.why == RENEW_EXPIRED || d.why == RENEW_NAMES ||
 		       d.why == RENEW_REVOKED;
 	int code = EXIT_SUCCESS;
-	if (force || (only_missing ? missing : d.now))
-		code = issue(c, &held);
+	if (c->force || (only_missing ? missing : d.now))
+		code = obtain(c, &cert);
 	else if (only_missing)
 		say(c, "There is a certificate, valid until %s; \"renew --force\" gets another.\n",
-		    text_time(held.chain.not_after).s);
+		    time_text(cert.chain.not_after).s);
 	else
 		say(c,
 		    "Renewal is due %s, the certificate is valid until %s; \"renew --force\" renews it "
 		    "now.\n",
-		    text_time(d.due_at).s, text_time(held.chain.not_after).s);
-	held_done(&held);
+		    time_text(d.due_at).s, time_text(cert.chain.not_after).s);
+	stored_cert_done(&cert);
 	return code;
 }
 
@@ -237,127 +411,110 @@ static int reason_code(const char *name)
 	return -1;
 }
 
-static int revoke_held(struct command *c, int reason, bool keep)
+static int revoke_cert(struct command *c)
 {
-	struct held held;
-	load(c, &held);
+	struct stored_cert cert;
 	int code = EXIT_FAILURE;
-	if (!held.there)
-		ss_log(c->t->host, SS_LOG_ERROR, "There is no certificate in %s to revoke", c->t->setup.path);
-	else if ((code = begin(c)) == 0)
-		code = await(c, acme_revoke(c->client, held.chain.pem, reason, on_done, c));
+	load_cert_or_warn(c, &cert);
+	struct operation_request request = {
+		.kind = OPERATION_REVOKE, .chain_pem = cert.chain.pem, .reason = reason_code(c->reason)};
+	if (!cert.exists)
+		ss_log(c->host, SS_LOG_ERROR, "There is no certificate in %s to revoke", c->setup->path);
+	else
+		code = carry_out(c, &request);
 	if (code == EXIT_SUCCESS) {
-		say(c, "Certificate %s revoked.\n", held.chain.serial);
+		say(c, "Certificate %s revoked.\n", cert.chain.serial);
 		record_revoked(c->store);
-		code = keep ? EXIT_SUCCESS : issue(c, &held);
+		code = c->keep ? EXIT_SUCCESS : obtain(c, &cert);
 	}
-	held_done(&held);
+	stored_cert_done(&cert);
 	return code;
 }
 
-static int on_account(struct command *c, int (*errand)(struct acme *, acme_done *, void *arg),
-		      const char *done)
+static int rollover(struct command *c)
 {
-	int code = begin(c);
-	if (code == 0)
-		code = await(c, errand(c->client, on_done, c));
+	int code = carry_out(c, &(struct operation_request){.kind = OPERATION_ROLLOVER});
 	if (code == EXIT_SUCCESS)
-		say(c, "%s\n", done);
+		say(c, "The ACME account has a new key.\n");
 	return code;
 }
 
-/* ---- the words ---- */
+static int deactivate(struct command *c)
+{
+	int code = carry_out(c, &(struct operation_request){.kind = OPERATION_DEACTIVATE});
+	if (code == EXIT_SUCCESS)
+		say(c, "The ACME account is deactivated; the next order needs a new one.\n");
+	return code;
+}
 
-struct words {
-	const char *verb, *reason;
-	bool json, force, keep, yes;
+static const struct verb {
+	const char *name;
+	int (*run)(struct command *);
+	bool wants_lock, wants_port;
+} verbs[] = {
+	{"status", status, false, false},      {"issue", issue_or_renew, true, true},
+	{"renew", issue_or_renew, true, true}, {"revoke", revoke_cert, true, true},
+	{"rollover", rollover, true, false},   {"deactivate", deactivate, true, false},
 };
 
-static bool parse(struct words *w, uint32_t argc, const char *const *argv)
-{
-	*w = (struct words){.verb = argc ? argv[0] : "", .reason = "unspecified"};
-	bool revokes = strcmp(w->verb, "revoke") == 0;
-	for (uint32_t i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--json") == 0 && strcmp(w->verb, "status") == 0)
-			w->json = true;
-		else if (strcmp(argv[i], "--force") == 0 && strcmp(w->verb, "renew") == 0)
-			w->force = true;
-		else if (strcmp(argv[i], "--yes") == 0 && strcmp(w->verb, "deactivate") == 0)
-			w->yes = true;
-		else if (strcmp(argv[i], "--keep") == 0 && revokes)
-			w->keep = true;
-		else if (strcmp(argv[i], "--reason") == 0 && revokes && i + 1 < argc)
-			w->reason = argv[++i];
-		else if (strncmp(argv[i], "--reason=", 9) == 0 && revokes)
-			w->reason = argv[i] + 9;
-		else
-			return false;
-	}
-	return reason_code(w->reason) >= 0;
-}
+/* ---- the command ---- */
 
-static int carry_out(struct command *c, const struct words *w)
+static const struct verb *parse(struct command *c, uint32_t argc, const char *const *argv)
 {
-	if (strcmp(w->verb, "status") == 0)
-		return status_print(c, w->json);
-	c->wants_turn = strcmp(w->verb, "issue") == 0 || strcmp(w->verb, "renew") == 0 ||
-			strcmp(w->verb, "revoke") == 0;
-	int code = lock(c);
-	if (code)
-		return code;
-	if (strcmp(w->verb, "issue") == 0)
-		return issue_if(c, false, true);
-	if (strcmp(w->verb, "renew") == 0)
-		return issue_if(c, w->force, false);
-	if (strcmp(w->verb, "revoke") == 0)
-		return revoke_held(c, reason_code(w->reason), w->keep);
-	if (strcmp(w->verb, "rollover") == 0)
-		return on_account(c, acme_rollover, "The ACME account has a new key.");
-	return on_account(c, acme_deactivate,
-			  "The ACME account is deactivated; the next order needs a new one.");
-}
-
-static bool is_verb(const struct words *w)
-{
-	static const char *const verbs[] = {"status", "issue", "renew", "revoke", "rollover", "deactivate"};
+	const struct verb *verb = NULL;
+	c->verb = argc ? argv[0] : "";
+	c->reason = "unspecified";
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
-		if (strcmp(verbs[i], w->verb) == 0)
-			return true;
-	return false;
+		if (strcmp(verbs[i].name, c->verb) == 0)
+			verb = &verbs[i];
+	bool revokes = strcmp(c->verb, "revoke") == 0;
+	for (uint32_t i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--json") == 0 && strcmp(c->verb, "status") == 0)
+			c->json = true;
+		else if (strcmp(argv[i], "--force") == 0 && strcmp(c->verb, "renew") == 0)
+			c->force = true;
+		else if (strcmp(argv[i], "--yes") == 0 && strcmp(c->verb, "deactivate") == 0)
+			c->yes = true;
+		else if (strcmp(argv[i], "--keep") == 0 && revokes)
+			c->keep = true;
+		else if (strcmp(argv[i], "--reason") == 0 && revokes && i + 1 < argc)
+			c->reason = argv[++i];
+		else if (strncmp(argv[i], "--reason=", 9) == 0 && revokes)
+			c->reason = argv[i] + 9;
+		else
+			return NULL;
+	}
+	return reason_code(c->reason) >= 0 ? verb : NULL;
 }
 
-int32_t commands_run(struct acme_tls *t, uint32_t argc, const char *const *argv,
-		     void (*print)(void *arg, const char *text), void *arg)
+int32_t commands_run(const struct ss_host *host, const struct setup *setup, const char *const *ca_files,
+		     uint32_t argc, const char *const *argv, void (*print)(void *arg, const char *text),
+		     void *arg)
 {
-	struct command c = {.t = t, .print = print, .arg = arg, .turn = -1};
-	struct words w;
+	struct command c = {
+		.host = host, .setup = setup, .ca_files = ca_files, .print = print, .arg = arg, .port = -1};
+	const struct verb *verb = parse(&c, argc, argv);
 	char why[512];
-	if (!parse(&w, argc, argv) || !is_verb(&w)) {
+	if (!verb) {
 		print(arg, usage);
 		return EXIT_USAGE;
 	}
-	if (strcmp(w.verb, "deactivate") == 0 && !w.yes) {
-		print(arg, "A deactivated account cannot be had back: say \"deactivate --yes\" if that is "
+	if (strcmp(c.verb, "deactivate") == 0 && !c.yes) {
+		print(arg, "A deactivated account cannot be restored: say \"deactivate --yes\" if that is "
 			   "meant.\n");
 		return EXIT_USAGE;
 	}
-	/* a look makes no folder, which would be the wrong user's perhaps */
-	if (strcmp(w.verb, "status") == 0 && access(t->setup.path, F_OK) && errno == ENOENT)
-		return status_print(&c, w.json);
-	if (store_open(t->setup.path, &c.store, why, sizeof why)) {
-		ss_log(t->host, SS_LOG_ERROR, "%s", why);
+	/* status makes no folder: it might belong to the wrong user */
+	bool look_only = !verb->wants_lock && access(setup->path, F_OK) && errno == ENOENT;
+	if (!look_only && store_open(setup->path, &c.store, why, sizeof why)) {
+		ss_log(host, SS_LOG_ERROR, "%s", why);
 		return EXIT_FAILURE;
 	}
-	int code = EXIT_FAILURE;
-	c.loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
-	if (c.loop)
-		code = carry_out(&c, &w);
-	else
-		ss_log(t->host, SS_LOG_ERROR, "No event loop can be made: %s", strerror(errno));
-	if (c.turn >= 0)
-		close(c.turn);
+	int code = verb->wants_lock ? lock(&c, verb->wants_port) : 0;
+	if (code == 0)
+		code = verb->run(&c);
+	if (c.port >= 0)
+		close(c.port);
 	store_free(c.store);
-	if (c.loop)
-		ev_loop_destroy(c.loop);
 	return code;
 }

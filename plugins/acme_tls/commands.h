@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* commands - an operator's command while it is carried out, in a process of its own. */
+/*
+ * commands - "semstreams cert ...": what operators do by hand, on the storage of a running host and beside
+ * it. The lock keeps both from ordering at once; a host sees within a second what changed.  Control thread.
+ */
 #pragma once
-#include "acme_tls.h"
+#include <semstreams/plugin.h>
+#include "options.h"
 
-struct command {
-	struct acme_tls *t;
-	struct store *store;
-	struct ev_loop *loop;
-	void (*print)(void *arg, const char *text);
-	void *arg;
-	struct acme *client;
-	struct acme_result result; /* of the last errand, without what was borrowed */
-	int64_t not_after;         /* of what it brought */
-	int lock_error, lock_tries;
-	bool wants_turn;
-	int turn; /* to answer challenges, negative: not had */
-};
-
-/* status.c: the exit status, 0 where the certificate is good.  Without a store there is nothing yet. */
-int status_print(struct command *, bool as_json);
+/* Carry out argv; print(arg, text) takes what goes to standard output.  The exit status; errors are logged.
+ */
+int32_t commands_run(const struct ss_host *, const struct setup *, const char *const *ca_files, uint32_t argc,
+		     const char *const *argv, void (*print)(void *arg, const char *text), void *arg);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* names - DNS names, addresses, and strangers' texts.  Pure, any thread. */
+/* names - see names.h. */
 #include "names.h"
 
 #include <arpa/inet.h>
@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <semstreams/base/utf8.h>
 
 enum {
 	DNS_MAX = 253,
@@ -70,32 +71,6 @@ int name_for_sni(const char *name, char *out, size_t size)
 	return len >= 0 && (size_t)len < size ? 0 : -EINVAL;
 }
 
-/* The character at the start of text and its length; 0: none that is valid. */
-static size_t decode(const unsigned char *text, size_t len, uint32_t *out)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	unsigned char first = text[0];
-	size_t n = first < 0x80   ? 1
-		   : first < 0xc0 ? 0
-		   : first < 0xe0 ? 2
-		   : first < 0xf0 ? 3
-		   : first < 0xf8 ? 4
-				  : 0;
-
-	if (n == 0 || n > len)
-		return 0;
-	uint32_t c = n == 1 ? first : first & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if ((text[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (text[i] & 0x3f);
-	}
-	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-		return 0;
-	*out = c;
-	return n;
-}
-
 static bool is_harmless(uint32_t c)
 {
 	static const struct {
@@ -114,11 +89,9 @@ static bool is_harmless(uint32_t c)
 
 void name_harmless(const char *text, size_t len, char *out, size_t size)
 {
-	const unsigned char *from = (const unsigned char *)text;
-
 	while (len > 0 && size > 1) {
 		uint32_t c;
-		size_t n = decode(from, len, &c), put = n;
+		size_t n = ss_utf8_next(text, len, &c), put = n;
 		if (n == 0 || !is_harmless(c)) {
 			n += n == 0;
 			put = 0;
@@ -126,12 +99,12 @@ void name_harmless(const char *text, size_t len, char *out, size_t size)
 		if (put >= size)
 			break;
 		if (put)
-			memcpy(out, from, put);
+			memcpy(out, text, put);
 		else
 			out[put++] = '?';
 		out += put;
 		size -= put;
-		from += n;
+		text += n;
 		len -= n;
 	}
 	if (size)

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/sugar.h>
-#include "acme_tls.h"
 #include "jws.h"
 #include "names.h"
+#include "options.h"
 
 #define OPT(member, type, def, text, ...) SS_OPT(struct acme_conf, member, type, def, text, __VA_ARGS__)
 #define DAY_NS                            (86400 * ACME_SECOND)
@@ -146,7 +146,7 @@ static int32_t add_name(struct setup *s, const struct ss_host *host, const char 
 	for (size_t i = 0; i < s->n_names; i++) {
 		if (strcmp(s->names[i], copy) == 0) {
 			free(copy);
-			return ss_config_error(host, pointer, "stands there twice");
+			return ss_config_error(host, pointer, "is listed twice");
 		}
 	}
 	s->names[s->n_names++] = copy;
@@ -201,7 +201,13 @@ static int make_texts(struct setup *s)
 int32_t setup_init(struct setup *s, const struct ss_host *host, const struct acme_conf *conf)
 {
 	int32_t rc = 0, bad;
-	*s = (struct setup){.conf = conf, .ca_files = {conf->ca_bundle}};
+	*s = (struct setup){.conf = conf,
+			    .program = PKGLIBEXECDIR "/semstreams-acme",
+			    .challenge_port = (uint16_t)(conf->challenge_port   ? conf->challenge_port
+							 : conf->challenge_type ? 443
+										: 80),
+			    .renew_before = conf->renew_before / ACME_SECOND,
+			    .check_interval = conf->check_interval / ACME_SECOND};
 	if ((bad = check_url(host, conf->directory_url)))
 		rc = bad;
 	if ((bad = check_email(host, conf->email)))

@@ -1,24 +1,227 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store - the folder, its lock and the ACME account.  Called on the loop of whoever opened it; what it does
- * is local and short.
+ * store - see store.h: the folder, its lock, its files, the ACME account and what renewal remembers.  Called
+ * on the loop of whoever opened it; everything is local and short.  Names are relative to the open folder,
+ * and links in the last part are never followed for writing.
  */
-#include "store.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "key.h"
 #include "store_impl.h"
 
 #define ACCOUNT "account.json"
 #define KEY     "account.key"
 #define PENDING "account.key.pending"
+#define STATE   "state.json"
+
+/* ---- messages ---- */
+
+int store_fail(char *why, size_t why_size, int error, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(why, why_size, fmt, ap);
+	va_end(ap);
+	return error;
+}
+
+int store_fail_at(const struct store *s, const char *doing, const char *name, char *why, size_t why_size,
+		  int error)
+{
+	switch (error) {
+	case -ENOMEM:
+		return store_fail(why, why_size, error, "out of memory");
+	case -EPERM:
+		return store_fail(why, why_size, -EINVAL,
+				  "%s/%s must be readable only by the user that semstreams runs as: run "
+				  "chmod 600 and chown on it and, if others could read it, replace the key",
+				  s->path, name);
+	case -EINVAL:
+		return store_fail(why, why_size, error, "%s/%s is not a text file", s->path, name);
+	case -EFBIG:
+		return store_fail(why, why_size, -EINVAL, "%s/%s is larger than %u KiB", s->path, name,
+				  STORE_FILE_MAX >> 10);
+	}
+	return store_fail(why, why_size, error, "%s %s/%s: %s", doing, s->path, name, strerror(-error));
+}
+
+/* ---- reading ---- */
+
+/* Whose folder it is may have files there, too: root looks after the storage of others. */
+static bool is_ours(int dir, const struct stat *file)
+{
+	struct stat folder;
+	return file->st_uid == geteuid() || file->st_uid == 0 ||
+	       (fstat(dir, &folder) == 0 && folder.st_uid == file->st_uid);
+}
+
+static int read_whole(int dir, int fd, bool secret, char **text, size_t *len)
+{
+	struct stat st;
+	if (fstat(fd, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	if (secret && ((st.st_mode & 077) || !is_ours(dir, &st)))
+		return -EPERM;
+	if (st.st_size > (off_t)STORE_FILE_MAX)
+		return -EFBIG;
+	/* one more than it should have: a file that grows meanwhile is noticed */
+	size_t room = (size_t)st.st_size + 1, have = 0;
+	char *buf = malloc(room);
+	if (!buf)
+		return -ENOMEM;
+	while (have < room) {
+		ssize_t n = read(fd, buf + have, room - have);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		have += (size_t)n;
+	}
+	if (have == room || memchr(buf, 0, have)) {
+		explicit_bzero(buf, room);
+		free(buf);
+		return -EINVAL;
+	}
+	buf[have] = '\0';
+	*text = buf;
+	*len = have;
+	return 0;
+}
+
+int store_read(int dir, const char *name, bool secret, char **text, size_t *len)
+{
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	int rc = read_whole(dir, fd, secret, text, len);
+	close(fd);
+	return rc;
+}
+
+/* ---- writing ---- */
+
+int store_sync(int dir)
+{
+	/* some file systems cannot sync a folder and say so */
+	return fsync(dir) && errno != EINVAL && errno != EROFS ? -errno : 0;
+}
+
+int store_remove(int dir, const char *name)
+{
+	return unlinkat(dir, name, 0) && errno != ENOENT ? -errno : 0;
+}
+
+void store_own(int dir, int fd)
+{
+	struct stat folder;
+	/* where it cannot be done, as in a user namespace, nobody but root is there to mind */
+	if (geteuid() == 0 && fstat(dir, &folder) == 0 && folder.st_uid != 0 &&
+	    fchown(fd, folder.st_uid, folder.st_gid)) {
+		/* as it is */
+	}
+}
+
+static int write_all(int fd, const char *text)
+{
+	size_t len = strlen(text);
+	while (len > 0) {
+		ssize_t n = write(fd, text, len);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			text += n;
+			len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+int store_write_new(int dir, const char *name, const char *text, mode_t mode)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	if (fd < 0)
+		return -errno;
+	store_own(dir, fd);
+	int rc = write_all(fd, text);
+	if (rc == 0 && fsync(fd))
+		rc = -errno;
+	if (close(fd) && rc == 0)
+		rc = -errno;
+	return rc;
+}
+
+/* The name beside, for what is not complete yet.  Whoever writes has the lock, so it is nobody else's. */
+static int beside(const char *name, char *out, size_t size)
+{
+	return snprintf(out, size, ".%s.new", name) < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+static int put(int dir, const char *new, const char *name, int rc)
+{
+	if (rc == 0 && renameat(dir, new, dir, name))
+		rc = -errno;
+	if (rc == 0)
+		return store_sync(dir);
+	unlinkat(dir, new, 0);
+	return rc;
+}
+
+int store_write(int dir, const char *name, const char *text)
+{
+	char new[64];
+	int rc = beside(name, new, sizeof new);
+	if (rc == 0)
+		rc = store_remove(dir, new);
+	if (rc)
+		return rc;
+	return put(dir, new, name, store_write_new(dir, new, text, 0600));
+}
+
+int store_link(int dir, const char *target, const char *name)
+{
+	char new[64];
+	int rc = beside(name, new, sizeof new);
+	if (rc == 0)
+		rc = store_remove(dir, new);
+	if (rc)
+		return rc;
+	return put(dir, new, name, symlinkat(target, dir, new) ? -errno : 0);
+}
+
+/* ---- stamps ---- */
+
+struct store_stamp store_stamp(const struct store *s, const char *name)
+{
+	struct stat st;
+	if (fstatat(s->dir, name, &st, 0))
+		return (struct store_stamp){0};
+	return (struct store_stamp){.dev = st.st_dev,
+				    .ino = st.st_ino,
+				    .size = st.st_size,
+				    .modified = st.st_mtim,
+				    .changed = st.st_ctim};
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+bool store_same_stamp(const struct store_stamp *a, const struct store_stamp *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+	       same_time(a->modified, b->modified) && same_time(a->changed, b->changed);
+}
 
 /* ---- the folder ---- */
 
@@ -56,7 +259,7 @@ static int open_folder(struct store *s, char *why, size_t why_size)
 	char user[64];
 	int rc = make_folders(s->path);
 	if (rc)
-		return store_fail(why, why_size, rc, "storage_path %s cannot be made: %s", s->path,
+		return store_fail(why, why_size, rc, "storage_path %s cannot be created: %s", s->path,
 				  strerror(-rc));
 	s->dir = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dir < 0 || fstat(s->dir, &st) || faccessat(s->dir, ".", R_OK | W_OK | X_OK, AT_EACCESS)) {
@@ -168,8 +371,10 @@ void store_unlock(struct store *s)
 
 /* ---- the account ---- */
 
-static int copy_text(const json_t *value, char **out)
+/* Absent, or not a text: *out stays. */
+static int get_text(const json_t *object, const char *key, char **out)
 {
+	const json_t *value = json_object_get(object, key);
 	if (!json_is_string(value))
 		return 0;
 	*out = strdup(json_string_value(value));
@@ -180,11 +385,11 @@ static int parse_account(const json_t *root, struct store_account *out)
 {
 	const json_t *registration = json_object_get(root, "registration");
 	const json_t *body = json_object_get(registration, "body");
-	int rc = copy_text(json_object_get(root, "email"), &out->email);
+	int rc = get_text(root, "email", &out->email);
 	if (rc == 0)
-		rc = copy_text(json_object_get(root, "directory"), &out->directory);
+		rc = get_text(root, "directory", &out->directory);
 	if (rc == 0)
-		rc = copy_text(json_object_get(registration, "uri"), &out->url);
+		rc = get_text(registration, "uri", &out->url);
 	if (rc)
 		return rc;
 	out->body = json_is_object(body) ? json_dumps(body, JSON_COMPACT) : strdup("{}");
@@ -239,7 +444,7 @@ int store_account_load(struct store *s, struct store_account *out, char *why, si
 	}
 	if (rc) {
 		store_account_done(&a);
-		return rc == -ENOMEM ? store_fail(why, why_size, rc, "out of memory") : rc;
+		return rc == -ENOMEM ? store_fail_at(s, "", "", why, why_size, rc) : rc;
 	}
 	*out = a;
 	return 0;
@@ -308,20 +513,121 @@ int store_account_save(struct store *s, const struct store_account *a, char *why
 	return rc ? store_fail_at(s, "cannot write", name, why, why_size, rc) : 0;
 }
 
-static void free_secret(char *text)
-{
-	if (text)
-		explicit_bzero(text, strlen(text));
-	free(text);
-}
-
 void store_account_done(struct store_account *a)
 {
 	free(a->email);
 	free(a->url);
 	free(a->directory);
 	free(a->body);
-	free_secret(a->key_pem);
-	free_secret(a->pending_key_pem);
+	key_text_free(a->key_pem);
+	key_text_free(a->pending_key_pem);
 	*a = (struct store_account){0};
+}
+
+/* ---- what renewal remembers; whatever is wrong in it counts as absent ---- */
+
+static int64_t get_time(const json_t *root, const char *key)
+{
+	const json_t *v = json_object_get(root, key);
+	return json_is_integer(v) && json_integer_value(v) > 0 ? (int64_t)json_integer_value(v) : 0;
+}
+
+static int parse_state(const json_t *root, struct store_state *out)
+{
+	const json_t *order = json_object_get(root, "order"), *ari = json_object_get(root, "ari");
+	int64_t failures = get_time(root, "failures");
+	int rc = get_text(order, "url", &out->order_url);
+	if (rc == 0)
+		rc = get_text(order, "key", &out->order_key_pem);
+	if (rc == 0)
+		rc = get_text(root, "last_error", &out->last_error);
+	if (rc == 0)
+		rc = get_text(root, "config", &out->config);
+	if (rc == 0)
+		rc = get_text(ari, "id", &out->ari_id);
+	out->failures = failures > UINT32_MAX ? UINT32_MAX : (uint32_t)failures;
+	out->next_try = get_time(root, "next_try");
+	out->ca_try = get_time(root, "ca_try");
+	out->last_success = get_time(root, "last_success");
+	out->jitter = get_time(root, "jitter");
+	out->revoked = json_is_true(json_object_get(root, "revoked"));
+	out->ari_at = get_time(ari, "at");
+	out->ari_start = get_time(ari, "start");
+	out->ari_end = get_time(ari, "end");
+	out->ari_check = get_time(ari, "check");
+	return rc;
+}
+
+int store_state_load(struct store *s, struct store_state *out, char *why, size_t why_size)
+{
+	struct store_state state = {0};
+	char *text = NULL;
+	size_t len = 0;
+	json_error_t error;
+	int rc = store_read(s->dir, STATE, false, &text, &len);
+	if (rc == -ENOENT) {
+		*out = state;
+		return 0;
+	}
+	if (rc)
+		return store_fail_at(s, "cannot read", STATE, why, why_size, rc);
+	json_t *root = json_loadb(text, len, 0, &error);
+	explicit_bzero(text, len); /* it may hold a key */
+	free(text);
+	if (!json_is_object(root))
+		rc = store_fail(why, why_size, -EINVAL, "%s/" STATE " is broken, line %d: %s", s->path,
+				error.line, root ? "not an object" : error.text);
+	else if (parse_state(root, &state))
+		rc = store_fail(why, why_size, -ENOMEM, "out of memory");
+	json_decref(root);
+	if (rc) {
+		store_state_done(&state);
+		return rc;
+	}
+	*out = state;
+	return 0;
+}
+
+static char *state_text(const struct store_state *state)
+{
+	json_t *root = json_pack(
+		"{s:{s:s?, s:s?}, s:I, s:I, s:I, s:s?, s:I, s:I, s:b, s:s?, s:{s:s?, s:I, s:I, s:I, s:I}}",
+		"order", "url", state->order_url, "key", state->order_key_pem, "failures",
+		(json_int_t)state->failures, "next_try", (json_int_t)state->next_try, "ca_try",
+		(json_int_t)state->ca_try, "last_error", state->last_error, "last_success",
+		(json_int_t)state->last_success, "jitter", (json_int_t)state->jitter, "revoked",
+		(int)state->revoked, "config", state->config, "ari", "id", state->ari_id, "at",
+		(json_int_t)state->ari_at, "start", (json_int_t)state->ari_start, "end",
+		(json_int_t)state->ari_end, "check", (json_int_t)state->ari_check);
+	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+	json_decref(root);
+	return text;
+}
+
+int store_state_save(struct store *s, const struct store_state *state, char *why, size_t why_size)
+{
+	char *text = state_text(state);
+	if (!text)
+		return store_fail(why, why_size, -ENOMEM, "out of memory");
+	int rc = store_write(s->dir, STATE, text);
+	explicit_bzero(text, strlen(text));
+	free(text);
+	return rc ? store_fail_at(s, "cannot write", STATE, why, why_size, rc) : 0;
+}
+
+void store_state_done(struct store_state *state)
+{
+	free(state->order_url);
+	key_text_free(state->order_key_pem);
+	free(state->last_error);
+	free(state->config);
+	free(state->ari_id);
+	*state = (struct store_state){0};
+}
+
+bool store_state_changed(struct store *s)
+{
+	struct store_stamp before = s->state;
+	s->state = store_stamp(s, STATE);
+	return !store_same_stamp(&before, &s->state);
 }

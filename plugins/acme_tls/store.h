@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store - storage_path: account.json, account.key, certificate.pem, certificate.key and what renewal
- * remembers.  Every file is complete or absent; certificate and key change together: certificate.pem and
- * certificate.key are links through "current" to one folder per generation, and "current" is exchanged in one
- * step.  Plain files in their place, put there by an operator, are read as well.  Reading is safe at any
- * time, in any process; ..._save needs the lock.
+ * store - storage_path: account.json, account.key, certificate.pem, certificate.key and state.json.  Every
+ * file is complete or absent.  Certificate and key change together: both are links through "current" to one
+ * folder per generation, and "current" is exchanged in one step.  Plain files that an operator put in their
+ * place are read as well.  Reading is safe at any time, in any process; ..._save needs the lock.
  */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "x509.h"
 
 struct store;
 
@@ -39,17 +39,21 @@ int store_account_load(struct store *, struct store_account *out, char *why, siz
 int store_account_save(struct store *, const struct store_account *, char *why, size_t why_size);
 void store_account_done(struct store_account *);
 
-struct store_pair {
-	char *chain_pem, *key_pem;
+/* The certificate as it lies in the folder, with its key. */
+struct stored_cert {
+	bool exists;
+	bool names_match; /* it is for exactly the names asked about */
+	char *key_pem;
+	struct chain_info chain;
 };
-/* 0; -ENOENT: none; -EINVAL with why: broken, or they do not match. */
-int store_pair_load(struct store *, struct store_pair *out, char *why, size_t why_size);
+/* 0; -ENOENT: none; -EINVAL with why: broken, or they do not match.  *out is to be released in any case. */
+int stored_cert_load(struct store *, const char *const *names, size_t n, struct stored_cert *out, char *why,
+		     size_t why_size);
 /* Both or none, also through kill -9 and a full disk.  0, -errno with why. */
-int store_pair_save(struct store *, const struct store_pair *, char *why, size_t why_size);
-void store_pair_done(struct store_pair *);
-/* Has somebody else (the command line, another process) changed the pair since it was last loaded or saved
- * here? */
-bool store_pair_changed(struct store *);
+int stored_cert_save(struct store *, const char *chain_pem, const char *key_pem, char *why, size_t why_size);
+void stored_cert_done(struct stored_cert *);
+/* Has somebody else (the command line, another process) changed it since it was last loaded or saved here? */
+bool stored_cert_changed(struct store *);
 
 /* What must survive a restart. */
 struct store_state {

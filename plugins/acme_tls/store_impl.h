@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* store_impl - what the files of store share: the folder, and files in it that are complete or absent. */
+/* store_impl - what store.c and stored_cert.c share: the folder, and files in it that are complete or absent.
+ */
 #pragma once
 #include <sys/stat.h>
 #include "store.h"
 
-#define STORE_FILE_MAX (512u << 10) /* bytes of any file; what is larger is not ours */
+#define STORE_FILE_MAX (512u << 10) /* bytes of a file */
 
 /* What tells one content of a file from the next. */
 struct store_stamp {
@@ -25,21 +26,21 @@ struct store {
 /* Fill why in and return error. */
 __attribute__((format(printf, 4, 5))) int store_fail(char *why, size_t why_size, int error, const char *fmt,
 						     ...);
-/* The same for a file in the folder, with what the system says. */
+/* The same for a file in the folder, with what the system says; "out of memory" for -ENOMEM. */
 int store_fail_at(const struct store *, const char *doing, const char *name, char *why, size_t why_size,
 		  int error);
 
 /*
  * The whole of a regular file as text, malloced, NUL behind its end and nowhere else.  dir is the folder or
- * one in it.  0, -ENOENT, -EINVAL (something else than a file of ours), -EPERM (secret, but open to others),
+ * one in it.  0, -ENOENT, -EINVAL (something else than a text file), -EPERM (secret, but open to others),
  * -EFBIG, ...
  */
 int store_read(int dir, const char *name, bool secret, char **text, size_t *len);
 /* Complete and on disk, or as it was before; 0600.  0, -errno. */
 int store_write(int dir, const char *name, const char *text);
-/* A file in a folder nobody sees yet; on disk. */
+/* A file in a folder that nobody looks into yet; the folder is not synced. */
 int store_write_new(int dir, const char *name, const char *text, mode_t mode);
-/* A symbolic link, put in the place of whatever has the name. */
+/* A symbolic link, put in the place of whatever has the name; on disk. */
 int store_link(int dir, const char *target, const char *name);
 /* 0 if it is gone or was not there. */
 int store_remove(int dir, const char *name);

@@ -233,7 +233,7 @@ def test_renewal(cas, start, storage, tcp_port):
     pebble = cas.pebble(life=24)
     program = start(hub(acme(pebble, storage), tcp_port), ready=False)
     obtained(program)
-    program.wait_log(line("WARN", "renew_before is more than half of what certificates last here, using half of it",
+    program.wait_log(line("WARN", "renew_before is more than half of the certificate's lifetime, using half of it",
                           r"renew_before=8h lifetime=\d+s used=\d+s"))
     one = stored(storage)
     until(lambda: served(local(tcp_port)).serial == one.serial, "a handshake")

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <ev.h>
-#include "plugins/acme_tls/csr.h"
+#include "plugins/acme_tls/x509.h"
 #include "plugins/acme_tls/key.h"
 #include "plugins/acme_tls/protocol.h"
 #include "plugins/acme_tls/store.h"

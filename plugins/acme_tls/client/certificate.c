@@ -46,19 +46,15 @@ static bool content_is_chain(const struct http_reply *reply)
 /* The order of an earlier attempt may bring a certificate that is in use already, or that expires soon. */
 static bool chain_stale(struct client *c, const struct chain_info *chain)
 {
-	struct store_pair pair;
+	struct stored_cert stored;
 	char why[160];
 	int64_t now = (int64_t)time(NULL), life = chain->not_after - chain->not_before;
 	if (now > chain->not_before && now - chain->not_before > life / 3)
 		return true;
-	if (store_pair_load(c->o.store, &pair, why, sizeof why) < 0)
+	if (stored_cert_load(c->o.store, NULL, 0, &stored, why, sizeof why) < 0)
 		return false;
-	struct chain_info stored = {0};
-	bool same = chain_read(pair.chain_pem, strlen(pair.chain_pem), NULL, NULL, 0, &stored, why,
-			       sizeof why) >= 0 &&
-		    !strcmp(stored.serial, chain->serial) && !strcmp(stored.issuer, chain->issuer);
-	chain_done(&stored);
-	store_pair_done(&pair);
+	bool same = !strcmp(stored.chain.serial, chain->serial) && !strcmp(stored.chain.issuer, chain->issuer);
+	stored_cert_done(&stored);
 	return same;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* acme_test - see acme_test.h. */
+/* helper_acme - see helper_acme.h. */
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
@@ -9,10 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
-#include <gnutls/x509.h>
 #include <cmocka.h>
-#include <semstreams/ext/loop-libev.h>
 #include <semstreams/ext/tls-provider.h>
 #include "helper_acme.h"
 #include "plugins/acme_tls/key.h"
@@ -36,43 +35,6 @@ time_t __wrap_time(time_t *out)
 
 #define OK(call) assert_int_equal(call, 0)
 
-static char *to_text(gnutls_datum_t d)
-{
-	char *text = strndup((const char *)d.data, d.size);
-	gnutls_free(d.data);
-	return text;
-}
-
-void make_pair(const char *name, int64_t not_before, int64_t not_after, struct store_pair *out)
-{
-	static unsigned number;
-	number++;
-	unsigned char serial[4] = {1, 2, (unsigned char)(number >> 8), (unsigned char)number};
-	gnutls_x509_privkey_t key;
-	gnutls_x509_crt_t crt;
-	gnutls_datum_t d;
-	OK(gnutls_x509_privkey_init(&key));
-	OK(gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA,
-					GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0));
-	OK(gnutls_x509_crt_init(&crt));
-	OK(gnutls_x509_crt_set_version(crt, 3));
-	OK(gnutls_x509_crt_set_serial(crt, serial, sizeof serial));
-	OK(gnutls_x509_crt_set_activation_time(crt, (time_t)not_before));
-	OK(gnutls_x509_crt_set_expiration_time(crt, (time_t)not_after));
-	OK(gnutls_x509_crt_set_key(crt, key));
-	OK(gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, name, (unsigned)strlen(name)));
-	OK(gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, name, (unsigned)strlen(name),
-						GNUTLS_FSAN_SET));
-	OK(gnutls_x509_crt_set_authority_key_id(crt, "authority", 9));
-	OK(gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0));
-	OK(gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &d));
-	out->chain_pem = to_text(d);
-	OK(gnutls_x509_privkey_export2_pkcs8(key, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN, &d));
-	out->key_pem = to_text(d);
-	gnutls_x509_crt_deinit(crt);
-	gnutls_x509_privkey_deinit(key);
-}
-
 struct store *other_store(void)
 {
 	struct store *s;
@@ -85,13 +47,13 @@ struct store *other_store(void)
 void put_pair(const char *name, int64_t not_before, int64_t not_after, int64_t last_success)
 {
 	struct store *s = other_store();
-	struct store_pair pair;
+	struct pair pair;
 	struct store_state state;
 	char why[256];
 	make_pair(name, not_before, not_after, &pair);
 	OK(store_lock(s));
-	OK(store_pair_save(s, &pair, why, sizeof why));
-	store_pair_done(&pair);
+	OK(stored_cert_save(s, pair.chain_pem, pair.key_pem, why, sizeof why));
+	drop_pair(&pair);
 	if (last_success) {
 		OK(store_state_load(s, &state, why, sizeof why));
 		state.last_success = last_success;
@@ -101,116 +63,119 @@ void put_pair(const char *name, int64_t not_before, int64_t not_after, int64_t l
 	store_free(s);
 }
 
-/* ---- the client ---- */
+/* ---- operations ---- */
 
-struct acme {
-	ev_timer timer;
-	bool brings;
+struct operation {
+	int fd; /* readable when it has ended */
+	bool ended, brings;
+	struct operation_result result;
 };
+static struct operation *under_way;
 
-int acme_new(const struct acme_options *options, struct acme **out, char *why, size_t why_size)
+int __wrap_operation_start(const struct setup *, const struct operation_request *,
+			   const struct operation_events *, struct operation **out, char *why,
+			   size_t why_size);
+int __wrap_operation_fd(const struct operation *);
+const struct operation_result *__wrap_operation_read(struct operation *);
+const struct operation_result *__wrap_operation_wait(struct operation *);
+void __wrap_operation_free(struct operation *);
+
+int __wrap_operation_start(const struct setup *setup, const struct operation_request *request,
+			   const struct operation_events *events, struct operation **out, char *why,
+			   size_t why_size)
 {
 	(void)why;
 	(void)why_size;
+	assert_null(under_way);
 	engine.made++;
 	engine.alive++;
-	engine.options = *options;
-	*out = calloc(1, sizeof **out);
+	engine.issues += request->kind == OPERATION_ISSUE;
+	engine.aris += request->kind == OPERATION_ARI;
+	engine.revokes += request->kind == OPERATION_REVOKE;
+	engine.rollovers += request->kind == OPERATION_ROLLOVER;
+	engine.deactivations += request->kind == OPERATION_DEACTIVATE;
+	engine.setup = setup;
+	engine.events = *events;
+	if (request->kind == OPERATION_REVOKE)
+		engine.reason = request->reason;
+	engine.has_old_key = request->old_key_pem != NULL;
+	snprintf(engine.old_ari_id, sizeof engine.old_ari_id, "%s",
+		 request->old_ari_id ? request->old_ari_id : "");
+	for (engine.n_ca_files = 0; request->ca_files[engine.n_ca_files]; engine.n_ca_files++)
+		if (engine.n_ca_files < 2)
+			snprintf(engine.ca_files[engine.n_ca_files], sizeof engine.ca_files[0], "%s",
+				 request->ca_files[engine.n_ca_files]);
+	assert_true(request->kind != OPERATION_ARI || request->ari_id[0]);
+	assert_true(request->kind != OPERATION_REVOKE || strstr(request->chain_pem, "BEGIN CERTIFICATE"));
+	*out = under_way = calloc(1, sizeof **out);
+	assert_non_null(under_way);
+	under_way->brings = request->kind == OPERATION_ISSUE;
+	under_way->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	engine.running = true;
 	return 0;
 }
 
-void acme_free(struct acme *a)
+int __wrap_operation_fd(const struct operation *op)
 {
-	if (!a)
+	return op->fd;
+}
+
+const struct operation_result *__wrap_operation_read(struct operation *op)
+{
+	return op->ended ? &op->result : NULL;
+}
+
+void __wrap_operation_free(struct operation *op)
+{
+	if (!op)
 		return;
 	engine.alive--;
-	engine.done = NULL;
-	if (engine.options.loop)
-		ev_timer_stop(engine.options.loop, &a->timer);
-	free(a);
+	engine.running = false;
+	under_way = NULL;
+	close(op->fd);
+	chain_done(&op->result.chain);
+	key_text_free(op->result.key_pem);
+	free(op);
 }
 
-static void finish(const struct acme_result *result)
+static void set_certificate(struct operation_result *result, int64_t not_before, int64_t not_after)
 {
-	acme_done *done = engine.done;
-	assert_non_null(done);
-	engine.done = NULL;
-	done(engine.arg, result);
+	struct pair pair;
+	struct acme_key *key;
+	char why[256];
+	make_pair("a.test", not_before, not_after, &pair);
+	OK(key_load(pair.key_pem, strlen(pair.key_pem), &key, why, sizeof why));
+	OK(chain_read(pair.chain_pem, strlen(pair.chain_pem), key, NULL, 0, &result->chain, why, sizeof why));
+	key_free(key);
+	result->key_pem = pair.key_pem;
+	free(pair.chain_pem);
 }
 
-static void on_end(struct ev_loop *loop, ev_timer *timer, int events)
+const struct operation_result *__wrap_operation_wait(struct operation *op)
 {
-	struct acme *a = timer->data;
-	(void)loop;
-	(void)events;
-	if (engine.at_once.fail || !a->brings)
-		finish(&engine.at_once);
-	else
-		bring(engine.at_once_life);
+	op->result = engine.at_once;
+	if (!engine.at_once.fail && op->brings)
+		set_certificate(&op->result, engine.at_once_life > 0 ? now : now - DAY,
+				now + engine.at_once_life);
+	return &op->result;
 }
 
-static int errand(struct acme *a, acme_done *done, void *arg, bool brings)
+/* under_way->result is filled in: let the component read it. */
+static void finish(void)
 {
-	assert_null(engine.done);
-	engine.done = done;
-	engine.arg = arg;
-	a->brings = brings;
-	if (engine.options.loop) { /* a command's */
-		ev_timer_init(&a->timer, on_end, 0., 0.);
-		a->timer.data = a;
-		ev_timer_start(engine.options.loop, &a->timer);
-	}
-	return 0;
-}
-
-int acme_issue(struct acme *a, const char *old_ari_id, const char *old_key_pem, acme_done *done, void *arg)
-{
-	engine.issues++;
-	engine.has_old_key = old_key_pem != NULL;
-	snprintf(engine.old_ari_id, sizeof engine.old_ari_id, "%s", old_ari_id ? old_ari_id : "");
-	return errand(a, done, arg, true);
-}
-
-int acme_revoke(struct acme *a, const char *chain_pem, int reason, acme_done *done, void *arg)
-{
-	assert_non_null(strstr(chain_pem, "BEGIN CERTIFICATE"));
-	engine.revokes++;
-	engine.reason = reason;
-	return errand(a, done, arg, false);
-}
-
-int acme_rollover(struct acme *a, acme_done *done, void *arg)
-{
-	engine.rollovers++;
-	return errand(a, done, arg, false);
-}
-
-int acme_deactivate(struct acme *a, acme_done *done, void *arg)
-{
-	engine.deactivations++;
-	return errand(a, done, arg, false);
-}
-
-int acme_ari(struct acme *a, const char *ari_id, acme_done *done, void *arg)
-{
-	assert_true(ari_id[0]);
-	engine.aris++;
-	return errand(a, done, arg, false);
+	assert_non_null(under_way);
+	assert_false(under_way->ended);
+	under_way->ended = true;
+	OK(eventfd_write(under_way->fd, 1));
+	ss_test_host_run(&host, 0);
+	assert_false(engine.running && under_way->ended);
 }
 
 void bring_dated(int64_t not_before, int64_t not_after)
 {
-	struct store_pair pair;
-	struct acme_key *key;
-	struct chain_info chain;
-	char why[256];
-	make_pair("a.test", not_before, not_after, &pair);
-	OK(key_load(pair.key_pem, strlen(pair.key_pem), &key, why, sizeof why));
-	OK(chain_read(pair.chain_pem, strlen(pair.chain_pem), key, NULL, 0, &chain, why, sizeof why));
-	finish(&(struct acme_result){.chain = &chain, .key_pem = pair.key_pem});
-	chain_done(&chain);
-	key_free(key);
-	store_pair_done(&pair);
+	assert_true(under_way && under_way->brings);
+	set_certificate(&under_way->result, not_before, not_after);
+	finish();
 }
 
 void bring(int64_t life)
@@ -218,11 +183,21 @@ void bring(int64_t life)
 	bring_dated(life > 0 ? now : now - DAY, now + life);
 }
 
+void advise(int64_t start, int64_t end_at, int64_t retry_after)
+{
+	assert_true(under_way && !under_way->brings);
+	under_way->result =
+		(struct operation_result){.ari_start = start, .ari_end = end_at, .retry_after = retry_after};
+	finish();
+}
+
 void fail_with(enum acme_fail fail, bool permanent, int64_t retry_after, const char *why)
 {
-	struct acme_result result = {.fail = fail, .permanent = permanent, .retry_after = retry_after};
-	snprintf(result.why, sizeof result.why, "%s", why);
-	finish(&result);
+	assert_non_null(under_way);
+	under_way->result =
+		(struct operation_result){.fail = fail, .permanent = permanent, .retry_after = retry_after};
+	snprintf(under_way->result.why, sizeof under_way->result.why, "%s", why);
+	finish();
 }
 
 /* ---- the host ---- */
@@ -263,20 +238,6 @@ static const struct ss_tls_publish publish_service = {.struct_size = sizeof publ
 						      .unavailable = on_unavailable,
 						      .ca_files = on_ca_files};
 
-static void *no_loop(void *self)
-{
-	(void)self;
-	return NULL;
-}
-
-static void touched(void *self)
-{
-	(void)self;
-}
-
-static const struct ss_loop_libev libev_service = {
-	.struct_size = sizeof libev_service, .ev_loop = no_loop, .touched = touched};
-
 static int32_t (*query_of_lib)(const struct ss_host *, const char *id, uint32_t min_size,
 			       struct ss_iface *out);
 
@@ -284,8 +245,6 @@ static int32_t query(const struct ss_host *h, const char *id, uint32_t min_size,
 {
 	if (strcmp(id, SS_TLS_PUBLISH) == 0)
 		*out = (struct ss_iface){.vtbl = &publish_service};
-	else if (strcmp(id, SS_LOOP_LIBEV) == 0)
-		*out = (struct ss_iface){.vtbl = &libev_service};
 	else
 		return query_of_lib(h, id, min_size, out);
 	return 0;
@@ -324,7 +283,7 @@ int test_begin(void **state)
 				  .storage_path = path,
 				  .check_interval = HOUR * ACME_SECOND,
 				  .challenge_address = "",
-				  /* tests that run meanwhile wait for no turn of ours */
+				  /* tests that run meanwhile do not wait for our port */
 				  .challenge_port = 1024 + getpid() % 60000,
 				  .order_timeout = 600 * ACME_SECOND,
 				  .ari = 0};

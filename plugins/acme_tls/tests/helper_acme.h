@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the tests of the component share: a host with a clock that the test moves, a CA's client that does
- * what the test says, certificates with any dates.
+ * What the tests of the component share: a host with a clock that the test moves, operations that end as the
+ * test says, certificates with any dates.
  */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "plugins/acme_tls/acme_tls.h"
 #include <semstreams/test-host.h>
+#include "helper_pair.h"
+#include "plugins/acme_tls/operation.h"
+#include "plugins/acme_tls/options.h"
+#include "plugins/acme_tls/store.h"
 
 #define T0   1800000000
 #define HOUR INT64_C(3600)
@@ -26,17 +29,19 @@ extern struct published {
 	const char *refuse; /* publish() fails with this */
 } published;
 
-/* The client: what it was asked, and how it ends. */
+/* operation.h, carried out by the test: what was asked, and how it ends. */
 extern struct engine {
 	int made, alive, issues, aris, revokes, rollovers, deactivations;
-	struct acme_options options;
-	acme_done *done;
-	void *arg;
+	bool running; /* an operation of the host */
+	const struct setup *setup;
+	char ca_files[2][64]; /* the first of them */
+	size_t n_ca_files;
+	struct operation_events events;
 	char old_ari_id[CHAIN_ARI_ID];
 	bool has_old_key;
 	int reason;
-	struct acme_result at_once; /* with options.loop: what errands end with */
-	int64_t at_once_life;       /* of certificates they bring */
+	struct operation_result at_once; /* what operations of commands end with */
+	int64_t at_once_life;            /* of certificates they bring */
 } engine;
 
 int test_begin(void **state);
@@ -48,12 +53,11 @@ void end(void);
 /* Move both clocks; the tick runs once at the end, or every second. */
 void jump(int64_t seconds);
 void pass(int64_t seconds);
-/* The errand under way ends: with a certificate of a life from now on, or in a failure. */
+/* The operation under way ends: with a certificate of a life from now on, with a window, or in a failure. */
 void bring(int64_t life);
 void bring_dated(int64_t not_before, int64_t not_after);
+void advise(int64_t start, int64_t end, int64_t retry_after);
 void fail_with(enum acme_fail, bool permanent, int64_t retry_after, const char *why);
-/* A pair for a name with the dates; chain and key are to be freed. */
-void make_pair(const char *name, int64_t not_before, int64_t not_after, struct store_pair *out);
 /* As if somebody else had put it there; last_success 0: by hand. */
 void put_pair(const char *name, int64_t not_before, int64_t not_after, int64_t last_success);
 struct store *other_store(void);

@@ -15,33 +15,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "helper_pair.h"
 #include "plugins/acme_tls/store.h"
-#include "tests/unit/tls/tls_certs.h"
 
-static struct store_pair pairs[3]; /* all different */
-static char folder[64];            /* is made anew for each test by fresh_folder() */
-
-static inline char *pem_of(gnutls_datum_t d)
-{
-	char *text = strndup((const char *)d.data, d.size);
-	gnutls_free(d.data);
-	return text;
-}
+static struct pair pairs[3]; /* all different */
+static char folder[64];      /* is made anew for each test by fresh_folder() */
 
 static inline int make_pairs(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < 3; i++) {
-		gnutls_datum_t d;
-		struct cert c =
-			cert_make(&(struct cert_spec){.cns = {{"a.test", 0}}, .dns = {{"a.test", 0}}}, NULL);
-		CERT_OK(gnutls_x509_crt_export2(c.crt, GNUTLS_X509_FMT_PEM, &d));
-		pairs[i].chain_pem = pem_of(d);
-		CERT_OK(gnutls_x509_privkey_export2_pkcs8(c.key, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN,
-							  &d));
-		pairs[i].key_pem = pem_of(d);
-		cert_drop(&c);
-	}
+	for (size_t i = 0; i < 3; i++)
+		make_pair("a.test", 1763200800, 1763373600, &pairs[i]);
 	return 0;
 }
 
@@ -62,7 +46,7 @@ static inline int drop_pairs(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < 3; i++)
-		store_pair_done(&pairs[i]);
+		drop_pair(&pairs[i]);
 	if (folder[0])
 		remove_all(folder);
 	return 0;
@@ -97,22 +81,26 @@ static inline struct store *open_store(void)
 /* Which of pairs the folder has, as somebody else sees it; -1: none, -2: broken. */
 static inline int pair_on_disk(char *why, size_t why_size)
 {
-	struct store_pair p;
+	struct stored_cert p;
 	struct store *s = open_store();
-	int rc = store_pair_load(s, &p, why, why_size), which = -1;
+	int rc = stored_cert_load(s, NULL, 0, &p, why, why_size), which = -1;
 	store_free(s);
 	if (rc)
 		return rc == -ENOENT ? -1 : -2;
 	for (int i = 0; i < 3; i++)
-		if (strcmp(p.chain_pem, pairs[i].chain_pem) == 0 && strcmp(p.key_pem, pairs[i].key_pem) == 0)
+		if (strcmp(p.chain.pem, pairs[i].chain_pem) == 0 && strcmp(p.key_pem, pairs[i].key_pem) == 0)
 			which = i;
-	store_pair_done(&p);
+	stored_cert_done(&p);
 	return which < 0 ? -2 : which;
 }
 
 static inline void put_file(const char *name, const char *text, mode_t mode)
 {
-	cert_write(in_folder(name), text, strlen(text), mode);
+	FILE *to = fopen(in_folder(name), "we");
+	assert_non_null(to);
+	assert_int_equal(fchmod(fileno(to), mode), 0);
+	assert_int_equal(fwrite(text, 1, strlen(text), to), strlen(text));
+	assert_int_equal(fclose(to), 0);
 }
 
 static inline int count_entries(const char *prefix)

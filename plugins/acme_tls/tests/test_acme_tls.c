@@ -15,9 +15,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "helper_acme.h"
-#include "plugins/acme_tls/record.h"
-#include "plugins/acme_tls/text.h"
-#include "plugins/acme_tls/turn.h"
+#include "plugins/acme_tls/operation.h"
+#include "plugins/acme_tls/time_text.h"
 
 /* ---- options ---- */
 
@@ -60,7 +59,7 @@ static void refuses_bad_options(void **state)
 		ROW(domains, "[\"a..test\"]", "/domains/0: is neither"),
 		ROW(domains, "[\"a.test\\u0000b\"]", "/domains: must be an array"),
 		ROW(domains, "[\"*.a.test\"]", "/domains/0: a wildcard"),
-		ROW(domains, "[\"a.test\",\"b.test\",\"A.TEST\"]", "/domains/2: stands there twice"),
+		ROW(domains, "[\"a.test\",\"b.test\",\"A.TEST\"]", "/domains/2: is listed twice"),
 		ROW(challenge_address, "localhost", "/challenge_address: \"localhost\" is not"),
 		ROW(storage_path, "", "/storage_path: is empty"),
 		ROW(ca_bundle, "", "/ca_bundle: is empty"),
@@ -83,7 +82,7 @@ static void refuses_bad_options(void **state)
 }
 
 /* Somebody else may be using the usual ports. */
-static void begin_in_turn(void)
+static void begin_with_port(void)
 {
 	int made = engine.made;
 	begin();
@@ -99,29 +98,30 @@ static void hands_options_on(void **state)
 	conf.eab_kid = "kid-1";
 	conf.eab_hmac = "AAAA";
 	conf.profile = "short";
-	begin_in_turn();
-	const struct acme_options *o = &engine.options;
-	assert_int_equal(o->n_names, 3);
-	assert_string_equal(o->names[0], "a.test");
-	assert_string_equal(o->names[2], "2001:db8::1");
-	assert_int_equal(o->challenge, ACME_HTTP_01);
-	assert_int_equal(o->challenge_port, 80);
-	assert_int_equal(o->n_ca_files, 2); /* the host's, as none is configured */
-	assert_string_equal(o->ca_files[1], "/trust/two.pem");
-	assert_string_equal(o->eab_mac, "AAAA");
-	assert_string_equal(o->profile, "short");
+	begin_with_port();
+	const struct setup *s = engine.setup;
+	assert_int_equal(s->n_names, 3);
+	assert_string_equal(s->names[0], "a.test");
+	assert_string_equal(s->names[2], "2001:db8::1");
+	assert_int_equal(s->conf->challenge_type, ACME_HTTP_01);
+	assert_int_equal(s->challenge_port, 80);
+	assert_int_equal(engine.n_ca_files, 2); /* the host's, as none is configured */
+	assert_string_equal(engine.ca_files[1], "/trust/two.pem");
+	assert_string_equal(s->conf->eab_hmac, "AAAA");
+	assert_string_equal(s->conf->profile, "short");
 	end();
 	conf.challenge_type = 1;
 	conf.ca_bundle = "/trust/mine.pem";
-	begin_in_turn();
-	assert_int_equal(o->challenge, ACME_TLS_ALPN_01);
-	assert_int_equal(o->challenge_port, 443);
-	assert_int_equal(o->n_ca_files, 1);
-	assert_string_equal(o->ca_files[0], "/trust/mine.pem");
+	begin_with_port();
+	s = engine.setup;
+	assert_int_equal(s->conf->challenge_type, ACME_TLS_ALPN_01);
+	assert_int_equal(s->challenge_port, 443);
+	assert_int_equal(engine.n_ca_files, 1);
+	assert_string_equal(engine.ca_files[0], "/trust/mine.pem");
 	end();
 	conf.challenge_port = 5001;
-	begin_in_turn();
-	assert_int_equal(o->challenge_port, 5001);
+	begin_with_port();
+	assert_int_equal(engine.setup->challenge_port, 5001);
 }
 
 /* ---- the good days ---- */
@@ -159,11 +159,11 @@ static void starts_with_the_stored(void **state)
 	put_pair("a.test", T0 - HOUR, T0 - HOUR + DAY, T0 - HOUR);
 	struct store *s = other_store();
 	char why[256];
-	struct store_pair pair;
+	struct pair pair;
 	make_pair("k", T0, T0 + 1, &pair);
 	struct store_account account = {.email = (char *)"admin@a.test", .key_pem = pair.key_pem};
 	assert_int_equal(store_account_save(s, &account, why, sizeof why), 0);
-	store_pair_done(&pair);
+	drop_pair(&pair);
 	store_free(s);
 	begin();
 	assert_int_equal(published.times, 1); /* before start() is over */
@@ -217,20 +217,19 @@ static void lives_with_short_ones(void **state)
 	(void)state;
 	begin();
 	bring(60);
-	expect_log("WARN renew_before is more than half of what certificates last here",
+	expect_log("WARN renew_before is more than half of the certificate's lifetime",
 		   "renew_before=8h lifetime=1m used=30s", NULL);
 	for (int i = 0; i < 300; i++) {
 		assert_true(now < T0 + 300 * 60);
 		pass(1);
-		if (engine.done) {
+		if (engine.running) {
 			pass(2);
 			bring(60);
 		}
 		assert_int_equal(published.times_gone, 0);
 	}
 	assert_true(engine.issues >= 8 && engine.issues <= 11);
-	assert_int_equal(metric("semstreams_acme_renewal_success_total"),
-			 engine.issues - (engine.done != NULL));
+	assert_int_equal(metric("semstreams_acme_renewal_success_total"), engine.issues - (engine.running));
 	expect_no_log("WARN renew_before"); /* once is enough */
 }
 
@@ -245,7 +244,7 @@ static void survives_the_ca(void **state)
 	jump(17 * HOUR);
 	int tries = 0;
 	while (now < expiry - 20) {
-		if (engine.done) {
+		if (engine.running) {
 			host.log[0] = '\0';
 			fail_with(ACME_UNREACHABLE, false, 0,
 				  "failed to connect to ACME server: connection refused");
@@ -262,9 +261,9 @@ static void survives_the_ca(void **state)
 	assert_int_equal(published.times_gone > 0, 1);
 	assert_non_null(strstr(published.gone, "expired"));
 	/* it is back: everything by itself */
-	for (int i = 0; !engine.done && i < 600; i++)
+	for (int i = 0; !engine.running && i < 600; i++)
 		pass(1);
-	assert_non_null(engine.done);
+	assert_true(engine.running);
 	bring(DAY);
 	assert_string_equal(published.gone, "");
 	assert_int_equal(metric("semstreams_acme_failures_in_a_row"), 0);
@@ -286,18 +285,18 @@ static void says_why_there_is_none(void **state)
 	int64_t next = metric("semstreams_acme_next_renewal_timestamp_seconds");
 	assert_true(next >= now + 30 && next <= now + 60);
 	pass(29);
-	assert_null(engine.done);
+	assert_false(engine.running);
 	pass(31);
-	assert_non_null(engine.done);
+	assert_true(engine.running);
 	/* a CA that is not there costs nothing: soon again */
 	fail_with(ACME_UNREACHABLE, false, 0, "failed to connect to ACME server: connection refused");
 	for (int i = 0; i < 5; i++) {
-		for (int k = 0; !engine.done && k < 301; k++)
+		for (int k = 0; !engine.running && k < 301; k++)
 			pass(1);
-		assert_non_null(engine.done);
+		assert_true(engine.running);
 		fail_with(ACME_UNREACHABLE, false, 0, "failed to connect to ACME server: connection refused");
 	}
-	for (int k = 0; !engine.done && k < 301; k++)
+	for (int k = 0; !engine.running && k < 301; k++)
 		pass(1);
 	bring(DAY);
 	assert_string_equal(published.gone, "");
@@ -322,7 +321,7 @@ static void heeds_retry_after(void **state)
 	begin();
 	jump(until - 1 - now);
 	assert_int_equal(engine.issues, 1);
-	for (int i = 0; !engine.done && i < 200; i++)
+	for (int i = 0; !engine.running && i < 200; i++)
 		pass(1);
 	assert_int_equal(engine.issues, 2);
 	fail_with(ACME_RATE_LIMITED, false, 5000, "rateLimited: too many");
@@ -351,9 +350,9 @@ static void remembers_failures(void **state)
 	assert_int_equal(engine.issues, 2);
 	fail_with(ACME_REFUSED, true, 0, "rejectedIdentifier: no");
 	assert_int_equal(metric("semstreams_acme_failures_in_a_row"), 2);
-	for (int i = 0; !engine.done && i < 3601; i++)
+	for (int i = 0; !engine.running && i < 3601; i++)
 		pass(1);
-	assert_non_null(engine.done);
+	assert_true(engine.running);
 }
 
 static void keeps_what_cannot_be_saved(void **state)
@@ -369,7 +368,7 @@ static void keeps_what_cannot_be_saved(void **state)
 		   "cannot write the certificate to", NULL);
 	assert_int_equal(metric("semstreams_acme_renewal_failure_total"), 1);
 	rmdir(path);
-	for (int i = 0; !engine.done && i < 61; i++)
+	for (int i = 0; !engine.running && i < 61; i++)
 		pass(1);
 	bring(DAY);
 	assert_int_equal(published.times, 1);
@@ -380,7 +379,7 @@ static void keeps_what_cannot_be_saved(void **state)
 	assert_int_equal(mkdir(path, 0700), 0);
 	int before = engine.issues;
 	for (int i = 0; i < 3600; i++) {
-		if (engine.done)
+		if (engine.running)
 			fail_with(ACME_STORAGE, false, 0, "disk full");
 		pass(1);
 	}
@@ -395,7 +394,7 @@ static void understands_clocks(void **state)
 	bring_dated(now - DAY, now - HOUR); /* our clock is ahead */
 	expect_log("ERROR failed to obtain certificate", "is the clock right?", NULL);
 	assert_int_equal(published.times, 0);
-	for (int i = 0; !engine.done && i < 61; i++)
+	for (int i = 0; !engine.running && i < 61; i++)
 		pass(1);
 	bring(DAY);
 	jump(17 * HOUR);
@@ -413,7 +412,7 @@ static void understands_clocks(void **state)
 	now -= 3 * DAY;
 	pass(2);
 	assert_string_equal(published.gone, "");
-	if (engine.done)
+	if (engine.running)
 		fail_with(ACME_UNREACHABLE, false, 0, "x");
 	/* set back far: looked after by the other clock */
 	now -= 30 * DAY;
@@ -455,11 +454,11 @@ static void waits_for_others(void **state)
 	assert_int_equal(engine.made, 0);
 	assert_int_equal(published.times_gone, 0);
 	/* the other was faster */
-	struct store_pair pair;
+	struct pair pair;
 	char why[256];
 	make_pair("a.test", now, now + DAY, &pair);
-	assert_int_equal(store_pair_save(other, &pair, why, sizeof why), 0);
-	store_pair_done(&pair);
+	assert_int_equal(stored_cert_save(other, pair.chain_pem, pair.key_pem, why, sizeof why), 0);
+	drop_pair(&pair);
 	store_free(other);
 	pass(10);
 	assert_int_equal(published.times, 1);
@@ -467,11 +466,11 @@ static void waits_for_others(void **state)
 }
 
 /* Challenges of two identities come to one port. */
-static void waits_for_its_turn(void **state)
+static void waits_for_the_port(void **state)
 {
 	(void)state;
 	const uint16_t port = (uint16_t)conf.challenge_port;
-	int other = turn_take("", port);
+	int other = port_lock("", port);
 	assert_true(other >= 0);
 	begin();
 	pass(20);
@@ -480,10 +479,10 @@ static void waits_for_its_turn(void **state)
 	close(other);
 	pass(2);
 	assert_int_equal(engine.issues, 1);
-	assert_int_equal(turn_take("", port), -EAGAIN);
+	assert_int_equal(port_lock("", port), -EAGAIN);
 	bring(DAY);
 	/* not for ever */
-	other = turn_take("", port);
+	other = port_lock("", port);
 	assert_true(other >= 0);
 	jump(17 * HOUR);
 	assert_int_equal(engine.issues, 1);
@@ -546,7 +545,7 @@ static void replaces_what_is_broken(void **state)
 	snprintf(path, sizeof path, "%s/certificate.pem", folder);
 	assert_int_equal(truncate(path, 100), 0);
 	begin();
-	expect_log("WARN Stored certificate cannot be used, a new one is obtained", NULL);
+	expect_log("WARN Stored certificate cannot be used, obtaining a new one", NULL);
 	assert_int_equal(engine.issues, 2);
 	bring(DAY);
 	assert_int_equal(published.times, 2);
@@ -586,15 +585,6 @@ static void waits_for_storage(void **state)
 
 /* ---- the CA's advice ---- */
 
-static void advise(int64_t start, int64_t end_at, int64_t retry_after)
-{
-	acme_done *done = engine.done;
-	assert_non_null(done);
-	engine.done = NULL;
-	done(engine.arg,
-	     &(struct acme_result){.ari_start = start, .ari_end = end_at, .retry_after = retry_after});
-}
-
 static void asks_the_ca(void **state)
 {
 	(void)state;
@@ -631,7 +621,7 @@ static void asks_the_ca(void **state)
 	fail_with(ACME_REFUSED, true, 0, "the CA has no ARI");
 	for (int i = 0; i < 5; i++) {
 		jump(17 * HOUR);
-		if (engine.done)
+		if (engine.running)
 			bring(DAY);
 	}
 	assert_int_equal(engine.aris, asked);
@@ -648,14 +638,14 @@ static void does_not_loop(void **state)
 	int issues = engine.issues;
 	for (int i = 0; i < 4 * 360; i++) {
 		pass(10);
-		if (engine.done)
+		if (engine.running)
 			bring_dated(now - 20 * HOUR, now + 4 * HOUR);
 	}
 	assert_true(engine.issues - issues <= 2);
 	/* one whose end is always near: once an eighth of nothing is still rare */
 	for (int i = 0; i < 360; i++) {
 		pass(10);
-		if (engine.done)
+		if (engine.running)
 			bring_dated(now - 20 * HOUR, now + 2);
 	}
 	assert_true(engine.issues - issues < 360);
@@ -672,12 +662,12 @@ static void writes_times(void **state)
 		    {27900, "7h45m"}, {57600, "16h"},     {86399, "23h59m"},   {129600, "36h"},
 		    {172800, "48h"},  {7776000, "2160h"}, {7779660, "2161h1m"}};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-		assert_string_equal(text_duration(rows[i].seconds).s, rows[i].text);
-	assert_string_equal(text_span(7779600).s, "90d1h");
-	assert_string_equal(text_span(172799).s, "47h59m");
-	assert_string_equal(text_time(1763287200).s, "2025-11-16T10:00:00Z");
-	assert_string_equal(text_time(0).s, "never");
-	assert_true(strlen(text_duration(INT64_MAX).s) > 3 && strlen(text_time(INT64_MAX).s) > 3);
+		assert_string_equal(duration_text(rows[i].seconds).s, rows[i].text);
+	assert_string_equal(span_text(7779600).s, "90d1h");
+	assert_string_equal(span_text(172799).s, "47h59m");
+	assert_string_equal(time_text(1763287200).s, "2025-11-16T10:00:00Z");
+	assert_string_equal(time_text(0).s, "never");
+	assert_true(strlen(duration_text(INT64_MAX).s) > 3 && strlen(time_text(INT64_MAX).s) > 3);
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, test_begin, test_end)
@@ -699,7 +689,7 @@ int main(void)
 		TEST(understands_clocks),
 		TEST(takes_what_others_bring),
 		TEST(waits_for_others),
-		TEST(waits_for_its_turn),
+		TEST(waits_for_the_port),
 		TEST(gets_another_when_names_change),
 		TEST(gets_another_when_it_is_deleted),
 		TEST(replaces_what_is_broken),

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <cmocka.h>
 #include <gnutls/x509.h>
-#include "plugins/acme_tls/csr.h"
+#include "plugins/acme_tls/x509.h"
 #include "plugins/acme_tls/names.h"
 
 #define T0  1763287200

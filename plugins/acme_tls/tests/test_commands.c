@@ -109,7 +109,7 @@ static void shows_the_state(void **state)
 	json_decref(root);
 	put_pair("b.test", now, now + DAY, now);
 	assert_int_equal(run("status", NULL), 1);
-	has("for other names than");
+	has("not for the names in");
 	assert_int_equal(engine.made, 0);
 }
 
@@ -142,22 +142,22 @@ static void fails_clearly(void **state)
 {
 	(void)state;
 	make();
-	engine.at_once =
-		(struct acme_result){.fail = ACME_UNREACHABLE, .why = "failed to connect to ACME server: no"};
+	engine.at_once = (struct operation_result){.fail = ACME_UNREACHABLE,
+						   .why = "failed to connect to ACME server: no"};
 	assert_int_equal(run("issue", NULL), 75);
 	assert_non_null(strstr(host.log, "ERROR failed to connect to ACME server: no"));
 	assert_int_equal(run("status", NULL), 1);
 	has("last error    failed to connect to ACME server: no");
 	has("failures      0"); /* of the host's attempts */
-	engine.at_once = (struct acme_result){.fail = ACME_REFUSED, .permanent = true, .why = "no"};
+	engine.at_once = (struct operation_result){.fail = ACME_REFUSED, .permanent = true, .why = "no"};
 	assert_int_equal(run("issue", NULL), 1);
 	assert_int_equal(engine.issues, 2);
 	engine.at_once =
-		(struct acme_result){.fail = ACME_RATE_LIMITED, .retry_after = 5000, .why = "too many"};
+		(struct operation_result){.fail = ACME_RATE_LIMITED, .retry_after = 5000, .why = "too many"};
 	assert_int_equal(run("issue", NULL), 75);
 	assert_non_null(strstr(host.log, "too many; the CA asks to wait 1h23m"));
 	assert_int_equal(engine.issues, 3);
-	engine.at_once = (struct acme_result){0};
+	engine.at_once = (struct operation_result){0};
 	now += 4999;
 	assert_int_equal(run("issue", NULL), 75); /* not even by hand */
 	assert_int_equal(engine.issues, 3);
@@ -191,7 +191,6 @@ static void revokes(void **state)
 	/* the host gets another when it sees that */
 	assert_int_equal(host.desc->start(host.self), 0);
 	assert_int_equal(engine.issues, 3);
-	engine.options.loop = NULL;
 	bring(DAY);
 	assert_int_equal(run("status", NULL), 0);
 }
@@ -202,9 +201,9 @@ static void changes_accounts(void **state)
 	make();
 	assert_int_equal(run("rollover", NULL), 0);
 	assert_int_equal(engine.rollovers, 1);
-	engine.at_once = (struct acme_result){.fail = ACME_REFUSED, .permanent = true, .why = "cannot"};
+	engine.at_once = (struct operation_result){.fail = ACME_REFUSED, .permanent = true, .why = "cannot"};
 	assert_int_equal(run("rollover", NULL), 1);
-	engine.at_once = (struct acme_result){0};
+	engine.at_once = (struct operation_result){0};
 	assert_int_equal(run("deactivate", "--yes", NULL), 0);
 	assert_int_equal(engine.deactivations, 1);
 }
@@ -217,7 +216,7 @@ static void print_and_release(void *arg, const char *text)
 		store_unlock(arg);
 }
 
-static void waits_for_its_turn(void **state)
+static void waits_for_the_lock(void **state)
 {
 	(void)state;
 	struct ss_iface face;
@@ -241,7 +240,6 @@ static void runs_beside_a_host(void **state)
 {
 	(void)state;
 	begin();
-	engine.options.loop = NULL;
 	bring(DAY);
 	pass(2);
 	assert_int_equal(run("renew", "--force", NULL), 0);
@@ -262,7 +260,7 @@ int main(void)
 		TEST(fails_clearly),
 		TEST(revokes),
 		TEST(changes_accounts),
-		TEST(waits_for_its_turn),
+		TEST(waits_for_the_lock),
 		TEST(runs_beside_a_host),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 #include <gnutls/x509.h>
-#include "plugins/acme_tls/csr.h"
+#include "plugins/acme_tls/x509.h"
 #include "plugins/acme_tls/names.h"
 #include "helper_keys.h"
 

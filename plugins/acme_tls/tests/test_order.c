@@ -714,8 +714,7 @@ static void test_resumed_when_stored(void **state)
 	begin_an_order(ca);
 	assert_int_equal(store_state_load(ca->store, &s, why, sizeof why), 0);
 	assert_int_equal(ca_issue(ca), ACME_OK);
-	struct store_pair pair = {.chain_pem = ca->chain, .key_pem = ca->key};
-	assert_int_equal(store_pair_save(ca->store, &pair, why, sizeof why), 0);
+	assert_int_equal(stored_cert_save(ca->store, ca->chain, ca->key, why, sizeof why), 0);
 	assert_int_equal(store_state_save(ca->store, &s, why, sizeof why), 0);
 	store_state_done(&s);
 	char *old = strdup(ca->chain);

@@ -28,7 +28,7 @@ static void save_pair(struct store *s, int i)
 {
 	WHY;
 	assert_int_equal(store_lock(s), 0);
-	if (store_pair_save(s, &pairs[i], why, sizeof why))
+	if (stored_cert_save(s, pairs[i].chain_pem, pairs[i].key_pem, why, sizeof why))
 		fail_msg("%s", why);
 	store_unlock(s);
 }
@@ -38,12 +38,12 @@ static void keeps_the_pair(void **state)
 	(void)state;
 	WHY;
 	struct store *s = open_store();
-	struct store_pair p;
-	assert_int_equal(store_pair_load(s, &p, why, sizeof why), -ENOENT);
-	assert_false(store_pair_changed(s));
+	struct stored_cert p;
+	assert_int_equal(stored_cert_load(s, NULL, 0, &p, why, sizeof why), -ENOENT);
+	assert_false(stored_cert_changed(s));
 	for (int i = 0; i < 7; i++) {
 		save_pair(s, i % 3);
-		assert_false(store_pair_changed(s));
+		assert_false(stored_cert_changed(s));
 		assert_int_equal(pair_on_disk(why, sizeof why), i % 3);
 		assert_string_equal(text_of("certificate.pem"), pairs[i % 3].chain_pem);
 		assert_string_equal(text_of("certificate.key"), pairs[i % 3].key_pem);
@@ -61,19 +61,19 @@ static void notices_changes(void **state)
 	(void)state;
 	WHY;
 	struct store *mine = open_store(), *other = open_store();
-	struct store_pair p;
+	struct stored_cert p;
 	save_pair(mine, 0);
-	assert_true(store_pair_changed(other));
-	assert_int_equal(store_pair_load(other, &p, why, sizeof why), 0);
-	store_pair_done(&p);
-	assert_false(store_pair_changed(other));
+	assert_true(stored_cert_changed(other));
+	assert_int_equal(stored_cert_load(other, NULL, 0, &p, why, sizeof why), 0);
+	stored_cert_done(&p);
+	assert_false(stored_cert_changed(other));
 	save_pair(mine, 1);
-	assert_true(store_pair_changed(other));
-	assert_false(store_pair_changed(mine));
+	assert_true(stored_cert_changed(other));
+	assert_false(stored_cert_changed(mine));
 	unlink(in_folder("certificate.pem"));
-	assert_true(store_pair_changed(mine));
-	assert_int_equal(store_pair_load(mine, &p, why, sizeof why), -ENOENT);
-	assert_false(store_pair_changed(mine));
+	assert_true(stored_cert_changed(mine));
+	assert_int_equal(stored_cert_load(mine, NULL, 0, &p, why, sizeof why), -ENOENT);
+	assert_false(stored_cert_changed(mine));
 	store_free(mine);
 	store_free(other);
 }
@@ -384,7 +384,7 @@ static void opens_folders(void **state)
 	remove_all(in_folder("above"));
 	assert_int_equal(store_lock(s), 0);
 	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(store_pair_save(s, &pairs[0], why, sizeof why), 0);
+	assert_int_equal(stored_cert_save(s, pairs[0].chain_pem, pairs[0].key_pem, why, sizeof why), 0);
 	store_free(s);
 	chmod(path, 0777);
 	assert_int_equal(store_open(path, &s, why, sizeof why), 0);

@@ -175,7 +175,8 @@ static struct store_account account(int key, int pending, const char *url)
 static int save(struct store *s, int i)
 {
 	char why[512];
-	return store_lock(s) ? -EAGAIN : store_pair_save(s, &pairs[i], why, sizeof why);
+	return store_lock(s) ? -EAGAIN
+			     : stored_cert_save(s, pairs[i].chain_pem, pairs[i].key_pem, why, sizeof why);
 }
 
 static int save_account(struct store *s, struct store_account a)

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * record - what became of an attempt, kept in the store.  Each function reads the state, changes what it is
- * about and writes it back: the client and other processes change it too.  A state that cannot be written
- * costs no certificate, so that is not an error here.
- */
-#include "record.h"
+/* renewal_state - see renewal_state.h. */
+#include "renewal_state.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,13 +8,14 @@
 #include <string.h>
 #include <sys/random.h>
 #include "key.h"
-#include "text.h"
+#include "time_text.h"
 
-#define ARI_EVERY 21600       /* seconds, where the CA does not say how often to ask */
-#define ARI_AGAIN (7 * 86400) /* until a CA that has no such thing is asked again */
-#define ARI_NONE  "-"         /* in place of a certificate's id: the CA has no such thing */
+#define ARI_INTERVAL 21600       /* seconds between questions where the CA names no time */
+#define ARI_RETRY    (7 * 86400) /* seconds until a CA without ARI is asked again */
+#define ARI_NONE     "-"         /* in place of a certificate's id: the CA has no ARI */
 
-uint32_t record_random(void)
+/* [0, 2^32) */
+static uint32_t random_number(void)
 {
 	uint32_t random;
 	if (getrandom(&random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random)
@@ -62,16 +59,16 @@ static bool same_ca(const struct setup *setup, const char *fingerprint)
 	return strncmp(setup->fingerprint, fingerprint, strcspn(setup->fingerprint, " ") + 1) == 0;
 }
 
-struct renew_facts record_facts(const struct setup *setup, const struct held *held,
+struct renew_facts record_facts(const struct setup *setup, const struct stored_cert *cert,
 				const struct store_state *state)
 {
 	const struct acme_conf *conf = setup->conf;
-	const struct chain_info *chain = &held->chain;
-	struct renew_facts f = {.has_cert = held->there,
-				.names_match = held->names_match,
+	const struct chain_info *chain = &cert->chain;
+	struct renew_facts f = {.has_cert = cert->exists,
+				.names_match = cert->names_match,
 				.revoked = state->revoked,
-				.renew_before = conf->renew_before / ACME_SECOND,
-				.check_interval = conf->check_interval / ACME_SECOND,
+				.renew_before = setup->renew_before,
+				.check_interval = setup->check_interval,
 				.jitter = state->jitter,
 				.next_try = state->ca_try,
 				.last_success = state->last_success};
@@ -80,7 +77,7 @@ struct renew_facts record_facts(const struct setup *setup, const struct held *he
 		f.next_try = later(state->next_try, state->ca_try);
 	else if (!same_ca(setup, state->config))
 		f.next_try = 0;
-	if (!held->there)
+	if (!cert->exists)
 		return f;
 	f.not_before = chain->not_before;
 	f.not_after = chain->not_after;
@@ -92,18 +89,18 @@ struct renew_facts record_facts(const struct setup *setup, const struct held *he
 	return f;
 }
 
-int record_success(struct store *store, const struct setup *setup, const struct chain_info *chain,
-		   const char *key_pem, int64_t now, char *why, size_t why_size)
+int record_success(struct store *store, const struct setup *setup, const struct operation_result *result,
+		   int64_t now, char *why, size_t why_size)
 {
-	const struct store_pair pair = {.chain_pem = chain->pem, .key_pem = (char *)key_pem};
+	const struct chain_info *chain = &result->chain;
 	struct store_state state;
 	if (now >= chain->not_after) {
 		snprintf(why, why_size,
-			 "the new certificate expired %s by the clock of this machine, is the clock right?",
-			 text_time(chain->not_after).s);
+			 "the new certificate expired %s by the clock of this machine; is the clock right?",
+			 time_text(chain->not_after).s);
 		return -ERANGE;
 	}
-	int rc = store_pair_save(store, &pair, why, why_size);
+	int rc = stored_cert_save(store, chain->pem, result->key_pem, why, why_size);
 	if (rc)
 		return rc;
 	record_load(store, &state);
@@ -119,34 +116,29 @@ int record_success(struct store *store, const struct setup *setup, const struct 
 	if (!same_text(state.ari_id, ARI_NONE)) {
 		int64_t wait = (chain->not_after - now) / 8;
 		set_text(&state.ari_id, chain->ari_id);
-		state.ari_check = now + (wait < ARI_EVERY ? wait : ARI_EVERY);
+		state.ari_check = now + (wait < ARI_INTERVAL ? wait : ARI_INTERVAL);
 	}
 	state.last_success = now;
-	state.jitter = renew_jitter(later(chain->not_before, now), chain->not_after,
-				    setup->conf->renew_before / ACME_SECOND, record_random());
+	state.jitter = renew_jitter(later(chain->not_before, now), chain->not_after, setup->renew_before,
+				    random_number());
 	save(store, &state);
 	return 0;
 }
 
-static enum renew_cost cost_of(const struct acme_result *result)
-{
-	if (result->permanent)
-		return RENEW_PERMANENT;
-	return result->fail == ACME_UNREACHABLE ? RENEW_CHEAP : RENEW_COSTLY;
-}
-
-int64_t record_failure(struct store *store, const struct setup *setup, const struct acme_result *result,
+int64_t record_failure(struct store *store, const struct setup *setup, const struct operation_result *result,
 		       int64_t left, int64_t now, uint32_t *failures)
 {
 	struct store_state state;
+	enum renew_cost cost = result->permanent                  ? RENEW_PERMANENT
+			       : result->fail == ACME_UNREACHABLE ? RENEW_CHEAP
+								  : RENEW_COSTLY;
 	record_load(store, &state);
 	if (state.failures < *failures)
 		state.failures = *failures;
 	if (state.failures < UINT32_MAX)
 		state.failures++;
 	*failures = state.failures;
-	int64_t wait =
-		renew_backoff(state.failures, cost_of(result), left, result->retry_after, record_random());
+	int64_t wait = renew_backoff(state.failures, cost, left, result->retry_after, random_number());
 	state.next_try = now + wait;
 	if (result->retry_after > 0)
 		state.ca_try = now + result->retry_after;
@@ -156,7 +148,7 @@ int64_t record_failure(struct store *store, const struct setup *setup, const str
 	return wait;
 }
 
-void record_command_failure(struct store *store, const struct acme_result *result, int64_t now)
+void record_command_failure(struct store *store, const struct operation_result *result, int64_t now)
 {
 	struct store_state state;
 	record_load(store, &state);
@@ -174,27 +166,28 @@ void record_revoked(struct store *store)
 	save(store, &state);
 }
 
-bool record_ari_due(const struct store_state *state, const struct held *held, int64_t now)
+bool record_ari_due(const struct store_state *state, const struct stored_cert *cert, int64_t now)
 {
-	bool known = same_text(state->ari_id, ARI_NONE) || same_text(state->ari_id, held->chain.ari_id);
-	return !known || now >= state->ari_check || state->ari_check > now + ARI_AGAIN;
+	bool known = same_text(state->ari_id, ARI_NONE) || same_text(state->ari_id, cert->chain.ari_id);
+	return !known || now >= state->ari_check || state->ari_check > now + ARI_RETRY;
 }
 
-static int64_t ari_wait(const struct acme_result *result, const struct chain_info *chain)
+static int64_t ari_wait(const struct operation_result *result, const struct chain_info *chain)
 {
 	int64_t part = later((chain->not_after - chain->not_before) / 24, 60);
 	if (result->retry_after > 0)
 		return result->retry_after < 60      ? 60
 		       : result->retry_after > 86400 ? 86400
 						     : result->retry_after;
-	if (result->fail != ACME_OK && part < ARI_EVERY)
+	if (result->fail != ACME_OK && part < ARI_INTERVAL)
 		return part;
-	return ARI_EVERY;
+	return ARI_INTERVAL;
 }
 
-void record_ari(struct store *store, const struct held *held, const struct acme_result *result, int64_t now)
+void record_ari(struct store *store, const struct stored_cert *cert, const struct operation_result *result,
+		int64_t now)
 {
-	const struct chain_info *chain = &held->chain;
+	const struct chain_info *chain = &cert->chain;
 	bool none = result->fail != ACME_OK && result->permanent;
 	struct store_state state;
 	record_load(store, &state);
@@ -206,10 +199,10 @@ void record_ari(struct store *store, const struct held *held, const struct acme_
 		/* once per window: who draws lots at every look ends up early */
 		if (state.ari_start != result->ari_start || state.ari_end != result->ari_end)
 			state.ari_at = renew_ari_moment(result->ari_start, result->ari_end, chain->not_after,
-							record_random());
+							random_number());
 		state.ari_start = result->ari_start;
 		state.ari_end = result->ari_end;
 	}
-	state.ari_check = now + (none ? ARI_AGAIN : ari_wait(result, chain));
+	state.ari_check = now + (none ? ARI_RETRY : ari_wait(result, chain));
 	save(store, &state);
 }

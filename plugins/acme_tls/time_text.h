@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* text - times and durations as the log and people read them.  Pure, but for wall_now(). */
+/* time_text - times and durations as the log and people read them.  Pure, but for wall_now(). */
 #pragma once
 #include <stdint.h>
 #include <time.h>
 
-struct text {
+struct time_text {
 	char s[40];
 };
 
 /* "7h45m", "16h", "30s", "2159h": the two largest units, cut, not rounded; "0s" for what has passed. */
-struct text text_duration(int64_t seconds);
+struct time_text duration_text(int64_t seconds);
 /* The same with days, for people: "89d23h". */
-struct text text_span(int64_t seconds);
+struct time_text span_text(int64_t seconds);
 /* "2025-11-16T10:00:00Z"; "never" for 0. */
-struct text text_time(int64_t t);
+struct time_text time_text(int64_t t);
 
 static inline int64_t wall_now(void)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store_pair - certificate and key, which change together: a folder per generation holds both, "current" is a
- * link to one of them, certificate.pem and certificate.key are links through it.  Exchanging "current" is the
- * one step that counts.
+ * stored_cert - certificate and key, which change together: a folder per generation holds both, "current" is
+ * a link to one of them, certificate.pem and certificate.key are links through it.  Exchanging "current" is
+ * the one step that counts.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "csr.h"
 #include "key.h"
 #include "store_impl.h"
 
@@ -20,7 +19,7 @@
 #define CURRENT "current"
 #define GEN_MAX 999999
 
-static const char *const names[2] = {CHAIN, KEY};
+static const char *const files[2] = {CHAIN, KEY};
 
 struct gen_name {
 	char text[16];
@@ -58,10 +57,10 @@ static int current_gen(const struct store *s)
 static void take_stamps(const struct store *s, struct store_stamp out[2])
 {
 	for (int i = 0; i < 2; i++)
-		out[i] = store_stamp(s, names[i]);
+		out[i] = store_stamp(s, files[i]);
 }
 
-bool store_pair_changed(struct store *s)
+bool stored_cert_changed(struct store *s)
 {
 	struct store_stamp now[2];
 	take_stamps(s, now);
@@ -70,95 +69,105 @@ bool store_pair_changed(struct store *s)
 
 /* ---- reading ---- */
 
-/* Do they belong together?  chain: taken over as it was read, in order. */
-static int check_pair(const struct store *s, const char *chain, const char *key_text, char **out, char *why,
-		      size_t why_size)
+/* Takes over key_pem. */
+static int parse_pair(const struct store *s, const char *chain_pem, char *key_pem, const char *const *names,
+		      size_t n, struct stored_cert *out, char *why, size_t why_size)
 {
-	struct acme_key *key;
-	struct chain_info info;
+	struct acme_key *key = NULL;
+	struct chain_info again;
 	char reason[256] = "";
-	int rc = key_load(key_text, strlen(key_text), &key, reason, sizeof reason);
-	if (rc == -ENOMEM)
-		return store_fail(why, why_size, rc, "out of memory");
-	if (rc)
-		return store_fail(why, why_size, -EINVAL, "%s/" KEY ": %s", s->path, reason);
-	rc = chain_read(chain, strlen(chain), key, NULL, 0, &info, reason, sizeof reason);
+	const char *file = KEY;
+	out->key_pem = key_pem;
+	int rc = key_load(key_pem, strlen(key_pem), &key, reason, sizeof reason);
+	if (rc == 0) {
+		file = CHAIN;
+		rc = chain_read(chain_pem, strlen(chain_pem), key, NULL, 0, &out->chain, reason,
+				sizeof reason);
+	}
+	if (rc == -EINVAL)
+		store_fail(why, why_size, rc, "%s/%s: %s", s->path, file, reason);
+	else if (rc)
+		store_fail_at(s, "cannot read", file, why, why_size, rc);
+	out->exists = rc == 0;
+	if (rc == 0 && chain_read(out->chain.pem, strlen(out->chain.pem), key, names, n, &again, reason,
+				  sizeof reason) == 0) {
+		out->names_match = true;
+		chain_done(&again);
+	}
 	key_free(key);
-	if (rc == -ENOMEM)
-		return store_fail(why, why_size, rc, "out of memory");
-	if (rc)
-		return store_fail(why, why_size, -EINVAL, "%s/" CHAIN ": %s", s->path, reason);
-	*out = info.pem;
-	info.pem = NULL;
-	chain_done(&info);
-	return 0;
+	return rc;
 }
 
-static int read_pair(struct store *s, struct store_pair *out, char *why, size_t why_size)
+static int read_pair(struct store *s, const char *const *names, size_t n, struct stored_cert *out, char *why,
+		     size_t why_size)
 {
 	char *chain = NULL, *key = NULL;
-	size_t chain_len, key_len;
-	int rc = store_read(s->dir, CHAIN, false, &chain, &chain_len);
+	size_t len;
+	int rc = store_read(s->dir, CHAIN, false, &chain, &len);
 	if (rc == -ENOENT)
 		return rc;
 	if (rc)
 		return store_fail_at(s, "cannot read", CHAIN, why, why_size, rc);
-	rc = store_read(s->dir, KEY, true, &key, &key_len);
+	rc = store_read(s->dir, KEY, true, &key, &len);
 	if (rc == -ENOENT)
 		rc = store_fail(why, why_size, -EINVAL, "%s/" KEY " is missing", s->path);
 	else if (rc)
 		rc = store_fail_at(s, "cannot read", KEY, why, why_size, rc);
 	else
-		rc = check_pair(s, chain, key, &out->chain_pem, why, why_size);
+		rc = parse_pair(s, chain, key, names, n, out, why, why_size);
 	free(chain);
-	if (rc == 0)
-		out->key_pem = key;
-	else
-		key_text_free(key);
 	return rc;
 }
 
-int store_pair_load(struct store *s, struct store_pair *out, char *why, size_t why_size)
+int stored_cert_load(struct store *s, const char *const *names, size_t n, struct stored_cert *out, char *why,
+		     size_t why_size)
 {
 	const int tries = 5;
 	struct store_stamp after[2];
-	int rc = 0;
 	/* again if it was exchanged between the two files */
 	for (int i = 0; i < tries; i++) {
-		struct store_pair pair = {0};
+		*out = (struct stored_cert){0};
 		take_stamps(s, s->pair);
-		rc = read_pair(s, &pair, why, why_size);
+		int rc = read_pair(s, names, n, out, why, why_size);
 		take_stamps(s, after);
-		if (store_same_stamp(&s->pair[0], &after[0]) && store_same_stamp(&s->pair[1], &after[1])) {
-			if (rc == 0)
-				*out = pair;
+		bool same =
+			store_same_stamp(&s->pair[0], &after[0]) && store_same_stamp(&s->pair[1], &after[1]);
+		if (same && rc == 0)
+			return 0;
+		stored_cert_done(out);
+		if (same)
 			return rc;
-		}
-		store_pair_done(&pair);
 	}
-	return rc ? rc
-		  : store_fail(why, why_size, -EINVAL, "%s/" CHAIN " and " KEY " are being written to",
-			       s->path);
+	return store_fail(why, why_size, -EINVAL, "%s/" CHAIN " and " KEY " keep changing", s->path);
 }
 
-void store_pair_done(struct store_pair *pair)
+void stored_cert_done(struct stored_cert *cert)
 {
-	free(pair->chain_pem);
-	key_text_free(pair->key_pem);
-	*pair = (struct store_pair){0};
+	chain_done(&cert->chain);
+	key_text_free(cert->key_pem);
+	*cert = (struct stored_cert){0};
 }
 
 /* ---- generations ---- */
 
-/* Empties and removes one; not an error if it cannot be. */
+static DIR *open_dir(const struct store *s, const char *name)
+{
+	int fd = openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir && fd >= 0)
+		close(fd);
+	return dir;
+}
+
+/* With all that is in it; not an error if that cannot be done. */
 static void remove_gen(const struct store *s, int n)
 {
 	struct gen_name name = gen_name(n);
-	int dir = openat(s->dir, name.text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	for (int i = 0; dir >= 0 && i < 2; i++)
-		store_remove(dir, names[i]);
-	if (dir >= 0)
-		close(dir);
+	DIR *dir = open_dir(s, name.text);
+	for (const struct dirent *e; dir && (e = readdir(dir));)
+		unlinkat(dirfd(dir), e->d_name, 0);
+	if (dir)
+		closedir(dir);
 	unlinkat(s->dir, name.text, AT_REMOVEDIR);
 }
 
@@ -166,13 +175,10 @@ static void remove_gen(const struct store *s, int n)
 static int each_gen(const struct store *s, void (*fn)(const struct store *, int n, const int *keep),
 		    const int *keep)
 {
-	int highest = 0, fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	if (!dir) {
-		if (fd >= 0)
-			close(fd);
+	int highest = 0;
+	DIR *dir = open_dir(s, ".");
+	if (!dir)
 		return -errno;
-	}
 	for (const struct dirent *e; (e = readdir(dir));) {
 		int n = gen_number(e->d_name);
 		if (n > 0 && fn)
@@ -190,7 +196,7 @@ static void sweep_one(const struct store *s, int n, const int *keep)
 }
 
 /* A new folder with both files, all of it on disk. */
-static int make_gen(const struct store *s, int n, const struct store_pair *pair)
+static int make_gen(const struct store *s, int n, const char *chain_pem, const char *key_pem)
 {
 	struct gen_name name = gen_name(n);
 	/* certificates are for everybody who may look into storage_path */
@@ -199,9 +205,9 @@ static int make_gen(const struct store *s, int n, const struct store_pair *pair)
 	int dir = openat(s->dir, name.text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir >= 0)
 		store_own(s->dir, dir);
-	int rc = dir < 0 ? -errno : store_write_new(dir, KEY, pair->key_pem, 0600);
+	int rc = dir < 0 ? -errno : store_write_new(dir, KEY, key_pem, 0600);
 	if (rc == 0)
-		rc = store_write_new(dir, CHAIN, pair->chain_pem, 0644);
+		rc = store_write_new(dir, CHAIN, chain_pem, 0644);
 	if (rc == 0)
 		rc = store_sync(dir);
 	if (dir >= 0)
@@ -247,10 +253,10 @@ static int make_links(const struct store *s)
 	return rc;
 }
 
-static int make_current(const struct store *s, const struct store_pair *pair, int *made)
+static int make_current(const struct store *s, const char *chain_pem, const char *key_pem, int *made)
 {
 	int n = next_gen(s);
-	int rc = n < 0 ? n : make_gen(s, n, pair);
+	int rc = n < 0 ? n : make_gen(s, n, chain_pem, key_pem);
 	if (rc)
 		return rc;
 	rc = store_link(s->dir, gen_name(n).text, CURRENT);
@@ -264,28 +270,27 @@ static int make_current(const struct store *s, const struct store_pair *pair, in
  * step. */
 static int adopt(struct store *s)
 {
-	struct store_pair pair = {0};
+	struct stored_cert cert;
 	char why[512];
 	int made;
 	if (is_link_to(s, KEY, CURRENT "/" KEY) && is_link_to(s, CHAIN, CURRENT "/" CHAIN))
 		return 0;
-	int rc = store_pair_load(s, &pair, why, sizeof why);
+	int rc = stored_cert_load(s, NULL, 0, &cert, why, sizeof why);
 	if (rc == 0)
-		rc = make_current(s, &pair, &made);
-	else if (rc == -ENOENT || rc == -EINVAL)
-		rc = store_remove(s->dir,
-				  CURRENT); /* nothing worth keeping: what "current" means must not come up */
-	store_pair_done(&pair);
+		rc = make_current(s, cert.chain.pem, cert.key_pem, &made);
+	else if (rc == -ENOENT || rc == -EINVAL) /* nothing usable: what "current" means must not come up */
+		rc = store_remove(s->dir, CURRENT);
+	stored_cert_done(&cert);
 	return rc ? rc : make_links(s);
 }
 
-int store_pair_save(struct store *s, const struct store_pair *pair, char *why, size_t why_size)
+int stored_cert_save(struct store *s, const char *chain_pem, const char *key_pem, char *why, size_t why_size)
 {
 	int keep[2] = {0, 0};
 	int rc = adopt(s);
 	keep[1] = current_gen(s);
 	if (rc == 0)
-		rc = make_current(s, pair, &keep[0]);
+		rc = make_current(s, chain_pem, key_pem, &keep[0]);
 	if (rc)
 		return store_fail(why, why_size, rc, "cannot write the certificate to %s: %s", s->path,
 				  strerror(-rc));

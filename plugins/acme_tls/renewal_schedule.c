@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * renew - when to get a certificate.  Everything here is arithmetic on hostile numbers: a CA chooses the
- * dates, a state file may come from anywhere, clocks jump.  Pure.
+ * renewal_schedule - when to get a certificate.  Everything here is arithmetic on hostile numbers: a CA
+ * chooses the dates, a state file may come from anywhere, clocks jump.  Pure.
  */
-#include "renew.h"
+#include "renewal_schedule.h"
 
 #include <stddef.h>
 

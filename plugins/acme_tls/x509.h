@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * csr - certificate signing requests (PKCS #10) and what a CA sends back for them.  Pure, thin over GnuTLS.
+ * x509 - certificate signing requests (PKCS #10) and the chains that a CA sends back for them.  Pure, any
+ * thread.
  */
 #pragma once
 #include <stddef.h>

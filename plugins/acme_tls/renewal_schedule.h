@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * renew - when to get a certificate: pure decisions, the clock is an argument.  Times are seconds since 1970,
- * 0: none; durations are seconds.
+ * renewal_schedule - when to get a certificate: pure decisions, the clock is an argument.  Times are seconds
+ * since 1970, 0: none; durations are seconds.
  */
 #pragma once
 #include <stdbool.h>

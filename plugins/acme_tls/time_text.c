@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* text - times and durations as the log and people read them.  Pure. */
-#include "text.h"
+/* time_text - times and durations as the log and people read them.  Pure. */
+#include "time_text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,9 +10,9 @@ struct scale {
 	const char *high_unit, *low_unit;
 };
 
-static struct text show(int64_t seconds, const struct scale *scales, size_t n)
+static struct time_text show(int64_t seconds, const struct scale *scales, size_t n)
 {
-	struct text t = {"0s"};
+	struct time_text t = {"0s"};
 	for (size_t i = 0; i < n; i++) {
 		if (seconds < scales[i].from)
 			continue;
@@ -35,19 +35,19 @@ static const struct scale scales[] = {
 };
 #define N_SCALES (sizeof scales / sizeof *scales)
 
-struct text text_duration(int64_t seconds)
+struct time_text duration_text(int64_t seconds)
 {
 	return show(seconds, scales + 1, N_SCALES - 1);
 }
 
-struct text text_span(int64_t seconds)
+struct time_text span_text(int64_t seconds)
 {
 	return show(seconds, scales, N_SCALES);
 }
 
-struct text text_time(int64_t at)
+struct time_text time_text(int64_t at)
 {
-	struct text t = {"never"};
+	struct time_text t = {"never"};
 	time_t when = (time_t)at;
 	struct tm tm;
 	if (at != 0 && gmtime_r(&when, &tm))

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* test_renew - decisions about renewal: tables, lives of certificates under a fake clock, hostile numbers. */
+/* test_renewal_schedule - decisions about renewal: tables, lives of certificates under a fake clock, hostile numbers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <cmocka.h>
-#include "plugins/acme_tls/renew.h"
+#include "plugins/acme_tls/renewal_schedule.h"
 
 #define T0   1800000000 /* when the certificate was obtained */
 #define MIN  60

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/* operation - see operation.h. */
+#include "operation.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+#define GRACE                                                                                                \
+	(120 * ACME_SECOND) /* beyond order_timeout, in case the program does not keep its own deadline */
+
+struct operation {
+	const struct setup *setup;
+	struct operation_events events;
+	bool wants_chain, ended;
+	pid_t pid;
+	int fd;
+	int64_t deadline; /* monotonic ns */
+	char *text;       /* of PROTOCOL_LINE_MAX: a line that is not complete yet */
+	size_t len, high, total;
+	struct operation_result result;
+};
+
+static int64_t monotonic_now(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * ACME_SECOND + ts.tv_nsec;
+}
+
+/* ---- the result ---- */
+
+/* The process has not done its work. */
+__attribute__((format(printf, 2, 3))) static void break_off(struct operation *op, const char *format, ...)
+{
+	char what[400];
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(what, sizeof what, format, ap);
+	va_end(ap);
+	op->result.fail = ACME_LOCAL;
+	snprintf(op->result.why, sizeof op->result.why, "%s %s", op->setup->program, what);
+	op->ended = true;
+}
+
+static int64_t number(const json_t *object, const char *key)
+{
+	return (int64_t)json_integer_value(json_object_get(object, key));
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+	return json_string_value(json_object_get(object, key));
+}
+
+/* Nothing is taken on trust that decides what is served. */
+static void take_certificate(struct operation *op, const char *pem, const char *key_pem)
+{
+	const struct setup *s = op->setup;
+	struct acme_key *key = NULL;
+	char why[256] = "out of memory";
+	int rc = key_load(key_pem, strlen(key_pem), &key, why, sizeof why);
+	if (rc == 0)
+		rc = chain_read(pem, strlen(pem), key, (const char *const *)s->names, s->n_names,
+				&op->result.chain, why, sizeof why);
+	key_free(key);
+	if (rc == 0 && !(op->result.key_pem = strdup(key_pem)))
+		rc = -ENOMEM;
+	if (rc)
+		break_off(op, "returned an invalid certificate: %s", why);
+}
+
+static void take_result(struct operation *op, const json_t *r)
+{
+	const char *why = text(r, "why"), *pem = text(r, "chain"), *key = text(r, "key"),
+		   *url = text(r, "ari_url");
+	int64_t fail = number(r, "fail");
+	struct operation_result *result = &op->result;
+	result->fail = fail >= ACME_OK && fail <= ACME_LOCAL ? (enum acme_fail)fail : ACME_LOCAL;
+	result->permanent = json_is_true(json_object_get(r, "permanent"));
+	result->retry_after = number(r, "retry_after");
+	result->ari_start = number(r, "ari_start");
+	result->ari_end = number(r, "ari_end");
+	result->ari_url = url ? strdup(url) : NULL;
+	snprintf(result->why, sizeof result->why, "%s", why ? why : "");
+	op->ended = true;
+	if (result->fail == ACME_OK && op->wants_chain && pem && key)
+		take_certificate(op, pem, key);
+	else if (result->fail == ACME_OK && op->wants_chain)
+		break_off(op, "returned no certificate");
+}
+
+/* ---- what the process says ---- */
+
+static void take_line(struct operation *op, const char *line, size_t len)
+{
+	json_t *root = json_loadb(line, len, 0, NULL);
+	const char *log = text(root, "log"), *request = text(root, "counted");
+	const json_t *result = json_object_get(root, "result");
+	if (log)
+		op->events.log(op->events.arg, (int32_t)number(root, "level"), log);
+	else if (request && op->events.counted)
+		op->events.counted(op->events.arg, request);
+	else if (result)
+		take_result(op, result);
+	json_decref(root);
+}
+
+static void take_lines(struct operation *op, size_t n)
+{
+	op->len += n;
+	op->total += n;
+	op->high = op->len > op->high ? op->len : op->high;
+	for (char *newline; !op->ended && (newline = memchr(op->text, '\n', op->len));) {
+		size_t used = (size_t)(newline - op->text) + 1;
+		take_line(op, op->text, used - 1);
+		op->len -= used;
+		memmove(op->text, op->text + used, op->len);
+	}
+	if (!op->ended && (op->len == PROTOCOL_LINE_MAX || op->total > PROTOCOL_TEXT_MAX))
+		break_off(op, "said more than %u bytes",
+			  op->len == PROTOCOL_LINE_MAX ? PROTOCOL_LINE_MAX : PROTOCOL_TEXT_MAX);
+}
+
+const struct operation_result *operation_read(struct operation *op)
+{
+	if (op->ended)
+		return &op->result;
+	ssize_t n = recv(op->fd, op->text + op->len, PROTOCOL_LINE_MAX - op->len, MSG_DONTWAIT);
+	if (n > 0)
+		take_lines(op, (size_t)n);
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		break_off(op, "ended without a result");
+	else if (monotonic_now() >= op->deadline)
+		break_off(op, "did not end in time");
+	return op->ended ? &op->result : NULL;
+}
+
+const struct operation_result *operation_wait(struct operation *op)
+{
+	const struct operation_result *result;
+	while (!(result = operation_read(op))) {
+		struct pollfd ready = {.fd = op->fd, .events = POLLIN};
+		poll(&ready, 1, 1000);
+	}
+	return result;
+}
+
+int operation_fd(const struct operation *op)
+{
+	return op->fd;
+}
+
+/* Closing the socket ends the process.  The host's loop reaps children, and may have reaped this one. */
+void operation_free(struct operation *op)
+{
+	if (!op)
+		return;
+	if (op->fd >= 0) {
+		close(op->fd);
+		waitpid(op->pid, NULL, WNOHANG);
+	}
+	if (op->text)
+		explicit_bzero(op->text, op->high); /* it held a key */
+	free(op->text);
+	chain_done(&op->result.chain);
+	key_text_free(op->result.key_pem);
+	free(op->result.ari_url);
+	free(op);
+}
+
+/* ---- the start ---- */
+
+static json_t *texts(const char *const *list, size_t n)
+{
+	json_t *array = json_array();
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(array, json_string(list[i]));
+	return array;
+}
+
+static json_t *request_of_kind(const struct setup *s, const struct operation_request *r)
+{
+	switch (r->kind) {
+	case OPERATION_ISSUE:
+		return json_pack("{s:s, s:s?, s:s?}", "operation", "issue", "old_ari_id", r->old_ari_id,
+				 "old_key", s->conf->reuse_key ? r->old_key_pem : NULL);
+	case OPERATION_REVOKE:
+		return json_pack("{s:s, s:s, s:i}", "operation", "revoke", "chain", r->chain_pem, "reason",
+				 r->reason);
+	case OPERATION_ARI:
+		return json_pack("{s:s, s:s}", "operation", "ari", "ari_id", r->ari_id);
+	case OPERATION_ROLLOVER:
+		return json_pack("{s:s}", "operation", "rollover");
+	case OPERATION_DEACTIVATE:
+		break;
+	}
+	return json_pack("{s:s}", "operation", "deactivate");
+}
+
+/* The line to send; NULL: out of memory. */
+static char *request_text(const struct setup *s, const struct operation_request *r)
+{
+	const struct acme_conf *c = s->conf;
+	size_t n_files = 0;
+	while (r->ca_files && r->ca_files[n_files])
+		n_files++;
+	json_t *root = request_of_kind(s, r);
+	json_t *settings = json_pack(
+		"{s:s, s:s, s:s, s:o, s:i, s:s, s:i, s:o, s:s?, s:s?, s:s?, s:s?, s:b, s:I}", "storage_path",
+		s->path, "directory_url", c->directory_url, "email", c->email, "names",
+		texts((const char *const *)s->names, s->n_names), "challenge", (int)c->challenge_type,
+		"challenge_address", c->challenge_address, "challenge_port", (int)s->challenge_port,
+		"ca_files", texts(r->ca_files, n_files), "eab_kid", c->eab_kid, "eab_mac", c->eab_hmac,
+		"profile", c->profile, "preferred_chain", c->preferred_chain, "reuse_key", (int)c->reuse_key,
+		"order_ns", (json_int_t)c->order_timeout);
+	char *line = NULL;
+	if (root && settings && json_object_update(root, settings) == 0)
+		line = json_dumps(root, JSON_COMPACT);
+	json_decref(root);
+	json_decref(settings);
+	return line;
+}
+
+/* With nothing of ours but the socket, in a group of its own: a terminal's Ctrl-C is not for it. */
+static int spawn(struct operation *op, int theirs)
+{
+	char *const argv[] = {(char *)"semstreams-acme", NULL};
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t none, usual;
+	sigemptyset(&none);
+	sigfillset(&usual);
+	if (posix_spawn_file_actions_init(&actions))
+		return -ENOMEM;
+	int rc = -posix_spawnattr_init(&attr);
+	if (rc == 0) {
+		posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+							POSIX_SPAWN_SETPGROUP);
+		posix_spawnattr_setsigmask(&attr, &none);
+		posix_spawnattr_setsigdefault(&attr, &usual);
+		rc = -posix_spawn_file_actions_adddup2(&actions, theirs, PROTOCOL_FD);
+		if (rc == 0)
+			rc = -posix_spawn(&op->pid, op->setup->program, &actions, &attr, argv, environ);
+		posix_spawnattr_destroy(&attr);
+	}
+	posix_spawn_file_actions_destroy(&actions);
+	return rc;
+}
+
+/* The program reads at once, and a request is smaller by far than a socket's buffer.  line ends in the NUL,
+ * which is sent as a newline. */
+static int send_line(int fd, char *line)
+{
+	size_t len = strlen(line) + 1;
+	line[len - 1] = '\n';
+	int rc = 0;
+	for (size_t at = 0; rc == 0 && at < len;) {
+		ssize_t n = send(fd, line + at, len - at, MSG_NOSIGNAL);
+		if (n < 0 && errno != EINTR)
+			rc = -errno;
+		at += n > 0 ? (size_t)n : 0;
+	}
+	line[len - 1] = '\0';
+	return rc;
+}
+
+static int start(struct operation *op, char *line)
+{
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	int rc = spawn(op, pair[1]);
+	close(pair[1]);
+	if (rc == 0)
+		op->fd = pair[0];
+	else
+		close(pair[0]);
+	return rc ? rc : send_line(op->fd, line);
+}
+
+int operation_start(const struct setup *s, const struct operation_request *request,
+		    const struct operation_events *events, struct operation **out, char *why, size_t why_size)
+{
+	struct operation *op = calloc(1, sizeof *op);
+	char *line = op ? request_text(s, request) : NULL;
+	int rc = -ENOMEM;
+	if (op) {
+		*op = (struct operation){.setup = s,
+					 .events = *events,
+					 .wants_chain = request->kind == OPERATION_ISSUE,
+					 .fd = -1,
+					 .deadline = monotonic_now() + s->conf->order_timeout + GRACE,
+					 .text = malloc(PROTOCOL_LINE_MAX)};
+	}
+	if (line && op->text)
+		rc = start(op, line);
+	key_text_free(line);
+	if (rc) {
+		snprintf(why, why_size, "%s cannot be run: %s; is semstreams installed completely?",
+			 s->program, strerror(-rc));
+		operation_free(op);
+		return rc;
+	}
+	*out = op;
+	return 0;
+}
+
+/* ---- the challenge's port ---- */
+
+/* A name among the abstract sockets: it goes with its holder and is apart for each network namespace. */
+int port_lock(const char *address, uint16_t port)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	int n = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "semstreams.acme.challenge.%s@%u",
+			 address, port);
+	if (n < 0 || n >= (int)sizeof name.sun_path - 1)
+		return -ENAMETOOLONG;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+	if (bind(fd, (const struct sockaddr *)&name, len) == 0)
+		return fd;
+	int rc = errno == EADDRINUSE ? -EAGAIN : -errno;
+	close(fd);
+	return rc;
+}

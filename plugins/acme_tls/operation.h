@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * operation - one operation at the CA (RFC 8555, RFC 9773), carried out by a process of its own, see
+ * protocol.h: the libraries for it are loaded, and a CA's answers are parsed, nowhere else.  The answers of
+ * the process are checked again, though it is a part of semstreams.  One thread; starting takes some
+ * milliseconds.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "options.h"
+#include "protocol.h"
+#include "x509.h"
+
+enum operation_kind {
+	OPERATION_ISSUE,
+	OPERATION_REVOKE,
+	OPERATION_ROLLOVER,
+	OPERATION_DEACTIVATE,
+	OPERATION_ARI
+};
+
+/* All texts are borrowed for the call of operation_start(). */
+struct operation_request {
+	enum operation_kind kind;
+	const char *const *ca_files; /* to trust for the CA's HTTPS, NULL-ended; none: the system's pool */
+	/* issue: the certificate to be replaced, NULL: none, or it has no ARI identifier */
+	const char *old_ari_id, *old_key_pem;
+	/* revoke; reason: RFC 5280 section 5.3.1 */
+	const char *chain_pem;
+	int reason;
+	/* ari */
+	const char *ari_id;
+};
+
+struct operation_events {
+	/* A line for the log, finished "message key=value"; level SS_LOG_... */
+	void (*log)(void *arg, int32_t level, const char *text);
+	/* A request was made to the CA: "newOrder", ...  May be NULL. */
+	void (*counted)(void *arg, const char *request);
+	void *arg;
+};
+
+struct operation_result {
+	enum acme_fail fail;
+	char why[640];       /* one sentence, with the remedy where one is known */
+	bool permanent;      /* will not get better by itself */
+	int64_t retry_after; /* seconds that the CA asks to wait, 0: none */
+	/* issue: for the names and the key; NULL after a failure */
+	struct chain_info chain;
+	char *key_pem;
+	/* ari: the window, and the CA's page about it (may be NULL) */
+	int64_t ari_start, ari_end;
+	char *ari_url;
+};
+
+struct operation;
+
+/* The store has to be locked.  0, -errno with why. */
+int operation_start(const struct setup *, const struct operation_request *, const struct operation_events *,
+		    struct operation **out, char *why, size_t why_size);
+/* Readable when there is something for operation_read(). */
+int operation_fd(const struct operation *);
+/*
+ * Take what the process has said, without waiting, and pass it to the events.  The result, valid until
+ * operation_free(); NULL: still under way.  To be called each second or so as well: it ends what is overdue.
+ */
+const struct operation_result *operation_read(struct operation *);
+/* The same, to the end. */
+const struct operation_result *operation_wait(struct operation *);
+/* An operation under way is given up.  NULL is allowed. */
+void operation_free(struct operation *);
+
+/*
+ * The right to answer challenges on a port: one identity at a time, over all processes in a network
+ * namespace. Only politeness: who waited long goes on without, and the system says whose port it is.  A
+ * descriptor to be closed when done; -EAGAIN: another has it; another -errno: it cannot be had here, go on
+ * without.
+ */
+int port_lock(const char *address, uint16_t port);

@@ -48,16 +48,6 @@ static bool label_is(const struct block *b, const char *label)
 	return strlen(label) == b->label_len && memcmp(b->label, label, b->label_len) == 0;
 }
 
-static gnutls_datum_t datum(const void *data, size_t len)
-{
-	union {
-		const void *in;
-		unsigned char *out; /* GnuTLS reads only */
-	} p = {.in = data};
-
-	return (gnutls_datum_t){.data = p.out, .size = (unsigned)len};
-}
-
 static bool is_der(const char *text, size_t len)
 {
 	return len > 4 && (unsigned char)text[0] == 0x30 && (unsigned char)text[1] >= 0x80;
@@ -65,7 +55,7 @@ static bool is_der(const char *text, size_t len)
 
 static int import(const struct block *b, struct cert_list *list)
 {
-	gnutls_datum_t d = datum(b->start, (size_t)(b->end - b->start));
+	gnutls_datum_t d = cert_datum(b->start, (size_t)(b->end - b->start));
 	gnutls_x509_crt_t *grown = realloc(list->certs, (list->n + 1) * sizeof *grown);
 
 	if (!grown)
@@ -131,7 +121,7 @@ void cert_list_free(struct cert_list *list)
 
 int cert_from_der(const void *der, size_t len, gnutls_x509_crt_t *out)
 {
-	gnutls_datum_t d = datum(der, len);
+	gnutls_datum_t d = cert_datum(der, len);
 	gnutls_x509_crt_t crt;
 
 	if (!der || len == 0 || len > CERT_MAX_DER || gnutls_x509_crt_init(&crt))
@@ -146,7 +136,7 @@ int cert_from_der(const void *der, size_t len, gnutls_x509_crt_t *out)
 
 static int import_key(const struct block *b, gnutls_x509_privkey_t *out, char *why, size_t why_size)
 {
-	gnutls_datum_t d = datum(b->start, (size_t)(b->end - b->start));
+	gnutls_datum_t d = cert_datum(b->start, (size_t)(b->end - b->start));
 	gnutls_x509_privkey_t key;
 
 	if (gnutls_x509_privkey_init(&key))

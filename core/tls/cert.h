@@ -18,6 +18,17 @@ struct cert_list {
 	unsigned n;
 };
 
+/* For GnuTLS functions that only read. */
+static inline gnutls_datum_t cert_datum(const void *data, size_t len)
+{
+	union {
+		const void *in;
+		unsigned char *out;
+	} p = {.in = data};
+
+	return (gnutls_datum_t){.data = p.out, .size = (unsigned)len};
+}
+
 /* All certificates of a PEM text, in order; other blocks and text between are passed over.  0, -EINVAL with
  * the reason in why, -ENOMEM. */
 int cert_list_load(const char *pem, size_t len, unsigned max, struct cert_list *out, char *why,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "core/tls/tls_trust.h"
 
 #define MAX_TEXT (4u << 20) /* bytes of a chain or key that is read */
 
@@ -32,13 +33,15 @@ int tls_generation_take(struct tls_generation *g, const struct cert_list *chain,
 	return g->chain && g->key && g->subject ? 0 : -ENOMEM;
 }
 
-void tls_generation_seal(struct tls_generation *g)
+int tls_generation_seal(struct tls_generation *g)
 {
 	g->material.struct_size = sizeof g->material;
 	g->material.chain_pem = g->chain;
 	g->material.key_pem = g->key;
 	g->material.ca_pem = g->ca;
 	g->material.source = g->chain ? g->source : NULL;
+	g->trust = tls_trust_new(g->ca, (g->material.flags & SS_TLS_SYSTEM_CA) != 0);
+	return g->trust ? 0 : -ENOMEM;
 }
 
 static int check(const struct cert_list *chain, gnutls_x509_privkey_t key, int64_t now, char *why,
@@ -80,6 +83,8 @@ int tls_generation_read(const char *source, const char *chain_pem, const char *k
 		g = tls_generation_new(source);
 		rc = g ? tls_generation_take(g, &chain, key) : -ENOMEM;
 	}
+	if (rc == 0)
+		rc = tls_generation_seal(g);
 	cert_list_free(&chain);
 	if (key)
 		gnutls_x509_privkey_deinit(key);
@@ -89,7 +94,6 @@ int tls_generation_read(const char *source, const char *chain_pem, const char *k
 		tls_generation_unref(g);
 		return rc;
 	}
-	tls_generation_seal(g);
 	*out = g;
 	return 0;
 }
@@ -115,11 +119,10 @@ struct tls_generation *tls_generation_join(const struct tls_generation *trust,
 	if (certificate)
 		whole = whole && copy(&g->chain, certificate->chain) && copy(&g->key, certificate->key) &&
 			copy(&g->subject, certificate->subject);
-	if (!whole) {
+	if (!whole || tls_generation_seal(g)) {
 		tls_generation_unref(g);
 		return NULL;
 	}
-	tls_generation_seal(g);
 	return g;
 }
 
@@ -139,5 +142,6 @@ void tls_generation_unref(struct tls_generation *g)
 	free(g->chain);
 	free(g->ca);
 	free(g->subject);
+	tls_trust_free(g->trust);
 	free(g);
 }

@@ -11,13 +11,16 @@
 #include <semstreams/ext/tls.h>
 #include "core/tls/cert.h"
 
+struct tls_trust;
+
 #define TLS_MAX_SOURCE 32 /* bytes of where a certificate is from, with the end */
 
 struct tls_generation {
 	struct ss_tls_material material; /* first: consumers give it back */
 	_Atomic unsigned references;
-	char *chain, *key, *ca; /* what material points to */
-	char *subject;          /* of the leaf, as messages show it; NULL without one */
+	char *chain, *key, *ca;  /* what material points to */
+	struct tls_trust *trust; /* the CAs of material, ready for use; NULL: none were put in */
+	char *subject;           /* of the leaf, as messages show it; NULL without one */
 	char source[TLS_MAX_SOURCE];
 };
 
@@ -25,8 +28,8 @@ struct tls_generation {
 struct tls_generation *tls_generation_new(const char *source);
 /* Put a chain, leaf first, and its key in.  0, -ENOMEM. */
 int tls_generation_take(struct tls_generation *, const struct cert_list *chain, gnutls_x509_privkey_t key);
-/* Point material to what there is: when all has been put in. */
-void tls_generation_seal(struct tls_generation *);
+/* Point material to what there is: when all has been put in, its flags too.  0, -ENOMEM. */
+int tls_generation_seal(struct tls_generation *);
 
 /* A certificate and its key as PEM texts, checked against each other and the time: a generation without
  * trust.  0, -EINVAL with why, -ENOMEM. */

@@ -532,7 +532,7 @@ bool tls_identity_enabled(const struct tls_identity *id, uint32_t role)
 	return role < TLS_ROLES && id->config->roles[role].on;
 }
 
-const struct ss_tls_material *tls_identity_acquire(struct tls_identity *id, uint32_t role)
+static struct tls_generation *acquire(struct tls_identity *id, uint32_t role)
 {
 	struct tls_generation *g = NULL;
 
@@ -543,6 +543,13 @@ const struct ss_tls_material *tls_identity_acquire(struct tls_identity *id, uint
 	if (g)
 		tls_generation_ref(g);
 	pthread_mutex_unlock(&id->lock);
+	return g;
+}
+
+const struct ss_tls_material *tls_identity_acquire(struct tls_identity *id, uint32_t role)
+{
+	struct tls_generation *g = acquire(id, role);
+
 	return g ? &g->material : NULL;
 }
 
@@ -556,13 +563,14 @@ void tls_identity_release(const struct ss_tls_material *material)
 	tls_generation_unref(m.generation);
 }
 
-int tls_identity_check_peer(const struct tls_identity *id, uint32_t role, const struct ss_der *chain,
-			    uint32_t n, int32_t error, const char *host, char *name, size_t name_size,
-			    int32_t *fail, char *why, size_t why_size)
+int tls_identity_check_peer(struct tls_identity *id, uint32_t role, const struct ss_der *chain, uint32_t n,
+			    int32_t error, const char *host, char *name, size_t name_size, int32_t *fail,
+			    char *why, size_t why_size)
 {
 	if (role >= TLS_ROLES)
 		role = SS_TLS_SERVER;
 	const struct tls_role *config = &id->config->roles[role];
+	struct tls_generation *g = acquire(id, role);
 	const struct tls_peer_policy policy = {
 		.role = role,
 		/* who asks about a role that is off is told no, not yes */
@@ -570,9 +578,13 @@ int tls_identity_check_peer(const struct tls_identity *id, uint32_t role, const 
 		.min_version = config->min_version,
 		.names = config->names,
 		.n_names = config->n_names,
+		.trust = g ? g->trust : NULL,
 	};
 
-	return tls_peer_check(&policy, chain, n, error, host, now_s(), name, name_size, fail, why, why_size);
+	int rc =
+		tls_peer_check(&policy, chain, n, error, host, now_s(), name, name_size, fail, why, why_size);
+	tls_generation_unref(g);
+	return rc;
 }
 
 void tls_identity_count_failure(struct tls_identity *id, uint32_t role, int32_t fail)

@@ -62,9 +62,9 @@ void tls_identity_remind(struct tls_identity *, uint64_t now_ns);
 bool tls_identity_enabled(const struct tls_identity *, uint32_t role);
 const struct ss_tls_material *tls_identity_acquire(struct tls_identity *, uint32_t role);
 void tls_identity_release(const struct ss_tls_material *); /* NULL is allowed */
-int tls_identity_check_peer(const struct tls_identity *, uint32_t role, const struct ss_der *chain,
-			    uint32_t n, int32_t error, const char *host, char *name, size_t name_size,
-			    int32_t *fail, char *why, size_t why_size);
+int tls_identity_check_peer(struct tls_identity *, uint32_t role, const struct ss_der *chain, uint32_t n,
+			    int32_t error, const char *host, char *name, size_t name_size, int32_t *fail,
+			    char *why, size_t why_size);
 void tls_identity_count_failure(struct tls_identity *, uint32_t role, int32_t fail);
 
 /* [any] From now on tell of generations newer than those there are. */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "core/tls/cert.h"
+#include "core/tls/tls_trust.h"
 #include <semstreams/base/utf8.h>
 #include <semstreams/ext/tls.h>
 
@@ -177,12 +178,15 @@ static int check_purpose(struct check *c)
 
 /* ---- whose it is ---- */
 
+/* The names of one kind, CN or dNSName. */
 struct names {
 	const struct tls_peer_policy *policy;
-	const char *match;                 /* the entry that is one of them */
+	const struct names *preferred;     /* if what was chosen there is here, too, it is the choice here */
+	const char *match;                 /* the entry of the policy that is one of them */
 	char first[TLS_PEER_MAX_NAME + 1]; /* the first that can be an identity */
-	char shown[CERT_SHOWN];            /* the first, for messages */
-	char hostile[CERT_SHOWN];          /* one with a NUL or control byte in it */
+	bool first_preferred;
+	char shown[CERT_SHOWN];   /* the first, for messages */
+	char hostile[CERT_SHOWN]; /* one with a NUL or control byte in it */
 	size_t n;
 };
 
@@ -198,7 +202,31 @@ static bool is_same(const char *a, const uint8_t *b, size_t len)
 	return true;
 }
 
-static bool look_at_name(void *arg, const uint8_t *bytes, size_t len)
+static bool is_name(const char *name, const uint8_t *bytes, size_t len)
+{
+	return name && *name && strlen(name) == len && is_same(name, bytes, len);
+}
+
+static void choose(struct names *names, const uint8_t *bytes, size_t len)
+{
+	const struct names *preferred = names->preferred;
+
+	if (preferred && is_name(preferred->match, bytes, len))
+		names->match = preferred->match;
+	if (preferred && !names->first_preferred && is_name(preferred->first, bytes, len)) {
+		names->first_preferred = true;
+		memcpy(names->first, preferred->first, sizeof names->first);
+	}
+	if (len && !names->first[0] && len <= TLS_PEER_MAX_NAME && ss_utf8_valid(bytes, len)) {
+		memcpy(names->first, bytes, len);
+		names->first[len] = '\0';
+	}
+	for (size_t i = 0; i < names->policy->n_names && !names->match; i++)
+		if (is_name(names->policy->names[i], bytes, len))
+			names->match = names->policy->names[i];
+}
+
+static bool check_one_name(void *arg, const uint8_t *bytes, size_t len)
 {
 	struct names *names = arg;
 
@@ -210,20 +238,17 @@ static bool look_at_name(void *arg, const uint8_t *bytes, size_t len)
 		cert_show_bytes(names->hostile, bytes, len);
 		return false;
 	}
-	if (len && !names->first[0] && len <= TLS_PEER_MAX_NAME && ss_utf8_valid(bytes, len)) {
-		memcpy(names->first, bytes, len);
-		names->first[len] = '\0';
-	}
-	for (size_t i = 0; i < names->policy->n_names && !names->match; i++) {
-		const char *entry = names->policy->names[i];
-		if (strlen(entry) == len && is_same(entry, bytes, len))
-			names->match = entry;
-	}
+	choose(names, bytes, len);
 	return true;
 }
 
-static int take_name(struct check *c, const char *name)
+/* The name is the peer's, if the CAs may vouch for it. */
+static int accept_name(struct check *c, const char *name)
 {
+	char why[256];
+
+	if (*name && tls_trust_allows(c->policy->trust, c->chain, c->n, name, why, sizeof why))
+		return refuse(c, SS_TLS_FAIL_NAME, "%s", why);
 	if (!c->name)
 		return 0;
 	if (strlen(name) >= c->name_size)
@@ -241,32 +266,42 @@ static int refuse_sans(struct check *c)
 		      cert_show_subject(who, c->leaf));
 }
 
+static int refuse_unlisted(struct check *c, const struct names *cn, const struct names *dns)
+{
+	if (dns->n && cn->match)
+		return refuse(
+			c, SS_TLS_FAIL_NAME,
+			"client certificate DNS name %s not in allowed list; its CN %s does not count, as it "
+			"is not among the DNS names",
+			dns->shown, cn->shown);
+	if (cn->n > 1)
+		return refuse(c, SS_TLS_FAIL_NAME,
+			      "client certificate CN %s not in allowed list, nor are its other CNs",
+			      cn->shown);
+	if (cn->n)
+		return refuse(c, SS_TLS_FAIL_NAME, "client certificate CN %s not in allowed list", cn->shown);
+	if (dns->n)
+		return refuse(c, SS_TLS_FAIL_NAME,
+			      "client certificate without CN, DNS name %s not in allowed list", dns->shown);
+	return refuse(c, SS_TLS_FAIL_NAME,
+		      "client certificate has neither CN nor DNS name: not in allowed list");
+}
+
 static int check_name(struct check *c)
 {
-	struct names cn = {.policy = c->policy}, dns = {.policy = c->policy};
+	struct names cn = {.policy = c->policy}, dns = {.policy = c->policy, .preferred = &cn};
 	bool listed = c->policy->role == SS_TLS_SERVER && c->policy->n_names > 0;
 
-	cert_each_cn(c->leaf, look_at_name, &cn);
-	if (cert_each_dns(c->leaf, look_at_name, &dns))
+	cert_each_cn(c->leaf, check_one_name, &cn);
+	if (cert_each_dns(c->leaf, check_one_name, &dns))
 		return refuse_sans(c);
 	if (cn.hostile[0] || dns.hostile[0])
 		return refuse(c, SS_TLS_FAIL_NAME, "certificate with a NUL or control byte in its name %s",
 			      cn.hostile[0] ? cn.hostile : dns.hostile);
+	const struct names *names = dns.n ? &dns : &cn;
 	if (!listed)
-		return take_name(c, cn.first[0] ? cn.first : dns.first);
-	if (cn.match || dns.match)
-		return take_name(c, cn.match ? cn.match : dns.match);
-	if (cn.n > 1)
-		return refuse(c, SS_TLS_FAIL_NAME,
-			      "client certificate CN %s not in allowed list, nor are its other CNs",
-			      cn.shown);
-	if (cn.n)
-		return refuse(c, SS_TLS_FAIL_NAME, "client certificate CN %s not in allowed list", cn.shown);
-	if (dns.n)
-		return refuse(c, SS_TLS_FAIL_NAME,
-			      "client certificate without CN, DNS name %s not in allowed list", dns.shown);
-	return refuse(c, SS_TLS_FAIL_NAME,
-		      "client certificate has neither CN nor DNS name: not in allowed list");
+		return accept_name(c, names->first);
+	return names->match ? accept_name(c, names->match) : refuse_unlisted(c, &cn, &dns);
 }
 
 /* ---- is it the host we called? ---- */

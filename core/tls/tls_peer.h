@@ -9,6 +9,8 @@
 #include <semstreams/plugin.h> /* struct ss_der, SS_TLS_... */
 #include <semstreams/ext/tls.h>
 
+struct tls_trust;
+
 #define TLS_PEER_MAX_NAME 255 /* bytes of a certificate's name that can be an identity */
 
 struct tls_peer_policy {
@@ -17,12 +19,15 @@ struct tls_peer_policy {
 	uint32_t min_version;     /* likewise */
 	const char *const *names; /* server: who is let in; n_names 0 = whoever the CAs vouch for */
 	size_t n_names;
+	const struct tls_trust *trust; /* the CAs, for their name constraints; NULL: unknown */
 };
 
 /*
  * chain, n, error, host and results as in struct ss_tls.check_peer; now in seconds since 1970.  *name is the
- * entry of the policy that matched, in its spelling; without a list, and for a client, the first CN, else the
- * first dNSName; "" if there is none or nothing was verified.  0 or -EACCES.
+ * entry of the policy that matched, in its spelling; without a list, and for a client, the first name.
+ * A certificate with dNSNames has these names only: its CN counts, and then comes first, if it is one of
+ * them. Without dNSNames its CNs are its names.  The name must satisfy the name constraints of the CAs above.
+ * *name is "" if there is none or nothing was verified.  0 or -EACCES.
  */
 int tls_peer_check(const struct tls_peer_policy *, const struct ss_der *chain, uint32_t n, int32_t error,
 		   const char *host, int64_t now, char *name, size_t name_size, int32_t *fail, char *why,

@@ -281,11 +281,13 @@ static void test_complaints(void **state)
 		 "warning 1:104 /security/tls/server/acme  not used: the mode is \"manual\"; for ACME write "
 		 "\"mode\": \"acme\"\n"},
 		{SERVER(", \"mode\": \"acme\", \"acme\": {\"enabled\": false}"),
-		 "warning 1:122 /security/tls/server/acme/enabled  mode \"acme\" is disabled: only cert_file and key_file are used\n"},
+		 "warning 1:122 /security/tls/server/acme/enabled  mode \"acme\" is disabled: only cert_file "
+		 "and key_file are used\n"},
 		{TLS("{\"server\": {\"enabled\": true, \"mode\": \"acme\", \"acme\": {\"enabled\": false}}}"),
 		 "error 1:33 /security/tls/server  \"cert_file\" is missing: mode \"manual\" takes the "
 		 "certificate and key of the server from cert_file and key_file\n"
-		 "warning 1:87 /security/tls/server/acme/enabled  mode \"acme\" is disabled: only cert_file and key_file are used\n"},
+		 "warning 1:87 /security/tls/server/acme/enabled  mode \"acme\" is disabled: only cert_file "
+		 "and key_file are used\n"},
 	};
 
 	(void)state;

@@ -9,6 +9,7 @@
 #include <semstreams/ext/tls.h>
 #include "core/tls/cert.h"
 #include "core/tls/tls_peer.h"
+#include "core/tls/tls_trust.h"
 #include "tls_certs.h"
 
 #define GOOD "semstreams-b.local"
@@ -105,6 +106,133 @@ static void test_listed_names(void **state)
 	WELCOME(check(&server, &(struct cert_spec){.cns = {{GOOD, 0}}}, -1, NULL), GOOD);
 }
 
+/* A CA may be bound to certify other DNS names only; its CNs are free text. */
+static void test_common_name_beside_dns_names(void **state)
+{
+	(void)state;
+	REFUSED(check(&server, CLIENT_OF(.cns = {{GOOD, 0}}, .dns = {{"x.loc-c.example", 0}}), -1, NULL),
+		SS_TLS_FAIL_NAME,
+		"client certificate DNS name 'x.loc-c.example' not in allowed list; its CN "
+		"'semstreams-b.local' does not count, as it is not among the DNS names");
+	REFUSED(check(&server, CLIENT_OF(.cns = {{"x", 0}, {GOOD, 0}}, .dns = {{"x", 0}}), -1, NULL),
+		SS_TLS_FAIL_NAME,
+		"client certificate DNS name 'x' not in allowed list; its CN 'x' does not count, as it is "
+		"not "
+		"among the DNS names");
+	/* of several names that are listed, the CN is the one */
+	WELCOME(check(&server,
+		      CLIENT_OF(.cns = {{"semstreams-c.local", 0}},
+				.dns = {{GOOD, 0}, {"SEMSTREAMS-c.local", 0}}),
+		      -1, NULL),
+		"semstreams-c.local");
+	WELCOME(check(&server, CLIENT_OF(.cns = {{GOOD, 0}}, .dns = {{"semstreams-c.local", 0}}), -1, NULL),
+		"semstreams-c.local");
+	/* an address is no DNS name */
+	WELCOME(check(&server, CLIENT_OF(.cns = {{GOOD, 0}}, .ip = {127, 0, 0, 1}, .ip_len = 4), -1, NULL),
+		GOOD);
+}
+
+/* ---- name constraints ---- */
+
+static struct verdict check_below(const struct cert_spec *ca_spec, const struct cert_spec *leaf_spec,
+				  const struct tls_peer_policy *policy, bool shown)
+{
+	struct tls_peer_policy with = *policy;
+	struct cert ca = cert_make(ca_spec, &root), leaf = cert_make(leaf_spec, &ca);
+	const struct cert *chain[] = {&leaf, &ca}, *stored[] = {&root, &ca};
+	char *pem = cert_chain_pem(stored, shown ? 1 : 2);
+
+	with.trust = tls_trust_new(pem, false);
+	assert_non_null(with.trust);
+	struct verdict v = check_chain(&with, chain, shown ? 2 : 1, -1,
+				       policy->role == SS_TLS_CLIENT ? leaf_spec->dns[0].text : NULL);
+	tls_trust_free((struct tls_trust *)(uintptr_t)with.trust);
+	free(pem);
+	cert_drop(&leaf);
+	cert_drop(&ca);
+	return v;
+}
+
+#define CA_OF(...) (&(struct cert_spec){.cns = {{"Location C CA", 0}}, .ca = true, __VA_ARGS__})
+
+static void test_name_constraints(void **state)
+{
+	const struct cert_spec *only_c = CA_OF(.permitted = {"loc-c.example"});
+	const struct cert_spec *not_b = CA_OF(.excluded = {"semstreams-b.local"});
+	const struct cert_spec *mail = CA_OF(.permitted_mail = "loc-c.example");
+	static const char text[] =
+		"the name constraints of CA 'Location C CA' do not allow the name 'semstreams-b.local'";
+
+	(void)state;
+	for (int shown = 0; shown < 2; shown++) {
+		REFUSED(check_below(only_c, CLIENT_OF(.cns = {{GOOD, 0}}), &server, shown), SS_TLS_FAIL_NAME,
+			text);
+		REFUSED(check_below(not_b, CLIENT_OF(.cns = {{GOOD, 0}}), &server, shown), SS_TLS_FAIL_NAME,
+			text);
+		/* one CN that is allowed does not help the other */
+		REFUSED(check_below(only_c, CLIENT_OF(.cns = {{"x.loc-c.example", 0}, {GOOD, 0}}), &server,
+				    shown),
+			SS_TLS_FAIL_NAME, text);
+		REFUSED(check_below(only_c, CLIENT_OF(.dns = {{GOOD, 0}}), &server, shown), SS_TLS_FAIL_NAME,
+			text);
+		REFUSED(check_below(only_c, CLIENT_OF(.cns = {{GOOD, 0}}), &any_client, shown),
+			SS_TLS_FAIL_NAME, text);
+		REFUSED(check_below(only_c, SERVER_OF(.dns = {{GOOD, 0}}), &client, shown), SS_TLS_FAIL_NAME,
+			text);
+		REFUSED(check_below(CA_OF(.permitted = {"b.local"}), CLIENT_OF(.cns = {{GOOD, 0}}), &server,
+				    shown),
+			SS_TLS_FAIL_NAME, text);
+		/* nor does another case of letters */
+		REFUSED(check_below(CA_OF(.excluded = {"LOCAL"}),
+				    CLIENT_OF(.cns = {{"Semstreams-B.Local", 0}}), &server, shown),
+			SS_TLS_FAIL_NAME, text);
+		REFUSED(check_below(CA_OF(.permitted = {""}, .excluded = {"semstreams-b.local"}),
+				    CLIENT_OF(.cns = {{GOOD, 0}}), &server, shown),
+			SS_TLS_FAIL_NAME, text);
+		WELCOME(check_below(not_b, CLIENT_OF(.cns = {{"semstreams-c.local", 0}}), &server, shown),
+			"semstreams-c.local");
+		WELCOME(check_below(only_c, CLIENT_OF(.cns = {{"X.LOC-c.example", 0}}), &any_client, shown),
+			"X.LOC-c.example");
+		WELCOME(check_below(CA_OF(.permitted = {"x.example", "local"}), CLIENT_OF(.cns = {{GOOD, 0}}),
+				    &server, shown),
+			GOOD);
+		WELCOME(check_below(mail, CLIENT_OF(.cns = {{GOOD, 0}}), &server, shown), GOOD);
+	}
+}
+
+/* Who issued what is no matter of how names are written: here the issuer's is another string type. */
+static void test_constraints_by_signature(void **state)
+{
+	static const struct cert_spec ca_spec = {
+		.cns = {{"Location C CA", 0}}, .ca = true, .permitted = {"loc-c.example"}};
+	struct cert ca = cert_make(&ca_spec, &root), alias = cert_make(&ca_spec, &root);
+	struct cert leaf, other = cert_make(&ca_spec, NULL);
+	const struct cert *stored[] = {&root};
+	struct tls_peer_policy with = server;
+
+	(void)state;
+	/* the key of ca, another name for it */
+	CERT_OK(gnutls_x509_crt_set_dn_by_oid(alias.crt, GNUTLS_OID_X520_ORGANIZATION_NAME, 0, "other", 5));
+	struct cert issuer = {.crt = alias.crt, .key = ca.key};
+	leaf = cert_make(CLIENT_OF(.cns = {{GOOD, 0}}), &issuer);
+	char *pem = cert_chain_pem(stored, 1);
+	with.trust = tls_trust_new(pem, false);
+	const struct cert *chain[] = {&leaf, &ca};
+	REFUSED(check_chain(&with, chain, 2, -1, NULL), SS_TLS_FAIL_NAME,
+		"the name constraints of CA 'Location C CA' do not allow the name 'semstreams-b.local'");
+	/* a CA of the same name that signed nothing here has no say */
+	struct cert plain = cert_make(CLIENT_OF(.cns = {{GOOD, 0}}), &intermediate);
+	const struct cert *beside[] = {&plain, &intermediate, &other};
+	WELCOME(check_chain(&with, beside, 3, -1, NULL), GOOD);
+	tls_trust_free((struct tls_trust *)(uintptr_t)with.trust);
+	free(pem);
+	cert_drop(&plain);
+	cert_drop(&other);
+	cert_drop(&leaf);
+	cert_drop(&alias);
+	cert_drop(&ca);
+}
+
 static void test_names_that_look_alike(void **state)
 {
 	(void)state;
@@ -168,8 +296,10 @@ static void test_broken_alternative_names(void **state)
 static void test_without_a_list(void **state)
 {
 	(void)state;
+	WELCOME(check(&any_client, CLIENT_OF(.cns = {{"one", 0}, {"two", 0}}), -1, NULL), "one");
 	WELCOME(check(&any_client, CLIENT_OF(.cns = {{"one", 0}, {"two", 0}}, .dns = {{"d", 0}}), -1, NULL),
-		"one");
+		"d");
+	WELCOME(check(&any_client, CLIENT_OF(.cns = {{"d", 0}}, .dns = {{"c", 0}, {"D", 0}}), -1, NULL), "d");
 	WELCOME(check(&any_client, CLIENT_OF(.dns = {{"d.local", 0}, {"e", 0}}), -1, NULL), "d.local");
 	WELCOME(check(&any_client, CLIENT_OF(.organization = "x"), -1, NULL), "");
 }
@@ -383,9 +513,9 @@ static void test_hosts(void **state)
 			  .ip = {127, 0, 0, 1}, .ip_len = 4);
 
 	(void)state;
-	WELCOME(check(&client, two, -1, "semstreams-a.local"), "name");
-	WELCOME(check(&client, two, -1, "SEMSTREAMS-A.local"), "name");
-	WELCOME(check(&client, two, -1, "semstreams-a.local."), "name");
+	WELCOME(check(&client, two, -1, "semstreams-a.local"), "semstreams-a.local");
+	WELCOME(check(&client, two, -1, "SEMSTREAMS-A.local"), "semstreams-a.local");
+	WELCOME(check(&client, two, -1, "semstreams-a.local."), "semstreams-a.local");
 	REFUSED(check(&client, two, -1, "name"), SS_TLS_FAIL_NAME,
 		"certificate is valid for 'semstreams-a.local', 'b.example', not 'name'");
 	REFUSED(check(&client, two, -1, "x.semstreams-a.local"), SS_TLS_FAIL_NAME,
@@ -494,15 +624,27 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_listed_names),     cmocka_unit_test(test_names_that_look_alike),
-		cmocka_unit_test(test_nul_in_names),     cmocka_unit_test(test_broken_alternative_names),
-		cmocka_unit_test(test_without_a_list),   cmocka_unit_test(test_small_buffers),
-		cmocka_unit_test(test_verdicts),         cmocka_unit_test(test_times),
-		cmocka_unit_test(test_nothing_shown),    cmocka_unit_test(test_garbage),
-		cmocka_unit_test(test_purpose),          cmocka_unit_test(test_ca_as_leaf),
-		cmocka_unit_test(test_key_usage),        cmocka_unit_test(test_hosts),
-		cmocka_unit_test(test_wildcards),        cmocka_unit_test(test_addresses),
-		cmocka_unit_test(test_nul_in_host_name), cmocka_unit_test(test_reasons),
+		cmocka_unit_test(test_common_name_beside_dns_names),
+		cmocka_unit_test(test_name_constraints),
+		cmocka_unit_test(test_constraints_by_signature),
+		cmocka_unit_test(test_listed_names),
+		cmocka_unit_test(test_names_that_look_alike),
+		cmocka_unit_test(test_nul_in_names),
+		cmocka_unit_test(test_broken_alternative_names),
+		cmocka_unit_test(test_without_a_list),
+		cmocka_unit_test(test_small_buffers),
+		cmocka_unit_test(test_verdicts),
+		cmocka_unit_test(test_times),
+		cmocka_unit_test(test_nothing_shown),
+		cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_purpose),
+		cmocka_unit_test(test_ca_as_leaf),
+		cmocka_unit_test(test_key_usage),
+		cmocka_unit_test(test_hosts),
+		cmocka_unit_test(test_wildcards),
+		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_nul_in_host_name),
+		cmocka_unit_test(test_reasons),
 		cmocka_unit_test(test_show_bytes),
 	};
 

@@ -27,6 +27,8 @@ struct cert_spec {
 	const char *eku[2];
 	const void *raw_san; /* DER, instead of dns and ip */
 	unsigned raw_san_len;
+	const char *permitted[3], *excluded[3]; /* name constraints, DNS */
+	const char *permitted_mail;
 	bool ca, no_usage;
 	unsigned usage;   /* 0: what fits */
 	int64_t from, to; /* 0: a day around CERT_NOW */
@@ -71,6 +73,33 @@ static inline void cert_put_names(gnutls_x509_crt_t crt, const struct cert_spec 
 							     GNUTLS_FSAN_APPEND));
 }
 
+static inline void cert_put_constraints(gnutls_x509_crt_t crt, const struct cert_spec *s)
+{
+	gnutls_x509_name_constraints_t nc;
+
+	if (!s->permitted[0] && !s->excluded[0] && !s->permitted_mail)
+		return;
+	CERT_OK(gnutls_x509_name_constraints_init(&nc));
+	for (size_t i = 0; i < 3; i++) {
+		gnutls_datum_t permitted = {(void *)(uintptr_t)s->permitted[i],
+					    s->permitted[i] ? (unsigned)strlen(s->permitted[i]) : 0};
+		gnutls_datum_t excluded = {(void *)(uintptr_t)s->excluded[i],
+					   s->excluded[i] ? (unsigned)strlen(s->excluded[i]) : 0};
+		if (permitted.data)
+			CERT_OK(gnutls_x509_name_constraints_add_permitted(nc, GNUTLS_SAN_DNSNAME,
+									   &permitted));
+		if (excluded.data)
+			CERT_OK(gnutls_x509_name_constraints_add_excluded(nc, GNUTLS_SAN_DNSNAME, &excluded));
+	}
+	if (s->permitted_mail) {
+		gnutls_datum_t mail = {(void *)(uintptr_t)s->permitted_mail,
+				       (unsigned)strlen(s->permitted_mail)};
+		CERT_OK(gnutls_x509_name_constraints_add_permitted(nc, GNUTLS_SAN_RFC822NAME, &mail));
+	}
+	CERT_OK(gnutls_x509_crt_set_name_constraints(crt, nc, 1));
+	gnutls_x509_name_constraints_deinit(nc);
+}
+
 /* issuer NULL: signed by itself. */
 static inline struct cert cert_make(const struct cert_spec *s, const struct cert *issuer)
 {
@@ -89,6 +118,7 @@ static inline struct cert cert_make(const struct cert_spec *s, const struct cert
 	CERT_OK(gnutls_x509_crt_set_expiration_time(c.crt, s->to ? s->to : CERT_NOW + CERT_DAY));
 	CERT_OK(gnutls_x509_crt_set_key(c.crt, c.key));
 	cert_put_names(c.crt, s);
+	cert_put_constraints(c.crt, s);
 	CERT_OK(gnutls_x509_crt_set_basic_constraints(c.crt, s->ca, -1));
 	if (!s->no_usage)
 		CERT_OK(gnutls_x509_crt_set_key_usage(c.crt, s->usage ? s->usage
@@ -122,6 +152,24 @@ static inline void cert_write(const char *path, const void *data, size_t len, mo
 
 	if (!to || fchmod(fileno(to), mode) || fwrite(data, 1, len, to) != len || fclose(to))
 		abort();
+}
+
+/* PEM, malloced. */
+static inline char *cert_chain_pem(const struct cert *const *chain, size_t n)
+{
+	char *pem = NULL;
+	size_t len;
+	FILE *to = open_memstream(&pem, &len);
+
+	for (size_t i = 0; to && i < n; i++) {
+		gnutls_datum_t d;
+		CERT_OK(gnutls_x509_crt_export2(chain[i]->crt, GNUTLS_X509_FMT_PEM, &d));
+		fwrite(d.data, 1, d.size, to);
+		gnutls_free(d.data);
+	}
+	if (!to || fclose(to))
+		abort();
+	return pem;
 }
 
 /* The chain's certificates as PEM. */

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/* tls_trust - see tls_trust.h. */
+#include "core/tls/tls_trust.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <gnutls/abstract.h>
+#include <gnutls/x509.h>
+#include "core/tls/cert.h"
+
+enum {
+	MAX_CAS = 128000,    /* more than all files of a role may hold */
+	RSA_BITS_MAX = 8192, /* with the limit of the exponent: what a hostile signature costs to check */
+	RSA_EXPONENT_MAX = 8,
+};
+
+struct tls_trust {
+	struct cert_list cas;
+	bool constrained; /* one of them has name constraints */
+	bool system;
+	pthread_mutex_t lock;          /* of the list, which is made when it is first needed */
+	gnutls_x509_trust_list_t list; /* the certificates are cas'; revocation lists would be added here */
+};
+
+static bool is_constrained(gnutls_x509_crt_t crt)
+{
+	unsigned critical;
+	size_t size = 0;
+	int rc = gnutls_x509_crt_get_extension_by_oid(crt, GNUTLS_X509EXT_OID_NAME_CONSTRAINTS, 0, NULL,
+						      &size, &critical);
+
+	return rc != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE;
+}
+
+struct tls_trust *tls_trust_new(const char *ca_pem, bool system)
+{
+	struct tls_trust *t = calloc(1, sizeof *t);
+	char why[256];
+
+	if (!t)
+		return NULL;
+	pthread_mutex_init(&t->lock, NULL);
+	t->system = system;
+	if (ca_pem && *ca_pem && cert_list_load(ca_pem, strlen(ca_pem), MAX_CAS, &t->cas, why, sizeof why)) {
+		tls_trust_free(t);
+		return NULL;
+	}
+	for (unsigned i = 0; i < t->cas.n; i++)
+		t->constrained |= is_constrained(t->cas.certs[i]);
+	return t;
+}
+
+void tls_trust_free(struct tls_trust *t)
+{
+	if (!t)
+		return;
+	if (t->list)
+		gnutls_x509_trust_list_deinit(t->list, 0);
+	cert_list_free(&t->cas);
+	pthread_mutex_destroy(&t->lock);
+	free(t);
+}
+
+/* ---- who signed whom ---- */
+
+/* The part of a certificate that is signed; false: it is not DER. */
+static bool signed_part(const gnutls_datum_t *der, gnutls_datum_t *part)
+{
+	const unsigned char *p = der->data, *end = p + der->size;
+	size_t len = 0;
+
+	for (int depth = 0; depth < 2; depth++) { /* Certificate, then TBSCertificate */
+		const unsigned char *start = p;
+		if (end - p < 2 || *p++ != 0x30)
+			return false;
+		len = *p++;
+		unsigned bytes = len & 0x80 ? len & 0x7f : 0;
+		if (bytes > 4 || (size_t)(end - p) < bytes || len == 0x80)
+			return false;
+		for (len = bytes ? 0 : len; bytes > 0; bytes--)
+			len = len << 8 | *p++;
+		if (len > (size_t)(end - p))
+			return false;
+		if (depth == 1)
+			*part = cert_datum(start, (size_t)(p - start) + len);
+	}
+	return true;
+}
+
+/* A key whose signatures can be checked in a short time. */
+static bool is_cheap(gnutls_pubkey_t key)
+{
+	gnutls_datum_t modulus, exponent;
+	unsigned bits = 0;
+	int kind = gnutls_pubkey_get_pk_algorithm(key, &bits);
+
+	if (kind != GNUTLS_PK_RSA && kind != GNUTLS_PK_RSA_PSS)
+		return true;
+	if (bits > RSA_BITS_MAX ||
+	    gnutls_pubkey_export_rsa_raw2(key, &modulus, &exponent, GNUTLS_EXPORT_FLAG_NO_LZ))
+		return false;
+	bool small = exponent.size <= RSA_EXPONENT_MAX;
+	gnutls_free(modulus.data);
+	gnutls_free(exponent.data);
+	return small;
+}
+
+/* Does the key of issuer verify the signature of crt?  What cannot be told is a yes: then the issuer's
+ * constraints count. */
+static bool signed_by(gnutls_x509_crt_t crt, gnutls_x509_crt_t issuer)
+{
+	int algorithm = gnutls_x509_crt_get_signature_algorithm(crt);
+	gnutls_pubkey_t key = NULL;
+	gnutls_datum_t der = {0}, part;
+	unsigned char signature[4096];
+	size_t size = sizeof signature;
+	bool yes = true;
+
+	if (gnutls_pubkey_init(&key) || gnutls_pubkey_import_x509(key, issuer, 0))
+		goto out;
+	int kind = gnutls_pubkey_get_pk_algorithm(key, NULL);
+	if (algorithm != GNUTLS_SIGN_UNKNOWN &&
+	    !gnutls_sign_supports_pk_algorithm((gnutls_sign_algorithm_t)algorithm,
+					       (gnutls_pk_algorithm_t)kind))
+		yes = false;
+	else if (is_cheap(key) && gnutls_x509_crt_get_signature(crt, (char *)signature, &size) == 0 &&
+		 gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_DER, &der) == 0 && signed_part(&der, &part)) {
+		const gnutls_datum_t is = cert_datum(signature, size);
+		yes = gnutls_pubkey_verify_data2(key, (gnutls_sign_algorithm_t)algorithm,
+						 GNUTLS_VERIFY_ALLOW_BROKEN, &part,
+						 &is) != GNUTLS_E_PK_SIG_VERIFY_FAILED;
+	}
+out:
+	gnutls_free(der.data);
+	if (key)
+		gnutls_pubkey_deinit(key);
+	return yes;
+}
+
+/* ---- name constraints ---- */
+
+/* The certificates that may be above a leaf: those shown with it, then the CAs. */
+struct candidates {
+	gnutls_x509_crt_t *certs;
+	bool *above; /* found to have signed the leaf, or one that is above it */
+	size_t n;
+	bool constrained;
+};
+
+static void candidates_free(struct candidates *c, size_t n_shown)
+{
+	for (size_t i = 0; i < n_shown; i++)
+		gnutls_x509_crt_deinit(c->certs[i]);
+	free(c->certs);
+	free(c->above);
+}
+
+/* Mark whoever signed crt, and whoever signed those. */
+static void climb(struct candidates *c, gnutls_x509_crt_t crt)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		if (c->above[i] || !signed_by(crt, c->certs[i]))
+			continue;
+		c->above[i] = true;
+		climb(c, c->certs[i]);
+	}
+}
+
+/* Is the DNS name within the subtree: the same, or below it?  GnuTLS would take case for a difference. */
+static bool is_within(const char *name, const gnutls_datum_t *subtree)
+{
+	size_t len = strlen(name), n = subtree->size;
+
+	if (len && name[len - 1] == '.')
+		len--;
+	if (n > len || strncasecmp(name + len - n, (const char *)subtree->data, n) != 0)
+		return false;
+	return n == 0 || n == len || subtree->data[0] == '.' || name[len - n - 1] == '.';
+}
+
+static bool is_allowed(gnutls_x509_name_constraints_t constraints, const char *name)
+{
+	gnutls_datum_t subtree;
+	unsigned type;
+	bool any = false, within = false;
+
+	for (unsigned i = 0; gnutls_x509_name_constraints_get_excluded(constraints, i, &type, &subtree) == 0;
+	     i++)
+		if (type == GNUTLS_SAN_DNSNAME && is_within(name, &subtree))
+			return false;
+	for (unsigned i = 0; gnutls_x509_name_constraints_get_permitted(constraints, i, &type, &subtree) == 0;
+	     i++) {
+		any |= type == GNUTLS_SAN_DNSNAME;
+		within |= type == GNUTLS_SAN_DNSNAME && is_within(name, &subtree);
+	}
+	return within || !any;
+}
+
+static int check_constraints(gnutls_x509_crt_t ca, const char *name, char *why, size_t why_size)
+{
+	gnutls_x509_name_constraints_t constraints;
+	char who[CERT_SHOWN], shown[CERT_SHOWN];
+	unsigned critical;
+
+	if (!is_constrained(ca))
+		return 0;
+	if (gnutls_x509_name_constraints_init(&constraints)) {
+		snprintf(why, why_size, "out of memory");
+		return -EACCES;
+	}
+	int rc = gnutls_x509_crt_get_name_constraints(ca, constraints, 0, &critical);
+	bool allowed = rc == 0 && is_allowed(constraints, name);
+	gnutls_x509_name_constraints_deinit(constraints);
+	if (allowed)
+		return 0;
+	cert_show_subject(who, ca);
+	if (rc)
+		snprintf(why, why_size, "the name constraints of CA %s cannot be read", who);
+	else
+		snprintf(why, why_size, "the name constraints of CA %s do not allow the name %s", who,
+			 cert_show_bytes(shown, name, strlen(name)));
+	return -EACCES;
+}
+
+int tls_trust_allows(const struct tls_trust *t, const struct ss_der *chain, uint32_t n, const char *name,
+		     char *why, size_t why_size)
+{
+	size_t n_shown = 0, n_cas = t ? t->cas.n : 0;
+	struct candidates c = {.certs = calloc(n + n_cas + 1, sizeof *c.certs),
+			       .above = calloc(n + n_cas + 1, sizeof *c.above),
+			       .constrained = t && t->constrained};
+	gnutls_x509_crt_t leaf;
+	int rc = -EACCES;
+
+	snprintf(why, why_size, "out of memory");
+	if (!c.certs || !c.above || n == 0 || cert_from_der(chain[0].data, chain[0].len, &leaf))
+		goto out;
+	for (uint32_t i = 1; i < n; i++) {
+		if (cert_from_der(chain[i].data, chain[i].len, &c.certs[n_shown]))
+			continue; /* what cannot be read has verified nothing */
+		c.constrained |= is_constrained(c.certs[n_shown++]);
+	}
+	c.n = n_shown;
+	for (size_t i = 0; i < n_cas; i++)
+		c.certs[c.n++] = t->cas.certs[i];
+	rc = 0;
+	if (c.constrained)
+		climb(&c, leaf);
+	for (size_t i = 0; i < c.n && rc == 0; i++)
+		if (c.above[i])
+			rc = check_constraints(c.certs[i], name, why, why_size);
+	gnutls_x509_crt_deinit(leaf);
+out:
+	candidates_free(&c, n_shown);
+	return rc;
+}
+
+/* ---- verification of a chain that was accepted before ---- */
+
+/* [lock] */
+static bool make_list(struct tls_trust *t)
+{
+	if (t->list)
+		return true;
+	if (gnutls_x509_trust_list_init(&t->list, 0))
+		return false;
+	if (t->cas.n)
+		gnutls_x509_trust_list_add_cas(t->list, t->cas.certs, t->cas.n, 0);
+	if (t->system)
+		gnutls_x509_trust_list_add_system_trust(t->list, 0, 0);
+	return true;
+}
+
+static int32_t fail_of_status(unsigned status)
+{
+	if (status == 0)
+		return -1;
+	if (status & (GNUTLS_CERT_EXPIRED | GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED))
+		return SS_TLS_FAIL_EXPIRED;
+	if (status & GNUTLS_CERT_NOT_ACTIVATED)
+		return SS_TLS_FAIL_NOT_YET_VALID;
+	if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
+		return SS_TLS_FAIL_UNKNOWN_CA;
+	if (status & GNUTLS_CERT_PURPOSE_MISMATCH)
+		return SS_TLS_FAIL_PURPOSE;
+	return SS_TLS_FAIL_OTHER;
+}
+
+int32_t tls_trust_verify(struct tls_trust *t, const struct ss_der *chain, uint32_t n)
+{
+	gnutls_x509_crt_t certs[CERT_MAX_CHAIN];
+	unsigned read = 0, status = GNUTLS_CERT_INVALID;
+
+	for (uint32_t i = 0; i < n && i < CERT_MAX_CHAIN; i++)
+		if (cert_from_der(chain[i].data, chain[i].len, &certs[read]) == 0)
+			read++;
+		else if (i == 0)
+			return SS_TLS_FAIL_OTHER;
+	pthread_mutex_lock(&t->lock);
+	if (read == 0 || !make_list(t) ||
+	    gnutls_x509_trust_list_verify_crt2(t->list, certs, read, NULL, 0,
+					       GNUTLS_VERIFY_ALLOW_UNSORTED_CHAIN, &status, NULL))
+		status = GNUTLS_CERT_INVALID;
+	pthread_mutex_unlock(&t->lock);
+	for (unsigned i = 0; i < read; i++)
+		gnutls_x509_crt_deinit(certs[i]);
+	return fail_of_status(status);
+}
+
+int64_t tls_trust_next_expiry(const struct tls_trust *t, const struct ss_der *chain, uint32_t n, int64_t now)
+{
+	int64_t next = INT64_MAX, end;
+	gnutls_x509_crt_t crt;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (cert_from_der(chain[i].data, chain[i].len, &crt))
+			continue;
+		end = cert_not_after(crt);
+		gnutls_x509_crt_deinit(crt);
+		next = end >= now && end < next ? end : next;
+	}
+	for (unsigned i = 0; t && i < t->cas.n; i++) {
+		end = cert_not_after(t->cas.certs[i]);
+		next = end >= now && end < next ? end : next;
+	}
+	return next;
+}

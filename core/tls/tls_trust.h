@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tls_trust - the CAs that one role trusts, as certificates: what their name constraints allow, and whether a
+ * chain that was accepted before still leads to them.  Immutable once made; any thread.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <semstreams/ext/tls.h>
+
+struct tls_trust;
+
+/* ca_pem may be NULL; with system the CAs of the system are trusted as well.  NULL: out of memory. */
+struct tls_trust *tls_trust_new(const char *ca_pem, bool system);
+void tls_trust_free(struct tls_trust *); /* NULL is allowed */
+
+/*
+ * Do the name constraints of all CAs above the leaf allow this name as a DNS name?  chain is what the peer
+ * showed, leaf first; what issued what is decided by signatures alone, as names of issuers can be written in
+ * several ways.  trust may be NULL.  0; -EACCES with the reason in why.
+ */
+int tls_trust_allows(const struct tls_trust *, const struct ss_der *chain, uint32_t n, const char *name,
+		     char *why, size_t why_size);
+
+/*
+ * Does the chain verify now: signatures, CAs, times, purposes of CAs, constraints?  -1 (it does) or
+ * SS_TLS_FAIL_..., as in the argument error of struct ss_tls.check_peer.
+ */
+int32_t tls_trust_verify(struct tls_trust *, const struct ss_der *chain, uint32_t n);
+
+/* The next time, in seconds since 1970, at which a certificate of the chain or a CA expires; INT64_MAX: none.
+ */
+int64_t tls_trust_next_expiry(const struct tls_trust *, const struct ss_der *chain, uint32_t n, int64_t now);

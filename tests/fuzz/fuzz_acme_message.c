@@ -23,9 +23,8 @@ static void documents(const char *body, size_t len)
 	struct message_account account;
 	struct message_order order;
 	struct message_authorization authorization;
-	struct message_challenge challenge;
+	struct message_single challenge;
 	struct message_renewal renewal;
-	struct json_t *json;
 	if (message_directory(body, len, &directory, why, sizeof why) == 0)
 		message_profiles(&directory, text, sizeof text);
 	message_done(&directory.json);
@@ -37,8 +36,8 @@ static void documents(const char *body, size_t len)
 	message_done(&order.json);
 	message_authorization(body, len, &authorization, why, sizeof why);
 	message_done(&authorization.json);
-	message_challenge(body, len, &json, &challenge, why, sizeof why);
-	message_done(&json);
+	message_single(body, len, &challenge, why, sizeof why);
+	message_done(&challenge.json);
 	if (message_renewal(body, len, &renewal, why, sizeof why) == 0)
 		check(renewal.start < renewal.end);
 	message_done(&renewal.json);

@@ -108,9 +108,8 @@ static int challenge_failed(struct client *c, struct challenge *p, const struct 
 
 static int challenge_post(struct client *c, struct challenge *p)
 {
-	struct message_challenge m;
+	struct message_single m;
 	struct reply r;
-	struct json_t *json = NULL;
 	char why[256] = "out of memory";
 	p->posts++;
 	client_doing(c, "%s: the CA has not come to an end", p->name);
@@ -132,15 +131,15 @@ static int challenge_post(struct client *c, struct challenge *p)
 		snprintf(p->trouble, sizeof p->trouble, "while the CA validated, %s", r.http->why);
 	if (p->unsure)
 		return 0;
-	if (message_challenge(r.http->body, r.http->len, &json, &m, why, sizeof why) < 0)
+	if (message_single(r.http->body, r.http->len, &m, why, sizeof why) < 0)
 		return order_useless(c, ACME_BROKEN, false, "%s", why);
-	note_trouble(p, m.error);
-	p->post_again = m.status == MESSAGE_PENDING && m.error;
-	if (m.status == MESSAGE_VALID)
+	note_trouble(p, m.challenge.error);
+	p->post_again = m.challenge.status == MESSAGE_PENDING && m.challenge.error;
+	if (m.challenge.status == MESSAGE_VALID)
 		rc = challenge_done(c, p);
-	else if (m.status == MESSAGE_INVALID)
-		rc = challenge_failed(c, p, m.error);
-	message_done(&json);
+	else if (m.challenge.status == MESSAGE_INVALID)
+		rc = challenge_failed(c, p, m.challenge.error);
+	message_done(&m.json);
 	return rc;
 }
 

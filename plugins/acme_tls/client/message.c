@@ -20,14 +20,6 @@
 static const char *const status_words[] = {"pending", "ready",       "processing", "valid",
 					   "invalid", "deactivated", "expired",    "revoked"};
 
-static enum message_status status_of(const char *word)
-{
-	for (size_t i = 0; i < sizeof status_words / sizeof *status_words; i++)
-		if (!strcmp(word, status_words[i]))
-			return (enum message_status)i;
-	return MESSAGE_OTHER;
-}
-
 void append_list(char *out, size_t size, const char *format, va_list args)
 {
 	size_t used = strlen(out);
@@ -66,62 +58,85 @@ bool message_token_ok(const char *token)
 
 void message_done(struct json_t **json)
 {
-	if (json && *json) {
-		json_decref(*json);
-		*json = NULL;
-	}
+	json_decref(*json);
+	*json = NULL;
 }
 
-/* The object in body; why otherwise. */
-static int object_in(const char *what, const char *body, size_t len, json_t **out, char *why, size_t why_size)
+/* ---- documents */
+
+struct reader {
+	const char *what; /* "order" */
+	char *why;
+	size_t why_size;
+};
+
+static int __attribute__((format(printf, 2, 3))) bad(const struct reader *r, const char *format, ...)
 {
+	va_list args;
+	snprintf(r->why, r->why_size, "the CA's %s ", r->what);
+	va_start(args, format);
+	append_list(r->why, r->why_size, format, args);
+	va_end(args);
+	return -EINVAL;
+}
+
+static int read_object(const struct reader *r, const char *body, size_t len, json_t **out)
+{
+	char text[JSON_ERROR_TEXT_LENGTH];
 	json_error_t error;
-	json_t *json = json_loadb(body, len, JSON_REJECT_DUPLICATES, &error);
-	if (!json) {
-		if (json_error_code(&error) == json_error_out_of_memory)
-			return -ENOMEM;
-		char text[JSON_ERROR_TEXT_LENGTH];
-		message_text(error.text, text, sizeof text);
-		snprintf(why, why_size, "its %s is not JSON: %s", what, text);
-		return -EINVAL;
+	*out = json_loadb(body, len, JSON_REJECT_DUPLICATES, &error);
+	if (json_is_object(*out))
+		return 0;
+	if (*out) {
+		message_done(out);
+		return bad(r, "is not a JSON object");
 	}
-	if (!json_is_object(json)) {
-		json_decref(json);
-		snprintf(why, why_size, "its %s is not a JSON object", what);
-		return -EINVAL;
-	}
-	*out = json;
-	return 0;
+	if (json_error_code(&error) == json_error_out_of_memory)
+		return -ENOMEM;
+	message_text(error.text, text, sizeof text);
+	return bad(r, "is not JSON: %s", text);
 }
 
 /* An URL that may be missing. */
-static int url_member(const json_t *in, const char *what, const char *key, const char **out, char *why,
-		      size_t why_size)
+static int read_url(const struct reader *r, const json_t *in, const char *key, const char **out)
 {
 	const json_t *value = json_object_get(in, key);
-	*out = NULL;
-	if (!value || json_is_null(value))
-		return 0;
-	if (!json_is_string(value) || !message_url_ok(json_string_value(value))) {
-		snprintf(why, why_size, "its %s has something else than an URL as \"%s\"", what, key);
-		return -EINVAL;
-	}
 	*out = json_string_value(value);
+	if (!value || json_is_null(value) || (*out && message_url_ok(*out)))
+		return 0;
+	return bad(r, "has something other than a URL as \"%s\"", key);
+}
+
+static int read_status(const struct reader *r, const json_t *in, enum message_status *out, const char **word)
+{
+	size_t i = 0;
+	*word = json_string_value(json_object_get(in, "status"));
+	if (!*word)
+		return bad(r, "has no \"status\"");
+	while (i < MESSAGE_OTHER && strcmp(*word, status_words[i]) != 0)
+		i++;
+	*out = (enum message_status)i;
 	return 0;
 }
 
-static int status_member(const json_t *in, const char *what, enum message_status *out, const char **word,
-			 char *why, size_t why_size)
+static int read_identifier(const struct reader *r, const json_t *in, struct message_identifier *out)
 {
-	const char *text = json_string_value(json_object_get(in, "status"));
-	if (!text) {
-		snprintf(why, why_size, "its %s has no \"status\"", what);
-		return -EINVAL;
-	}
-	*out = status_of(text);
-	if (word)
-		*word = text;
+	out->type = json_string_value(json_object_get(in, "type"));
+	out->value = json_string_value(json_object_get(in, "value"));
+	if (!out->type || !out->value || !*out->value || strlen(out->value) > MESSAGE_NAME_MAX)
+		return bad(r, "has an identifier without type and value");
 	return 0;
+}
+
+/* An array that may be missing. */
+static int read_list(const struct reader *r, const json_t *in, const char *key, size_t most,
+		     const json_t **out, size_t *n)
+{
+	*out = json_object_get(in, key);
+	*n = json_array_size(*out);
+	if (*out && !json_is_array(*out))
+		return bad(r, "has something other than a list as \"%s\"", key);
+	return *n > most ? bad(r, "has %zu \"%s\", more than the limit of %zu", *n, key, most) : 0;
 }
 
 static const json_t *error_member(const json_t *in)
@@ -130,8 +145,9 @@ static const json_t *error_member(const json_t *in)
 	return json_is_object(error) ? error : NULL;
 }
 
-static int directory_read(struct message_directory *d, char *why, size_t why_size)
+static int read_directory(const struct reader *r, const json_t *in, void *out)
 {
+	struct message_directory *d = out;
 	const struct {
 		const char *key;
 		const char **to;
@@ -142,33 +158,137 @@ static int directory_read(struct message_directory *d, char *why, size_t why_siz
 		{"keyChange", &d->key_change, false}, {"renewalInfo", &d->renewal_info, false},
 	};
 	for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
-		int err = url_member(d->json, "directory", links[i].key, links[i].to, why, why_size);
-		if (err < 0)
-			return err;
-		if (!*links[i].to && links[i].needed) {
-			snprintf(why, why_size, "there is no ACME directory: \"%s\" is missing",
-				 links[i].key);
-			return -EINVAL;
-		}
+		int rc = read_url(r, in, links[i].key, links[i].to);
+		if (rc)
+			return rc;
+		if (!*links[i].to && links[i].needed)
+			return bad(r, "is not an ACME directory: \"%s\" is missing", links[i].key);
 	}
-	const json_t *meta = json_object_get(d->json, "meta");
+	const json_t *meta = json_object_get(in, "meta");
 	d->eab_required = json_is_true(json_object_get(meta, "externalAccountRequired"));
 	d->profiles = json_object_get(meta, "profiles");
-	if (!json_is_object(d->profiles))
-		d->profiles = NULL;
 	return 0;
+}
+
+static int read_account(const struct reader *r, const json_t *in, void *out)
+{
+	struct message_account *a = out;
+	const char *word;
+	return read_status(r, in, &a->status, &word);
+}
+
+static int read_order(const struct reader *r, const json_t *in, void *out)
+{
+	struct message_order *o = out;
+	const json_t *list;
+	int rc = read_status(r, in, &o->status, &o->status_word);
+	if (!rc)
+		rc = read_list(r, in, "identifiers", MESSAGE_LIST_MAX, &list, &o->n_identifiers);
+	for (size_t i = 0; !rc && i < o->n_identifiers; i++)
+		rc = read_identifier(r, json_array_get(list, i), &o->identifiers[i]);
+	if (!rc)
+		rc = read_list(r, in, "authorizations", MESSAGE_LIST_MAX, &list, &o->n_authorizations);
+	for (size_t i = 0; !rc && i < o->n_authorizations; i++) {
+		o->authorizations[i] = json_string_value(json_array_get(list, i));
+		if (!o->authorizations[i] || !message_url_ok(o->authorizations[i]))
+			return bad(r, "lists an authorization that is not a URL");
+	}
+	if (!rc)
+		rc = read_url(r, in, "finalize", &o->finalize);
+	if (!rc)
+		rc = read_url(r, in, "certificate", &o->certificate);
+	o->error = error_member(in);
+	return rc;
+}
+
+static int read_challenge(const struct reader *r, const json_t *in, struct message_challenge *out)
+{
+	out->type = json_string_value(json_object_get(in, "type"));
+	if (!out->type)
+		return bad(r, "has a challenge without \"type\"");
+	/* the token of a type that is not known is not checked: such a challenge is never chosen */
+	out->token = json_string_value(json_object_get(in, "token"));
+	out->error = error_member(in);
+	int rc = read_status(r, in, &out->status, &out->status_word);
+	return rc ? rc : read_url(r, in, "url", &out->url);
+}
+
+static int read_authorization(const struct reader *r, const json_t *in, void *out)
+{
+	struct message_authorization *a = out;
+	const json_t *list;
+	int rc = read_status(r, in, &a->status, &a->status_word);
+	if (!rc)
+		rc = read_identifier(r, json_object_get(in, "identifier"), &a->identifier);
+	if (!rc)
+		rc = read_list(r, in, "challenges", MESSAGE_CHOICES_MAX, &list, &a->n_challenges);
+	for (size_t i = 0; !rc && i < a->n_challenges; i++)
+		rc = read_challenge(r, json_array_get(list, i), &a->challenges[i]);
+	return rc;
+}
+
+static int read_renewal(const struct reader *r, const json_t *in, void *out)
+{
+	struct message_renewal *m = out;
+	const json_t *window = json_object_get(in, "suggestedWindow");
+	const char *start = json_string_value(json_object_get(window, "start"));
+	const char *end = json_string_value(json_object_get(window, "end"));
+	if (!start || !end || !message_time(start, &m->start) || !message_time(end, &m->end) ||
+	    m->end <= m->start)
+		return bad(r, "has no suggestedWindow from an earlier to a later time");
+	return read_url(r, in, "explanationURL", &m->explanation);
+}
+
+/* out begins with the document. */
+static int read_body(const char *what, const char *body, size_t len,
+		     int (*read)(const struct reader *, const json_t *, void *), void *out, size_t size,
+		     char *why, size_t why_size)
+{
+	const struct reader r = {.what = what, .why = why, .why_size = why_size};
+	json_t **json = out;
+	memset(out, 0, size);
+	int rc = read_object(&r, body, len, json);
+	if (!rc)
+		rc = read(&r, *json, out);
+	if (rc)
+		message_done(json);
+	return rc;
 }
 
 int message_directory(const char *body, size_t len, struct message_directory *out, char *why, size_t why_size)
 {
-	*out = (struct message_directory){0};
-	int err = object_in("directory", body, len, &out->json, why, why_size);
-	if (err < 0)
-		return err;
-	err = directory_read(out, why, why_size);
-	if (err < 0)
-		message_done(&out->json);
-	return err;
+	return read_body("directory", body, len, read_directory, out, sizeof *out, why, why_size);
+}
+
+int message_account(const char *body, size_t len, struct message_account *out, char *why, size_t why_size)
+{
+	return read_body("account", body, len, read_account, out, sizeof *out, why, why_size);
+}
+
+int message_order(const char *body, size_t len, struct message_order *out, char *why, size_t why_size)
+{
+	return read_body("order", body, len, read_order, out, sizeof *out, why, why_size);
+}
+
+int message_authorization(const char *body, size_t len, struct message_authorization *out, char *why,
+			  size_t why_size)
+{
+	return read_body("authorization", body, len, read_authorization, out, sizeof *out, why, why_size);
+}
+
+static int read_single(const struct reader *r, const json_t *in, void *out)
+{
+	return read_challenge(r, in, &((struct message_single *)out)->challenge);
+}
+
+int message_single(const char *body, size_t len, struct message_single *out, char *why, size_t why_size)
+{
+	return read_body("challenge", body, len, read_single, out, sizeof *out, why, why_size);
+}
+
+int message_renewal(const char *body, size_t len, struct message_renewal *out, char *why, size_t why_size)
+{
+	return read_body("renewal information", body, len, read_renewal, out, sizeof *out, why, why_size);
 }
 
 bool message_has_profile(const struct message_directory *d, const char *name)
@@ -189,191 +309,7 @@ void message_profiles(const struct message_directory *d, char *out, size_t size)
 	}
 }
 
-int message_account(const char *body, size_t len, struct message_account *out, char *why, size_t why_size)
-{
-	*out = (struct message_account){0};
-	int err = object_in("account", body, len, &out->json, why, why_size);
-	if (err < 0)
-		return err;
-	err = status_member(out->json, "account", &out->status, NULL, why, why_size);
-	if (err < 0)
-		message_done(&out->json);
-	return err;
-}
-
-static int identifier_read(const json_t *in, const char *what, struct message_identifier *out, char *why,
-			   size_t why_size)
-{
-	out->type = json_string_value(json_object_get(in, "type"));
-	out->value = json_string_value(json_object_get(in, "value"));
-	if (!out->type || !out->value || !*out->value || strlen(out->value) > MESSAGE_NAME_MAX) {
-		snprintf(why, why_size, "its %s has an identifier without type and value", what);
-		return -EINVAL;
-	}
-	return 0;
-}
-
-/* The number of elements of an array that may be missing; -EINVAL. */
-static int list_member(const json_t *in, const char *what, const char *key, size_t most, const json_t **out,
-		       char *why, size_t why_size)
-{
-	*out = json_object_get(in, key);
-	if (!*out)
-		return 0;
-	if (!json_is_array(*out)) {
-		snprintf(why, why_size, "its %s has something else than a list as \"%s\"", what, key);
-		return -EINVAL;
-	}
-	size_t n = json_array_size(*out);
-	if (n > most) {
-		snprintf(why, why_size, "its %s has %zu \"%s\", more than the %zu that are taken", what, n,
-			 key, most);
-		return -EINVAL;
-	}
-	return (int)n;
-}
-
-static int order_read(struct message_order *o, char *why, size_t why_size)
-{
-	const json_t *list;
-	int err = status_member(o->json, "order", &o->status, &o->status_word, why, why_size);
-	if (err < 0)
-		return err;
-	int n = list_member(o->json, "order", "identifiers", MESSAGE_LIST_MAX, &list, why, why_size);
-	if (n < 0)
-		return n;
-	for (int i = 0; i < n; i++) {
-		err = identifier_read(json_array_get(list, (size_t)i), "order", &o->identifiers[i], why,
-				      why_size);
-		if (err < 0)
-			return err;
-	}
-	o->n_identifiers = (size_t)n;
-	n = list_member(o->json, "order", "authorizations", MESSAGE_LIST_MAX, &list, why, why_size);
-	if (n < 0)
-		return n;
-	for (int i = 0; i < n; i++) {
-		const char *url = json_string_value(json_array_get(list, (size_t)i));
-		if (!url || !message_url_ok(url)) {
-			snprintf(why, why_size, "its order lists an authorization that is no URL");
-			return -EINVAL;
-		}
-		o->authorizations[i] = url;
-	}
-	o->n_authorizations = (size_t)n;
-	err = url_member(o->json, "order", "finalize", &o->finalize, why, why_size);
-	if (!err)
-		err = url_member(o->json, "order", "certificate", &o->certificate, why, why_size);
-	o->error = error_member(o->json);
-	return err;
-}
-
-int message_order(const char *body, size_t len, struct message_order *out, char *why, size_t why_size)
-{
-	*out = (struct message_order){0};
-	int err = object_in("order", body, len, &out->json, why, why_size);
-	if (err < 0)
-		return err;
-	err = order_read(out, why, why_size);
-	if (err < 0) {
-		message_done(&out->json);
-		*out = (struct message_order){0};
-	}
-	return err;
-}
-
-static int challenge_read(const json_t *in, struct message_challenge *out, char *why, size_t why_size)
-{
-	out->type = json_string_value(json_object_get(in, "type"));
-	if (!out->type) {
-		snprintf(why, why_size, "its challenge has no \"type\"");
-		return -EINVAL;
-	}
-	/* what is in challenges of types to come is none of our business: they are never chosen */
-	out->token = json_string_value(json_object_get(in, "token"));
-	out->error = error_member(in);
-	int err = status_member(in, "challenge", &out->status, &out->status_word, why, why_size);
-	if (!err)
-		err = url_member(in, "challenge", "url", &out->url, why, why_size);
-	return err;
-}
-
-int message_challenge(const char *body, size_t len, struct json_t **json, struct message_challenge *out,
-		      char *why, size_t why_size)
-{
-	*out = (struct message_challenge){0};
-	*json = NULL;
-	int err = object_in("challenge", body, len, json, why, why_size);
-	if (err < 0)
-		return err;
-	err = challenge_read(*json, out, why, why_size);
-	if (err < 0)
-		message_done(json);
-	return err;
-}
-
-static int authorization_read(struct message_authorization *a, char *why, size_t why_size)
-{
-	const json_t *list;
-	int err = status_member(a->json, "authorization", &a->status, &a->status_word, why, why_size);
-	if (!err)
-		err = identifier_read(json_object_get(a->json, "identifier"), "authorization", &a->identifier,
-				      why, why_size);
-	if (err < 0)
-		return err;
-	int n = list_member(a->json, "authorization", "challenges", MESSAGE_CHOICES_MAX, &list, why,
-			    why_size);
-	if (n < 0)
-		return n;
-	for (int i = 0; i < n; i++) {
-		err = challenge_read(json_array_get(list, (size_t)i), &a->challenges[i], why, why_size);
-		if (err < 0)
-			return err;
-	}
-	a->n_challenges = (size_t)n;
-	return 0;
-}
-
-int message_authorization(const char *body, size_t len, struct message_authorization *out, char *why,
-			  size_t why_size)
-{
-	*out = (struct message_authorization){0};
-	int err = object_in("authorization", body, len, &out->json, why, why_size);
-	if (err < 0)
-		return err;
-	err = authorization_read(out, why, why_size);
-	if (err < 0) {
-		message_done(&out->json);
-		*out = (struct message_authorization){0};
-	}
-	return err;
-}
-
-static int renewal_read(struct message_renewal *r, char *why, size_t why_size)
-{
-	const json_t *window = json_object_get(r->json, "suggestedWindow");
-	const char *start = json_string_value(json_object_get(window, "start"));
-	const char *end = json_string_value(json_object_get(window, "end"));
-	if (!start || !end || !message_time(start, &r->start) || !message_time(end, &r->end) ||
-	    r->end <= r->start) {
-		snprintf(why, why_size,
-			 "its renewal information has no suggestedWindow from an earlier to a later time");
-		return -EINVAL;
-	}
-	return url_member(r->json, "renewal information", "explanationURL", &r->explanation, why, why_size);
-}
-
-int message_renewal(const char *body, size_t len, struct message_renewal *out, char *why, size_t why_size)
-{
-	*out = (struct message_renewal){0};
-	int err = object_in("renewal information", body, len, &out->json, why, why_size);
-	if (err < 0)
-		return err;
-	err = renewal_read(out, why, why_size);
-	if (err < 0)
-		message_done(&out->json);
-	return err;
-}
+/* ---- header fields and times */
 
 bool message_http_date(const char *text, int64_t *seconds)
 {

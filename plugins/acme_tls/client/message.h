@@ -74,6 +74,12 @@ struct message_authorization {
 	struct message_challenge challenges[MESSAGE_CHOICES_MAX];
 };
 
+/* A challenge by itself, as a POST to it is answered. */
+struct message_single {
+	struct json_t *json;
+	struct message_challenge challenge;
+};
+
 struct message_renewal {
 	struct json_t *json;
 	int64_t start, end; /* seconds since 1970 */
@@ -87,11 +93,9 @@ int message_account(const char *body, size_t len, struct message_account *out, c
 int message_order(const char *body, size_t len, struct message_order *out, char *why, size_t why_size);
 int message_authorization(const char *body, size_t len, struct message_authorization *out, char *why,
 			  size_t why_size);
-/* A challenge by itself, as a POST to it is answered; *json keeps its strings. */
-int message_challenge(const char *body, size_t len, struct json_t **json, struct message_challenge *out,
-		      char *why, size_t why_size);
+int message_single(const char *body, size_t len, struct message_single *out, char *why, size_t why_size);
 int message_renewal(const char *body, size_t len, struct message_renewal *out, char *why, size_t why_size);
-/* NULL is allowed; the pointer is NULL afterwards. */
+/* The pointer is NULL afterwards; it may be before. */
 void message_done(struct json_t **json);
 
 /* The directory's profiles as "a, b"; "" if there are none. */

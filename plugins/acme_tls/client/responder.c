@@ -29,17 +29,9 @@ static const ev_tstamp pause_s = 1; /* without file descriptors */
 
 /* ---- answers ---- */
 
-struct answer *answer_ref(struct answer *a)
+static void free_answer(const struct responder *r, struct answer *a)
 {
-	a->refs++;
-	return a;
-}
-
-void answer_unref(const struct responder *r, struct answer *a)
-{
-	if (!a || --a->refs)
-		return;
-	if (a->made)
+	if (a->credentials)
 		r->kind->unmake(a);
 	free(a->name);
 	free(a->token);
@@ -47,34 +39,19 @@ void answer_unref(const struct responder *r, struct answer *a)
 	free(a);
 }
 
-static struct answer *new_answer(const char *name, const char *token, const char *key_authorization)
-{
-	struct answer *a = calloc(1, sizeof *a);
-
-	if (!a)
-		return NULL;
-	*a = (struct answer){.refs = 1,
-			     .name = strdup(name),
-			     .token = strdup(token),
-			     .key_authorization = strdup(key_authorization)};
-	return a;
-}
-
-static bool is_same(const struct answer *a, const char *name, const char *token)
-{
-	return strcasecmp(a->name, name) == 0 && strcmp(a->token, token) == 0;
-}
-
 static bool drop_answer(struct responder *r, const char *name, const char *token)
 {
-	for (struct answer **at = &r->answers; *at; at = &(*at)->next) {
-		struct answer *a = *at;
-		if (is_same(a, name, token)) {
-			*at = a->next;
-			answer_unref(r, a);
+	for (struct answer *a = r->answers; a; a = a->next)
+		if (!a->removed && strcasecmp(a->name, name) == 0 && strcmp(a->token, token) == 0)
+			return a->removed = true;
+	return false;
+}
+
+static bool has_answers(const struct responder *r)
+{
+	for (const struct answer *a = r->answers; a; a = a->next)
+		if (!a->removed)
 			return true;
-		}
-	}
 	return false;
 }
 
@@ -90,8 +67,8 @@ static void close_conn(struct conn *c)
 	*(c->prev ? &c->prev->next : &r->oldest) = c->next;
 	*(c->next ? &c->next->prev : &r->newest) = c->prev;
 	r->n_conns--;
-	r->kind->close(c);
-	answer_unref(r, c->answer);
+	if (r->kind->close)
+		r->kind->close(c);
 	close(fd);
 	free(c);
 }
@@ -208,7 +185,7 @@ static void add_conn(struct responder *r, int fd, const struct sockaddr_storage 
 	struct conn *c = calloc(1, r->kind->conn_size);
 	int on = 1;
 
-	if (!c || r->kind->open(c, fd)) {
+	if (!c || (r->kind->open && r->kind->open(c, fd))) {
 		free(c);
 		close(fd);
 		return;
@@ -431,9 +408,14 @@ int responder_add(struct responder *r, const char *name, const char *token, cons
 		snprintf(why, why_size, "the key authorization for %s is too long", name);
 		return -EINVAL;
 	}
-	struct answer *a = new_answer(name, token ? token : "", key_authorization);
-	snprintf(why, why_size, "not enough memory");
-	if (!a || !a->name || !a->token || !a->key_authorization)
+	struct answer *a = calloc(1, sizeof *a);
+	snprintf(why, why_size, "out of memory");
+	if (!a)
+		return -ENOMEM;
+	a->name = strdup(name);
+	a->token = strdup(token ? token : "");
+	a->key_authorization = strdup(key_authorization);
+	if (!a->name || !a->token || !a->key_authorization)
 		goto out;
 	rc = r->kind->make ? r->kind->make(a, why, why_size) : 0;
 	if (rc == 0)
@@ -447,13 +429,13 @@ int responder_add(struct responder *r, const char *name, const char *token, cons
 		*why = 0;
 	return 0;
 out:
-	answer_unref(r, a);
+	free_answer(r, a);
 	return rc;
 }
 
 void responder_remove(struct responder *r, const char *name, const char *token)
 {
-	if (!drop_answer(r, name, token ? token : "") || r->answers)
+	if (!drop_answer(r, name, token ? token : "") || has_answers(r))
 		return;
 	stop_listening(r);
 	for (struct conn *c = r->oldest, *next; c; c = next) {
@@ -478,7 +460,7 @@ void responder_free(struct responder *r)
 	while (r->answers) {
 		struct answer *a = r->answers;
 		r->answers = a->next;
-		answer_unref(r, a);
+		free_answer(r, a);
 	}
 	free((char *)r->o.address);
 	free(r);

@@ -18,7 +18,6 @@
 #include "plugins/acme_tls/names.h"
 
 enum {
-	SNI_MAX = 256,
 	HANDSHAKE_MAX = 16 * 1024, /* bytes of one handshake message */
 	CALLS_AT_ONCE = 8,
 	DAY = 86400,
@@ -27,11 +26,6 @@ static const char identifier_oid[] = "1.3.6.1.5.5.7.1.31";
 static const char priorities[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
 
 /* ---- the certificate of a challenge ---- */
-
-struct made {
-	gnutls_certificate_credentials_t credentials;
-	char sni[SNI_MAX];
-};
 
 static int put_identifier(gnutls_x509_crt_t crt, const char *key_authorization)
 {
@@ -101,35 +95,30 @@ static int make_credentials(const struct answer *a, const struct acme_key *key,
 
 static void unmake(struct answer *a)
 {
-	struct made *made = a->made;
-
-	if (made->credentials)
-		gnutls_certificate_free_credentials(made->credentials);
-	free(made);
-	a->made = NULL;
+	gnutls_certificate_free_credentials(a->credentials);
 }
 
 static int make(struct answer *a, char *why, size_t why_size)
 {
-	struct made *made = calloc(1, sizeof *made);
+	gnutls_certificate_credentials_t credentials;
 	struct acme_key *key = NULL;
 
-	a->made = made;
-	if (!made || key_new(&key) || gnutls_certificate_allocate_credentials(&made->credentials)) {
-		key_free(key);
-		snprintf(why, why_size, "not enough memory");
-		return -ENOMEM;
-	}
-	int rc = name_for_sni(a->name, made->sni, sizeof made->sni);
-	if (rc) {
+	if (name_for_sni(a->name, a->sni, sizeof a->sni)) {
 		snprintf(why, why_size, "\"%s\" is neither a DNS name nor an address", a->name);
-	} else if ((rc = make_credentials(a, key, made->credentials))) {
-		snprintf(why, why_size, "a certificate to answer for %s could not be made: %s", a->name,
-			 gnutls_strerror(rc));
-		rc = -EINVAL;
+		return -EINVAL;
 	}
+	if (gnutls_certificate_allocate_credentials(&credentials))
+		return -ENOMEM;
+	a->credentials = credentials;
+	if (key_new(&key))
+		return -ENOMEM;
+	int rc = make_credentials(a, key, credentials);
 	key_free(key);
-	return rc;
+	if (!rc)
+		return 0;
+	snprintf(why, why_size, "cannot make a certificate to answer for %s: %s", a->name,
+		 gnutls_strerror(rc));
+	return -EINVAL;
 }
 
 /* ---- handshakes ---- */
@@ -144,23 +133,16 @@ struct alpn_conn {
 static struct answer *find(const struct responder *r, const char *sni)
 {
 	for (struct answer *a = r->answers; a; a = a->next)
-		if (strcasecmp(((const struct made *)a->made)->sni, sni) == 0)
+		if (!a->removed && strcasecmp(a->sni, sni) == 0)
 			return a;
 	return NULL;
-}
-
-static void replace(const struct responder *r, struct answer **to, struct answer *a)
-{
-	answer_ref(a);
-	answer_unref(r, *to);
-	*to = a;
 }
 
 /* In the client's hello, before the certificate is chosen. */
 static int on_name(gnutls_session_t session)
 {
 	struct alpn_conn *c = gnutls_session_get_ptr(session);
-	char sni[SNI_MAX];
+	char sni[sizeof((struct answer *)0)->sni];
 	size_t len = sizeof sni;
 	unsigned kind;
 
@@ -169,9 +151,8 @@ static int on_name(gnutls_session_t session)
 	struct answer *a = find(c->base.responder, sni);
 	if (!a)
 		return GNUTLS_E_UNRECOGNIZED_NAME;
-	/* the session uses the answer's credentials from now on */
-	replace(c->base.responder, &c->named, a);
-	return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, ((struct made *)a->made)->credentials);
+	c->named = a;
+	return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, a->credentials);
 }
 
 /* Behind the client's hello: GnuTLS lets clients pass that do not use ALPN at all. */
@@ -188,7 +169,7 @@ static int on_hello(gnutls_session_t session, unsigned type, unsigned when, unsi
 		return 0;
 	if (!c->named || gnutls_alpn_get_selected_protocol(session, &chosen))
 		return GNUTLS_E_NO_APPLICATION_PROTOCOL;
-	replace(c->base.responder, &c->base.answer, c->named);
+	c->base.answer = c->named;
 	return 0;
 }
 
@@ -226,7 +207,6 @@ static void close_conn(struct conn *base)
 	struct alpn_conn *c = (struct alpn_conn *)base;
 
 	gnutls_deinit(c->session);
-	answer_unref(c->base.responder, c->named);
 }
 
 static bool must_wait(int rc)

@@ -139,22 +139,10 @@ struct http_conn {
 	char in[RESPONDER_REQUEST_MAX], out[RESPONDER_REPLY_MAX];
 };
 
-static int open_conn(struct conn *base, int fd)
-{
-	(void)base;
-	(void)fd;
-	return 0;
-}
-
-static void close_conn(struct conn *base)
-{
-	(void)base;
-}
-
 static struct answer *find(const struct responder *r, const struct responder_request *request)
 {
 	for (struct answer *a = r->answers; a; a = a->next)
-		if (strlen(a->token) == request->token_len &&
+		if (!a->removed && strlen(a->token) == request->token_len &&
 		    memcmp(a->token, request->token, request->token_len) == 0)
 			return a;
 	return NULL;
@@ -169,9 +157,8 @@ static int prepare(struct http_conn *c)
 	if (status == 0)
 		return 0;
 	struct answer *a = status == 200 ? find(c->base.responder, &request) : NULL;
-	if (a)
-		c->base.answer = answer_ref(a);
-	else if (status == 200)
+	c->base.answer = a;
+	if (!a && status == 200)
 		status = 404;
 	const char *body = a               ? a->key_authorization
 			   : status == 404 ? "there is no such challenge\n"
@@ -220,9 +207,7 @@ int responder_http_new(const struct responder_options *o, struct responder **out
 		.conn_size = sizeof(struct http_conn),
 		.ca_port = 80,
 		.by_token = true,
-		.open = open_conn,
 		.step = step,
-		.close = close_conn,
 	};
 
 	return responder_new(&kind, o, out);

@@ -8,15 +8,15 @@
 #include <stddef.h>
 #include "responder.h"
 
-/* What a challenge is answered with; counted, as a connection may outlive its removal. */
+/* What a challenge is answered with.  One that was removed lives on until the responder is freed: a
+ * connection may be using it. */
 struct answer {
 	struct answer *next;
-	unsigned refs;
+	bool removed;
 	char *name, *token, *key_authorization;
-	void *made; /* by the kind */
+	char sni[256];     /* of tls-alpn-01: what the CA calls the name */
+	void *credentials; /* likewise */
 };
-struct answer *answer_ref(struct answer *);
-void answer_unref(const struct responder *, struct answer *); /* NULL is allowed */
 
 /* What a connection does next. */
 enum conn_next { CONN_READ, CONN_WRITE, CONN_LINGER, CONN_CLOSE };
@@ -38,7 +38,8 @@ struct responder_kind {
 	size_t conn_size;
 	unsigned ca_port; /* which the CA calls */
 	bool by_token;
-	int (*make)(struct answer *, char *why, size_t why_size); /* 0, -errno; may be NULL */
+	/* make, unmake, open and close may be NULL */
+	int (*make)(struct answer *, char *why, size_t why_size); /* 0, -errno */
 	void (*unmake)(struct answer *);
 	int (*open)(struct conn *, int fd);            /* 0, -errno; the rest is zeros */
 	enum conn_next (*step)(struct conn *, int fd); /* as far as it goes without waiting */

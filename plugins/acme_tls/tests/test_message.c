@@ -193,14 +193,12 @@ static void test_challenge(void **state)
 {
 	const char *text =
 		"{\"type\":\"http-01\",\"status\":\"processing\",\"url\":\"https://ca/h\",\"token\":\"t\"}";
-	struct message_challenge m;
-	json_t *json;
+	struct message_single m;
 	(void)state;
-	assert_int_equal(message_challenge(text, strlen(text), &json, &m, why, sizeof why), 0);
-	assert_int_equal(m.status, MESSAGE_PROCESSING);
-	message_done(&json);
-	assert_int_equal(message_challenge("{}", 2, &json, &m, why, sizeof why), -EINVAL);
-	assert_null(json);
+	assert_int_equal(READ(single, text, &m), 0);
+	assert_int_equal(m.challenge.status, MESSAGE_PROCESSING);
+	message_done(&m.json);
+	REFUSED(single, "{}", "type");
 }
 
 static void test_renewal(void **state)

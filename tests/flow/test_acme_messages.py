@@ -68,7 +68,7 @@ def test_wrong_path(issue, pebble):
 def test_no_acme_there(issue, pebble):
     """A port that speaks TLS and HTTP, but is no ACME server: Pebble's management, whose /roots/0 is a certificate."""
     said = issue(directory_url=f"https://localhost:{pebble.management}/roots/0")
-    assert "its directory is not JSON" in said and "check directory_url" in said
+    assert "the CA's directory is not JSON" in said and "check directory_url" in said
 
 
 def test_port_in_use(issue, pebble):

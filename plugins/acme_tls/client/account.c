@@ -80,7 +80,7 @@ int account_load(struct client *c)
 	}
 	c->registering = !c->account.url;
 	if (!c->account.key_pem)
-		return client_fail(c, ACME_STORAGE, true, "account.key in storage_path: missing");
+		return client_fail(c, ACME_STORAGE, true, "account.key is missing in storage_path");
 	rc = key_load(c->account.key_pem, strlen(c->account.key_pem), &c->key, why, sizeof why);
 	if (rc < 0)
 		return client_fail(c, rc == -ENOMEM ? ACME_LOCAL : ACME_STORAGE, rc == -EINVAL,
@@ -96,7 +96,7 @@ static int account_new_key(struct client *c)
 		c->account.key_pem = key_pem(c->key);
 	if (!c->account.key_pem || !text_set(&c->account.directory, c->o.directory_url) ||
 	    !text_set(&c->account.email, c->o.email) || !text_set(&c->account.body, "{}"))
-		return client_fail(c, ACME_LOCAL, false, "no key can be made");
+		return client_fail(c, ACME_LOCAL, false, "cannot generate a key");
 	return account_save(c);
 }
 
@@ -146,10 +146,9 @@ static int ask_registration(struct client *c, bool only_look, struct reply *r)
 {
 	char *payload = registration(c, only_look);
 	if (!payload)
-		return client_fail(
-			c, ACME_LOCAL, true,
-			"the registration cannot be written: is the HMAC key of the external account "
-			"binding base64url?");
+		return client_fail(c, ACME_LOCAL, true,
+				   "cannot write the registration: is the HMAC key of the external account "
+				   "binding base64url?");
 	int rc = session_ask(c,
 			     &(struct ask){.what = "newAccount",
 					   .url = c->s.directory.new_account,
@@ -166,9 +165,9 @@ static int registered(struct client *c, const struct http_reply *reply)
 {
 	char url[MESSAGE_URL_MAX + 1], why[200];
 	if (!reply->location || !message_url_ok(reply->location))
-		return client_fail(c, ACME_BROKEN, false, "the CA does not tell the account's URL");
+		return client_fail(c, ACME_BROKEN, false, "the CA's reply has no account URL");
 	if (http_check_url(c->s.http, reply->location, why, sizeof why) < 0)
-		return client_fail(c, ACME_BROKEN, false, "the account's URL that the CA tells %s", why);
+		return client_fail(c, ACME_BROKEN, false, "the account URL in the CA's reply %s", why);
 	message_text(reply->location, url, sizeof url);
 	int rc = account_update(c, reply, url);
 	if (rc)
@@ -207,7 +206,7 @@ static int account_register(struct client *c, bool known_key)
 int account_lost(struct client *c)
 {
 	client_log(c, SS_LOG_WARN,
-		   "ACME account is not known to the ACME server any more, registering its key again "
+		   "ACME server no longer knows the account, registering its key again "
 		   "account_url=%s",
 		   c->account.url);
 	text_set(&c->account.url, NULL);
@@ -224,10 +223,8 @@ static int account_contact(struct client *c)
 	json_decref(json);
 	if (!payload)
 		return client_no_memory(c);
-	client_doing(c, "telling the CA another email address");
-	int rc = session_ask(
-		c, &(struct ask){.what = "account", .url = c->account.url, .payload = payload, .repeat = 2},
-		&r);
+	client_doing(c, "updating the account's email address");
+	int rc = session_post(c, "account", c->account.url, payload, 2, &r);
 	free(payload);
 	if (rc)
 		return rc;
@@ -291,8 +288,8 @@ static int pending_probe(struct client *c, bool *taken)
 	struct reply r;
 	if (!c->new_key && key_load(pem, strlen(pem), &c->new_key, why, sizeof why) < 0)
 		return client_fail(c, ACME_STORAGE, true,
-				   "the account key of a change that was begun cannot be read: %s", why);
-	client_doing(c, "asking which account key the CA has");
+				   "the new account key of an unfinished rollover cannot be read: %s", why);
+	client_doing(c, "checking which account key the CA has");
 	int rc = session_ask(c,
 			     &(struct ask){.what = "newAccount",
 					   .url = c->s.directory.new_account,
@@ -306,7 +303,7 @@ static int pending_probe(struct client *c, bool *taken)
 	if (r.problem && !problem_is(r.problem, "accountDoesNotExist"))
 		return client_refused(c, r.problem);
 	if (!r.problem && !r.http->location)
-		return client_fail(c, ACME_BROKEN, false, "the CA does not tell the account's URL");
+		return client_fail(c, ACME_BROKEN, false, "the CA's reply has no account URL");
 	/* another account of that key is not ours */
 	*taken = !r.problem && !strcmp(r.http->location, c->account.url);
 	return pending_settle(c, *taken);
@@ -337,7 +334,7 @@ int account_rollover(struct client *c)
 		c->account.pending_key_pem = key_pem(c->new_key);
 	if (!c->account.pending_key_pem ||
 	    jws_key_change(c->key, c->new_key, c->account.url, url, &payload) < 0)
-		return client_fail(c, ACME_LOCAL, false, "no key can be made");
+		return client_fail(c, ACME_LOCAL, false, "cannot generate a key");
 	client_doing(c, "changing the account key");
 	int rc = account_save(c);
 	if (!rc)
@@ -366,12 +363,7 @@ int account_deactivate(struct client *c)
 	char url[MESSAGE_URL_MAX + 1], why[256] = "out of memory";
 	struct reply r;
 	client_doing(c, "deactivating the account");
-	int rc = session_ask(c,
-			     &(struct ask){.what = "account",
-					   .url = c->account.url,
-					   .payload = "{\"status\":\"deactivated\"}",
-					   .repeat = 2},
-			     &r);
+	int rc = session_post(c, "account", c->account.url, "{\"status\":\"deactivated\"}", 2, &r);
 	if (rc)
 		return rc;
 	if (r.problem)
@@ -379,7 +371,8 @@ int account_deactivate(struct client *c)
 	rc = message_account(r.http->body, r.http->len, &m, why, sizeof why);
 	message_done(&m.json);
 	if (rc < 0 || m.status != MESSAGE_DEACTIVATED)
-		return client_fail(c, ACME_BROKEN, false, "%s", rc < 0 ? why : "the CA has not done it");
+		return client_fail(c, ACME_BROKEN, false, "%s",
+				   rc < 0 ? why : "the CA has not deactivated the account");
 	message_text(c->account.url, url, sizeof url);
 	if (!text_set(&c->account.body, "{\"status\":\"deactivated\"}"))
 		return client_no_memory(c);

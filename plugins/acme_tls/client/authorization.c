@@ -112,7 +112,7 @@ static int challenge_post(struct client *c, struct challenge *p)
 	struct reply r;
 	char why[256] = "out of memory";
 	p->posts++;
-	client_doing(c, "%s: the CA has not come to an end", p->name);
+	client_doing(c, "validating %s", p->name);
 	int rc = session_ask(
 		c,
 		&(struct ask){
@@ -128,7 +128,7 @@ static int challenge_post(struct client *c, struct challenge *p)
 	if (r.problem)
 		problem_text(r.problem, p->trouble, sizeof p->trouble);
 	else if (r.http->error)
-		snprintf(p->trouble, sizeof p->trouble, "while the CA validated, %s", r.http->why);
+		snprintf(p->trouble, sizeof p->trouble, "during validation, %s", r.http->why);
 	if (p->unsure)
 		return 0;
 	if (message_single(r.http->body, r.http->len, &m, why, sizeof why) < 0)
@@ -203,7 +203,7 @@ static int challenge_begin(struct client *c, struct challenge *p, const struct m
 {
 	if (!m->url || !m->token || !message_token_ok(m->token))
 		return order_useless(c, ACME_BROKEN, false,
-				     "the CA's challenge has no URL or a token of forbidden characters");
+				     "the CA's challenge has no URL, or a token with invalid characters");
 	if (name_busy(c->order, p)) {
 		p->state = CHALLENGE_HELD;
 		return 0;
@@ -266,7 +266,7 @@ static int authorization_go(struct client *c, struct challenge *p, const struct 
 	char word[32];
 	if (!name_ours(c, &m->identifier))
 		return order_useless(c, ACME_BROKEN, false,
-				     "the CA wants a proof of a name that was not asked for");
+				     "the CA wants proof of a name that was not ordered");
 	snprintf(p->name, sizeof p->name, "%s", m->identifier.value);
 	switch (m->status) {
 	case MESSAGE_VALID:
@@ -279,7 +279,7 @@ static int authorization_go(struct client *c, struct challenge *p, const struct 
 	default:
 		message_text(m->status_word, word, sizeof word);
 		return order_useless(c, m->status == MESSAGE_OTHER ? ACME_BROKEN : ACME_CHALLENGE_FAILED,
-				     false, "the CA's authorization is of no use: its status is %s", word);
+				     false, "the CA's authorization has the status %s", word);
 	}
 }
 
@@ -288,8 +288,7 @@ static int challenge_look(struct client *c, struct challenge *p)
 	struct message_authorization m;
 	char why[400] = "out of memory";
 	struct reply r;
-	int rc = session_ask(
-		c, &(struct ask){.what = "authorization", .url = p->url, .payload = "", .repeat = 3}, &r);
+	int rc = session_post(c, "authorization", p->url, "", 3, &r);
 	if (rc)
 		return rc;
 	if (r.problem && r.problem->status >= 500)
@@ -309,7 +308,7 @@ static int challenge_look(struct client *c, struct challenge *p)
 /* A challenge that has been posted: wait, then look, or make the CA try again. */
 static int challenge_advance(struct client *c, struct challenge *p)
 {
-	client_doing(c, "%s: %s", p->name, p->trouble[0] ? p->trouble : "the CA has not come to an end");
+	client_doing(c, "validating %s%s%s", p->name, p->trouble[0] ? ": " : "", p->trouble);
 	if (p->state == CHALLENGE_HELD)
 		return challenge_look(c, p);
 	if (!p->post_again) {
@@ -319,7 +318,7 @@ static int challenge_advance(struct client *c, struct challenge *p)
 	if (p->posts >= POSTS_MAX)
 		return challenge_failed(c, p, NULL);
 	client_log(c, SS_LOG_WARN,
-		   "ACME validation did not succeed, asking for another domain=%s error=\"%s\"", p->name,
+		   "ACME validation failed, requesting another attempt domain=%s error=\"%s\"", p->name,
 		   p->trouble);
 	int rc = client_poll(c, POST_AGAIN << (p->posts - 1));
 	return rc ? rc : challenge_post(c, p);
@@ -332,7 +331,7 @@ int challenges_prove(struct client *c)
 	for (size_t i = 0; i < o->n_challenges && !rc; i++) {
 		if (o->challenges[i].state != CHALLENGE_NEW)
 			continue;
-		client_doing(c, "asking what proof the CA wants");
+		client_doing(c, "reading the CA's authorizations");
 		rc = challenge_look(c, &o->challenges[i]);
 	}
 	for (size_t i = 0; i < o->n_challenges && !rc; i++)

@@ -127,14 +127,14 @@ static int get_first(struct client *c)
 	}
 	if (!content_is_chain(r.http)) {
 		message_text(r.http->content_type, why, 80);
-		return order_useless(c, ACME_BROKEN, false, "what the CA sends as certificate is of type %s",
-				     why);
+		return order_useless(c, ACME_BROKEN, false,
+				     "the CA returned content of type %s, not a certificate chain", why);
 	}
 	rc = chain_read(r.http->body, r.http->len, o->key, c->o.names, c->o.n_names, &o->chain, why,
 			sizeof why);
 	if (rc < 0)
 		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false,
-				     "what the CA sends as certificate is not what was ordered: %s", why);
+				     "the CA returned a certificate that was not ordered: %s", why);
 	o->has_chain = true;
 	alternates_keep(o, r.http);
 	return 0;
@@ -152,13 +152,14 @@ int certificate_get(struct client *c)
 	if (rc)
 		return rc;
 	if (o->resumed && chain_stale(c, &o->chain))
-		return order_useless(c, ACME_BROKEN, false, "its certificate has been in use already");
+		return order_useless(c, ACME_BROKEN, false,
+				     "its certificate is in use already or expires soon");
 	int64_t early = o->chain.not_before - (int64_t)time(NULL);
 	if (early > 0)
 		client_log(c, SS_LOG_WARN,
 			   "Certificate is not yet valid by the clock of this machine, is the clock slow? "
 			   "seconds=%lld",
 			   (long long)early);
-	c->result = (struct acme_result){.chain = &o->chain, .key_pem = o->key_text};
+	c->result = (struct client_result){.chain = &o->chain, .key_pem = o->key_text};
 	return 0;
 }

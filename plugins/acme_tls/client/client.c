@@ -110,13 +110,13 @@ static bool skewed(const struct client *c)
 
 int client_fail(struct client *c, enum acme_fail fail, bool permanent, const char *format, ...)
 {
-	struct acme_result *result = &c->result;
+	struct client_result *result = &c->result;
 	char failed[128];
 	va_list args;
 	what_failed(c, fail, failed, sizeof failed);
 	if (c->registering && (fail == ACME_REFUSED || fail == ACME_BROKEN))
 		fail = ACME_ACCOUNT;
-	*result = (struct acme_result){.fail = fail, .permanent = permanent};
+	*result = (struct client_result){.fail = fail, .permanent = permanent};
 	append(result->why, sizeof result->why, "%s: ", failed);
 	va_start(args, format);
 	append_list(result->why, sizeof result->why, format, args);
@@ -171,7 +171,7 @@ static int operation_steps(struct client *c, const struct operation *op)
 	return rc ? rc : op->step(c);
 }
 
-static const struct acme_result *operate(struct client *c, const struct operation *op)
+static const struct client_result *operate(struct client *c, const struct operation *op)
 {
 	c->failure = op->failure;
 	c->deadline = now_ns() + op->life_ns;
@@ -200,7 +200,7 @@ static const struct acme_result *operate(struct client *c, const struct operatio
 	return &c->result;
 }
 
-const struct acme_result *client_issue(struct client *c, const char *old_ari_id, const char *old_key_pem)
+const struct client_result *client_issue(struct client *c, const char *old_ari_id, const char *old_key_pem)
 {
 	c->old_ari_id = old_ari_id && *old_ari_id ? old_ari_id : NULL;
 	c->old_key_text = old_key_pem;
@@ -235,19 +235,14 @@ static int revoke_certificate(struct client *c)
 	if (!payload)
 		return client_fail(c, ACME_LOCAL, true, "the certificate to revoke cannot be read");
 	client_doing(c, "revoking the certificate");
-	int rc = session_ask(c,
-			     &(struct ask){.what = "revokeCert",
-					   .url = c->s.directory.revoke_cert,
-					   .payload = payload,
-					   .repeat = 2},
-			     &r);
+	int rc = session_post(c, "revokeCert", c->s.directory.revoke_cert, payload, 2, &r);
 	free(payload);
 	if (!rc && r.problem && !problem_is(r.problem, "alreadyRevoked"))
 		rc = client_refused(c, r.problem);
 	return rc;
 }
 
-const struct acme_result *client_revoke(struct client *c, const char *chain_pem, int reason)
+const struct client_result *client_revoke(struct client *c, const char *chain_pem, int reason)
 {
 	c->chain_pem = chain_pem;
 	c->reason = reason;
@@ -257,7 +252,7 @@ const struct acme_result *client_revoke(struct client *c, const char *chain_pem,
 					      .life_ns = SHORT_NS});
 }
 
-const struct acme_result *client_rollover(struct client *c)
+const struct client_result *client_rollover(struct client *c)
 {
 	return operate(c, &(struct operation){.failure = "account key rollover failed",
 					      .by_account = true,
@@ -265,7 +260,7 @@ const struct acme_result *client_rollover(struct client *c)
 					      .life_ns = SHORT_NS});
 }
 
-const struct acme_result *client_deactivate(struct client *c)
+const struct client_result *client_deactivate(struct client *c)
 {
 	return operate(c, &(struct operation){.failure = "account deactivation failed",
 					      .by_account = true,
@@ -293,20 +288,20 @@ static int renewal_info(struct client *c)
 	if (rc < 0)
 		return client_fail(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "%s", why);
 	c->ari_url = m.explanation ? strdup(m.explanation) : NULL;
-	c->result = (struct acme_result){.retry_after = c->s.retry_after,
-					 .ari_start = m.start,
-					 .ari_end = m.end,
-					 .ari_url = c->ari_url};
+	c->result = (struct client_result){.retry_after = c->s.retry_after,
+					   .ari_start = m.start,
+					   .ari_end = m.end,
+					   .ari_url = c->ari_url};
 	message_done(&m.json);
 	return 0;
 }
 
-const struct acme_result *client_ari(struct client *c, const char *ari_id)
+const struct client_result *client_ari(struct client *c, const char *ari_id)
 {
 	c->ari_id = ari_id;
-	c->failure = "renewal information failed";
+	c->failure = "failed to get renewal information";
 	if (!*ari_id || strlen(ari_id) >= CHAIN_ARI_ID) {
-		client_fail(c, ACME_LOCAL, true, "the certificate has no identifier for it");
+		client_fail(c, ACME_LOCAL, true, "the certificate has no ARI identifier");
 		return &c->result;
 	}
 	return operate(c,
@@ -323,7 +318,7 @@ static void on_challenge_asked(void *arg, const char *name_or_token, const char 
 	client_log(arg, SS_LOG_DEBUG, "ACME challenge asked for what=%s peer=%s", name, from);
 }
 
-int client_new(const struct acme_options *options, struct client **out, char *why, size_t why_size)
+int client_new(const struct client_options *options, struct client **out, char *why, size_t why_size)
 {
 	const struct responder_options responder = {
 		.loop = options->loop,

@@ -6,9 +6,16 @@
  * session.c, and nobody calls back.
  */
 #pragma once
-#include "acme.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ev.h>
 #include "http.h"
 #include "message.h"
+#include "plugins/acme_tls/x509.h"
+#include "plugins/acme_tls/key.h"
+#include "plugins/acme_tls/protocol.h"
+#include "plugins/acme_tls/store.h"
 #include "responder.h"
 
 #define SECOND     1000000000ull
@@ -16,23 +23,60 @@
 #define NONCES     4 /* kept at most */
 #define ALTERNATES 8 /* chains considered beside the CA's first */
 
+/* Strings are borrowed as long as the client lives. */
+struct client_options {
+	struct ev_loop *loop;
+	struct store *store;
+	const char *directory_url, *email;
+	const char *const *names;
+	size_t n_names;
+	enum acme_challenge challenge;
+	const char *challenge_address;
+	uint16_t challenge_port;
+	const char *const *ca_files; /* to trust for the CA's own HTTPS; none: the system's pool */
+	size_t n_ca_files;
+	const char *eab_kid, *eab_mac; /* NULL: none */
+	const char *profile;           /* NULL: the CA's default */
+	const char *preferred_chain;   /* CN of the wanted root; NULL: the CA's default */
+	bool reuse_key;
+	uint64_t order_ns; /* deadline of an issue or renewal */
+	/* A line for the log, finished "message key=value" as the guides have them; level SS_LOG_... */
+	void (*log)(void *arg, int32_t level, const char *text);
+	/* Each request that was made, for metrics. */
+	void (*counted)(void *arg, const char *what);
+	void *arg;
+};
+
+struct client_result {
+	enum acme_fail fail;
+	char why[640];       /* one sentence in the operator's words, with the remedy where one is known */
+	bool permanent;      /* will not get better by itself: try rarely */
+	int64_t retry_after; /* seconds the CA asks for, 0: none; clamped to 1 s .. 1 day */
+	/* issue */
+	const struct chain_info *chain;
+	const char *key_pem;
+	/* ari */
+	int64_t ari_start, ari_end;
+	const char *ari_url; /* explanation */
+};
+
 struct client;
 
 /* ---- one operation per client; strings are borrowed as long as the client lives */
-int client_new(const struct acme_options *, struct client **out, char *why, size_t why_size);
+int client_new(const struct client_options *, struct client **out, char *why, size_t why_size);
 void client_free(struct client *);
 /* Account (loaded, found or made), order, challenges, finalize, chain.  Resumes the order in the store if the
  * CA still has it; the order stays in the store, for the owner of the store to remove with the certificate
  * saved.  old_ari_id: "replaces" where the CA offers ARI, NULL if none; old_key_pem: with reuse_key.
  * The result of every operation lives until client_free(). */
-const struct acme_result *client_issue(struct client *, const char *old_ari_id, const char *old_key_pem);
+const struct client_result *client_issue(struct client *, const char *old_ari_id, const char *old_key_pem);
 /* reason: RFC 5280 section 5.3.1. */
-const struct acme_result *client_revoke(struct client *, const char *chain_pem, int reason);
+const struct client_result *client_revoke(struct client *, const char *chain_pem, int reason);
 /* A new account key; survives a crash in any step (pending_key_pem in the store). */
-const struct acme_result *client_rollover(struct client *);
-const struct acme_result *client_deactivate(struct client *);
+const struct client_result *client_rollover(struct client *);
+const struct client_result *client_deactivate(struct client *);
 /* retry_after: when to ask again.  ACME_REFUSED with permanent: the CA has no ARI. */
-const struct acme_result *client_ari(struct client *, const char *ari_id);
+const struct client_result *client_ari(struct client *, const char *ari_id);
 
 /* ---- inside.  Steps return 0, or
  * -ECANCELED: the operation has failed, and client->result says how;
@@ -111,7 +155,7 @@ struct order {
 };
 
 struct client {
-	struct acme_options o;
+	struct client_options o;
 	struct session s;
 	struct store_account account; /* as in the store */
 	struct acme_key *key;         /* of the account; NULL: none yet */
@@ -128,7 +172,7 @@ struct client {
 	uint64_t deadline; /* monotonic ns */
 	unsigned requests, requests_max;
 	char *ari_url;
-	struct acme_result result;
+	struct client_result result;
 };
 
 /* ---- client.c */
@@ -150,6 +194,8 @@ int client_poll(struct client *, uint64_t ns);
 
 /* ---- session.c */
 int session_ask(struct client *, const struct ask *, struct reply *out);
+int session_post(struct client *, const char *what, const char *url, const char *payload, unsigned repeat,
+		 struct reply *out);
 /* There was no answer: the operation fails. */
 int session_broken(struct client *);
 int session_open(struct client *, char *why, size_t why_size);

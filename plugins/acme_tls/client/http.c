@@ -3,7 +3,6 @@
  * http - HTTPS requests to a CA by libcurl, one at a time, and why one failed in an operator's words; see
  * http.h.
  */
-#include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +17,6 @@
 #include "http.h"
 
 #define HEADERS_MAX  65536u    /* bytes of all header fields of a reply */
-#define FIELD_MAX    4096u     /* bytes of a field that is kept */
 #define LINKS_MAX    16        /* Link fields that are kept */
 #define CA_FILE_MAX  (4 << 20) /* bytes of trusted certificates */
 #define SOCKETS_MAX  4         /* that libcurl waits for at once: happy eyeballs, resolver */
@@ -28,15 +26,11 @@
  * answers */
 #define SLOW_SECONDS 20L
 
-enum field { F_LOCATION, F_NONCE, F_RETRY_AFTER, F_CONTENT_TYPE, F_DATE, F_COUNT };
-static const char *const field_names[F_COUNT] = {"location", "replay-nonce", "retry-after", "content-type",
-						 "date"};
-
 struct http {
 	struct ev_loop *loop;
 	CURLM *multi; /* keeps the connection from request to request */
 	CURL *easy;
-	char *scheme_host_port[3];
+	char origin[300];      /* "ca.example:443" */
 	char *user_agent, *ca; /* ca: PEM of all ca_files, NULL: the system's */
 	size_t ca_len, max_body;
 	uint64_t connect_ns, total_ns;
@@ -47,9 +41,7 @@ struct http {
 	/* the reply */
 	char *body;
 	size_t len, room, header_bytes;
-	char *fields[F_COUNT];
-	char *links[LINKS_MAX + 1];
-	size_t n_links;
+	const char *links[LINKS_MAX + 1];
 	const char *given_up; /* why a callback of ours refused the reply */
 	char error_text[CURL_ERROR_SIZE];
 };
@@ -74,7 +66,7 @@ static size_t on_body(char *data, size_t one, size_t n, void *arg)
 	struct http *h = arg;
 	(void)one;
 	if (n > h->max_body - h->len) {
-		h->given_up = "the answer is larger than any that makes sense";
+		h->given_up = "the reply is too large";
 		return 0;
 	}
 	if (h->len + n + 1 > h->room) {
@@ -91,65 +83,32 @@ static size_t on_body(char *data, size_t one, size_t n, void *arg)
 	return n;
 }
 
-/* A new reply begins, as behind "100 Continue" or a proxy's. */
-static void headers_forget(struct http *h)
-{
-	for (size_t i = 0; i < F_COUNT; i++) {
-		free(h->fields[i]);
-		h->fields[i] = NULL;
-	}
-	while (h->n_links)
-		free(h->links[--h->n_links]);
-	h->links[0] = NULL;
-}
-
-static bool header_keep(struct http *h, const char *name, size_t name_len, const char *value, size_t len)
-{
-	if (len >= FIELD_MAX)
-		return true;
-	if (name_len == 4 && !strncasecmp(name, "link", 4)) {
-		if (h->n_links == LINKS_MAX)
-			return true;
-		h->links[h->n_links] = strndup(value, len);
-		if (!h->links[h->n_links])
-			return false;
-		h->links[++h->n_links] = NULL;
-		return true;
-	}
-	for (size_t i = 0; i < F_COUNT; i++)
-		if (strlen(field_names[i]) == name_len && !strncasecmp(name, field_names[i], name_len)) {
-			free(h->fields[i]);
-			h->fields[i] = strndup(value, len);
-			return h->fields[i] != NULL;
-		}
-	return true;
-}
-
 static size_t on_header(char *data, size_t one, size_t n, void *arg)
 {
 	struct http *h = arg;
+	(void)data;
 	(void)one;
 	h->header_bytes += n;
-	if (h->header_bytes > HEADERS_MAX) {
-		h->given_up = "the answer has more header fields than any that makes sense";
-		return 0;
-	}
-	if (n >= 5 && !memcmp(data, "HTTP/", 5)) {
-		headers_forget(h);
+	if (h->header_bytes <= HEADERS_MAX)
 		return n;
-	}
-	const char *colon = memchr(data, ':', n);
-	if (!colon)
-		return n;
-	const char *value = colon + 1, *end = data + n;
-	while (value < end && (*value == ' ' || *value == '\t'))
-		value++;
-	while (end > value && isspace((unsigned char)end[-1]))
-		end--;
-	return header_keep(h, data, (size_t)(colon - data), value, (size_t)(end - value)) ? n : 0;
+	h->given_up = "the reply has too many header fields";
+	return 0;
+}
+
+/* Of the final reply, not of "100 Continue" or a proxy's.  NULL: there is none. */
+static const char *field(const struct http *h, const char *name, size_t index)
+{
+	struct curl_header *found;
+	return curl_easy_header(h->easy, name, index, CURLH_HEADER, -1, &found) == CURLHE_OK ? found->value
+											     : NULL;
 }
 
 /* ---- why a request failed */
+
+static int host_len(const struct http *h)
+{
+	return (int)(strrchr(h->origin, ':') - h->origin);
+}
 
 static void explain_peer(const struct http *h, char *why, size_t size)
 {
@@ -165,10 +124,10 @@ static void explain_peer(const struct http *h, char *why, size_t size)
 	case 62:
 	case 64:
 		snprintf(why, size,
-			 "the CA's certificate is not valid for host %s (hostname mismatch): put a name that "
-			 "it "
-			 "has into directory_url",
-			 h->scheme_host_port[1]);
+			 "the CA's certificate is not valid for host %.*s (hostname mismatch): put a name of "
+			 "the "
+			 "certificate into directory_url",
+			 host_len(h), h->origin);
 		break;
 	case 9:
 		snprintf(why, size,
@@ -204,7 +163,7 @@ static const struct {
 } system_errors[] = {
 	{ECONNREFUSED, "connection refused"},    {EHOSTUNREACH, "no route to host"},
 	{ENETUNREACH, "network is unreachable"}, {ECONNRESET, "connection reset"},
-	{ETIMEDOUT, "connection timed out"},     {EACCES, "a firewall of this machine forbids it"},
+	{ETIMEDOUT, "connection timed out"},     {EACCES, "a firewall of this machine blocks the connection"},
 };
 
 static int explain_connect(const struct http *h, char *why, size_t size)
@@ -231,20 +190,42 @@ static int explain_timeout(const struct http *h, char *why, size_t size)
 	else if (!first_byte)
 		snprintf(why, size, "no answer within %.1f s", (double)total / 1e6);
 	else
-		snprintf(why, size, "the answer came too slowly");
+		snprintf(why, size, "the reply came too slowly");
 	return -ETIMEDOUT;
 }
 
+static const struct {
+	CURLcode code;
+	int error;
+	const char *text;
+} failures[] = {
+	{CURLE_SSL_CACERT_BADFILE, EKEYREJECTED, "ca_bundle holds no certificate that can be read"},
+	{CURLE_GOT_NOTHING, ECONNRESET, "the connection broke before the answer was complete"},
+	{CURLE_SEND_ERROR, ECONNRESET, "the connection broke before the answer was complete"},
+	{CURLE_SEND_FAIL_REWIND, ECONNRESET, "the connection broke before the answer was complete"},
+	{CURLE_RECV_ERROR, ECONNRESET, "the connection broke before the answer was complete"},
+	{CURLE_PARTIAL_FILE, ECONNRESET, "the connection broke before the answer was complete"},
+	{CURLE_OUT_OF_MEMORY, ENOMEM, "out of memory"},
+	{CURLE_WEIRD_SERVER_REPLY, EPROTO, "the server does not speak HTTP"},
+	{CURLE_UNSUPPORTED_PROTOCOL, EPROTO, "the server does not speak HTTP"},
+};
+
+/* -errno for what went wrong with a request, and why. */
 static int explain(const struct http *h, CURLcode code, char *why, size_t size)
 {
 	if (h->given_up) {
 		snprintf(why, size, "%s", h->given_up);
 		return -EMSGSIZE;
 	}
+	for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
+		if (code == failures[i].code) {
+			snprintf(why, size, "%s", failures[i].text);
+			return -failures[i].error;
+		}
 	switch (code) {
 	case CURLE_COULDNT_RESOLVE_HOST:
-		snprintf(why, size, "host %s cannot be resolved: check directory_url and the DNS",
-			 h->scheme_host_port[1]);
+		snprintf(why, size, "host %.*s cannot be resolved: check directory_url and the DNS",
+			 host_len(h), h->origin);
 		return -EHOSTUNREACH;
 	case CURLE_COULDNT_CONNECT:
 		return explain_connect(h, why, size);
@@ -253,37 +234,16 @@ static int explain(const struct http *h, CURLcode code, char *why, size_t size)
 	case CURLE_PEER_FAILED_VERIFICATION:
 		explain_peer(h, why, size);
 		return -EKEYREJECTED;
-	case CURLE_SSL_CACERT_BADFILE:
-		snprintf(why, size, "ca_bundle holds no certificate that can be read");
-		return -EKEYREJECTED;
-	case CURLE_GOT_NOTHING:
-	case CURLE_SEND_ERROR:
-	case CURLE_SEND_FAIL_REWIND: /* it was not sent again */
-	case CURLE_RECV_ERROR:
-	case CURLE_PARTIAL_FILE:
-	case CURLE_HTTP2:
-	case CURLE_HTTP2_STREAM:
-		snprintf(why, size, "the connection broke before the answer was complete");
-		return -ECONNRESET;
-	case CURLE_OUT_OF_MEMORY:
-		snprintf(why, size, "out of memory");
-		return -ENOMEM;
 	case CURLE_SSL_CONNECT_ERROR:
-		/* a signature that is not the trusted CA's, though the name is: the library does not say it
-		 * was that */
-		if (strstr(h->error_text, "asn1 encoding routines")) {
-			snprintf(why, size,
-				 "certificate signed by unknown authority: ca_bundle has a CA of the same "
-				 "name with "
-				 "another key, set it to the root certificate of the CA");
-			return -EKEYREJECTED;
+		if (!strstr(h->error_text, "asn1 encoding routines")) {
+			snprintf(why, size, "the TLS handshake failed: %s", h->error_text);
+			return -EPROTO;
 		}
-		snprintf(why, size, "the TLS handshake failed: %s", h->error_text);
-		return -EPROTO;
-	case CURLE_WEIRD_SERVER_REPLY:
-	case CURLE_UNSUPPORTED_PROTOCOL:
-		snprintf(why, size, "what answers there does not speak HTTP");
-		return -EPROTO;
+		/* all that the library says of a signature by another key of the trusted CA's name */
+		snprintf(why, size,
+			 "certificate signed by unknown authority: ca_bundle has a CA of the same name with "
+			 "another key, set it to the root certificate of the CA");
+		return -EKEYREJECTED;
 	default:
 		snprintf(why, size, "%s", h->error_text[0] ? h->error_text : curl_easy_strerror(code));
 		return -EPROTO;
@@ -292,58 +252,42 @@ static int explain(const struct http *h, CURLcode code, char *why, size_t size)
 
 /* ---- where requests may go */
 
-/* Scheme, host and port of an URL, malloced; -EINVAL with why for what no CA needs. */
-static int url_split(const char *url, char *parts[3], char *why, size_t why_size)
+/* Host and port, "ca.example:443"; -EINVAL with the reason for a URL that no CA needs. */
+static int url_origin(const char *url, char *out, size_t size, char *why, size_t why_size)
 {
-	static const CURLUPart wanted[3] = {CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT};
-	int err = -EINVAL;
+	char *scheme = NULL, *user = NULL, *host = NULL, *port = NULL;
+	const char *wrong = NULL;
 	CURLU *u = curl_url();
-	char *user = NULL;
-	parts[0] = parts[1] = parts[2] = NULL;
 	if (!u)
 		return -ENOMEM;
-	if (curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK) {
-		snprintf(why, why_size, "is no URL");
-		goto out;
-	}
-	if (curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK) {
-		snprintf(why, why_size, "names a user, which no CA needs");
-		goto out;
-	}
-	for (size_t i = 0; i < 3; i++)
-		if (curl_url_get(u, wanted[i], &parts[i], i == 2 ? CURLU_DEFAULT_PORT : 0) != CURLUE_OK) {
-			snprintf(why, why_size, "is no URL");
-			goto out;
-		}
-	if (strcasecmp(parts[0], "https") != 0) {
-		snprintf(why, why_size, "does not begin with https://");
-		goto out;
-	}
-	err = 0;
-out:
+	if (curl_url_set(u, CURLUPART_URL, url, 0) || curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) ||
+	    curl_url_get(u, CURLUPART_HOST, &host, 0) ||
+	    curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT))
+		wrong = "is not a URL";
+	else if (strcasecmp(scheme, "https") != 0)
+		wrong = "does not begin with https://";
+	else if (curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK)
+		wrong = "contains a user name";
+	else
+		snprintf(out, size, "%s:%s", host, port);
+	if (wrong)
+		snprintf(why, why_size, "%s", wrong);
+	curl_free(scheme);
 	curl_free(user);
+	curl_free(host);
+	curl_free(port);
 	curl_url_cleanup(u);
-	return err;
-}
-
-static void url_parts_free(char *parts[3])
-{
-	for (size_t i = 0; i < 3; i++)
-		curl_free(parts[i]);
+	return wrong ? -EINVAL : 0;
 }
 
 int http_check_url(const struct http *h, const char *url, char *why, size_t why_size)
 {
-	char *parts[3];
-	int err = url_split(url, parts, why, why_size);
-	if (!err && (strcasecmp(parts[1], h->scheme_host_port[1]) != 0 ||
-		     strcmp(parts[2], h->scheme_host_port[2]) != 0)) {
-		snprintf(why, why_size, "is not at %s:%s as directory_url", h->scheme_host_port[1],
-			 h->scheme_host_port[2]);
-		err = -EINVAL;
-	}
-	url_parts_free(parts);
-	return err;
+	char origin[sizeof h->origin];
+	int rc = url_origin(url, origin, sizeof origin, why, why_size);
+	if (rc || strcasecmp(origin, h->origin) == 0)
+		return rc;
+	snprintf(why, why_size, "is not at %s, the host of directory_url", h->origin);
+	return -EINVAL;
 }
 
 /* ---- a request */
@@ -501,7 +445,6 @@ static CURLcode perform(struct http *h)
 
 static void reply_forget(struct http *h)
 {
-	headers_forget(h);
 	free(h->body);
 	h->body = NULL;
 	h->len = h->room = h->header_bytes = h->sent = 0;
@@ -513,7 +456,8 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 {
 	struct curl_slist *fields = NULL;
 	reply_forget(h);
-	*out = (struct http_reply){.body = "", .links = (const char *const *)h->links};
+	h->links[0] = NULL;
+	*out = (struct http_reply){.body = "", .links = h->links};
 	out->error = http_check_url(h, q->url, out->why, sizeof out->why);
 	if (!out->error)
 		out->error = set_up(h);
@@ -529,11 +473,13 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 		curl_multi_remove_handle(h->multi, h->easy);
 	}
 	curl_slist_free_all(fields);
-	out->location = h->fields[F_LOCATION];
-	out->nonce = h->fields[F_NONCE];
-	out->retry_after = h->fields[F_RETRY_AFTER];
-	out->content_type = h->fields[F_CONTENT_TYPE];
-	out->date = h->fields[F_DATE];
+	out->location = field(h, "Location", 0);
+	out->nonce = field(h, "Replay-Nonce", 0);
+	out->retry_after = field(h, "Retry-After", 0);
+	out->content_type = field(h, "Content-Type", 0);
+	out->date = field(h, "Date", 0);
+	for (size_t i = 0; i < LINKS_MAX; i++)
+		h->links[i] = field(h, "Link", i); /* NULL behind the last */
 	if (h->body)
 		out->body = h->body;
 	out->len = h->len;
@@ -552,7 +498,7 @@ static int ca_file_add(struct http *h, const char *path, char *why, size_t why_s
 		return err;
 	}
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > CA_FILE_MAX) {
-		snprintf(why, why_size, "%s is no file of at most %d bytes", path, CA_FILE_MAX);
+		snprintf(why, why_size, "%s is not a regular file of at most %d bytes", path, CA_FILE_MAX);
 		err = -EINVAL;
 		goto out;
 	}
@@ -590,8 +536,8 @@ int http_new(const struct http_options *options, struct http **out, char *why, s
 	h->total_ns = options->total_ns;
 	h->min_rate = (long)options->min_rate;
 	h->user_agent = strdup(options->user_agent);
-	int err =
-		h->user_agent ? url_split(options->origin, h->scheme_host_port, text, sizeof text) : -ENOMEM;
+	int err = h->user_agent ? url_origin(options->origin, h->origin, sizeof h->origin, text, sizeof text)
+				: -ENOMEM;
 	if (err == -EINVAL)
 		snprintf(why, why_size, "directory_url %s %s", options->origin, text);
 	for (size_t i = 0; !err && i < options->n_ca_files; i++)
@@ -616,7 +562,6 @@ void http_free(struct http *h)
 	reply_forget(h);
 	curl_easy_cleanup(h->easy);
 	curl_multi_cleanup(h->multi);
-	url_parts_free(h->scheme_host_port);
 	free(h->user_agent);
 	free(h->ca);
 	free(h);

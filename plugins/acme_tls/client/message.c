@@ -450,7 +450,7 @@ static const struct {
 	{"alreadyReplaced", "the certificate was replaced already", true},
 	{"alreadyRevoked", "the certificate is revoked already", true},
 	{"badCSR", "the CA does not accept the certificate request", true},
-	{"badNonce", "the CA refused every nonce that it gave", false},
+	{"badNonce", "the CA refused every nonce that it issued", false},
 	{"badPublicKey", "the CA does not accept this key", true},
 	{"badRevocationReason", "the CA does not allow this reason for a revocation", true},
 	{"badSignatureAlgorithm", "the CA does not accept the account key's kind of signature", true},
@@ -472,14 +472,15 @@ static const struct {
 	{"invalidProfile", "the CA does not have this profile", true},
 	{"malformed", "the CA did not understand the request", true},
 	{"orderNotReady", "the order was not ready", false},
-	{"rateLimited", "the CA limits how often it is asked", false},
+	{"rateLimited", "the CA's rate limit is exceeded", false},
 	{"rejectedIdentifier", "the CA's policy does not allow this domain", true},
 	{"serverInternal", "the CA has an internal error: see its log", false},
-	{"tls", "the CA met a TLS error at this machine", false},
+	{"tls", "the CA's TLS connection to this machine failed", false},
 	{"unauthorized", "the CA does not authorize this", true},
 	{"unsupportedContact", "the CA does not accept this kind of contact", true},
 	{"unsupportedIdentifier", "the CA does not issue for this kind of name", true},
-	{"userActionRequired", "the CA wants a person to act first, as to agree to new terms", true},
+	{"userActionRequired", "the CA requires a person to act first, for example to agree to new terms",
+	 true},
 };
 
 static size_t row_of(const char *type)
@@ -577,13 +578,13 @@ static void part_text(const struct problem_part *part, long status, char *out, s
 	else if (status == 501)
 		append(out, size, "the CA cannot do this");
 	else if (status >= 500)
-		append(out, size, "the CA has an error of its own");
+		append(out, size, "the CA reports an internal error");
 	else
 		said = false;
 	if (part->detail[0])
 		append(out, size, "%s%s", said ? ": " : "", part->detail);
 	else if (!said)
-		append(out, size, "the CA refuses without a reason");
+		append(out, size, "the CA gives no reason");
 	if (part->type[0] && status)
 		append(out, size, " (%s, HTTP status %ld)", part->type, status);
 	else if (part->type[0])

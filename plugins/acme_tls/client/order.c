@@ -68,7 +68,7 @@ void order_failed(struct client *c)
 		break;
 	}
 	if (c->order && c->order->url && save_in_store(c, NULL, NULL, why, sizeof why) < 0)
-		client_log(c, SS_LOG_WARN, "Order cannot be forgotten error=\"%s\"", why);
+		client_log(c, SS_LOG_WARN, "Cannot remove the ACME order from storage error=\"%s\"", why);
 }
 
 static void order_empty(struct order *o)
@@ -102,8 +102,7 @@ int order_useless(struct client *c, enum acme_fail fail, bool permanent, const c
 	va_end(args);
 	if (!c->order->resumed)
 		return client_fail(c, fail, permanent, "%s", why);
-	client_log(c, SS_LOG_INFO, "ACME order of an earlier attempt is of no use any more reason=\"%s\"",
-		   why);
+	client_log(c, SS_LOG_INFO, "Discarding the ACME order of an earlier attempt reason=\"%s\"", why);
 	return -ESTALE;
 }
 
@@ -167,7 +166,7 @@ static int order_update(struct client *c, const struct http_reply *reply, bool c
 	message_text(m.status_word, o->status_word, sizeof o->status_word);
 	problem_from(m.error, &o->error);
 	if (check_names && !names_match(c, &m))
-		rc = order_useless(c, ACME_BROKEN, false, "it is for other names");
+		rc = order_useless(c, ACME_BROKEN, false, "the order is for other names");
 	else if (!replace(&o->finalize, m.finalize) || !replace(&o->certificate, m.certificate))
 		rc = client_no_memory(c);
 	else if (o->status == MESSAGE_PENDING)
@@ -182,9 +181,7 @@ static int order_poll(struct client *c)
 	struct reply r;
 	int rc = client_poll(c, order_poll_ns(c->order));
 	if (!rc)
-		rc = session_ask(
-			c, &(struct ask){.what = "order", .url = c->order->url, .payload = "", .repeat = 3},
-			&r);
+		rc = session_post(c, "order", c->order->url, "", 3, &r);
 	if (!rc)
 		rc = r.problem ? client_refused(c, r.problem) : order_update(c, r.http, false);
 	return rc;
@@ -219,12 +216,13 @@ static int order_finalize(struct client *c)
 	if (!o->finalize)
 		return order_useless(c, ACME_BROKEN, false, "the order has no \"finalize\"");
 	if (o->finalizes++ >= FINALIZES_MAX)
-		return order_useless(c, ACME_BROKEN, false, "the order stays ready whatever is sent");
+		return order_useless(c, ACME_BROKEN, false,
+				     "the order stays ready after %d certificate requests", FINALIZES_MAX);
 	client_doing(c, "waiting for the CA to issue the certificate");
 	char *payload = request_payload(c);
 	if (!payload)
 		return client_fail(c, ACME_LOCAL, true,
-				   "no certificate request can be made for these domains");
+				   "cannot make a certificate request for these domains");
 	int rc = session_ask(
 		c,
 		&(struct ask){.what = "finalize", .url = o->finalize, .payload = payload, .may_break = true},
@@ -288,8 +286,8 @@ static int order_complete(struct client *c)
 			problem_text(&o->error, text, sizeof text);
 			return order_useless(c, ACME_REFUSED, problem_permanent(&o->error), "%s", text);
 		default:
-			return order_useless(c, ACME_BROKEN, false,
-					     "%s is no status of an order that is of use", o->status_word);
+			return order_useless(c, ACME_BROKEN, false, "the order has the unexpected status %s",
+					     o->status_word);
 		}
 		if (rc)
 			return rc;
@@ -335,7 +333,7 @@ static int order_resume(struct client *c)
 	if (r.problem && r.problem->status >= 500)
 		return client_refused(c, r.problem);
 	if (r.problem)
-		return order_useless(c, ACME_REFUSED, false, "the CA does not have it any more");
+		return order_useless(c, ACME_REFUSED, false, "the CA no longer has the order");
 	rc = order_update(c, r.http, true);
 	return rc ? rc : order_complete(c);
 }
@@ -366,7 +364,7 @@ static char *order_payload(const struct client *c, bool replaces)
 static int order_new_key(struct client *c)
 {
 	struct order *o = c->order;
-	char why[160] = "no key can be made";
+	char why[160] = "cannot generate a key";
 	int rc;
 	if (c->o.reuse_key && c->old_key_text)
 		rc = key_load(c->old_key_text, strlen(c->old_key_text), &o->key, why, sizeof why);
@@ -394,8 +392,7 @@ static int ask_order(struct client *c, bool replaces, struct reply *r)
 	char *payload = order_payload(c, replaces);
 	if (!payload)
 		return client_no_memory(c);
-	int rc = session_ask(
-		c, &(struct ask){.what = "newOrder", .url = c->s.directory.new_order, .payload = payload}, r);
+	int rc = session_post(c, "newOrder", c->s.directory.new_order, payload, 0, r);
 	free(payload);
 	return rc;
 }
@@ -419,7 +416,7 @@ static int order_create(struct client *c)
 	if (r.problem)
 		return client_refused(c, r.problem);
 	if (!r.http->location || !message_url_ok(r.http->location))
-		return client_fail(c, ACME_BROKEN, false, "the CA does not tell the order's URL");
+		return client_fail(c, ACME_BROKEN, false, "the CA's reply has no order URL");
 	if (!replace(&o->url, r.http->location))
 		return client_no_memory(c);
 	rc = order_save(c);

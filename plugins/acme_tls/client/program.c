@@ -58,7 +58,7 @@ static void on_counted(void *arg, const char *what)
 	answer(json_pack("{s:s}", "counted", what));
 }
 
-static void answer_result(const struct acme_result *r)
+static void answer_result(const struct client_result *r)
 {
 	json_t *result = json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:s?, s:s?, s:s?}", "fail", (int)r->fail,
 				   "why", text_of(r->why), "permanent", (int)r->permanent, "retry_after",
@@ -113,19 +113,14 @@ static int64_t number(const json_t *request, const char *key)
 static size_t list(const json_t *request, const char *key, const char **out, size_t max)
 {
 	const json_t *array = json_object_get(request, key);
-	size_t n = json_array_size(array);
-	if (n > max)
-		n = max;
-	for (size_t i = 0; i < n; i++) {
-		out[i] = json_string_value(json_array_get(array, i));
-		if (!out[i])
-			return i;
-	}
+	size_t n = 0;
+	while (n < max && (out[n] = json_string_value(json_array_get(array, n))))
+		n++;
 	return n;
 }
 
 /* NULL: there is no such operation. */
-static const struct acme_result *carry_out(struct client *c, const json_t *request)
+static const struct client_result *carry_out(struct client *c, const json_t *request)
 {
 	const char *operation = text(request, "operation"), *chain = text(request, "chain"),
 		   *ari_id = text(request, "ari_id");
@@ -156,7 +151,7 @@ static void on_socket(struct ev_loop *loop, ev_io *io, int events)
 static int run(struct ev_loop *loop, struct store *store, const json_t *request)
 {
 	const char *names[NAMES_MAX], *files[FILES_MAX];
-	const struct acme_options options = {
+	const struct client_options options = {
 		.loop = loop,
 		.store = store,
 		.directory_url = text(request, "directory_url"),
@@ -187,7 +182,7 @@ static int run(struct ev_loop *loop, struct store *store, const json_t *request)
 		return refuse(why);
 	ev_io_init(&io, on_socket, PROTOCOL_FD, EV_READ);
 	ev_io_start(loop, &io);
-	const struct acme_result *result = carry_out(c, request);
+	const struct client_result *result = carry_out(c, request);
 	if (result)
 		answer_result(result);
 	else
@@ -214,7 +209,7 @@ int main(void)
 		return 2;
 	struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	if (!loop)
-		code = refuse("no event loop can be made");
+		code = refuse("cannot create an event loop");
 	else if (store_open(text(request, "storage_path"), &store, why, sizeof why))
 		code = refuse(why);
 	else

@@ -103,8 +103,8 @@ static int answer_wait(struct client *c, struct tries *t)
 	}
 	problem_text(&s->problem, text, sizeof text);
 	if (s->retry_after)
-		return client_fail(c, ACME_RATE_LIMITED, false, "%s; the CA asks to come back in %lld s",
-				   text, (long long)s->retry_after);
+		return client_fail(c, ACME_RATE_LIMITED, false, "%s; the CA asks to retry in %lld s", text,
+				   (long long)s->retry_after);
 	return client_fail(c, ACME_RATE_LIMITED, false, "%s", text);
 }
 
@@ -174,7 +174,7 @@ static int send_request(struct client *c, const char *what, const struct http_re
 	struct http_reply *reply = &c->s.reply;
 	char foreign[100], why[sizeof reply->why];
 	if (c->requests >= c->requests_max)
-		return client_fail(c, ACME_BROKEN, false, "given up after %u requests, while %s", c->requests,
+		return client_fail(c, ACME_BROKEN, false, "gave up after %u requests while %s", c->requests,
 				   c->doing);
 	c->requests++;
 	if (c->o.counted)
@@ -219,7 +219,7 @@ static int leave_alone(struct client *c)
 		return now < c->deadline ? 0 : client_timed_out(c);
 	if (c->s.not_before < c->deadline)
 		return client_wait(c, c->s.not_before - now);
-	return client_fail(c, ACME_RATE_LIMITED, false, "the CA asks to be left alone for another %llu s",
+	return client_fail(c, ACME_RATE_LIMITED, false, "the CA asked for no requests during another %llu s",
 			   (unsigned long long)((c->s.not_before - now) / SECOND + 1));
 }
 
@@ -248,6 +248,13 @@ int session_ask(struct client *c, const struct ask *ask, struct reply *out)
 	out->http = &s->reply;
 	out->problem = !s->reply.error && s->reply.status >= 400 ? &s->problem : NULL;
 	return rc;
+}
+
+int session_post(struct client *c, const char *what, const char *url, const char *payload, unsigned repeat,
+		 struct reply *out)
+{
+	return session_ask(c, &(struct ask){.what = what, .url = url, .payload = payload, .repeat = repeat},
+			   out);
 }
 
 int session_directory(struct client *c)

@@ -650,7 +650,7 @@ static void forget_order(struct ca *ca)
 	store_state_done(&s);
 }
 
-enum acme_fail ca_run(struct ca *ca, const struct acme_result *result)
+enum acme_fail ca_run(struct ca *ca, const struct client_result *result)
 {
 	assert_int_equal(ca->answering, 0);
 	ca->result = *result;
@@ -707,7 +707,7 @@ int ca_setup(void **state)
 	ca->key_change = true;
 	ca->offered[0] = "dns-01";
 	ca->offered[1] = "http-01";
-	ca->options = (struct acme_options){
+	ca->options = (struct client_options){
 		.loop = ca->loop,
 		.store = ca->store,
 		.directory_url = CA_URL "/directory",

@@ -58,7 +58,7 @@ struct ca_order {
 struct ca {
 	struct ev_loop *loop;
 	struct store *store;
-	struct acme_options options;
+	struct client_options options;
 	struct client *client; /* NULL: the next operation makes one */
 	char folder[64];
 	/* what it has */
@@ -83,7 +83,7 @@ struct ca {
 	int n_lines;
 	int answering, answers; /* of the responder: now, ever */
 	const char *port_taken; /* why the responder cannot bind */
-	struct acme_result result;
+	struct client_result result;
 	char *chain, *key;
 	json_t *last_order; /* payload of the last newOrder, of the last newAccount */
 	json_t *last_account;
@@ -96,7 +96,7 @@ int ca_teardown(void **state);
 struct client *ca_client(struct ca *);
 /* What an operation has brought, and the end of its client: the result's fail.  A certificate is stored as
  * the host does, so the order is forgotten. */
-enum acme_fail ca_run(struct ca *, const struct acme_result *);
+enum acme_fail ca_run(struct ca *, const struct client_result *);
 enum acme_fail ca_issue(struct ca *);
 /* A new client, as with changed options. */
 void ca_restart(struct ca *);

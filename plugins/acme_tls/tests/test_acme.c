@@ -112,7 +112,7 @@ static void test_errors_of_the_ca(void **state)
 	ca->left = 1000;
 	assert_int_equal(ca_issue(ca), ACME_REFUSED);
 	assert_false(ca->result.permanent);
-	why_begins(ca, "failed to obtain certificate from ACME server: the CA has an error of its own");
+	why_begins(ca, "failed to obtain certificate from ACME server: the CA reports an internal error");
 	/* the order is still there for the next attempt */
 	assert_true(ca_order_kept(ca));
 	ca->before = NULL;
@@ -251,7 +251,7 @@ static void test_rate_limit_too_long(void **state)
 	retry_after = "100000000000000000000";
 	assert_int_equal(ca_issue(ca), ACME_RATE_LIMITED);
 	assert_true(ca->result.retry_after > 86300 && ca->result.retry_after <= 86400);
-	why_has(ca, "come back in 86400 s");
+	why_has(ca, "retry in 86400 s");
 	assert_int_equal(ca_count(ca, "newOrder"), 1);
 }
 
@@ -672,7 +672,8 @@ static void test_end_under_way(void **state)
 	ca->options.order_ns = 20000000000ull;
 	ca->before = never_answered;
 	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), "x.y", "old key")), ACME_TIMEOUT);
-	why_begins(ca, "HTTP-01 challenge failed: challenge validation failed: out of time while a.example");
+	why_begins(ca, "HTTP-01 challenge failed: challenge validation failed: out of time while validating "
+		       "a.example");
 	assert_int_equal(ca->answers, 1);
 }
 

@@ -467,7 +467,7 @@ static void test_hostile_replies(void **state)
 		int error;
 		const char *why;
 	} cases[] = {
-		{"/large", -EMSGSIZE, "larger"},
+		{"/large", -EMSGSIZE, "too large"},
 		{"/fields", -EMSGSIZE, "header fields"},
 		{"/cut", -ECONNRESET, "before the answer was complete"},
 		{"/reset", -ECONNRESET, "before the answer was complete"},
@@ -578,8 +578,6 @@ static void test_deadline(void **state)
 	if (took < SECOND / 2 || took > 3 * SECOND)
 		fail_msg("%llu ns", (unsigned long long)took);
 	assert_true(times > 10);
-	ask_until("GET", url("/ok"), NULL, begun); /* it has passed */
-	assert_int_equal(c.error, -ETIMEDOUT);
 	ask("GET", "/ok", NULL);
 	assert_string_equal(c.body, "hi");
 }

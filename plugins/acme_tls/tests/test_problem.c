@@ -49,8 +49,8 @@ static void test_words(void **state)
 	assert_string_equal(text, "too hot (of-the-future, HTTP status 400)");
 	text = text_of("{\"type\":\"about:blank\",\"title\":\"Teapot\"}", 418);
 	assert_string_equal(text, "Teapot (HTTP status 418)");
-	assert_string_equal(text_of("<html>", 502), "the CA has an error of its own (HTTP status 502)");
-	assert_string_equal(text_of("", 403), "the CA refuses without a reason (HTTP status 403)");
+	assert_string_equal(text_of("<html>", 502), "the CA reports an internal error (HTTP status 502)");
+	assert_string_equal(text_of("", 403), "the CA gives no reason (HTTP status 403)");
 	assert_string_equal(text_of("", 501), "the CA cannot do this (HTTP status 501)");
 }
 

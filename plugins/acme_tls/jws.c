@@ -25,7 +25,6 @@ char *base64url(const void *data, size_t len)
 	char *text = malloc(len / 3 * 4 + 5), *to = text;
 	uint32_t bits = 0;
 	unsigned have = 0;
-
 	if (!text)
 		return NULL;
 	for (size_t i = 0; i < len; i++) {
@@ -44,7 +43,6 @@ int base64url_decode(const char *text, uint8_t **out, size_t *len)
 	size_t n = strlen(text), padded = n;
 	uint32_t bits = 0;
 	unsigned have = 0;
-
 	while (n > 0 && padded - n < 2 && text[n - 1] == '=')
 		n--;
 	if (n % 4 == 1 || (n != padded && padded % 4))
@@ -81,7 +79,6 @@ static int write_rsa(gnutls_pubkey_t public, char out[JWK_MAX])
 {
 	gnutls_datum_t n, e;
 	int rc = gnutls_pubkey_export_rsa_raw2(public, &n, &e, GNUTLS_EXPORT_FLAG_NO_LZ);
-
 	if (rc)
 		return error_of(rc);
 	char *n_text = base64url(n.data, n.size), *e_text = base64url(e.data, e.size);
@@ -110,7 +107,6 @@ static int write_ec(gnutls_pubkey_t public, char out[JWK_MAX])
 	gnutls_ecc_curve_t curve;
 	gnutls_datum_t x, y;
 	int rc = gnutls_pubkey_export_ecc_raw2(public, &curve, &x, &y, GNUTLS_EXPORT_FLAG_NO_LZ);
-
 	if (rc)
 		return error_of(rc);
 	size_t n = coordinate_size(curve);
@@ -135,7 +131,6 @@ static int write_ec(gnutls_pubkey_t public, char out[JWK_MAX])
 static int jwk_text(const struct acme_key *key, char out[JWK_MAX])
 {
 	int kind = gnutls_pubkey_get_pk_algorithm(key->public, NULL);
-
 	if (kind == GNUTLS_PK_RSA)
 		return write_rsa(key->public, out);
 	return kind == GNUTLS_PK_ECDSA ? write_ec(key->public, out) : -EINVAL;
@@ -145,7 +140,6 @@ static int jwk_json(const struct acme_key *key, json_t **out)
 {
 	char text[JWK_MAX];
 	int rc = jwk_text(key, text);
-
 	if (rc)
 		return rc;
 	*out = json_loads(text, 0, NULL);
@@ -157,7 +151,6 @@ int jws_thumbprint(const struct acme_key *key, char out[JWS_THUMBPRINT])
 	char text[JWK_MAX];
 	uint8_t hash[32];
 	int rc = jwk_text(key, text);
-
 	if (rc)
 		return rc;
 	rc = gnutls_hash_fast(GNUTLS_DIG_SHA256, text, strlen(text), hash);
@@ -175,7 +168,6 @@ int jws_key_authorization(const struct acme_key *account, const char *token, cha
 {
 	char thumbprint[JWS_THUMBPRINT];
 	size_t len = strspn(token, alphabet);
-
 	if (len == 0 || len > TOKEN_MAX || token[len])
 		return -EINVAL;
 	int rc = jws_thumbprint(account, thumbprint);
@@ -199,7 +191,6 @@ static int algorithm_of(const struct acme_key *key, struct algorithm *out)
 				      es384 = {"ES384", GNUTLS_SIGN_ECDSA_SHA384, 48};
 	int kind = gnutls_pubkey_get_pk_algorithm(key->public, NULL);
 	gnutls_ecc_curve_t curve;
-
 	if (kind == GNUTLS_PK_RSA) {
 		*out = rs256;
 		return 0;
@@ -217,7 +208,6 @@ static int raw_signature(const gnutls_datum_t *der, size_t half, char **out)
 	uint8_t raw[2 * COORDINATE_MAX];
 	gnutls_datum_t r, s;
 	int rc = gnutls_decode_rs_value(der, &r, &s);
-
 	if (rc)
 		return error_of(rc);
 	rc = key_number(&r, raw, half);
@@ -241,7 +231,6 @@ static int sign(const struct acme_key *key, char *text, char **out)
 	gnutls_datum_t data = datum(text), signature;
 	struct algorithm how;
 	int rc = algorithm_of(key, &how);
-
 	if (rc)
 		return rc;
 	rc = gnutls_privkey_sign_data2(key->private, how.sign, 0, &data, &signature);
@@ -261,7 +250,6 @@ static int mac(const uint8_t *secret, size_t len, char *text, char **out)
 {
 	uint8_t digest[32];
 	int rc = gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, len, text, strlen(text), digest);
-
 	if (rc)
 		return error_of(rc);
 	*out = base64url(digest, sizeof digest);
@@ -279,7 +267,6 @@ static int flatten(const struct acme_key *key, const uint8_t *secret, size_t len
 	char *header64 = header ? base64url(header, strlen(header)) : NULL;
 	char *payload64 = base64url(payload, strlen(payload)), *text = NULL, *signature = NULL;
 	int rc = -ENOMEM;
-
 	json_decref(protected_header);
 	if (!header64 || !payload64 || asprintf(&text, "%s.%s", header64, payload64) < 0)
 		goto out;
@@ -305,7 +292,6 @@ static int signed_by(const struct acme_key *key, const char *kid, const char *no
 	struct algorithm how;
 	json_t *header, *jwk = NULL;
 	int rc = algorithm_of(key, &how);
-
 	if (rc == 0 && !kid)
 		rc = jwk_json(key, &jwk);
 	if (rc)
@@ -334,7 +320,6 @@ int jws_eab(const struct acme_key *account, const char *kid, const char *mac_tex
 	uint8_t *secret;
 	size_t len;
 	int rc = jwk_text(account, payload);
-
 	if (rc)
 		return rc;
 	rc = base64url_decode(mac_text, &secret, &len);
@@ -357,7 +342,6 @@ int jws_key_change(const struct acme_key *old_key, const struct acme_key *new_ke
 {
 	json_t *jwk;
 	int rc = jwk_json(old_key, &jwk);
-
 	if (rc)
 		return rc;
 	json_t *change = json_pack("{s:s, s:o}", "account", account_url, "oldKey", jwk);

@@ -20,7 +20,6 @@ enum {
 static struct acme_key *alloc_key(void)
 {
 	struct acme_key *key = calloc(1, sizeof *key);
-
 	if (key && gnutls_privkey_init(&key->private) == 0 && gnutls_pubkey_init(&key->public) == 0)
 		return key;
 	key_free(key);
@@ -51,7 +50,6 @@ static int error_of(int rc, int otherwise)
 int key_new(struct acme_key **out)
 {
 	struct acme_key *key = alloc_key();
-
 	if (!key)
 		return -ENOMEM;
 	int rc = gnutls_privkey_generate(key->private, GNUTLS_PK_ECDSA,
@@ -71,7 +69,6 @@ static int check_kind(const struct acme_key *key, char *why, size_t why_size)
 	gnutls_ecc_curve_t curve;
 	unsigned bits = 0;
 	int kind = gnutls_privkey_get_pk_algorithm(key->private, &bits);
-
 	if (kind == GNUTLS_PK_RSA) {
 		if (bits >= RSA_MIN && bits <= RSA_MAX)
 			return 0;
@@ -97,7 +94,6 @@ static int refuse_text(const char *pem, size_t len, int rc, char *why, size_t wh
 {
 	static const char encrypted[] = "ENCRYPTED", key_line[] = "PRIVATE KEY-----",
 			  cert[] = "BEGIN CERTIFICATE";
-
 	if (rc == GNUTLS_E_MEMORY_ERROR)
 		return -ENOMEM;
 	if (memmem(pem, len, encrypted, sizeof encrypted - 1))
@@ -119,7 +115,6 @@ int key_load(const char *pem, size_t len, struct acme_key **out, char *why, size
 	} text = {.in = pem};
 	gnutls_datum_t d = {.data = text.data, .size = (unsigned)len};
 	struct acme_key *key;
-
 	if (len > PEM_MAX) {
 		snprintf(why, why_size, "is too large for a private key");
 		return -EINVAL;
@@ -161,7 +156,6 @@ int key_number(const gnutls_datum_t *value, uint8_t *to, size_t n)
 {
 	const uint8_t *from = value->data;
 	size_t len = value->size;
-
 	while (len > 0 && *from == 0) {
 		from++;
 		len--;
@@ -201,7 +195,6 @@ static int ec_der(const struct acme_key *key, uint8_t der[DER_MAX], size_t *len)
 	gnutls_ecc_curve_t curve;
 	gnutls_datum_t x, y, secret;
 	int rc = gnutls_privkey_export_ecc_raw2(key->private, &curve, &x, &y, &secret, 0);
-
 	if (rc)
 		return error_of(rc, -EINVAL);
 	const struct frame *f = curve == GNUTLS_ECC_CURVE_SECP256R1 ? &p256 : &p384;
@@ -230,7 +223,6 @@ static int ec_pem(const struct acme_key *key, gnutls_datum_t *out)
 	size_t len = 0;
 	int rc = ec_der(key, der, &len);
 	gnutls_datum_t d = {.data = der, .size = (unsigned)len};
-
 	if (rc == 0)
 		rc = gnutls_pem_base64_encode2("PRIVATE KEY", &d, out);
 	explicit_bzero(der, sizeof der);
@@ -241,7 +233,6 @@ static int rsa_pem(const struct acme_key *key, gnutls_datum_t *out)
 {
 	gnutls_x509_privkey_t copy;
 	int rc = gnutls_privkey_export_x509(key->private, &copy);
-
 	if (rc)
 		return rc;
 	rc = gnutls_x509_privkey_export2_pkcs8(copy, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN, out);
@@ -255,7 +246,6 @@ char *key_pem(const struct acme_key *key)
 	gnutls_datum_t d = {0};
 	char *pem = NULL;
 	int rc = is_ec ? ec_pem(key, &d) : rsa_pem(key, &d);
-
 	if (rc == 0)
 		pem = strndup((const char *)d.data, d.size);
 	if (d.data)
@@ -268,7 +258,6 @@ bool key_equal(const struct acme_key *a, const struct acme_key *b)
 {
 	unsigned char id_a[32], id_b[32];
 	size_t n_a = sizeof id_a, n_b = sizeof id_b;
-
 	return gnutls_pubkey_get_key_id(a->public, GNUTLS_KEYID_USE_SHA256, id_a, &n_a) == 0 &&
 	       gnutls_pubkey_get_key_id(b->public, GNUTLS_KEYID_USE_SHA256, id_b, &n_b) == 0 && n_a == n_b &&
 	       memcmp(id_a, id_b, n_a) == 0;

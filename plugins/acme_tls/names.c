@@ -56,7 +56,6 @@ int name_for_sni(const char *name, char *out, size_t size)
 	char nibbles[16 * 4 + 1], *to = nibbles;
 	size_t n = name_address(name, raw);
 	int len;
-
 	if (n == 4) {
 		len = snprintf(out, size, "%u.%u.%u.%u.in-addr.arpa", raw[3], raw[2], raw[1], raw[0]);
 	} else if (n == 16) {
@@ -80,7 +79,6 @@ static bool is_harmless(uint32_t c)
 		{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},    {0xfe00, 0xfe0f}, {0xfeff, 0xfeff},
 		{0xfff0, 0xffff}, {0xe000, 0xf8ff}, {0xe0000, 0x10ffff},
 	};
-
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		if (c >= bad[i].from && c <= bad[i].to)
 			return false;

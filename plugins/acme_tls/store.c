@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <semstreams/base/file_atomic.h>
 #include "key.h"
 #include "store_impl.h"
 
@@ -75,26 +76,17 @@ static int read_whole(int dir, int fd, bool secret, char **text, size_t *len)
 	if (st.st_size > (off_t)STORE_FILE_MAX)
 		return -EFBIG;
 	/* one more than it should have: a file that grows meanwhile is noticed */
-	size_t room = (size_t)st.st_size + 1, have = 0;
+	size_t room = (size_t)st.st_size + 1;
 	char *buf = malloc(room);
-	if (!buf)
-		return -ENOMEM;
-	while (have < room) {
-		ssize_t n = read(fd, buf + have, room - have);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-	}
-	if (have == room || memchr(buf, 0, have)) {
-		explicit_bzero(buf, room);
+	ssize_t have = buf ? ss_pread_all(fd, buf, room, 0) : -ENOMEM;
+	int rc = have < 0 ? (int)have : (size_t)have == room || memchr(buf, 0, (size_t)have) ? -EINVAL : 0;
+	if (rc) {
 		free(buf);
-		return -EINVAL;
+		return rc;
 	}
 	buf[have] = '\0';
 	*text = buf;
-	*len = have;
+	*len = (size_t)have;
 	return 0;
 }
 
@@ -109,12 +101,6 @@ int store_read(int dir, const char *name, bool secret, char **text, size_t *len)
 }
 
 /* ---- writing ---- */
-
-int store_sync(int dir)
-{
-	/* some file systems cannot sync a folder and say so */
-	return fsync(dir) && errno != EINVAL && errno != EROFS ? -errno : 0;
-}
 
 int store_remove(int dir, const char *name)
 {
@@ -131,71 +117,49 @@ void store_own(int dir, int fd)
 	}
 }
 
-static int write_all(int fd, const char *text)
+int store_write(int dir, const char *name, const char *text, mode_t mode)
 {
-	size_t len = strlen(text);
-	while (len > 0) {
-		ssize_t n = write(fd, text, len);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			text += n;
-			len -= (size_t)n;
-		}
-	}
-	return 0;
-}
-
-int store_write_new(int dir, const char *name, const char *text, mode_t mode)
-{
-	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-	if (fd < 0)
-		return -errno;
-	store_own(dir, fd);
-	int rc = write_all(fd, text);
-	if (rc == 0 && fsync(fd))
-		rc = -errno;
-	if (close(fd) && rc == 0)
-		rc = -errno;
+	struct ss_file_new f;
+	int rc = ss_file_new_open(&f, dir, name, NULL, mode, 0);
+	if (rc)
+		return rc;
+	store_own(dir, f.fd);
+	rc = ss_write_all(f.fd, text, strlen(text));
+	if (rc == 0)
+		return ss_file_new_commit(&f, 0);
+	ss_file_new_abort(&f);
 	return rc;
 }
 
-/* The name beside, for what is not complete yet.  Whoever writes has the lock, so it is nobody else's. */
-static int beside(const char *name, char *out, size_t size)
+/* Takes over root. */
+static int write_json(const struct store *s, const char *name, json_t *root, char *why, size_t why_size)
 {
-	return snprintf(out, size, ".%s.new", name) < (int)size ? 0 : -ENAMETOOLONG;
+	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+	json_decref(root);
+	int rc = text ? store_write(s->dir, name, text, 0600) : -ENOMEM;
+	key_text_free(text); /* it may hold a key */
+	return rc ? store_fail_at(s, "cannot write", name, why, why_size, rc) : 0;
 }
 
-static int put(int dir, const char *new, const char *name, int rc)
+/* 0; -ENOENT; -errno with why. */
+static int read_json(const struct store *s, const char *name, size_t flags, json_t **root, char *why,
+		     size_t why_size)
 {
-	if (rc == 0 && renameat(dir, new, dir, name))
-		rc = -errno;
-	if (rc == 0)
-		return store_sync(dir);
-	unlinkat(dir, new, 0);
+	char *text = NULL;
+	size_t len = 0;
+	json_error_t error;
+	int rc = store_read(s->dir, name, false, &text, &len);
+	if (rc)
+		return rc == -ENOENT ? rc : store_fail_at(s, "cannot read", name, why, why_size, rc);
+	*root = json_loadb(text, len, flags, &error);
+	key_text_free(text);
+	if (json_is_object(*root))
+		return 0;
+	rc = store_fail(why, why_size, -EINVAL, "%s/%s is broken, line %d: %s", s->path, name, error.line,
+			*root ? "not an object" : error.text);
+	json_decref(*root);
+	*root = NULL;
 	return rc;
-}
-
-int store_write(int dir, const char *name, const char *text)
-{
-	char new[64];
-	int rc = beside(name, new, sizeof new);
-	if (rc == 0)
-		rc = store_remove(dir, new);
-	if (rc)
-		return rc;
-	return put(dir, new, name, store_write_new(dir, new, text, 0600));
-}
-
-int store_link(int dir, const char *target, const char *name)
-{
-	char new[64];
-	int rc = beside(name, new, sizeof new);
-	if (rc == 0)
-		rc = store_remove(dir, new);
-	if (rc)
-		return rc;
-	return put(dir, new, name, symlinkat(target, dir, new) ? -errno : 0);
 }
 
 /* ---- stamps ---- */
@@ -204,23 +168,14 @@ struct store_stamp store_stamp(const struct store *s, const char *name)
 {
 	struct stat st;
 	if (fstatat(s->dir, name, &st, 0))
-		return (struct store_stamp){0};
-	return (struct store_stamp){.dev = st.st_dev,
-				    .ino = st.st_ino,
-				    .size = st.st_size,
-				    .modified = st.st_mtim,
-				    .changed = st.st_ctim};
-}
-
-static bool same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+		return (struct store_stamp){{0}};
+	return (struct store_stamp){{(int64_t)st.st_dev, (int64_t)st.st_ino, st.st_size, st.st_mtim.tv_sec,
+				     st.st_mtim.tv_nsec, st.st_ctim.tv_sec, st.st_ctim.tv_nsec}};
 }
 
 bool store_same_stamp(const struct store_stamp *a, const struct store_stamp *b)
 {
-	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
-	       same_time(a->modified, b->modified) && same_time(a->changed, b->changed);
+	return memcmp(a, b, sizeof *a) == 0;
 }
 
 /* ---- the folder ---- */
@@ -396,29 +351,6 @@ static int parse_account(const json_t *root, struct store_account *out)
 	return out->body ? 0 : -ENOMEM;
 }
 
-static int load_account_json(struct store *s, struct store_account *out, char *why, size_t why_size)
-{
-	char *text = NULL;
-	size_t len = 0;
-	json_error_t error;
-	int rc = store_read(s->dir, ACCOUNT, false, &text, &len);
-	if (rc == -ENOENT) { /* a key whose registration has not come to its end */
-		out->body = strdup("{}");
-		return out->body ? 0 : -ENOMEM;
-	}
-	if (rc)
-		return store_fail_at(s, "cannot read", ACCOUNT, why, why_size, rc);
-	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
-	free(text);
-	if (!json_is_object(root))
-		rc = store_fail(why, why_size, -EINVAL, "%s/" ACCOUNT " is broken, line %d: %s", s->path,
-				error.line, root ? "not an object" : error.text);
-	else
-		rc = parse_account(root, out);
-	json_decref(root);
-	return rc;
-}
-
 static int load_key(struct store *s, const char *name, char **out, char *why, size_t why_size)
 {
 	size_t len;
@@ -429,9 +361,14 @@ static int load_key(struct store *s, const char *name, char **out, char *why, si
 int store_account_load(struct store *s, struct store_account *out, char *why, size_t why_size)
 {
 	struct store_account a = {0};
+	json_t *root = NULL;
 	int rc = load_key(s, KEY, &a.key_pem, why, why_size);
-	if (rc == 0)
-		rc = load_account_json(s, &a, why, why_size);
+	if (rc == 0) {
+		rc = read_json(s, ACCOUNT, JSON_REJECT_DUPLICATES, &root, why, why_size);
+		if (rc == 0 || rc == -ENOENT) /* without: a key whose registration was interrupted */
+			rc = parse_account(root, &a);
+		json_decref(root);
+	}
 	if (rc == 0) {
 		rc = load_key(s, PENDING, &a.pending_key_pem, why, why_size);
 		if (rc == -ENOENT)
@@ -439,7 +376,7 @@ int store_account_load(struct store *s, struct store_account *out, char *why, si
 	}
 	/* the roll-over was completed, all but deleting its file */
 	if (rc == 0 && a.pending_key_pem && strcmp(a.pending_key_pem, a.key_pem) == 0) {
-		free(a.pending_key_pem);
+		key_text_free(a.pending_key_pem);
 		a.pending_key_pem = NULL;
 	}
 	if (rc) {
@@ -450,18 +387,15 @@ int store_account_load(struct store *s, struct store_account *out, char *why, si
 	return 0;
 }
 
-static char *account_text(const struct store_account *a)
+static json_t *account_json(const struct store_account *a)
 {
 	json_t *body = a->body ? json_loads(a->body, 0, NULL) : NULL;
 	if (!json_is_object(body)) {
 		json_decref(body);
 		body = json_object();
 	}
-	json_t *root = json_pack("{s:s?, s:{s:o, s:s?}, s:s?}", "email", a->email, "registration", "body",
-				 body, "uri", a->url, "directory", a->directory);
-	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-	json_decref(root);
-	return text;
+	return json_pack("{s:s?, s:{s:o, s:s?}, s:s?}", "email", a->email, "registration", "body", body,
+			 "uri", a->url, "directory", a->directory);
 }
 
 static bool holds(struct store *s, const char *name, const char *key_pem)
@@ -471,46 +405,41 @@ static bool holds(struct store *s, const char *name, const char *key_pem)
 	if (store_read(s->dir, name, false, &text, &len))
 		return false;
 	bool same = strcmp(text, key_pem) == 0;
-	explicit_bzero(text, len);
-	free(text);
+	key_text_free(text);
 	return same;
 }
 
 /*
  * At every moment the key belongs to the registration that is on disk, or the new one of a roll-over is
- * pending beside it: a key that has nothing to do with the registration comes after that has gone.
+ * pending beside it: a key that has nothing to do with the registration is written after that is gone.
  */
-static int save_account(struct store *s, const struct store_account *a, const char *text, const char **name)
+static int save_keys(struct store *s, const struct store_account *a, const char **name)
 {
 	int rc = 0;
 	*name = PENDING;
 	if (a->pending_key_pem && !holds(s, PENDING, a->pending_key_pem))
-		rc = store_write(s->dir, PENDING, a->pending_key_pem);
+		rc = store_write(s->dir, PENDING, a->pending_key_pem, 0600);
 	*name = ACCOUNT;
 	bool new_key = !holds(s, KEY, a->key_pem);
 	if (rc == 0 && new_key && !holds(s, PENDING, a->key_pem))
 		rc = store_remove(s->dir, ACCOUNT);
 	*name = KEY;
 	if (rc == 0 && new_key)
-		rc = store_write(s->dir, KEY, a->key_pem);
-	*name = ACCOUNT;
-	if (rc == 0)
-		rc = store_write(s->dir, ACCOUNT, text);
-	*name = PENDING;
-	if (rc == 0 && !a->pending_key_pem)
-		rc = store_remove(s->dir, PENDING);
+		rc = store_write(s->dir, KEY, a->key_pem, 0600);
 	return rc;
 }
 
 int store_account_save(struct store *s, const struct store_account *a, char *why, size_t why_size)
 {
 	const char *name;
-	char *text = account_text(a);
-	if (!text)
-		return store_fail(why, why_size, -ENOMEM, "out of memory");
-	int rc = save_account(s, a, text, &name);
-	free(text);
-	return rc ? store_fail_at(s, "cannot write", name, why, why_size, rc) : 0;
+	int rc = save_keys(s, a, &name);
+	if (rc)
+		return store_fail_at(s, "cannot write", name, why, why_size, rc);
+	rc = write_json(s, ACCOUNT, account_json(a), why, why_size);
+	if (rc || a->pending_key_pem)
+		return rc;
+	rc = store_remove(s->dir, PENDING);
+	return rc ? store_fail_at(s, "cannot remove", PENDING, why, why_size, rc) : 0;
 }
 
 void store_account_done(struct store_account *a)
@@ -561,34 +490,21 @@ static int parse_state(const json_t *root, struct store_state *out)
 int store_state_load(struct store *s, struct store_state *out, char *why, size_t why_size)
 {
 	struct store_state state = {0};
-	char *text = NULL;
-	size_t len = 0;
-	json_error_t error;
-	int rc = store_read(s->dir, STATE, false, &text, &len);
-	if (rc == -ENOENT) {
-		*out = state;
-		return 0;
-	}
-	if (rc)
-		return store_fail_at(s, "cannot read", STATE, why, why_size, rc);
-	json_t *root = json_loadb(text, len, 0, &error);
-	explicit_bzero(text, len); /* it may hold a key */
-	free(text);
-	if (!json_is_object(root))
-		rc = store_fail(why, why_size, -EINVAL, "%s/" STATE " is broken, line %d: %s", s->path,
-				error.line, root ? "not an object" : error.text);
-	else if (parse_state(root, &state))
-		rc = store_fail(why, why_size, -ENOMEM, "out of memory");
+	json_t *root = NULL;
+	int rc = read_json(s, STATE, 0, &root, why, why_size);
+	if (rc == -ENOENT)
+		rc = 0;
+	if (rc == 0 && parse_state(root, &state))
+		rc = store_fail_at(s, "cannot read", STATE, why, why_size, -ENOMEM);
 	json_decref(root);
-	if (rc) {
+	if (rc)
 		store_state_done(&state);
-		return rc;
-	}
-	*out = state;
-	return 0;
+	else
+		*out = state;
+	return rc;
 }
 
-static char *state_text(const struct store_state *state)
+int store_state_save(struct store *s, const struct store_state *state, char *why, size_t why_size)
 {
 	json_t *root = json_pack(
 		"{s:{s:s?, s:s?}, s:I, s:I, s:I, s:s?, s:I, s:I, s:b, s:s?, s:{s:s?, s:I, s:I, s:I, s:I}}",
@@ -599,20 +515,7 @@ static char *state_text(const struct store_state *state)
 		(int)state->revoked, "config", state->config, "ari", "id", state->ari_id, "at",
 		(json_int_t)state->ari_at, "start", (json_int_t)state->ari_start, "end",
 		(json_int_t)state->ari_end, "check", (json_int_t)state->ari_check);
-	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-	json_decref(root);
-	return text;
-}
-
-int store_state_save(struct store *s, const struct store_state *state, char *why, size_t why_size)
-{
-	char *text = state_text(state);
-	if (!text)
-		return store_fail(why, why_size, -ENOMEM, "out of memory");
-	int rc = store_write(s->dir, STATE, text);
-	explicit_bzero(text, strlen(text));
-	free(text);
-	return rc ? store_fail_at(s, "cannot write", STATE, why, why_size, rc) : 0;
+	return write_json(s, STATE, root, why, why_size);
 }
 
 void store_state_done(struct store_state *state)

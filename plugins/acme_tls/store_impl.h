@@ -9,10 +9,7 @@
 
 /* What tells one content of a file from the next. */
 struct store_stamp {
-	dev_t dev;
-	ino_t ino; /* 0: not there */
-	off_t size;
-	struct timespec modified, changed;
+	int64_t v[7]; /* all 0: not there */
 };
 
 struct store {
@@ -36,15 +33,10 @@ int store_fail_at(const struct store *, const char *doing, const char *name, cha
  * -EFBIG, ...
  */
 int store_read(int dir, const char *name, bool secret, char **text, size_t *len);
-/* Complete and on disk, or as it was before; 0600.  0, -errno. */
-int store_write(int dir, const char *name, const char *text);
-/* A file in a folder that nobody looks into yet; the folder is not synced. */
-int store_write_new(int dir, const char *name, const char *text, mode_t mode);
-/* A symbolic link, put in the place of whatever has the name; on disk. */
-int store_link(int dir, const char *target, const char *name);
+/* Complete and on disk, or as it was before.  0, -errno. */
+int store_write(int dir, const char *name, const char *text, mode_t mode);
 /* 0 if it is gone or was not there. */
 int store_remove(int dir, const char *name);
-int store_sync(int dir);
 /* What root makes in the folder of another user becomes that user's. */
 void store_own(int dir, int fd);
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <semstreams/base/file_atomic.h>
 #include "key.h"
 #include "store_impl.h"
 
@@ -202,18 +203,18 @@ static int make_gen(const struct store *s, int n, const char *chain_pem, const c
 	/* certificates are for everybody who may look into storage_path */
 	if (mkdirat(s->dir, name.text, 0755))
 		return -errno;
+	int rc = ss_sync_folder(s->dir);
 	int dir = openat(s->dir, name.text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir >= 0)
+	if (rc == 0 && dir < 0)
+		rc = -errno;
+	if (rc == 0) {
 		store_own(s->dir, dir);
-	int rc = dir < 0 ? -errno : store_write_new(dir, KEY, key_pem, 0600);
+		rc = store_write(dir, KEY, key_pem, 0600);
+	}
 	if (rc == 0)
-		rc = store_write_new(dir, CHAIN, chain_pem, 0644);
-	if (rc == 0)
-		rc = store_sync(dir);
+		rc = store_write(dir, CHAIN, chain_pem, 0644);
 	if (dir >= 0)
 		close(dir);
-	if (rc == 0)
-		rc = store_sync(s->dir);
 	if (rc)
 		remove_gen(s, n);
 	return rc;
@@ -247,9 +248,9 @@ static int make_links(const struct store *s)
 {
 	int rc = 0;
 	if (!is_link_to(s, KEY, CURRENT "/" KEY))
-		rc = store_link(s->dir, CURRENT "/" KEY, KEY);
+		rc = ss_link_write(s->dir, CURRENT "/" KEY, KEY);
 	if (rc == 0 && !is_link_to(s, CHAIN, CURRENT "/" CHAIN))
-		rc = store_link(s->dir, CURRENT "/" CHAIN, CHAIN);
+		rc = ss_link_write(s->dir, CURRENT "/" CHAIN, CHAIN);
 	return rc;
 }
 
@@ -259,7 +260,7 @@ static int make_current(const struct store *s, const char *chain_pem, const char
 	int rc = n < 0 ? n : make_gen(s, n, chain_pem, key_pem);
 	if (rc)
 		return rc;
-	rc = store_link(s->dir, gen_name(n).text, CURRENT);
+	rc = ss_link_write(s->dir, gen_name(n).text, CURRENT);
 	if (rc && current_gen(s) != n)
 		remove_gen(s, n);
 	*made = n;

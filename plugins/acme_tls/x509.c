@@ -36,7 +36,6 @@ struct chain {
 __attribute__((format(printf, 2, 3))) static int refuse(struct chain *c, const char *format, ...)
 {
 	va_list args;
-
 	va_start(args, format);
 	vsnprintf(c->why, c->why_size, format, args);
 	va_end(args);
@@ -49,7 +48,6 @@ static gnutls_datum_t datum(const void *data, size_t len)
 		const void *in;
 		unsigned char *out; /* GnuTLS reads only */
 	} p = {.in = data};
-
 	return (gnutls_datum_t){.data = p.out, .size = (unsigned)len};
 }
 
@@ -61,7 +59,6 @@ static int refuse_text(struct chain *c, const char *at, size_t left)
 	static const char begin[] = "-----BEGIN ";
 	char what[48];
 	size_t n = sizeof begin - 1;
-
 	if (left <= n || memcmp(at, begin, n) != 0)
 		return refuse(c, "there is other text than certificates, behind %zu of them", c->n);
 	const char *end = memchr(at + n, '-', left - n);
@@ -75,7 +72,6 @@ static int check_key(struct chain *c, gnutls_x509_crt_t crt)
 	gnutls_pubkey_t key;
 	gnutls_datum_t modulus, exponent;
 	unsigned bits = 0;
-
 	if (gnutls_pubkey_init(&key))
 		return -ENOMEM;
 	int rc = gnutls_pubkey_import_x509(key, crt, 0);
@@ -98,7 +94,6 @@ static int check_key(struct chain *c, gnutls_x509_crt_t crt)
 static int import(struct chain *c, const char *block, size_t len)
 {
 	gnutls_datum_t d = datum(block, len);
-
 	if (c->n == CHAIN_MAX)
 		return refuse(c, "there are more than %d certificates", CHAIN_MAX);
 	if (len > PEM_MAX)
@@ -119,7 +114,6 @@ static int import_all(struct chain *c, const char *pem, size_t len)
 {
 	const char *at = pem, *limit = pem + len;
 	const size_t n_begin = sizeof begin_line - 1, n_end = sizeof end_line - 1;
-
 	if (len > TEXT_MAX)
 		return refuse(c, "it is larger than %d bytes", TEXT_MAX);
 	if (memchr(pem, 0, len))
@@ -149,7 +143,6 @@ static bool signed_by(gnutls_x509_crt_t crt, gnutls_x509_crt_t issuer)
 {
 	const unsigned flags = GNUTLS_VERIFY_DISABLE_TIME_CHECKS | GNUTLS_VERIFY_DISABLE_TRUSTED_TIME_CHECKS;
 	unsigned status;
-
 	return gnutls_x509_crt_check_issuer(crt, issuer) &&
 	       gnutls_x509_crt_verify(crt, &issuer, 1, flags, &status) == 0 && status == 0;
 }
@@ -158,7 +151,6 @@ static bool is_for(gnutls_x509_crt_t crt, const struct acme_key *key)
 {
 	unsigned char of_crt[32], of_key[32];
 	size_t n_crt = sizeof of_crt, n_key = sizeof of_key;
-
 	return gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, of_crt, &n_crt) == 0 &&
 	       gnutls_pubkey_get_key_id(key->public, GNUTLS_KEYID_USE_SHA256, of_key, &n_key) == 0 &&
 	       n_crt == n_key && memcmp(of_crt, of_key, n_crt) == 0;
@@ -167,7 +159,6 @@ static bool is_for(gnutls_x509_crt_t crt, const struct acme_key *key)
 static void swap(struct chain *c, size_t a, size_t b)
 {
 	gnutls_x509_crt_t crt = c->certs[a];
-
 	c->certs[a] = c->certs[b];
 	c->certs[b] = crt;
 }
@@ -176,7 +167,6 @@ static void swap(struct chain *c, size_t a, size_t b)
 static int put_in_order(struct chain *c, const struct acme_key *key)
 {
 	size_t leaf = 0, next;
-
 	while (key && leaf < c->n && !is_for(c->certs[leaf], key))
 		leaf++;
 	if (leaf == c->n)
@@ -199,7 +189,6 @@ static bool same_name(const char *wanted, unsigned kind, const gnutls_datum_t *n
 {
 	unsigned char raw[16];
 	size_t len = name_address(wanted, raw);
-
 	if (kind == GNUTLS_SAN_IPADDRESS)
 		return len && len == name->size && memcmp(raw, name->data, len) == 0;
 	return !len && strlen(wanted) == name->size &&
@@ -209,7 +198,6 @@ static bool same_name(const char *wanted, unsigned kind, const gnutls_datum_t *n
 static int refuse_name(struct chain *c, unsigned kind, const gnutls_datum_t *name)
 {
 	char text[256];
-
 	if (kind != GNUTLS_SAN_IPADDRESS)
 		name_harmless((const char *)name->data, name->size, text, sizeof text);
 	else if (name->size == 4 || name->size == 16)
@@ -250,7 +238,6 @@ static int check_alt_names(struct chain *c, const char *const *names, size_t n)
 	bool *found = calloc(n + 1, sizeof *found);
 	unsigned critical;
 	int rc = -ENOMEM;
-
 	if (!found || gnutls_subject_alt_names_init(&sans))
 		goto out;
 	rc = gnutls_x509_crt_get_extension_by_oid2(c->certs[0], GNUTLS_X509EXT_OID_SAN, 0, &extension,
@@ -306,7 +293,6 @@ static void name_of(gnutls_x509_crt_t crt, bool issuer, char out[256])
 	int rc = issuer ? gnutls_x509_crt_get_issuer_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, cn,
 							       &len)
 			: gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, cn, &len);
-
 	if (rc == 0 && len > 0) {
 		name_harmless(cn, len, out, 256);
 		return;
@@ -321,7 +307,6 @@ static int describe_serial(struct chain *c, struct chain_info *info)
 	unsigned char serial[SERIAL_MAX], key_id[64];
 	size_t n = sizeof serial, n_id = sizeof key_id;
 	unsigned critical;
-
 	if (gnutls_x509_crt_get_serial(c->certs[0], serial, &n) || n == 0)
 		return refuse(c, "the certificate's serial number cannot be read or is too long");
 	size_t zero = n > 1 && serial[0] == 0;
@@ -345,7 +330,6 @@ static int write_pem(struct chain *c, char **out)
 	gnutls_datum_t parts[CHAIN_MAX] = {{0}};
 	size_t size = 0, at = 0;
 	int rc = 0;
-
 	for (size_t i = 0; rc == 0 && i < c->n; i++) {
 		rc = gnutls_x509_crt_export2(c->certs[i], GNUTLS_X509_FMT_PEM, &parts[i]);
 		size += parts[i].size;
@@ -386,7 +370,6 @@ int chain_read(const char *pem, size_t len, const struct acme_key *key, const ch
 	struct chain c = {.why = why, .why_size = why_size};
 	struct chain_info info = {0};
 	int rc = import_all(&c, pem, len);
-
 	if (rc == 0)
 		rc = put_in_order(&c, key);
 	if (rc == 0 && names)
@@ -407,7 +390,6 @@ void chain_done(struct chain_info *info)
 	free(info->pem);
 	*info = (struct chain_info){0};
 }
-
 /* ---- requests ---- */
 
 static bool seen_before(const char *const *names, size_t i)
@@ -422,7 +404,6 @@ static int put_names(gnutls_x509_crq_t crq, const char *const *names, size_t n)
 {
 	unsigned char raw[16];
 	int rc = 0;
-
 	for (size_t i = 0; rc == 0 && i < n; i++) {
 		unsigned len = (unsigned)name_address(names[i], raw);
 		if (!len && !name_is_dns(names[i]))
@@ -447,7 +428,6 @@ static int fill(gnutls_x509_crq_t crq, const struct acme_key *key, const char *c
 {
 	unsigned usage = GNUTLS_KEY_DIGITAL_SIGNATURE, bits = 0;
 	int kind = gnutls_pubkey_get_pk_algorithm(key->public, &bits);
-
 	if (kind == GNUTLS_PK_RSA)
 		usage |= GNUTLS_KEY_KEY_ENCIPHERMENT;
 	int rc = gnutls_x509_crq_set_version(crq, 1);
@@ -469,7 +449,6 @@ int csr_new(const struct acme_key *key, const char *const *names, size_t n, uint
 	gnutls_x509_crq_t crq;
 	gnutls_datum_t d = {0};
 	uint8_t *copy = NULL;
-
 	if (n == 0)
 		return -EINVAL;
 	if (gnutls_x509_crq_init(&crq))

@@ -13,10 +13,23 @@
 #include "plugins/acme_tls/names.h"
 #include "plugins/acme_tls/jws.h"
 
-#define POSTS_MAX  6      /* of one challenge */
-#define POST_AGAIN SECOND /* doubled from post to post */
+#define POLL_SOON  (2 * SECOND) /* up to here the waits grow, and stay for: */
+#define POLLS_SOON 30
+#define POLL_LATER (15 * SECOND) /* then they grow up to here */
+#define POSTS_MAX  6             /* of one challenge */
+#define POST_AGAIN SECOND        /* doubled from post to post */
 #define PORT_WAIT  (SECOND / 10)
 #define PORT_WAITS 200 /* 20 s: a validation takes less */
+
+int order_wait(struct client *c)
+{
+	struct order *o = c->order;
+	uint64_t now = o->poll, most = ++o->polls > POLLS_SOON ? POLL_LATER : POLL_SOON;
+	o->poll = now + now / 5 * 3;
+	if (o->poll > most)
+		o->poll = most;
+	return client_poll(c, now);
+}
 
 static const char *challenge_type(const struct client *c)
 {
@@ -312,7 +325,7 @@ static int challenge_advance(struct client *c, struct challenge *p)
 	if (p->state == CHALLENGE_HELD)
 		return challenge_look(c, p);
 	if (!p->post_again) {
-		int rc = client_poll(c, order_poll_ns(c->order));
+		int rc = order_wait(c);
 		return rc ? rc : challenge_look(c, p);
 	}
 	if (p->posts >= POSTS_MAX)

@@ -2,8 +2,8 @@
 /*
  * client - one operation at a CA (RFC 8555, RFC 9773), in straight lines: each step asks the CA or waits and
  * returns when that is over; options->loop runs meanwhile, so that challenges are answered.  client.c holds
- * the operations, which call account.c, order.c, authorization.c and certificate.c in turn; all of them call
- * session.c, and nobody calls back.
+ * the operations and calls account.c and order.c, which calls authorization.c; all of them call session.c,
+ * and nobody calls back.
  */
 #pragma once
 #include <stdbool.h>
@@ -175,7 +175,7 @@ struct client {
 	struct client_result result;
 };
 
-/* ---- client.c */
+/* ---- session.c */
 uint64_t now_ns(void);
 void client_log(struct client *, int32_t level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -191,8 +191,11 @@ int client_refused(struct client *, const struct problem *);
 int client_wait(struct client *, uint64_t ns);
 /* Waits as long as the last answer's Retry-After says, else ns; fails if that is beyond the deadline. */
 int client_poll(struct client *, uint64_t ns);
-
-/* ---- session.c */
+/* This machine's clock differs from the CA's by more than it may. */
+bool session_skewed(const struct client *);
+/* The order leads nowhere: -ESTALE if it is of an earlier attempt, else the operation fails. */
+int order_useless(struct client *, enum acme_fail, bool permanent, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 int session_ask(struct client *, const struct ask *, struct reply *out);
 int session_post(struct client *, const char *what, const char *url, const char *payload, unsigned repeat,
 		 struct reply *out);
@@ -215,25 +218,18 @@ int account_deactivate(struct client *);
 
 /* ---- order.c */
 int order_issue(struct client *);
-/* It leads nowhere: -ESTALE if it is of an earlier attempt, else the operation fails. */
-int order_useless(struct client *, enum acme_fail, bool permanent, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
 /* The operation has failed: forget the order unless a later attempt can go on with it. */
 void order_failed(struct client *);
-/* How long to wait before the next look. */
-uint64_t order_poll_ns(struct order *);
 void order_free(struct order *);
 
 /* ---- authorization.c */
 /* All names are proven to be ours; the order's list of authorizations comes from the CA. */
 int challenges_load(struct client *, const struct message_order *);
 int challenges_prove(struct client *);
+/* Before the next look at the order or an authorization; each wait is longer than the last. */
+int order_wait(struct client *);
 /* Check all of them again. */
 void challenges_recheck(struct order *);
 /* Answer none of them any more. */
 void challenges_retract(struct client *);
 void challenges_free(struct order *);
-
-/* ---- certificate.c */
-/* Download the chain of a valid order into it. */
-int certificate_get(struct client *);

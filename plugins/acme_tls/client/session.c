@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * session - requests to the CA (RFC 8555 section 6): signatures, nonces, what is tried again and when.
+ * session - what the steps of an operation do: ask the CA (RFC 8555 section 6: signatures, nonces, what is
+ * tried again and when), wait, log, fail.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <semstreams/plugin.h>
 #include "client.h"
 #include "plugins/acme_tls/jws.h"
 
@@ -18,6 +21,152 @@
 #define WAITS_MAX      3 /* times that Retry-After is waited for, per request */
 #define NONCE_MAX      512
 #define REPEAT_FIRST   (SECOND / 4)
+#define SKEW_MATTERS   300 /* seconds */
+
+/* ---- the log, waits, the end */
+
+uint64_t now_ns(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * SECOND + (uint64_t)ts.tv_nsec;
+}
+
+void client_log(struct client *c, int32_t level, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+	if (!c->o.log)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+	c->o.log(c->o.arg, level, text);
+}
+
+void client_doing(struct client *c, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	vsnprintf(c->doing, sizeof c->doing, format, args);
+	va_end(args);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	*(bool *)timer->data = true;
+}
+
+int client_wait(struct client *c, uint64_t ns)
+{
+	uint64_t now = now_ns(), left = c->deadline > now ? c->deadline - now : 0;
+	bool over = false;
+	ev_timer timer;
+	ev_timer_init(&timer, on_timer, (double)(ns < left ? ns : left) / 1e9, 0.);
+	timer.data = &over;
+	ev_now_update(c->o.loop);
+	ev_timer_start(c->o.loop, &timer);
+	while (!over)
+		ev_run(c->o.loop, EVRUN_ONCE);
+	return ns < left ? 0 : client_timed_out(c);
+}
+
+int client_poll(struct client *c, uint64_t ns)
+{
+	uint64_t asked = (uint64_t)c->s.retry_after * SECOND, until = now_ns() + asked;
+	if (!asked)
+		return client_wait(c, ns);
+	if (c->s.not_before < until)
+		c->s.not_before = until;
+	if (until < c->deadline)
+		return client_wait(c, asked);
+	return client_fail(c, ACME_RATE_LIMITED, false,
+			   "the CA asks to come back in %lld s, which is after the deadline of this attempt; "
+			   "it was %s",
+			   (long long)c->s.retry_after, c->doing);
+}
+
+/* The words that operators' guides know. */
+static void what_failed(const struct client *c, enum acme_fail fail, char *out, size_t size)
+{
+	const char *challenge = c->o.challenge == ACME_TLS_ALPN_01 ? "TLS-ALPN-01" : "HTTP-01";
+	bool validating = c->order && c->order->validating;
+	if (fail == ACME_UNREACHABLE)
+		snprintf(out, size, "failed to connect to ACME server");
+	else if (c->registering)
+		snprintf(out, size, "account registration failed");
+	else if (fail == ACME_CHALLENGE_FAILED || (validating && fail == ACME_TIMEOUT))
+		snprintf(out, size, "%s challenge failed: challenge validation failed", challenge);
+	else if (validating && fail == ACME_LOCAL)
+		snprintf(out, size, "%s challenge failed", challenge);
+	else
+		snprintf(out, size, "%s", c->failure);
+}
+
+bool session_skewed(const struct client *c)
+{
+	return c->s.has_skew && llabs(c->s.skew) > SKEW_MATTERS;
+}
+
+int client_fail(struct client *c, enum acme_fail fail, bool permanent, const char *format, ...)
+{
+	struct client_result *result = &c->result;
+	char failed[128];
+	va_list args;
+	what_failed(c, fail, failed, sizeof failed);
+	if (c->registering && (fail == ACME_REFUSED || fail == ACME_BROKEN))
+		fail = ACME_ACCOUNT;
+	*result = (struct client_result){.fail = fail, .permanent = permanent};
+	append(result->why, sizeof result->why, "%s: ", failed);
+	va_start(args, format);
+	append_list(result->why, sizeof result->why, format, args);
+	va_end(args);
+	if (fail == ACME_UNREACHABLE)
+		append(result->why, sizeof result->why, " (%s)", c->o.directory_url);
+	if (session_skewed(c))
+		append(result->why, sizeof result->why, "; this machine's clock is %lld s %s the CA's",
+		       (long long)llabs(c->s.skew), c->s.skew > 0 ? "behind" : "ahead of");
+	/* it becomes the quoted value of a field in the log */
+	for (char *quote = result->why; (quote = strchr(quote, '"')); quote++)
+		*quote = '\'';
+	return -ECANCELED;
+}
+
+int client_no_memory(struct client *c)
+{
+	return client_fail(c, ACME_LOCAL, false, "out of memory");
+}
+
+int client_timed_out(struct client *c)
+{
+	return client_fail(c, ACME_TIMEOUT, false, "out of time while %s", c->doing);
+}
+
+int client_refused(struct client *c, const struct problem *problem)
+{
+	char text[512];
+	bool limited = problem_is(problem, "rateLimited") || problem->status == 429;
+	problem_text(problem, text, sizeof text);
+	return client_fail(c, limited ? ACME_RATE_LIMITED : ACME_REFUSED, problem_permanent(problem), "%s",
+			   text);
+}
+
+int order_useless(struct client *c, enum acme_fail fail, bool permanent, const char *format, ...)
+{
+	char why[sizeof c->result.why];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(why, sizeof why, format, args);
+	va_end(args);
+	if (!c->order->resumed)
+		return client_fail(c, fail, permanent, "%s", why);
+	client_log(c, SS_LOG_INFO, "Discarding the ACME order of an earlier attempt reason=\"%s\"", why);
+	return -ESTALE;
+}
+
+/* ---- nonces */
 
 /* What a request has cost so far. */
 struct tries {

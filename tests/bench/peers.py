@@ -96,7 +96,8 @@ class SyslogNg(Peer):
         include = f'@define scl-root "{self.root}/usr/share/syslog-ng/include/scl"\n'
         text = f'''@version: 3.38
 {include}options {{ stats-freq(0); create-dirs(no); log-msg-size(65536); flush-lines(100); }};
-source s {{ network(transport("udp") ip("127.0.0.1") port({port}) so-rcvbuf(8388608) flags(no-parse) log-fetch-limit(1000) log-iw-size(10000)); }};
+source s {{ network(transport("udp") ip("127.0.0.1") port({port}) so-rcvbuf(8388608) flags(no-parse)
+                   log-fetch-limit(1000) log-iw-size(10000)); }};
 destination d {{ file("{out}" template("${{MSG}}\\n")); }};
 log {{
   source(s);

@@ -29,6 +29,19 @@ TREE = Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))  # seconds until a wait is given up
 
 
+SLOW = {"test_acme_faults.py", "test_aggregate_crash.py", "test_deployment.py", "test_federation.py", "test_link_oracle.py"}
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes long; left out by tests/run --quick")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_report_header(config):
     return f"semstreams: {find_binary()}"
 

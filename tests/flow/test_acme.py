@@ -7,13 +7,11 @@ import re
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from acmelib import (NAME, Caddy, HostProgram, StepCa, acme, cas, hosts, hub, line, local, pki, served,  # noqa: F401
                      stored, until, verified)
-from ca_proxy import CaProxy, problem, reset_after, reset_before, silent
-from conftest import PATIENCE
+from ca_proxy import CaProxy
 from flowlib import fill, small_disk  # noqa: F401
 
 SUCCESS, FAILURE = "semstreams_acme_renewal_success_total", "semstreams_acme_renewal_failure_total"

@@ -18,7 +18,7 @@ import time
 
 import pytest
 from acmelib import Cas, pki, stored  # noqa: F401
-from ca_proxy import (CaProxy, Reply, body, cut_short, document, endless, field, problem, reset_after, reset_before,
+from ca_proxy import (CaProxy, body, cut_short, document, endless, field, problem, reset_after, reset_before,
                       silent, status, trickle)
 from conftest import PATIENCE
 from pki import Key, pem
@@ -309,7 +309,8 @@ SPECIAL = {
     "no authorizations": (["newOrder"], document(lambda d: {**d, "authorizations": []}), FAILS, None),
     "a thousand authorizations": (["newOrder"], document(lambda d: {**d, "authorizations": d["authorizations"] * 1000}), EITHER, None),
     "the same one twice": (["newOrder"], document(lambda d: {**d, "authorizations": d["authorizations"] * 2}), OK, None),
-    "names of somebody else": (["newOrder"], document(lambda d: {**d, "identifiers": [{"type": "dns", "value": "other.local"}]}), EITHER, None),
+    "names of somebody else": (["newOrder"], document(lambda d: {**d, "identifiers": [{"type": "dns", "value": "other.local"}]}),
+                               EITHER, None),
     "order invalid": (["newOrder", "order"], set_status("invalid"), FAILS, None),
     "order valid at once, without a certificate": (["newOrder"], set_status("valid"), FAILS, None),
     "order of unknown status": (["newOrder", "order", "finalize"], set_status("perhaps"), FAILS, None),

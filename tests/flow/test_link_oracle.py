@@ -594,7 +594,8 @@ def attempt(binary, folder, kind, seed, faults, tell=lambda n: None):
         undone = collections.Counter()
         for disk in (trial.disks or {}).values():
             undone.update(disk.undone)
-        return (f"{kind}: {dict(trial.happened)}{f', undone on disks {dict(undone)}' if undone else ''}; sent {trial.load.sent}, owed {len(trial.load.owed)}, in C's file {there}; "
+        return (f"{kind}: {dict(trial.happened)}{f', undone on disks {dict(undone)}' if undone else ''}; "
+                f"sent {trial.load.sent}, owed {len(trial.load.owed)}, in C's file {there}; "
                 f"the fresh one took {took:.2f} s")
     except BaseException:
         print(f"{kind} LINK_SEED={seed} LINK_FAULTS={faults}\n{trial.story}")

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import PATIENCE, Program, unused_port
 from pki import Pki
-from wslib import BINARY, CLOSE, PATH, PING, TEXT, RawPeer, frame, hub, intake, resident, server_tls, url
+from wslib import BINARY, CLOSE, PING, TEXT, RawPeer, frame, hub, intake, resident, url
 
 GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 LINK = "semstreams.link.v1"

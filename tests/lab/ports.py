@@ -1,15 +1,29 @@
 # SPDX-License-Identifier: MIT
 """Ports for tests' servers."""
 
+import os
 import random
+import re
 import socket
+
+FIRST, COUNT, WORKERS = 20000, 12000, 8
+
+
+def own_range():
+    """Tests that run side by side take from ranges of their own."""
+    worker = re.fullmatch(r"gw(\d+)", os.environ.get("PYTEST_XDIST_WORKER", ""))
+    if not worker:
+        return FIRST, FIRST + COUNT
+    size = COUNT // WORKERS
+    first = FIRST + int(worker[1]) % WORKERS * size
+    return first, first + size
 
 
 def unused_port(kind=socket.SOCK_STREAM, host=""):
     """A port nobody uses, which stays free while its owner is down: below those that the system gives to connections."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.randrange(*own_range())
         with socket.socket(family, kind) as s:
             try:
                 s.bind((host, port))

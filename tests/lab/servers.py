@@ -5,6 +5,7 @@ A server runs on a Host, or on the machine itself with host=None.  .url is the d
 trust for its own HTTPS.  Programs come from Debian's packages; what is missing is an error that names the package.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -55,17 +56,23 @@ def step_ca():
                       "golang-github-smallstep-certificates-dev")
     source = Path(__file__).with_name("stepca") / "main.go"
     binary = cache() / f"step-ca-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
-    if not binary.exists():
-        binary.parent.mkdir(parents=True, exist_ok=True)
-        new = binary.with_suffix(f".{os.getpid()}")
-        env = {"PATH": PATH, "HOME": str(Path.home()), "GO111MODULE": "off", "GOPATH": str(GO_SOURCES), "GOPROXY": "off",
-               "GOFLAGS": "-trimpath", "GOCACHE": str(cache() / "go"), "CGO_ENABLED": "0"}
-        done = subprocess.run(["go", "build", "-o", str(new), str(source)], env=env, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"step-ca does not build:\n{done.stderr}")
-        new.rename(binary)
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    with open(binary.with_suffix(".lock"), "w", encoding="ascii") as lock:  # tests run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not binary.exists():
+            build_step_ca(source, binary)
     return str(binary)
+
+
+def build_step_ca(source, binary):
+    new = binary.with_suffix(f".{os.getpid()}")
+    env = {"PATH": PATH, "HOME": str(Path.home()), "GO111MODULE": "off", "GOPATH": str(GO_SOURCES), "GOPROXY": "off",
+           "GOFLAGS": "-trimpath", "GOCACHE": str(cache() / "go"), "CGO_ENABLED": "0"}
+    done = subprocess.run(["go", "build", "-o", str(new), str(source)], env=env, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"step-ca does not build:\n{done.stderr}")
+    new.rename(binary)
 
 
 class Server:

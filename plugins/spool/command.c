@@ -174,13 +174,16 @@ static void print_record(const struct job *job, const struct ss_event *e)
 }
 
 /* One frame; false if not all of it is sound. */
-static bool look_at_frame(struct job *job, const uint8_t *bytes, const struct frame *f)
+static bool look_at_frame(struct job *job, uint8_t *bytes, struct frame *f)
 {
 	struct contents *c = job->at;
 	struct frame_walk w = {0};
 	struct ss_event e;
-	bool good = frame_index_ok(bytes, f), dump = strcmp(job->command, "dump") == 0;
+	bool good = frame_mend_index(bytes, f), dump = strcmp(job->command, "dump") == 0;
 
+	if (f->mended && strcmp(job->command, "check") == 0)
+		printf("damaged but readable: the index of %" PRIu64 " to %" PRIu64 "\n", f->first_seq,
+		       f->first_seq + f->count - 1);
 	if (!good) {
 		c->damaged += note(job, "damaged", f->first_seq, f->first_seq + f->count - 1);
 		return false;
@@ -203,7 +206,7 @@ static int walk_segment(const struct spool *s, const char *name, struct job *job
 	struct seg_reader r;
 	struct frame f;
 	struct stat st;
-	const uint8_t *bytes;
+	uint8_t *bytes;
 	uint64_t ordinal = 0;
 	bool last_good = true;
 	int fd = open_at(s, name), rc;

@@ -12,7 +12,9 @@
  * Frame: header, positions, an index entry per record, the records; padded to 8 bytes.
  * A frame's checksum covers the log's epoch and its place, so that neither an older life of a recycled file
  * nor a record that looks like a frame can pass for one.  The seal tells a frame that was damaged later from
- * one that was never finished.
+ * one that was never finished.  A wrong bit, and in most cases a wrong byte, in a header or an index is
+ * mended by its checksum in what was read (the file stays as it is): so only the record in which it lies can
+ * be lost to it.
  */
 enum {
 	SEG_HEADER = 64,
@@ -31,6 +33,7 @@ struct frame {
 	uint32_t len, count, meta_len; /* len: all of it; meta: positions */
 	uint64_t first_seq, time_ns;   /* of the first record */
 	bool seal;                     /* count 0: the next sequence is first_seq */
+	bool mended;                   /* a damaged byte in its header or index was mended */
 };
 
 struct seg_position {
@@ -56,7 +59,7 @@ static inline size_t frame_size(uint32_t count, size_t meta, size_t payload)
 }
 
 void seg_header_write(const struct seg_header *, uint8_t out[SEG_HEADER]);
-bool seg_header_read(const uint8_t in[SEG_HEADER], struct seg_header *);
+bool seg_header_read(uint8_t in[SEG_HEADER], struct seg_header *); /* mends in */
 /* Returns the bytes written: seg_position_size. */
 size_t seg_position_write(uint8_t *to, const struct seg_position *);
 
@@ -68,8 +71,8 @@ void frame_finish(uint8_t *frame, const struct frame *, const uint8_t epoch[16],
 /* A header at in, good for this place?  The rest of the frame is not looked at. */
 bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_t ordinal, uint64_t offset,
 		struct frame *);
-/* Are positions and index sound, and is everything inside the frame? */
-bool frame_index_ok(const uint8_t *frame, const struct frame *);
+/* Are positions and index sound, if need be after mending them, and is everything inside the frame? */
+bool frame_mend_index(uint8_t *frame, struct frame *);
 /* The next position at *at (begins at 0); false: no more. */
 bool frame_position(const uint8_t *frame, const struct frame *, size_t *at, struct seg_position *);
 
@@ -81,6 +84,9 @@ struct frame_walk {
 /* Record w->i, unchecked; moves on.  false: no more. */
 bool frame_next(const uint8_t *frame, const struct frame *, struct frame_walk *w, struct ss_event *);
 bool frame_record_ok(const uint8_t *frame, const struct frame *, uint32_t i, const struct ss_event *);
+/* Of a record that is not: is just a bit or byte of it wrong, as on a bad disk, rather than all that was not
+ * written? */
+bool frame_record_near(const uint8_t *frame, const struct frame *, uint32_t i, const struct ss_event *);
 
 /* ---- walking a file ---- */
 
@@ -100,7 +106,7 @@ void seg_reader_done(struct seg_reader *);
  * it says; r->at is then behind it, its offset is r->at - out->len.  0: none (r->at where the last one
  * ended).  -errno.
  */
-int seg_reader_next(struct seg_reader *, struct frame *out, const uint8_t **frame);
+int seg_reader_next(struct seg_reader *, struct frame *out, uint8_t **frame);
 
 /* Name of a segment. */
 enum { SEG_NAME = 24 };

@@ -4,13 +4,14 @@
 #include "sendlog.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
-#include <semstreams/ext/loop.h>
+#include <semstreams/sugar.h>
 #include "sendlog_private.h"
 
 uint64_t log_wall_ns(void)
@@ -285,6 +286,17 @@ void log_corrupt(struct sendlog *log, uint64_t from, uint64_t to)
 		log->told[log->n_told++ % TOLD] = (struct log_loss){from, to, "corrupt"};
 	log->corrupt += to - from + 1;
 	log->events->lost(log->arg, from, to, "corrupt");
+}
+
+void log_mended(struct sendlog *log, uint64_t ordinal)
+{
+	if (log->mended_in == ordinal)
+		return;
+	log->mended_in = ordinal;
+	ss_log(log->host, SS_LOG_WARN,
+	       "Spool: a damaged byte on disk was mended, no event is lost by it: check the disk "
+	       "segment=%016" PRIx64 ".seg",
+	       ordinal);
 }
 
 /* ---- life ---- */

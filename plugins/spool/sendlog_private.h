@@ -91,6 +91,7 @@ struct sendlog {
 	bool wants_room;          /* -EAGAIN was said */
 	struct log_loss told[64]; /* corruption told, newest at told[n_told - 1 modulo] */
 	uint32_t n_told;
+	uint64_t mended_in;        /* segment of the last warning, 0 = none */
 	struct log_memory *memory; /* one of the two */
 	struct log_spool *spool;
 };
@@ -102,6 +103,7 @@ struct log_source *log_source_get(struct sendlog *, uint32_t port, const char *i
 /* Records from..to went without being read: to be told if a known consumer lacks them, or nobody is known. */
 int log_lose(const struct sendlog *, struct log_losses *, uint64_t from, uint64_t to, const char *reason);
 void log_corrupt(struct sendlog *, uint64_t from, uint64_t to); /* count and tell, once */
+void log_mended(struct sendlog *, uint64_t ordinal);            /* warn of a disk that damages this segment */
 void log_tell(struct sendlog *, struct log_losses *);           /* and empty it */
 void log_pieces_free(struct sendlog *, struct log_piece *);
 uint64_t log_wall_ns(void);

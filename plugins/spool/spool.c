@@ -573,12 +573,16 @@ static int reader_for(struct log_spool *s, const struct place *p, uint64_t seq, 
 	return 0;
 }
 
-static void give_frame(struct log_spool *s, struct reading *r, const uint8_t *bytes, const struct frame *f)
+static void give_frame(struct log_spool *s, struct reading *r, uint8_t *bytes, struct frame *f,
+		       uint64_t ordinal)
 {
 	struct frame_walk w = {0};
 	struct ss_event e;
 
-	if (!frame_index_ok(bytes, f)) {
+	bool good = frame_mend_index(bytes, f);
+	if (good && f->mended)
+		log_mended(s->log, ordinal);
+	if (!good) {
 		log_corrupt(s->log, r->seq, f->first_seq + f->count - 1);
 		r->seq = f->first_seq + f->count;
 		return;
@@ -599,7 +603,7 @@ static void give_frame(struct log_spool *s, struct reading *r, const uint8_t *by
 static int read_segment(struct log_spool *s, struct reading *r, const struct place *p)
 {
 	struct spool_reader *reader = NULL;
-	const uint8_t *bytes;
+	uint8_t *bytes;
 	struct frame f;
 	int rc = reader_for(s, p, r->seq, &reader);
 
@@ -620,7 +624,7 @@ static int read_segment(struct log_spool *s, struct reading *r, const struct pla
 		if (from > p->last_seq)
 			break;
 		reader->frame_at = reader->file.at - f.len;
-		give_frame(s, r, bytes, &f);
+		give_frame(s, r, bytes, &f, p->ordinal);
 		if (r->seq == f.first_seq + f.count)
 			reader->frame_at = reader->file.at;
 	}

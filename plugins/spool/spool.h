@@ -121,7 +121,7 @@ bool spool_removable(const struct log_spool *); /* the oldest segment, by acknow
 void spool_segment_free(struct segment *);
 struct segment *spool_shift_segment(struct log_spool *); /* the oldest, out of the list */
 void spool_cached_free(struct cached_frame *);
-uint64_t spool_clock(void);                              /* monotonic */
+uint64_t spool_clock(void); /* monotonic */
 
 /* ---- writer.c ---- */
 void *spool_writer(void *spool);

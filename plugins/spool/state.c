@@ -326,7 +326,7 @@ static int load_segment(struct log_spool *s, uint64_t ordinal, struct segment *g
 	struct seg_header h;
 	struct frame f;
 	struct stat st;
-	const uint8_t *bytes;
+	uint8_t *bytes;
 	int fd = open_segment(s, ordinal, O_RDONLY), rc = 0;
 
 	if (fd < 0)
@@ -365,13 +365,15 @@ static int take_positions(struct sendlog *log, const uint8_t *bytes, const struc
 	return 0;
 }
 
-static bool records_ok(const uint8_t *bytes, const struct frame *f, uint64_t *last_ns)
+/* Was the frame written to its end?  A record that a bad disk damaged does not say no, as one that was not
+ * written. */
+static bool was_finished(const uint8_t *bytes, const struct frame *f, uint64_t *last_ns)
 {
 	struct frame_walk w = {0};
 	struct ss_event e;
 
 	while (frame_next(bytes, f, &w, &e)) {
-		if (!frame_record_ok(bytes, f, w.i - 1, &e))
+		if (!frame_record_ok(bytes, f, w.i - 1, &e) && !frame_record_near(bytes, f, w.i - 1, &e))
 			return false;
 		*last_ns = e.time_ns;
 	}
@@ -386,8 +388,7 @@ static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uin
 {
 	struct seg_reader r;
 	struct frame f;
-	const uint8_t *bytes;
-	uint8_t *doubtful = NULL;
+	uint8_t *bytes, *doubtful = NULL;
 	struct frame doubt = {0};
 	int fd = open_segment(s, g->ordinal, O_RDONLY), rc;
 
@@ -398,7 +399,8 @@ static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uin
 	while ((rc = seg_reader_next(&r, &f, &bytes)) == 1) {
 		if (doubtful) {
 			/* something follows: it was finished, and damaged later */
-			rc = frame_index_ok(doubtful, &doubt) ? take_positions(s->log, doubtful, &doubt) : 0;
+			rc = frame_mend_index(doubtful, &doubt) ? take_positions(s->log, doubtful, &doubt)
+								: 0;
 			used += doubt.len;
 			*next = doubt.first_seq + doubt.count;
 			free(doubtful);
@@ -413,7 +415,10 @@ static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uin
 			rc = 0;
 			break;
 		}
-		if (!frame_index_ok(bytes, &f) || !records_ok(bytes, &f, &last_ns)) {
+		bool good = frame_mend_index(bytes, &f);
+		if (good && f.mended)
+			log_mended(s->log, g->ordinal);
+		if (!good || !was_finished(bytes, &f, &last_ns)) {
 			used = r.at - f.len;
 			doubt = f;
 			doubtful = malloc(f.len);
@@ -441,7 +446,7 @@ static bool begins_well(const struct log_spool *s, const struct segment *g)
 {
 	struct seg_reader r;
 	struct frame f;
-	const uint8_t *bytes;
+	uint8_t *bytes;
 	uint64_t ignored;
 	int fd = open_segment(s, g->ordinal, O_RDONLY);
 
@@ -449,8 +454,8 @@ static bool begins_well(const struct log_spool *s, const struct segment *g)
 		return false;
 	seg_reader_init(&r, fd, s->files, g->ordinal, g->size);
 	bool good = seg_reader_next(&r, &f, &bytes) == 1 && r.at - f.len == SEG_HEADER && !f.seal &&
-		    frame_index_ok(bytes, &f) &&
-		    (records_ok(bytes, &f, &ignored) || seg_reader_next(&r, &f, &bytes) == 1);
+		    frame_mend_index(bytes, &f) &&
+		    (was_finished(bytes, &f, &ignored) || seg_reader_next(&r, &f, &bytes) == 1);
 	seg_reader_done(&r);
 	return good;
 }

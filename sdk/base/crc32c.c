@@ -110,3 +110,65 @@ uint32_t ss_crc32c(uint32_t crc, const void *data, size_t len)
 {
 	return have_instruction() ? by_instruction(crc, data, len) : ss_crc32c_table(crc, data, len);
 }
+
+/* ---- mending ---- */
+
+/*
+ * A wrong byte e at a distance of d bytes from the end changes the checksum by Z^d(crc_table[e]), where Z is
+ * the step of the checksum over a zero byte.  So Z is undone, byte by byte, until what is left is a single
+ * byte: that is e.
+ */
+struct wrong_byte {
+	size_t at;
+	uint8_t mask;
+};
+
+static bool one_bit(uint32_t mask)
+{
+	return mask && !(mask & (mask - 1));
+}
+
+static bool one_byte(uint32_t mask)
+{
+	for (int i = 0; i < 32; i += 8)
+		if (!(mask & ~(UINT32_C(0xff) << i)))
+			return true;
+	return false;
+}
+
+/* The wrong bit, else how many bytes could be the wrong one (0, 1, 2: more), and the last of them. */
+static int find_wrong(uint32_t difference, size_t len, struct wrong_byte *out)
+{
+	enum { BYTES_MAX = 4096 };
+	uint8_t undo[256]; /* the table's entry with this highest byte; no two have the same */
+	int n = 0;
+
+	for (unsigned i = 0; i < 256; i++)
+		undo[crc_table[i] >> 24] = (uint8_t)i;
+	for (size_t at = len; at-- > 0;) {
+		uint8_t entry = undo[difference >> 24];
+		difference = (difference ^ crc_table[entry]) << 8 | entry;
+		if (difference > 0xff || (len > BYTES_MAX && !one_bit(difference)))
+			continue;
+		*out = (struct wrong_byte){at, (uint8_t)difference};
+		if (one_bit(difference))
+			return 1;
+		n += n < 2;
+	}
+	return n;
+}
+
+bool ss_crc32c_mend(uint32_t before, void *bytes, size_t len, uint32_t sum)
+{
+	struct wrong_byte wrong = {0};
+	uint32_t difference = ss_crc32c(before, bytes, len) ^ sum;
+
+	if (!difference || one_bit(difference)) /* the checksum itself is wrong */
+		return true;
+	int n = find_wrong(difference, len, &wrong) + (one_byte(difference) && len <= 4096);
+	if (n != 1 && !(n == 2 && one_bit(wrong.mask)))
+		return false;
+	if (wrong.mask)
+		((uint8_t *)bytes)[wrong.at] ^= wrong.mask;
+	return true;
+}

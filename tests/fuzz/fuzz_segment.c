@@ -68,7 +68,7 @@ static void mend_segment(uint8_t *file, size_t size)
 		at += mend_frame(file + at, size - at, at);
 }
 
-static void look_at(const uint8_t *frame, const struct frame *f)
+static void look_at(uint8_t *frame, struct frame *f)
 {
 	struct seg_position p;
 	struct frame_walk w = {0};
@@ -77,7 +77,7 @@ static void look_at(const uint8_t *frame, const struct frame *f)
 	unsigned sum = 0, good = 0;
 
 	CHECK(f->len >= FRAME_HEADER && f->len % 8 == 0);
-	if (!frame_index_ok(frame, f))
+	if (!frame_mend_index(frame, f))
 		return;
 	while (frame_position(frame, f, &at, &p)) {
 		CHECK((const uint8_t *)p.source + p.source_len <= frame + f->len);
@@ -99,7 +99,7 @@ static void read_segment(int fd, size_t size)
 	struct seg_reader r;
 	struct seg_header h;
 	struct frame f;
-	const uint8_t *frame;
+	uint8_t *frame;
 	uint8_t header[SEG_HEADER];
 	uint64_t before = SEG_HEADER, frames = 0;
 	int rc;

@@ -1072,12 +1072,110 @@ static void one_damaged_byte(void **state)
 		im.data[file][at] ^= (uint8_t)(1 + rand() % 255);
 		put_image(&im);
 		unlink(spare);
-		/* at most the frame it lies in: here of at most 15 records, and some more when several were
-		 * appended at once */
-		all_accounted_for(r, &im, 30);
+		all_accounted_for(r, &im, 1); /* the record it lies in; headers and indices are mended */
 		im.data[file][at] = old;
 	}
 	free_image(&im);
+}
+
+static void one_damaged_bit(void **state)
+{
+	struct rig *r = *state;
+	struct image im;
+	char spare[160];
+
+	make_image(r, &im);
+	snprintf(spare, sizeof spare, "%s/0000000000000004.seg", r->path);
+	srand(3);
+	for (int round = 0; round < 300; round++) {
+		int file = rand() % im.n;
+		/* headers and index of the first frame, and everywhere else */
+		size_t at = (size_t)rand() % (round % 2 ? 400 : im.len[file]);
+		uint8_t bit = (uint8_t)(1 << rand() % 8);
+		im.data[file][at] ^= bit;
+		put_image(&im);
+		unlink(spare);
+		all_accounted_for(r, &im, 1);
+		im.data[file][at] ^= bit;
+	}
+	free_image(&im);
+}
+
+/* A frame of 20 records with a position, as the writer makes it. */
+static uint32_t make_frame(uint8_t *frame, struct frame *f, const uint8_t epoch[16], uint64_t offset)
+{
+	struct seg_position p = {3, "from", 4, {.seq = 19}};
+	char text[256];
+	size_t payload = 0;
+
+	for (uint32_t i = 0; i < 20; i++)
+		payload += record(i, text, sizeof text);
+	*f = (struct frame){
+		.count = 20, .meta_len = (uint32_t)seg_position_size(4), .first_seq = 100, .time_ns = 9};
+	f->len = (uint32_t)frame_size(f->count, f->meta_len, payload);
+	memset(frame, 0, f->len);
+	seg_position_write(frame + FRAME_HEADER, &p);
+	uint8_t *at = frame + FRAME_HEADER + f->meta_len + f->count * FRAME_INDEX;
+	for (uint32_t i = 0; i < f->count; i++) {
+		struct ss_event e = {.data = at, .time_ns = i};
+		e.len = record(i, (char *)at, 256);
+		frame_set_record(frame, f, i, &e);
+		at += e.len;
+	}
+	frame_finish(frame, f, epoch, 7, offset);
+	return f->len;
+}
+
+/* How many of its records read well; all else of it has to be as it was. */
+static uint32_t good_records(uint8_t *frame, const uint8_t epoch[16], uint64_t offset)
+{
+	struct seg_position p = {0};
+	struct frame_walk w = {0};
+	struct ss_event e;
+	struct frame f;
+	size_t at = 0;
+	uint32_t good = 0;
+
+	if (!frame_read(frame, epoch, 7, offset, &f) || !frame_mend_index(frame, &f))
+		return 0;
+	assert_true(f.first_seq == 100 && f.time_ns == 9 && f.count == 20);
+	assert_true(frame_position(frame, &f, &at, &p) && p.port == 3 && p.position.seq == 19);
+	assert_memory_equal(p.source, "from", 4);
+	for (; frame_next(frame, &f, &w, &e); assert_int_equal(e.time_ns, w.i - 1))
+		good += frame_record_ok(frame, &f, w.i - 1, &e);
+	return good;
+}
+
+static void every_bit_of_a_frame(void **state)
+{
+	static const uint8_t epoch[16] = {1, 2, 3};
+	static uint8_t frame[8192], damaged[8192];
+	struct frame f;
+
+	(void)state;
+	uint32_t len = make_frame(frame, &f, epoch, 4096);
+	size_t index_end = FRAME_HEADER + f.meta_len + 20 * FRAME_INDEX;
+	for (size_t bit = 0; bit < 8 * (size_t)len; bit++) {
+		memcpy(damaged, frame, len);
+		damaged[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		uint32_t good = good_records(damaged, epoch, 4096);
+		if (bit < 8 * index_end)
+			assert_int_equal(good, 20);
+		else
+			assert_true(good >= 19);
+	}
+	for (size_t at = 0; at < index_end; at++) {
+		memcpy(damaged, frame, len);
+		damaged[at] ^= 0x5a;
+		assert_int_equal(good_records(damaged, epoch, 4096), 20);
+	}
+	/* what is whole, but of another place, life or log, is no damage */
+	memcpy(damaged, frame, len);
+	assert_int_equal(good_records(damaged, epoch, 4096 + 8), 0);
+	frame_finish(damaged, &f, epoch, 6, 4096);
+	assert_int_equal(good_records(damaged, epoch, 4096), 0);
+	frame_finish(damaged, &f, (const uint8_t[16]){1, 2, 2}, 7, 4096);
+	assert_int_equal(good_records(damaged, epoch, 4096), 0);
 }
 
 static void a_damaged_record_is_one(void **state)
@@ -1288,6 +1386,8 @@ int main(void)
 		TEST(lost_state_renews),
 		TEST(renewed_by_the_owner),
 		TEST(one_damaged_byte),
+		TEST(one_damaged_bit),
+		TEST(every_bit_of_a_frame),
 		TEST(a_damaged_record_is_one),
 		TEST(cut_files),
 		TEST(killed),

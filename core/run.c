@@ -23,6 +23,8 @@ enum { EXIT_BAD_CONFIG = 78 };
 
 struct run {
 	const struct run_options *options;
+	const struct config *config;
+	struct loader *loader;
 	struct ev_loop *ev;
 	struct pipeline *pipeline;
 	struct metrics *metrics;
@@ -118,9 +120,37 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 	pipeline_drain(r->pipeline, on_component_closed, r);
 }
 
+/* allowed_client_cns as the configuration file has it now. */
+static void reload_names(struct run *r)
+{
+	const char *file = r->config->doc->file;
+	struct tls_config tls = {0};
+	struct config *config;
+	struct diag diag;
+
+	diag_init(&diag);
+	int rc = config_load(file, &diag, &config);
+	if (rc == 0)
+		rc = tls_config_read(config->doc, config->security, r->loader, &diag, &tls);
+	const struct tls_role *server = &tls.roles[SS_TLS_SERVER];
+	if (rc == 0 && server->on)
+		rc = tls_identity_set_names(r->pipeline->tls, server->names, server->n_names);
+	if (rc < 0) {
+		char reason[1024];
+		log_error("Changed configuration cannot be used, keeping the old allowed_client_cns file=%s "
+			  "line=%u error=%s",
+			  file, diag.n ? diag.items[0].place.line : 0,
+			  log_value(reason, sizeof reason, diag.n ? diag.items[0].text : strerror(-rc)));
+	}
+	tls_config_done(&tls);
+	config_free(config);
+	diag_done(&diag);
+}
+
 static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
 {
 	(void)ev;
+	(void)w;
 	(void)events;
 	struct run *r = w->data;
 	struct tls_identity *tls = r->pipeline->tls;
@@ -129,8 +159,10 @@ static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
 		log_info("Configuration is read at start only, ignoring signal=HUP");
 		return;
 	}
-	log_info("Configuration is read at start only, reading certificate files again signal=HUP");
+	log_info("Reading certificate files and allowed_client_cns again; other settings need a restart "
+		 "signal=HUP");
 	tls_identity_reload(tls);
+	reload_names(r);
 }
 
 /* ---- regular work ---- */
@@ -269,11 +301,10 @@ void run_log_warnings(const struct diag *diag)
 
 int run_host(struct config *config, struct loader *loader, const struct run_options *options)
 {
-	struct run r = {.options = options};
+	struct run r = {.options = options, .config = config, .loader = loader};
 	struct diag diag;
 	int code = EXIT_FAILURE;
 
-	(void)loader; /* what it loaded stays */
 	set_up_signals();
 	diag_init(&diag);
 	log_info("Starting semstreams version=%s components=%zu", PACKAGE_VERSION, config->n_components);

@@ -87,6 +87,16 @@ static int32_t check_peer(void *self, uint32_t role, const struct ss_der *chain,
 				       why_size);
 }
 
+static int32_t recheck_peer(void *self, uint32_t role, const struct ss_der *chain, uint32_t n,
+			    const char *host, const char *name, int64_t *valid_until, int32_t *fail,
+			    char *why, size_t why_size)
+{
+	const struct component *c = self;
+	const struct tls_known_peer peer = {.role = role, .chain = chain, .n = n, .host = host, .name = name};
+
+	return tls_identity_recheck_peer(c->tls, &peer, valid_until, fail, why, why_size);
+}
+
 static void count_failure(void *self, uint32_t role, int32_t fail)
 {
 	const struct component *c = self;
@@ -104,6 +114,7 @@ const struct ss_tls tls_service = {
 	.unwatch = unwatch,
 	.check_peer = check_peer,
 	.count_failure = count_failure,
+	.recheck_peer = recheck_peer,
 };
 
 /* ---- for providers ---- */

@@ -368,7 +368,7 @@ int tls_files_load(const struct tls_role *config, uint32_t role, int64_t now,
 	g->material.role = role;
 	g->material.min_version = config->min_version;
 	g->material.flags = config->flags;
-	l.out_of_memory |= tls_generation_seal(g) != 0;
+	l.out_of_memory |= tls_generation_allow(g, config->names, config->n_names) || tls_generation_seal(g);
 	for (size_t i = 0; i < l.n; i++)
 		forget(&l.files[i]);
 	free(l.files);

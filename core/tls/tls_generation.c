@@ -33,6 +33,38 @@ int tls_generation_take(struct tls_generation *g, const struct cert_list *chain,
 	return g->chain && g->key && g->subject ? 0 : -ENOMEM;
 }
 
+static void free_names(struct tls_generation *g)
+{
+	for (size_t i = 0; i < g->n_names; i++)
+		free(g->names[i]);
+	free(g->names);
+	g->names = NULL;
+	g->n_names = 0;
+}
+
+int tls_generation_allow(struct tls_generation *g, const char *const *names, size_t n)
+{
+	free_names(g);
+	g->names = calloc(n + 1, sizeof *g->names);
+	if (!g->names)
+		return -ENOMEM;
+	for (; g->n_names < n; g->n_names++) {
+		g->names[g->n_names] = strdup(names[g->n_names]);
+		if (!g->names[g->n_names])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+bool tls_generation_same_names(const struct tls_generation *a, const struct tls_generation *b)
+{
+	bool same = a->n_names == b->n_names;
+
+	for (size_t i = 0; same && i < a->n_names; i++)
+		same = strcmp(a->names[i], b->names[i]) == 0;
+	return same;
+}
+
 int tls_generation_seal(struct tls_generation *g)
 {
 	g->material.struct_size = sizeof g->material;
@@ -115,7 +147,8 @@ struct tls_generation *tls_generation_join(const struct tls_generation *trust,
 	g->material = trust->material;
 	g->material.not_before = certificate ? certificate->material.not_before : 0;
 	g->material.not_after = certificate ? certificate->material.not_after : 0;
-	bool whole = copy(&g->ca, trust->ca);
+	bool whole = copy(&g->ca, trust->ca) &&
+		     tls_generation_allow(g, (const char *const *)trust->names, trust->n_names) == 0;
 	if (certificate)
 		whole = whole && copy(&g->chain, certificate->chain) && copy(&g->key, certificate->key) &&
 			copy(&g->subject, certificate->subject);
@@ -142,6 +175,7 @@ void tls_generation_unref(struct tls_generation *g)
 	free(g->chain);
 	free(g->ca);
 	free(g->subject);
+	free_names(g);
 	tls_trust_free(g->trust);
 	free(g);
 }

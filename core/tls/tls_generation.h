@@ -5,6 +5,7 @@
  */
 #pragma once
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
@@ -20,7 +21,9 @@ struct tls_generation {
 	_Atomic unsigned references;
 	char *chain, *key, *ca;  /* what material points to */
 	struct tls_trust *trust; /* the CAs of material, ready for use; NULL: none were put in */
-	char *subject;           /* of the leaf, as messages show it; NULL without one */
+	char **names;            /* of peers that are allowed; n_names 0: all that the CAs vouch for */
+	size_t n_names;
+	char *subject; /* of the leaf, as messages show it; NULL without one */
 	char source[TLS_MAX_SOURCE];
 };
 
@@ -28,6 +31,8 @@ struct tls_generation {
 struct tls_generation *tls_generation_new(const char *source);
 /* Put a chain, leaf first, and its key in.  0, -ENOMEM. */
 int tls_generation_take(struct tls_generation *, const struct cert_list *chain, gnutls_x509_privkey_t key);
+/* Put copies of the names of allowed peers in, in the place of those there are.  0, -ENOMEM. */
+int tls_generation_allow(struct tls_generation *, const char *const *names, size_t n);
 /* Point material to what there is: when all has been put in, its flags too.  0, -ENOMEM. */
 int tls_generation_seal(struct tls_generation *);
 
@@ -35,10 +40,12 @@ int tls_generation_seal(struct tls_generation *);
  * trust.  0, -EINVAL with why, -ENOMEM. */
 int tls_generation_read(const char *source, const char *chain_pem, const char *key_pem, int64_t now,
 			struct tls_generation **out, char *why, size_t why_size);
-/* A new one with the trust and policies of the first and the certificate of the second, NULL: of nobody.
- * NULL: out of memory. */
+/* A new one with the trust, names and policies of the first and the certificate of the second, NULL: of
+ * nobody. NULL: out of memory. */
 struct tls_generation *tls_generation_join(const struct tls_generation *trust,
 					   const struct tls_generation *certificate);
+/* Do they allow the same names? */
+bool tls_generation_same_names(const struct tls_generation *, const struct tls_generation *);
 
 struct tls_generation *tls_generation_ref(struct tls_generation *);
 /* The last one frees it, wiping the key; NULL is allowed. */

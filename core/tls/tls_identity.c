@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <semstreams/ext/tls.h>
 #include "core/admin/clock.h"
 #include "core/admin/health.h"
@@ -20,9 +21,11 @@
 #include "core/plugin/provider.h"
 #include "core/tls/tls_files.h"
 #include "core/tls/tls_peer.h"
+#include "core/tls/tls_trust.h"
 
 struct role {
-	const struct tls_role *config;
+	struct tls_role config; /* the configuration's, whose files it has; names change, see names_of */
+	struct tls_generation *names_of; /* whose names config has; NULL: the configuration's own */
 	uint32_t number;
 	struct tls_generation
 		*current; /* under the lock; as are all generations here, ours to release; NULL: off */
@@ -45,6 +48,7 @@ struct role {
 
 	bool expiry_told;
 	_Atomic uint64_t failures[SS_TLS_FAILS]; /* of handshakes */
+	_Atomic uint64_t revoked[SS_TLS_FAILS];  /* peers that were let in and are no longer welcome */
 };
 
 struct tls_identity {
@@ -78,7 +82,7 @@ static bool same_text(const char *a, const char *b)
 /* What is to be current now, with a reference; NULL: out of memory. */
 static struct tls_generation *compose(const struct role *r)
 {
-	if (!r->config->mode)
+	if (!r->config.mode)
 		return tls_generation_ref(r->files);
 	return tls_generation_join(r->files, r->given                     ? r->given
 					     : r->lost && r->files->chain ? r->files
@@ -92,10 +96,11 @@ static int renew_role(struct tls_identity *id, struct role *r)
 
 	if (!g)
 		return -ENOMEM;
-	if (r->config->mode && !g->chain && !r->lost)
+	if (r->config.mode && !g->chain && !r->lost)
 		g->material.flags |= SS_TLS_PENDING;
 	if (old && old->material.flags == g->material.flags && same_text(old->chain, g->chain) &&
-	    same_text(old->key, g->key) && same_text(old->ca, g->ca) && strcmp(old->source, g->source) == 0) {
+	    same_text(old->key, g->key) && same_text(old->ca, g->ca) && strcmp(old->source, g->source) == 0 &&
+	    tls_generation_same_names(old, g)) {
 		tls_generation_unref(g);
 		return 0;
 	}
@@ -148,10 +153,10 @@ static void log_new(const struct role *r, const struct tls_generation *g, bool c
 		log_info("Reloaded trusted CAs without downtime role=%s", role_names[r->number]);
 		return;
 	}
-	bool used = !r->config->mode || (r->lost && !r->given);
+	bool used = !r->config.mode || (r->lost && !r->given);
 	log_info("%s path=%s role=%s subject=%s expiry=%s",
 		 used ? "Hot-reloaded certificate without downtime" : "Reloaded the fallback certificate",
-		 log_value(path, sizeof path, r->config->cert.path), role_names[r->number],
+		 log_value(path, sizeof path, r->config.cert.path), role_names[r->number],
 		 log_value(who, sizeof who, g->subject), cert_show_time(when, g->material.not_after));
 }
 
@@ -199,7 +204,7 @@ static int load_again(struct tls_identity *id, struct role *r)
 	struct tls_generation *g;
 	char text[TLS_COMPLAINT + 64];
 
-	int rc = tls_files_load(r->config, r->number, now_s(), &complaints, r->found, &g);
+	int rc = tls_files_load(&r->config, r->number, now_s(), &complaints, r->found, &g);
 	if (rc == -EAGAIN) /* the next poll will find it finished */
 		return rc;
 	if (rc == 0)
@@ -235,7 +240,7 @@ static void poll_role(struct tls_identity *id, struct role *r)
 {
 	if (!r->files)
 		return;
-	tls_files_stamp(r->config, r->found);
+	tls_files_stamp(&r->config, r->found);
 	bool changed = !tls_stamps_equal(r->found, r->loaded, r->n_files), settled = is_settled(r);
 	memcpy(r->seen, r->found, r->n_files * sizeof *r->seen);
 	if (changed && settled)
@@ -262,6 +267,51 @@ void tls_identity_poll(struct tls_identity *id)
 		poll_role(id, &id->roles[i]);
 	pthread_mutex_unlock(&id->writers);
 	notify_watchers(id);
+}
+
+/* [writers] */
+static int set_names(struct tls_identity *id, struct role *r, const char *const *names, size_t n)
+{
+	/* the certificate stays, if there is one */
+	struct tls_generation *old = r->files;
+	struct tls_generation *g = tls_generation_join(old, old->chain ? old : NULL);
+
+	if (!g || tls_generation_allow(g, names, n)) {
+		tls_generation_unref(g);
+		return -ENOMEM;
+	}
+	if (tls_generation_same_names(old, g)) {
+		tls_generation_unref(g);
+		return 0;
+	}
+	r->files = g;
+	if (renew_role(id, r) < 0) {
+		r->files = old;
+		tls_generation_unref(g);
+		return -ENOMEM;
+	}
+	tls_generation_unref(old);
+	tls_generation_unref(r->names_of);
+	r->names_of = tls_generation_ref(g);
+	r->config.names = (const char **)g->names;
+	r->config.n_names = g->n_names;
+	return 1;
+}
+
+int tls_identity_set_names(struct tls_identity *id, const char *const *names, size_t n)
+{
+	struct role *r = &id->roles[SS_TLS_SERVER];
+	int rc = 0;
+
+	pthread_mutex_lock(&id->writers);
+	if (r->files)
+		rc = set_names(id, r, names, n);
+	pthread_mutex_unlock(&id->writers);
+	if (rc > 0) {
+		log_info("Reloaded allowed_client_cns without downtime role=server names=%zu", n);
+		notify_watchers(id);
+	}
+	return rc;
 }
 
 int tls_identity_reload(struct tls_identity *id)
@@ -294,7 +344,7 @@ static void await_provider(struct tls_identity *id, struct role *r)
 {
 	char text[PROVIDER_MAX_MODE + 64];
 
-	snprintf(text, sizeof text, "waiting for the first certificate from mode \"%s\"", r->config->mode);
+	snprintf(text, sizeof text, "waiting for the first certificate from mode \"%s\"", r->config.mode);
 	report(id, r, text, false);
 }
 
@@ -308,7 +358,7 @@ static void log_lost(struct role *r)
 	if (g->chain)
 		log_warn("Operating in fallback mode, using cert_file role=%s reason=%s path=%s subject=%s "
 			 "expiry=%s",
-			 role_names[r->number], why, log_value(path, sizeof path, r->config->cert.path),
+			 role_names[r->number], why, log_value(path, sizeof path, r->config.cert.path),
 			 log_value(who, sizeof who, g->subject), cert_show_time(when, g->material.not_after));
 	else
 		log_error("No TLS certificate and no fallback, %s role=%s reason=%s",
@@ -356,7 +406,7 @@ void tls_identity_unavailable(struct tls_identity *id, uint32_t roles, const cha
 	pthread_mutex_lock(&id->writers);
 	for (uint32_t i = 0; i < TLS_ROLES; i++) {
 		struct role *r = &id->roles[i];
-		if ((roles & 1u << i) && r->files && r->config->mode)
+		if ((roles & 1u << i) && r->files && r->config.mode)
 			lose(id, r, reason ? reason : "not told");
 	}
 	pthread_mutex_unlock(&id->writers);
@@ -429,7 +479,7 @@ int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *so
 	pthread_mutex_lock(&id->writers);
 	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++) {
 		struct role *r = &id->roles[i];
-		if ((roles & 1u << i) && r->files && r->config->mode)
+		if ((roles & 1u << i) && r->files && r->config.mode)
 			rc = give(id, r, g, &swapped, &ended);
 	}
 	pthread_mutex_unlock(&id->writers);
@@ -460,22 +510,22 @@ static int start_role(struct tls_identity *id, struct role *r, struct at_start *
 {
 	const struct tls_complaints complaints = {.add = complain_at_start, .arg = s};
 
-	if (!r->config->on)
+	if (!r->config.on)
 		return 0;
-	r->n_files = tls_files_count(r->config);
+	r->n_files = tls_files_count(&r->config);
 	r->loaded = calloc(4 * r->n_files, sizeof *r->loaded);
 	if (!r->loaded)
 		return -ENOMEM;
 	r->seen = r->loaded + r->n_files;
 	r->failed = r->seen + r->n_files;
 	r->found = r->failed + r->n_files;
-	int rc = tls_files_load(r->config, r->number, now_s(), &complaints, r->loaded, &r->files);
+	int rc = tls_files_load(&r->config, r->number, now_s(), &complaints, r->loaded, &r->files);
 	if (rc)
 		return rc == -EAGAIN ? -EINVAL : rc;
 	memcpy(r->seen, r->loaded, r->n_files * sizeof *r->seen);
 	if (renew_role(id, r) < 0)
 		return -ENOMEM;
-	if (r->config->mode)
+	if (r->config.mode)
 		await_provider(id, r);
 	return 0;
 }
@@ -495,7 +545,7 @@ int tls_identity_new(const struct jdoc *doc, const struct tls_config *config, bo
 	id->health = health;
 	for (uint32_t i = 0; i < TLS_ROLES; i++) {
 		struct role *r = &id->roles[i];
-		r->config = &config->roles[i];
+		r->config = config->roles[i];
 		r->number = i;
 		int err = with_files && rc != -ENOMEM ? start_role(id, r, &s) : 0;
 		if (err)
@@ -518,6 +568,7 @@ void tls_identity_free(struct tls_identity *id)
 		tls_generation_unref(r->current);
 		tls_generation_unref(r->files);
 		tls_generation_unref(r->given);
+		tls_generation_unref(r->names_of);
 		free(r->loaded);
 	}
 	pthread_mutex_destroy(&id->lock);
@@ -563,26 +614,73 @@ void tls_identity_release(const struct ss_tls_material *material)
 	tls_generation_unref(m.generation);
 }
 
+/* The rules of a role as of a generation, which must outlive them; NULL: nothing was read. */
+static struct tls_peer_policy policy_of(const struct tls_identity *id, uint32_t role,
+					const struct tls_generation *g)
+{
+	const struct tls_role *config = &id->config->roles[role];
+
+	return (struct tls_peer_policy){
+		.role = role,
+		/* who asks about a role that is off is told no, not yes */
+		.flags = config->on ? config->flags : SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER,
+		.min_version = config->min_version,
+		.names = g ? (const char *const *)g->names : config->names,
+		.n_names = g ? g->n_names : config->n_names,
+		.trust = g ? g->trust : NULL,
+	};
+}
+
 int tls_identity_check_peer(struct tls_identity *id, uint32_t role, const struct ss_der *chain, uint32_t n,
 			    int32_t error, const char *host, char *name, size_t name_size, int32_t *fail,
 			    char *why, size_t why_size)
 {
 	if (role >= TLS_ROLES)
 		role = SS_TLS_SERVER;
-	const struct tls_role *config = &id->config->roles[role];
 	struct tls_generation *g = acquire(id, role);
-	const struct tls_peer_policy policy = {
-		.role = role,
-		/* who asks about a role that is off is told no, not yes */
-		.flags = config->on ? config->flags : SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER,
-		.min_version = config->min_version,
-		.names = config->names,
-		.n_names = config->n_names,
-		.trust = g ? g->trust : NULL,
-	};
+	const struct tls_peer_policy policy = policy_of(id, role, g);
 
 	int rc =
 		tls_peer_check(&policy, chain, n, error, host, now_s(), name, name_size, fail, why, why_size);
+	tls_generation_unref(g);
+	return rc;
+}
+
+static int recheck(const struct tls_peer_policy *policy, const struct tls_generation *g,
+		   const struct tls_known_peer *peer, int32_t *fail, char *why, size_t why_size)
+{
+	bool verified = policy->role == SS_TLS_CLIENT ? !(policy->flags & SS_TLS_INSECURE)
+						      : (policy->flags & SS_TLS_VERIFY_PEER) != 0;
+	char name[TLS_PEER_MAX_NAME + 1], shown[CERT_SHOWN];
+	int32_t error = -1;
+
+	if (verified && peer->n)
+		error = g ? tls_trust_verify(g->trust, peer->chain, peer->n) : SS_TLS_FAIL_UNKNOWN_CA;
+	int rc = tls_peer_check(policy, peer->chain, peer->n, error, peer->host, now_s(), name, sizeof name,
+				fail, why, why_size);
+	if (rc || !peer->name || strcasecmp(peer->name, name) == 0)
+		return rc;
+	*fail = SS_TLS_FAIL_NAME;
+	snprintf(why, why_size, "the peer is no longer allowed as %s",
+		 cert_show_bytes(shown, peer->name, strlen(peer->name)));
+	return -EACCES;
+}
+
+int tls_identity_recheck_peer(struct tls_identity *id, const struct tls_known_peer *peer,
+			      int64_t *valid_until, int32_t *fail, char *why, size_t why_size)
+{
+	uint32_t role = peer->role < TLS_ROLES ? peer->role : SS_TLS_SERVER;
+	struct tls_generation *g = acquire(id, role);
+	const struct tls_peer_policy policy = policy_of(id, role, g);
+	int32_t reason = SS_TLS_FAIL_OTHER;
+
+	int rc = recheck(&policy, g, peer, &reason, why, why_size);
+	if (rc)
+		atomic_fetch_add_explicit(&id->roles[role].revoked[reason], 1, memory_order_relaxed);
+	if (rc && fail)
+		*fail = reason;
+	if (rc == 0 && valid_until)
+		*valid_until = tls_trust_next_expiry(policy.trust, peer->chain, peer->n, now_s());
 	tls_generation_unref(g);
 	return rc;
 }
@@ -621,6 +719,10 @@ void tls_identity_unwatch(struct tls_identity *id, struct tls_watcher *w)
 static const struct ss_metric FAILURES = {"semstreams_mtls_handshake_failures_total",
 					  "TLS handshakes refused, by own role and by reason.", NULL,
 					  SS_METRIC_COUNTER, 0};
+static const struct ss_metric REVOKED = {"semstreams_tls_revoked_peers_total",
+					 "Connected peers that lost their right to be, by own role and by "
+					 "reason: their connections are closed.",
+					 NULL, SS_METRIC_COUNTER, 0};
 static const struct ss_metric EXPIRY_TIME = {"semstreams_certificate_expiry_timestamp_seconds",
 					     "Time the certificate in use expires, seconds since 1970.", NULL,
 					     SS_METRIC_GAUGE, 0};
@@ -664,12 +766,13 @@ static void collect_role(struct tls_identity *id, const struct role *r, struct m
 		snprintf(labels, sizeof labels, "%s", role);
 		metrics_label(labels, sizeof labels, "reason", tls_peer_reason(i));
 		sample(page, &FAILURES, labels, (int64_t)load(&r->failures[i]));
+		sample(page, &REVOKED, labels, (int64_t)load(&r->revoked[i]));
 	}
 	if (m->chain_pem) {
 		sample(page, &EXPIRY_TIME, role, m->not_after);
 		sample(page, &EXPIRY, role, m->not_after - now_s());
 	}
-	if (r->config->mode)
+	if (r->config.mode)
 		sample(page, &FALLBACK, role, atomic_load_explicit(&r->fallback, memory_order_relaxed));
 	tls_identity_release(m);
 }

@@ -48,6 +48,12 @@ void tls_identity_poll(struct tls_identity *);
 int tls_identity_reload(struct tls_identity *);
 
 /*
+ * From now on these clients are allowed (allowed_client_cns; n 0: all that the CAs vouch for); copied.  1:
+ * that is a change, which was logged, and peers are to be checked again; 0: it is none; -ENOMEM.
+ */
+int tls_identity_set_names(struct tls_identity *, const char *const *names, size_t n);
+
+/*
  * [any] For providers: as in struct ss_tls_publish, for the roles (1 << SS_TLS_...) whose certificate comes
  * from a provider.
  */
@@ -65,6 +71,15 @@ void tls_identity_release(const struct ss_tls_material *); /* NULL is allowed */
 int tls_identity_check_peer(struct tls_identity *, uint32_t role, const struct ss_der *chain, uint32_t n,
 			    int32_t error, const char *host, char *name, size_t name_size, int32_t *fail,
 			    char *why, size_t why_size);
+/* A peer that was let in: see recheck_peer of struct ss_tls. */
+struct tls_known_peer {
+	uint32_t role; /* ours */
+	const struct ss_der *chain;
+	uint32_t n;
+	const char *host, *name;
+};
+int tls_identity_recheck_peer(struct tls_identity *, const struct tls_known_peer *, int64_t *valid_until,
+			      int32_t *fail, char *why, size_t why_size);
 void tls_identity_count_failure(struct tls_identity *, uint32_t role, int32_t fail);
 
 /* [any] From now on tell of generations newer than those there are. */

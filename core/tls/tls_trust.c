@@ -264,14 +264,22 @@ out:
 /* [lock] */
 static bool make_list(struct tls_trust *t)
 {
+	const char *file = getenv("SSL_CERT_FILE"), *dir = getenv("SSL_CERT_DIR");
+
 	if (t->list)
 		return true;
 	if (gnutls_x509_trust_list_init(&t->list, 0))
 		return false;
 	if (t->cas.n)
 		gnutls_x509_trust_list_add_cas(t->list, t->cas.certs, t->cas.n, 0);
-	if (t->system)
+	if (t->system && (file || dir)) { /* as OpenSSL has it */
+		if (file)
+			gnutls_x509_trust_list_add_trust_file(t->list, file, NULL, GNUTLS_X509_FMT_PEM, 0, 0);
+		if (dir)
+			gnutls_x509_trust_list_add_trust_dir(t->list, dir, NULL, GNUTLS_X509_FMT_PEM, 0, 0);
+	} else if (t->system) {
 		gnutls_x509_trust_list_add_system_trust(t->list, 0, 0);
+	}
 	return true;
 }
 
@@ -327,5 +335,5 @@ int64_t tls_trust_next_expiry(const struct tls_trust *t, const struct ss_der *ch
 		end = cert_not_after(t->cas.certs[i]);
 		next = end >= now && end < next ? end : next;
 	}
-	return next;
+	return next == INT64_MAX ? next : next + 1; /* valid until then, inclusive */
 }

@@ -29,6 +29,7 @@ int tls_trust_allows(const struct tls_trust *, const struct ss_der *chain, uint3
  */
 int32_t tls_trust_verify(struct tls_trust *, const struct ss_der *chain, uint32_t n);
 
-/* The next time, in seconds since 1970, at which a certificate of the chain or a CA expires; INT64_MAX: none.
+/* The next time, in seconds since 1970, at which a certificate of the chain or a CA has expired; INT64_MAX:
+ * never.
  */
 int64_t tls_trust_next_expiry(const struct tls_trust *, const struct ss_der *chain, uint32_t n, int64_t now);

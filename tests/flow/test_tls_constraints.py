@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A CA that may certify some names only cannot make another location's identity: chains made by the openssl program."""
 
+import signal
 import subprocess
 from types import SimpleNamespace
 
@@ -75,3 +76,26 @@ def test_names_a_ca_may_certify(serve, federation, tmp_path):  # noqa: F811
         leaf = made.leaf(name, wide, subject, *extensions)
         assert upgrade(server.port, context(federation, leaf)).startswith("HTTP/1.1 101"), name
     assert server.total() == 0
+
+
+def test_names_are_read_again_at_sighup(serve, federation):  # noqa: F811
+    server = serve()
+    b, c = (context(federation, federation.leaves[name]) for name in "bc")
+    assert upgrade(server.port, b).startswith("HTTP/1.1 101")
+    file = server.program.folder / "config.json"
+    text = file.read_text()
+    assert text.count(f'"{CNS["b"]}"') == 1
+    file.write_text(text.replace(f'"{CNS["b"]}"', '"somebody-else.local"'))
+    server.program.process.send_signal(signal.SIGHUP)
+    server.program.wait_log("INFO Reloaded allowed_client_cns without downtime role=server names=2")
+    server.assert_refused(b, "name", f"client certificate CN '{CNS['b']}' not in allowed list")
+    assert upgrade(server.port, c).startswith("HTTP/1.1 101")
+    file.write_text(text.replace("allowed_client_cns", "allowed_client_names"))
+    server.program.process.send_signal(signal.SIGHUP)
+    server.program.wait_log("ERROR Changed configuration cannot be used, keeping the old allowed_client_cns .*"
+                            "did you mean ..allowed_client_cns")
+    server.assert_refused(b, "name", f"client certificate CN '{CNS['b']}' not in allowed list")
+    file.write_text(text)
+    server.program.process.send_signal(signal.SIGHUP)
+    server.program.wait_for(lambda: server.program.log().count("Reloaded allowed_client_cns") == 2, what="names reloaded")
+    assert upgrade(server.port, b).startswith("HTTP/1.1 101")

@@ -624,6 +624,163 @@ static void test_half_a_change(void **state)
 	drop(&f);
 }
 
+/* ---- peers that are there already ---- */
+
+struct known {
+	struct cert leaf, issuer;
+	gnutls_datum_t ders[2];
+	struct ss_der chain[2];
+	char why[300];
+	int32_t fail;
+	int64_t until;
+};
+
+static struct known know(int64_t to)
+{
+	const int64_t now = time(NULL);
+	struct known k = {.fail = -2, .until = -2};
+
+	k.issuer = cert_make(
+		&(struct cert_spec){.cns = {{"Peers", 0}}, .ca = true, .from = now - 60, .to = now + 9000},
+		&root);
+	k.leaf = cert_make(&(struct cert_spec){.cns = {{"b.local", 0}},
+					       .dns = {{"b.local", 0}, {"c.local", 0}},
+					       .eku = {GNUTLS_KP_TLS_WWW_CLIENT, GNUTLS_KP_TLS_WWW_SERVER},
+					       .from = now - 60,
+					       .to = to},
+			   &k.issuer);
+	k.ders[0] = cert_der(&k.leaf);
+	k.ders[1] = cert_der(&k.issuer);
+	for (int i = 0; i < 2; i++)
+		k.chain[i] = (struct ss_der){k.ders[i].data, k.ders[i].size};
+	return k;
+}
+
+static void forget(struct known *k)
+{
+	gnutls_free(k->ders[0].data);
+	gnutls_free(k->ders[1].data);
+	cert_drop(&k->leaf);
+	cert_drop(&k->issuer);
+}
+
+static int recheck(struct tls_identity *id, struct known *k, uint32_t role, const char *name)
+{
+	const struct tls_known_peer peer = {
+		.role = role, .chain = k->chain, .n = 2, .host = role ? "b.local" : NULL, .name = name};
+
+	k->why[0] = '\0';
+	return tls_identity_recheck_peer(id, &peer, &k->until, &k->fail, k->why, sizeof k->why);
+}
+
+static void test_peers_when_trust_changes(void **state)
+{
+	const int64_t end = time(NULL) + 3600;
+	struct fixture f = make_good(BOTH);
+	struct known k = know(end);
+	uint64_t before = generation(f.id, SS_TLS_SERVER);
+
+	(void)state;
+	for (uint32_t role = 0; role < 2; role++) {
+		assert_int_equal(recheck(f.id, &k, role, "b.local"), 0);
+		assert_int_equal(k.until, end + 1);
+	}
+	/* a CA that is taken away */
+	cert_write_chain(path("root.crt"), (const struct cert *const[]){&one}, 1);
+	poll_twice(f.id);
+	assert_true(generation(f.id, SS_TLS_SERVER) > before);
+	for (uint32_t role = 0; role < 2; role++) {
+		assert_int_equal(recheck(f.id, &k, role, "b.local"), -EACCES);
+		assert_int_equal(k.fail, SS_TLS_FAIL_UNKNOWN_CA);
+		assert_non_null(strstr(k.why, "signed by unknown authority"));
+	}
+	assert_int_equal(
+		metric(f.id, "semstreams_tls_revoked_peers_total{role=\"server\",reason=\"unknown_ca\"}"), 1);
+	assert_int_equal(
+		metric(f.id, "semstreams_tls_revoked_peers_total{role=\"client\",reason=\"unknown_ca\"}"), 1);
+	cert_write_chain(path("root.crt"), (const struct cert *const[]){&root}, 1);
+	poll_twice(f.id);
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), 0);
+	forget(&k);
+	drop(&f);
+}
+
+static void test_peers_when_names_change(void **state)
+{
+	static const char *const both[] = {"c.local", "b.local"}, *const only_c[] = {"c.local"};
+	struct fixture f = make_good(BOTH);
+	struct known k = know(time(NULL) + 3600);
+	uint64_t before = generation(f.id, SS_TLS_SERVER);
+
+	(void)state;
+	assert_int_equal(tls_identity_set_names(f.id, both + 1, 1), 0); /* what is there */
+	assert_int_equal(generation(f.id, SS_TLS_SERVER), before);
+	assert_int_equal(tls_identity_set_names(f.id, both, 2), 1);
+	assert_true(generation(f.id, SS_TLS_SERVER) > before);
+	assert_true(serves(f.id, &one));
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), 0);
+	assert_int_equal(tls_identity_set_names(f.id, only_c, 1), 1);
+	/* it has that name as well, but came with the other one */
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), -EACCES);
+	assert_int_equal(k.fail, SS_TLS_FAIL_NAME);
+	assert_string_equal(k.why, "the peer is no longer allowed as 'b.local'");
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "c.local"), 0);
+	assert_int_equal(metric(f.id, "semstreams_tls_revoked_peers_total{role=\"server\",reason=\"name\"}"),
+			 1);
+	/* files that are read again do not bring the old names back */
+	put_chain("s.crt", &two);
+	put_key("s.key", &two);
+	poll_twice(f.id);
+	assert_true(serves(f.id, &two));
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), -EACCES);
+	char name[64], why[200];
+	int32_t fail;
+	assert_int_equal(tls_identity_check_peer(f.id, SS_TLS_SERVER, k.chain, 2, -1, NULL, name, sizeof name,
+						 &fail, why, sizeof why),
+			 0);
+	assert_string_equal(name, "c.local");
+	/* without a list, whoever the CAs vouch for */
+	assert_int_equal(tls_identity_set_names(f.id, NULL, 0), 1);
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), 0);
+	forget(&k);
+	drop(&f);
+}
+
+static void test_peers_when_time_goes_by(void **state)
+{
+	struct fixture f = make_good(BOTH);
+	const int64_t end = time(NULL) + 1;
+	struct known k = know(end);
+
+	(void)state;
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), 0);
+	assert_int_equal(k.until, end + 1);
+	while (time(NULL) < k.until)
+		usleep(20000);
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), -EACCES);
+	assert_int_equal(k.fail, SS_TLS_FAIL_EXPIRED);
+	assert_non_null(strstr(k.why, "certificate 'b.local' expired "));
+	forget(&k);
+	drop(&f);
+}
+
+/* What was never verified is not verified now either. */
+static void test_peers_that_need_no_certificate(void **state)
+{
+	struct fixture f = make("{\"security\": {\"tls\": {\"client\": {\"insecure_skip_verify\": true}}}}");
+	struct known k = know(time(NULL) + 3600);
+	const struct tls_known_peer nobody = {.role = SS_TLS_SERVER, .name = ""};
+
+	(void)state;
+	assert_int_equal(recheck(f.id, &k, SS_TLS_CLIENT, ""), 0);
+	/* but a role that is off lets nobody in */
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), -EACCES);
+	assert_int_equal(tls_identity_recheck_peer(f.id, &nobody, &k.until, &k.fail, k.why, sizeof k.why),
+			 -EACCES);
+	forget(&k);
+	drop(&f);
+}
+
 static void test_rename(void **state)
 {
 	struct fixture f = make_good(BOTH);
@@ -947,6 +1104,10 @@ int main(void)
 		cmocka_unit_test_setup(test_one_file_for_both, put_all),
 		cmocka_unit_test_setup(test_change, put_all),
 		cmocka_unit_test_setup(test_half_a_change, put_all),
+		cmocka_unit_test_setup(test_peers_when_trust_changes, put_all),
+		cmocka_unit_test_setup(test_peers_when_names_change, put_all),
+		cmocka_unit_test_setup(test_peers_when_time_goes_by, put_all),
+		cmocka_unit_test_setup(test_peers_that_need_no_certificate, put_all),
 		cmocka_unit_test_setup(test_rename, put_all),
 		cmocka_unit_test_setup(test_reload, put_all),
 		cmocka_unit_test_setup(test_readers, put_all),

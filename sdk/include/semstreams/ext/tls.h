@@ -62,22 +62,35 @@ struct ss_tls {
 	/* [any] The newest generation; NULL if TLS is off for the role.  Release it. */
 	const struct ss_tls_material *(*acquire)(void *self, uint32_t role);
 	void (*release)(void *self, const struct ss_tls_material *);
-	/* [inst] changed(arg) runs [inst] after a new generation came. */
+	/* [inst] changed(arg) runs [inst] after a new generation came: other certificates, CAs or names. Take
+	 * it for new handshakes, and ask recheck_peer() about the peers there are. */
 	int32_t (*watch)(void *self, void (*changed)(void *arg), void *arg);
 	void (*unwatch)(void *self);
 	/*
 	 * [any] Decide about a peer: chain as it was shown, leaf first (n 0: none), error = X.509
-	 * verification's verdict so far as SS_TLS_FAIL_... or -1 for good.  A server asks whether the leaf's
-	 * CN or a DNS SAN is in allowed_client_cns; a client whether the leaf is good for host.  0: welcome,
-	 * name (the verified CN, or first DNS SAN) is filled in.  Else -EACCES, *fail = SS_TLS_FAIL_..., why
-	 * = one sentence for the log in the operator's words ("certificate signed by unknown authority: ...",
-	 * "client certificate CN 'x' not in allowed list", "certificate expired 2025-11-16T10:00:00Z").
+	 * verification's verdict so far as SS_TLS_FAIL_... or -1 for good.  A server asks whether a name of
+	 * the leaf is in allowed_client_cns; a client whether the leaf is good for host.  The names of a leaf
+	 * are its DNS SANs, its CNs only if it has none, and name constraints apply.  0: welcome, name is
+	 * filled in (the entry that matched; else the first name).  Else -EACCES, *fail = SS_TLS_FAIL_...,
+	 * why = one sentence for the log in the operator's words ("certificate signed by unknown authority:
+	 * ...", "client certificate CN 'x' not in allowed list", "certificate expired 2025-11-16T10:00:00Z").
 	 */
 	int32_t (*check_peer)(void *self, uint32_t role, const struct ss_der *chain, uint32_t n,
 			      int32_t error, const char *host, char *name, size_t name_size, int32_t *fail,
 			      char *why, size_t why_size);
 	/* [any] Count a refused handshake. */
 	void (*count_failure)(void *self, uint32_t role, int32_t fail);
+	/*
+	 * [any] Is a peer that check_peer() let in still welcome?  chain and host as they were then, name as
+	 * it was filled in.  The host verifies the chain anew, with the CAs, names and time of now.  0: it
+	 * is, and *valid_until (seconds since 1970) is when the answer may change by time alone; else -EACCES
+	 * with fail and why as in check_peer(): close the connection.  Such a peer is counted by the host
+	 * (semstreams_tls_revoked_peers_total).  Ask after the handshake, whenever changed() of watch() runs,
+	 * and at *valid_until.  Younger than the rest: see SS_KNOWS.
+	 */
+	int32_t (*recheck_peer)(void *self, uint32_t role, const struct ss_der *chain, uint32_t n,
+				const char *host, const char *name, int64_t *valid_until, int32_t *fail,
+				char *why, size_t why_size);
 };
 
 #ifdef __cplusplus

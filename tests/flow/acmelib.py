@@ -200,12 +200,16 @@ class Shown:
 def stored(folder):
     """The certificate in a storage_path, after a look whether all there is as it should be; None if there is none."""
     folder = Path(folder)
-    for _ in range(100):  # they may be exchanged between the two
+
+    def pair():
+        """Both files, or None twice; nothing where only one is there or they are exchanged just now."""
         chain, key = ((folder / name).resolve() for name in ("certificate.pem", "certificate.key"))
-        if chain.parent == key.parent and chain.exists() == key.exists():
-            break
-    assert chain.parent == key.parent and chain.exists() == key.exists(), "half a pair"
-    if not chain.exists():
+        if not chain.exists() and not key.exists():  # links to nothing yet are no half
+            return None, None
+        return (chain, key) if chain.parent == key.parent and chain.exists() and key.exists() else ()
+
+    chain, key = until(pair, "both halves of a pair", 5)
+    if not chain:
         return None
     certificate = Shown(chain.read_text())
     public = subprocess.run(["openssl", "pkey", "-in", key, "-pubout"], check=True, text=True, stdout=subprocess.PIPE).stdout

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the system tests share: the installed program, running in a folder of its own, waited for without sleeping.
 
-Environment: SEMSTREAMS = the program to test (else the one in PATH).
+Environment: SEMSTREAMS = the program to test (else the one in PATH); TEST_SLOW_FSYNC = milliseconds that each fsync of a
+folder takes longer, TEST_BUSY_CORES = how many cores are kept busy meanwhile: for runs that look for fragile tests.
 """
 
 import contextlib
@@ -48,6 +49,31 @@ def pytest_report_header(config):
 
 def find_binary():
     return os.environ.get("SEMSTREAMS") or shutil.which("semstreams")
+
+
+def shared_library(source, folder):
+    """Compile a source of this folder, to be preloaded; its path."""
+    library = Path(folder) / f"{source}.so"
+    try:
+        subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-o", library,
+                        Path(__file__).with_name(f"{source}.c"), "-ldl"], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler")
+    return library
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slow_machine(tmp_path_factory):
+    """For the whole run: a slow disk and busy cores, where the environment says so."""
+    slow, busy = os.environ.get("TEST_SLOW_FSYNC"), int(os.environ.get("TEST_BUSY_CORES", "0"))
+    if slow:
+        os.environ["SLOW_FSYNC_MS"] = slow
+        os.environ["LD_PRELOAD"] = str(shared_library("slow_fsync", tmp_path_factory.mktemp("preload")))
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    yield
+    for spinner in spinners:
+        spinner.kill()
+        spinner.wait()
 
 
 @pytest.fixture(scope="session")

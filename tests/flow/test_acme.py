@@ -9,9 +9,10 @@ import subprocess
 import time
 
 import pytest
-from acmelib import (NAME, Caddy, HostProgram, StepCa, acme, cas, hosts, hub, line, local, pki, served,  # noqa: F401
-                     stored, until, verified)
+from acmelib import (NAME, Caddy, HostProgram, Shown, StepCa, acme, cas, hosts, hub, line, local, pki,  # noqa: F401
+                     served, stored, until, verified)
 from ca_proxy import CaProxy
+from conftest import shared_library
 from flowlib import fill, small_disk  # noqa: F401
 
 SUCCESS, FAILURE = "semstreams_acme_renewal_success_total", "semstreams_acme_renewal_failure_total"
@@ -252,6 +253,33 @@ def test_renewal(cas, start, storage, tcp_port):
     assert m.sum(SUCCESS) >= 2 and m.sum(FAILURE) == 0
     # no loop: not more than one renewal for each eighth of a life
     assert program.log().count("Starting certificate renewal") <= 3
+
+
+def test_pair_on_a_slow_disk(cas, start, command, storage, tmp_path, tcp_port):
+    """Nobody sees half a pair while it is written, who resolves "current" once; links to nothing yet are no half."""
+    slow = {**os.environ, "LD_PRELOAD": str(shared_library("slow_fsync", tmp_path)), "SLOW_FSYNC_MS": "150"}
+    pebble = cas.pebble()
+    program = start(hub(acme(pebble, storage), tcp_port), ready=False, env=slow)
+    looks = 0
+
+    def first():
+        nonlocal looks
+        looks += storage.exists()
+        return storage.exists() and stored(storage)
+
+    one = until(first, "a certificate")
+    assert looks > 10, "it was not slow"
+    with subprocess.Popen([program.process.args[0], "cert", "renew", "--force", "--config", str(program.config_file)],
+                          env=slow, stdout=subprocess.DEVNULL) as renewal:
+        seen = set()
+        while renewal.poll() is None:
+            generation = (storage / "current").resolve(strict=True)
+            public = subprocess.run(["openssl", "pkey", "-in", generation / "certificate.key", "-pubout"], check=True,
+                                    text=True, stdout=subprocess.PIPE).stdout
+            certificate = Shown((generation / "certificate.pem").read_text())
+            assert certificate.public == public
+            seen.add(certificate.serial)
+    assert renewal.returncode == 0 and one.serial in seen and stored(storage).serial != one.serial
 
 
 # ---- the CA is not there -----------------------------------------------------------------------------------

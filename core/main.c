@@ -309,6 +309,8 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "spool") == 0)
 		return run_spool(argv + 1);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN); /* other programs have uses for them: not to be killed by habit */
+	signal(SIGUSR2, SIG_IGN);
 	int code = cli_parse(argc, argv, &options, stderr);
 	if (code == 0)
 		code = dispatch(&options);

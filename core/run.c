@@ -34,6 +34,7 @@ struct run {
 	ev_timer deadline; /* of draining */
 	ev_timer ping, watchdog, log;
 	bool draining, forced;
+	uint64_t term_ns; /* when it began to drain, monotonic */
 };
 
 /* ---- pages ---- */
@@ -104,7 +105,11 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 {
 	(void)events;
 	struct run *r = w->data;
+	const uint64_t repeat_ns =
+		1000000000u; /* a supervisor that signals process and group means it once */
 
+	if (r->draining && clock_now() - r->term_ns < repeat_ns)
+		return;
 	if (r->draining) {
 		log_warn("Second signal, stopping at once signal=%s", sigabbrev_np(w->signum));
 		r->forced = true;
@@ -112,6 +117,7 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 		return;
 	}
 	r->draining = true;
+	r->term_ns = clock_now();
 	log_info("Shutting down signal=%s", sigabbrev_np(w->signum));
 	notify_send("STOPPING=1\nSTATUS=draining");
 	health_set(r->pipeline->health, "host", "shutting down");
@@ -264,7 +270,7 @@ static int serve(struct run *r, const struct config *config)
 	return r->forced ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* Whatever the parent left behind: our signals come, a closed pipe or a file at its size limit is an error
+/* Whatever the parent left behind: our signals come; a closed pipe or a file at its size limit is an error
  * code. */
 static void set_up_signals(void)
 {

@@ -270,6 +270,13 @@ class Program:
         """Its exit code; -N if signal N ended it."""
         return self.process.wait(timeout)
 
+    def stop_at_once(self, number=None):
+        """A second signal, late enough not to be taken for a repetition of the first."""
+        self.wait_log("Shutting down")
+        seen = time.monotonic()
+        self.wait_for(lambda: time.monotonic() > seen + 1.1, what="a second gone by")
+        self.signal(number or signal.SIGTERM)
+
     def terminate(self, timeout=PATIENCE):
         """SIGTERM, and the exit code."""
         self.signal(signal.SIGTERM)

@@ -305,7 +305,7 @@ def test_a_full_disk_is_waited_for(start, linelog, tmp_path, small_disk):  # noq
     program.signal(signal.SIGTERM)
     program.wait_log("Shutting down")
     program.wait_metric("semstreams_aggregate_checkpoint_errors_total", 3)
-    program.signal(signal.SIGTERM)
+    program.stop_at_once()
     program.wait_log("Second signal")
     program.wait()
     # nothing left that was not durable

@@ -257,8 +257,7 @@ def test_ended_at_once(start, generate, check_numbers, policy):
     with Sender(port, sent) as sender:
         program.wait_for(lambda: sender.sent > 20000, what="sent")
     program.signal(signal.SIGTERM)
-    program.wait_log("Shutting down")
-    program.signal(signal.SIGTERM)
+    program.stop_at_once()
     assert program.wait() == 1
     last = expect_all_told(program, config, sent + sender.sent, check_numbers)
     assert last["file"]["dropped_shutdown"] > 0

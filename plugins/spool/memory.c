@@ -74,7 +74,7 @@ void memory_retain(struct sendlog *log)
 	while (limit && m->n) {
 		const struct log_piece *p = piece_at(m, 0);
 		uint64_t end = piece_end(p), at = p->batch->events[p->row + p->count - 1].time_ns;
-		if (at + limit > now || log_lose(log, &m->losses, log->first, end - 1, "retention") < 0)
+		if (at + limit > now || log_lose(log, &m->losses, log->first, end - 1, "age") < 0)
 			break;
 		release(log, end);
 		m->news = true;
@@ -92,10 +92,11 @@ int memory_admit(struct sendlog *log, size_t memory)
 		if (!log->options.drop_oldest)
 			return -EAGAIN;
 		uint64_t end = piece_end(piece_at(m, 0));
-		int rc = log_lose(log, &m->losses, log->first, end - 1, "retention");
+		int rc = log_lose(log, &m->losses, log->first, end - 1, "full");
 		if (rc < 0)
 			return rc;
 		release(log, end);
+		log_wake(log);
 	}
 	return 0;
 }
@@ -199,6 +200,13 @@ uint64_t memory_read(struct sendlog *log, uint64_t seq, uint32_t max,
 uint64_t memory_bytes(const struct sendlog *log)
 {
 	return log->memory->bytes;
+}
+
+void memory_usage(const struct sendlog *log, uint64_t *used, uint64_t *limit, bool *full)
+{
+	*used = log->memory->bytes;
+	*limit = log->options.max_bytes;
+	*full = log->wants_room;
 }
 
 uint64_t memory_oldest(const struct sendlog *log)

@@ -175,6 +175,7 @@ void sendlog_look(struct sendlog *log, uint64_t elapsed_ns, bool (*here)(void *,
 	} while (one);
 	if (any)
 		log_retain(log);
+	usage_look(log);
 }
 
 /* ---- epochs ---- */
@@ -255,13 +256,19 @@ int log_lose(const struct sendlog *log, struct log_losses *l, uint64_t from, uin
 	return from > to ? 0 : add_loss(l, (struct log_loss){from, to, reason});
 }
 
+static void tell_lost(struct sendlog *log, uint64_t from, uint64_t to, const char *reason)
+{
+	usage_lost(log, from, to, reason);
+	log->events->lost(log->arg, from, to, reason);
+}
+
 void log_tell(struct sendlog *log, struct log_losses *l)
 {
 	struct log_losses mine = *l;
 
 	*l = (struct log_losses){0};
 	for (uint32_t i = 0; i < mine.n; i++)
-		log->events->lost(log->arg, mine.list[i].from, mine.list[i].to, mine.list[i].reason);
+		tell_lost(log, mine.list[i].from, mine.list[i].to, mine.list[i].reason);
 	free(mine.list);
 }
 
@@ -285,7 +292,7 @@ void log_corrupt(struct sendlog *log, uint64_t from, uint64_t to)
 	else
 		log->told[log->n_told++ % TOLD] = (struct log_loss){from, to, "corrupt"};
 	log->corrupt += to - from + 1;
-	log->events->lost(log->arg, from, to, "corrupt");
+	tell_lost(log, from, to, "corrupt");
 }
 
 void log_mended(struct sendlog *log, uint64_t ordinal)
@@ -388,6 +395,7 @@ void sendlog_close(struct sendlog *log)
 	if (!log)
 		return;
 	if (log->loop) {
+		usage_close(log);
 		log->loop->cancel(log->loop_self, log->timer_id);
 		log->loop->cancel(log->loop_self, log->fd_id);
 	}
@@ -609,6 +617,16 @@ uint64_t sendlog_committed(const struct sendlog *log)
 uint64_t sendlog_bytes(const struct sendlog *log)
 {
 	return log->spool ? spool_bytes(log) : memory_bytes(log);
+}
+
+uint64_t sendlog_used(const struct sendlog *log)
+{
+	return log->usage.used;
+}
+
+uint64_t sendlog_limit(const struct sendlog *log)
+{
+	return log->usage.limit;
 }
 
 uint64_t sendlog_oldest_ns(const struct sendlog *log)

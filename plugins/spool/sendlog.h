@@ -25,9 +25,12 @@ struct sendlog_options {
 struct sendlog_events {
 	void (*committed)(void *arg, uint64_t seq); /* all up to seq are durable (spool) and may be sent */
 	void (*room)(void *arg);                    /* after -EAGAIN: try again */
-	void (*lost)(void *arg, uint64_t from, uint64_t to,
-		     const char *reason);            /* retention or corruption took records unread */
-	void (*trouble)(void *arg, const char *why); /* disk full etc.; NULL: over */
+	/* Records from..to went before every known consumer had acknowledged them (or any was known): reason
+	 * "full", "age" or "corrupt".  Each record once, when it goes; it is logged already. */
+	void (*lost)(void *arg, uint64_t from, uint64_t to, const char *reason);
+	void (*trouble)(void *arg, const char *why); /* the disk cannot be written to; NULL: over */
+	/* Why the log takes in nothing (full, or trouble), in words; NULL: it does again.  May be NULL. */
+	void (*health)(void *arg, const char *why);
 	/* from within sendlog_look: its cursor is gone; may be NULL */
 	void (*forgotten)(void *arg, const char *consumer, uint64_t acked);
 };
@@ -86,5 +89,8 @@ void sendlog_look(struct sendlog *, uint64_t elapsed_ns, bool (*here)(void *arg,
 uint64_t sendlog_all_acked(struct sendlog *);
 
 uint64_t sendlog_bytes(const struct sendlog *);
+/* As sendlog_look found it: bytes in use, of a spool whole segments, and the most there can be. */
+uint64_t sendlog_used(const struct sendlog *);
+uint64_t sendlog_limit(const struct sendlog *);
 uint64_t sendlog_oldest_ns(const struct sendlog *); /* wall time of the oldest record kept, 0 = empty */
 uint64_t sendlog_corrupt(const struct sendlog *);   /* records skipped because of a wrong checksum */

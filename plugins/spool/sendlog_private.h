@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sendlog_private - what the parts of the log share: sendlog.c (interface, consumers, what was lost),
- * memory.c, and the spool on disk: spool.c (files, the loop's side), state.c (recovery), writer.c (its
- * thread).
+ * sendlog_private - what the parts of the log share: sendlog.c (interface, consumers), usage.c (how full it
+ * is, what was lost), memory.c, and the spool on disk: spool.c (files, the loop's side), state.c (recovery),
+ * writer.c (its thread).
  */
 #pragma once
 #include "sendlog.h"
@@ -66,6 +66,22 @@ struct log_losses {
 	uint32_t n, allocated;
 };
 
+/* See usage.c. */
+struct log_usage {
+	uint64_t used, limit; /* bytes */
+	bool is_full, warned;
+	uint32_t looks;   /* in a row that say the opposite of is_full */
+	uint64_t said_ns; /* when it was logged that it is full */
+	struct {
+		uint64_t n, from, to; /* n: not logged yet */
+		const char *reason;
+	} lost;
+	uint64_t lost_said_ns;
+	char trouble[128]; /* of the disk, "" = none */
+	char reason[288];  /* why it is full */
+	char health[288];  /* as reported, "" = well */
+};
+
 struct log_memory;
 struct log_spool;
 
@@ -91,7 +107,8 @@ struct sendlog {
 	bool wants_room;          /* -EAGAIN was said */
 	struct log_loss told[64]; /* corruption told, newest at told[n_told - 1 modulo] */
 	uint32_t n_told;
-	uint64_t mended_in;        /* segment of the last warning, 0 = none */
+	uint64_t mended_in; /* segment of the last warning, 0 = none */
+	struct log_usage usage;
 	struct log_memory *memory; /* one of the two */
 	struct log_spool *spool;
 };
@@ -113,6 +130,12 @@ uint64_t log_all_acked(const struct sendlog *);
 /* A new epoch; what is there up to last is as it was in the old one.  Spool: lock held or not running yet. */
 int log_new_epoch(struct sendlog *, uint64_t last);
 
+/* ---- usage.c ---- */
+void usage_look(struct sendlog *); /* each second */
+void usage_lost(struct sendlog *, uint64_t from, uint64_t to, const char *reason);
+void usage_trouble(struct sendlog *, const char *why); /* the disk cannot be written to; NULL: over */
+void usage_close(struct sendlog *);
+
 /* ---- memory.c ---- */
 int memory_open(struct sendlog *);
 void memory_close(struct sendlog *);
@@ -124,6 +147,7 @@ uint64_t memory_read(struct sendlog *, uint64_t seq, uint32_t max,
 		     bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg);
 uint64_t memory_bytes(const struct sendlog *);
 uint64_t memory_oldest(const struct sendlog *);
+void memory_usage(const struct sendlog *, uint64_t *used, uint64_t *limit, bool *full);
 
 /* ---- the spool ---- */
 int spool_open(struct sendlog *, char why[256]);
@@ -136,6 +160,7 @@ uint64_t spool_read(struct sendlog *, uint64_t seq, uint32_t max,
 		    bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg);
 uint64_t spool_bytes(const struct sendlog *);
 uint64_t spool_oldest(const struct sendlog *);
+void spool_usage(const struct sendlog *, uint64_t *used, uint64_t *limit, bool *full);
 void spool_lock(const struct sendlog *);
 void spool_unlock(const struct sendlog *);
 void spool_save(struct sendlog *, bool at_once); /* lock held: cursors and epoch are to be written */

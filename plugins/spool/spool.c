@@ -366,7 +366,7 @@ void spool_retain(struct sendlog *log)
 	if (s->first <= acked)
 		s->first = acked + 1;
 	uint64_t young = max_age ? young_enough(s, max_age) : 0;
-	if (young > s->first && log_lose(log, &s->losses, s->first, young - 1, "retention") == 0) {
+	if (young > s->first && log_lose(log, &s->losses, s->first, young - 1, "age") == 0) {
 		s->first = young;
 		s->commit_news = true;
 		log_wake(log);
@@ -405,8 +405,10 @@ void spool_handle(struct sendlog *log)
 	}
 	if (room)
 		log->wants_room = false;
-	if (trouble_news)
+	if (trouble_news) {
 		log->events->trouble(log->arg, trouble[0] ? trouble : NULL);
+		usage_trouble(log, trouble[0] ? trouble : NULL);
+	}
 	log_tell(log, &losses);
 	if (commit_news)
 		log->events->committed(log->arg, log->committed);
@@ -431,6 +433,27 @@ uint64_t spool_bytes(const struct sendlog *log)
 	}
 	pthread_mutex_unlock(&s->lock);
 	return sum;
+}
+
+void spool_usage(const struct sendlog *log, uint64_t *used, uint64_t *limit, bool *full)
+{
+	struct log_spool *s = log->spool;
+	uint64_t segments = s->limit / s->seg_size;
+
+	*used = 0;
+	*limit = segments * s->seg_size;
+	pthread_mutex_lock(&s->lock);
+	for (uint32_t i = 0; i < s->n_segs; i++) {
+		const struct segment *g = s->segs[i];
+		if (i + 1 == s->n_segs)
+			*used += g->used;
+		else if (g->last_seq >= s->first)
+			*used += g->size;
+	}
+	*full = s->full;
+	pthread_mutex_unlock(&s->lock);
+	if (*used > *limit)
+		*used = *limit;
 }
 
 uint64_t spool_oldest(const struct sendlog *log)

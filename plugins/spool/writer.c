@@ -122,10 +122,11 @@ static int make_room(struct log_spool *s, uint64_t size)
 		} else if (s->log->options.drop_oldest && s->n_segs > 1) {
 			uint64_t last = s->segs[0]->last_seq;
 			if (s->first <= last) {
-				if (log_lose(s->log, &s->losses, s->first, last, "retention") < 0)
+				if (log_lose(s->log, &s->losses, s->first, last, "full") < 0)
 					return -ENOMEM;
 				s->first = last + 1;
 				s->commit_news = true;
+				log_wake(s->log);
 			}
 			remove_oldest(s);
 		} else {

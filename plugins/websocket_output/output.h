@@ -28,6 +28,11 @@ enum {
 	METRIC_RTT,
 	METRIC_LOST,
 	METRIC_LOG_BYTES,
+	METRIC_LOG_USED,
+	METRIC_LOG_LIMIT,
+	METRIC_LOST_FULL,
+	METRIC_LOST_AGE,
+	METRIC_LOST_CORRUPT,
 	METRIC_LOG_AGE,
 	METRIC_LOG_CORRUPT,
 	METRIC_RENEWALS,
@@ -70,7 +75,7 @@ struct chunk {
 /* A batch in the log whose end is to be told. */
 struct held {
 	struct ss_batch *batch;
-	uint64_t last_seq;
+	uint64_t first_seq, last_seq; /* of its events in the log */
 };
 
 struct output {
@@ -87,6 +92,7 @@ struct output {
 	uint32_t tick;
 	uint64_t renewed_ns, looked_ns;
 	bool busy, draining, known; /* known: some consumer asked for a link once */
+	char why[288];              /* the log takes in nothing: the reason, "" = it does */
 
 	struct sendlog *log;
 	struct sendlog_options log_options;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <semstreams/base/strbuf.h>
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/positions.h>
@@ -57,6 +58,12 @@ static const struct ss_option options[] = {
 	{                                                                                                    \
 		.name = n, .help = text, .kind = SS_METRIC_GAUGE                                             \
 	}
+#define LOST(why)                                                                                            \
+	{                                                                                                    \
+		.name = "semstreams_spool_lost_events_total",                                                \
+		.help = "Events dropped from the spool or buffer before every consumer acknowledged them.",  \
+		.label = "reason=\"" why "\"", .kind = SS_METRIC_COUNTER                                     \
+	}
 static const struct ss_metric metrics[] = {
 	[METRIC_CONNECTIONS] = GAUGE("semstreams_ws_connections", "WebSocket connections open now."),
 	[METRIC_CONNECTED] = COUNTER("semstreams_ws_connected_total", "WebSocket connections made."),
@@ -68,6 +75,14 @@ static const struct ss_metric metrics[] = {
 		GAUGE("semstreams_link_rtt_microseconds", "Longest of the last round-trip times of pings."),
 	[METRIC_LOST] = COUNTER("semstreams_link_lost_total", "Events reported to a consumer as lost."),
 	[METRIC_LOG_BYTES] = GAUGE("semstreams_spool_bytes", "Size of what is kept for consumers."),
+	[METRIC_LOG_USED] =
+		GAUGE("semstreams_spool_used_bytes",
+		      "Part of semstreams_spool_limit_bytes that is in use; a spool counts whole segments."),
+	[METRIC_LOG_LIMIT] =
+		GAUGE("semstreams_spool_limit_bytes", "Bytes at which the spool or buffer is full."),
+	[METRIC_LOST_FULL] = LOST("full"),
+	[METRIC_LOST_AGE] = LOST("age"),
+	[METRIC_LOST_CORRUPT] = LOST("corrupt"),
 	[METRIC_LOG_AGE] = GAUGE("semstreams_spool_oldest_age_seconds", "Age of the oldest event kept."),
 	[METRIC_LOG_CORRUPT] =
 		GAUGE("semstreams_spool_corrupt_events", "Events skipped, their checksum was wrong."),
@@ -87,7 +102,7 @@ int output_read_spool(struct output *);
 
 /* ---- batches in the log ---- */
 
-static int hold(struct output *out, struct ss_batch *b, uint64_t last_seq)
+static int hold(struct output *out, struct ss_batch *b, uint64_t first_seq, uint64_t last_seq)
 {
 	if (out->n == out->allocated) {
 		size_t more = out->allocated ? out->allocated * 2 : 256;
@@ -101,7 +116,7 @@ static int hold(struct output *out, struct ss_batch *b, uint64_t last_seq)
 		out->first = 0;
 		out->allocated = more;
 	}
-	out->held[(out->first + out->n++) % out->allocated] = (struct held){b, last_seq};
+	out->held[(out->first + out->n++) % out->allocated] = (struct held){b, first_seq, last_seq};
 	return 0;
 }
 
@@ -115,12 +130,17 @@ static void end_held(struct output *out, uint64_t seq, int32_t status)
 	}
 }
 
-/* What the memory let go of before everybody had it. */
+/* What the memory let go of before everybody had it.  Of a batch that every consumer has in part, that part
+ * counts as delivered. */
 static void drop_held(struct output *out, uint64_t seq, uint32_t reason)
 {
+	uint64_t acked = sendlog_all_acked(out->log);
+
 	while (out->n && out->held[out->first].last_seq <= seq) {
-		out->host->drop(out->host, reason, out->held[out->first].batch->count);
-		end_held(out, out->held[out->first].last_seq, SS_DROPPED);
+		const struct held *h = &out->held[out->first];
+		uint64_t last = h->last_seq, had = acked < h->first_seq ? h->first_seq - 1 : acked;
+		out->host->drop(out->host, reason, last > had ? last - had : 0);
+		end_held(out, last, had >= h->first_seq ? SS_DELIVERED : SS_DROPPED);
 	}
 }
 
@@ -169,10 +189,11 @@ static void on_room(void *arg)
 static void on_lost(void *arg, uint64_t from, uint64_t to, const char *reason)
 {
 	struct output *out = arg;
+	uint32_t metric = strcmp(reason, "full") == 0  ? METRIC_LOST_FULL
+			  : strcmp(reason, "age") == 0 ? METRIC_LOST_AGE
+						       : METRIC_LOST_CORRUPT;
 
-	ss_log(out->host, SS_LOG_WARN,
-	       "Events lost before every consumer had them from=%llu to=%llu reason=%s",
-	       (unsigned long long)from, (unsigned long long)to, reason);
+	out->host->metric_add(out->host, metric, (int64_t)(to - from + 1));
 }
 
 static void on_trouble(void *arg, const char *why)
@@ -183,6 +204,13 @@ static void on_trouble(void *arg, const char *why)
 		ss_log(out->host, SS_LOG_ERROR, "The spool cannot be written: %s", why);
 	else
 		ss_log(out->host, SS_LOG_INFO, "The spool can be written again");
+}
+
+static void on_log_health(void *arg, const char *why)
+{
+	struct output *out = arg;
+
+	snprintf(out->why, sizeof out->why, "%s", why ? why : "");
 	out->host->set_health(out->host, why);
 }
 
@@ -200,6 +228,7 @@ static const struct sendlog_events log_events = {.committed = on_committed,
 						 .room = on_room,
 						 .lost = on_lost,
 						 .trouble = on_trouble,
+						 .health = on_log_health,
 						 .forgotten = on_forgotten};
 
 /* ---- what the endpoint tells ---- */
@@ -295,10 +324,18 @@ static void on_failed(void *arg, const char *why)
 static bool on_health(void *arg, char *buf, size_t size)
 {
 	struct output *out = arg;
-	bool well = !out->busy && !out->draining;
+	bool well = !out->why[0] && !out->draining;
+	struct ss_strbuf reason = {0};
 
-	snprintf(buf, size, "{\"status\":\"%s\",\"component\":\"%s\",\"links\":%u,\"subscribers\":%u}\n",
-		 well ? "ok" : "not ready", out->host->id, out->n_links, out->n_plain);
+	if (!well) {
+		const char *why = out->why[0] ? out->why : "shutting down";
+		ss_strbuf_text(&reason, ",\"reason\":");
+		ss_strbuf_json(&reason, why, strlen(why));
+	}
+	snprintf(buf, size, "{\"status\":\"%s\",\"component\":\"%s\"%s,\"links\":%u,\"subscribers\":%u}\n",
+		 well ? "ok" : "not ready", out->host->id, ss_strbuf_cstr(&reason), out->n_links,
+		 out->n_plain);
+	ss_strbuf_done(&reason);
 	return well;
 }
 
@@ -399,6 +436,8 @@ static void on_tick(void *arg)
 	const struct ss_host *h = out->host;
 	h->metric_set(h, METRIC_RTT, (int64_t)(rtt / 1000));
 	h->metric_set(h, METRIC_LOG_BYTES, (int64_t)sendlog_bytes(out->log));
+	h->metric_set(h, METRIC_LOG_USED, (int64_t)sendlog_used(out->log));
+	h->metric_set(h, METRIC_LOG_LIMIT, (int64_t)sendlog_limit(out->log));
 	h->metric_set(h, METRIC_LOG_AGE,
 		      oldest && wall > oldest ? (int64_t)((wall - oldest) / 1000000000u) : 0);
 	h->metric_set(h, METRIC_LOG_CORRUPT, (int64_t)sendlog_corrupt(out->log));
@@ -455,7 +494,7 @@ static void output_stop(void *self)
 static int32_t output_process(void *self, uint32_t port, struct ss_batch *b)
 {
 	struct output *out = self;
-	uint64_t duplicates = 0;
+	uint64_t duplicates = 0, first_seq = sendlog_next(out->log);
 	int rc = sendlog_append(out->log, port, b, &duplicates);
 
 	if (rc == -EAGAIN) {
@@ -472,7 +511,7 @@ static int32_t output_process(void *self, uint32_t port, struct ss_batch *b)
 	 * is to do */
 	if (out->n_plain && !out->known && !out->log_options.path)
 		return SS_DONE;
-	rc = hold(out, b, sendlog_next(out->log) - 1);
+	rc = hold(out, b, first_seq, sendlog_next(out->log) - 1);
 	return rc < 0 ? rc : SS_KEPT;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -38,6 +39,7 @@ struct rig {
 	char base[64], path[96]; /* the spool is path: folders below base that are not there yet */
 	uint64_t committed;
 	uint32_t forgotten, rooms, troubles, recoveries, n_lost;
+	char health[300]; /* "" = well */
 	struct loss lost[512];
 	char trouble[128];
 	int tell; /* descriptor to write committed sequences to, -1 = none */
@@ -78,11 +80,19 @@ static void on_trouble(void *arg, const char *why)
 	snprintf(r->trouble, sizeof r->trouble, "%s", why ? why : "");
 }
 
+static void on_health(void *arg, const char *why)
+{
+	struct rig *r = arg;
+
+	snprintf(r->health, sizeof r->health, "%s", why ? why : "");
+}
+
 static void on_forgotten(void *arg, const char *consumer, uint64_t acked);
 static const struct sendlog_events events = {.committed = on_committed,
 					     .room = on_room,
 					     .lost = on_lost,
 					     .trouble = on_trouble,
+					     .health = on_health,
 					     .forgotten = on_forgotten};
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -355,7 +365,7 @@ static void memory_drops_oldest(void **state)
 	settle(r);
 	wait_for(r, r->committed == 3200);
 	assert_true(sendlog_bytes(r->log) <= 64 << 10);
-	assert_int_equal(lost_records(r, "retention"), sendlog_first(r->log) - 1);
+	assert_int_equal(lost_records(r, "full"), sendlog_first(r->log) - 1);
 	assert_int_equal(r->lost[0].from, 1);
 	assert_int_equal(read_all(r, 1, 1000, &rd), 3201 - sendlog_first(r->log));
 }
@@ -591,7 +601,7 @@ static void spool_drops_oldest(void **state)
 	assert_true(sendlog_first(r->log) > 1);
 	/* one loss after the other, from the first to the last */
 	for (uint32_t i = 0; i < r->n_lost; i++) {
-		assert_string_equal(r->lost[i].reason, "retention");
+		assert_string_equal(r->lost[i].reason, "full");
 		assert_int_equal(r->lost[i].from, next);
 		next = r->lost[i].to + 1;
 	}
@@ -636,7 +646,7 @@ static void spool_forgets_by_age(void **state)
 	wait_for(r, r->n_lost == 1);
 	assert_int_equal(r->lost[0].from, 1);
 	assert_int_equal(r->lost[0].to, 50);
-	assert_string_equal(r->lost[0].reason, "retention");
+	assert_string_equal(r->lost[0].reason, "age");
 	assert_int_equal(sendlog_first(r->log), 51);
 	assert_int_equal(read_all(r, 1, 100, NULL), 50);
 	assert_int_equal(sendlog_oldest_ns(r->log), now + 5);
@@ -825,6 +835,180 @@ static void forgets_nobody_by_default(void **state)
 	for (int i = 0; i < 100; i++)
 		sendlog_look(r->log, UINT64_C(1000000000) << 30, is_c, r);
 	assert_true(sendlog_knows(r->log, "b"));
+}
+
+/* ---- how full it is, and who keeps it so ---- */
+
+static bool nobody(void *arg, const char *consumer)
+{
+	(void)arg;
+	(void)consumer;
+	return false;
+}
+
+static bool everybody(void *arg, const char *consumer)
+{
+	(void)arg;
+	(void)consumer;
+	return true;
+}
+
+static unsigned count_lines(const struct rig *r, const char *what)
+{
+	unsigned n = 0;
+
+	for (const char *at = r->host.log; (at = strstr(at, what)); at += strlen(what))
+		n++;
+	return n;
+}
+
+static void expect_line(const struct rig *r, const char *line)
+{
+	if (!strstr(r->host.log, line))
+		fail_msg("no line \"%s\" in:\n%s", line, r->host.log);
+}
+
+/* Append until the log takes no more; the sequence that comes next. */
+static uint64_t fill_up(struct rig *r, uint64_t seq)
+{
+	for (int refused = 0; refused < 5;) {
+		if (append(r, seq, 100, 1) == 0)
+			seq += 100;
+		else
+			refused++;
+		ss_test_host_run(&r->host, 20);
+	}
+	return seq;
+}
+
+static void full_says_who(void **state)
+{
+	struct rig *r = *state;
+	const uint64_t hour = UINT64_C(3600000000000);
+	char line[256];
+
+	for (int disk = 0; disk < 2; disk++) {
+		r->options = (struct sendlog_options){.path = disk ? r->path : NULL, .max_bytes = MIB};
+		open_log(r);
+		assert_int_equal(sendlog_ack(r->log, "ghost", 0), 0);
+		assert_int_equal(sendlog_ack(r->log, "b", 0), 0);
+		assert_int_equal(append(r, 1, 100, 1), 0);
+		settle(r);
+		assert_int_equal(sendlog_ack(r->log, "ghost", 40), 0);
+		sendlog_look(r->log, hour, nobody, r);
+		assert_string_equal(r->health, "");
+		fill_up(r, 101);
+		uint64_t committed = sendlog_committed(r->log);
+		assert_int_equal(sendlog_ack(r->log, "b", committed), 0);
+		sendlog_look(r->log, hour, nobody, r);
+		assert_string_equal(r->health, ""); /* it may be over in a moment */
+		assert_int_equal(count_lines(r, "WARN"), 1);
+		expect_line(r, disk ? "WARN Spool is " : "WARN Buffer is ");
+		expect_line(r,
+			    " % full, at the limit input stops: consumer 'ghost' has not been here for 2h: ");
+		sendlog_look(r->log, hour, nobody, r);
+		snprintf(line, sizeof line, "%s full: consumer 'ghost' has not been here for 3h: %llu events",
+			 disk ? "spool" : "buffer", (unsigned long long)committed - 40);
+		assert_string_equal(r->health, line);
+		snprintf(line, sizeof line,
+			 "ERROR %s is full and input stops: consumer 'ghost' has not been here for 3h: %llu "
+			 "events; "
+			 "connect the consumer, raise %s or set forget_after ",
+			 disk ? "Spool" : "Buffer", (unsigned long long)committed - 40,
+			 disk ? "max_bytes" : "buffer");
+		expect_line(r, line);
+		expect_line(r, disk ? "max_bytes=1MiB" : "buffer=1MiB");
+		assert_int_equal(sendlog_limit(r->log) * 9 / 10 < sendlog_used(r->log), 1);
+		for (int i = 0; i < 100; i++)
+			sendlog_look(r->log, 1, nobody, r);
+		assert_int_equal(count_lines(r, "ERROR"), 1);
+
+		/* it comes back: slow is not away, and room is told */
+		sendlog_look(r->log, hour, everybody, r);
+		snprintf(line, sizeof line, "%s full: consumer 'ghost' is connected but slow: %llu events",
+			 disk ? "spool" : "buffer", (unsigned long long)committed - 40);
+		assert_string_equal(r->health, line);
+		assert_int_equal(sendlog_ack(r->log, "ghost", committed), 0);
+		/* what had waited may be written now */
+		for (int i = 0; r->health[0] && i < 100; i++) {
+			ss_test_host_run(&r->host, 20);
+			sendlog_ack(r->log, "ghost", sendlog_committed(r->log));
+			sendlog_ack(r->log, "b", sendlog_committed(r->log));
+			sendlog_look(r->log, 1, everybody, r);
+		}
+		assert_string_equal(r->health, "");
+		expect_line(r, "INFO ");
+		expect_line(r, " has room again, input goes on");
+		close_log(r);
+		assert_int_equal(count_lines(r, "ERROR"), 1);
+		ss_test_host_clear(&r->host);
+	}
+}
+
+static void full_of_a_slow_consumer(void **state)
+{
+	struct rig *r = *state;
+
+	r->options.max_bytes = MIB;
+	open_log(r);
+	assert_int_equal(sendlog_ack(r->log, "slow", 0), 0);
+	assert_int_equal(sendlog_ack(r->log, "slower", 0), 0);
+	fill_up(r, 1);
+	for (int i = 0; i < 29; i++)
+		sendlog_look(r->log, 1, everybody, r);
+	assert_string_equal(r->health, "");
+	sendlog_look(r->log, 1, everybody, r);
+	assert_non_null(strstr(r->health, "spool full: consumer 'slow' is connected but slow: "));
+	assert_non_null(strstr(r->health, " events, and 1 other consumer is behind"));
+	close_log(r);
+	expect_line(r, "ERROR Stopped with a full spool, so events that waited for it could not be stored: "
+		       "consumer 'slow'");
+}
+
+/* Counted when it goes, each once, by reason; who lacks it is named; what all have acknowledged is not lost.
+ */
+static void counts_what_it_drops(void **state)
+{
+	struct rig *r = *state;
+	uint64_t seq = 1, before;
+
+	for (int disk = 0; disk < 2; disk++, seq = 1) {
+		r->options = (struct sendlog_options){
+			.path = disk ? r->path : NULL, .max_bytes = MIB, .drop_oldest = true};
+		r->n_lost = 0;
+		open_log(r);
+		assert_int_equal(sendlog_ack(r->log, "ghost", 0), 0);
+		assert_int_equal(sendlog_ack(r->log, "b", 0), 0);
+		assert_int_equal(append(r, seq, 100, 0), 0);
+		settle(r);
+		assert_int_equal(sendlog_ack(r->log, "ghost", 37), 0);
+		sendlog_look(r->log, 60000000000, nobody, r);
+		for (seq += 100; seq < 20000; seq += 100) {
+			assert_int_equal(append(r, seq, 100, 0), 0);
+			settle(r);
+			assert_int_equal(sendlog_ack(r->log, "b", sendlog_committed(r->log)), 0);
+			ss_test_host_run(&r->host, 0);
+			before = sendlog_first(r->log) - 1;
+			assert_int_equal(lost_records(r, "full"),
+					 before > 37 ? before - 37 : 0); /* exactly, at once */
+		}
+		assert_true(lost_records(r, "full") > 1000);
+		assert_int_equal(r->lost[0].from, 38);
+		expect_line(r, "WARN Events lost: dropped to make room before every consumer acknowledged "
+			       "them; consumer "
+			       "'ghost' has not been here for 1m: ");
+		/* one line now, one with the rest later or at the end */
+		assert_true(count_lines(r, "Events lost") == 1);
+		close_log(r);
+		assert_true(count_lines(r, "Events lost") == 2);
+		uint64_t told = 0, n;
+		for (const char *at = r->host.log; (at = strstr(at, " events=")); at += 8) {
+			assert_int_equal(sscanf(at, " events=%" SCNu64, &n), 1);
+			told += n;
+		}
+		assert_int_equal(told, lost_records(r, "full"));
+		ss_test_host_clear(&r->host);
+	}
 }
 
 /* Change what the state says, as it was written. */
@@ -1381,6 +1565,9 @@ int main(void)
 		TEST(spool_relaxed),
 		TEST(forgets_who_stays_away),
 		TEST(forgets_nobody_by_default),
+		TEST(full_says_who),
+		TEST(full_of_a_slow_consumer),
+		TEST(counts_what_it_drops),
 		TEST(a_crash_of_the_machine_renews),
 		TEST(a_copy_is_another_log),
 		TEST(lost_state_renews),

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * usage - how full the log is and which consumer keeps it so: what is logged and reported as health when it
+ * fills up, and what was lost.  On the component's loop, about each second.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <semstreams/base/units.h>
+#include <semstreams/sugar.h>
+#include "sendlog_private.h"
+
+enum {
+	WARN_PERCENT = 80,
+	CALM_PERCENT = 70, /* below it the next rise is news again */
+	LOOKS_AWAY = 2,    /* so long it is full before that is said, if nobody reads */
+	LOOKS_SLOW = 30,   /* ... if the hindmost consumer is there: it may catch up */
+};
+#define SAY_FULL_NS UINT64_C(600000000000) /* the same again after so long */
+#define SAY_LOST_NS UINT64_C(10000000000)
+
+static const char *name_of(const struct sendlog *log)
+{
+	return log->spool ? "Spool" : "Buffer";
+}
+
+/* The consumer that is furthest behind, NULL if none is; *n: how many are. */
+static const struct log_cursor *hindmost(const struct sendlog *log, uint64_t seq, uint32_t *n)
+{
+	const struct log_cursor *last = NULL;
+
+	*n = 0;
+	for (uint32_t i = 0; i < log->n_cursors; i++) {
+		const struct log_cursor *c = &log->cursors[i];
+		if (c->acked >= seq)
+			continue;
+		*n += 1;
+		if (!last || c->acked < last->acked)
+			last = c;
+	}
+	return last;
+}
+
+/* Who lacks records up to seq, as a clause. */
+static void describe(const struct sendlog *log, uint64_t seq, char *out, size_t size)
+{
+	uint32_t n;
+	const struct log_cursor *c = hindmost(log, seq, &n);
+	char more[48] = "", age[24];
+
+	if (n > 1)
+		snprintf(more, sizeof more, ", and %" PRIu32 " other consumer%s behind", n - 1,
+			 n == 2 ? " is" : "s are");
+	if (!log->n_cursors)
+		snprintf(out, size, "no consumer has connected yet: %" PRIu64 " events",
+			 seq + 1 - log->first);
+	else if (!c)
+		snprintf(out, size, "every consumer has all events");
+	else if (c->away_ns)
+		snprintf(out, size, "consumer '%s' has not been here for %s: %" PRIu64 " events%s", c->name,
+			 ss_format_span((int64_t)c->away_ns, age, sizeof age), seq - c->acked, more);
+	else
+		snprintf(out, size, "consumer '%s' is connected but slow: %" PRIu64 " events%s", c->name,
+			 seq - c->acked, more);
+}
+
+/* What to write behind a line: where the log is and its limit. */
+static void details(const struct sendlog *log, char *out, size_t size)
+{
+	char limit[32];
+
+	ss_format_size((int64_t)log->options.max_bytes, limit, sizeof limit);
+	if (log->spool)
+		snprintf(out, size, "path=\"%s\" max_bytes=%s", log->options.path, limit);
+	else
+		snprintf(out, size, "buffer=%s", limit);
+}
+
+static void say_full(struct sendlog *log, const char *who)
+{
+	char where[300];
+
+	details(log, where, sizeof where);
+	ss_log(log->host, SS_LOG_ERROR,
+	       "%s is full and input stops: %s; connect the consumer, raise %s or set forget_after %s",
+	       name_of(log), who, log->spool ? "max_bytes" : "buffer", where);
+}
+
+static void set_health(struct sendlog *log, const char *why)
+{
+	struct log_usage *u = &log->usage;
+
+	if (strcmp(u->health, why) == 0)
+		return;
+	snprintf(u->health, sizeof u->health, "%s", why);
+	if (log->events->health)
+		log->events->health(log->arg, why[0] ? u->health : NULL);
+}
+
+void usage_trouble(struct sendlog *log, const char *why)
+{
+	snprintf(log->usage.trouble, sizeof log->usage.trouble, "%s", why ? why : "");
+	usage_look(log);
+}
+
+static void look_full(struct sendlog *log, bool full, uint64_t now)
+{
+	struct log_usage *u = &log->usage;
+	char who[256];
+	uint32_t n;
+	const struct log_cursor *c = hindmost(log, log->committed, &n);
+
+	u->looks = full == u->is_full ? 0 : u->looks + 1;
+	if (u->looks >= (full && c && !c->away_ns ? LOOKS_SLOW : LOOKS_AWAY)) {
+		u->looks = 0;
+		u->is_full = full;
+		u->said_ns = 0;
+		if (!full)
+			ss_log(log->host, SS_LOG_INFO, "%s has room again, input goes on", name_of(log));
+	}
+	if (!u->is_full)
+		return;
+	describe(log, log->committed, who, sizeof who);
+	if (!u->said_ns || now - u->said_ns >= SAY_FULL_NS) {
+		u->said_ns = now;
+		say_full(log, who);
+	}
+	snprintf(u->reason, sizeof u->reason, "%s full: %s", log->spool ? "spool" : "buffer", who);
+}
+
+static void look_filling(struct sendlog *log, uint64_t used, uint64_t limit)
+{
+	struct log_usage *u = &log->usage;
+	uint64_t percent = limit ? used * 100 / limit : 0;
+	char who[256], where[300];
+
+	if (percent < CALM_PERCENT)
+		u->warned = false;
+	if (percent < WARN_PERCENT || u->warned || u->is_full || (!log->spool && !log->n_cursors))
+		return;
+	u->warned = true;
+	describe(log, log->committed, who, sizeof who);
+	details(log, where, sizeof where);
+	ss_log(log->host, SS_LOG_WARN, "%s is %" PRIu64 " %% full, at the limit %s: %s %s", name_of(log),
+	       percent, log->options.drop_oldest ? "the oldest events are dropped" : "input stops", who,
+	       where);
+}
+
+/* ---- what was lost ---- */
+
+static void say_lost(struct sendlog *log)
+{
+	struct log_usage *u = &log->usage;
+	char who[256];
+
+	if (!u->lost.n)
+		return;
+	describe(log, u->lost.to, who, sizeof who);
+	if (strcmp(u->lost.reason, "corrupt") == 0)
+		ss_log(log->host, SS_LOG_ERROR,
+		       "Events lost: damaged on disk, check the disk events=%" PRIu64 " from=%" PRIu64
+		       " to=%" PRIu64 " reason=corrupt",
+		       u->lost.n, u->lost.from, u->lost.to);
+	else
+		ss_log(log->host, SS_LOG_WARN,
+		       "Events lost: %s before every consumer acknowledged them; %s events=%" PRIu64
+		       " from=%" PRIu64 " to=%" PRIu64 " reason=%s",
+		       strcmp(u->lost.reason, "age") == 0 ? "older than max_age" : "dropped to make room",
+		       who, u->lost.n, u->lost.from, u->lost.to, u->lost.reason);
+	u->lost.n = 0;
+}
+
+void usage_lost(struct sendlog *log, uint64_t from, uint64_t to, const char *reason)
+{
+	struct log_usage *u = &log->usage;
+	uint64_t now = log->loop->now(log->loop_self);
+
+	if (u->lost.n && (strcmp(u->lost.reason, reason) != 0 || from != u->lost.to + 1))
+		say_lost(log);
+	if (!u->lost.n)
+		u->lost.from = from;
+	u->lost.n += to - from + 1;
+	u->lost.to = to;
+	u->lost.reason = reason;
+	if (!u->lost_said_ns || now - u->lost_said_ns >= SAY_LOST_NS) {
+		u->lost_said_ns = now;
+		say_lost(log);
+	}
+}
+
+/* ---- */
+
+void usage_look(struct sendlog *log)
+{
+	struct log_usage *u = &log->usage;
+	uint64_t now = log->loop->now(log->loop_self), used, limit;
+	bool full = false;
+
+	if (log->spool)
+		spool_usage(log, &used, &limit, &full);
+	else
+		memory_usage(log, &used, &limit, &full);
+	u->used = used;
+	u->limit = limit;
+	look_full(log, full && !log->options.drop_oldest, now);
+	look_filling(log, used, limit);
+	if (u->lost.n && now - u->lost_said_ns >= SAY_LOST_NS) {
+		u->lost_said_ns = now;
+		say_lost(log);
+	}
+	set_health(log, u->trouble[0] ? u->trouble : u->is_full ? u->reason : "");
+}
+
+void usage_close(struct sendlog *log)
+{
+	char who[256];
+
+	say_lost(log);
+	if (!log->usage.is_full)
+		return;
+	describe(log, log->committed, who, sizeof who);
+	ss_log(log->host, SS_LOG_ERROR,
+	       "Stopped with a full %s, so events that waited for it could not be stored: %s; a source that "
+	       "can resume "
+	       "sends them again, events of any other source are lost",
+	       log->spool ? "spool" : "buffer", who);
+}

@@ -336,6 +336,8 @@ static int carry_out(struct command *c, struct operation_request *request)
 			    time_text(result->chain.not_after).s, c->setup->chain_path);
 		else
 			result = &wrong;
+		if (rc == 0 && store_warning(c->store))
+			ss_log(c->host, SS_LOG_WARN, "%s", store_warning(c->store));
 	}
 	int code = result->fail == ACME_OK ? EXIT_SUCCESS : failed(c, result);
 	operation_free(operation);

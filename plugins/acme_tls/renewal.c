@@ -340,6 +340,8 @@ static void obtained(struct renewal *r, const struct operation_result *result, i
 		ss_log(r->host, SS_LOG_INFO, "Certificate obtained successfully domain=%s expiry=%s",
 		       s->names[0], time_text(r->cert.chain.not_after).s);
 	ss_log(r->host, SS_LOG_INFO, "Certificate saved to storage path=%s", s->chain_path);
+	if (store_warning(r->store))
+		ss_log(r->host, SS_LOG_WARN, "%s", store_warning(r->store));
 	publish(r, now);
 	struct renew_facts f = record_facts(s, &r->cert, &state);
 	struct renew_decision d = renew_decide(&f, now);

@@ -19,7 +19,7 @@ int store_open(const char *path, struct store **out, char *why, size_t why_size)
 void store_free(struct store *);
 /* As it was given, without slashes at its end. */
 const char *store_path(const struct store *);
-/* What an operator should change about the folder, one sentence; NULL: nothing. */
+/* What an operator should know about the folder, one sentence; NULL: nothing. */
 const char *store_warning(const struct store *);
 
 /* One at a time, over all processes: an OFD lock, gone with its holder.  0, -EAGAIN: somebody else has it. */
@@ -49,7 +49,8 @@ struct stored_cert {
 /* 0; -ENOENT: none; -EINVAL with why: broken, or they do not match.  *out is to be released in any case. */
 int stored_cert_load(struct store *, const char *const *names, size_t n, struct stored_cert *out, char *why,
 		     size_t why_size);
-/* Both or none, also through kill -9 and a full disk.  0, -errno with why. */
+/* Both or none, also through kill -9 and a full disk; what somebody else wrote meanwhile is kept in a folder
+ * replaced-..., and store_warning() says so.  0, -errno with why. */
 int stored_cert_save(struct store *, const char *chain_pem, const char *key_pem, char *why, size_t why_size);
 void stored_cert_done(struct stored_cert *);
 /* Has somebody else (the command line, another process) changed it since it was last loaded or saved here? */

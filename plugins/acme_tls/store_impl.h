@@ -17,7 +17,7 @@ struct store {
 	int dir, lock;              /* lock -1: not held */
 	struct store_stamp pair[2]; /* when it was last loaded or saved here */
 	struct store_stamp state;   /* when it was last asked about */
-	char warning[256];
+	char warning[320];
 };
 
 /* Fill why in and return error. */

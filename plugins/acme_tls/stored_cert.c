@@ -254,13 +254,83 @@ static int make_links(const struct store *s)
 	return rc;
 }
 
-static int make_current(const struct store *s, const char *chain_pem, const char *key_pem, int *made)
+/* ---- what an operator put there ---- */
+
+/* A file of ours is older than "current", which was made after it. */
+static bool is_operators(const struct store *s, const char *name)
+{
+	struct stat file, link;
+	if (fstatat(s->dir, name, &file, AT_SYMLINK_NOFOLLOW))
+		return false;
+	if (S_ISREG(file.st_mode))
+		return true;
+	if (fstatat(s->dir, name, &file, 0) || fstatat(s->dir, CURRENT, &link, AT_SYMLINK_NOFOLLOW))
+		return false;
+	return S_ISREG(file.st_mode) &&
+	       (file.st_mtim.tv_sec > link.st_mtim.tv_sec ||
+		(file.st_mtim.tv_sec == link.st_mtim.tv_sec && file.st_mtim.tv_nsec > link.st_mtim.tv_nsec));
+}
+
+/* One more name for the file, in the folder kept; a plain file gets this name only where there are no hard
+ * links. */
+static int keep_file(const struct store *s, const char *name, int kept)
+{
+	struct stat st;
+	if (linkat(s->dir, name, kept, name, AT_SYMLINK_FOLLOW) == 0 || errno == ENOENT)
+		return 0;
+	if (fstatat(s->dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+		return 0;
+	return renameat(s->dir, name, kept, name) ? -errno : 0;
+}
+
+/*
+ * Certificate and key that are about to be replaced and that somebody else wrote: both are kept in a folder
+ * that nothing here ever deletes, as the key may be the only copy.  A file with a second name is kept
+ * already.
+ */
+static int set_aside(struct store *s)
+{
+	char folder[32];
+	struct stat st;
+	bool keep = false;
+	for (int i = 0; i < 2; i++)
+		keep |= is_operators(s, files[i]) && fstatat(s->dir, files[i], &st, 0) == 0 &&
+			st.st_nlink == 1;
+	if (!keep)
+		return 0;
+	int n = 0, rc;
+	do {
+		snprintf(folder, sizeof folder, "replaced-%06d", ++n);
+		rc = mkdirat(s->dir, folder, 0700) ? -errno : 0;
+	} while (rc == -EEXIST && n < GEN_MAX);
+	int dir = rc ? -1 : openat(s->dir, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0)
+		return rc ? rc : -errno;
+	store_own(s->dir, dir);
+	for (int i = 0; rc == 0 && i < 2; i++)
+		rc = keep_file(s, files[i], dir);
+	if (rc == 0)
+		rc = ss_sync_folder(dir);
+	close(dir);
+	snprintf(s->warning, sizeof s->warning,
+		 "Certificate or key in storage was written by somebody else and is replaced; the files are "
+		 "kept in "
+		 "%.128s/%s",
+		 s->path, folder);
+	return rc;
+}
+
+/* ---- saving ---- */
+
+static int make_current(struct store *s, const char *chain_pem, const char *key_pem, int *made)
 {
 	int n = next_gen(s);
 	int rc = n < 0 ? n : make_gen(s, n, chain_pem, key_pem);
 	if (rc)
 		return rc;
-	rc = ss_link_write(s->dir, gen_name(n).text, CURRENT);
+	rc = set_aside(s);
+	if (rc == 0)
+		rc = ss_link_write(s->dir, gen_name(n).text, CURRENT);
 	if (rc && current_gen(s) != n)
 		remove_gen(s, n);
 	*made = n;
@@ -279,8 +349,9 @@ static int adopt(struct store *s)
 	int rc = stored_cert_load(s, NULL, 0, &cert, why, sizeof why);
 	if (rc == 0)
 		rc = make_current(s, cert.chain.pem, cert.key_pem, &made);
-	else if (rc == -ENOENT || rc == -EINVAL) /* nothing usable: what "current" means must not come up */
-		rc = store_remove(s->dir, CURRENT);
+	else if ((rc == -ENOENT || rc == -EINVAL) && (rc = set_aside(s)) == 0)
+		rc = store_remove(s->dir,
+				  CURRENT); /* nothing usable: what "current" means must not come up */
 	stored_cert_done(&cert);
 	return rc ? rc : make_links(s);
 }
@@ -288,6 +359,7 @@ static int adopt(struct store *s)
 int stored_cert_save(struct store *s, const char *chain_pem, const char *key_pem, char *why, size_t why_size)
 {
 	int keep[2] = {0, 0};
+	s->warning[0] = '\0';
 	int rc = adopt(s);
 	keep[1] = current_gen(s);
 	if (rc == 0)

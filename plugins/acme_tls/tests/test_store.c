@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define WHY char why[512] = ""
 
@@ -134,6 +135,60 @@ static void reads_plain_files(void **state)
 	assert_int_equal(pair_on_disk(why, sizeof why), 1);
 	save_pair(s, 0);
 	assert_int_equal(pair_on_disk(why, sizeof why), 0);
+	store_free(s);
+}
+
+/* As somebody else does it, a while after our own writing. */
+static void put_later(const char *name, const char *text, mode_t mode)
+{
+	struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_sec = time(NULL) + 5}};
+	put_file(name, text, mode);
+	assert_int_equal(utimensat(AT_FDCWD, in_folder(name), times, 0), 0);
+}
+
+static void expect_kept(struct store *s, int number, const char *key_pem)
+{
+	char name[64];
+	snprintf(name, sizeof name, "replaced-%06d/certificate.key", number);
+	assert_string_equal(text_of(name), key_pem);
+	assert_int_equal(mode_of(name), 0600);
+	assert_non_null(strstr(store_warning(s), "replaced-00000"));
+	assert_int_equal(count_entries("replaced-"), number);
+}
+
+/* A key that an operator copies or moves there while a certificate is obtained. */
+static void loses_no_key_of_an_operator(void **state)
+{
+	(void)state;
+	WHY;
+	struct store *s = open_store();
+	save_pair(s, 0);
+	save_pair(s, 1);
+	assert_int_equal(count_entries("replaced-"), 0); /* our own files are swept */
+	assert_null(store_warning(s));
+	/* moved there, the certificate not yet */
+	unlink(in_folder("certificate.key"));
+	put_file("certificate.key", pairs[2].key_pem, 0600);
+	save_pair(s, 0);
+	expect_kept(s, 1, pairs[2].key_pem);
+	assert_int_equal(pair_on_disk(why, sizeof why), 0);
+	/* copied through the link */
+	put_later("certificate.key", pairs[2].key_pem, 0600);
+	save_pair(s, 1);
+	expect_kept(s, 2, pairs[2].key_pem);
+	assert_int_equal(pair_on_disk(why, sizeof why), 1);
+	/* both moved there; the pair is good, and lies in no generation two renewals later */
+	unlink(in_folder("certificate.pem"));
+	unlink(in_folder("certificate.key"));
+	put_file("certificate.pem", pairs[2].chain_pem, 0644);
+	put_file("certificate.key", pairs[2].key_pem, 0600);
+	save_pair(s, 0);
+	expect_kept(s, 3, pairs[2].key_pem);
+	save_pair(s, 1);
+	save_pair(s, 0);
+	assert_null(store_warning(s));
+	assert_int_equal(count_entries("replaced-"), 3);
+	assert_string_equal(text_of("replaced-000003/certificate.pem"), pairs[2].chain_pem);
 	store_free(s);
 }
 
@@ -451,6 +506,7 @@ int main(void)
 		TEST(notices_changes),
 		TEST(forgets_what_was_deleted),
 		TEST(reads_plain_files),
+		TEST(loses_no_key_of_an_operator),
 		TEST(refuses_what_does_not_fit),
 		TEST(writes_inside_only),
 		TEST(keeps_the_account),

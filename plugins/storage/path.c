@@ -41,16 +41,15 @@ static int check_fields(const char *text, char why[WHY_MAX])
 {
 	for (const char *p = text; *p; p++) {
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			return wrong(why, "holds a control character");
+			return wrong(why, "contains a control character");
 		if (*p == '%') {
 			p++;
 			if (!*p || !strchr("YmdH%", *p))
-				return wrong(why, "%%%.1s is not known here; use %%Y, %%m, %%d, %%H or %%%%",
-					     p);
+				return wrong(why, "%%%.1s is unknown; use %%Y, %%m, %%d, %%H or %%%%", p);
 		} else if (*p == '{') {
 			size_t n = strcspn(p, "}");
 			if (strncmp(p, "{component}", n + 1) != 0)
-				return wrong(why, "%.*s is not known here; use {component}",
+				return wrong(why, "%.*s is unknown; use {component}",
 					     n < 40 ? (int)n + 1 : 40, p);
 			p += n;
 		} else if (*p == '}') {
@@ -69,7 +68,7 @@ static int check_pattern(const char *pattern, char why[WHY_MAX])
 			return wrong(why, p[0] ? "has an empty part below its fixed directory"
 					       : "names a directory; add a file name, such as data.jsonl");
 		if ((n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
-			return wrong(why, "must not hold '%.*s' at that place", (int)n, p);
+			return wrong(why, "must not contain '%.*s' there", (int)n, p);
 		if (n > NAME_LEN_MAX)
 			return wrong(why, "has a part longer than %d bytes", NAME_LEN_MAX);
 		p += n;
@@ -114,9 +113,8 @@ int path_parse(struct path *p, const char *text, const char *id, char why[WHY_MA
 	if (rc < 0)
 		return rc;
 	if (strchr(text, '{') && !id_is_safe(id))
-		return wrong(
-			why,
-			"cannot hold {component}: the id may only have A-Z a-z 0-9 . _ - and no leading dot");
+		return wrong(why, "cannot contain {component}: the id may only have A-Z a-z 0-9 . _ - and no "
+				  "leading dot");
 	const char *start = pattern_start(text);
 	size_t prefix_len = (size_t)(start - text);
 	while (prefix_len > 1 && text[prefix_len - 1] == '/')
@@ -351,7 +349,7 @@ static int open_once(int dirfd, const char *name, mode_t mode, bool *created, ch
 	if (rc == 0)
 		rc = lock_file(fd, why);
 	if (rc == 0 && !is_current(dirfd, name, fd)) {
-		wrong(why, "keeps being replaced by somebody else");
+		wrong(why, "is replaced by another process again and again");
 		rc = -EAGAIN;
 	}
 	if (rc < 0) {

@@ -116,7 +116,8 @@ static int repair(struct segment *s, off_t size, uint64_t max_tail, uint64_t *to
 	int rc = tail < 0 ? (int)tail : 0;
 	if (rc == -EFBIG)
 		snprintf(why, WHY_MAX,
-			 "ends with more than %llu bytes that are no line; it is not one of ours: move it "
+			 "ends with more than %llu bytes without a line end, so semstreams did not write it: "
+			 "move it "
 			 "away",
 			 (unsigned long long)max_tail);
 	else if (rc < 0)
@@ -131,7 +132,7 @@ static int repair(struct segment *s, off_t size, uint64_t max_tail, uint64_t *to
 		if (rc == 0 && fdatasync(s->fd) < 0)
 			rc = -errno;
 		if (rc < 0)
-			return explain(why, "its unfinished last line cannot be cut off", rc);
+			return explain(why, "its unfinished last line cannot be truncated", rc);
 	}
 	*torn = (uint64_t)(size - tail);
 	s->size = s->synced = (uint64_t)tail;
@@ -185,7 +186,7 @@ int segment_open(struct segment **out, const struct path *p, const char *rel, mo
 	s->opened_ns = s->born_ns ? s->born_ns : wall_ns();
 	rc = fstat(s->fd, &st) < 0 ? -errno : 0;
 	if (rc < 0)
-		explain(why, "cannot be looked at", rc);
+		explain(why, "cannot be examined", rc);
 	else
 		rc = repair(s, st.st_size, max_tail, torn, why);
 	s->inode = rc < 0 ? 0 : st.st_ino;
@@ -264,7 +265,7 @@ int segment_cut_closed(const struct path *p, const char *rel, uint64_t inode, ui
 	if (rc == -EWOULDBLOCK)
 		snprintf(why, WHY_MAX, "is in use by another component or process");
 	else if (rc < 0)
-		explain(why, "cannot be cut to its committed length", rc);
+		explain(why, "cannot be truncated to its committed length", rc);
 	return rc;
 }
 

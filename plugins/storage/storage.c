@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * storage - a sink that appends events to files of JSON Lines.  This file: its options, its life and what the
- * host calls; append.c writes, durable.c acknowledges, retain.c looks after closed files.
+ * storage - a sink that appends events to files of JSON Lines: its options, its life and what the host calls.
+ * writer.c writes, syncs and acknowledges; retain.c compresses and removes closed files.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,49 +10,48 @@
 #include <semstreams/ext/positions.h>
 #include "storage.h"
 
-enum { KEPT_MAX = 65536, CHECK_S = 5 };
+enum { KEPT_MAX = 65536, CHECK_FILE_S = 5 };
 #define SECOND_NS UINT64_C(1000000000)
 
 /* ---- what the host is told ---- */
 
 static const char *const sync_choices[] = {"always", "interval", "relaxed", NULL};
 static const char *const break_choices[] = {"space", "escape", NULL};
-static const char *const reasons[] = {"empty", "too_long", "duplicate", NULL};
+static const char *const reasons[] = {"empty", "too_long", NULL};
 
 #define OPT(...) SS_OPT(struct storage_conf, __VA_ARGS__)
 #define LIMIT    .min = 0, .max = INT64_MAX
 
 static const struct ss_option options[] = {
 	OPT(path, SS_OPT_STRING, NULL,
-	    "file to append to; %Y %m %d %H (UTC, when it is written) and {component} may follow a fixed "
-	    "directory",
+	    "file to append to; after a fixed directory, %Y %m %d %H (time of writing, UTC) and {component} "
+	    "are replaced",
 	    .flags = SS_OPT_REQUIRED),
 	OPT(mode, SS_OPT_STRING, "0640", "permissions of new files, octal"),
 	OPT(sync, SS_OPT_ENUM, "always",
-	    "when events count as stored: synced to disk in groups, synced each sync_interval, or (relaxed) "
-	    "written",
+	    "when events count as stored: after a sync shared by many (always), after a sync each "
+	    "sync_interval "
+	    "(interval), or after write() (relaxed)",
 	    .choices = sync_choices),
-	OPT(sync_interval, SS_OPT_DURATION, "1s", "time between two syncs with \"sync\": \"interval\"",
+	OPT(sync_interval, SS_OPT_DURATION, "1s", "time between two syncs when sync is interval",
 	    .min = 1000000, .max = 3600 * INT64_C(1000000000)),
-	OPT(rotate_size, SS_OPT_BYTES, "0",
-	    "size from which on a file is closed and a new one begun; 0 = never", LIMIT),
-	OPT(rotate_age, SS_OPT_DURATION, "0s",
-	    "age from which on a file is closed and a new one begun; 0 = never", LIMIT),
-	OPT(retain_files, SS_OPT_INT, "0", "number of closed files to keep, the oldest go; 0 = all", LIMIT),
+	OPT(rotate_size, SS_OPT_BYTES, "0", "rotate when the file reaches this size; 0 = never", LIMIT),
+	OPT(rotate_age, SS_OPT_DURATION, "0s", "rotate when the file reaches this age; 0 = never", LIMIT),
+	OPT(retain_files, SS_OPT_INT, "0", "closed files to retain; older ones are removed; 0 = all", LIMIT),
 	OPT(retain_age, SS_OPT_DURATION, "0s",
-	    "time after its last line that a closed file is removed; 0 = never", LIMIT),
-	OPT(retain_bytes, SS_OPT_BYTES, "0", "size of all closed files together, the oldest go; 0 = no limit",
-	    LIMIT),
-	OPT(compress, SS_OPT_ENUM, "none", "how closed files are compressed", .choices = compress_names),
+	    "remove a closed file this long after its last line was written; 0 = never", LIMIT),
+	OPT(retain_bytes, SS_OPT_BYTES, "0",
+	    "total size of closed files to retain; older ones are removed; 0 = no limit", LIMIT),
+	OPT(compress, SS_OPT_ENUM, "none", "compression of closed files", .choices = compress_names),
 	OPT(line_breaks, SS_OPT_ENUM, "space",
-	    "what a line break inside an event becomes: a space, or a backslash and an n",
+	    "replace a line break inside an event with a space, or with a backslash and an n",
 	    .choices = break_choices),
-	OPT(max_line, SS_OPT_BYTES, "16MiB", "longest event that is stored, longer ones are dropped",
+	OPT(max_line, SS_OPT_BYTES, "16MiB", "longest event that is stored; longer events are dropped",
 	    .min = 64, .max = 1 << 30),
-	OPT(write_buffer, SS_OPT_BYTES, "256KiB",
-	    "bytes that are gathered for one write while events keep coming", .min = 4096, .max = 64 << 20),
+	OPT(write_buffer, SS_OPT_BYTES, "256KiB", "bytes to collect for one write while events keep coming",
+	    .min = 4096, .max = 64 << 20),
 	OPT(max_pending, SS_OPT_BYTES, "64MiB",
-	    "memory of events that wait for a write or sync before the stage takes in no more",
+	    "memory of events that wait for a write or a sync; when it is used up, input pauses",
 	    .min = 1 << 20, .max = INT64_C(1) << 40),
 };
 
@@ -69,7 +68,7 @@ static const struct ss_option options[] = {
 static const struct ss_metric metrics[] = {
 	[METRIC_WRITTEN] = COUNTER("semstreams_storage_written_bytes_total", "Bytes written to files"),
 	[METRIC_SYNCS] = COUNTER("semstreams_storage_syncs_total",
-				 "Syncs to disk, each for all that was written before"),
+				 "Syncs to disk; each covers everything written before it"),
 	[METRIC_OPEN_ERRORS] = ERRORS("open"),
 	[METRIC_WRITE_ERRORS] = ERRORS("write"),
 	[METRIC_SYNC_ERRORS] = ERRORS("sync"),
@@ -77,15 +76,21 @@ static const struct ss_metric metrics[] = {
 	[METRIC_ROTATE_ERRORS] = ERRORS("rotate"),
 	[METRIC_RETAIN_ERRORS] = ERRORS("retain"),
 	[METRIC_BLOCKED] = {.name = "semstreams_storage_blocked",
-			    .help = "1 while files cannot be written and input waits",
+			    .help = "1 while the files cannot be written and input is paused",
 			    .kind = SS_METRIC_GAUGE},
 	[METRIC_REPAIRED] = COUNTER("semstreams_storage_repaired_total",
-				    "Files whose last line was not finished when they were opened"),
-	[METRIC_CUT] = COUNTER("semstreams_storage_cut_total",
-			       "Files cut back at start to what was committed of them"),
-	[METRIC_ROTATIONS] = COUNTER("semstreams_storage_rotations_total", "Files closed for a new one"),
+				    "Files that ended in an unfinished line when they were opened"),
+	[METRIC_CUT] =
+		COUNTER("semstreams_storage_cut_total", "Files truncated at start to their committed length"),
+	[METRIC_ROTATIONS] =
+		COUNTER("semstreams_storage_rotations_total",
+			"Files closed because of rotate_size, rotate_age or a new date in the path"),
 	[METRIC_COMPRESSED] = COUNTER("semstreams_storage_compressed_total", "Closed files compressed"),
 	[METRIC_REMOVED] = COUNTER("semstreams_storage_removed_total", "Closed files removed"),
+	[METRIC_STALLS] = COUNTER("semstreams_storage_stalls_total", "Syncs that took longer than 5 seconds"),
+	[METRIC_OLDEST_UNSYNCED] = {.name = "semstreams_storage_oldest_unsynced_seconds",
+				    .help = "Age of the oldest event that is not durable yet, in seconds",
+				    .kind = SS_METRIC_GAUGE},
 };
 
 /* ---- create ---- */
@@ -119,9 +124,9 @@ static void warn_of_no_closing(const struct storage *s)
 	bool closes = s->path.dated || c->rotate_size || c->rotate_age;
 	if (!closes && (c->retain_files || c->retain_age || c->retain_bytes || c->compress != COMPRESS_NONE))
 		ss_log(s->host, SS_LOG_WARN,
-		       "Nothing will be compressed or removed: no file is ever closed; set rotate_size or "
-		       "rotate_age, or a "
-		       "date in the path");
+		       "compress and retain_... have no effect, because no file is ever closed; set "
+		       "rotate_size or "
+		       "rotate_age, or put a date in the path");
 }
 
 static void storage_destroy(void *self)
@@ -130,9 +135,8 @@ static void storage_destroy(void *self)
 	if (!s)
 		return;
 	path_done(&s->path);
-	streams_done(&s->streams);
 	lines_done(&s->lines);
-	free(s->ring);
+	ss_ring_done(&s->ring);
 	free(s);
 }
 
@@ -171,26 +175,13 @@ static int32_t storage_create(const struct ss_host *host, const void *conf, void
 	}
 	s->loop = loop.vtbl;
 	s->loop_self = loop.self;
-	s->room = 64;
-	s->ring = malloc(s->room * sizeof *s->ring);
-	if (!s->ring) {
-		storage_destroy(s);
-		return -ENOMEM;
-	}
+	s->ring.value_size = sizeof(struct kept);
 	warn_of_no_closing(s);
 	*self = s;
 	return 0;
 }
 
 /* ---- start, stop ---- */
-
-/* In the syncer's thread. */
-static void on_sync_done(void *arg)
-{
-	struct storage *s = arg;
-	/* if there is no memory for it, the check timer takes the result */
-	(void)s->loop->post(s->loop_self, storage_on_synced, s);
-}
 
 /* In the retaining thread. */
 static void on_retained(void *arg, enum retain_event event, const char *rel, int err)
@@ -214,23 +205,28 @@ static void on_retained(void *arg, enum retain_event event, const char *rel, int
 	}
 }
 
+/* Each second. */
 static void on_check(void *arg)
 {
 	struct storage *s = arg;
-	storage_on_synced(s);
+
+	writer_on_synced(s);
+	writer_check_stall(s);
+	if (++s->checks % CHECK_FILE_S)
+		return;
 	if (s->down && !s->retry_timer && !s->syncing)
-		storage_on_retry(s);
-	storage_check_file(s);
+		writer_on_retry(s);
+	writer_check_file(s);
 	if (s->n_closing)
-		storage_start_sync(s);
+		writer_sync(s);
 }
 
 static void on_interval(void *arg)
 {
 	struct storage *s = arg;
 	if (!s->down)
-		storage_flush(s);
-	storage_start_sync(s);
+		writer_flush(s);
+	writer_sync(s);
 }
 
 static int start_retain(struct storage *s)
@@ -250,14 +246,100 @@ static int start_retain(struct storage *s)
 	return retain_new(&s->retain, &conf);
 }
 
-/* The first file.  A full disk is no reason not to start: it is waited for like later. */
-static int open_first(struct storage *s)
+/* Cut the file to what one of the records says of it; the newest that can be right counts. */
+static int cut_file(struct storage *s, const struct commit_found *found, int *chosen, char why[WHY_MAX])
 {
-	char why[WHY_MAX];
-	int rc = storage_open(s, why);
-	if (rc == -ENOSPC || rc == -EDQUOT) {
-		storage_fail(s, METRIC_OPEN_ERRORS, "open", why, -rc);
+	uint64_t by = 0;
+	int rc = 0;
+
+	for (*chosen = 0; *chosen < found->n; (*chosen)++) {
+		const struct commit_record *rec = &found->records[*chosen];
+		rc = rec->cuts ? segment_cut_closed(&s->path, rec->rel, rec->inode, rec->born_ns, rec->length,
+						    &by, why)
+			       : 0;
+		/* shorter: the record was written, then the file had to be cut back and the crash came */
+		if (rc != -ERANGE)
+			break;
+	}
+	if (rc == -ERANGE) { /* somebody else cut it: what he took is not to come again */
+		*chosen = 0;
+		rc = 0;
+	}
+	if (rc == -ENOENT || rc == -ELOOP || rc == -ENOTDIR) /* moved away, whole: it is only left so */
+		rc = 0;
+	if (rc == 0 && by) {
+		s->host->metric_add(s->host, METRIC_CUT, 1);
+		ss_log(s->host, SS_LOG_WARN,
+		       "Truncated uncommitted data; sources will resend it bytes=%llu path=%s/%s",
+		       (unsigned long long)by, s->path.prefix, found->records[*chosen].rel);
+	}
+	return rc;
+}
+
+/* The newest record cannot be read: what it committed may have been acknowledged, so the file stays whole. */
+static void report_doubt(struct storage *s, const struct commit_found *found)
+{
+	s->host->metric_add(s->host, METRIC_COMMIT_ERRORS, 1);
+	ss_log(s->host, SS_LOG_ERROR,
+	       "The commit record is damaged, %s: nothing is truncated, and events that were stored since "
+	       "may be "
+	       "stored twice path=%s/.%s.commit",
+	       found->n ? "an older copy of it counts" : "no copy of it can be read", s->path.prefix,
+	       s->host->id);
+}
+
+/* From now on the record would be wrong. */
+static int give_up_record(struct storage *s, char why[WHY_MAX])
+{
+	int rc = commit_remove(s->commit, s->host->id);
+
+	commit_close(s->commit);
+	s->commit = NULL;
+	if (rc < 0)
+		snprintf(why, WHY_MAX, "its commit record cannot be removed: %s", strerror(-rc));
+	return rc;
+}
+
+static int use_record(struct storage *s, const struct commit_found *found, char why[WHY_MAX])
+{
+	int chosen = 0, rc = 0;
+
+	if (found->doubt)
+		report_doubt(s, found);
+	else
+		rc = cut_file(s, found, &chosen, why);
+	if (rc < 0)
+		return rc;
+	if (!s->positions)
+		return give_up_record(s, why);
+	if (found->n == 0)
 		return 0;
+	if (chosen == 1)
+		ss_two_slot_use_other(&s->commit->slots);
+	const struct commit_record *rec = &found->records[chosen];
+	s->record_cuts = rec->cuts;
+	ss_strbuf_clear(&s->committed);
+	ss_strbuf_add(&s->committed, rec->snapshot, rec->snapshot_len);
+	rc = s->committed.failed ? -ENOMEM
+				 : s->positions->restore(s->positions_self, rec->snapshot, rec->snapshot_len);
+	if (rc < 0)
+		snprintf(why, WHY_MAX, "its commit record cannot be used: %s", strerror(-rc));
+	return rc;
+}
+
+static int resume(struct storage *s)
+{
+	struct commit_found found;
+	char why[WHY_MAX] = "out of memory";
+
+	if (s->positions)
+		s->positions->checkpointer(s->positions_self, SS_COVER_GIVEN);
+	int rc = commit_open(&s->commit, &s->path, s->host->id, false, &found, why);
+	if (rc == 0) {
+		rc = use_record(s, &found, why);
+		commit_found_done(&found);
+	} else if (rc == -ENOENT) {
+		rc = 0;
 	}
 	if (rc < 0)
 		ss_log(s->host, SS_LOG_ERROR, "Cannot open path=%s/%s error=%s", s->path.prefix,
@@ -268,16 +350,15 @@ static int open_first(struct storage *s)
 static int32_t storage_start(void *self)
 {
 	struct storage *s = self;
-	int rc = storage_resume(s);
+	int rc = resume(s);
 	if (rc == 0)
-		rc = open_first(s);
+		rc = writer_open_first(s);
 	if (rc == 0)
-		rc = syncer_new(&s->syncer, on_sync_done, s);
+		rc = ss_job_new(&s->job, "storage-sync", writer_on_sync_done, s);
 	if (rc == 0)
 		rc = start_retain(s);
 	if (rc == 0)
-		rc = s->loop->timer(s->loop_self, CHECK_S * SECOND_NS, CHECK_S * SECOND_NS, on_check, s,
-				    &s->check_timer);
+		rc = s->loop->timer(s->loop_self, SECOND_NS, SECOND_NS, on_check, s, &s->check_timer);
 	if (rc == 0 && s->conf->sync == SYNC_INTERVAL)
 		rc = s->loop->timer(s->loop_self, (uint64_t)s->conf->sync_interval,
 				    (uint64_t)s->conf->sync_interval, on_interval, s, &s->interval_timer);
@@ -287,28 +368,10 @@ static int32_t storage_start(void *self)
 static void storage_stop(void *self)
 {
 	struct storage *s = self;
-	struct sync_job job;
 	s->loop->cancel(s->loop_self, s->check_timer);
 	s->loop->cancel(s->loop_self, s->interval_timer);
-	bool synced = syncer_free(s->syncer, &job);
-	s->syncer = NULL;
-	if (synced)
-		storage_end_sync(s, &job);
-	s->loop->cancel(s->loop_self, s->retry_timer);
-	s->loop->cancel(s->loop_self, s->commit_timer);
-	s->check_timer = s->interval_timer = s->retry_timer = s->commit_timer = 0;
-	/* what is not safe was not kept */
-	while (s->head < s->tail)
-		s->host->done(s->host, s->ring[s->head++ & (s->room - 1)].batch, SS_FAILED);
-	s->flushed = s->next = s->head;
-	s->kept_bytes = 0;
-	lines_reset(&s->lines);
-	for (int i = 0; i < s->n_closing; i++)
-		segment_free(s->closing[i]);
-	s->n_closing = 0;
-	segment_free(s->seg);
-	s->seg = NULL;
-	storage_forget(s);
+	s->check_timer = s->interval_timer = 0;
+	writer_stop(s);
 	retain_free(s->retain);
 	s->retain = NULL;
 }
@@ -322,53 +385,53 @@ static uint64_t batch_memory(const struct ss_batch *b)
 
 static bool has_room(struct storage *s, uint64_t bytes)
 {
-	if (s->head == s->tail)
-		return true;
-	return s->kept_bytes + bytes <= (uint64_t)s->conf->max_pending && s->tail - s->head < KEPT_MAX;
-}
+	uint64_t n = ss_ring_count(&s->ring);
 
-static int grow_ring(struct storage *s)
-{
-	if (s->tail - s->head < s->room)
-		return 0;
-	struct kept *ring = malloc(2 * s->room * sizeof *ring);
-	if (!ring)
-		return -ENOMEM;
-	for (uint64_t i = s->head; i < s->tail; i++)
-		ring[i & (2 * s->room - 1)] = s->ring[i & (s->room - 1)];
-	free(s->ring);
-	s->ring = ring;
-	s->room *= 2;
-	return 0;
+	return n == 0 || (s->kept_bytes + bytes <= (uint64_t)s->conf->max_pending && n < KEPT_MAX);
 }
 
 /* Too much waits: move what can be moved, then see. */
 static bool make_room(struct storage *s, uint64_t bytes)
 {
-	if (!has_room(s, bytes) && storage_flush(s))
-		storage_start_sync(s);
-	return !s->down && has_room(s, bytes) && grow_ring(s) == 0;
+	if (!has_room(s, bytes) && writer_flush(s))
+		writer_sync(s);
+	return !s->down && has_room(s, bytes);
+}
+
+static bool is_positioned(const struct storage *s, const struct ss_batch *b)
+{
+	struct ss_position position;
+	const char *source;
+
+	return s->positions && b->count && (b->events[0].seq || b->events[b->count - 1].seq) &&
+	       s->host->position(b, &position, &source) == 0;
 }
 
 static int32_t storage_process(void *self, uint32_t port, struct ss_batch *batch)
 {
 	struct storage *s = self;
 	uint64_t bytes = batch_memory(batch);
-	if (s->down || !make_room(s, bytes)) {
+	struct kept *k = NULL;
+
+	if (!s->down && make_room(s, bytes))
+		k = ss_ring_push(&s->ring);
+	if (!k) {
 		s->busy = true;
 		return SS_BUSY;
 	}
-	struct kept *k = &s->ring[s->tail++ & (s->room - 1)];
-	*k = (struct kept){.batch = batch, .bytes = bytes, .stream = -1};
+	*k = (struct kept){.batch = batch,
+			   .bytes = bytes,
+			   .since_ns = s->loop->now(s->loop_self),
+			   .port = port,
+			   .positioned = is_positioned(s, batch)};
 	s->kept_bytes += bytes;
-	if (batch->token && s->positions)
-		storage_place(s, port, k);
+	s->positioned |= k->positioned;
 	s->in_process = batch;
-	storage_pump(s);
+	writer_pump(s);
 	bool done = s->in_process == NULL;
 	s->in_process = NULL;
 	if (s->conf->sync == SYNC_ALWAYS)
-		storage_commit(s);
+		writer_commit(s);
 	return done ? SS_DONE : SS_KEPT;
 }
 
@@ -377,21 +440,21 @@ static void storage_idle(void *self)
 	struct storage *s = self;
 	if (s->down)
 		return;
-	storage_flush(s);
+	writer_flush(s);
 	if (s->n_closing)
-		storage_start_sync(s);
+		writer_sync(s);
 	else if (s->conf->sync == SYNC_ALWAYS)
-		storage_commit(s);
-	storage_tell_host(s);
+		writer_commit(s);
+	writer_notify_host(s);
 }
 
 static int32_t storage_drain(void *self)
 {
 	struct storage *s = self;
-	if (!s->down && storage_pump(s))
-		storage_flush(s);
-	storage_start_sync(s);
-	s->draining = !storage_is_drained(s);
+	if (!s->down && writer_pump(s))
+		writer_flush(s);
+	writer_sync(s);
+	s->draining = !writer_is_drained(s);
 	return s->draining ? SS_BUSY : 0;
 }
 

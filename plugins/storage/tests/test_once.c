@@ -277,7 +277,7 @@ static int push_on(struct fixture *f, uint32_t port, struct ss_batch *b)
 {
 	need(f->n < BATCHES);
 	f->batches[f->n++] = b;
-	int rc = desc()->process(f->host.self, port, b);
+	int rc = ss_test_host_process(&f->host, port, b);
 	need(rc == SS_DONE || rc == SS_KEPT || rc == SS_BUSY);
 	return rc;
 }
@@ -428,15 +428,15 @@ static void test_duplicates(void **state)
 	push(f, "b", 1, 2);
 	drain(f);
 	assert_file(f->path, "a1\na2\na3\na4\na5\na6\na7\na4\na5\nb1\nb2\n");
-	assert_int_equal(f->host.dropped[REASON_DUPLICATE], 5);
-	assert_int_equal(f->host.n_finished, 5);
+	assert_int_equal(f->host.duplicates, 5);
+	assert_int_equal(f->host.n_finished, 4); /* one batch had nothing new */
 	end(f);
 	start(f);
 	push(f, "a", 6, 4);
 	push_on(f, 0, batch(f, "a", 2, 6, 1)); /* another epoch begins anew */
 	push_on(f, 0, batch(f, "a", 2, 6, 2));
 	drain(f);
-	assert_int_equal(f->host.dropped[REASON_DUPLICATE], 3);
+	assert_int_equal(f->host.duplicates, 3);
 	char *got = slurp(f->path);
 	assert_string_equal(strstr(got, "b2\n"), "b2\na8\na9\na6\na7\n");
 	free(got);
@@ -460,7 +460,7 @@ static void test_rows(void **state)
 	push_on(f, 0, b);
 	drain(f);
 	assert_file(f->path, "a1\na2\na3\na4\na1\na3\na4\na6\na7\na8\n");
-	assert_int_equal(f->host.dropped[REASON_DUPLICATE], 2);
+	assert_int_equal(f->host.duplicates, 2);
 	end(f);
 	start(f);
 	assert_int_equal(kept_seq(f, 0, "a"), 7); /* not 8: that may be in a batch to come */
@@ -490,21 +490,30 @@ static void test_names(void **state)
 	}
 }
 
-/* More streams than a record can hold: they are stored like those without a position. */
-static void test_too_many_streams(void **state)
+/* Thousands of streams fit into a record. */
+static void test_many_streams(void **state)
 {
+	enum { STREAMS_MANY = 3000 };
 	struct fixture *f = *state;
-	static char names[700][16];
+	static char names[STREAMS_MANY][16];
 	start(f);
-	for (int i = 0; i < 700; i++) {
+	for (int i = 0; i < STREAMS_MANY; i++) {
 		snprintf(names[i], sizeof names[i], "s%d", i);
 		push(f, names[i], 1, 1);
 	}
 	drain(f);
-	assert_true(logged(f, "Cannot keep the position of a stream"));
-	assert_int_equal(f->host.n_finished, 700);
-	f->host.n_kept = 0;
+	assert_int_equal(f->host.n_finished, STREAMS_MANY);
 	end(f);
+	struct commit *c;
+	struct commit_found found;
+	struct path p;
+	char why[WHY_MAX];
+	assert_int_equal(path_parse(&p, f->path, "test", why), 0);
+	assert_int_equal(commit_open(&c, &p, "test", false, &found, why), 0);
+	assert_true(found.records[0].snapshot_len > (size_t)STREAMS_MANY * 34);
+	commit_found_done(&found);
+	commit_close(c);
+	path_done(&p);
 }
 
 /* ---- crashes ---- */
@@ -701,46 +710,54 @@ static void test_emptied(void **state)
 	assert_file(f->path, "a5\n");
 }
 
-/* Each byte of either slot damaged: the other counts.  Both: nothing is known, nothing is cut, and it is
- * said. */
+enum { SLOT_SIZE = 1 << 20 };
+
+/* Offset of the slot that was written last. */
+static off_t newest_slot(const struct fixture *f)
+{
+	uint64_t generation[2];
+	int fd = open(f->record, O_RDONLY | O_CLOEXEC);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pread(fd, &generation[i], 8, i * (off_t)SLOT_SIZE + 8), 8);
+	close(fd);
+	return generation[1] > generation[0] ? SLOT_SIZE : 0;
+}
+
+/* Each byte of the newer slot damaged in turn: what it committed may have been acknowledged, so the file
+ * stays whole, and that is said.  In the older one: nothing is in doubt. */
 static void test_damaged(void **state)
 {
 	struct fixture *f = *state;
-	const off_t slots[2] = {0, 65536};
 	crash_after(f, scene_two_commits);
-	int seen[5] = {0};
-	uint32_t len;
-	int fd = open(f->record, O_RDONLY | O_CLOEXEC);
-	assert_int_equal(pread(fd, &len, sizeof len, 8), sizeof len);
-	close(fd);
-	assert_in_range(len, 100, 110);
-	for (off_t at = 0; at < (off_t)len; at++) {
-		for (int i = 0; i < 2; i++) {
-			flip(f->record, slots[i] + at);
+	off_t newest = newest_slot(f);
+	for (off_t at = 0; at < 200; at++) {
+		for (int newer = 0; newer < 2; newer++) {
+			off_t slot = newer ? newest : SLOT_SIZE - newest;
 			struct commit *c;
-			struct commit_record found[2];
-			int n;
-			bool damaged;
+			struct commit_found found;
 			char why[WHY_MAX];
 			struct path p;
+			flip(f->record, slot + at);
 			assert_int_equal(path_parse(&p, f->path, "test", why), 0);
-			assert_int_equal(commit_open(&c, &p, "test", false, found, &n, &damaged, why), 0);
-			assert_int_equal(n, 1);
-			assert_true(damaged);
-			assert_int_equal(found[0].streams.n, 1);
-			seen[found[0].streams.all[0].safe.seq]++;
-			commit_forget(found, n);
+			assert_int_equal(commit_open(&c, &p, "test", false, &found, why), 0);
+			if (found.n ==
+			    2) { /* a byte behind the record, or one of a head, which is there twice */
+				assert_false(found.doubt);
+			} else {
+				assert_int_equal(found.n, 1);
+				assert_int_equal(found.doubt, newer);
+			}
+			commit_found_done(&found);
 			commit_close(c);
 			path_done(&p);
-			flip(f->record, slots[i] + at);
+			flip(f->record, slot + at);
 		}
 	}
-	assert_int_equal(seen[3], len);
-	assert_int_equal(seen[4], len);
-	flip(f->record, 20);
-	flip(f->record, 65536 + 20);
+	/* both slots: nothing is known */
+	flip(f->record, 100);
+	flip(f->record, SLOT_SIZE + 100);
 	start(f);
-	assert_true(logged(f, "commit record is damaged"));
+	assert_true(logged(f, "commit record is damaged, no copy"));
 	assert_int_equal(f->host.n_kept, 0);
 	assert_file(f->path, "a1\na2\na3\na4\n");
 	push(f, "a", 5, 1);
@@ -751,31 +768,45 @@ static void test_damaged(void **state)
 	assert_false(logged(f, "damaged"));
 }
 
-/* The newest slot is torn: what it would have said was not acknowledged, and is cut. */
-static void test_torn(void **state)
+/* The newer slot is spoilt: its lines were acknowledged and will not come again, so they must stay. */
+static void test_newest_damaged(void **state)
 {
 	struct fixture *f = *state;
 	crash_after(f, scene_two_commits);
-	int newest = -1;
-	for (int i = 0; i < 2; i++) {
-		char number;
-		int fd = open(f->record, O_RDONLY | O_CLOEXEC);
-		assert_int_equal(pread(fd, &number, 1, i * 65536 + 12), 1);
-		close(fd);
-		if (number == 5)
-			newest = i;
-	}
-	assert_true(newest >= 0);
-	flip(f->record, newest * 65536 + 30);
+	flip(f->record, newest_slot(f) + 100);
 	start(f);
-	assert_file(f->path, "a1\na2\na3\n");
+	assert_file(f->path, "a1\na2\na3\na4\n");
 	assert_int_equal(kept_seq(f, 0, "a"), 3);
-	push(f, "a", 4, 1); /* goes where the torn one is */
+	assert_true(logged(f, "an older copy of it counts: nothing is truncated"));
+	assert_int_equal(metric(f, METRIC_CUT), 0);
+	assert_int_equal(metric(f, METRIC_COMMIT_ERRORS), 1);
+	push(f, "a", 5, 1);
 	drain(f);
 	end(f);
 	start(f);
-	assert_int_equal(kept_seq(f, 0, "a"), 4);
-	assert_file(f->path, "a1\na2\na3\na4\n");
+	assert_int_equal(kept_seq(f, 0, "a"), 5);
+	assert_file(f->path, "a1\na2\na3\na4\na5\n");
+	assert_false(logged(f, "damaged"));
+}
+
+/* After a clean end both slots say the same: either may be spoilt. */
+static void test_damaged_after_a_clean_end(void **state)
+{
+	struct fixture *f = *state;
+	start(f);
+	for (uint64_t i = 1; i <= 4; i++) {
+		push(f, "a", i, 1);
+		drain(f);
+	}
+	end(f);
+	for (int i = 0; i < 2; i++) {
+		flip(f->record, i * (off_t)SLOT_SIZE + 100);
+		start(f);
+		assert_int_equal(kept_seq(f, 0, "a"), 4);
+		assert_false(logged(f, "damaged"));
+		end(f);
+		flip(f->record, i * (off_t)SLOT_SIZE + 100);
+	}
 }
 
 static void test_empty_and_short(void **state)
@@ -838,7 +869,7 @@ static void test_commit_fails(void **state)
 	await(f, metric(f, METRIC_BLOCKED) == 0);
 	assert_int_equal(f->host.n_finished, 2);
 	assert_int_equal(f->host.n_input_ready, 1);
-	assert_int_equal(desc()->process(f->host.self, 0, f->batches[2]), SS_KEPT);
+	assert_int_equal(ss_test_host_process(&f->host, 0, f->batches[2]), SS_KEPT);
 	drain(f);
 	assert_file(f->path, "a1\na2\na3\na4\na5\n");
 	end(f);
@@ -861,7 +892,7 @@ static void test_sync_fails(void **state)
 	await(f, metric(f, METRIC_BLOCKED) == 0);
 	drain(f);
 	assert_file(f->path, "a1\na2\na3\na4\n");
-	assert_int_equal(f->host.dropped[REASON_DUPLICATE], 1);
+	assert_int_equal(f->host.duplicates, 1);
 	assert_int_equal(f->host.n_finished, 2);
 	end(f);
 	start(f);
@@ -917,7 +948,7 @@ static void test_full_disk(void **state)
 	world.room = -1;
 	ss_test_host_advance(&f->host, 1000000000);
 	await(f, metric(f, METRIC_BLOCKED) == 0 && f->host.n_input_ready == 1);
-	assert_int_equal(desc()->process(f->host.self, 0, f->batches[2]), SS_KEPT);
+	assert_int_equal(ss_test_host_process(&f->host, 0, f->batches[2]), SS_KEPT);
 	drain(f);
 	world.room = 0; /* once it is there, it needs none */
 	push(f, "a", 4, 1);
@@ -930,6 +961,27 @@ static void test_full_disk(void **state)
 	end(f);
 	start(f);
 	assert_int_equal(kept_seq(f, 0, "a"), 4);
+}
+
+/* A disk that does not answer is reported after 5 s, with how long the oldest event has been waiting. */
+static void test_stalled_disk(void **state)
+{
+	struct fixture *f = *state;
+	start(f);
+	world.hold = 1;
+	push(f, "a", 1, 2);
+	desc()->idle(f->host.self);
+	for (int i = 0; i < 700 && !f->host.unready[0]; i++)
+		ss_test_host_run(&f->host, 10);
+	assert_non_null(strstr(f->host.unready, "to disk has taken 5 s so far"));
+	assert_true(logged(f, "WARN Syncing to disk takes longer than 5 s"));
+	assert_int_equal(metric(f, METRIC_STALLS), 1);
+	assert_in_range(metric(f, METRIC_OLDEST_UNSYNCED), 5, 8);
+	world.hold = 0;
+	await(f, f->host.n_finished == 1 && !f->host.unready[0]);
+	assert_true(logged(f, "The disk answers again"));
+	ss_test_host_advance(&f->host, 1000000000);
+	assert_int_equal(metric(f, METRIC_OLDEST_UNSYNCED), 0);
 }
 
 /* ---- rotation ---- */
@@ -1254,7 +1306,7 @@ int main(void)
 		T(test_duplicates),
 		T(test_rows),
 		T(test_names),
-		T(test_too_many_streams),
+		T(test_many_streams),
 		T(test_cut),
 		T(test_cut_moved),
 		T(test_not_ours),
@@ -1264,13 +1316,15 @@ int main(void)
 		T(test_host_without_positions),
 		T(test_interval),
 		T(test_damaged),
-		T(test_torn),
+		T(test_newest_damaged),
+		T(test_damaged_after_a_clean_end),
 		T(test_empty_and_short),
 		T(test_locked),
 		T(test_commit_fails),
 		T(test_sync_fails),
 		T(test_record_ahead),
 		T(test_full_disk),
+		T(test_stalled_disk),
 		T(test_rotation),
 		T(test_rotation_by_age),
 		T(test_moved_on_full_disk),

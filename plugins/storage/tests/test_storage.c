@@ -220,7 +220,7 @@ static int push_batch(struct fixture *f, struct ss_batch *b)
 {
 	assert_true(f->n < BATCHES);
 	f->batches[f->n++] = b;
-	int rc = desc()->process(f->host.self, 0, b);
+	int rc = ss_test_host_process(&f->host, 0, b);
 	assert_true(rc == SS_DONE || rc == SS_KEPT || rc == SS_BUSY);
 	return rc;
 }
@@ -736,7 +736,7 @@ static void test_busy(void **state)
 	hold_syncs(false);
 	await(f, f->host.n_input_ready == 1);
 	assert_int_equal(f->host.n_finished, taken);
-	assert_int_equal(desc()->process(f->host.self, 0, f->batches[f->n - 1]), SS_KEPT);
+	assert_int_equal(ss_test_host_process(&f->host, 0, f->batches[f->n - 1]), SS_KEPT);
 	drain(f);
 	assert_int_equal(f->host.n_finished, taken + 1);
 	hold_syncs(true); /* as much fits again */

@@ -107,7 +107,7 @@ def test_killed_under_load(replay, run, tmp_path, conserved):
     assert out["one"] == [n for n in range(1, one + 1) if n % 3]
     assert copy == {"one": list(range(1, one + 1))}
     log += program.log()
-    assert "Cut off what was not committed" in log
+    assert "Truncated uncommitted data" in log
     assert "Repaired" not in log
 
 

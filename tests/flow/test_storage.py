@@ -118,7 +118,7 @@ def test_kill_under_load(start, udp_port, tmp_path, sync):
         assert metrics.sum("semstreams_storage_repaired_total", component="out") == 1
         assert file.read_bytes() == whole
         assert torn.read_text().endswith('{"seq":99\n')
-        program.wait_log(r"WARN .*last line was not finished")
+        program.wait_log(r"WARN Moved an unfinished last line")
         assert program.terminate() == 0
     read_events(file.read_text())
 

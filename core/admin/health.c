@@ -89,7 +89,7 @@ static struct trouble *trouble_new(const char *component)
 static bool set(struct health *h, const char *component, const char *reason, bool mild)
 {
 	struct trouble **at = &h->troubles, *t;
-	while (*at && strcmp((*at)->component, component) != 0)
+	while (*at && ((*at)->mild != mild || strcmp((*at)->component, component) != 0))
 		at = &(*at)->next;
 	t = *at;
 	if (!reason) {
@@ -100,7 +100,7 @@ static bool set(struct health *h, const char *component, const char *reason, boo
 	}
 	char text[sizeof t->reason];
 	copy_text(text, sizeof text, reason);
-	if (t && t->mild == mild && strcmp(t->reason, text) == 0)
+	if (t && strcmp(t->reason, text) == 0)
 		return false;
 	if (!t)
 		t = *at = trouble_new(component);

@@ -10,9 +10,9 @@ struct health;
 
 struct health *health_new(void);
 void health_free(struct health *);
-/* reason NULL: the component is well.  Copied.  True if this changed anything. */
+/* Why the component cannot work; NULL: it can.  Copied.  True if this changed anything. */
 bool health_set(struct health *, const char *component, const char *reason);
-/* The same for what is worse than it should be, but works: health_set(..., NULL) ends it, too. */
+/* Why it works, but worse than it should; NULL: it does not.  Independent of health_set(). */
 bool health_degrade(struct health *, const char *component, const char *reason);
 bool health_ready(struct health *);
 /* {"status":"ready"|"not

@@ -325,13 +325,10 @@ open:
 	depth++;
 	objects = objects << 1 | (*p == '{');
 	p = blanks(s, p + 1);
-	if (!(objects & 1)) {
-		if (*p == ']')
-			goto close;
-		goto element;
-	}
-	if (*p == '}')
+	if (*p == (objects & 1 ? '}' : ']'))
 		goto close;
+	if (!(objects & 1))
+		goto element;
 member:
 	p = skip_name(s, here(s, p));
 	if (unlikely(!p))

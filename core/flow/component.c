@@ -188,16 +188,27 @@ static int32_t host_position(const struct ss_batch *b, struct ss_position *posit
 	return 0;
 }
 
-static void host_set_health(const struct ss_host *host, const char *reason)
+/* Change an entry of /readyz. */
+static void report_health(const struct component *c,
+			  bool (*change)(struct health *, const char *, const char *), const char *reason)
 {
-	struct component *c = of(host);
 	char who[CONFIG_MAX_ID + sizeof " provider"];
 
 	if (!c->health) /* only checked, or carrying out a command */
 		return;
 	/* under its own name the host tells whether there is a certificate */
 	snprintf(who, sizeof who, "%s%s", c->id, c->tls_roles ? " provider" : "");
-	health_set(c->health, who, reason);
+	change(c->health, who, reason);
+}
+
+static void host_set_health(const struct ss_host *host, const char *reason)
+{
+	report_health(of(host), health_set, reason);
+}
+
+static void host_set_degraded(const struct ss_host *host, const char *reason)
+{
+	report_health(of(host), health_degrade, reason);
 }
 
 static void host_metric_add(const struct ss_host *host, uint32_t metric, int64_t delta)
@@ -268,6 +279,7 @@ static void fill_host(struct component *c)
 		.token_ref = token_ref,
 		.token_unref = token_unref,
 		.set_health = host_set_health,
+		.set_degraded = host_set_degraded,
 		.metric_add = host_metric_add,
 		.metric_set = host_metric_set,
 		.query = host_query,

@@ -211,7 +211,7 @@ static bool is_usable(struct load *l, const struct content *c)
 static void check_times(struct load *l, const struct tls_file *file, gnutls_x509_crt_t crt, const char *end)
 {
 	char who[CERT_SHOWN], when[CERT_SHOWN];
-	int64_t from = cert_not_before(crt), to = cert_not_after(crt);
+	int64_t from = cert_not_before(crt), to = cert_not_after(crt), left = to - l->now;
 
 	if (to < l->now)
 		complain(l, DIAG_WARN, file, "certificate %s in \"%s\" expired %s%s",
@@ -219,6 +219,12 @@ static void check_times(struct load *l, const struct tls_file *file, gnutls_x509
 	else if (from > l->now)
 		complain(l, DIAG_WARN, file, "certificate %s in \"%s\" is not yet valid until %s%s",
 			 cert_show_subject(who, crt), file->path, cert_show_time(when, from), end);
+	else if (left <= (to - from) / 10)
+		complain(l, DIAG_WARN, file,
+			 "certificate %s in \"%s\" expires %s, in %" PRId64 " h %" PRId64
+			 " min: less than a tenth of its life is left; renew it",
+			 cert_show_subject(who, crt), file->path, cert_show_time(when, to), left / 3600,
+			 left / 60 % 60);
 }
 
 static void check_chain(struct load *l, const struct tls_file *file, const struct cert_list *chain)

@@ -47,7 +47,7 @@ struct role {
 	struct tls_stamp *found;  /* scratch */
 	char failure[TLS_COMPLAINT];
 
-	bool expiry_told;
+	bool expiry_told, overdue_told;          /* of the current certificate */
 	_Atomic uint64_t failures[SS_TLS_FAILS]; /* of handshakes */
 	_Atomic uint64_t revoked[SS_TLS_FAILS];  /* peers that were let in and are no longer welcome */
 };
@@ -76,6 +76,12 @@ static int64_t now_s(void)
 static bool same_text(const char *a, const char *b)
 {
 	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* The time from which on a certificate is too near its end: the last tenth of its life. */
+static int64_t renewal_overdue(const struct ss_tls_material *m)
+{
+	return m->not_after - (m->not_after - m->not_before) / 10;
 }
 
 /* ---- changing ---- */
@@ -113,6 +119,7 @@ static int renew_role(struct tls_identity *id, struct role *r)
 	tls_generation_unref(before);
 	/* what has expired already is told by whoever brings it */
 	r->expiry_told = g->chain && g->material.not_after < now_s();
+	r->overdue_told = g->chain && renewal_overdue(&g->material) <= now_s();
 	return 1;
 }
 
@@ -124,6 +131,67 @@ static void notify_watchers(struct tls_identity *id)
 			w->told = id->newest;
 	}
 	pthread_mutex_unlock(&id->lock);
+}
+
+/* ---- health ---- */
+
+/* The worst there is to say of a role, in text; true: it cannot work, false: it works, text may be "". */
+static bool judge(const struct role *r, char *text, size_t size)
+{
+	const struct tls_generation *g = r->current;
+	char when[CERT_SHOWN];
+	int64_t now = now_s();
+
+	text[0] = '\0';
+	if (g->material.flags & SS_TLS_PENDING)
+		snprintf(text, size, "waiting for the first certificate from mode \"%s\"", r->config.mode);
+	else if (r->lost && !g->chain)
+		snprintf(text, size, "no certificate: %s", r->reason);
+	else if (g->chain && g->material.not_after < now)
+		snprintf(text, size, "certificate %s expired %s", g->subject,
+			 cert_show_time(when, g->material.not_after));
+	if (text[0])
+		return true;
+	if (r->lost)
+		snprintf(text, size, "fallback certificate in use: %s", r->reason);
+	else if (g->chain && renewal_overdue(&g->material) <= now)
+		snprintf(text, size, "certificate %s expires %s", g->subject,
+			 cert_show_time(when, g->material.not_after));
+	return false;
+}
+
+/* [writers] */
+static void report_health(struct tls_identity *id, const struct role *r)
+{
+	char text[sizeof r->reason + 128];
+	bool fails;
+
+	if (!id->health || !r->current)
+		return;
+	fails = judge(r, text, sizeof text);
+	health_set(id->health, role_ids[r->number], fails ? text : NULL);
+	health_degrade(id->health, role_ids[r->number], !fails && text[0] ? text : NULL);
+}
+
+/* Say once of each certificate that its end is near, and that it has come. */
+static void watch_expiry(struct role *r)
+{
+	const struct tls_generation *g = r->current;
+	char who[TLS_COMPLAINT], when[CERT_SHOWN];
+
+	if (!g->chain)
+		return;
+	log_value(who, sizeof who, g->subject);
+	cert_show_time(when, g->material.not_after);
+	if (!r->expiry_told && g->material.not_after < now_s()) {
+		r->expiry_told = r->overdue_told = true;
+		log_error("Certificate has expired, peers will reject it role=%s subject=%s expiry=%s",
+			  role_names[r->number], who, when);
+	} else if (!r->overdue_told && renewal_overdue(&g->material) <= now_s()) {
+		r->overdue_told = true;
+		log_warn("Certificate expires soon and was not renewed role=%s subject=%s expiry=%s",
+			 role_names[r->number], who, when);
+	}
 }
 
 /* ---- files that change: only a whole set that is valid replaces the old one; control thread ---- */
@@ -249,14 +317,8 @@ static void poll_role(struct tls_identity *id, struct role *r)
 	else if (!changed)
 		r->failure[0] = '\0';
 
-	const struct tls_generation *g = r->current;
-	if (!r->expiry_told && g->chain && g->material.not_after < now_s()) {
-		char who[TLS_COMPLAINT], when[CERT_SHOWN];
-		r->expiry_told = true;
-		log_error("Certificate has expired, peers will reject it role=%s subject=%s expiry=%s",
-			  role_names[r->number], log_value(who, sizeof who, g->subject),
-			  cert_show_time(when, g->material.not_after));
-	}
+	watch_expiry(r);
+	report_health(id, r);
 }
 
 void tls_identity_poll(struct tls_identity *id)
@@ -331,24 +393,6 @@ int tls_identity_reload(struct tls_identity *id)
 
 /* ---- what providers report, in their threads ---- */
 
-static void report(struct tls_identity *id, const struct role *r, const char *reason, bool mild)
-{
-	if (!id->health)
-		return;
-	if (mild)
-		health_degrade(id->health, role_ids[r->number], reason);
-	else
-		health_set(id->health, role_ids[r->number], reason);
-}
-
-static void await_provider(struct tls_identity *id, struct role *r)
-{
-	char text[PROVIDER_MAX_MODE + 64];
-
-	snprintf(text, sizeof text, "waiting for the first certificate from mode \"%s\"", r->config.mode);
-	report(id, r, text, false);
-}
-
 static void log_lost(struct role *r)
 {
 	const struct tls_generation *g = r->current;
@@ -385,7 +429,6 @@ void tls_identity_remind(struct tls_identity *id, uint64_t now_ns)
 
 static void lose(struct tls_identity *id, struct role *r, const char *reason)
 {
-	char text[sizeof r->reason + 64];
 	bool news = !r->lost;
 
 	tls_generation_unref(r->given);
@@ -395,9 +438,7 @@ static void lose(struct tls_identity *id, struct role *r, const char *reason)
 	atomic_store_explicit(&r->fallback, r->files->chain != NULL, memory_order_relaxed);
 	/* out of memory: the old one stays until the provider speaks again */
 	renew_role(id, r);
-	snprintf(text, sizeof text, "%s: %s",
-		 r->files->chain ? "fallback certificate in use" : "no certificate", r->reason);
-	report(id, r, text, r->files->chain != NULL);
+	report_health(id, r);
 	if (news)
 		log_lost(r);
 }
@@ -445,7 +486,7 @@ static int give(struct tls_identity *id, struct role *r, struct tls_generation *
 	tls_generation_unref(before);
 	r->lost = false;
 	atomic_store_explicit(&r->fallback, false, memory_order_relaxed);
-	report(id, r, NULL, false);
+	report_health(id, r);
 	if (lost)
 		add_name(ended, r);
 	if (rc && had)
@@ -526,8 +567,7 @@ static int start_role(struct tls_identity *id, struct role *r, struct at_start *
 	memcpy(r->seen, r->loaded, r->n_files * sizeof *r->seen);
 	if (renew_role(id, r) < 0)
 		return -ENOMEM;
-	if (r->config.mode)
-		await_provider(id, r);
+	report_health(id, r);
 	return 0;
 }
 

@@ -346,6 +346,13 @@ static void host_set_health(const struct ss_host *host, const char *reason)
 	snprintf(h->unready, sizeof h->unready, "%s", reason ? reason : "");
 }
 
+static void host_set_degraded(const struct ss_host *host, const char *reason)
+{
+	struct ss_test_host *h = from_host(host);
+	require_inst(h);
+	snprintf(h->degraded, sizeof h->degraded, "%s", reason ? reason : "");
+}
+
 static void check_metric(const struct ss_test_host *h, uint32_t metric)
 {
 	require(metric < h->desc->n_metrics && metric < 64, "a metric that is not in the descriptor");
@@ -683,6 +690,7 @@ void ss_test_host_init(struct ss_test_host *h, const struct ss_component *desc)
 			 .token_ref = token_ref,
 			 .token_unref = token_unref,
 			 .set_health = host_set_health,
+			 .set_degraded = host_set_degraded,
 			 .metric_add = metric_add,
 			 .metric_set = metric_set,
 			 .query = query},

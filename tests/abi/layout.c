@@ -22,7 +22,7 @@ NO_TAIL_PADDING(struct ss_position, seq);
 NO_TAIL_PADDING(struct ss_option, max);
 NO_TAIL_PADDING(struct ss_metric, reserved);
 NO_TAIL_PADDING(struct ss_iface, self);
-NO_TAIL_PADDING(struct ss_host, query);
+NO_TAIL_PADDING(struct ss_host, set_degraded);
 NO_TAIL_PADDING(struct ss_component, extension);
 NO_TAIL_PADDING(struct ss_entry, components);
 NO_TAIL_PADDING(struct ss_loop, set_max_delay);
@@ -32,7 +32,7 @@ NO_TAIL_PADDING(struct ss_loop_libev, touched);
 NO_TAIL_PADDING(struct ss_positions, kept);
 NO_TAIL_PADDING(struct ss_tls_material, source);
 NO_TAIL_PADDING(struct ss_der, len);
-NO_TAIL_PADDING(struct ss_tls, count_failure);
+NO_TAIL_PADDING(struct ss_tls, recheck_peer);
 NO_TAIL_PADDING(struct ss_tls_provider, command);
 NO_TAIL_PADDING(struct ss_tls_publish, ca_files);
 
@@ -87,7 +87,7 @@ static const struct number numbers[] = {
 	SIZE(ss_iface, 16),
 	MEMBER(ss_iface, vtbl, 0),
 	MEMBER(ss_iface, self, 8),
-	SIZE(ss_host, 168),
+	SIZE(ss_host, 176),
 	MEMBER(ss_host, struct_size, 0),
 	MEMBER(ss_host, reserved, 4),
 	MEMBER(ss_host, impl, 8),
@@ -110,6 +110,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_host, metric_add, 144),
 	MEMBER(ss_host, metric_set, 152),
 	MEMBER(ss_host, query, 160),
+	MEMBER(ss_host, set_degraded, 168),
 	SIZE(ss_component, 184),
 	MEMBER(ss_component, struct_size, 0),
 	MEMBER(ss_component, kind, 4),
@@ -195,7 +196,7 @@ static const struct number numbers[] = {
 	SIZE(ss_der, 16),
 	MEMBER(ss_der, data, 0),
 	MEMBER(ss_der, len, 8),
-	SIZE(ss_tls, 64),
+	SIZE(ss_tls, 72),
 	MEMBER(ss_tls, struct_size, 0),
 	MEMBER(ss_tls, reserved, 4),
 	MEMBER(ss_tls, enabled, 8),
@@ -205,6 +206,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_tls, unwatch, 40),
 	MEMBER(ss_tls, check_peer, 48),
 	MEMBER(ss_tls, count_failure, 56),
+	MEMBER(ss_tls, recheck_peer, 64),
 	SIZE(ss_tls_provider, 24),
 	MEMBER(ss_tls_provider, struct_size, 0),
 	MEMBER(ss_tls_provider, reserved, 4),

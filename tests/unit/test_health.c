@@ -102,9 +102,13 @@ static void test_degraded(void **state)
 	/* worse, with the same words, and better again */
 	assert_true(health_set(h, "tls.server", "fallback"));
 	assert_false(health_ready(h));
-	assert_true(health_degrade(h, "tls.server", "fallback"));
-	assert_true(health_ready(h));
 	assert_true(health_set(h, "tls.server", NULL));
+	assert_true(health_ready(h));
+	root = print(h);
+	assert_int_equal(json_array_size(json_object_get(root, "degraded")), 1);
+	json_decref(root);
+	assert_true(health_degrade(h, "tls.server", NULL));
+	assert_false(health_degrade(h, "tls.server", NULL));
 	root = print(h);
 	assert_int_equal(json_array_size(json_object_get(root, "degraded")), 0);
 	json_decref(root);

@@ -224,6 +224,10 @@ struct ss_host {
 	/* [any] A service by id; -ENOENT: this host does not have it, -ENOTSUP: its struct is smaller than
 	 * min_size. */
 	int32_t (*query)(const struct ss_host *, const char *id, uint32_t min_size, struct ss_iface *out);
+
+	/* [inst] Why the component works, but worse than it should (a peer that is away, a disk that fills),
+	 * for "degraded" of /readyz; NULL = no more.  Independent of set_health().  See SS_KNOWS. */
+	void (*set_degraded)(const struct ss_host *, const char *reason);
 };
 
 /* ---- component types ------------------------------------------------------------------------------------

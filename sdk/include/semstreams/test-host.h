@@ -29,7 +29,8 @@ struct ss_test_host {
 	uint64_t dropped[32]; /* by reason */
 	int64_t metrics[64];  /* by row */
 	uint32_t n_input_ready, n_drained;
-	char unready[256];       /* "" = well */
+	char unready[256];       /* reason given to set_health(), "" = well */
+	char degraded[256];      /* the same of set_degraded() */
 	char log[16384];         /* lines "LEVEL text\n" */
 	char errors[8192];       /* lines "pointer: text\n" from config_error */
 	uint64_t now_ns;         /* the loop's clock: moved by the test and by ss_test_host_run */

@@ -788,6 +788,58 @@ static void test_peers_that_need_no_certificate(void **state)
 	drop(&f);
 }
 
+/* ---- certificates near their end ---- */
+
+static char *health_text(struct health *h)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *to = open_memstream(&text, &size);
+
+	health_print(h, to);
+	fclose(to);
+	return text;
+}
+
+static void test_certificate_near_its_end(void **state)
+{
+	const int64_t now = time(NULL);
+	struct cert near = cert_make(
+		&(struct cert_spec){.cns = {{"near", 0}}, .from = now - 40000, .to = now + 3700}, &ca);
+
+	(void)state;
+	put_chain("s.crt", &near);
+	put_key("s.key", &near);
+	struct fixture f = make(BOTH);
+	assert_int_equal(f.rc, 0);
+	assert_int_equal(f.diag.warnings, 1);
+	assert_non_null(strstr(f.told, "certificate 'near' in \"s.crt\" expires "));
+	assert_non_null(strstr(f.told, ", in 1 h 1 min: less than a tenth of its life is left; renew it"));
+	char *text = health_text(f.health);
+	assert_true(health_ready(f.health));
+	assert_non_null(strstr(text, "\"degraded\":[{\"component\":\"tls.server\",\"reason\":\"certificate "
+				     "'near' expires "));
+	free(text);
+	/* renewed */
+	put_chain("s.crt", &two);
+	put_key("s.key", &two);
+	poll_twice(f.id);
+	assert_true(serves(f.id, &two));
+	text = health_text(f.health);
+	assert_non_null(strstr(text, "\"reasons\":[],\"degraded\":[]"));
+	free(text);
+	/* and then one that has expired */
+	put_chain("s.crt", &expired);
+	put_key("s.key", &expired);
+	poll_twice(f.id);
+	text = health_text(f.health);
+	assert_false(health_ready(f.health));
+	assert_non_null(strstr(text, "\"reason\":\"certificate 'old' expired "));
+	free(text);
+	drop(&f);
+	cert_drop(&near);
+}
+
 static void test_rename(void **state)
 {
 	struct fixture f = make_good(BOTH);
@@ -1115,6 +1167,7 @@ int main(void)
 		cmocka_unit_test_setup(test_peers_when_names_change, put_all),
 		cmocka_unit_test_setup(test_peers_when_time_goes_by, put_all),
 		cmocka_unit_test_setup(test_peers_that_need_no_certificate, put_all),
+		cmocka_unit_test_setup(test_certificate_near_its_end, put_all),
 		cmocka_unit_test_setup(test_rename, put_all),
 		cmocka_unit_test_setup(test_reload, put_all),
 		cmocka_unit_test_setup(test_readers, put_all),

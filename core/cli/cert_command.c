@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <gnutls/x509.h>
+#include <jansson.h>
+#include <semstreams/base/strbuf.h>
 #include <semstreams/ext/tls.h>
 #include <semstreams/ext/tls-provider.h>
 #include "core/tls/cert.h"
@@ -47,13 +49,10 @@ static void add_dn(struct table *t, const char *what, gnutls_x509_crt_t crt,
 	gnutls_free(dn.data);
 }
 
-static void add_names(struct table *t, gnutls_x509_crt_t crt)
+/* Call add for each DNS name and address. */
+static void each_name(gnutls_x509_crt_t crt, void (*add)(void *arg, const char *name, size_t len), void *arg)
 {
-	char *all = NULL;
-	size_t len;
-	FILE *to = open_memstream(&all, &len);
-
-	for (unsigned i = 0; to; i++) {
+	for (unsigned i = 0;; i++) {
 		unsigned char name[512];
 		char address[INET6_ADDRSTRLEN];
 		size_t size = sizeof name;
@@ -62,17 +61,28 @@ static void add_names(struct table *t, gnutls_x509_crt_t crt)
 			break;
 		if (type == GNUTLS_SAN_IPADDRESS &&
 		    inet_ntop(size == 4 ? AF_INET : AF_INET6, name, address, sizeof address))
-			fprintf(to, "%s%s", ftell(to) > 0 ? ", " : "", address);
+			add(arg, address, strlen(address));
 		else if (type == GNUTLS_SAN_DNSNAME)
-			fprintf(to, "%s%.*s", ftell(to) > 0 ? ", " : "", (int)size, (const char *)name);
+			add(arg, (const char *)name, size);
 		else if (type < 0 && type != GNUTLS_E_SHORT_MEMORY_BUFFER)
 			break;
 	}
-	if (to)
-		fclose(to);
-	if (all && *all)
-		add_text(t, "names", all, len);
-	free(all);
+}
+
+static void add_name(void *arg, const char *name, size_t len)
+{
+	struct ss_strbuf *all = arg;
+	ss_strbuf_text(all, all->len ? ", " : "");
+	ss_strbuf_add(all, name, len);
+}
+
+static void add_names(struct table *t, gnutls_x509_crt_t crt)
+{
+	struct ss_strbuf all = {0};
+	each_name(crt, add_name, &all);
+	if (all.len)
+		add_text(t, "names", all.bytes, all.len);
+	ss_strbuf_done(&all);
 }
 
 static void add_validity(struct table *t, gnutls_x509_crt_t crt, int64_t now)
@@ -126,6 +136,66 @@ static void print_leaf(const struct tls_role *role, const struct cert_list *chai
 	table_done(&t);
 }
 
+/* ---- the same as JSON ---- */
+
+/* What is not UTF-8 becomes U+FFFD. */
+static json_t *text_json(const void *text, size_t len)
+{
+	struct ss_strbuf quoted = {0};
+	ss_strbuf_json(&quoted, text, len);
+	json_t *value = json_loads(ss_strbuf_cstr(&quoted), JSON_DECODE_ANY, NULL);
+	ss_strbuf_done(&quoted);
+	return value ? value : json_string("");
+}
+
+static json_t *dn_json(gnutls_x509_crt_t crt, int (*get)(gnutls_x509_crt_t, gnutls_datum_t *, unsigned))
+{
+	gnutls_datum_t dn;
+	if (get(crt, &dn, 0) < 0)
+		return json_null();
+	json_t *value = text_json(dn.data, dn.size);
+	gnutls_free(dn.data);
+	return value;
+}
+
+static json_t *hex_json(const unsigned char *bytes, size_t n)
+{
+	char text[2 * 64 + 1] = "";
+	for (size_t i = 0; i < n && i < 64; i++)
+		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+	return json_string(text);
+}
+
+static void append_name(void *array, const char *name, size_t len)
+{
+	json_array_append_new(array, text_json(name, len));
+}
+
+static json_t *leaf_json(const struct cert_list *chain, int64_t now)
+{
+	char from[CERT_SHOWN], to[CERT_SHOWN];
+	unsigned char serial[64], hash[64];
+	size_t n_serial = sizeof serial, n_hash = sizeof hash;
+	gnutls_x509_crt_t leaf = chain->certs[0];
+	json_t *names = json_array();
+
+	each_name(leaf, append_name, names);
+	if (gnutls_x509_crt_get_serial(leaf, serial, &n_serial))
+		n_serial = 0;
+	if (gnutls_x509_crt_get_fingerprint(leaf, GNUTLS_DIG_SHA256, hash, &n_hash))
+		n_hash = 0;
+	return json_pack("{s:o, s:o, s:o, s:o, s:s, s:s, s:I, s:o, s:i}", "subject",
+			 dn_json(leaf, gnutls_x509_crt_get_dn3), "issuer",
+			 dn_json(leaf, gnutls_x509_crt_get_issuer_dn3), "names", names, "serial",
+			 hex_json(serial, n_serial), "not_before",
+			 cert_show_time(from, cert_not_before(leaf)), "not_after",
+			 cert_show_time(to, cert_not_after(leaf)), "remaining_seconds",
+			 (json_int_t)(cert_not_after(leaf) - now), "sha256", hex_json(hash, n_hash), "chain",
+			 (int)chain->n);
+}
+
+/* ---- a pair of files ---- */
+
 static void complain(void *arg, enum diag_level level, const struct tls_file *file, const char *text)
 {
 	(void)arg, (void)file;
@@ -133,8 +203,8 @@ static void complain(void *arg, enum diag_level level, const struct tls_file *fi
 	fprintf(stderr, "%s: %s\n", level == DIAG_ERROR ? "error" : "warning", text);
 }
 
-/* 0: it is good to be used; 1: it is not. */
-static int print_pair(const struct tls_role *role, uint32_t number)
+/* 0: it is good to be used; 1: it is not.  Into json, if that is not NULL, else printed. */
+static int show_pair(const struct tls_role *role, uint32_t number, json_t *json)
 {
 	const struct tls_complaints complaints = {.add = complain};
 	struct tls_generation *g = NULL;
@@ -146,23 +216,34 @@ static int print_pair(const struct tls_role *role, uint32_t number)
 	int rc = tls_files_load(role, number, now, &complaints, NULL, &g);
 	if (rc == 0 && g->chain &&
 	    cert_list_load(g->chain, strlen(g->chain), CERT_MAX_CHAIN, &chain, why, sizeof why) == 0) {
-		print_leaf(role, &chain, now);
+		if (json)
+			json_object_set_new(json, "certificate", leaf_json(&chain, now));
+		else
+			print_leaf(role, &chain, now);
 		cert_list_free(&chain);
 		code = g->material.not_after < now || g->material.not_before > now;
 	}
 	tls_generation_unref(g);
+	if (json) {
+		json_object_set_new(json, "good", json_boolean(code == 0));
+		json_object_set_new(json, "file", text_json(role->cert.path, strlen(role->cert.path)));
+	}
 	return code;
 }
 
 /* ---- by the provider ---- */
 
+/* To a struct ss_strbuf, or to standard output. */
 static void print(void *arg, const char *text)
 {
-	(void)arg;
-	fputs(text, stdout);
+	if (arg)
+		ss_strbuf_text(arg, text);
+	else
+		fputs(text, stdout);
 }
 
-static int by_provider(const struct component *c, size_t n_words, const char *const *words)
+static int by_provider(const struct component *c, size_t n_words, const char *const *words,
+		       struct ss_strbuf *out)
 {
 	void *self;
 	const struct ss_tls_provider *face = provider_face(c, &self);
@@ -171,7 +252,7 @@ static int by_provider(const struct component *c, size_t n_words, const char *co
 		fprintf(stderr, "semstreams: the provider %s has no commands\n", c->desc->type);
 		return EXIT_FAILURE;
 	}
-	int code = face->command(self, (uint32_t)n_words, words, print, NULL);
+	int code = face->command(self, (uint32_t)n_words, words, print, out);
 	return code < 0 ? EXIT_FAILURE : code;
 }
 
@@ -194,11 +275,63 @@ static const struct component *provider_of(const struct targets *t, uint32_t rol
 	return NULL;
 }
 
+/* What the provider says of its certificate: the members of its object, or its text. */
+static int provider_json(const struct component *c, size_t n_words, const char *const *words, json_t *json)
+{
+	struct ss_strbuf out = {0};
+	int code = by_provider(c, n_words, words, &out);
+	json_t *said = json_loads(ss_strbuf_cstr(&out), 0, NULL);
+
+	if (json_is_object(said))
+		json_object_update_missing(json, said);
+	else
+		json_object_set_new(json, "text", text_json(out.bytes, out.len));
+	json_decref(said);
+	ss_strbuf_done(&out);
+	return code;
+}
+
+/* One object for all roles asked about: {"server": {"mode": ...}, "client": ...}. */
+static int status_json(const struct targets *t, size_t n_words, const char *const *words)
+{
+	json_t *root = json_object();
+	int code = EXIT_SUCCESS;
+
+	for (uint32_t i = 0; i < TLS_ROLES; i++) {
+		const struct tls_role *role = &t->config->tls.roles[i];
+		const struct component *c = provider_of(t, i);
+		int one = EXIT_SUCCESS;
+		if (!(t->wanted & 1u << i))
+			continue;
+		json_t *json = json_pack("{s:s, s:n}", "mode", c ? role->mode : "manual", "certificate");
+		if (c) {
+			json_object_del(json, "certificate");
+			one = provider_json(c, n_words, words, json);
+		} else if (role->cert.path) {
+			one = show_pair(role, i, json);
+		}
+		if (c && role->cert.path) {
+			json_t *fallback = json_object();
+			show_pair(role, i, fallback);
+			json_object_set_new(json, "fallback", fallback);
+		}
+		json_object_set_new(root, role_names[i], json);
+		code = one ? one : code;
+	}
+	json_dumpf(root, stdout, JSON_INDENT(2));
+	putchar('\n');
+	json_decref(root);
+	return code;
+}
+
 static int status(const struct targets *t, size_t n_words, const char *const *words)
 {
 	const struct component *shown = NULL;
 	int code = EXIT_SUCCESS;
 
+	for (size_t i = 1; i < n_words; i++)
+		if (strcmp(words[i], "--json") == 0)
+			return status_json(t, n_words, words);
 	for (uint32_t i = 0; i < TLS_ROLES; i++) {
 		const struct tls_role *role = &t->config->tls.roles[i];
 		const struct component *c = provider_of(t, i);
@@ -209,9 +342,9 @@ static int status(const struct targets *t, size_t n_words, const char *const *wo
 		printf("%s, mode \"%s\"\n", both ? "server and client" : role_names[i],
 		       c ? role->mode : "manual");
 		if (c)
-			one = by_provider(shown = c, n_words, words);
+			one = by_provider(shown = c, n_words, words, NULL);
 		else if (role->cert.path)
-			one = print_pair(role, i);
+			one = show_pair(role, i, NULL);
 		else
 			puts("  no certificate");
 		for (uint32_t k = i; c && k < TLS_ROLES; k++) {
@@ -219,7 +352,7 @@ static int status(const struct targets *t, size_t n_words, const char *const *wo
 			if (provider_of(t, k) != c || !(t->wanted & 1u << k) || !other->cert.path)
 				continue;
 			printf("%s, fallback\n", role_names[k]);
-			print_pair(other, k);
+			show_pair(other, k, NULL);
 		}
 		code = one ? one : code;
 	}
@@ -241,7 +374,7 @@ static int act(const struct targets *t, size_t n_words, const char *const *words
 		one = c ? c : one;
 	}
 	if (one)
-		return by_provider(one, n_words, words);
+		return by_provider(one, n_words, words, NULL);
 	fprintf(stderr,
 		"semstreams: the certificate comes from cert_file and key_file (mode \"manual\"), so there "
 		"is nothing to %s; only 'cert status' works\n",

@@ -11,6 +11,7 @@
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
+#include <semstreams/base/nearest.h>
 #include <semstreams/sugar.h>
 #include "names.h"
 #include "operation.h"
@@ -108,10 +109,17 @@ static int64_t next_try(const struct facts *f)
 	return wait > f->next.due_at ? wait : f->next.due_at;
 }
 
+/* Less than a tenth of its lifetime is left: renewal must have failed. */
+static bool expires_soon(const struct facts *f)
+{
+	const struct chain_info *chain = &f->cert.chain;
+	return chain->not_after - f->now < (chain->not_after - chain->not_before) / 10;
+}
+
 static bool is_good(const struct facts *f)
 {
 	return f->cert.exists && f->now < f->cert.chain.not_after && f->now >= f->cert.chain.not_before &&
-	       f->cert.names_match && !f->state.revoked;
+	       f->cert.names_match && !f->state.revoked && !expires_soon(f);
 }
 
 static const char *verdict(const struct facts *f)
@@ -128,6 +136,8 @@ static const char *verdict(const struct facts *f)
 		return "revoked";
 	if (!f->cert.names_match)
 		return "not for the names in \"domains\"";
+	if (expires_soon(f))
+		return "expires soon: less than a tenth of its lifetime is left";
 	return "good";
 }
 
@@ -489,6 +499,22 @@ static const struct verb *parse(struct command *c, uint32_t argc, const char *co
 	return reason_code(c->reason) >= 0 ? verb : NULL;
 }
 
+/* For a verb that does not exist. */
+static void suggest(const struct command *c)
+{
+	const char *names[sizeof verbs / sizeof *verbs];
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+		names[i] = verbs[i].name;
+		if (strcmp(names[i], c->verb) == 0)
+			return;
+	}
+	const char *nearest = ss_nearest(c->verb, names, sizeof verbs / sizeof *verbs);
+	if (nearest)
+		ss_log(c->host, SS_LOG_ERROR, "Unknown verb '%.40s', did you mean '%s'?", c->verb, nearest);
+	else
+		ss_log(c->host, SS_LOG_ERROR, "Unknown verb '%.40s'", c->verb);
+}
+
 int32_t commands_run(const struct ss_host *host, const struct setup *setup, const char *const *ca_files,
 		     uint32_t argc, const char *const *argv, void (*print)(void *arg, const char *text),
 		     void *arg)
@@ -498,6 +524,7 @@ int32_t commands_run(const struct ss_host *host, const struct setup *setup, cons
 	const struct verb *verb = parse(&c, argc, argv);
 	char why[512];
 	if (!verb) {
+		suggest(&c);
 		print(arg, usage);
 		return EXIT_USAGE;
 	}

@@ -381,6 +381,34 @@ def test_cert_status_of_files(cert, leaf, pki):
     assert "one status\nserver, fallback\n" in done.stdout and "subject      CN=one" in done.stdout
 
 
+def test_cert_status_is_json_in_every_mode(cert, leaf, pki):
+    """One document, whatever the modes: files, a provider, both, none, and files that are broken."""
+
+    def status(tls, *words):
+        done = cert(tls, *words, "status", "--json")
+        return done.returncode, json.loads(done.stdout)
+
+    one = leaf("one")
+    files = {"server": {"enabled": True, **one.settings()}, "client": {"ca_files": [pki.ca_file]}}
+    code, told = status(files)
+    assert code == 0 and list(told) == ["server", "client"]
+    assert told["client"] == {"mode": "manual", "certificate": None}
+    assert told["server"]["mode"] == "manual" and told["server"]["good"] is True and told["server"]["file"] == str(one.cert)
+    certificate = told["server"]["certificate"]
+    assert certificate["names"] == ["localhost", "127.0.0.1", "one"] and certificate["subject"] == "CN=one"
+    assert certificate["sha256"] == hashlib.sha256(one.der).hexdigest() and 0 < certificate["remaining_seconds"] <= 86400
+    assert certificate["chain"] == 2 and certificate["not_after"].endswith("Z")
+    assert list(status(files, "--role", "client")[1]) == ["client"]
+    code, told = status({"server": {"enabled": True, **leaf("old", days=(-9, -2.5)).settings()}})
+    assert code == 1 and told["server"]["good"] is False and told["server"]["certificate"]["remaining_seconds"] < 0
+    code, told = status({"server": {"enabled": True, "cert_file": "none", "key_file": "none"}})
+    assert code == 1 and told["server"]["good"] is False and told["server"]["certificate"] is None
+    shared = {"server": {**server(), **one.settings()}, "client": client()}
+    code, told = status(shared)
+    assert code == 0 and told["client"] == {"mode": "toy", "text": "one status --json\n"}
+    assert told["server"]["text"] == "one status --json\n" and told["server"]["fallback"]["good"] is True
+
+
 def test_cert_usage(command, cert):
     for words, told in (([], "cert needs a verb"), (["--role", "x", "status"], "--role is server or client"),
                         (["--force", "renew"], "unknown option '--force'")):

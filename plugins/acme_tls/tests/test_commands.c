@@ -59,6 +59,8 @@ static void explains_itself(void **state)
 	assert_int_equal(run("help", NULL), 2);
 	has("usage: semstreams cert VERB");
 	assert_int_equal(run("", NULL), 2);
+	assert_int_equal(run("statsu", NULL), 2);
+	assert_non_null(strstr(host.log, "ERROR Unknown verb 'statsu', did you mean 'status'?"));
 	assert_int_equal(run("status", "--force", NULL), 2);
 	assert_int_equal(run("renew", "now", NULL), 2);
 	assert_int_equal(run("revoke", "--reason", "boredom", NULL), 2);
@@ -94,6 +96,12 @@ static void shows_the_state(void **state)
 	has("next renewal  2027-01-16T00:00:00Z (in 16h)\n");
 	has("directory     https://ca.test/dir\n");
 	has("account       none yet\n");
+	now += DAY - 2 * HOUR - 1800; /* 2h24m are a tenth */
+	assert_int_equal(run("status", NULL), 0);
+	now += 900;
+	assert_int_equal(run("status", NULL), 1);
+	has("certificate   expires soon: less than a tenth of its lifetime is left\n");
+	now -= DAY - 2 * HOUR - 900;
 	now += 2 * DAY;
 	assert_int_equal(run("status", NULL), 1);
 	has("certificate   expired\n");

@@ -12,7 +12,6 @@
 enum {
 	TOKEN_MAX = 256,
 	COORDINATE_MAX = 48, /* bytes, of P-384 */
-	JWK_MAX = 4096,      /* an RSA key of 16384 bits takes 2731 + 30 */
 };
 
 /* ---- base64url ---- */
@@ -38,6 +37,12 @@ char *base64url(const void *data, size_t len)
 	return text;
 }
 
+static int sextet(char c)
+{
+	const char *at = c == '+' ? alphabet + 62 : c == '/' ? alphabet + 63 : strchr(alphabet, c);
+	return at ? (int)(at - alphabet) : -1;
+}
+
 int base64url_decode(const char *text, uint8_t **out, size_t *len)
 {
 	size_t n = strlen(text), padded = n;
@@ -51,12 +56,12 @@ int base64url_decode(const char *text, uint8_t **out, size_t *len)
 	if (!bytes)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
-		const char *at = strchr(alphabet, text[i]);
-		if (!at) {
+		int value = sextet(text[i]);
+		if (value < 0) {
 			free(bytes);
 			return -EINVAL;
 		}
-		bits = bits << 6 | (uint32_t)(at - alphabet);
+		bits = bits << 6 | (uint32_t)value;
 		have += 6;
 		if (have >= 8) {
 			have -= 8;
@@ -75,93 +80,84 @@ static int error_of(int rc)
 	return rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL;
 }
 
-static int write_rsa(gnutls_pubkey_t public, char out[JWK_MAX])
+static size_t coordinate_size(gnutls_ecc_curve_t curve)
+{
+	return curve == GNUTLS_ECC_CURVE_SECP256R1 ? 32 : curve == GNUTLS_ECC_CURVE_SECP384R1 ? 48 : 0;
+}
+
+static int jwk_rsa(gnutls_pubkey_t public, json_t **out)
 {
 	gnutls_datum_t n, e;
 	int rc = gnutls_pubkey_export_rsa_raw2(public, &n, &e, GNUTLS_EXPORT_FLAG_NO_LZ);
 	if (rc)
 		return error_of(rc);
 	char *n_text = base64url(n.data, n.size), *e_text = base64url(e.data, e.size);
-	rc = -ENOMEM;
-	if (n_text && e_text) {
-		int len =
-			snprintf(out, JWK_MAX, "{\"e\":\"%s\",\"kty\":\"RSA\",\"n\":\"%s\"}", e_text, n_text);
-		rc = len < JWK_MAX ? 0 : -EINVAL;
-	}
+	*out = n_text && e_text ? json_pack("{ss,ss,ss}", "kty", "RSA", "n", n_text, "e", e_text) : NULL;
 	free(n_text);
 	free(e_text);
 	gnutls_free(n.data);
 	gnutls_free(e.data);
-	return rc;
+	return *out ? 0 : -ENOMEM;
 }
 
-static size_t coordinate_size(gnutls_ecc_curve_t curve)
+static int jwk_ec(gnutls_pubkey_t public, json_t **out)
 {
-	return curve == GNUTLS_ECC_CURVE_SECP256R1 ? 32 : curve == GNUTLS_ECC_CURVE_SECP384R1 ? 48 : 0;
-}
-
-static int write_ec(gnutls_pubkey_t public, char out[JWK_MAX])
-{
-	uint8_t bytes[COORDINATE_MAX];
-	char *x_text = NULL, *y_text = NULL;
+	uint8_t bytes[2][COORDINATE_MAX];
 	gnutls_ecc_curve_t curve;
 	gnutls_datum_t x, y;
 	int rc = gnutls_pubkey_export_ecc_raw2(public, &curve, &x, &y, GNUTLS_EXPORT_FLAG_NO_LZ);
 	if (rc)
 		return error_of(rc);
 	size_t n = coordinate_size(curve);
-	rc = -EINVAL;
-	if (n && key_number(&x, bytes, n) == 0)
-		x_text = base64url(bytes, n);
-	if (n && key_number(&y, bytes, n) == 0)
-		y_text = base64url(bytes, n);
-	if (n)
-		rc = x_text && y_text ? 0 : -ENOMEM;
-	if (rc == 0)
-		snprintf(out, JWK_MAX, "{\"crv\":\"P-%d\",\"kty\":\"EC\",\"x\":\"%s\",\"y\":\"%s\"}",
-			 n == 32 ? 256 : 384, x_text, y_text);
-	free(x_text);
-	free(y_text);
+	bool fits = n && key_number(&x, bytes[0], n) == 0 && key_number(&y, bytes[1], n) == 0;
 	gnutls_free(x.data);
 	gnutls_free(y.data);
-	return rc;
+	if (!fits)
+		return -EINVAL;
+	char *x_text = base64url(bytes[0], n), *y_text = base64url(bytes[1], n);
+	*out = x_text && y_text ? json_pack("{ss,ss,ss,ss}", "kty", "EC", "crv", n == 32 ? "P-256" : "P-384",
+					    "x", x_text, "y", y_text)
+				: NULL;
+	free(x_text);
+	free(y_text);
+	return *out ? 0 : -ENOMEM;
 }
 
-/* The public key; members in the order that RFC 7638 section 3 wants for the thumbprint, no white space. */
-static int jwk_text(const struct acme_key *key, char out[JWK_MAX])
+/* The public key (RFC 7517). */
+static int jwk(const struct acme_key *key, json_t **out)
 {
 	int kind = gnutls_pubkey_get_pk_algorithm(key->public, NULL);
 	if (kind == GNUTLS_PK_RSA)
-		return write_rsa(key->public, out);
-	return kind == GNUTLS_PK_ECDSA ? write_ec(key->public, out) : -EINVAL;
+		return jwk_rsa(key->public, out);
+	return kind == GNUTLS_PK_ECDSA ? jwk_ec(key->public, out) : -EINVAL;
 }
 
-static int jwk_json(const struct acme_key *key, json_t **out)
+/* Without white space, its members in the order of RFC 7638 section 3. */
+static int jwk_text(const struct acme_key *key, char **out)
 {
-	char text[JWK_MAX];
-	int rc = jwk_text(key, text);
+	json_t *json;
+	int rc = jwk(key, &json);
 	if (rc)
 		return rc;
-	*out = json_loads(text, 0, NULL);
+	*out = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
+	json_decref(json);
 	return *out ? 0 : -ENOMEM;
 }
 
 int jws_thumbprint(const struct acme_key *key, char out[JWS_THUMBPRINT])
 {
-	char text[JWK_MAX];
+	char *text;
 	uint8_t hash[32];
-	int rc = jwk_text(key, text);
+	int rc = jwk_text(key, &text);
 	if (rc)
 		return rc;
 	rc = gnutls_hash_fast(GNUTLS_DIG_SHA256, text, strlen(text), hash);
-	if (rc)
-		return error_of(rc);
-	char *digest = base64url(hash, sizeof hash);
-	if (!digest)
-		return -ENOMEM;
-	snprintf(out, JWS_THUMBPRINT, "%s", digest);
+	free(text);
+	char *digest = rc ? NULL : base64url(hash, sizeof hash);
+	if (digest)
+		snprintf(out, JWS_THUMBPRINT, "%s", digest);
 	free(digest);
-	return 0;
+	return rc ? error_of(rc) : digest ? 0 : -ENOMEM;
 }
 
 int jws_key_authorization(const struct acme_key *account, const char *token, char **out)
@@ -285,73 +281,63 @@ out:
 	return rc;
 }
 
-/* nonce may be NULL: the inner JWS of a key change has none. */
-static int signed_by(const struct acme_key *key, const char *kid, const char *nonce, const char *url,
-		     const char *payload, char **out)
+int jws_sign(const struct acme_key *key, const char *kid, const char *nonce, const char *url,
+	     const char *payload, char **out)
 {
 	struct algorithm how;
-	json_t *header, *jwk = NULL;
+	json_t *header, *own = NULL;
 	int rc = algorithm_of(key, &how);
 	if (rc == 0 && !kid)
-		rc = jwk_json(key, &jwk);
+		rc = jwk(key, &own);
 	if (rc)
 		return rc;
 	if (kid)
 		header = json_pack("{s:s, s:s, s:s*, s:s}", "alg", how.name, "kid", kid, "nonce", nonce,
 				   "url", url);
 	else
-		header = json_pack("{s:s, s:o, s:s*, s:s}", "alg", how.name, "jwk", jwk, "nonce", nonce,
+		header = json_pack("{s:s, s:o, s:s*, s:s}", "alg", how.name, "jwk", own, "nonce", nonce,
 				   "url", url);
 	if (!header)
 		return -EINVAL; /* text that is not UTF-8 */
 	return flatten(key, NULL, 0, header, payload, out);
 }
 
-int jws_sign(const struct acme_key *key, const char *kid, const char *nonce, const char *url,
-	     const char *payload, char **out)
-{
-	return signed_by(key, kid, nonce, url, payload, out);
-}
-
 int jws_eab(const struct acme_key *account, const char *kid, const char *mac_text, const char *url,
 	    char **out)
 {
-	char payload[JWK_MAX];
+	char *payload = NULL;
 	uint8_t *secret;
 	size_t len;
-	int rc = jwk_text(account, payload);
-	if (rc)
-		return rc;
-	rc = base64url_decode(mac_text, &secret, &len);
+	int rc = base64url_decode(mac_text, &secret, &len);
 	if (rc)
 		return rc;
 	json_t *header = json_pack("{s:s, s:s, s:s}", "alg", "HS256", "kid", kid, "url", url);
-	if (len == 0 || !header) {
+	rc = len == 0 || !header ? -EINVAL : jwk_text(account, &payload);
+	if (rc)
 		json_decref(header);
-		rc = -EINVAL;
-	} else {
+	else
 		rc = flatten(NULL, secret, len, header, payload, out);
-	}
 	explicit_bzero(secret, len);
 	free(secret);
+	free(payload);
 	return rc;
 }
 
 int jws_key_change(const struct acme_key *old_key, const struct acme_key *new_key, const char *account_url,
 		   const char *url, char **out)
 {
-	json_t *jwk;
-	int rc = jwk_json(old_key, &jwk);
+	json_t *old;
+	int rc = jwk(old_key, &old);
 	if (rc)
 		return rc;
-	json_t *change = json_pack("{s:s, s:o}", "account", account_url, "oldKey", jwk);
+	json_t *change = json_pack("{s:s, s:o}", "account", account_url, "oldKey", old);
 	if (!change)
 		return -EINVAL;
 	char *payload = json_dumps(change, JSON_COMPACT);
 	json_decref(change);
 	if (!payload)
 		return -ENOMEM;
-	rc = signed_by(new_key, NULL, NULL, url, payload, out);
+	rc = jws_sign(new_key, NULL, NULL, url, payload, out);
 	free(payload);
 	return rc;
 }

@@ -12,17 +12,18 @@
 
 /* Unpadded base64url, malloced; NULL if out of memory. */
 char *base64url(const void *data, size_t len);
-/* 0 with malloced bytes; -EINVAL for anything not unpadded base64url (padding at the end is let pass),
- * -ENOMEM. */
+/* base64url, and the standard alphabet, in which some CAs hand out keys; padding at the end is let pass.  0
+ * with malloced bytes, -EINVAL, -ENOMEM. */
 int base64url_decode(const char *text, uint8_t **out, size_t *len);
 
 /*
  * The body of a request: payload is JSON text, "" for POST-as-GET.  With kid the account's URL names the key,
- * without it the JWK is sent along.  *out is malloced.  0, -ENOMEM, -EINVAL (the key cannot sign).
+ * without it the JWK is sent along; nonce NULL: none, as in a key change.  *out is malloced.  0, -ENOMEM,
+ * -EINVAL (the key cannot sign).
  */
 int jws_sign(const struct acme_key *, const char *kid, const char *nonce, const char *url,
 	     const char *payload, char **out);
-/* "externalAccountBinding" (section 7.3.4): mac is what the CA gave, base64url; HS256.  *out is JSON text. */
+/* "externalAccountBinding" (section 7.3.4): mac is what the CA gave, in base64; HS256.  *out is JSON text. */
 int jws_eab(const struct acme_key *account, const char *kid, const char *mac, const char *url, char **out);
 /* The payload of a key change (section 7.3.5): the inner JWS, signed by the new key. */
 int jws_key_change(const struct acme_key *old_key, const struct acme_key *new_key, const char *account_url,

@@ -48,7 +48,7 @@ const struct ss_option acme_options_table[ACME_N_OPTIONS] = {
 	    "look",
 	    .min = 1, .max = 65535),
 	OPT(eab_kid, SS_OPT_STRING, NULL, "key id of the external account binding, where the CA wants one"),
-	OPT(eab_hmac, SS_OPT_STRING, NULL, "its key in base64url, as the CA gave it", .flags = SS_OPT_SECRET),
+	OPT(eab_hmac, SS_OPT_STRING, NULL, "its key in base64url or base64, as the CA gave it", .flags = SS_OPT_SECRET),
 	OPT(profile, SS_OPT_STRING, NULL, "certificate profile to ask for; not set means the CA's default"),
 	OPT(preferred_chain, SS_OPT_STRING, NULL,
 	    "common name of the root to prefer where the CA offers several chains"),
@@ -111,7 +111,7 @@ static int32_t check_eab(const struct ss_host *host, const struct acme_conf *con
 	free(mac);
 	if (rc == -ENOMEM)
 		return rc;
-	return rc == 0 && len > 0 ? 0 : ss_config_error(host, "/eab_hmac", "is not base64url");
+	return rc == 0 && len > 0 ? 0 : ss_config_error(host, "/eab_hmac", "is not base64");
 }
 
 static int32_t check_rest(const struct ss_host *host, const struct acme_conf *conf)

@@ -11,6 +11,7 @@
 #include <semstreams/plugin.h>
 #include "client.h"
 #include "plugins/acme_tls/jws.h"
+#include "url.h"
 
 static bool text_set(char **to, const char *from)
 {
@@ -53,7 +54,7 @@ void account_announce(struct client *c)
 	char why[256] = "";
 	if (store_account_load(c->o.store, &c->account, why, sizeof why) < 0)
 		c->account = (struct store_account){0};
-	if (c->account.url && c->account.directory && !strcmp(c->account.directory, c->o.directory_url))
+	if (c->account.url && c->account.directory && url_same(c->account.directory, c->o.directory_url))
 		client_log(c, SS_LOG_INFO, "ACME account loaded from storage email=%s",
 			   c->account.email ? c->account.email : "");
 }
@@ -73,7 +74,7 @@ int account_load(struct client *c)
 	}
 	if (rc < 0)
 		return client_fail(c, ACME_STORAGE, rc == -EINVAL, "%s", why);
-	if (!c->account.directory || strcmp(c->account.directory, c->o.directory_url) != 0) {
+	if (!c->account.directory || !url_same(c->account.directory, c->o.directory_url)) {
 		/* another CA: the key may have an account there, too */
 		text_set(&c->account.url, NULL);
 		text_set(&c->account.body, "{}");
@@ -148,7 +149,7 @@ static int ask_registration(struct client *c, bool only_look, struct reply *r)
 	if (!payload)
 		return client_fail(c, ACME_LOCAL, true,
 				   "cannot write the registration: is the HMAC key of the external account "
-				   "binding base64url?");
+				   "binding base64?");
 	int rc = session_ask(c,
 			     &(struct ask){.what = "newAccount",
 					   .url = c->s.directory.new_account,
@@ -166,7 +167,7 @@ static int registered(struct client *c, const struct http_reply *reply)
 	char url[MESSAGE_URL_MAX + 1], why[200];
 	if (!reply->location || !message_url_ok(reply->location))
 		return client_fail(c, ACME_BROKEN, false, "the CA's reply has no account URL");
-	if (http_check_url(c->s.http, reply->location, why, sizeof why) < 0)
+	if (url_check(c->o.directory_url, reply->location, why, sizeof why) < 0)
 		return client_fail(c, ACME_BROKEN, false, "the account URL in the CA's reply %s", why);
 	message_text(reply->location, url, sizeof url);
 	int rc = account_update(c, reply, url);
@@ -305,7 +306,7 @@ static int pending_probe(struct client *c, bool *taken)
 	if (!r.problem && !r.http->location)
 		return client_fail(c, ACME_BROKEN, false, "the CA's reply has no account URL");
 	/* another account of that key is not ours */
-	*taken = !r.problem && !strcmp(r.http->location, c->account.url);
+	*taken = !r.problem && url_same(r.http->location, c->account.url);
 	return pending_settle(c, *taken);
 }
 

@@ -179,8 +179,11 @@ static int answer(struct client *c, struct challenge *p)
 	int rc = jws_key_authorization(c->key, p->token, &authorization), waited = 0;
 	while (rc == 0 && waited == 0) {
 		rc = responder_add(c->responder, p->name, p->token, authorization, why, sizeof why);
-		if (rc != -EADDRINUSE || o->port_waits++ >= PORT_WAITS)
+		if (rc != -EADDRINUSE || o->port_waits >= PORT_WAITS)
 			break;
+		if (!o->port_waits++)
+			client_log(c, SS_LOG_WARN, "Challenge port is busy, waiting for it error=\"%s\"",
+				   why);
 		client_doing(c, "%s", why);
 		waited = client_poll(c, PORT_WAIT);
 		rc = 0;

@@ -168,8 +168,9 @@ struct client {
 	const char *chain_pem, *ari_id;
 	int reason;
 	bool registering;
-	char doing[320];   /* what is waited for, for when the time is up */
-	uint64_t deadline; /* monotonic ns */
+	bool account_confirmed; /* the CA has been asked whether it knows the account */
+	char doing[320];        /* what is waited for, for when the time is up */
+	uint64_t deadline;      /* monotonic ns */
 	unsigned requests, requests_max;
 	char *ari_url;
 	struct client_result result;

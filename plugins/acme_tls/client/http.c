@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "http.h"
+#include "url.h"
 
 #define HEADERS_MAX  65536u    /* bytes of all header fields of a reply */
 #define LINKS_MAX    16        /* Link fields that are kept */
@@ -30,7 +31,8 @@ struct http {
 	struct ev_loop *loop;
 	CURLM *multi; /* keeps the connection from request to request */
 	CURL *easy;
-	char origin[300];      /* "ca.example:443" */
+	char origin[300]; /* "ca.example:443" */
+	char *directory_url, location[2100];
 	char *user_agent, *ca; /* ca: PEM of all ca_files, NULL: the system's */
 	size_t ca_len, max_body;
 	uint64_t connect_ns, total_ns;
@@ -210,8 +212,23 @@ static const struct {
 	{CURLE_UNSUPPORTED_PROTOCOL, EPROTO, "the server does not speak HTTP"},
 };
 
+/* The proxy that libcurl takes from the environment, without a password that is in its URL. */
+static void name_proxy(char *why, size_t size)
+{
+	static const char *const names[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
+	const char *url = NULL;
+	size_t i = 0, used = strlen(why);
+	while (i < sizeof names / sizeof *names && !((url = getenv(names[i])) && *url))
+		i++;
+	if (i == sizeof names / sizeof *names)
+		return;
+	const char *scheme = strstr(url, "://"), *host = scheme ? scheme + 3 : url, *at = strrchr(host, '@');
+	snprintf(why + used, size - used, "; the environment variable %s names the proxy %.200s", names[i],
+		 at ? at + 1 : host);
+}
+
 /* -errno for what went wrong with a request, and why. */
-static int explain(const struct http *h, CURLcode code, char *why, size_t size)
+static int explain_code(const struct http *h, CURLcode code, char *why, size_t size)
 {
 	if (h->given_up) {
 		snprintf(why, size, "%s", h->given_up);
@@ -226,6 +243,9 @@ static int explain(const struct http *h, CURLcode code, char *why, size_t size)
 	case CURLE_COULDNT_RESOLVE_HOST:
 		snprintf(why, size, "host %.*s cannot be resolved: check directory_url and the DNS",
 			 host_len(h), h->origin);
+		return -EHOSTUNREACH;
+	case CURLE_COULDNT_RESOLVE_PROXY:
+		snprintf(why, size, "the name of the proxy cannot be resolved");
 		return -EHOSTUNREACH;
 	case CURLE_COULDNT_CONNECT:
 		return explain_connect(h, why, size);
@@ -250,44 +270,20 @@ static int explain(const struct http *h, CURLcode code, char *why, size_t size)
 	}
 }
 
-/* ---- where requests may go */
-
-/* Host and port, "ca.example:443"; -EINVAL with the reason for a URL that no CA needs. */
-static int url_origin(const char *url, char *out, size_t size, char *why, size_t why_size)
+static int explain(const struct http *h, CURLcode code, char *why, size_t size)
 {
-	char *scheme = NULL, *user = NULL, *host = NULL, *port = NULL;
-	const char *wrong = NULL;
-	CURLU *u = curl_url();
-	if (!u)
-		return -ENOMEM;
-	if (curl_url_set(u, CURLUPART_URL, url, 0) || curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) ||
-	    curl_url_get(u, CURLUPART_HOST, &host, 0) ||
-	    curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT))
-		wrong = "is not a URL";
-	else if (strcasecmp(scheme, "https") != 0)
-		wrong = "does not begin with https://";
-	else if (curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK)
-		wrong = "contains a user name";
+	curl_off_t ready = 0;
+	long status = 0; /* of a proxy's answer to CONNECT */
+	int rc = -EPROTO;
+	curl_easy_getinfo(h->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+	curl_easy_getinfo(h->easy, CURLINFO_PRETRANSFER_TIME_T, &ready);
+	if (status && status / 100 != 2)
+		snprintf(why, size, "the proxy refuses to connect (HTTP status %ld)", status);
 	else
-		snprintf(out, size, "%s:%s", host, port);
-	if (wrong)
-		snprintf(why, why_size, "%s", wrong);
-	curl_free(scheme);
-	curl_free(user);
-	curl_free(host);
-	curl_free(port);
-	curl_url_cleanup(u);
-	return wrong ? -EINVAL : 0;
-}
-
-int http_check_url(const struct http *h, const char *url, char *why, size_t why_size)
-{
-	char origin[sizeof h->origin];
-	int rc = url_origin(url, origin, sizeof origin, why, why_size);
-	if (rc || strcasecmp(origin, h->origin) == 0)
-		return rc;
-	snprintf(why, why_size, "is not at %s, the host of directory_url", h->origin);
-	return -EINVAL;
+		rc = explain_code(h, code, why, size);
+	if (!ready)
+		name_proxy(why, size);
+	return rc;
 }
 
 /* ---- a request */
@@ -458,7 +454,7 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 	reply_forget(h);
 	h->links[0] = NULL;
 	*out = (struct http_reply){.body = "", .links = h->links};
-	out->error = http_check_url(h, q->url, out->why, sizeof out->why);
+	out->error = url_check(h->directory_url, q->url, out->why, sizeof out->why);
 	if (!out->error)
 		out->error = set_up(h);
 	if (out->error)
@@ -473,7 +469,11 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 		curl_multi_remove_handle(h->multi, h->easy);
 	}
 	curl_slist_free_all(fields);
-	out->location = field(h, "Location", 0);
+	const char *location = field(h, "Location", 0);
+	if (location) {
+		url_resolve(q->url, location, h->location, sizeof h->location);
+		out->location = h->location;
+	}
 	out->nonce = field(h, "Replay-Nonce", 0);
 	out->retry_after = field(h, "Retry-After", 0);
 	out->content_type = field(h, "Content-Type", 0);
@@ -536,8 +536,10 @@ int http_new(const struct http_options *options, struct http **out, char *why, s
 	h->total_ns = options->total_ns;
 	h->min_rate = (long)options->min_rate;
 	h->user_agent = strdup(options->user_agent);
-	int err = h->user_agent ? url_origin(options->origin, h->origin, sizeof h->origin, text, sizeof text)
-				: -ENOMEM;
+	h->directory_url = strdup(options->origin);
+	int err = h->user_agent && h->directory_url
+			  ? url_origin(options->origin, h->origin, sizeof h->origin, text, sizeof text)
+			  : -ENOMEM;
 	if (err == -EINVAL)
 		snprintf(why, why_size, "directory_url %s %s", options->origin, text);
 	for (size_t i = 0; !err && i < options->n_ca_files; i++)
@@ -563,6 +565,7 @@ void http_free(struct http *h)
 	curl_easy_cleanup(h->easy);
 	curl_multi_cleanup(h->multi);
 	free(h->user_agent);
+	free(h->directory_url);
 	free(h->ca);
 	free(h);
 }

@@ -34,7 +34,8 @@ struct http_reply {
 	int error; /* 0: there is an answer; -EINVAL: the URL is refused; else -errno: the request failed */
 	char why[320]; /* "connection refused", "certificate signed by unknown authority", ... */
 	long status;
-	const char *location, *nonce, *retry_after, *content_type, *date; /* NULL if absent */
+	const char *location; /* a whole URL; NULL if absent, as the others */
+	const char *nonce, *retry_after, *content_type, *date;
 	const char *const *links; /* values of Link fields, NULL-ended */
 	const char *body;         /* NUL behind its end; not to be trusted to be text */
 	size_t len;
@@ -44,5 +45,3 @@ int http_new(const struct http_options *, struct http **out, char *why, size_t w
 void http_free(struct http *);
 /* The reply lives until the next request. */
 void http_ask(struct http *, const struct http_request *, struct http_reply *out);
-/* May requests go there?  -EINVAL with the reason, which follows the URL in a sentence. */
-int http_check_url(const struct http *, const char *url, char *why, size_t why_size);

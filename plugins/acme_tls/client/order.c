@@ -15,6 +15,7 @@
 #include "client.h"
 #include "plugins/acme_tls/names.h"
 #include "plugins/acme_tls/jws.h"
+#include "url.h"
 
 #define FINALIZES_MAX 3
 #define PEM_CHAIN     "application/pem-certificate-chain"
@@ -225,11 +226,14 @@ static int download(struct client *c, const char *url, bool may_break, struct re
 
 static void alternates_keep(struct order *o, const struct http_reply *reply)
 {
-	char url[MESSAGE_URL_MAX + 1];
-	for (size_t i = 0; reply->links[i] && o->n_alternates < ALTERNATES; i++)
-		if (message_link(reply->links[i], "alternate", url, sizeof url) &&
-		    (o->alternates[o->n_alternates] = strdup(url)))
+	char link[MESSAGE_URL_MAX + 1], url[MESSAGE_URL_MAX + 1];
+	for (size_t i = 0; reply->links[i] && o->n_alternates < ALTERNATES; i++) {
+		if (!message_link(reply->links[i], "alternate", link, sizeof link))
+			continue;
+		url_resolve(o->certificate, link, url, sizeof url);
+		if ((o->alternates[o->n_alternates] = strdup(url)))
 			o->n_alternates++;
+	}
 }
 
 /* Look for the preferred chain among the others; an alternate that fails is passed over. */

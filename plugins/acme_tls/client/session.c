@@ -372,6 +372,29 @@ static int leave_alone(struct client *c)
 			   (unsigned long long)((c->s.not_before - now) / SECOND + 1));
 }
 
+/* An internal error may be all that a CA says of an account that it has forgotten, as step-ca does when it
+ * was restored without its database: ask, once in an operation, whether the account exists. */
+static int confirm_account(struct client *c)
+{
+	struct session *s = &c->s;
+	const struct problem first = s->problem;
+	const char *const *links = s->reply.links;
+	struct reply r;
+	c->account_confirmed = true;
+	int rc = session_ask(c,
+			     &(struct ask){.what = "newAccount",
+					   .url = s->directory.new_account,
+					   .payload = "{\"onlyReturnExisting\":true}",
+					   .by_jwk = true,
+					   .may_break = true},
+			     &r);
+	if (!rc && r.problem && problem_is(r.problem, "accountDoesNotExist"))
+		rc = -ENOKEY;
+	s->problem = first;
+	s->reply = (struct http_reply){.status = first.status, .body = "", .links = links};
+	return rc;
+}
+
 int session_ask(struct client *c, const struct ask *ask, struct reply *out)
 {
 	struct session *s = &c->s;
@@ -394,6 +417,9 @@ int session_ask(struct client *c, const struct ask *ask, struct reply *out)
 		if (!rc)
 			rc = answer_judge(c, ask, for_nonce, &tries);
 	} while (rc == -EAGAIN);
+	if (!rc && !s->reply.error && s->reply.status >= 500 && s->reply.status != 501 && ask->payload &&
+	    !ask->by_jwk && !c->account_confirmed)
+		rc = confirm_account(c);
 	out->http = &s->reply;
 	out->problem = !s->reply.error && s->reply.status >= 400 ? &s->problem : NULL;
 	return rc;

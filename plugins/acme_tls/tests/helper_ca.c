@@ -11,6 +11,7 @@
 #include "helper_ca.h"
 #include "plugins/acme_tls/jws.h"
 #include "plugins/acme_tls/client/responder.h"
+#include "plugins/acme_tls/client/url.h"
 
 static struct ca *the_ca;
 
@@ -404,6 +405,7 @@ static const struct {
 static size_t place_of(const char *full, int *number)
 {
 	const char *path = full + strlen(CA_URL);
+	path += strncmp(path, ":443", 4) ? 0 : 4;
 	char again[100];
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
 		*number = 0;
@@ -428,7 +430,7 @@ static size_t place_of(const char *full, int *number)
 struct http {
 	struct ev_loop *loop;
 	struct exchange x; /* the last */
-	char *body, nonce[30];
+	char *body, nonce[30], location[300];
 	const char *links[2];
 };
 
@@ -511,15 +513,6 @@ void http_free(struct http *h)
 	free(h);
 }
 
-int http_check_url(const struct http *h, const char *url, char *why, size_t why_size)
-{
-	(void)h;
-	if (strncmp(url, CA_URL "/", sizeof CA_URL) == 0)
-		return 0;
-	snprintf(why, why_size, "is not at the CA");
-	return -EINVAL;
-}
-
 static void on_time(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	(void)timer;
@@ -558,7 +551,7 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 	*x = (struct exchange){.method = q->method, .url = q->url, .accept = q->accept, .status = 200};
 	h->links[0] = NULL;
 	*out = (struct http_reply){.links = h->links, .body = ""};
-	out->error = http_check_url(h, q->url, out->why, sizeof out->why);
+	out->error = url_check(CA_URL "/directory", q->url, out->why, sizeof out->why);
 	if (out->error)
 		return;
 	json_t *jws = q->body ? json_loads(q->body, 0, NULL) : NULL;
@@ -577,11 +570,12 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 		the_ca->nonce++;
 	snprintf(h->nonce, sizeof h->nonce, "nonce-%d", the_ca->nonce);
 	h->links[0] = given(x->link);
+	url_resolve(q->url, x->location, h->location, sizeof h->location);
 	*out = (struct http_reply){
 		.error = x->error,
 		.why = "as the test wants it",
 		.status = x->status,
-		.location = given(x->location),
+		.location = given(h->location),
 		.nonce = x->no_nonce ? NULL : h->nonce,
 		.retry_after = given(x->retry_after),
 		.content_type = given(x->content_type),

@@ -206,11 +206,40 @@ static void test_links_elsewhere(void **state)
 	struct ca *ca = *state;
 	ca->after = elsewhere;
 	assert_int_equal(ca_issue(ca), ACME_BROKEN);
-	why_has(ca, "the CA's address for newOrder, https://127.0.0.1/order, is not at the CA");
+	why_has(ca, "the CA's address for newOrder, https://127.0.0.1/order, is not at ca.example:443, the "
+		    "host of directory_url");
 	/* each operation reads the directory */
 	ca->after = NULL;
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_int_equal(ca_count(ca, "directory"), 2);
+}
+
+/* What RFC 3986 and RFC 9110 allow: locations that are relative, a default port that is named or not. */
+static void addresses_vary(struct ca *ca, struct exchange *x)
+{
+	char text[200];
+	if (!strncmp(x->location, CA_URL, sizeof CA_URL - 1)) {
+		snprintf(text, sizeof text, "%s%s", ca->left++ % 2 ? CA_URL ":443" : "",
+			 x->location + sizeof CA_URL - 1);
+		snprintf(x->location, sizeof x->location, "%s", text);
+	}
+	if (is(x, "directory"))
+		json_object_set_new(x->json, "newOrder", json_string(CA_URL ":443/order"));
+}
+
+static void test_addresses_vary(void **state)
+{
+	struct ca *ca = *state;
+	ca->after = addresses_vary;
+	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_true(ca_said(
+		ca,
+		"ACME account created email=operator@example.org account_url=https://ca.example/account/1"));
+	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_OK);
+	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_OK);
+	ca->options.directory_url = CA_URL ":443/directory";
+	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_count(ca, "newAccount"), 3);
 }
 
 /* ---- Retry-After */
@@ -354,6 +383,32 @@ static void test_account_is_lost(void **state)
 	assert_string_equal(first, second);
 	free(first);
 	free(second);
+}
+
+/* step-ca when it was restored without its database. */
+static bool forgotten(struct ca *ca, struct exchange *x)
+{
+	if (ca->account || !x->header || is(x, "newAccount"))
+		return false;
+	x->status = 500;
+	x->text = strdup("{\"type\":\"" CA_PROBLEM "serverInternal\",\"detail\":\"not found\"}");
+	return true;
+}
+
+static void test_account_is_forgotten(void **state)
+{
+	struct ca *ca = *state;
+	assert_int_equal(ca_issue(ca), ACME_OK);
+	json_decref(ca->account);
+	ca->account = NULL;
+	ca->before = forgotten;
+	int n = ca->n_log;
+	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_string_equal(ca_kinds(ca, n),
+			    "directory newNonce newOrder newAccount directory newAccount newOrder "
+			    "authorization challenge finalize certificate");
+	assert_true(ca_said(ca, "ACME server no longer knows the account, registering its key again "
+				"account_url=https://ca.example/account/1"));
 }
 
 static void account_is_denied(struct ca *ca, struct exchange *x)
@@ -711,6 +766,7 @@ int main(void)
 		TEST(test_silence),
 		TEST(test_redirect),
 		TEST(test_links_elsewhere),
+		TEST(test_addresses_vary),
 		TEST(test_rate_limit_is_waited_for),
 		TEST(test_rate_limit_too_long),
 		TEST(test_rate_limit_without_time),
@@ -719,6 +775,7 @@ int main(void)
 		TEST(test_key_is_kept),
 		TEST(test_account_is_found),
 		TEST(test_account_is_lost),
+		TEST(test_account_is_forgotten),
 		TEST(test_account_is_denied),
 		TEST(test_binding),
 		TEST(test_binding_is_used_once),

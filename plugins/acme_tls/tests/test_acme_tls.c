@@ -73,7 +73,7 @@ static void refuses_bad_options(void **state)
 	}
 	conf.eab_kid = "kid-1";
 	conf.eab_hmac = "not base64url!";
-	refuse("/eab_hmac: is not base64url");
+	refuse("/eab_hmac: is not base64");
 	conf.email = "";
 	conf.domains = "[]";
 	assert_int_equal(ss_test_host_create(&host, &conf), -EINVAL);

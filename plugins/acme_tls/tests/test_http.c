@@ -18,6 +18,7 @@
 #include <cmocka.h>
 #include <gnutls/gnutls.h>
 #include "plugins/acme_tls/client/http.h"
+#include "plugins/acme_tls/client/url.h"
 #include "tests/unit/tls/tls_certs.h"
 
 #define SECOND 1000000000ull
@@ -173,6 +174,9 @@ static int group_setup(void **state)
 	socklen_t len = sizeof address;
 	int64_t now = time(NULL);
 	(void)state;
+	static const char *const variables[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
+	for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+		unsetenv(variables[i]);
 	signal(SIGPIPE, SIG_IGN); /* as the host does */
 	if (!mkdtemp(folder))
 		return -1;
@@ -221,7 +225,7 @@ static struct {
 	struct http *http;
 	int error;
 	long status;
-	char why[400], body[5000], nonce[32], location[64], retry_after[16], type[32], date[40];
+	char why[400], body[5000], nonce[32], location[200], retry_after[16], type[32], date[40];
 	size_t len;
 	int links;
 } c;
@@ -382,7 +386,7 @@ static void test_redirect_is_not_followed(void **state)
 	int before = server.requests;
 	ask("GET", "/redirect", NULL);
 	assert_int_equal(c.status, 302);
-	assert_string_equal(c.location, "/ok");
+	assert_string_equal(c.location, url("/ok")); /* it was relative */
 	assert_int_equal(server.requests, before + 1);
 }
 
@@ -539,6 +543,70 @@ static void test_refused(void **state)
 	close(fd);
 }
 
+static void test_urls(void **state)
+{
+	static const char base[] = "https://ca.example/acme/new-order";
+	static const struct {
+		const char *reference, *whole;
+	} cases[] = {
+		{"/order/7", "https://ca.example/order/7"},
+		{"order/7", "https://ca.example/acme/order/7"},
+		{"../order/7", "https://ca.example/order/7"},
+		{"//ca.example/7", "https://ca.example/7"},
+		{"https://ca.example:443/7", "https://ca.example:443/7"},
+		{"", ""},
+	};
+	char text[100], why[200];
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		url_resolve(base, cases[i].reference, text, sizeof text);
+		assert_string_equal(text, cases[i].whole);
+	}
+	assert_int_equal(url_check("https://ca.example:443/dir", "https://ca.example/x", why, sizeof why), 0);
+	assert_int_equal(url_check(base, "https://CA.example:443/x", why, sizeof why), 0);
+	assert_int_equal(url_check(base, "https://ca.example:444/x", why, sizeof why), -EINVAL);
+	assert_string_equal(why, "is not at ca.example:443, the host of directory_url");
+	assert_int_equal(url_check(base, "http://ca.example/x", why, sizeof why), -EINVAL);
+	assert_int_equal(url_check(base, "https://ca.example@evil.example/x", why, sizeof why), -EINVAL);
+	assert_true(url_same("https://ca.example:443/account/1", "https://ca.example/account/1"));
+	assert_true(url_same("HTTPS://ca.example/account/1", "https://ca.example/account/1"));
+	assert_false(url_same("https://ca.example/account/1", "https://ca.example/account/2"));
+	assert_false(url_same("https://ca.example:444/account/1", "https://ca.example/account/1"));
+}
+
+static void proxy_is(const char *value)
+{
+	unsetenv("no_proxy");
+	unsetenv("NO_PROXY");
+	setenv("https_proxy", value, 1);
+}
+
+/* The one who reads the message learns that a proxy is in the way, and not its password. */
+static void test_proxy(void **state)
+{
+	char proxy[100];
+	int before = server.requests;
+	(void)state;
+	proxy_is("http://user:secret@127.0.0.1:1");
+	ask("GET", "/ok", NULL);
+	assert_int_equal(c.error, -ECONNREFUSED);
+	assert_string_equal(
+		c.why,
+		"connection refused; the environment variable https_proxy names the proxy 127.0.0.1:1");
+	server.plain = true; /* answers 400 to CONNECT */
+	snprintf(proxy, sizeof proxy, "http://127.0.0.1:%u", server.port);
+	proxy_is(proxy);
+	ask("GET", "/ok", NULL);
+	assert_int_equal(c.error, -EPROTO);
+	why_has("the proxy refuses to connect (HTTP status 400); the environment variable https_proxy names");
+	proxy_is("http://no-such-proxy.invalid:1");
+	ask("GET", "/ok", NULL);
+	assert_int_equal(c.error, -EHOSTUNREACH);
+	why_has("the name of the proxy cannot be resolved");
+	assert_int_equal(server.requests, before);
+	unsetenv("https_proxy");
+}
+
 static void test_date(void **state)
 {
 	(void)state;
@@ -601,6 +669,8 @@ int main(void)
 		TEST(test_times_out),
 		TEST(test_no_tls),
 		TEST(test_refused),
+		TEST(test_urls),
+		TEST(test_proxy),
 		TEST(test_date),
 		TEST(test_deadline),
 	};

@@ -571,6 +571,8 @@ static void test_port_is_taken(void **state)
 	ca->port_taken = "port 80 is in use by another program";
 	assert_int_equal(ca_issue(ca), ACME_LOCAL);
 	assert_string_equal(ca->result.why, "HTTP-01 challenge failed: port 80 is in use by another program");
+	assert_true(ca_said(
+		ca, "Challenge port is busy, waiting for it error=\"port 80 is in use by another program\""));
 	assert_true(ca_order_kept(ca));
 	ca->port_taken = NULL;
 	assert_int_equal(ca_issue(ca), ACME_OK);

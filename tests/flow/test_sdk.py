@@ -13,12 +13,12 @@ import pytest
 CC = shlex.split(os.environ.get("CC", "cc"))
 
 
-def pkg_config(*args):
+def pkg_config(*args, package="semstreams"):
     if not shutil.which("pkg-config"):
         pytest.skip("pkg-config is not installed")
-    answer = subprocess.run(["pkg-config", *args, "semstreams"], capture_output=True, text=True)
+    answer = subprocess.run(["pkg-config", *args, package], capture_output=True, text=True)
     if answer.returncode:
-        pytest.skip(f"pkg-config does not find semstreams: {answer.stderr.strip()}")
+        pytest.skip(f"pkg-config does not find {package}: {answer.stderr.strip()}")
     return shlex.split(answer.stdout)
 
 
@@ -55,6 +55,34 @@ def pipeline(plugins, out, port=0, middle=None):
             {"id": "out", "type": "storage", "config": {"path": str(out)}},
         ],
     }
+
+
+def build_test(folder, source="sample.c"):
+    """The unit test of the template, against the installed test host."""
+    program = folder / "test_sample"
+    subprocess.run([*CC, "-g", *pkg_config("--cflags"), "-o", program, folder / "test_sample.c", folder / source,
+                    *pkg_config("--libs", package="semstreams-test-host")], check=True)
+    return subprocess.run([program], capture_output=True, text=True)
+
+
+def test_unit_test_of_the_template(sample, tmp_path):
+    """It passes, and it is one that can fail: for each of these faults."""
+    folder = sample.parent
+    ran = build_test(folder)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    text = (folder / "sample.c").read_text()
+    for right, wrong, reason in [
+        ("++s->seen < s->conf->every", "++s->seen <= s->conf->every", "failed: 2"),
+        ("if (out->count > 0)", "if (1)", "no empty batch"),
+        ("return -ENOMEM; /* the host", "return SS_DONE; /* the host", "memory ran out"),
+        ("\ts->host->batch_unref(out);\n", "", "a batch was not released"),
+        ("s->host->emit(s->host, 0, out);", "s->host->emit(s->host, 1, out);", "a port that is not there"),
+    ]:
+        assert text.count(right) == 1, right
+        (folder / "faulty.c").write_text(text.replace(right, wrong))
+        ran = build_test(folder, "faulty.c")
+        assert ran.returncode != 0, wrong
+        assert reason in ran.stderr, ran.stderr
 
 
 def test_template_in_a_pipeline(sample, plugins, tmp_path, start, send, lines, conserved, udp_port):
@@ -219,10 +247,10 @@ def test_first_folder_wins(sample, plugins, tmp_path, command):
 
 
 def sources(*folders):
-    """What goes into plugins; their unit tests may look where they like."""
+    """Plugins and their unit tests; the test host is made of parts of the core."""
     for folder in folders:
         for file in folder.rglob("*"):
-            if file.suffix in (".c", ".h", ".cc", ".cpp") and "test" not in file.name:
+            if file.suffix in (".c", ".h", ".cc", ".cpp") and file.parent.name != "test-host":
                 yield file
 
 

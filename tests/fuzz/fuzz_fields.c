@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* fuzz_fields - any bytes as a document, compared with Jansson, and their beginning as a path. */
-#include "tests/unit/fields/fields_jansson.h"
+#include "core/fields/fields.h"
+#include "sdk/test-host/json_jansson.h"
 
 #include <semstreams/ext/fields.h>
 
@@ -33,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (fields_service.compile(NULL, texts, PATHS, &reader, NULL))
 			abort();
 	}
-	compare_with_jansson(reader, paths, PATHS, json, size, NULL);
+	compare_with_jansson(&fields_service, reader, paths, PATHS, json, size, NULL);
 
 	/* up to three paths from the beginning; whatever they find lies in the document */
 	char text[64] = "";

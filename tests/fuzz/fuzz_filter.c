@@ -91,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!verdicts)
 		prepare();
 	verdicts_compare(verdicts, json, size);
-	if (fields_service.read(NULL, verdicts->reader, json, size, out, NULL) == 0)
+	if (ss_test_host_fields()->read(NULL, verdicts->reader, json, size, out, NULL) == 0)
 		for (unsigned i = 0; i < SHAPES; i++)
 			compare_shape(&shapes[i], json, size);
 	return 0;

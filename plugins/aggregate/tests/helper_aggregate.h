@@ -13,7 +13,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "core/fields/fields.h"
+#include <semstreams/test-host.h>
 #include "plugins/aggregate/engine.h"
 
 #define SECOND INT64_C(1000000000)
@@ -53,7 +53,12 @@ static inline void take_result(void *arg, bool late, const char *json, size_t le
 	text_string(t, "\n");
 }
 
-static const struct ss_iface real_fields = {.vtbl = &fields_service};
+static inline const struct ss_iface *real_fields(void)
+{
+	static struct ss_iface fields;
+	fields.vtbl = ss_test_host_fields();
+	return &fields;
+}
 
 static inline int try_setup(struct bench *b, struct conf conf)
 {
@@ -61,11 +66,11 @@ static inline int try_setup(struct bench *b, struct conf conf)
 			    .conf = conf,
 			    .now = 1000 * (uint64_t)SECOND};
 	b->conf.max_groups = conf.max_groups ? conf.max_groups : 100000;
-	int rc = plan_compile(&b->host, &b->conf, &real_fields, &b->plan);
+	int rc = plan_compile(&b->host, &b->conf, real_fields(), &b->plan);
 	if (rc < 0)
 		return rc;
 	b->plan.received = false; /* the times of events stand for such as they say themselves */
-	assert_int_equal(engine_new(&b->plan, &real_fields, &b->engine), 0);
+	assert_int_equal(engine_new(&b->plan, real_fields(), &b->engine), 0);
 	b->engine->result = take_result;
 	b->engine->arg = b;
 	return 0;
@@ -74,7 +79,7 @@ static inline int try_setup(struct bench *b, struct conf conf)
 static inline void teardown(struct bench *b)
 {
 	engine_free(b->engine);
-	plan_done(&b->plan, &real_fields);
+	plan_done(&b->plan, real_fields());
 	text_done(&b->results);
 	text_done(&b->late);
 	text_done(&b->errors);
@@ -140,7 +145,7 @@ static inline void restart(struct bench *b)
 	while (!groups_save_step(b->engine->groups, 1))
 		;
 	assert_false(saved.failed);
-	assert_int_equal(engine_new(&b->plan, &real_fields, &next), 0);
+	assert_int_equal(engine_new(&b->plan, real_fields(), &next), 0);
 	struct reading r = {.at = (uint8_t *)saved.bytes, .end = (uint8_t *)saved.bytes + saved.len};
 	assert_int_equal(engine_load(next, &r), 0);
 	while ((rc = groups_read(&r, &group)) == 1)

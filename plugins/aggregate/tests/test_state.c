@@ -17,12 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 #include "plugins/aggregate/aggregate.h"
-#include "core/fields/fields.h"
 #include <semstreams/test-host.h>
 
 #define MS UINT64_C(1000000)
-
-const void *uses_fields = &fields_service; /* so that it is linked */
 
 /* ---- the source before it, a host of its own ---- */
 
@@ -130,7 +127,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	if (f->h.loop)
+	if (f->h.impl)
 		ss_test_host_done(&f->h);
 	ss_test_host_done(&f->source);
 	forget_results(f);

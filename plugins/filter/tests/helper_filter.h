@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_filter.h - one filter in a fake host, for its unit tests; include once per program. */
+/* helper_filter - one filter in a test host, for its unit tests; include once per program. */
 #pragma once
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,6 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "core/fields/fields.h"
 #include <semstreams/test-host.h>
 
 #define SECOND UINT64_C(1000000000)
@@ -23,64 +22,22 @@ enum { M_DEADBAND = 3, M_RATE_LIMIT, M_DEADBAND_KEYS, M_RATE_KEYS, M_DEADBAND_EV
 
 static inline const struct ss_component *plugin(void)
 {
-	/* naming the service makes the linker take it, which the test host offers if it is there */
-	assert_non_null(fields_service.read);
 	return semstreams_entry_v1.components[0];
 }
 
 struct instance {
 	struct ss_test_host host;
-	char *conf;
 };
-
-static inline const struct ss_option *find_option(const char *key)
-{
-	for (uint32_t i = 0; i < plugin()->n_options; i++)
-		if (strcmp(plugin()->options[i].key, key) == 0)
-			return &plugin()->options[i];
-	fail_msg("no option %s", key);
-	return NULL;
-}
-
-static inline int64_t as_number(const struct ss_option *o, const char *text)
-{
-	if (o->type == SS_OPT_BOOL)
-		return strcmp(text, "true") == 0;
-	if (o->type != SS_OPT_ENUM)
-		return strtoll(text, NULL, 10);
-	int64_t i = 0;
-	while (strcmp(o->choices[i], text) != 0)
-		i++;
-	return i;
-}
-
-static inline void set_option(struct instance *t, const char *key, const char *text)
-{
-	const struct ss_option *o = find_option(key);
-
-	if (o->type == SS_OPT_JSON || o->type == SS_OPT_STRING)
-		*(const char **)(void *)(t->conf + o->offset) = text;
-	else
-		*(int64_t *)(void *)(t->conf + o->offset) = as_number(o, text);
-}
 
 static inline int32_t try_create(struct instance *t, const char *const *pairs)
 {
-	t->conf = calloc(1, plugin()->conf_size);
-	assert_non_null(t->conf);
-	for (uint32_t i = 0; i < plugin()->n_options; i++)
-		if (plugin()->options[i].default_text)
-			set_option(t, plugin()->options[i].key, plugin()->options[i].default_text);
-	for (; *pairs; pairs += 2)
-		set_option(t, pairs[0], pairs[1]);
 	ss_test_host_init(&t->host, plugin());
-	return ss_test_host_create(&t->host, t->conf);
+	return ss_test_host_create(&t->host, ss_test_host_configure(&t->host, pairs));
 }
 
 static inline void finish(struct instance *t)
 {
 	ss_test_host_done(&t->host);
-	free(t->conf);
 }
 
 #define CREATE(t, ...)                                                                                       \

@@ -7,7 +7,8 @@
 #include "plugins/filter/condition.h"
 
 #include <semstreams/ext/fields.h>
-#include "tests/unit/fields/fields_jansson.h"
+#include <semstreams/test-host.h>
+#include "sdk/test-host/json_jansson.h"
 
 static const struct fields_path verdict_paths[] = {
 	{.text = "", .n = 0},
@@ -224,7 +225,7 @@ static inline struct verdicts *verdicts_new(void)
 	if (!v)
 		abort();
 	v->host.config_error = verdict_error;
-	v->fields.vtbl = &fields_service;
+	v->fields.vtbl = ss_test_host_fields();
 	for (unsigned i = 0; i < VERDICTS; i++) {
 		const unsigned op = i % VERDICT_OPS;
 		v->v[i].json =
@@ -254,7 +255,7 @@ static inline void verdicts_free(struct verdicts *v)
 		conditions_free(v->v[i].some);
 	}
 	ss_paths_done(&v->paths);
-	fields_service.free(NULL, v->reader);
+	ss_test_host_fields()->free(NULL, v->reader);
 	free(v);
 }
 
@@ -275,7 +276,7 @@ static inline int verdicts_compare(struct verdicts *v, const char *json, size_t 
 	bool holds[VERDICTS];
 	int n = 0;
 
-	if (fields_service.read(NULL, v->reader, json, len, out, NULL) < 0)
+	if (ss_test_host_fields()->read(NULL, v->reader, json, len, out, NULL) < 0)
 		return -1;
 	json_t *root = jansson_parse(json, len, NULL);
 	if (!root)

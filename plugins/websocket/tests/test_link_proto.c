@@ -9,7 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <semstreams/ext/fields.h>
-#include "core/fields/fields.h"
+#include <semstreams/test-host.h>
 #include <semstreams/base/crc32c.h>
 #include "plugins/websocket/link/link_proto.h"
 
@@ -23,13 +23,13 @@ static struct ss_reader *reader;
 static int setup(void **state)
 {
 	(void)state;
-	return link_control_reader(&fields_service, NULL, &reader);
+	return link_control_reader(ss_test_host_fields(), NULL, &reader);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	fields_service.free(NULL, reader);
+	ss_test_host_fields()->free(NULL, reader);
 	return 0;
 }
 
@@ -38,7 +38,7 @@ static int read_text(const char *text, size_t len, struct link_control *c, const
 	uint8_t *exact = malloc(len + !len); /* so that a sanitizer sees the first byte read beyond */
 	assert_non_null(exact);
 	memcpy(exact, text, len);
-	int ret = link_control_read(&fields_service, NULL, reader, exact, len, c, why);
+	int ret = link_control_read(ss_test_host_fields(), NULL, reader, exact, len, c, why);
 	free(exact);
 	return ret;
 }

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 #include <semstreams/ext/fields.h>
-#include "core/fields/fields.h"
+#include <semstreams/test-host.h>
 #include "plugins/websocket/link/link_session.h"
 
 static json_t *vectors;
@@ -36,14 +36,14 @@ static int setup(void **state)
 		print_error("%s: %s\n", path, error.text);
 		return -1;
 	}
-	return link_control_reader(&fields_service, NULL, &reader);
+	return link_control_reader(ss_test_host_fields(), NULL, &reader);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
 	json_decref(vectors);
-	fields_service.free(NULL, reader);
+	ss_test_host_fields()->free(NULL, reader);
 	return 0;
 }
 
@@ -73,7 +73,8 @@ static uint8_t *unhex(const char *hex, size_t *len)
 static int read_control(const char *text, struct link_control *c)
 {
 	const char *why;
-	return link_control_read(&fields_service, NULL, reader, (const uint8_t *)text, strlen(text), c, &why);
+	return link_control_read(ss_test_host_fields(), NULL, reader, (const uint8_t *)text, strlen(text), c,
+				 &why);
 }
 
 static json_t *written(const struct link_control *c)
@@ -123,7 +124,8 @@ static void check_control(const json_t *row)
 	CHECK(strcmp(string(json, "t"), string(row, "type")) == 0);
 	json_decref(json);
 	size_t len = link_control_write(&c, back);
-	CHECK(link_control_read(&fields_service, NULL, reader, (uint8_t *)back, len, &again, &why) == 0);
+	CHECK(link_control_read(ss_test_host_fields(), NULL, reader, (uint8_t *)back, len, &again, &why) ==
+	      0);
 	CHECK(memcmp(&c, &again, sizeof c) == 0);
 }
 

@@ -1,68 +1,126 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * semstreams/test-host.h - a host for one plugin instance in one thread: unit tests of plugins run against
+ * semstreams/test-host.h - a host for one component instance in one thread: plugins are unit-tested against
  * it.  It records what the instance emits, drops, logs and finishes, and runs timers, descriptors and posts
- * when ss_test_host_run is called.
+ * when the test says so.  Link libsemstreams-test-host.a (pkg-config semstreams-test-host) and the plugin's
+ * own sources:
+ *
+ *	static struct ss_test_host h;
+ *	ss_test_host_init(&h, semstreams_entry_v1.components[0]);
+ *	const char *const options[] = {"every", "2", NULL};
+ *	assert(ss_test_host_create(&h, ss_test_host_configure(&h, options)) == 0);
+ *	struct ss_batch *batch = ss_test_host_batch(&h, texts, 3);
+ *	assert(ss_test_host_process(&h, 0, batch) == SS_DONE);
+ *	h.host.batch_unref(batch);
+ *	... look at h.emitted, h.dropped, h.log
+ *	ss_test_host_done(&h);
+ *
+ * Services: semstreams.fields/1 and semstreams.loop/1 and semstreams.positions/1 as the real host has them;
+ * any other by ss_test_host_offer().  Whatever breaks the contract of plugin.h (an [inst] function called
+ * from another thread, a row outside the batch's memory, a batch changed after emit, a leaked batch or watch)
+ * ends the program with a message.  Unless a comment says otherwise, all functions are called from the thread
+ * that called ss_test_host_init().  Source-level convenience, no ABI: the struct may change with any release.
  */
 #ifndef SEMSTREAMS_TEST_HOST_H
 #define SEMSTREAMS_TEST_HOST_H
+
 #include <stdbool.h>
 #include <semstreams/plugin.h>
+#include <semstreams/ext/fields.h>
 
-#define SS_TEST_HOST_MAX 4096
+#ifdef __cplusplus
+extern "C" {
+#endif
 
-struct ss_test_host {
-	struct ss_host host; /* first: callbacks get it back */
-	const struct ss_component *desc;
-	void *self;
+#define SS_TEST_HOST_MAX 4096 /* batches recorded between two calls of ss_test_host_clear() */
 
-	struct {
-		uint32_t port;
-		struct ss_batch *batch; /* a reference of ours */
-	} emitted[SS_TEST_HOST_MAX];
-	uint32_t n_emitted;
-	struct {
-		struct ss_batch *batch;
-		int32_t status;
-	} finished[SS_TEST_HOST_MAX];
-	uint32_t n_finished;
-	uint64_t dropped[32]; /* by reason */
-	int64_t metrics[64];  /* by row */
-	uint32_t n_input_ready, n_drained;
-	char unready[256];       /* reason given to set_health(), "" = well */
-	char degraded[256];      /* the same of set_degraded() */
-	char log[16384];         /* lines "LEVEL text\n" */
-	char errors[8192];       /* lines "pointer: text\n" from config_error */
-	uint64_t now_ns;         /* the loop's clock: moved by the test and by ss_test_host_run */
-	uint32_t fail_batch_new; /* this many further batch_new calls succeed, then NULL; UINT32_MAX = never
-				    fail */
-	struct {
-		uint32_t port;
-		char source[64];
-		struct ss_position position;
-	} kept[16]; /* what the snapshot that the instance restored says */
-	uint32_t n_kept;
-	uint64_t duplicates; /* events that ss_test_host_process removed */
-	bool checkpointer, can_resume;
-	bool no_positions;         /* the host does not have the service */
-	struct ss_position resume; /* what a source is told, if can_resume */
-	struct ss_test_host_loop *loop;
+struct ss_test_host_emitted {
+	uint32_t port;
+	struct ss_batch *batch; /* a reference of the test host's */
+};
+struct ss_test_host_finished {
+	struct ss_batch *batch; /* a pointer only: the reference was and is the test's */
+	int32_t status;         /* SS_DELIVERED, SS_DROPPED, SS_FAILED */
+};
+struct ss_test_host_kept {
+	uint32_t port;
+	char source[64];
+	struct ss_position position;
 };
 
-/* Prepare for one instance of desc; id "test". */
+struct ss_test_host {
+	struct ss_host host; /* first: callbacks get it back; tests call its functions, as batch_unref() */
+	const struct ss_component *desc;
+	void *self; /* the instance, from create() on */
+
+	/* What the instance did, since the beginning or ss_test_host_clear(). */
+	struct ss_test_host_emitted emitted[SS_TEST_HOST_MAX];
+	uint32_t n_emitted;
+	struct ss_test_host_finished finished[SS_TEST_HOST_MAX]; /* by done() */
+	uint32_t n_finished;
+	uint64_t dropped[32];              /* by reason */
+	int64_t metrics[64];               /* by row */
+	uint32_t n_input_ready, n_drained; /* calls of these functions */
+	char unready[256];                 /* the reason given to set_health(); "" = well */
+	char degraded[256];                /* the same of set_degraded() */
+	char log[16384];                   /* lines "LEVEL text\n"; the newest, if there are many */
+	char errors[8192];                 /* lines "pointer: text\n" from config_error() */
+
+	/* Of semstreams.positions/1. */
+	bool checkpointer;                 /* the instance called checkpointer() */
+	struct ss_test_host_kept kept[16]; /* what the snapshot that it restored says */
+	uint32_t n_kept;
+	uint64_t duplicates; /* events that ss_test_host_process() removed */
+
+	/* What the test may set before create() or at any time. */
+	uint64_t now_ns;           /* the clock of the loop */
+	uint32_t fail_batch_new;   /* so many further batch_new() succeed, then NULL; UINT32_MAX = all */
+	bool can_resume;           /* a source is told to resume */
+	struct ss_position resume; /* from here */
+	bool no_positions;         /* the host lacks the service */
+
+	struct ss_test_host_impl *impl;
+};
+
+/* Prepare for one instance of desc; its id is "test".  ss_test_host_done() frees what this allocates. */
 void ss_test_host_init(struct ss_test_host *, const struct ss_component *desc);
-/* desc->create with conf (a struct of the plugin's); its result. */
+
+/*
+ * A configuration, made from the option table as the host makes it: the defaults, then each key with its text
+ * in turn, NULL-ended, as it would stand in the config, strings without quotes.  NULL: the defaults only.
+ * An unknown key, or a text that is not of the type or out of range, ends the program: the real host refuses
+ * them before create().  The memory is the test host's until done() or the next call; the strings are the
+ * caller's and must last as long.
+ */
+const void *ss_test_host_configure(struct ss_test_host *, const char *const *pairs);
+
+/* desc->create() with conf, which must last until ss_test_host_done(); its result.  Errors of the
+ * configuration are in errors. */
 int32_t ss_test_host_create(struct ss_test_host *, const void *conf);
+
+/* Have the instance find a service of the test's own, or in place of the host's.  vtbl NULL: the host lacks
+ * it.  id and vtbl must last until ss_test_host_done(). */
+void ss_test_host_offer(struct ss_test_host *, const char *id, const void *vtbl, uint32_t size, void *self);
+
+/* [any] The service semstreams.fields/1, for functions that are tested without an instance; its self is
+ * NULL. */
+const struct ss_fields *ss_test_host_fields(void);
+
 /* Wait for descriptors and due timers of the instance at most timeout_ms of real time; run them and all posts
- * once. Returns how many callbacks ran. */
+ * once.  Returns how many callbacks ran. */
 int ss_test_host_run(struct ss_test_host *, int timeout_ms);
-/* Move the clock and run what is due, without waiting. */
+
+/* Move the clock forward and run the timers that are due and all posts, without waiting. */
 void ss_test_host_advance(struct ss_test_host *, uint64_t ns);
-/* A batch holding copies of n strings; seq 1.., time_ns 1e18 + i.  The caller owns it. */
+
+/* A batch that holds copies of n strings, with sequences 1, 2, ... and times 1e18, 1e18 + 1, ...  The caller
+ * owns the reference.  NULL only as fail_batch_new says. */
 struct ss_batch *ss_test_host_batch(struct ss_test_host *, const char *const *texts, uint32_t n);
-/* As if the component source, whose id must last as long, had tracked the batch. */
+
+/* As if the component source, whose id must last as long as the batch, had tracked the batch. */
 void ss_test_host_track(struct ss_test_host *, struct ss_batch *, const char *source,
 			const struct ss_position *);
+
 /*
  * Offer a batch to the instance's process() as the host does: of a checkpointer's input, without the events
  * it has already.  The result of process(); SS_DONE if nothing was left of the batch; -ESTALE if an earlier
@@ -70,10 +128,18 @@ void ss_test_host_track(struct ss_test_host *, struct ss_batch *, const char *so
  * until it is finished.
  */
 int32_t ss_test_host_process(struct ss_test_host *, uint32_t port, struct ss_batch *);
-/* Events emitted so far on a port, as one string: each followed by '\n'; malloced. */
+
+/* The events emitted so far on a port as one string, each followed by '\n'; to be freed with free(). */
 char *ss_test_host_text(struct ss_test_host *, uint32_t port);
-/* Forget what was recorded. */
+
+/* Forget what the instance did: emitted, finished, dropped, metrics, counts of calls, log, errors. */
 void ss_test_host_clear(struct ss_test_host *);
-/* stop and destroy the instance if there is one, free everything; asserts that all batches were released. */
+
+/* stop() and destroy() the instance if there is one, free everything; batches that were not released end the
+ * program.  May be called twice. */
 void ss_test_host_done(struct ss_test_host *);
+
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -7,9 +7,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <semstreams/ext/fields.h>
-#include "fields_departures.h"
-#include "fields_documents.h"
-#include "fields_jansson.h"
+#include "core/fields/fields.h"
+#include "sdk/test-host/json_departures.h"
+#include "sdk/test-host/json_documents.h"
+#include "sdk/test-host/json_jansson.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
@@ -78,7 +79,7 @@ static void test_corpus(void **state)
 		const enum departure_kind kind = departure_of(rc, where, d->text, d->len);
 		if (kind == DEPARTURE_KINDS)
 			fail_msg("document %zu: %d, against Jansson: %s", i, rc, d->text);
-		compare_with_jansson(reader, paths, COUNT(paths), d->text, d->len, NULL);
+		compare_with_jansson(&fields_service, reader, paths, COUNT(paths), d->text, d->len, NULL);
 		right += d->wrong < 0;
 		wrong += d->wrong >= 0;
 		departs += kind != DEPARTS_NOT;
@@ -119,7 +120,7 @@ static void compare(const struct ss_reader *reader, const char *text, size_t len
 
 	assert_true(copy || len == 0);
 	memcpy(copy, text, len);
-	compare_with_jansson(reader, paths, COUNT(paths), copy, len, NULL);
+	compare_with_jansson(&fields_service, reader, paths, COUNT(paths), copy, len, NULL);
 	free(copy);
 }
 

@@ -20,7 +20,7 @@
 #include <sys/prctl.h>
 #include "core/admin/metrics.h"
 #include "core/tls/tls_identity.h"
-#include "tls_certs.h"
+#include "sdk/test-host/tls_certs.h"
 
 static struct cert root, ca, one, two, expired; /* leaves of ca */
 static char folder[] = "/tmp/tls-identity-XXXXXX";

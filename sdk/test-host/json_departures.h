@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fields_departures - where the field reader and Jansson, which is taken for a strict parser, do not agree on
+ * json_departures - where the field reader and Jansson, which is taken for a strict parser, do not agree on
  * whether a text is JSON, or where RFC 8259 leaves open what it means: one line each with the reason, and
  * what a condition on the document then says.
  */

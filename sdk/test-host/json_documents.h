@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* fields_documents - JSON texts right and wrong, for tests; wrong ones with the offset of the first wrong
+/* json_documents - JSON texts right and wrong, for tests; wrong ones with the offset of the first wrong
  * byte. */
 #pragma once
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fields_jansson - compares the field reader with Jansson on one document, for tests and fuzzing; a
+ * json_jansson - compares a field reader with Jansson on one document, for tests and fuzzing; a
  * difference that is not expected ends the program.
  */
 #pragma once
@@ -12,7 +12,6 @@
 #include <string.h>
 #include <jansson.h>
 #include <semstreams/ext/fields.h>
-#include "core/fields/fields.h"
 
 struct fields_path {
 	char text[200];      /* as it is compiled */
@@ -67,7 +66,7 @@ static inline const json_t *jansson_at(const json_t *value, const struct fields_
 	return value;
 }
 
-static inline bool same_value(const struct ss_field *f, const json_t *value)
+static inline bool same_value(const struct ss_fields *fields, const struct ss_field *f, const json_t *value)
 {
 	double real;
 	int64_t integer;
@@ -83,16 +82,16 @@ static inline bool same_value(const struct ss_field *f, const json_t *value)
 		return f->type == SS_JSON_TRUE && f->len == 4;
 	case JSON_INTEGER:
 		return f->type == SS_JSON_NUMBER && f->flags == SS_FIELD_INTEGER &&
-		       fields_service.integer(NULL, f, &integer) == 0 && integer == json_integer_value(value);
+		       fields->integer(NULL, f, &integer) == 0 && integer == json_integer_value(value);
 	case JSON_REAL:
-		return f->type == SS_JSON_NUMBER && f->flags == 0 &&
-		       fields_service.number(NULL, f, &real) == 0 && real == json_real_value(value);
+		return f->type == SS_JSON_NUMBER && f->flags == 0 && fields->number(NULL, f, &real) == 0 &&
+		       real == json_real_value(value);
 	case JSON_STRING: {
 		const size_t len = json_string_length(value);
 		char *text = malloc(len + 1);
 		const bool same =
 			f->type == SS_JSON_STRING && text &&
-			fields_service.unescape(NULL, f, text, len) == (int64_t)len &&
+			fields->unescape(NULL, f, text, len) == (int64_t)len &&
 			memcmp(text, json_string_value(value), len) == 0 &&
 			((f->flags & SS_FIELD_ESCAPED) != 0) == (memchr(f->text, '\\', f->len) != NULL);
 		free(text);
@@ -112,13 +111,14 @@ static inline bool same_value(const struct ss_field *f, const json_t *value)
 }
 
 /* Read the document with a reader of these paths and compare; true if it is a JSON text for both. */
-static inline bool compare_with_jansson(const struct ss_reader *reader, const struct fields_path *paths,
-					unsigned n, const char *json, size_t len, unsigned *found)
+static inline bool compare_with_jansson(const struct ss_fields *fields, const struct ss_reader *reader,
+					const struct fields_path *paths, unsigned n, const char *json,
+					size_t len, unsigned *found)
 {
 	struct ss_field out[16];
 	json_error_t error;
 	size_t where = SIZE_MAX;
-	const int rc = fields_service.read(NULL, reader, json, len, out, &where);
+	const int rc = fields->read(NULL, reader, json, len, out, &where);
 	json_t *root = jansson_parse(json, len, &error);
 
 	if (rc == 0 && !root && !jansson_is_strict(&error))
@@ -132,13 +132,13 @@ static inline bool compare_with_jansson(const struct ss_reader *reader, const st
 	if (rc == -EINVAL) {
 		/* everything before the wrong byte was right */
 		size_t again = SIZE_MAX;
-		const int before = fields_service.read(NULL, reader, json, where, out, &again);
+		const int before = fields->read(NULL, reader, json, where, out, &again);
 		if (before && (before != -EINVAL || again != where))
 			differ("not the first wrong byte", json, len);
 	}
 	for (unsigned i = 0; rc == 0 && root && i < n; i++) {
 		const json_t *value = jansson_at(root, &paths[i]);
-		if (!same_value(&out[i], value))
+		if (!same_value(fields, &out[i], value))
 			differ(paths[i].text, json, len);
 		if (found)
 			*found += value != NULL;

@@ -116,6 +116,31 @@ def test_challenges(cas, hosts, semstreams, storage, tmp_path, kind, challenge):
         program.close()
 
 
+def test_ca_without_its_database(cas, hosts, semstreams, storage, tmp_path):
+    """step-ca restored without its database answers "500 not found" for an account that it forgot: the key is registered
+    again, and said so."""
+    ca, host = cas.step_ca(hosts.add("ca.local")), hosts.add(NAME)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(hub(acme(ca, storage), 8080)))
+
+    def cert(*args):
+        done = host.run(semstreams, "cert", *args, "--config", file)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    cert("issue")
+    before, key = stored(storage), (storage / "account.key").read_text()
+    ca.stop()
+    (ca.folder / "db").unlink()
+    ca.start()
+    said = cert("renew", "--force")
+    assert re.search(line("WARN", "ACME server no longer knows the account, registering its key again",
+                          r"account_url=https://ca.local\S+"), said, re.M)
+    assert re.search(line("INFO", "ACME account created", r"email=admin@location-a\.example\.com account_url=\S+"), said, re.M)
+    assert stored(storage).serial != before.serial
+    assert (storage / "account.key").read_text() == key
+
+
 def test_address(cas, hosts, semstreams, storage, tmp_path):
     """A certificate for an address (RFC 8738)."""
     ca, host = cas.step_ca(hosts.add("ca.local")), hosts.add(NAME)

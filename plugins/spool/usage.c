@@ -60,7 +60,7 @@ static void describe(const struct sendlog *log, uint64_t seq, char *out, size_t 
 		snprintf(out, size, "consumer '%s' has not been here for %s: %" PRIu64 " events%s", c->name,
 			 ss_format_span((int64_t)c->away_ns, age, sizeof age), seq - c->acked, more);
 	else
-		snprintf(out, size, "consumer '%s' is connected but slow: %" PRIu64 " events%s", c->name,
+		snprintf(out, size, "consumer '%s' does not keep up: %" PRIu64 " events%s", c->name,
 			 seq - c->acked, more);
 }
 

@@ -78,6 +78,7 @@ void link_in_message(struct input *, struct ws_conn *, bool binary, const uint8_
 void link_in_closed(struct input *, struct ws_conn *);
 void link_in_acked(struct input *, uint64_t cookie, int32_t status);
 void link_in_tick(struct input *);
+void link_in_stop(struct input *); /* the last acknowledgement, before the connection is closed */
 void link_in_done(struct input *);
 
 /* plain_in.c */

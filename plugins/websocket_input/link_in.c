@@ -251,6 +251,17 @@ void link_in_acked(struct input *in, uint64_t cookie, int32_t status)
 	link_in_tick(in);
 }
 
+void link_in_stop(struct input *in)
+{
+	struct link_action a;
+
+	if (!in->peer)
+		return;
+	/* the first answer is an ACK, if one is due: what the sender does not know it may count as lost */
+	link_receiver_bye(&in->link, in->loop->now(in->loop_self), 0, "shutting down", &a);
+	act(in, in->peer, &a);
+}
+
 void link_in_done(struct input *in)
 {
 	free(in->flights);

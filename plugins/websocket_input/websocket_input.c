@@ -231,6 +231,7 @@ static void input_stop(void *self)
 {
 	struct input *in = self;
 
+	link_in_stop(in);
 	endpoint_close(&in->endpoint, 1001, "shutting down");
 }
 

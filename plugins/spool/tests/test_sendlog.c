@@ -925,7 +925,7 @@ static void full_says_who(void **state)
 
 		/* it comes back: slow is not away, and room is told */
 		sendlog_look(r->log, hour, everybody, r);
-		snprintf(line, sizeof line, "%s full: consumer 'ghost' is connected but slow: %llu events",
+		snprintf(line, sizeof line, "%s full: consumer 'ghost' does not keep up: %llu events",
 			 disk ? "spool" : "buffer", (unsigned long long)committed - 40);
 		assert_string_equal(r->health, line);
 		assert_int_equal(sendlog_ack(r->log, "ghost", committed), 0);
@@ -958,7 +958,7 @@ static void full_of_a_slow_consumer(void **state)
 		sendlog_look(r->log, 1, everybody, r);
 	assert_string_equal(r->health, "");
 	sendlog_look(r->log, 1, everybody, r);
-	assert_non_null(strstr(r->health, "spool full: consumer 'slow' is connected but slow: "));
+	assert_non_null(strstr(r->health, "spool full: consumer 'slow' does not keep up: "));
 	assert_non_null(strstr(r->health, " events, and 1 other consumer is behind"));
 	close_log(r);
 	expect_line(r, "ERROR Stopped with a full spool, so events that waited for it could not be stored: "

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <semstreams/base/file_atomic.h>
 
 enum { NAME_LEN_MAX = 255 - STAMP_MAX - 8 }; /* leaves room for a stamp and ".zst.tmp" */
 
@@ -389,18 +390,6 @@ static bool exists_compressed(int dirfd, const char *name)
 	return false;
 }
 
-static int rename_new(int dirfd, const char *from, const char *to)
-{
-	if (renameat2(dirfd, from, dirfd, to, RENAME_NOREPLACE) == 0)
-		return 0;
-	if (errno != EINVAL && errno != ENOSYS)
-		return -errno;
-	/* a file system without RENAME_NOREPLACE: link does not replace either */
-	if (linkat(dirfd, from, dirfd, to, 0) < 0 || unlinkat(dirfd, from, 0) < 0)
-		return -errno;
-	return 0;
-}
-
 int path_stamp(int dirfd, const char *name, time_t when, char out[REL_MAX])
 {
 	struct tm tm;
@@ -413,7 +402,7 @@ int path_stamp(int dirfd, const char *name, time_t when, char out[REL_MAX])
 			    : snprintf(out, REL_MAX, "%s%s", name, stamp);
 		if (len >= REL_MAX)
 			return -ENAMETOOLONG;
-		rc = exists_compressed(dirfd, out) ? -EEXIST : rename_new(dirfd, name, out);
+		rc = exists_compressed(dirfd, out) ? -EEXIST : ss_rename_new(dirfd, name, dirfd, out);
 	}
 	return rc;
 }

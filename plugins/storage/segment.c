@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <semstreams/base/file_atomic.h>
 
 enum { BLOCK = 65536 };
 
@@ -18,15 +19,6 @@ static int explain(char why[WHY_MAX], const char *what, int rc)
 {
 	snprintf(why, WHY_MAX, "%s: %s", what, strerror(-rc));
 	return rc;
-}
-
-static ssize_t read_at(int fd, void *buf, size_t n, off_t at)
-{
-	ssize_t got;
-	do
-		got = pread(fd, buf, n, at);
-	while (got < 0 && errno == EINTR);
-	return got < 0 ? -errno : got;
 }
 
 static int cut(int fd, off_t size)
@@ -46,7 +38,7 @@ static off_t find_tail(int fd, off_t size, uint64_t max_tail, uint8_t *block)
 	off_t end = size;
 	while (end > 0) {
 		off_t at = end > BLOCK ? end - BLOCK : 0;
-		ssize_t n = read_at(fd, block, (size_t)(end - at), at);
+		ssize_t n = ss_pread_all(fd, block, (size_t)(end - at), at);
 		if (n != end - at)
 			return n < 0 ? n : -EIO;
 		const uint8_t *nl = memrchr(block, '\n', (size_t)n);
@@ -55,20 +47,6 @@ static off_t find_tail(int fd, off_t size, uint64_t max_tail, uint8_t *block)
 		if ((uint64_t)(size - at) > max_tail)
 			return -EFBIG;
 		end = at;
-	}
-	return 0;
-}
-
-static int write_all(int fd, const uint8_t *p, size_t n)
-{
-	while (n) {
-		ssize_t put = write(fd, p, n);
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put < 0)
-			return -errno;
-		p += put;
-		n -= (size_t)put;
 	}
 	return 0;
 }
@@ -90,12 +68,12 @@ static int save_tail(const struct segment *s, off_t from, off_t to, uint8_t *blo
 	off_t old = lseek(fd, 0, SEEK_END);
 	int rc = old < 0 ? -errno : 0;
 	for (off_t at = from; rc == 0 && at < to;) {
-		ssize_t n = read_at(s->fd, block, (size_t)(to - at < BLOCK ? to - at : BLOCK), at);
-		rc = n > 0 ? write_all(fd, block, (size_t)n) : n < 0 ? (int)n : -EIO;
+		ssize_t n = ss_pread_all(s->fd, block, (size_t)(to - at < BLOCK ? to - at : BLOCK), at);
+		rc = n > 0 ? ss_write_all(fd, block, (size_t)n) : n < 0 ? (int)n : -EIO;
 		at += n > 0 ? n : 0;
 	}
 	if (rc == 0)
-		rc = write_all(fd, (const uint8_t *)"\n", 1);
+		rc = ss_write_all(fd, "\n", 1);
 	if (rc == 0 && (fdatasync(fd) < 0 || fsync(s->dirfd) < 0))
 		rc = -errno;
 	if (rc < 0) {

@@ -469,10 +469,10 @@ static void test_templates(void **state)
 	check_path(f, "./%Y.jsonl", NULL);
 	check_path(f, "../data/x", NULL);
 	check_path(f, "/data/100%%", NULL);
-	check_path(f, "/data/%y.jsonl", "%y is not known");
-	check_path(f, "/data/x%", "is not known");
-	check_path(f, "/data/{host}.jsonl", "{host} is not known");
-	check_path(f, "/data/{component.jsonl", "is not known");
+	check_path(f, "/data/%y.jsonl", "%y is unknown");
+	check_path(f, "/data/x%", "is unknown");
+	check_path(f, "/data/{host}.jsonl", "{host} is unknown");
+	check_path(f, "/data/{component.jsonl", "is unknown");
 	check_path(f, "/data/x}.jsonl", "without '{'");
 	check_path(f, "/%Y/x", "fixed directory");
 	check_path(f, "%Y.jsonl", "fixed directory");
@@ -1077,7 +1077,7 @@ static void test_repair_long(void **state)
 
 	text[150000] = 'x'; /* this cannot have been ours */
 	put_file(f->path, text, BIG);
-	refuse(f, "not one of ours");
+	refuse(f, "semstreams did not write it");
 	assert_int_equal(stat(f->path, &st), 0);
 	assert_int_equal(st.st_size, BIG);
 	free(text);
@@ -1176,7 +1176,7 @@ static void test_moved_away(void **state)
 	/* logrotate's copytruncate */
 	assert_int_equal(truncate(f->path, 0), 0);
 	ss_test_host_advance(&f->host, 5000000000);
-	assert_true(logged(f, "Somebody else changed the length"));
+	assert_true(logged(f, "Another process changed the length"));
 	push(f, "e");
 	drain(f);
 	assert_file(f->path, "e\n");

@@ -162,7 +162,7 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof *f);
 	const char *tmp = getenv("TMPDIR");
-	snprintf(f->dir, sizeof f->dir, "%.40s/once.XXXXXX", tmp ? tmp : "/tmp");
+	snprintf(f->dir, sizeof f->dir, "%.40s/commit.XXXXXX", tmp ? tmp : "/tmp");
 	assert_non_null(mkdtemp(f->dir));
 	snprintf(f->path, sizeof f->path, "%s/data.jsonl", f->dir);
 	snprintf(f->record, sizeof f->record, "%s/.test.commit", f->dir);
@@ -1332,5 +1332,5 @@ int main(void)
 		T(test_killed_at_each_step),
 		T(test_killed_at_random),
 	};
-	return cmocka_run_group_tests_name("once", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("commit", tests, NULL, NULL);
 }

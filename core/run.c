@@ -17,6 +17,7 @@
 #include "core/admin/metrics.h"
 #include "core/admin/notify.h"
 #include "core/flow/pipeline.h"
+#include "core/flow/providers.h"
 #include "core/flow/report.h"
 
 enum { EXIT_BAD_CONFIG = 78 };
@@ -169,6 +170,7 @@ static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
 		 "signal=HUP");
 	tls_identity_reload(tls);
 	reload_names(r);
+	providers_retry(r->pipeline->providers, r->pipeline->n_providers);
 }
 
 /* ---- regular work ---- */

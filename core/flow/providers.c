@@ -12,10 +12,20 @@ const struct ss_tls_provider *provider_face(const struct component *c, void **se
 {
 	struct ss_iface face;
 
-	if (c->desc->extension(c->self, SS_TLS_PROVIDER, sizeof(struct ss_tls_provider), &face) < 0)
+	if (c->desc->extension(c->self, SS_TLS_PROVIDER, offsetof(struct ss_tls_provider, retry), &face) < 0)
 		return NULL;
 	*self = face.self;
 	return face.vtbl;
+}
+
+void providers_retry(const struct component *members, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		void *self;
+		const struct ss_tls_provider *face = provider_face(&members[i], &self);
+		if (face && SS_KNOWS(face, struct ss_tls_provider, retry) && face->retry)
+			face->retry(self);
+	}
 }
 
 /* What it has in common with nobody else; NULL: nothing. */

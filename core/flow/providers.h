@@ -19,3 +19,5 @@ const struct ss_tls_provider *provider_face(const struct component *, void **sel
  */
 int providers_create(const struct config *, struct health *, struct tls_identity *, struct diag *,
 		     struct component *members, size_t *n);
+/* After an operator's SIGHUP: what failed is tried at once. */
+void providers_retry(const struct component *members, size_t n);

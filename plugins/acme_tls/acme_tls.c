@@ -31,10 +31,17 @@ static int32_t command(void *self, uint32_t argc, const char *const *argv,
 	return commands_run(t->host, &t->setup, renewal_ca_files(t->renewal), argc, argv, print, arg);
 }
 
+static void retry(void *self)
+{
+	struct acme_tls *t = self;
+	renewal_retry(t->renewal);
+}
+
 static const struct ss_tls_provider provider = {
 	.struct_size = sizeof provider,
 	.identity = identity,
 	.command = command,
+	.retry = retry,
 };
 
 static int32_t extension(void *self, const char *id, uint32_t min_size, struct ss_iface *out)

@@ -19,44 +19,42 @@
 static const char *const challenges[] = {"http-01", "tls-alpn-01", NULL};
 
 const struct ss_option acme_options_table[ACME_N_OPTIONS] = {
-	OPT(enabled, SS_OPT_BOOL, "true", "whether certificates are obtained by ACME at all"),
+	OPT(enabled, SS_OPT_BOOL, "true",
+	    "obtain certificates by ACME; false: use cert_file and key_file only"),
 	OPT(directory_url, SS_OPT_STRING, NULL, "URL of the CA's ACME directory, https://...",
 	    .flags = SS_OPT_REQUIRED),
-	OPT(email, SS_OPT_STRING, NULL, "whom the CA may write to", .flags = SS_OPT_REQUIRED),
+	OPT(email, SS_OPT_STRING, NULL, "contact address of the ACME account", .flags = SS_OPT_REQUIRED),
 	OPT(domains, SS_OPT_JSON, NULL,
-	    "array of the DNS names or addresses the certificate is for; the first is its common name",
+	    "array of the DNS names or IP addresses the certificate is for; the first is its common name",
 	    .flags = SS_OPT_REQUIRED,
 	    .schema = "{\"type\":\"array\",\"minItems\":1,\"maxItems\":100,\"uniqueItems\":true,"
 		      "\"items\":{\"type\":\"string\",\"minLength\":1}}"),
-	OPT(challenge_type, SS_OPT_ENUM, "http-01", "how the CA sees that the names are ours",
+	OPT(challenge_type, SS_OPT_ENUM, "http-01", "challenge by which the CA verifies the names",
 	    .choices = challenges),
 	OPT(renew_before, SS_OPT_DURATION, "8h",
-	    "renew when less than this is left; at most half the lifetime", .min = ACME_SECOND,
-	    .max = 3650 * DAY_NS),
-	OPT(storage_path, SS_OPT_STRING, NULL, "folder for the account, the certificate and its key",
+	    "renew when less than this is left; more than half of the lifetime is cut to half",
+	    .min = ACME_SECOND, .max = 3650 * DAY_NS),
+	OPT(storage_path, SS_OPT_STRING, NULL, "folder for the ACME account, the certificate and its key",
 	    .flags = SS_OPT_REQUIRED),
 	OPT(ca_bundle, SS_OPT_STRING, NULL,
-	    "file with the CAs to trust for the CA's own HTTPS; not set means security.tls.client.ca_files, "
-	    "else the "
-	    "system's"),
-	OPT(check_interval, SS_OPT_DURATION, "1h", "how often to look whether it is time, at the latest",
+	    "file with the CA certificates to trust for the HTTPS of the ACME server; not set: "
+	    "security.tls.client.ca_files, else those of the system"),
+	OPT(check_interval, SS_OPT_DURATION, "1h", "longest time between two checks whether to renew",
 	    .min = ACME_SECOND, .max = DAY_NS),
-	OPT(challenge_address, SS_OPT_STRING, "",
-	    "numeric address to answer challenges on; \"\" is every address"),
+	OPT(challenge_address, SS_OPT_STRING, "", "IP address to answer challenges on; \"\": every address"),
 	OPT(challenge_port, SS_OPT_INT, NULL,
-	    "port to answer challenges on; not set means 80 for http-01 and 443 for tls-alpn-01, where CAs "
-	    "look",
+	    "port to answer challenges on; not set: 80 for http-01, 443 for tls-alpn-01, where CAs connect",
 	    .min = 1, .max = 65535),
-	OPT(eab_kid, SS_OPT_STRING, NULL, "key id of the external account binding, where the CA wants one"),
-	OPT(eab_hmac, SS_OPT_STRING, NULL, "its key in base64url or base64, as the CA gave it", .flags = SS_OPT_SECRET),
-	OPT(profile, SS_OPT_STRING, NULL, "certificate profile to ask for; not set means the CA's default"),
+	OPT(eab_kid, SS_OPT_STRING, NULL, "key id of the external account binding, if the CA requires one"),
+	OPT(eab_hmac, SS_OPT_STRING, NULL, "MAC key of the external account binding, base64url or base64",
+	    .flags = SS_OPT_SECRET),
+	OPT(profile, SS_OPT_STRING, NULL, "certificate profile to request; not set: the CA's default"),
 	OPT(preferred_chain, SS_OPT_STRING, NULL,
-	    "common name of the root to prefer where the CA offers several chains"),
-	OPT(reuse_key, SS_OPT_BOOL, "false",
-	    "renew with the key of the certificate before, not with a new one"),
-	OPT(order_timeout, SS_OPT_DURATION, "10m", "when an order that does not come to its end is given up",
+	    "common name of the preferred root where the CA offers several chains"),
+	OPT(reuse_key, SS_OPT_BOOL, "false", "renew with the same key instead of a new one"),
+	OPT(order_timeout, SS_OPT_DURATION, "10m", "abandon an order that takes longer",
 	    .min = 10 * ACME_SECOND, .max = DAY_NS),
-	OPT(ari, SS_OPT_BOOL, "true", "renew earlier where the CA asks for it (RFC 9773)"),
+	OPT(ari, SS_OPT_BOOL, "true", "renew earlier if the CA asks for it (RFC 9773)"),
 };
 
 /* ---- checks ---- */
@@ -65,8 +63,9 @@ static int32_t check_url(const struct ss_host *host, const char *url)
 {
 	static const char scheme[] = "https://";
 	if (strncasecmp(url, "http://", 7) == 0)
-		return ss_config_error(host, "/directory_url",
-				       "must be https: an account must not be made in the clear");
+		return ss_config_error(
+			host, "/directory_url",
+			"must be https: accounts are not registered over an unencrypted connection");
 	if (strncasecmp(url, scheme, sizeof scheme - 1) != 0)
 		return ss_config_error(host, "/directory_url",
 				       "must be the URL of an ACME directory, like "
@@ -78,7 +77,7 @@ static int32_t check_url(const struct ss_host *host, const char *url)
 	for (const char *p = url; *p; p++)
 		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
 			return ss_config_error(host, "/directory_url",
-					       "has a character that a URL cannot have");
+					       "has a character that is not allowed in a URL");
 	return 0;
 }
 
@@ -87,7 +86,7 @@ static int32_t check_email(const struct ss_host *host, const char *email)
 {
 	const char *at = strchr(email, '@');
 	if (strncasecmp(email, "mailto:", 7) == 0)
-		return ss_config_error(host, "/email", "is given without \"mailto:\"");
+		return ss_config_error(host, "/email", "is an address without \"mailto:\"");
 	bool good = at && at > email && name_is_dns(at + 1) && at[1] != '*' && strlen(email) <= 254;
 	for (const char *p = email; good && p < at; p++)
 		good = isalnum((unsigned char)*p) || strchr(".!#$&'*+-/=^_`{|}~", *p);
@@ -101,7 +100,7 @@ static int32_t check_eab(const struct ss_host *host, const struct acme_conf *con
 	size_t len = 0;
 	if (!conf->eab_kid != !conf->eab_hmac)
 		return ss_config_error(host, conf->eab_kid ? "/eab_kid" : "/eab_hmac",
-				       "needs %s as well: the CA gives both",
+				       "needs %s, too: the CA gives both",
 				       conf->eab_kid ? "eab_hmac" : "eab_kid");
 	if (!conf->eab_hmac)
 		return 0;
@@ -124,7 +123,8 @@ static int32_t check_rest(const struct ss_host *host, const struct acme_conf *co
 	if (!conf->storage_path[0])
 		rc = ss_config_error(host, "/storage_path", "is empty");
 	if (conf->ca_bundle && !conf->ca_bundle[0])
-		rc = ss_config_error(host, "/ca_bundle", "is empty; leave it out to trust the system's CAs");
+		rc = ss_config_error(host, "/ca_bundle",
+				     "is empty; remove it to trust the CAs of the system");
 	return rc;
 }
 
@@ -135,9 +135,10 @@ static int32_t add_name(struct setup *s, const struct ss_host *host, const char 
 	unsigned char raw[16];
 	bool wildcard = strncmp(name, "*.", 2) == 0;
 	if (!name_address(name, raw) && (!name_is_dns(name) || wildcard))
-		return ss_config_error(host, pointer,
-				       wildcard ? "a wildcard needs a dns-01 challenge, which there is not"
-						: "is neither a DNS name nor an address");
+		return ss_config_error(
+			host, pointer,
+			wildcard ? "is a wildcard, which needs a dns-01 challenge; that is not supported"
+				 : "is neither a DNS name nor an IP address");
 	char *copy = strdup(name);
 	if (!copy)
 		return -ENOMEM;

@@ -58,7 +58,7 @@ struct renewal {
 	bool warned_of_bounds, announced;
 };
 
-static void check(struct renewal *r, bool first);
+static void check(struct renewal *r, bool first, bool at_once);
 
 /* ---- metrics ---- */
 
@@ -542,12 +542,15 @@ static void postponed(struct renewal *r, const struct renew_decision *d, const s
 	notify_unavailable(r, reason);
 }
 
-static void check(struct renewal *r, bool first)
+/* at_once: our own backoff does not count, only what the CA asked for. */
+static void check(struct renewal *r, bool first, bool at_once)
 {
 	int64_t now = wall_now();
 	struct store_state state;
 	record_load(r->store, &state);
 	struct renew_facts f = record_facts(r->setup, &r->cert, &state);
+	if (at_once)
+		f.next_try = 0;
 	struct renew_decision d = renew_decide(&f, now);
 	check_again_at(r, d.check_at, now);
 	show_metrics(r, &state, d.now || d.why == RENEW_NOT_DUE ? d.due_at : d.check_at);
@@ -612,7 +615,7 @@ static void begin(struct renewal *r)
 	load_cert(r, &state);
 	store_state_done(&state);
 	publish(r, wall_now());
-	check(r, true);
+	check(r, true, !has_valid(r, wall_now())); /* whatever was wrong may be mended */
 	if (!r->operation || r->is_ari)
 		announce(r);
 }
@@ -643,8 +646,24 @@ static void on_tick(void *arg)
 		reload(r, now);
 	} else if (touched || is_check_due(r, now)) {
 		r->quiet |= !is_check_due(r, now); /* the state may be our own, and logged */
-		check(r, false);
+		check(r, false, false);
 	}
+}
+
+static void on_retry(void *arg)
+{
+	struct renewal *r = arg;
+	if (!r->tick || r->operation)
+		return;
+	if (r->store)
+		check(r, false, true);
+	else if (open_store(r))
+		begin(r);
+}
+
+void renewal_retry(struct renewal *r)
+{
+	loop_of(r)->post(r->loop.self, on_retry, r);
 }
 
 /* ---- life cycle ---- */

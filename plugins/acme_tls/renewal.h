@@ -19,6 +19,8 @@ struct renewal;
 int32_t renewal_new(const struct ss_host *, const struct setup *, struct renewal **out);
 int32_t renewal_start(struct renewal *);
 void renewal_stop(struct renewal *);
+/* [any] Soon, an attempt that waits is made now, but for what the CA asked for (Retry-After). */
+void renewal_retry(struct renewal *);
 /* NULL is allowed. */
 void renewal_free(struct renewal *);
 /* The CAs to trust for the CA's own HTTPS, NULL-ended; from start on. */

@@ -114,7 +114,8 @@ struct renew_decision renew_decide(const struct renew_facts *f, int64_t now)
 		d.check_at = clamp(d.due_at, now + 1, d.check_at);
 		return d;
 	}
-	int64_t wait = f->next_try > now + RENEW_MAX_WAIT ? 0 : f->next_try;
+	int64_t wait = most(f->next_try > now + RENEW_MAX_WAIT ? 0 : f->next_try,
+			    f->ca_try > now + RENEW_MAX_WAIT ? 0 : f->ca_try);
 	int64_t guard = guarded_until(f, d.why, now);
 	d.too_soon = guard > now && guard >= wait;
 	wait = most(wait, guard);
@@ -130,8 +131,9 @@ int64_t renew_backoff(uint32_t failures, enum renew_cost cost, int64_t left, int
 	int64_t longest = HOUR, wait = cost == RENEW_CHEAP ? 5 : 60;
 	if (left > 0)
 		longest = clamp(left / 8, 2, HOUR);
-	else if (cost == RENEW_CHEAP)
-		longest = 300; /* nothing to serve and nothing to be spared: soon there when the CA is */
+	else
+		longest =
+			RENEW_SHORT_WAIT; /* nothing to serve: back soon after whatever is wrong was mended */
 	for (uint32_t i = 1; i < failures && wait < longest; i++)
 		wait *= 4;
 	if (wait > longest || cost == RENEW_PERMANENT)

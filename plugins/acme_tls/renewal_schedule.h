@@ -18,7 +18,8 @@ struct renew_facts {
 	int64_t check_interval; /* as configured */
 	int64_t jitter;         /* this certificate is renewed so much later than renew_before says */
 	int64_t ari_at;         /* the moment chosen from the CA's window */
-	int64_t next_try;       /* not before: backoff, Retry-After */
+	int64_t next_try;       /* not before: our own backoff */
+	int64_t ca_try;         /* not before: the CA said so */
 	int64_t last_success;   /* when a certificate was last obtained */
 };
 enum renew_why {
@@ -38,7 +39,7 @@ struct renew_decision {
 	int64_t due_at;     /* when renewal is or was due */
 	int64_t check_at;   /* look again then: at most check_interval ahead, sooner when less is left */
 };
-/* A next_try further ahead than RENEW_MAX_WAIT was set by another clock and counts as none. */
+/* A next_try or ca_try further ahead than RENEW_MAX_WAIT was set by another clock and counts as none. */
 struct renew_decision renew_decide(const struct renew_facts *, int64_t now);
 
 /* The renew_before in force: at most half the certificate's life, so that a new certificate is never due at
@@ -55,7 +56,10 @@ enum renew_cost {
 	RENEW_COSTLY,   /* it did some work for us, and counts */
 	RENEW_PERMANENT /* somebody has to change something first */
 };
-/* After a failure: how long to wait.  Grows with failures (in a row, 1 = the first), up to an hour; with left
- * (until the certificate expires, <= 0: there is none) up to an eighth of it; at least retry_after (0: none).
+/*
+ * After a failure: how long to wait, in seconds.  Grows with failures (in a row, 1 = the first), up to an
+ * hour and an eighth of left, the time until the certificate expires; up to RENEW_SHORT_WAIT where there is
+ * none (left <= 0); at least retry_after (0: none).
  */
+#define RENEW_SHORT_WAIT 300
 int64_t renew_backoff(uint32_t failures, enum renew_cost, int64_t left, int64_t retry_after, uint32_t random);

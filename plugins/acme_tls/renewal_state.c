@@ -70,13 +70,13 @@ struct renew_facts record_facts(const struct setup *setup, const struct stored_c
 				.renew_before = setup->renew_before,
 				.check_interval = setup->check_interval,
 				.jitter = state->jitter,
-				.next_try = state->ca_try,
+				.ca_try = state->ca_try,
 				.last_success = state->last_success};
 	/* what failed with other settings says nothing about these, nor does what another CA asked for */
 	if (!state->config || same_text(state->config, setup->fingerprint))
-		f.next_try = later(state->next_try, state->ca_try);
+		f.next_try = state->next_try;
 	else if (!same_ca(setup, state->config))
-		f.next_try = 0;
+		f.ca_try = 0;
 	if (!cert->exists)
 		return f;
 	f.not_before = chain->not_before;

@@ -33,7 +33,7 @@ NO_TAIL_PADDING(struct ss_positions, kept);
 NO_TAIL_PADDING(struct ss_tls_material, source);
 NO_TAIL_PADDING(struct ss_der, len);
 NO_TAIL_PADDING(struct ss_tls, recheck_peer);
-NO_TAIL_PADDING(struct ss_tls_provider, command);
+NO_TAIL_PADDING(struct ss_tls_provider, retry);
 NO_TAIL_PADDING(struct ss_tls_publish, ca_files);
 
 struct number {
@@ -207,11 +207,12 @@ static const struct number numbers[] = {
 	MEMBER(ss_tls, check_peer, 48),
 	MEMBER(ss_tls, count_failure, 56),
 	MEMBER(ss_tls, recheck_peer, 64),
-	SIZE(ss_tls_provider, 24),
+	SIZE(ss_tls_provider, 32),
 	MEMBER(ss_tls_provider, struct_size, 0),
 	MEMBER(ss_tls_provider, reserved, 4),
 	MEMBER(ss_tls_provider, identity, 8),
 	MEMBER(ss_tls_provider, command, 16),
+	MEMBER(ss_tls_provider, retry, 24),
 	SIZE(ss_tls_publish, 32),
 	MEMBER(ss_tls_publish, struct_size, 0),
 	MEMBER(ss_tls_publish, reserved, 4),

@@ -11,7 +11,7 @@ import time
 import pytest
 from acmelib import (NAME, Caddy, HostProgram, Shown, StepCa, acme, cas, hosts, hub, line, local, pki,  # noqa: F401
                      served, stored, until, verified)
-from ca_proxy import CaProxy
+from ca_proxy import CaProxy, status
 from conftest import shared_library
 from flowlib import fill, small_disk  # noqa: F401
 
@@ -324,6 +324,30 @@ def test_nothing_at_all(cas, start, storage, tcp_port):
     obtained(program)
     until(lambda: program.get("/readyz")[0] == 200, "/readyz to be 200")
     assert served(local(tcp_port)).serial == stored(storage).serial
+
+
+def test_cause_mended(cas, start, proxied, storage, tcp_port):
+    """No certificate for a reason that only people can mend: tried at once after SIGHUP and after a restart."""
+    pebble = cas.pebble()
+    proxy = proxied(pebble)
+    config = hub(through(proxy, pebble, storage), tcp_port)
+
+    def fails():
+        proxy.harm("directory", status(404))
+        program = start(config, ready=False)
+        wait = program.wait_log(line("ERROR", "failed to obtain certificate from ACME server, retry in (\\S+)", "failures=.*"))
+        assert re.fullmatch(r"5m|[234]m\d*s?", wait[1]), wait
+        proxy.heal()
+        return program
+
+    program = fails()
+    program.process.send_signal(signal.SIGHUP)
+    obtained(program)
+    program.terminate()
+    for file in storage.iterdir():
+        file.unlink() if not file.is_dir() or file.is_symlink() else None
+    fails().terminate()
+    obtained(start(config, ready=False))
 
 
 def test_fallback_pair(cas, pki, start, storage, tcp_port):

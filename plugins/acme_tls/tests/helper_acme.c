@@ -315,6 +315,14 @@ void end(void)
 	new_host();
 }
 
+void retry(void)
+{
+	struct ss_iface face;
+	OK(host.desc->extension(host.self, SS_TLS_PROVIDER, sizeof(struct ss_tls_provider), &face));
+	((const struct ss_tls_provider *)face.vtbl)->retry(face.self);
+	ss_test_host_run(&host, 0);
+}
+
 void jump(int64_t seconds)
 {
 	now += seconds;

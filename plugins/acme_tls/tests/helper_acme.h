@@ -50,6 +50,8 @@ int test_end(void **state);
 /* The component, made and started; stopped and gone. */
 void begin(void);
 void end(void);
+/* As after SIGHUP. */
+void retry(void);
 /* Move both clocks; the tick runs once at the end, or every second. */
 void jump(int64_t seconds);
 void pass(int64_t seconds);

@@ -51,14 +51,14 @@ static void refuses_bad_options(void **state)
 		ROW(email, "a@b@example.com", "/email: is not an e-mail"),
 		ROW(email, "a@example.com?cc=b", "/email: is not an e-mail"),
 		ROW(email, "a@", "/email: is not an e-mail"),
-		ROW(email, "mailto:a@example.com", "/email: is given without"),
+		ROW(email, "mailto:a@example.com", "/email: is an address without"),
 		ROW(domains, "[]", "/domains: must be an array"),
 		ROW(domains, "\"a.test\"", "/domains: must be an array"),
 		ROW(domains, "[\"a.test\",7]", "/domains/1: must be a string"),
 		ROW(domains, "[\"a.test\",\"\"]", "/domains/1: is neither"),
 		ROW(domains, "[\"a..test\"]", "/domains/0: is neither"),
 		ROW(domains, "[\"a.test\\u0000b\"]", "/domains: must be an array"),
-		ROW(domains, "[\"*.a.test\"]", "/domains/0: a wildcard"),
+		ROW(domains, "[\"*.a.test\"]", "/domains/0: is a wildcard"),
 		ROW(domains, "[\"a.test\",\"b.test\",\"A.TEST\"]", "/domains/2: is listed twice"),
 		ROW(challenge_address, "localhost", "/challenge_address: \"localhost\" is not"),
 		ROW(storage_path, "", "/storage_path: is empty"),
@@ -335,6 +335,7 @@ static void heeds_retry_after(void **state)
 static void remembers_failures(void **state)
 {
 	(void)state;
+	put_pair("a.test", T0 - 17 * HOUR, T0 + 7 * HOUR, T0 - 17 * HOUR); /* due, and valid */
 	begin();
 	fail_with(ACME_REFUSED, true, 0, "rejectedIdentifier: no");
 	end();
@@ -350,9 +351,55 @@ static void remembers_failures(void **state)
 	assert_int_equal(engine.issues, 2);
 	fail_with(ACME_REFUSED, true, 0, "rejectedIdentifier: no");
 	assert_int_equal(metric("semstreams_acme_failures_in_a_row"), 2);
+	retry(); /* or says so */
+	assert_int_equal(engine.issues, 3);
+	retry();
+	assert_int_equal(engine.issues, 3); /* one at a time */
+	fail_with(ACME_REFUSED, true, 0, "rejectedIdentifier: no");
 	for (int i = 0; !engine.running && i < 3601; i++)
 		pass(1);
 	assert_true(engine.running);
+}
+
+/* Fix the cause, restart or SIGHUP, recovered; and by itself within five minutes. */
+static void recovers_at_once(void **state)
+{
+	(void)state;
+	begin();
+	for (int i = 1; i <= 8; i++) {
+		assert_int_equal(engine.issues, i);
+		fail_with(ACME_ACCOUNT, true, 0, "the CA has nothing at /acme/other (HTTP status 404)");
+		assert_true(metric("semstreams_acme_next_renewal_timestamp_seconds") <= now + 300);
+		if (i % 3 == 0) {
+			end();
+			begin();
+		} else if (i % 3 == 1) {
+			retry();
+		} else {
+			pass(300);
+		}
+	}
+	bring(DAY);
+	assert_string_equal(published.gone, "");
+	/* an expired one is none */
+	jump(17 * HOUR);
+	fail_with(ACME_REFUSED, true, 0, "no");
+	jump(8 * HOUR);
+	assert_non_null(strstr(published.gone, "expired"));
+	if (engine.running)
+		fail_with(ACME_REFUSED, true, 0, "no");
+	int before = engine.issues;
+	end();
+	begin();
+	assert_int_equal(engine.issues, before + 1);
+	/* but what the CA asks for is kept */
+	fail_with(ACME_RATE_LIMITED, false, 5000, "too many");
+	retry();
+	end();
+	begin();
+	pass(301);
+	retry();
+	assert_int_equal(engine.issues, before + 1);
 }
 
 static void keeps_what_cannot_be_saved(void **state)
@@ -685,6 +732,7 @@ int main(void)
 		TEST(says_why_there_is_none),
 		TEST(heeds_retry_after),
 		TEST(remembers_failures),
+		TEST(recovers_at_once),
 		TEST(keeps_what_cannot_be_saved),
 		TEST(understands_clocks),
 		TEST(takes_what_others_bring),

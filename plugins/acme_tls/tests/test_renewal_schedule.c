@@ -272,16 +272,16 @@ static void backs_off(void **state)
 		{2, RENEW_COSTLY, 8 * HOUR, 0, 240},
 		{3, RENEW_COSTLY, 8 * HOUR, 0, 960},
 		{4, RENEW_COSTLY, 8 * HOUR, 0, HOUR},
-		{9, RENEW_COSTLY, 0, 0, HOUR},
+		{9, RENEW_COSTLY, 0, 0, 300},
 		{1, RENEW_COSTLY, 30, 0, 3},
 		{5, RENEW_COSTLY, 30, 0, 3},
 		{5, RENEW_COSTLY, 3, 0, 2},
 		{1, RENEW_PERMANENT, 30 * DAY, 0, HOUR},
-		{1, RENEW_PERMANENT, 0, 0, HOUR},
+		{1, RENEW_PERMANENT, 0, 0, 300},
 		{1, RENEW_PERMANENT, HOUR, 0, 450},
 		{0, RENEW_CHEAP, HOUR, 0, 5},
 		{0, RENEW_COSTLY, INT64_MAX, INT64_MIN, 60},
-		{9, RENEW_COSTLY, INT64_MIN, 0, HOUR},
+		{9, RENEW_COSTLY, INT64_MIN, 0, 300},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		for (uint64_t random = 0; random <= UINT32_MAX; random += UINT32_MAX / 16) {

@@ -33,6 +33,11 @@ struct ss_tls_provider {
 	 */
 	int32_t (*command)(void *self, uint32_t argc, const char *const *argv,
 			   void (*print)(void *arg, const char *text), void *arg);
+	/*
+	 * [any] After start: an operator has mended something (SIGHUP); whatever waits for its next attempt
+	 * is tried now.  May be NULL.
+	 */
+	void (*retry)(void *self);
 };
 #define SS_TLS_PUBLISH "semstreams.tls-publish/1" /* for providers, by query() */
 struct ss_tls_publish {

@@ -122,12 +122,12 @@ static size_t escape(const char *s, size_t n, bool json, bool quotes, char *out,
 	return *used;
 }
 
-static void put_escaped(struct line *l, const char *s, size_t n)
+static void put_escaped(struct line *l, const char *s, size_t n, bool quotes)
 {
 	char out[8];
 	size_t used;
 	for (; n > 0 && !l->full; s += used, n -= used) {
-		size_t len = escape(s, n, l->json, l->json, out, &used);
+		size_t len = escape(s, n, l->json, quotes, out, &used);
 		put(l, out, len);
 	}
 }
@@ -248,6 +248,11 @@ static bool is_number(const char *s, size_t n)
 	return true;
 }
 
+static bool is_boolean(const char *s, size_t n)
+{
+	return (n == 4 && memcmp(s, "true", 4) == 0) || (n == 5 && memcmp(s, "false", 5) == 0);
+}
+
 static bool is_own_key(const char *key, size_t n)
 {
 	static const char *const own[] = {"time", "level", "message", "component"};
@@ -262,7 +267,7 @@ static void put_json_string(struct line *l, size_t start, const char *s, size_t 
 {
 	open_quote(l);
 	if (l->quoted)
-		put_escaped(l, s, n);
+		put_escaped(l, s, n, true);
 	else
 		l->n = start;
 	close_quote(l);
@@ -276,7 +281,7 @@ static void put_json_pair(struct line *l, const char *key, size_t key_len, const
 	put_str(l, is_own_key(key, key_len) ? ",\"_" : ",\"");
 	put(l, key, key_len);
 	put_str(l, "\":");
-	if (!quoted && is_number(v, n)) {
+	if (!quoted && (is_number(v, n) || is_boolean(v, n))) {
 		put(l, v, n);
 		if (l->full)
 			l->n = start;
@@ -289,14 +294,23 @@ static void put_json_pair(struct line *l, const char *key, size_t key_len, const
 	put_json_string(l, start, v, n);
 }
 
+/* Would a reader of logfmt take the value for more than one? */
+static bool needs_quotes(const char *v, size_t n)
+{
+	return n == 0 || memchr(v, ' ', n) || memchr(v, '=', n);
+}
+
+/* A value in quotes comes with its escapes. */
 static void put_text_pair(struct line *l, const char *key, size_t key_len, const char *v, size_t n,
 			  bool quoted)
 {
+	bool quote = !quoted && needs_quotes(v, n);
+
 	put(l, " ", 1);
 	put(l, key, key_len + 1);
-	if (quoted)
+	if (quoted || quote)
 		open_quote(l);
-	put_escaped(l, v + quoted, n - 2 * quoted);
+	put_escaped(l, v + quoted, n - 2 * quoted, quote);
 	close_quote(l);
 }
 
@@ -331,8 +345,8 @@ static int journal_priority(int level)
 	return level <= SS_LOG_ERROR ? 3 : level <= SS_LOG_WARN ? 4 : level <= SS_LOG_INFO ? 6 : 7;
 }
 
-static void line_begin(struct line *l, struct line_style style, time_t now, int level, const char *component,
-		       const char *message, size_t n)
+static void line_begin(struct line *l, struct line_style style, const struct timespec *now, int level,
+		       const char *component, const char *message, size_t n)
 {
 	char head[96], when[32] = "";
 	struct tm tm;
@@ -342,8 +356,9 @@ static void line_begin(struct line *l, struct line_style style, time_t now, int 
 	l->component = NULL;
 	/* it comes last, and there must be room for it: "\x1b" is the longest form of a byte */
 	l->reserve = component && !l->json ? sizeof " component=" + 4 * strlen(component) : 0;
-	if (gmtime_r(&now, &tm))
-		strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	size_t used = gmtime_r(&now->tv_sec, &tm) ? strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm) : 0;
+	if (used)
+		snprintf(when + used, sizeof when - used, ".%03ldZ", now->tv_nsec / 1000000);
 	if (style.priority)
 		put(l, head, (size_t)snprintf(head, sizeof head, "<%d>", journal_priority(level)));
 	snprintf(head, sizeof head, l->json ? "{\"time\":\"%s\",\"level\":\"%s\",\"message\":" : "%s %s",
@@ -353,7 +368,7 @@ static void line_begin(struct line *l, struct line_style style, time_t now, int 
 		open_quote(l);
 	else if (n > 0)
 		put(l, " ", 1);
-	put_escaped(l, message, n);
+	put_escaped(l, message, n, l->json);
 	close_quote(l);
 	if (component && l->json) {
 		size_t start = l->n;
@@ -475,7 +490,7 @@ static void begin(struct line *l, int level, const char *component, const char *
 {
 	struct timespec now = {0};
 	sink.clock(CLOCK_REALTIME, &now);
-	line_begin(l, sink.style, now.tv_sec, level, component, message, n);
+	line_begin(l, sink.style, &now, level, component, message, n);
 }
 
 static void tell_lost(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * log - lines on stderr: "2025-11-16T10:00:00Z INFO Message component=id key=value", or one JSON object per
- * line.  Thread-safe; the process's only global state.
+ * log - lines on stderr: "2025-11-16T10:00:00.000Z INFO Message key=value component=id", or one JSON object
+ * per line.  Thread-safe; the process's only global state.
  *
  * A line is one write(2) of at most 4096 bytes; what is cut ends in cut=true.  The same message (level,
  * component and text before the pairs) is written five times in 10 s; what comes more often is counted and
@@ -20,10 +20,11 @@ bool log_enabled(int level);
 
 /*
  * component may be NULL.  The finished text is a message followed by key=value pairs, keys [a-z_][a-z0-9_.]*.
- * A value runs to the next key; in double quotes with backslash escapes it may hold anything.  Control bytes,
+ * A value runs to the next key; in double quotes with backslash escapes it may hold anything.  The log puts
+ * quotes around values that need them.  Control bytes,
  * bad UTF-8 and characters that change the direction of text are escaped by the log.  In JSON, bare decimal
- * numbers become numbers, all else strings; the keys of the line itself (time, level, message, component) get
- * a '_' in front when a pair has one of them.
+ * numbers become numbers, bare true and false booleans, all else strings; the keys of the line itself (time,
+ * level, message, component) get a '_' in front when a pair has one of them.
  */
 void log_text(int level, const char *component, const char *text);
 void log_printf(int level, const char *component, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

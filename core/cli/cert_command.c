@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <gnutls/x509.h>
+#include <semstreams/base/nearest.h>
 #include <jansson.h>
 #include <semstreams/base/strbuf.h>
 #include <semstreams/ext/tls.h>
@@ -375,6 +376,12 @@ static int act(const struct targets *t, size_t n_words, const char *const *words
 	}
 	if (one)
 		return by_provider(one, n_words, words, NULL);
+	static const char *const verbs[] = {"status"};
+	const char *near = ss_nearest(words[0], verbs, 1);
+	if (near) {
+		fprintf(stderr, "semstreams: unknown verb '%s' (did you mean '%s'?)\n", words[0], near);
+		return EXIT_USAGE;
+	}
 	fprintf(stderr,
 		"semstreams: the certificate comes from cert_file and key_file (mode \"manual\"), so there "
 		"is nothing to %s; only 'cert status' works\n",

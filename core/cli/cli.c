@@ -348,6 +348,8 @@ static int take_operand(struct parser *p)
 		return usage(p, "unexpected word '%s'", p->words[p->n_words > 1 && (file || type) ? 1 : 0]);
 	if (file && o->config)
 		return usage(p, "two configuration files, '%s' and '%s'", o->config, p->words[0]);
+	if (file && o->command == CLI_RUN && strcmp(p->words[0], "-") == 0)
+		return usage(p, "run needs a file, not standard input");
 	if (file)
 		o->config = p->words[0];
 	else

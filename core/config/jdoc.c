@@ -97,14 +97,39 @@ int file_read(const char *path, size_t max, char **text, size_t *len, const char
 	return r;
 }
 
+/* Standard input to its end, as file_read() does with a file. */
+static int stdin_read(size_t max, char **text, size_t *len, const char **why)
+{
+	char chunk[4096];
+	size_t n;
+	FILE *to = open_memstream(text, len);
+
+	if (!to)
+		return -ENOMEM;
+	while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0 && (size_t)ftell(to) <= max)
+		fwrite(chunk, 1, n, to);
+	explicit_bzero(chunk, sizeof chunk);
+	if (fclose(to))
+		return -ENOMEM;
+	int rc = ferror(stdin) ? -EIO : *len > max ? -EFBIG : 0;
+	if (rc) {
+		free(*text);
+		*why = rc == -EFBIG ? "the text is too large" : strerror(EIO);
+	}
+	return rc;
+}
+
 int jdoc_load(const char *file, struct diag *diag, struct jdoc **out)
 {
 	char *text = NULL;
 	size_t len = 0;
 	const char *why = NULL;
+	bool standard_input = strcmp(file, "-") == 0;
 
 	*out = NULL;
-	int r = file_read(file, JDOC_MAX_FILE, &text, &len, &why);
+	int r = standard_input ? stdin_read(JDOC_MAX_FILE, &text, &len, &why)
+			       : file_read(file, JDOC_MAX_FILE, &text, &len, &why);
+	file = standard_input ? "stdin" : file;
 	if (r == -EFBIG)
 		diag_add(diag, DIAG_ERROR, file, (struct place){0}, NULL, "cannot read: %s (at most %u MiB)",
 			 why, JDOC_MAX_FILE >> 20);

@@ -42,7 +42,7 @@ struct jdoc {
  * its end was reached, else NULL.
  */
 int jdoc_parse(const char *file, const char *text, size_t len, struct diag *, struct jdoc **out);
-/* Read a regular file of at most JDOC_MAX_FILE bytes and parse it. */
+/* Read a regular file of at most JDOC_MAX_FILE bytes, or standard input for "-", and parse it. */
 int jdoc_load(const char *file, struct diag *, struct jdoc **out);
 void jdoc_free(struct jdoc *); /* NULL is allowed */
 

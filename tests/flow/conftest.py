@@ -98,7 +98,9 @@ def command(semstreams, tmp_path):
     def run(*args, **kwargs):
         kwargs.setdefault("cwd", tmp_path)
         kwargs.setdefault("timeout", PATIENCE)
-        return subprocess.run([semstreams, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        if "input" not in kwargs:
+            kwargs["stdin"] = subprocess.DEVNULL
+        return subprocess.run([semstreams, *map(str, args)], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, errors="backslashreplace", **kwargs)
 
     return run

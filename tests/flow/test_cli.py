@@ -226,6 +226,18 @@ def test_plugins_describe(command, name):
     assert all(f"`{reason}`" in tables for reason in document["drop_reasons"])
 
 
+def test_check_standard_input(command):
+    """Errors are told with the place in what was piped in; files are relative to the current folder."""
+    good = {"components": [{"id": "udp", "type": "udp_input", "config": {"port": 0}}, {"id": "f", "type": "storage", "config": {"path": "x"}}]}
+    done = command("check", "-", input=json.dumps(good))
+    assert done.returncode == 0 and done.stdout.startswith("ok: 2 components"), done
+    good["components"][0]["config"]["port"] = "x"
+    done = command("check", "-", input=json.dumps(good, indent=1))
+    assert done.returncode == 78 and "error stdin:7:" in done.stderr, done
+    assert "error stdin:1:1" in command("check", "-c", "-", input="").stderr
+    assert command("run", "-").returncode == 2
+
+
 def test_unknown_type(command):
     done = command("plugins", "describe", "fliter")
     assert done.returncode == 1 and done.stdout == ""

@@ -20,7 +20,7 @@ FIXTURES = (check_numbers, generate, tools)  # used by name
 
 # ---- logs --------------------------------------------------------------------------------------------------
 
-LOGFMT = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (ERROR|WARN|INFO|DEBUG) \S.*')
+LOGFMT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (ERROR|WARN|INFO|DEBUG) \S.*")
 
 
 def eventful(start, *args, **more):

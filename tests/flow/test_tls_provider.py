@@ -373,6 +373,8 @@ def test_cert_status_of_files(cert, leaf, pki):
 
     done = cert(tls, "renew")
     assert done.returncode == 1 and "there is nothing to renew" in done.stderr
+    done = cert(tls, "stauts")
+    assert done.returncode == 2 and "unknown verb 'stauts' (did you mean 'status'?)" in done.stderr
     done = cert({"server": {"enabled": True, **leaf("old", days=(-9, -2.5)).settings()}}, "status")
     assert done.returncode == 1 and "expired 2 days ago" in done.stdout and "warning: certificate 'old'" in done.stderr
     done = cert({"server": {"enabled": True, "cert_file": "none", "key_file": "none"}}, "status")

@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include "core/admin/log.c" /* for its clock and its descriptor */
 
-static struct timespec fake = {.tv_sec = 1763287200}; /* 2025-11-16T10:00:00Z */
-#define T "2025-11-16T10:00:00Z "
+static struct timespec fake = {.tv_sec = 1763287200}; /* 2025-11-16T10:00:00.000Z */
+#define T "2025-11-16T10:00:00.000Z "
 
 static int fake_clock(clockid_t id, struct timespec *now)
 {
@@ -68,12 +68,14 @@ static void test_logfmt(void **state)
 	expect_text("a", "", T "INFO component=a\n");
 	expect_text("a", "Text  k=1   l=2  ", T "INFO Text k=1 l=2 component=a\n");
 	expect_text("a", "Reason was reason=it broke down code=7",
-		    T "INFO Reason was reason=it broke down code=7 component=a\n");
+		    T "INFO Reason was reason=\"it broke down\" code=7 component=a\n");
 	expect_text("a", "Domains domains=[\"x.y\", \"k= z=1\"] n=2",
-		    T "INFO Domains domains=[\"x.y\", \"k= z=1\"] n=2 component=a\n");
+		    T "INFO Domains domains=\"[\\\"x.y\\\", \\\"k= z=1\\\"]\" n=2 component=a\n");
+	expect_text(NULL, "Domains domains=[\"x.y\",\"z\"] e= f=a=b",
+		    T "INFO Domains domains=[\"x.y\",\"z\"] e=\"\" f=\"a=b\"\n");
 	expect_text("a", "Name \"x y=1\" is bad k=\"a \\\" b=2\"",
 		    T "INFO Name \"x y=1\" is bad k=\"a \\\" b=2\" component=a\n");
-	expect_text("a", "A 5\" disk k=1 \"open", T "INFO A 5\" disk k=1 \"open component=a\n");
+	expect_text("a", "A 5\" disk k=1 \"open", T "INFO A 5\" disk k=\"1 \\\"open\" component=a\n");
 	expect_text("a", "Not keys: A=1 =2 9a=3 a-b=4 ok.k_1=5",
 		    T "INFO Not keys: A=1 =2 9a=3 a-b=4 ok.k_1=5 component=a\n");
 	log_printf(SS_LOG_ERROR, "x", "Number %d n=%d", 1, 2);
@@ -126,20 +128,25 @@ static void test_json(void **state)
 	(void)state;
 	log_setup(SS_LOG_DEBUG, true);
 	expect_text("udp", "Started port=8080 rate=-0.5 name=\"a b\" d=[\"x\", \"y\"]",
-		    "{\"time\":\"2025-11-16T10:00:00Z\",\"level\":\"INFO\",\"message\":\"Started\","
+		    "{\"time\":\"2025-11-16T10:00:00.000Z\",\"level\":\"INFO\",\"message\":\"Started\","
 		    "\"component\":\"udp\","
 		    "\"port\":8080,\"rate\":-0.5,\"name\":\"a b\",\"d\":\"[\\\"x\\\", \\\"y\\\"]\"}\n");
-	expect_text(NULL, "", "{\"time\":\"2025-11-16T10:00:00Z\",\"level\":\"INFO\",\"message\":\"\"}\n");
+	expect_text(NULL, "",
+		    "{\"time\":\"2025-11-16T10:00:00.000Z\",\"level\":\"INFO\",\"message\":\"\"}\n");
 	/* numbers and what only looks like them */
-	expect_text(NULL,
-		    "a=0 b=-0 c=007 d=1. e=.5 f=1e5 g=1.2.3 h=- i= j=5 MB k=\"5\" l=999999999999999999 "
-		    "m=9999999999999999999 n=+1 o=0.25",
-		    "{\"time\":\"2025-11-16T10:00:00Z\",\"level\":\"INFO\",\"message\":\"\",\"a\":0,\"b\":-0,"
-		    "\"c\":\"007\","
-		    "\"d\":\"1.\",\"e\":\".5\",\"f\":\"1e5\",\"g\":\"1.2.3\",\"h\":\"-\",\"i\":\"\",\"j\":"
-		    "\"5 MB\","
-		    "\"k\":\"5\",\"l\":999999999999999999,\"m\":\"9999999999999999999\",\"n\":\"+1\",\"o\":0."
-		    "25}\n");
+	expect_text(
+		NULL,
+		"a=0 b=-0 c=007 d=1. e=.5 f=1e5 g=1.2.3 h=- i= j=5 MB k=\"5\" l=999999999999999999 "
+		"m=9999999999999999999 n=+1 o=0.25",
+		"{\"time\":\"2025-11-16T10:00:00.000Z\",\"level\":\"INFO\",\"message\":\"\",\"a\":0,\"b\":-0,"
+		"\"c\":\"007\","
+		"\"d\":\"1.\",\"e\":\".5\",\"f\":\"1e5\",\"g\":\"1.2.3\",\"h\":\"-\",\"i\":\"\",\"j\":"
+		"\"5 MB\","
+		"\"k\":\"5\",\"l\":999999999999999999,\"m\":\"9999999999999999999\",\"n\":\"+1\",\"o\":0."
+		"25}\n");
+	expect_text(NULL, "M a=true b=false c=\"true\" d=True e=null",
+		    "{\"time\":\"2025-11-16T10:00:00.000Z\",\"level\":\"INFO\",\"message\":\"M\",\"a\":true,"
+		    "\"b\":false,\"c\":\"true\",\"d\":\"True\",\"e\":\"null\"}\n");
 	json_t *root =
 		json_line("c", "M time=1 level=2 message=3 component=4 \\ v=\"q\\\"\\\\\\n\\x41\\z\\x4\"");
 	assert_string_equal(json_string_value(json_object_get(root, "component")), "c");
@@ -210,7 +217,7 @@ static void test_cut(void **state)
 				size_t len = strlen(line);
 				assert_true(len <= LINE_SIZE);
 				bool whole = strstr(line, h == 3 ? "=1 component=comp\n"
-								 : "end component=comp\n") ||
+								 : "end\" component=comp\n") ||
 					     strstr(line, "end\"}\n") || (h == 3 && strstr(line, "x\":1}\n"));
 				bool cut = strstr(line, json ? ",\"cut\":true}\n"
 							     : " component=comp cut=true\n") != NULL;
@@ -258,10 +265,10 @@ static void test_repeats(void **state)
 	assert_string_equal(written(), "");
 	fake.tv_sec += 1;
 	log_info("Else");
-	assert_string_equal(written(), "2025-11-16T10:00:10Z WARN Datagram cut repeated=3 component=udp\n"
-				       "2025-11-16T10:00:10Z INFO Else\n");
+	assert_string_equal(written(), "2025-11-16T10:00:10.000Z WARN Datagram cut repeated=3 component=udp\n"
+				       "2025-11-16T10:00:10.000Z INFO Else\n");
 	log_printf(SS_LOG_WARN, "udp", "Datagram cut len=1");
-	assert_string_equal(written(), "2025-11-16T10:00:10Z WARN Datagram cut len=1 component=udp\n");
+	assert_string_equal(written(), "2025-11-16T10:00:10.000Z WARN Datagram cut len=1 component=udp\n");
 
 	log_setup(SS_LOG_DEBUG, true);
 	for (int i = 0; i < 6; i++)
@@ -269,7 +276,7 @@ static void test_repeats(void **state)
 	written();
 	log_flush();
 	assert_string_equal(written(),
-			    "{\"time\":\"2025-11-16T10:00:10Z\",\"level\":\"ERROR\",\"message\":\"Broken "
+			    "{\"time\":\"2025-11-16T10:00:10.000Z\",\"level\":\"ERROR\",\"message\":\"Broken "
 			    "\\\"x\\\"\",\"repeated\":1}\n");
 	log_flush();
 	fake.tv_sec += 20;
@@ -283,7 +290,7 @@ static void test_repeats(void **state)
 	written();
 	fake.tv_sec += 10;
 	log_tick();
-	assert_string_equal(written(), "2025-11-16T10:00:40Z INFO Quiet repeated=2\n");
+	assert_string_equal(written(), "2025-11-16T10:00:40.000Z INFO Quiet repeated=2\n");
 }
 
 /* More kinds of messages than rows: none is lost, the displaced one's repeats are told first. */
@@ -303,7 +310,8 @@ static void test_repeat_table_full(void **state)
 	written();
 	log_info("Kind 63");
 	snprintf(want, sizeof want,
-		 "2025-11-16T10:00:01Z INFO %.195s... repeated=1 component=comp\n2025-11-16T10:00:01Z INFO "
+		 "2025-11-16T10:00:01.000Z INFO %.195s... repeated=1 "
+		 "component=comp\n2025-11-16T10:00:01.000Z INFO "
 		 "Kind 63\n",
 		 message);
 	assert_string_equal(written(), want);
@@ -471,7 +479,7 @@ static void test_threads(void **state)
 		int thread, number;
 		if (sscanf(line, T "INFO Line %d pad=\"%*200[0]\" component=t%d", &number, &thread) == 2) {
 			lines++;
-		} else if (strncmp(line, T "INFO Same n=", 32) == 0) {
+		} else if (strncmp(line, T "INFO Same n=", sizeof T + 11) == 0) {
 			same++;
 		} else {
 			assert_int_equal(sscanf(line, T "INFO Same repeated=%d component=all", &number), 1);

@@ -71,10 +71,19 @@ static void test_out_of_memory(void)
 	ss_test_host_done(&host);
 }
 
+static void run(int number, const char *name, void (*test)(void))
+{
+	int before = failures;
+	test();
+	printf("%sok %d - %s\n", failures > before ? "not " : "", number, name);
+}
+
+/* Prints TAP, the Test Anything Protocol; whoever does not read it looks at the exit status. */
 int main(void)
 {
-	test_every_second_event_passes();
-	test_nothing_is_emitted_for_nothing();
-	test_out_of_memory();
+	printf("1..3\n");
+	run(1, "every second event passes", test_every_second_event_passes);
+	run(2, "nothing is emitted for nothing", test_nothing_is_emitted_for_nothing);
+	run(3, "out of memory", test_out_of_memory);
 	return failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }

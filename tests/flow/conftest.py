@@ -30,7 +30,8 @@ TREE = Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))  # seconds until a wait is given up
 
 
-SLOW = {"test_acme_faults.py", "test_aggregate_crash.py", "test_deployment.py", "test_federation.py", "test_link_oracle.py"}
+SLOW = {"test_acme_faults.py", "test_aggregate_crash.py", "test_deployment.py", "test_federation.py", "test_link_oracle.py",
+        "test_new_plugin.py"}
 
 
 def pytest_configure(config):

@@ -19,29 +19,19 @@ static void check(int ok)
 static void documents(const char *body, size_t len)
 {
 	char why[64] = "", text[48];
-	struct message_directory directory;
-	struct message_account account;
-	struct message_order order;
-	struct message_authorization authorization;
-	struct message_single challenge;
-	struct message_renewal renewal;
-	if (message_directory(body, len, &directory, why, sizeof why) == 0)
-		message_profiles(&directory, text, sizeof text);
-	message_done(&directory.json);
-	message_account(body, len, &account, why, sizeof why);
-	message_done(&account.json);
-	if (message_order(body, len, &order, why, sizeof why) == 0)
-		for (size_t i = 0; i < order.n_authorizations; i++)
-			check(strlen(order.authorizations[i]) <= MESSAGE_URL_MAX);
-	message_done(&order.json);
-	message_authorization(body, len, &authorization, why, sizeof why);
-	message_done(&authorization.json);
-	message_single(body, len, &challenge, why, sizeof why);
-	message_done(&challenge.json);
-	if (message_renewal(body, len, &renewal, why, sizeof why) == 0)
-		check(renewal.start < renewal.end);
-	message_done(&renewal.json);
-	check(memchr(why, '\0', sizeof why) != NULL);
+	struct message m;
+	for (int kind = MESSAGE_DIRECTORY; kind <= MESSAGE_RENEWAL; kind++) {
+		int rc = message_read((enum message_kind)kind, body, len, &m, why, sizeof why);
+		check((rc == 0) == (m.json != NULL));
+		if (rc == 0 && kind == MESSAGE_DIRECTORY)
+			message_profiles(&m, text, sizeof text);
+		for (size_t i = 0; rc == 0 && i < m.n_authorizations; i++)
+			check(strlen(m.authorizations[i]) <= MESSAGE_URL_MAX);
+		if (rc == 0 && kind == MESSAGE_RENEWAL)
+			check(m.start < m.end);
+		message_done(&m);
+		check(memchr(why, '\0', sizeof why) != NULL);
+	}
 }
 
 static void problems(const char *body, size_t len)

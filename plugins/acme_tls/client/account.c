@@ -107,15 +107,14 @@ static json_t *contact(const struct client *c)
 }
 
 /* Keep the account's state as the CA reports it. */
-static int account_update(struct client *c, const struct http_reply *reply, const char *url)
+static int account_update(struct client *c, const struct reply *reply, const char *url)
 {
-	struct message_account m;
-	char why[256] = "out of memory";
-	int rc = message_account(reply->body, reply->len, &m, why, sizeof why);
-	if (rc < 0)
-		return client_fail(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "%s", why);
+	struct message m;
+	int rc = session_read(c, MESSAGE_ACCOUNT, reply, &m);
+	if (rc)
+		return rc;
 	char *body = json_dumps(m.json, JSON_COMPACT);
-	message_done(&m.json);
+	message_done(&m);
 	bool kept = body && text_set(&c->account.body, body) && text_set(&c->account.url, url) &&
 		    text_set(&c->account.email, c->o.email) &&
 		    text_set(&c->account.directory, c->o.directory_url);
@@ -162,19 +161,19 @@ static int ask_registration(struct client *c, bool only_look, struct reply *r)
 }
 
 /* The account is named by its URL from now on, so it must be one that requests may be sent to. */
-static int registered(struct client *c, const struct http_reply *reply)
+static int registered(struct client *c, const struct reply *reply)
 {
 	char url[MESSAGE_URL_MAX + 1], why[200];
-	if (!reply->location || !message_url_ok(reply->location))
+	if (!reply->http->location || !message_url_ok(reply->http->location))
 		return client_fail(c, ACME_BROKEN, false, "the CA's reply has no account URL");
-	if (url_check(c->o.directory_url, reply->location, why, sizeof why) < 0)
+	if (url_check(c->o.directory_url, reply->http->location, why, sizeof why) < 0)
 		return client_fail(c, ACME_BROKEN, false, "the account URL in the CA's reply %s", why);
-	message_text(reply->location, url, sizeof url);
+	message_text(reply->http->location, url, sizeof url);
 	int rc = account_update(c, reply, url);
 	if (rc)
 		return rc;
 	client_log(c, SS_LOG_INFO, "ACME account %s email=%s account_url=%s",
-		   reply->status == 201 ? "created" : "found", email(c), url);
+		   reply->http->status == 201 ? "created" : "found", email(c), url);
 	c->registering = false;
 	return 0;
 }
@@ -201,7 +200,7 @@ static int account_register(struct client *c, bool known_key)
 				   "from storage_path to register a new one",
 				   text);
 	}
-	return r.problem ? client_refused(c, r.problem) : registered(c, r.http);
+	return r.problem ? client_refused(c, r.problem) : registered(c, &r);
 }
 
 int account_lost(struct client *c)
@@ -239,7 +238,7 @@ static int account_contact(struct client *c)
 		return 0;
 	}
 	message_text(c->account.url, url, sizeof url);
-	rc = account_update(c, r.http, url);
+	rc = account_update(c, &r, url);
 	if (!rc)
 		client_log(c, SS_LOG_INFO, "ACME account updated email=%s", email(c));
 	return rc;
@@ -248,11 +247,11 @@ static int account_contact(struct client *c)
 static int account_check(struct client *c)
 {
 	const char *body = c->account.body ? c->account.body : "{}";
-	struct message_account m;
+	struct message m;
 	char why[8];
 	/* "{}": the state is not known */
-	if (message_account(body, strlen(body), &m, why, sizeof why) == 0) {
-		message_done(&m.json);
+	if (message_read(MESSAGE_ACCOUNT, body, strlen(body), &m, why, sizeof why) == 0) {
+		message_done(&m);
 		if (is_closed(m.status))
 			return account_closed(c);
 	}
@@ -360,8 +359,8 @@ int account_rollover(struct client *c)
 
 int account_deactivate(struct client *c)
 {
-	struct message_account m;
-	char url[MESSAGE_URL_MAX + 1], why[256] = "out of memory";
+	struct message m;
+	char url[MESSAGE_URL_MAX + 1];
 	struct reply r;
 	client_doing(c, "deactivating the account");
 	int rc = session_post(c, "account", c->account.url, "{\"status\":\"deactivated\"}", 2, &r);
@@ -369,11 +368,12 @@ int account_deactivate(struct client *c)
 		return rc;
 	if (r.problem)
 		return client_refused(c, r.problem);
-	rc = message_account(r.http->body, r.http->len, &m, why, sizeof why);
-	message_done(&m.json);
-	if (rc < 0 || m.status != MESSAGE_DEACTIVATED)
-		return client_fail(c, ACME_BROKEN, false, "%s",
-				   rc < 0 ? why : "the CA has not deactivated the account");
+	rc = session_read(c, MESSAGE_ACCOUNT, &r, &m);
+	if (rc)
+		return rc;
+	message_done(&m);
+	if (m.status != MESSAGE_DEACTIVATED)
+		return client_fail(c, ACME_BROKEN, false, "the CA has not deactivated the account");
 	message_text(c->account.url, url, sizeof url);
 	if (!text_set(&c->account.body, "{\"status\":\"deactivated\"}"))
 		return client_no_memory(c);

@@ -48,7 +48,7 @@ void challenges_free(struct order *o)
 	o->n_challenges = 0;
 }
 
-int challenges_load(struct client *c, const struct message_order *m)
+int challenges_load(struct client *c, const struct message *m)
 {
 	struct order *o = c->order;
 	if (o->challenges)
@@ -121,9 +121,8 @@ static int challenge_failed(struct client *c, struct challenge *p, const struct 
 
 static int challenge_post(struct client *c, struct challenge *p)
 {
-	struct message_single m;
+	struct message m;
 	struct reply r;
-	char why[256] = "out of memory";
 	p->posts++;
 	client_doing(c, "validating %s", p->name);
 	int rc = session_ask(
@@ -144,21 +143,22 @@ static int challenge_post(struct client *c, struct challenge *p)
 		snprintf(p->trouble, sizeof p->trouble, "during validation, %s", r.http->why);
 	if (p->unsure)
 		return 0;
-	if (message_single(r.http->body, r.http->len, &m, why, sizeof why) < 0)
-		return order_useless(c, ACME_BROKEN, false, "%s", why);
-	note_trouble(p, m.challenge.error);
-	p->post_again = m.challenge.status == MESSAGE_PENDING && m.challenge.error;
-	if (m.challenge.status == MESSAGE_VALID)
+	rc = session_read(c, MESSAGE_CHALLENGE, &r, &m);
+	if (rc)
+		return rc;
+	note_trouble(p, m.challenges[0].error);
+	p->post_again = m.challenges[0].status == MESSAGE_PENDING && m.challenges[0].error;
+	if (m.challenges[0].status == MESSAGE_VALID)
 		rc = challenge_done(c, p);
-	else if (m.challenge.status == MESSAGE_INVALID)
-		rc = challenge_failed(c, p, m.challenge.error);
-	message_done(&m.json);
+	else if (m.challenges[0].status == MESSAGE_INVALID)
+		rc = challenge_failed(c, p, m.challenges[0].error);
+	message_done(&m);
 	return rc;
 }
 
 /* ---- what the CA wants */
 
-static int not_offered(struct client *c, const struct challenge *p, const struct message_authorization *m)
+static int not_offered(struct client *c, const struct challenge *p, const struct message *m)
 {
 	char offered[200] = "", type[40];
 	for (size_t i = 0; i < m->n_challenges; i++) {
@@ -229,7 +229,7 @@ static int challenge_begin(struct client *c, struct challenge *p, const struct m
 	return p->challenge_url && p->token ? answer(c, p) : client_no_memory(c);
 }
 
-static int challenge_pending(struct client *c, struct challenge *p, const struct message_authorization *m)
+static int challenge_pending(struct client *c, struct challenge *p, const struct message *m)
 {
 	const struct message_challenge *ours = NULL;
 	for (size_t i = 0; i < m->n_challenges && !ours; i++)
@@ -265,7 +265,7 @@ static bool name_ours(const struct client *c, const struct message_identifier *i
 	return false;
 }
 
-static const struct json_t *invalid_reason(const struct client *c, const struct message_authorization *m)
+static const struct json_t *invalid_reason(const struct client *c, const struct message *m)
 {
 	const struct json_t *any = NULL;
 	for (size_t i = 0; i < m->n_challenges; i++) {
@@ -277,13 +277,13 @@ static const struct json_t *invalid_reason(const struct client *c, const struct 
 	return any;
 }
 
-static int authorization_go(struct client *c, struct challenge *p, const struct message_authorization *m)
+static int authorization_go(struct client *c, struct challenge *p, const struct message *m)
 {
 	char word[32];
-	if (!name_ours(c, &m->identifier))
+	if (!name_ours(c, &m->identifiers[0]))
 		return order_useless(c, ACME_BROKEN, false,
 				     "the CA wants proof of a name that was not ordered");
-	snprintf(p->name, sizeof p->name, "%s", m->identifier.value);
+	snprintf(p->name, sizeof p->name, "%s", m->identifiers[0].value);
 	switch (m->status) {
 	case MESSAGE_VALID:
 		return challenge_done(c, p);
@@ -301,8 +301,8 @@ static int authorization_go(struct client *c, struct challenge *p, const struct 
 
 static int challenge_look(struct client *c, struct challenge *p)
 {
-	struct message_authorization m;
-	char why[400] = "out of memory";
+	struct message m;
+	char why[400];
 	struct reply r;
 	int rc = session_post(c, "authorization", p->url, "", 3, &r);
 	if (rc)
@@ -313,11 +313,11 @@ static int challenge_look(struct client *c, struct challenge *p)
 		problem_text(r.problem, why, sizeof why);
 		return order_useless(c, ACME_REFUSED, problem_permanent(r.problem), "%s", why);
 	}
-	rc = message_authorization(r.http->body, r.http->len, &m, why, sizeof why);
-	if (rc < 0)
-		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "%s", why);
+	rc = session_read(c, MESSAGE_AUTHORIZATION, &r, &m);
+	if (rc)
+		return rc;
 	rc = authorization_go(c, p, &m);
-	message_done(&m.json);
+	message_done(&m);
 	return rc;
 }
 

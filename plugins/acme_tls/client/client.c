@@ -135,9 +135,9 @@ const struct client_result *client_deactivate(struct client *c)
 
 static int renewal_info(struct client *c)
 {
-	char url[MESSAGE_URL_MAX + CHAIN_ARI_ID + 2], why[200] = "out of memory";
+	char url[MESSAGE_URL_MAX + CHAIN_ARI_ID + 2];
 	const char *base = c->s.directory.renewal_info;
-	struct message_renewal m;
+	struct message m;
 	struct reply r;
 	if (!base)
 		return client_fail(c, ACME_REFUSED, true, "the CA does not offer renewal information");
@@ -149,15 +149,15 @@ static int renewal_info(struct client *c)
 		return rc;
 	if (r.problem)
 		return client_refused(c, r.problem);
-	rc = message_renewal(r.http->body, r.http->len, &m, why, sizeof why);
-	if (rc < 0)
-		return client_fail(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "%s", why);
+	rc = session_read(c, MESSAGE_RENEWAL, &r, &m);
+	if (rc)
+		return rc;
 	c->ari_url = m.explanation ? strdup(m.explanation) : NULL;
 	c->result = (struct client_result){.retry_after = c->s.retry_after,
 					   .ari_start = m.start,
 					   .ari_end = m.end,
 					   .ari_url = c->ari_url};
-	message_done(&m.json);
+	message_done(&m);
 	return 0;
 }
 

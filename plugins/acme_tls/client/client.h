@@ -112,7 +112,7 @@ struct session {
 	int64_t retry_after; /* seconds, of the last answer; 0: none */
 	bool has_skew;
 	int64_t skew; /* the CA's clock minus ours, seconds */
-	struct message_directory directory;
+	struct message directory;
 };
 
 /* The proof that one name is ours. */
@@ -200,6 +200,8 @@ int order_useless(struct client *, enum acme_fail, bool permanent, const char *f
 int session_ask(struct client *, const struct ask *, struct reply *out);
 int session_post(struct client *, const char *what, const char *url, const char *payload, unsigned repeat,
 		 struct reply *out);
+/* The document of a reply, to be released by message_done(). */
+int session_read(struct client *, enum message_kind, const struct reply *, struct message *out);
 /* There was no answer: the operation fails. */
 int session_broken(struct client *);
 int session_open(struct client *, char *why, size_t why_size);
@@ -225,7 +227,7 @@ void order_free(struct order *);
 
 /* ---- authorization.c */
 /* All names are proven to be ours; the order's list of authorizations comes from the CA. */
-int challenges_load(struct client *, const struct message_order *);
+int challenges_load(struct client *, const struct message *);
 int challenges_prove(struct client *);
 /* Before the next look at the order or an authorization; each wait is longer than the last. */
 int order_wait(struct client *);

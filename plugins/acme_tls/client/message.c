@@ -56,10 +56,10 @@ bool message_token_ok(const char *token)
 	return n > 0 && n <= MESSAGE_TOKEN_MAX && !token[n];
 }
 
-void message_done(struct json_t **json)
+void message_done(struct message *m)
 {
-	json_decref(*json);
-	*json = NULL;
+	json_decref(m->json);
+	m->json = NULL;
 }
 
 /* ---- documents */
@@ -88,7 +88,8 @@ static int read_object(const struct reader *r, const char *body, size_t len, jso
 	if (json_is_object(*out))
 		return 0;
 	if (*out) {
-		message_done(out);
+		json_decref(*out);
+		*out = NULL;
 		return bad(r, "is not a JSON object");
 	}
 	if (json_error_code(&error) == json_error_out_of_memory)
@@ -145,9 +146,8 @@ static const json_t *error_member(const json_t *in)
 	return json_is_object(error) ? error : NULL;
 }
 
-static int read_directory(const struct reader *r, const json_t *in, void *out)
+static int read_directory(const struct reader *r, struct message *d)
 {
-	struct message_directory *d = out;
 	const struct {
 		const char *key;
 		const char **to;
@@ -158,145 +158,120 @@ static int read_directory(const struct reader *r, const json_t *in, void *out)
 		{"keyChange", &d->key_change, false}, {"renewalInfo", &d->renewal_info, false},
 	};
 	for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
-		int rc = read_url(r, in, links[i].key, links[i].to);
+		int rc = read_url(r, d->json, links[i].key, links[i].to);
 		if (rc)
 			return rc;
 		if (!*links[i].to && links[i].needed)
 			return bad(r, "is not an ACME directory: \"%s\" is missing", links[i].key);
 	}
-	const json_t *meta = json_object_get(in, "meta");
+	const json_t *meta = json_object_get(d->json, "meta");
 	d->eab_required = json_is_true(json_object_get(meta, "externalAccountRequired"));
 	d->profiles = json_object_get(meta, "profiles");
 	return 0;
 }
 
-static int read_account(const struct reader *r, const json_t *in, void *out)
+static int read_account(const struct reader *r, struct message *m)
 {
-	struct message_account *a = out;
-	const char *word;
-	return read_status(r, in, &a->status, &word);
+	return read_status(r, m->json, &m->status, &m->status_word);
 }
 
-static int read_order(const struct reader *r, const json_t *in, void *out)
+static int read_order(const struct reader *r, struct message *m)
 {
-	struct message_order *o = out;
 	const json_t *list;
-	int rc = read_status(r, in, &o->status, &o->status_word);
+	int rc = read_status(r, m->json, &m->status, &m->status_word);
 	if (!rc)
-		rc = read_list(r, in, "identifiers", MESSAGE_LIST_MAX, &list, &o->n_identifiers);
-	for (size_t i = 0; !rc && i < o->n_identifiers; i++)
-		rc = read_identifier(r, json_array_get(list, i), &o->identifiers[i]);
+		rc = read_list(r, m->json, "identifiers", MESSAGE_LIST_MAX, &list, &m->n_identifiers);
+	for (size_t i = 0; !rc && i < m->n_identifiers; i++)
+		rc = read_identifier(r, json_array_get(list, i), &m->identifiers[i]);
 	if (!rc)
-		rc = read_list(r, in, "authorizations", MESSAGE_LIST_MAX, &list, &o->n_authorizations);
-	for (size_t i = 0; !rc && i < o->n_authorizations; i++) {
-		o->authorizations[i] = json_string_value(json_array_get(list, i));
-		if (!o->authorizations[i] || !message_url_ok(o->authorizations[i]))
+		rc = read_list(r, m->json, "authorizations", MESSAGE_LIST_MAX, &list, &m->n_authorizations);
+	for (size_t i = 0; !rc && i < m->n_authorizations; i++) {
+		m->authorizations[i] = json_string_value(json_array_get(list, i));
+		if (!m->authorizations[i] || !message_url_ok(m->authorizations[i]))
 			return bad(r, "lists an authorization that is not a URL");
 	}
 	if (!rc)
-		rc = read_url(r, in, "finalize", &o->finalize);
+		rc = read_url(r, m->json, "finalize", &m->finalize);
 	if (!rc)
-		rc = read_url(r, in, "certificate", &o->certificate);
-	o->error = error_member(in);
+		rc = read_url(r, m->json, "certificate", &m->certificate);
+	m->error = error_member(m->json);
 	return rc;
 }
 
 static int read_challenge(const struct reader *r, const json_t *in, struct message_challenge *out)
 {
+	const char *word;
 	out->type = json_string_value(json_object_get(in, "type"));
 	if (!out->type)
 		return bad(r, "has a challenge without \"type\"");
 	/* the token of a type that is not known is not checked: such a challenge is never chosen */
 	out->token = json_string_value(json_object_get(in, "token"));
 	out->error = error_member(in);
-	int rc = read_status(r, in, &out->status, &out->status_word);
+	int rc = read_status(r, in, &out->status, &word);
 	return rc ? rc : read_url(r, in, "url", &out->url);
 }
 
-static int read_authorization(const struct reader *r, const json_t *in, void *out)
+static int read_authorization(const struct reader *r, struct message *m)
 {
-	struct message_authorization *a = out;
 	const json_t *list;
-	int rc = read_status(r, in, &a->status, &a->status_word);
+	int rc = read_status(r, m->json, &m->status, &m->status_word);
+	m->n_identifiers = 1;
 	if (!rc)
-		rc = read_identifier(r, json_object_get(in, "identifier"), &a->identifier);
+		rc = read_identifier(r, json_object_get(m->json, "identifier"), &m->identifiers[0]);
 	if (!rc)
-		rc = read_list(r, in, "challenges", MESSAGE_CHOICES_MAX, &list, &a->n_challenges);
-	for (size_t i = 0; !rc && i < a->n_challenges; i++)
-		rc = read_challenge(r, json_array_get(list, i), &a->challenges[i]);
+		rc = read_list(r, m->json, "challenges", MESSAGE_CHOICES_MAX, &list, &m->n_challenges);
+	for (size_t i = 0; !rc && i < m->n_challenges; i++)
+		rc = read_challenge(r, json_array_get(list, i), &m->challenges[i]);
 	return rc;
 }
 
-static int read_renewal(const struct reader *r, const json_t *in, void *out)
+static int read_single_challenge(const struct reader *r, struct message *m)
 {
-	struct message_renewal *m = out;
-	const json_t *window = json_object_get(in, "suggestedWindow");
+	m->n_challenges = 1;
+	return read_challenge(r, m->json, &m->challenges[0]);
+}
+
+static int read_renewal(const struct reader *r, struct message *m)
+{
+	const json_t *window = json_object_get(m->json, "suggestedWindow");
 	const char *start = json_string_value(json_object_get(window, "start"));
 	const char *end = json_string_value(json_object_get(window, "end"));
 	if (!start || !end || !message_time(start, &m->start) || !message_time(end, &m->end) ||
 	    m->end <= m->start)
 		return bad(r, "has no suggestedWindow from an earlier to a later time");
-	return read_url(r, in, "explanationURL", &m->explanation);
+	return read_url(r, m->json, "explanationURL", &m->explanation);
 }
 
-/* out begins with the document. */
-static int read_body(const char *what, const char *body, size_t len,
-		     int (*read)(const struct reader *, const json_t *, void *), void *out, size_t size,
-		     char *why, size_t why_size)
+int message_read(enum message_kind kind, const char *body, size_t len, struct message *out, char *why,
+		 size_t why_size)
 {
-	const struct reader r = {.what = what, .why = why, .why_size = why_size};
-	json_t **json = out;
-	memset(out, 0, size);
-	int rc = read_object(&r, body, len, json);
+	static const struct {
+		const char *what;
+		int (*read)(const struct reader *, struct message *);
+	} kinds[] = {
+		[MESSAGE_DIRECTORY] = {"directory", read_directory},
+		[MESSAGE_ACCOUNT] = {"account", read_account},
+		[MESSAGE_ORDER] = {"order", read_order},
+		[MESSAGE_AUTHORIZATION] = {"authorization", read_authorization},
+		[MESSAGE_CHALLENGE] = {"challenge", read_single_challenge},
+		[MESSAGE_RENEWAL] = {"renewal information", read_renewal},
+	};
+	const struct reader r = {.what = kinds[kind].what, .why = why, .why_size = why_size};
+	*out = (struct message){0};
+	int rc = read_object(&r, body, len, &out->json);
 	if (!rc)
-		rc = read(&r, *json, out);
+		rc = kinds[kind].read(&r, out);
 	if (rc)
-		message_done(json);
+		message_done(out);
 	return rc;
 }
 
-int message_directory(const char *body, size_t len, struct message_directory *out, char *why, size_t why_size)
-{
-	return read_body("directory", body, len, read_directory, out, sizeof *out, why, why_size);
-}
-
-int message_account(const char *body, size_t len, struct message_account *out, char *why, size_t why_size)
-{
-	return read_body("account", body, len, read_account, out, sizeof *out, why, why_size);
-}
-
-int message_order(const char *body, size_t len, struct message_order *out, char *why, size_t why_size)
-{
-	return read_body("order", body, len, read_order, out, sizeof *out, why, why_size);
-}
-
-int message_authorization(const char *body, size_t len, struct message_authorization *out, char *why,
-			  size_t why_size)
-{
-	return read_body("authorization", body, len, read_authorization, out, sizeof *out, why, why_size);
-}
-
-static int read_single(const struct reader *r, const json_t *in, void *out)
-{
-	return read_challenge(r, in, &((struct message_single *)out)->challenge);
-}
-
-int message_single(const char *body, size_t len, struct message_single *out, char *why, size_t why_size)
-{
-	return read_body("challenge", body, len, read_single, out, sizeof *out, why, why_size);
-}
-
-int message_renewal(const char *body, size_t len, struct message_renewal *out, char *why, size_t why_size)
-{
-	return read_body("renewal information", body, len, read_renewal, out, sizeof *out, why, why_size);
-}
-
-bool message_has_profile(const struct message_directory *d, const char *name)
+bool message_has_profile(const struct message *d, const char *name)
 {
 	return json_object_get(d->profiles, name) != NULL;
 }
 
-void message_profiles(const struct message_directory *d, char *out, size_t size)
+void message_profiles(const struct message *d, char *out, size_t size)
 {
 	const char *name;
 	json_t *value;

@@ -30,77 +30,59 @@ enum message_status {
 	MESSAGE_OTHER
 };
 
-struct message_directory {
-	struct json_t *json;
-	const char *new_nonce, *new_account, *new_order;
-	const char *revoke_cert, *key_change, *renewal_info; /* NULL: not offered */
-	const struct json_t *profiles;                       /* NULL: none */
-	bool eab_required;
-};
-
-struct message_account {
-	struct json_t *json;
-	enum message_status status;
+enum message_kind {
+	MESSAGE_DIRECTORY,
+	MESSAGE_ACCOUNT,
+	MESSAGE_ORDER,
+	MESSAGE_AUTHORIZATION,
+	MESSAGE_CHALLENGE, /* by itself, as a POST to it is answered */
+	MESSAGE_RENEWAL
 };
 
 struct message_identifier {
 	const char *type, *value;
 };
 
-struct message_order {
+struct message_challenge {
+	const char *type, *url, *token; /* url and token may be NULL in types that are not ours */
+	enum message_status status;
+	const struct json_t *error;
+};
+
+/* What is not in a document of the kind that was read is zero. */
+struct message {
 	struct json_t *json;
+	/* directory */
+	const char *new_nonce, *new_account, *new_order;
+	const char *revoke_cert, *key_change, *renewal_info; /* NULL: not offered */
+	const struct json_t *profiles;                       /* NULL: none */
+	bool eab_required;
+	/* account, order, authorization */
 	enum message_status status;
 	const char *status_word;
+	/* order; an authorization has one identifier */
 	size_t n_identifiers, n_authorizations;
 	struct message_identifier identifiers[MESSAGE_LIST_MAX];
 	const char *authorizations[MESSAGE_LIST_MAX];
 	const char *finalize, *certificate; /* NULL: absent */
 	const struct json_t *error;         /* a problem document, NULL: none */
-};
-
-struct message_challenge {
-	const char *type, *url, *token; /* url and token may be NULL in types that are not ours */
-	enum message_status status;
-	const char *status_word;
-	const struct json_t *error;
-};
-
-struct message_authorization {
-	struct json_t *json;
-	enum message_status status;
-	const char *status_word;
-	struct message_identifier identifier;
+	/* authorization; a challenge is alone */
 	size_t n_challenges;
 	struct message_challenge challenges[MESSAGE_CHOICES_MAX];
-};
-
-/* A challenge by itself, as a POST to it is answered. */
-struct message_single {
-	struct json_t *json;
-	struct message_challenge challenge;
-};
-
-struct message_renewal {
-	struct json_t *json;
+	/* renewal information */
 	int64_t start, end; /* seconds since 1970 */
 	const char *explanation;
 };
 
-/* Each: 0; -EINVAL with what is wrong in why; -ENOMEM.  *out is then as after message_done(). */
-int message_directory(const char *body, size_t len, struct message_directory *out, char *why,
-		      size_t why_size);
-int message_account(const char *body, size_t len, struct message_account *out, char *why, size_t why_size);
-int message_order(const char *body, size_t len, struct message_order *out, char *why, size_t why_size);
-int message_authorization(const char *body, size_t len, struct message_authorization *out, char *why,
-			  size_t why_size);
-int message_single(const char *body, size_t len, struct message_single *out, char *why, size_t why_size);
-int message_renewal(const char *body, size_t len, struct message_renewal *out, char *why, size_t why_size);
-/* The pointer is NULL afterwards; it may be before. */
-void message_done(struct json_t **json);
+/* 0; -EINVAL with what is wrong in why; -ENOMEM.  *out is then as after message_done(). */
+int message_read(enum message_kind, const char *body, size_t len, struct message *out, char *why,
+		 size_t why_size);
+/* All of it is gone; it may be already. */
+void message_done(struct message *);
 
 /* The directory's profiles as "a, b"; "" if there are none. */
-void message_profiles(const struct message_directory *, char *out, size_t size);
-bool message_has_profile(const struct message_directory *, const char *name);
+void message_profiles(const struct message *, char *out, size_t size);
+bool message_has_profile(const struct message *, const char *name);
 
 /* A Retry-After field: seconds or a date, as seconds from now, 1 s to 1 day; 0: absent or neither. */
 int64_t message_retry_after(const char *value, int64_t now);

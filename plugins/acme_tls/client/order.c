@@ -113,7 +113,7 @@ static bool same_name(const char *name, const struct message_identifier *id)
 }
 
 /* The same names as sets: what is listed twice counts once. */
-static bool names_match(const struct client *c, const struct message_order *m)
+static bool names_match(const struct client *c, const struct message *m)
 {
 	for (size_t i = 0; i < c->o.n_names; i++) {
 		size_t j = 0;
@@ -132,14 +132,13 @@ static bool names_match(const struct client *c, const struct message_order *m)
 	return true;
 }
 
-static int order_update(struct client *c, const struct http_reply *reply, bool check_names)
+static int order_update(struct client *c, const struct reply *reply, bool check_names)
 {
 	struct order *o = c->order;
-	struct message_order m;
-	char why[256] = "out of memory";
-	int rc = message_order(reply->body, reply->len, &m, why, sizeof why);
-	if (rc < 0)
-		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "%s", why);
+	struct message m;
+	int rc = session_read(c, MESSAGE_ORDER, reply, &m);
+	if (rc)
+		return rc;
 	o->status = m.status;
 	message_text(m.status_word, o->status_word, sizeof o->status_word);
 	problem_from(m.error, &o->error);
@@ -149,7 +148,7 @@ static int order_update(struct client *c, const struct http_reply *reply, bool c
 		rc = client_no_memory(c);
 	else if (o->status == MESSAGE_PENDING)
 		rc = challenges_load(c, &m);
-	message_done(&m.json);
+	message_done(&m);
 	return rc;
 }
 
@@ -161,7 +160,7 @@ static int order_poll(struct client *c)
 	if (!rc)
 		rc = session_post(c, "order", c->order->url, "", 3, &r);
 	if (!rc)
-		rc = r.problem ? client_refused(c, r.problem) : order_update(c, r.http, false);
+		rc = r.problem ? client_refused(c, r.problem) : order_update(c, &r, false);
 	return rc;
 }
 
@@ -374,7 +373,7 @@ static int order_finalize(struct client *c)
 		return r.problem && o->finalizes >= FINALIZES_MAX ? client_refused(c, r.problem)
 								  : order_poll(c);
 	}
-	rc = order_update(c, r.http, false);
+	rc = order_update(c, &r, false);
 	if (!rc && (o->status == MESSAGE_READY || o->status == MESSAGE_PENDING))
 		rc = order_poll(c);
 	return rc;
@@ -468,7 +467,7 @@ static int order_resume(struct client *c)
 		return client_refused(c, r.problem);
 	if (r.problem)
 		return order_useless(c, ACME_REFUSED, false, "the CA no longer has the order");
-	rc = order_update(c, r.http, true);
+	rc = order_update(c, &r, true);
 	return rc ? rc : order_complete(c);
 }
 
@@ -555,7 +554,7 @@ static int order_create(struct client *c)
 		return client_no_memory(c);
 	rc = order_save(c);
 	if (!rc)
-		rc = order_update(c, r.http, false);
+		rc = order_update(c, &r, false);
 	return rc ? rc : order_complete(c);
 }
 

@@ -160,7 +160,7 @@ int order_useless(struct client *c, enum acme_fail fail, bool permanent, const c
 	va_start(args, format);
 	vsnprintf(why, sizeof why, format, args);
 	va_end(args);
-	if (!c->order->resumed)
+	if (!c->order || !c->order->resumed)
 		return client_fail(c, fail, permanent, "%s", why);
 	client_log(c, SS_LOG_INFO, "Discarding the ACME order of an earlier attempt reason=\"%s\"", why);
 	return -ESTALE;
@@ -210,7 +210,7 @@ void session_close(struct session *s)
 	http_free(s->http);
 	while (s->n_nonces)
 		free(s->nonces[--s->n_nonces]);
-	message_done(&s->directory.json);
+	message_done(&s->directory);
 }
 
 /* ---- answers.  -EAGAIN: try again */
@@ -432,12 +432,21 @@ int session_post(struct client *c, const char *what, const char *url, const char
 			   out);
 }
 
+int session_read(struct client *c, enum message_kind kind, const struct reply *r, struct message *out)
+{
+	char why[256];
+	int rc = message_read(kind, r->http->body, r->http->len, out, why, sizeof why);
+	if (rc == -EINVAL)
+		return order_useless(c, ACME_BROKEN, false, "%s", why);
+	return rc ? client_no_memory(c) : 0;
+}
+
 int session_directory(struct client *c)
 {
 	struct session *s = &c->s;
 	char why[256] = "out of memory";
 	struct reply r;
-	message_done(&s->directory.json);
+	message_done(&s->directory);
 	int rc = session_ask(c, &(struct ask){.what = "directory", .url = c->o.directory_url, .repeat = 2},
 			     &r);
 	if (rc)
@@ -449,9 +458,8 @@ int session_directory(struct client *c)
 				   c->o.directory_url);
 	if (r.problem)
 		return client_refused(c, r.problem);
-	rc = message_directory(r.http->body, r.http->len, &s->directory, why, sizeof why);
-	if (rc < 0)
-		return client_fail(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false,
-				   "%s: check directory_url", why);
-	return 0;
+	rc = message_read(MESSAGE_DIRECTORY, r.http->body, r.http->len, &s->directory, why, sizeof why);
+	if (rc == -EINVAL)
+		return client_fail(c, ACME_BROKEN, false, "%s: check directory_url", why);
+	return rc ? client_no_memory(c) : 0;
 }

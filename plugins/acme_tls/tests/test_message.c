@@ -15,10 +15,10 @@
 
 static char why[256];
 
-#define READ(kind, text, out) message_##kind(text, strlen(text), out, why, sizeof why)
+#define READ(kind, text, out) message_read(kind, text, strlen(text), out, why, sizeof why)
 #define REFUSED(kind, text, word)                                                                            \
 	do {                                                                                                 \
-		struct message_##kind refused_;                                                              \
+		struct message refused_;                                                                     \
 		assert_int_equal(READ(kind, text, &refused_), -EINVAL);                                      \
 		assert_null(refused_.json);                                                                  \
 		if (!strstr(why, word))                                                                      \
@@ -27,11 +27,11 @@ static char why[256];
 
 static void test_directory(void **state)
 {
-	struct message_directory d;
+	struct message d;
 	char text[200];
 	(void)state;
 	assert_int_equal(
-		READ(directory,
+		READ(MESSAGE_DIRECTORY,
 		     "{\"newNonce\":\"https://ca/n\",\"newAccount\":\"https://ca/a\",\"newOrder\":\"https://"
 		     "ca/o\","
 		     "\"revokeCert\":\"https://ca/r\",\"keyChange\":null,\"strange\":{\"a\":[1]},\"meta\":{"
@@ -52,7 +52,7 @@ static void test_directory(void **state)
 	assert_string_equal(text, "classic, short");
 	message_profiles(&d, text, 10);
 	assert_true(strlen(text) < 10);
-	message_done(&d.json);
+	message_done(&d);
 	assert_null(d.json);
 }
 
@@ -60,42 +60,42 @@ static void test_directory_refused(void **state)
 {
 	char large[5000];
 	(void)state;
-	REFUSED(directory, "", "JSON");
-	REFUSED(directory, "<html>", "JSON");
-	REFUSED(directory, "[]", "object");
-	REFUSED(directory, "{\"newNonce\":\"https://ca/n\"", "JSON");
-	REFUSED(directory, "{}", "newNonce");
-	REFUSED(directory, "{\"newNonce\":\"https://ca/n\",\"newAccount\":7}", "newAccount");
-	REFUSED(directory, "{\"newNonce\":\"https://ca/a b\"}", "newNonce");
-	REFUSED(directory, "{\"newNonce\":\"https://ca/\\n\"}", "newNonce");
-	REFUSED(directory, "{\"newNonce\":\"https://ca/\\u0000x\"}", "JSON");
-	REFUSED(directory, "{\"newNonce\":\"a\",\"newNonce\":\"b\"}", "JSON");
+	REFUSED(MESSAGE_DIRECTORY, "", "JSON");
+	REFUSED(MESSAGE_DIRECTORY, "<html>", "JSON");
+	REFUSED(MESSAGE_DIRECTORY, "[]", "object");
+	REFUSED(MESSAGE_DIRECTORY, "{\"newNonce\":\"https://ca/n\"", "JSON");
+	REFUSED(MESSAGE_DIRECTORY, "{}", "newNonce");
+	REFUSED(MESSAGE_DIRECTORY, "{\"newNonce\":\"https://ca/n\",\"newAccount\":7}", "newAccount");
+	REFUSED(MESSAGE_DIRECTORY, "{\"newNonce\":\"https://ca/a b\"}", "newNonce");
+	REFUSED(MESSAGE_DIRECTORY, "{\"newNonce\":\"https://ca/\\n\"}", "newNonce");
+	REFUSED(MESSAGE_DIRECTORY, "{\"newNonce\":\"https://ca/\\u0000x\"}", "JSON");
+	REFUSED(MESSAGE_DIRECTORY, "{\"newNonce\":\"a\",\"newNonce\":\"b\"}", "JSON");
 	memset(large, 'x', sizeof large);
 	memcpy(large, "{\"newNonce\":\"", 13);
 	memcpy(large + sizeof large - 3, "\"}", 3);
-	REFUSED(directory, large, "newNonce");
+	REFUSED(MESSAGE_DIRECTORY, large, "newNonce");
 }
 
 static void test_account(void **state)
 {
-	struct message_account m;
+	struct message m;
 	(void)state;
-	assert_int_equal(READ(account, "{\"status\":\"valid\",\"contact\":[]}", &m), 0);
+	assert_int_equal(READ(MESSAGE_ACCOUNT, "{\"status\":\"valid\",\"contact\":[]}", &m), 0);
 	assert_int_equal(m.status, MESSAGE_VALID);
-	message_done(&m.json);
-	assert_int_equal(READ(account, "{\"status\":\"deactivated\"}", &m), 0);
+	message_done(&m);
+	assert_int_equal(READ(MESSAGE_ACCOUNT, "{\"status\":\"deactivated\"}", &m), 0);
 	assert_int_equal(m.status, MESSAGE_DEACTIVATED);
-	message_done(&m.json);
-	REFUSED(account, "{}", "status");
-	REFUSED(account, "{\"status\":5}", "status");
+	message_done(&m);
+	REFUSED(MESSAGE_ACCOUNT, "{}", "status");
+	REFUSED(MESSAGE_ACCOUNT, "{\"status\":5}", "status");
 }
 
 static void test_order(void **state)
 {
-	struct message_order m;
+	struct message m;
 	(void)state;
 	assert_int_equal(
-		READ(order,
+		READ(MESSAGE_ORDER,
 		     "{\"status\":\"pending\",\"expires\":\"2025-11-17T10:00:00Z\",\"identifiers\":["
 		     "{\"type\":\"dns\",\"value\":\"b.example\"},{\"type\":\"ip\",\"value\":\"192.0.2.1\"}],"
 		     "\"authorizations\":[\"https://ca/z/2\",\"https://ca/z/1\"],\"finalize\":\"https://ca/"
@@ -110,10 +110,10 @@ static void test_order(void **state)
 	assert_string_equal(m.finalize, "https://ca/f");
 	assert_null(m.certificate);
 	assert_null(m.error);
-	message_done(&m.json);
+	message_done(&m);
 
 	assert_int_equal(
-		READ(order,
+		READ(MESSAGE_ORDER,
 		     "{\"status\":\"valid\",\"certificate\":\"https://ca/c\",\"error\":{\"type\":\"x\"},"
 		     "\"authorizations\":[]}",
 		     &m),
@@ -121,26 +121,27 @@ static void test_order(void **state)
 	assert_int_equal(m.status, MESSAGE_VALID);
 	assert_string_equal(m.certificate, "https://ca/c");
 	assert_non_null(m.error);
-	message_done(&m.json);
+	message_done(&m);
 
-	assert_int_equal(READ(order, "{\"status\":\"cooking\"}", &m), 0);
+	assert_int_equal(READ(MESSAGE_ORDER, "{\"status\":\"cooking\"}", &m), 0);
 	assert_int_equal(m.status, MESSAGE_OTHER);
 	assert_string_equal(m.status_word, "cooking");
-	message_done(&m.json);
+	message_done(&m);
 }
 
 static void test_order_refused(void **state)
 {
 	(void)state;
-	REFUSED(order, "{}", "status");
-	REFUSED(order, "{\"status\":\"pending\",\"authorizations\":\"https://ca/z\"}", "authorizations");
-	REFUSED(order, "{\"status\":\"pending\",\"authorizations\":[5]}", "authorization");
-	REFUSED(order, "{\"status\":\"pending\",\"authorizations\":[\"a b\"]}", "authorization");
-	REFUSED(order, "{\"status\":\"pending\",\"identifiers\":[{\"type\":\"dns\"}]}", "identifier");
-	REFUSED(order, "{\"status\":\"pending\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"\"}]}",
+	REFUSED(MESSAGE_ORDER, "{}", "status");
+	REFUSED(MESSAGE_ORDER, "{\"status\":\"pending\",\"authorizations\":\"https://ca/z\"}",
+		"authorizations");
+	REFUSED(MESSAGE_ORDER, "{\"status\":\"pending\",\"authorizations\":[5]}", "authorization");
+	REFUSED(MESSAGE_ORDER, "{\"status\":\"pending\",\"authorizations\":[\"a b\"]}", "authorization");
+	REFUSED(MESSAGE_ORDER, "{\"status\":\"pending\",\"identifiers\":[{\"type\":\"dns\"}]}", "identifier");
+	REFUSED(MESSAGE_ORDER, "{\"status\":\"pending\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"\"}]}",
 		"identifier");
-	REFUSED(order, "{\"status\":\"pending\",\"identifiers\":[[]]}", "identifier");
-	REFUSED(order, "{\"status\":\"ready\",\"finalize\":[]}", "finalize");
+	REFUSED(MESSAGE_ORDER, "{\"status\":\"pending\",\"identifiers\":[[]]}", "identifier");
+	REFUSED(MESSAGE_ORDER, "{\"status\":\"ready\",\"finalize\":[]}", "finalize");
 }
 
 static void test_order_too_long(void **state)
@@ -151,16 +152,16 @@ static void test_order_too_long(void **state)
 		json_array_append_new(many, json_string("https://ca/z"));
 	json_t *order = json_pack("{ss,so}", "status", "pending", "authorizations", many);
 	char *text = json_dumps(order, 0);
-	REFUSED(order, text, "authorizations");
+	REFUSED(MESSAGE_ORDER, text, "authorizations");
 	json_decref(order);
 	free(text);
 }
 
 static void test_authorization(void **state)
 {
-	struct message_authorization m;
+	struct message m;
 	(void)state;
-	assert_int_equal(READ(authorization,
+	assert_int_equal(READ(MESSAGE_AUTHORIZATION,
 			      "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a."
 			      "example\"},\"challenges\":["
 			      "{\"type\":\"of-the-future-01\",\"status\":\"simmering\",\"token\":7},"
@@ -173,17 +174,17 @@ static void test_authorization(void **state)
 	assert_int_equal(m.challenges[0].status, MESSAGE_OTHER);
 	assert_string_equal(m.challenges[1].token, "tok");
 	assert_non_null(m.challenges[1].error);
-	message_done(&m.json);
-	REFUSED(authorization, "{\"status\":\"pending\"}", "identifier");
-	REFUSED(authorization,
+	message_done(&m);
+	REFUSED(MESSAGE_AUTHORIZATION, "{\"status\":\"pending\"}", "identifier");
+	REFUSED(MESSAGE_AUTHORIZATION,
 		"{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a\"},\"challenges\":[5]"
 		"}",
 		"type");
-	REFUSED(authorization,
+	REFUSED(MESSAGE_AUTHORIZATION,
 		"{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a\"},"
 		"\"challenges\":[{\"type\":\"x\"}]}",
 		"status");
-	REFUSED(authorization,
+	REFUSED(MESSAGE_AUTHORIZATION,
 		"{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a\"},\"challenges\":{}"
 		"}",
 		"challenges");
@@ -193,19 +194,19 @@ static void test_challenge(void **state)
 {
 	const char *text =
 		"{\"type\":\"http-01\",\"status\":\"processing\",\"url\":\"https://ca/h\",\"token\":\"t\"}";
-	struct message_single m;
+	struct message m;
 	(void)state;
-	assert_int_equal(READ(single, text, &m), 0);
-	assert_int_equal(m.challenge.status, MESSAGE_PROCESSING);
-	message_done(&m.json);
-	REFUSED(single, "{}", "type");
+	assert_int_equal(READ(MESSAGE_CHALLENGE, text, &m), 0);
+	assert_int_equal(m.challenges[0].status, MESSAGE_PROCESSING);
+	message_done(&m);
+	REFUSED(MESSAGE_CHALLENGE, "{}", "type");
 }
 
 static void test_renewal(void **state)
 {
-	struct message_renewal m;
+	struct message m;
 	(void)state;
-	assert_int_equal(READ(renewal,
+	assert_int_equal(READ(MESSAGE_RENEWAL,
 			      "{\"suggestedWindow\":{\"start\":\"2025-11-16T10:00:00Z\",\"end\":\"2025-11-"
 			      "16T12:00:00.5+01:00\"},"
 			      "\"explanationURL\":\"https://ca/why\"}",
@@ -214,12 +215,12 @@ static void test_renewal(void **state)
 	assert_int_equal(m.start, NOW);
 	assert_int_equal(m.end, NOW + 3600);
 	assert_string_equal(m.explanation, "https://ca/why");
-	message_done(&m.json);
-	REFUSED(renewal, "{}", "suggestedWindow");
-	REFUSED(renewal,
+	message_done(&m);
+	REFUSED(MESSAGE_RENEWAL, "{}", "suggestedWindow");
+	REFUSED(MESSAGE_RENEWAL,
 		"{\"suggestedWindow\":{\"start\":\"2025-11-16T10:00:00Z\",\"end\":\"2025-11-16T10:00:00Z\"}}",
 		"suggestedWindow");
-	REFUSED(renewal, "{\"suggestedWindow\":{\"start\":1,\"end\":2}}", "suggestedWindow");
+	REFUSED(MESSAGE_RENEWAL, "{\"suggestedWindow\":{\"start\":1,\"end\":2}}", "suggestedWindow");
 }
 
 static void test_time(void **state)

@@ -49,37 +49,30 @@ static int account_closed(struct client *c)
 			   c->account.url ? c->account.url : "");
 }
 
-void account_announce(struct client *c)
-{
-	char why[256] = "";
-	if (store_account_load(c->o.store, &c->account, why, sizeof why) < 0)
-		c->account = (struct store_account){0};
-	if (c->account.url && c->account.directory && url_same(c->account.directory, c->o.directory_url))
-		client_log(c, SS_LOG_INFO, "ACME account loaded from storage email=%s",
-			   c->account.email ? c->account.email : "");
-}
-
-int account_load(struct client *c)
+int account_load(struct client *c, bool needed)
 {
 	char why[256] = "out of memory";
 	store_account_done(&c->account);
 	c->account = (struct store_account){0};
 	key_free(c->key);
 	c->key = NULL;
-	c->registering = false;
 	int rc = store_account_load(c->o.store, &c->account, why, sizeof why);
-	if (rc == -ENOENT) {
-		c->registering = true;
+	bool of_this_ca = c->account.directory && url_same(c->account.directory, c->o.directory_url);
+	if (rc == 0 && c->account.url && of_this_ca)
+		client_log(c, SS_LOG_INFO, "ACME account loaded from storage email=%s",
+			   c->account.email ? c->account.email : "");
+	if (!needed)
 		return 0;
-	}
-	if (rc < 0)
+	if (rc < 0 && rc != -ENOENT)
 		return client_fail(c, ACME_STORAGE, rc == -EINVAL, "%s", why);
-	if (!c->account.directory || !url_same(c->account.directory, c->o.directory_url)) {
-		/* another CA: the key may have an account there, too */
+	if (rc == 0 && !of_this_ca) {
+		/* the key may have an account there, too */
 		text_set(&c->account.url, NULL);
 		text_set(&c->account.body, "{}");
 	}
 	c->registering = !c->account.url;
+	if (rc == -ENOENT)
+		return 0;
 	if (!c->account.key_pem)
 		return client_fail(c, ACME_STORAGE, true, "account.key is missing in storage_path");
 	rc = key_load(c->account.key_pem, strlen(c->account.key_pem), &c->key, why, sizeof why);

@@ -16,64 +16,7 @@
 #define REQUESTS_MAX      100           /* of an operation, and: */
 #define REQUESTS_PER_NAME 10
 
-/* ---- operations */
-
-struct operation {
-	const char *failure;
-	bool by_account; /* needs one */
-	int (*step)(struct client *);
-	uint64_t life_ns;
-};
-
-static int operation_steps(struct client *c, const struct operation *op)
-{
-	int rc = op->by_account ? account_load(c) : 0;
-	client_doing(c, "asking for the CA's directory");
-	if (!rc)
-		rc = session_directory(c);
-	if (!rc && op->by_account)
-		rc = account_ready(c);
-	return rc ? rc : op->step(c);
-}
-
-static const struct client_result *operate(struct client *c, const struct operation *op)
-{
-	c->failure = op->failure;
-	c->deadline = now_ns() + op->life_ns;
-	c->requests_max = REQUESTS_MAX + REQUESTS_PER_NAME * (unsigned)c->o.n_names;
-	int rc = operation_steps(c, op);
-	if (rc == -ENOKEY) {
-		rc = account_lost(c);
-		if (!rc)
-			rc = operation_steps(c, op);
-	}
-	if (rc == -ENOKEY)
-		client_fail(c, ACME_ACCOUNT, false,
-			    "the CA does not know the account %s that it has just confirmed", c->account.url);
-	uint64_t now = now_ns();
-	if (c->result.fail && c->s.not_before > now)
-		c->result.retry_after = (int64_t)((c->s.not_before - now + SECOND - 1) / SECOND);
-	/* certificates are judged by the clock */
-	if (session_skewed(c))
-		client_log(c, SS_LOG_WARN,
-			   "Clock of this machine differs from the ACME server's, set it right seconds=%lld",
-			   (long long)-c->s.skew);
-	if (c->order)
-		challenges_retract(c);
-	if (c->result.fail && op->step == order_issue)
-		order_failed(c);
-	return &c->result;
-}
-
-const struct client_result *client_issue(struct client *c, const char *old_ari_id, const char *old_key_pem)
-{
-	c->old_ari_id = old_ari_id && *old_ari_id ? old_ari_id : NULL;
-	c->old_key_text = old_key_pem;
-	return operate(c, &(struct operation){.failure = "failed to obtain certificate from ACME server",
-					      .by_account = true,
-					      .step = order_issue,
-					      .life_ns = c->o.order_ns});
-}
+/* ---- operations beside the account's and the order's */
 
 /* The request to revoke the first certificate of a chain; NULL: the chain cannot be read. */
 static char *revocation(const char *chain_pem, int reason)
@@ -96,7 +39,7 @@ static int revoke_certificate(struct client *c)
 	struct reply r;
 	if (!c->s.directory.revoke_cert)
 		return client_fail(c, ACME_REFUSED, true, "the CA does not offer to revoke certificates");
-	char *payload = revocation(c->chain_pem, c->reason);
+	char *payload = c->q.chain_pem ? revocation(c->q.chain_pem, c->q.reason) : NULL;
 	if (!payload)
 		return client_fail(c, ACME_LOCAL, true, "the certificate to revoke cannot be read");
 	client_doing(c, "revoking the certificate");
@@ -107,42 +50,18 @@ static int revoke_certificate(struct client *c)
 	return rc;
 }
 
-const struct client_result *client_revoke(struct client *c, const char *chain_pem, int reason)
-{
-	c->chain_pem = chain_pem;
-	c->reason = reason;
-	return operate(c, &(struct operation){.failure = "revocation failed",
-					      .by_account = true,
-					      .step = revoke_certificate,
-					      .life_ns = SHORT_NS});
-}
-
-const struct client_result *client_rollover(struct client *c)
-{
-	return operate(c, &(struct operation){.failure = "account key rollover failed",
-					      .by_account = true,
-					      .step = account_rollover,
-					      .life_ns = SHORT_NS});
-}
-
-const struct client_result *client_deactivate(struct client *c)
-{
-	return operate(c, &(struct operation){.failure = "account deactivation failed",
-					      .by_account = true,
-					      .step = account_deactivate,
-					      .life_ns = SHORT_NS});
-}
-
 static int renewal_info(struct client *c)
 {
 	char url[MESSAGE_URL_MAX + CHAIN_ARI_ID + 2];
-	const char *base = c->s.directory.renewal_info;
+	const char *base = c->s.directory.renewal_info, *id = c->q.ari_id;
 	struct message m;
 	struct reply r;
+	if (!id || !*id || strlen(id) >= CHAIN_ARI_ID)
+		return client_fail(c, ACME_LOCAL, true, "the certificate has no ARI identifier");
 	if (!base)
 		return client_fail(c, ACME_REFUSED, true, "the CA does not offer renewal information");
 	size_t len = strlen(base);
-	snprintf(url, sizeof url, "%s%s%s", base, len && base[len - 1] == '/' ? "" : "/", c->ari_id);
+	snprintf(url, sizeof url, "%s%s%s", base, len && base[len - 1] == '/' ? "" : "/", id);
 	client_doing(c, "asking for renewal information");
 	int rc = session_ask(c, &(struct ask){.what = "renewalInfo", .url = url, .repeat = 2}, &r);
 	if (rc)
@@ -161,19 +80,50 @@ static int renewal_info(struct client *c)
 	return 0;
 }
 
-const struct client_result *client_ari(struct client *c, const char *ari_id)
+/* ---- what all operations have in common */
+
+struct operation {
+	const char *name, *failure;
+	bool by_account; /* needs one */
+	int (*step)(struct client *);
+};
+
+static const struct operation operations[] = {
+	{"issue", "failed to obtain certificate from ACME server", true, order_issue},
+	{"revoke", "revocation failed", true, revoke_certificate},
+	{"rollover", "account key rollover failed", true, account_rollover},
+	{"deactivate", "account deactivation failed", true, account_deactivate},
+	{"ari", "failed to get renewal information", false, renewal_info},
+};
+#define N_OPERATIONS (sizeof operations / sizeof *operations)
+
+static int steps(struct client *c, const struct operation *op)
 {
-	c->ari_id = ari_id;
-	c->failure = "failed to get renewal information";
-	if (!*ari_id || strlen(ari_id) >= CHAIN_ARI_ID) {
-		client_fail(c, ACME_LOCAL, true, "the certificate has no ARI identifier");
-		return &c->result;
-	}
-	return operate(c,
-		       &(struct operation){.failure = c->failure, .step = renewal_info, .life_ns = SHORT_NS});
+	int rc = account_load(c, op->by_account);
+	if (!rc)
+		rc = session_open(c);
+	if (!rc && op->by_account)
+		rc = account_ready(c);
+	return rc ? rc : op->step(c);
 }
 
-/* ---- the client */
+static void operate(struct client *c, const struct operation *op)
+{
+	int rc = steps(c, op);
+	if (rc == -ENOKEY) {
+		rc = account_lost(c);
+		if (!rc)
+			rc = steps(c, op);
+	}
+	if (rc == -ENOKEY)
+		client_fail(c, ACME_ACCOUNT, false,
+			    "the CA does not know the account %s that it has just confirmed", c->account.url);
+	if (c->order)
+		challenges_retract(c);
+	if (c->result.fail && op->step == order_issue)
+		order_failed(c);
+	session_close(c);
+}
 
 static void on_challenge_asked(void *arg, const char *name_or_token, const char *peer)
 {
@@ -183,41 +133,41 @@ static void on_challenge_asked(void *arg, const char *name_or_token, const char 
 	client_log(arg, SS_LOG_DEBUG, "ACME challenge asked for what=%s peer=%s", name, from);
 }
 
-int client_new(const struct client_options *options, struct client **out, char *why, size_t why_size)
+struct client *client_run(const struct client_options *options, const struct client_request *request)
 {
+	struct client *c = calloc(1, sizeof *c);
 	const struct responder_options responder = {
 		.loop = options->loop,
+		.alpn = options->challenge == ACME_TLS_ALPN_01,
 		.address = options->challenge_address ? options->challenge_address : "",
 		.port = options->challenge_port,
 		.asked = on_challenge_asked,
-		.arg = calloc(1, sizeof(struct client)),
+		.arg = c,
 	};
-	struct client *c = responder.arg;
-	snprintf(why, why_size, "out of memory");
+	size_t i = 0;
+	while (i < N_OPERATIONS && strcmp(operations[i].name, request->operation) != 0)
+		i++;
 	if (!c)
-		return -ENOMEM;
+		return NULL;
 	c->o = *options;
-	int rc = session_open(c, why, why_size);
-	if (!rc)
-		rc = c->o.challenge == ACME_TLS_ALPN_01 ? responder_alpn_new(&responder, &c->responder)
-							: responder_http_new(&responder, &c->responder);
-	if (rc) {
-		client_free(c);
-		return rc;
-	}
-	account_announce(c);
-	*out = c;
-	return 0;
+	c->q = *request;
+	c->failure = i < N_OPERATIONS ? operations[i].failure : request->operation;
+	c->deadline = now_ns() + (i == 0 ? options->order_ns : SHORT_NS);
+	c->requests_max = REQUESTS_MAX + REQUESTS_PER_NAME * (unsigned)options->n_names;
+	if (i == N_OPERATIONS)
+		client_fail(c, ACME_LOCAL, true, "there is no such operation");
+	else if (responder_new(&responder, &c->responder) < 0)
+		client_no_memory(c);
+	else
+		operate(c, &operations[i]);
+	return c;
 }
 
 void client_free(struct client *c)
 {
 	if (!c)
 		return;
-	if (c->order)
-		challenges_retract(c);
 	order_free(c->order);
-	session_close(&c->s);
 	store_account_done(&c->account);
 	key_free(c->key);
 	key_free(c->new_key);

@@ -60,23 +60,28 @@ struct client_result {
 	const char *ari_url; /* explanation */
 };
 
+/* What to do; all but the operation's members are NULL. */
+struct client_request {
+	/*
+	 * "issue": account (loaded, found or made), order, challenges, finalize, chain.  Resumes the order in
+	 * the store if the CA still has it; the order stays in the store, for the owner of the store to
+	 * remove when the certificate is saved.
+	 * "revoke", "deactivate"
+	 * "rollover": a new account key; survives a crash in any step (pending_key_pem in the store).
+	 * "ari": ACME_REFUSED with permanent: the CA has no ARI; retry_after: when to ask again.
+	 */
+	const char *operation;
+	const char *old_ari_id, *old_key_pem; /* issue: "replaces" where the CA offers ARI; with reuse_key */
+	const char *chain_pem;                /* revoke */
+	int reason;                           /* RFC 5280 section 5.3.1 */
+	const char *ari_id;
+};
+
 struct client;
 
-/* ---- one operation per client; strings are borrowed as long as the client lives */
-int client_new(const struct client_options *, struct client **out, char *why, size_t why_size);
+/* Carries out the operation: client->result says how it went.  NULL: out of memory. */
+struct client *client_run(const struct client_options *, const struct client_request *);
 void client_free(struct client *);
-/* Account (loaded, found or made), order, challenges, finalize, chain.  Resumes the order in the store if the
- * CA still has it; the order stays in the store, for the owner of the store to remove with the certificate
- * saved.  old_ari_id: "replaces" where the CA offers ARI, NULL if none; old_key_pem: with reuse_key.
- * The result of every operation lives until client_free(). */
-const struct client_result *client_issue(struct client *, const char *old_ari_id, const char *old_key_pem);
-/* reason: RFC 5280 section 5.3.1. */
-const struct client_result *client_revoke(struct client *, const char *chain_pem, int reason);
-/* A new account key; survives a crash in any step (pending_key_pem in the store). */
-const struct client_result *client_rollover(struct client *);
-const struct client_result *client_deactivate(struct client *);
-/* retry_after: when to ask again.  ACME_REFUSED with permanent: the CA has no ARI. */
-const struct client_result *client_ari(struct client *, const char *ari_id);
 
 /* ---- inside.  Steps return 0, or
  * -ECANCELED: the operation has failed, and client->result says how;
@@ -156,6 +161,7 @@ struct order {
 
 struct client {
 	struct client_options o;
+	struct client_request q;
 	struct session s;
 	struct store_account account; /* as in the store */
 	struct acme_key *key;         /* of the account; NULL: none yet */
@@ -163,10 +169,7 @@ struct client {
 	struct responder *responder;
 	struct order *order;
 	/* the operation */
-	const char *failure;                   /* begins the result's why: "revocation failed" */
-	const char *old_ari_id, *old_key_text; /* of the certificate to replace */
-	const char *chain_pem, *ari_id;
-	int reason;
+	const char *failure; /* begins the result's why: "revocation failed" */
 	bool registering;
 	bool account_confirmed; /* the CA has been asked whether it knows the account */
 	char doing[320];        /* what is waited for, for when the time is up */
@@ -192,8 +195,6 @@ int client_refused(struct client *, const struct problem *);
 int client_wait(struct client *, uint64_t ns);
 /* Waits as long as the last answer's Retry-After says, else ns; fails if that is beyond the deadline. */
 int client_poll(struct client *, uint64_t ns);
-/* This machine's clock differs from the CA's by more than it may. */
-bool session_skewed(const struct client *);
 /* The order leads nowhere: -ESTALE if it is of an earlier attempt, else the operation fails. */
 int order_useless(struct client *, enum acme_fail, bool permanent, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
@@ -204,14 +205,14 @@ int session_post(struct client *, const char *what, const char *url, const char 
 int session_read(struct client *, enum message_kind, const struct reply *, struct message *out);
 /* There was no answer: the operation fails. */
 int session_broken(struct client *);
-int session_open(struct client *, char *why, size_t why_size);
-void session_close(struct session *);
-int session_directory(struct client *);
+/* Read the directory. */
+int session_open(struct client *);
+/* The end of the operation. */
+void session_close(struct client *);
 
 /* ---- account.c */
-/* Log what the store has. */
-void account_announce(struct client *);
-int account_load(struct client *);
+/* From the store; not needed: only to log what there is. */
+int account_load(struct client *, bool needed);
 /* Have one that the CA knows. */
 int account_ready(struct client *);
 /* The CA does not know it any more: register its key again. */

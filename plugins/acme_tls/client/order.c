@@ -487,7 +487,7 @@ static char *order_payload(const struct client *c, bool replaces)
 	if (ok && c->o.profile)
 		ok = json_object_set_new(json, "profile", json_string(c->o.profile)) == 0;
 	if (ok && replaces)
-		ok = json_object_set_new(json, "replaces", json_string(c->old_ari_id)) == 0;
+		ok = json_object_set_new(json, "replaces", json_string(c->q.old_ari_id)) == 0;
 	char *text = ok ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	return text;
@@ -499,8 +499,8 @@ static int order_new_key(struct client *c)
 	struct order *o = c->order;
 	char why[160] = "cannot generate a key";
 	int rc;
-	if (c->o.reuse_key && c->old_key_text)
-		rc = key_load(c->old_key_text, strlen(c->old_key_text), &o->key, why, sizeof why);
+	if (c->o.reuse_key && c->q.old_key_pem)
+		rc = key_load(c->q.old_key_pem, strlen(c->q.old_key_pem), &o->key, why, sizeof why);
 	else
 		rc = key_new(&o->key);
 	if (!rc)
@@ -533,7 +533,7 @@ static int ask_order(struct client *c, bool replaces, struct reply *r)
 static int order_create(struct client *c)
 {
 	struct order *o = c->order;
-	bool replaces = c->old_ari_id && c->s.directory.renewal_info;
+	bool replaces = c->q.old_ari_id && *c->q.old_ari_id && c->s.directory.renewal_info;
 	struct reply r;
 	client_doing(c, "ordering the certificate");
 	int rc = profile_check(c);

@@ -119,24 +119,6 @@ static size_t list(const json_t *request, const char *key, const char **out, siz
 	return n;
 }
 
-/* NULL: there is no such operation. */
-static const struct client_result *carry_out(struct client *c, const json_t *request)
-{
-	const char *operation = text(request, "operation"), *chain = text(request, "chain"),
-		   *ari_id = text(request, "ari_id");
-	if (strcmp(operation, "issue") == 0)
-		return client_issue(c, text(request, "old_ari_id"), text(request, "old_key"));
-	if (strcmp(operation, "revoke") == 0 && chain)
-		return client_revoke(c, chain, (int)number(request, "reason"));
-	if (strcmp(operation, "rollover") == 0)
-		return client_rollover(c);
-	if (strcmp(operation, "deactivate") == 0)
-		return client_deactivate(c);
-	if (strcmp(operation, "ari") == 0 && ari_id)
-		return client_ari(c, ari_id);
-	return NULL;
-}
-
 /* ---- the process ---- */
 
 /* Nothing comes any more but the end. */
@@ -173,23 +155,27 @@ static int run(struct ev_loop *loop, struct store *store, const json_t *request)
 		.log = on_log,
 		.counted = on_counted,
 	};
-	struct client *c = NULL;
-	char why[512] = "out of memory";
+	const struct client_request what = {
+		.operation = text(request, "operation"),
+		.old_ari_id = text(request, "old_ari_id"),
+		.old_key_pem = text(request, "old_key"),
+		.chain_pem = text(request, "chain"),
+		.reason = (int)number(request, "reason"),
+		.ari_id = text(request, "ari_id"),
+	};
 	ev_io io;
-	if (!options.directory_url || !options.email || !text(request, "operation"))
+	if (!options.directory_url || !options.email || !what.operation)
 		return refuse("the request is incomplete");
-	if (client_new(&options, &c, why, sizeof why))
-		return refuse(why);
 	ev_io_init(&io, on_socket, PROTOCOL_FD, EV_READ);
 	ev_io_start(loop, &io);
-	const struct client_result *result = carry_out(c, request);
-	if (result)
-		answer_result(result);
+	struct client *c = client_run(&options, &what);
+	if (c)
+		answer_result(&c->result);
 	else
-		refuse("there is no such operation");
+		refuse("out of memory");
 	ev_io_stop(loop, &io);
 	client_free(c);
-	return result ? EXIT_SUCCESS : EXIT_FAILURE;
+	return c ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int main(void)

@@ -321,8 +321,7 @@ static int listen_socket(const struct responder *r, char *why, size_t why_size)
 
 /* ---- the responder ---- */
 
-int responder_new(const struct responder_kind *kind, const struct responder_options *o,
-		  struct responder **out)
+int responder_new(const struct responder_options *o, struct responder **out)
 {
 	struct responder *r = calloc(1, sizeof *r);
 	char *address = strdup(o->address ? o->address : "");
@@ -332,7 +331,7 @@ int responder_new(const struct responder_kind *kind, const struct responder_opti
 		free(address);
 		return -ENOMEM;
 	}
-	r->kind = kind;
+	r->kind = o->alpn ? &responder_alpn : &responder_http;
 	r->o = *o;
 	r->o.address = address;
 	ev_io_init(&r->listener, on_accept, -1, EV_READ);

@@ -4,6 +4,7 @@
  * Listens only while there is something to answer.  On the loop given; never blocks.
  */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 #include <ev.h>
 
@@ -11,6 +12,7 @@ struct responder;
 
 struct responder_options {
 	struct ev_loop *loop;
+	bool alpn;           /* tls-alpn-01, else http-01 */
 	const char *address; /* "" = all, IPv6 and IPv4 */
 	uint16_t port;       /* 80, 443 */
 	/* Answered, for the log; may be NULL.  It may add and remove answers, but not free the responder. */
@@ -19,8 +21,7 @@ struct responder_options {
 };
 
 /* Nothing is bound yet.  0, -ENOMEM. */
-int responder_http_new(const struct responder_options *, struct responder **out);
-int responder_alpn_new(const struct responder_options *, struct responder **out);
+int responder_new(const struct responder_options *, struct responder **out);
 /*
  * Answer for this name from now on: http-01 by token, tls-alpn-01 by a certificate for the name that is made
  * here (name: DNS name or address, RFC 8738; token may be NULL).  The same pair again: instead.  Binds with

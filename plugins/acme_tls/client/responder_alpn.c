@@ -242,17 +242,12 @@ static enum conn_next step(struct conn *base, int fd)
 	return CONN_READ;
 }
 
-int responder_alpn_new(const struct responder_options *o, struct responder **out)
-{
-	static const struct responder_kind kind = {
-		.conn_size = sizeof(struct alpn_conn),
-		.ca_port = 443,
-		.make = make,
-		.unmake = unmake,
-		.open = open_conn,
-		.step = step,
-		.close = close_conn,
-	};
-
-	return responder_new(&kind, o, out);
-}
+const struct responder_kind responder_alpn = {
+	.conn_size = sizeof(struct alpn_conn),
+	.ca_port = 443,
+	.make = make,
+	.unmake = unmake,
+	.open = open_conn,
+	.step = step,
+	.close = close_conn,
+};

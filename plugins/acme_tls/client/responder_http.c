@@ -201,14 +201,9 @@ static enum conn_next step(struct conn *base, int fd)
 	return send_out(c, fd);
 }
 
-int responder_http_new(const struct responder_options *o, struct responder **out)
-{
-	static const struct responder_kind kind = {
-		.conn_size = sizeof(struct http_conn),
-		.ca_port = 80,
-		.by_token = true,
-		.step = step,
-	};
-
-	return responder_new(&kind, o, out);
-}
+const struct responder_kind responder_http = {
+	.conn_size = sizeof(struct http_conn),
+	.ca_port = 80,
+	.by_token = true,
+	.step = step,
+};

@@ -46,6 +46,8 @@ struct responder_kind {
 	void (*close)(struct conn *);
 };
 
+extern const struct responder_kind responder_http, responder_alpn;
+
 struct responder {
 	const struct responder_kind *kind;
 	struct responder_options o; /* address is our copy */
@@ -56,8 +58,6 @@ struct responder {
 	unsigned n_conns;
 	uint16_t port;
 };
-
-int responder_new(const struct responder_kind *, const struct responder_options *, struct responder **out);
 
 /* ---- responder_http.c, pure: the requests of http-01 as bytes */
 

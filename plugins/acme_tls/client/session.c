@@ -105,7 +105,7 @@ static void what_failed(const struct client *c, enum acme_fail fail, char *out, 
 		snprintf(out, size, "%s", c->failure);
 }
 
-bool session_skewed(const struct client *c)
+static bool skewed(const struct client *c)
 {
 	return c->s.has_skew && llabs(c->s.skew) > SKEW_MATTERS;
 }
@@ -125,7 +125,7 @@ int client_fail(struct client *c, enum acme_fail fail, bool permanent, const cha
 	va_end(args);
 	if (fail == ACME_UNREACHABLE)
 		append(result->why, sizeof result->why, " (%s)", c->o.directory_url);
-	if (session_skewed(c))
+	if (skewed(c))
 		append(result->why, sizeof result->why, "; this machine's clock is %lld s %s the CA's",
 		       (long long)llabs(c->s.skew), c->s.skew > 0 ? "behind" : "ahead of");
 	/* it becomes the quoted value of a field in the log */
@@ -187,30 +187,6 @@ static void nonce_keep(struct session *s, const char *nonce)
 		s->n_nonces--;
 	}
 	s->nonces[s->n_nonces++] = copy;
-}
-
-int session_open(struct client *c, char *why, size_t why_size)
-{
-	const struct http_options options = {
-		.loop = c->o.loop,
-		.user_agent = "semstreams/" PACKAGE_VERSION,
-		.ca_files = c->o.ca_files,
-		.n_ca_files = c->o.n_ca_files,
-		.origin = c->o.directory_url,
-		.connect_ns = CONNECT_NS,
-		.total_ns = TOTAL_NS,
-		.max_body = BODY_MAX,
-		.min_rate = RATE_MIN,
-	};
-	return http_new(&options, &c->s.http, why, why_size);
-}
-
-void session_close(struct session *s)
-{
-	http_free(s->http);
-	while (s->n_nonces)
-		free(s->nonces[--s->n_nonces]);
-	message_done(&s->directory);
 }
 
 /* ---- answers.  -EAGAIN: try again */
@@ -441,14 +417,36 @@ int session_read(struct client *c, enum message_kind kind, const struct reply *r
 	return rc ? client_no_memory(c) : 0;
 }
 
-int session_directory(struct client *c)
+static int open_http(struct client *c)
+{
+	const struct http_options options = {
+		.loop = c->o.loop,
+		.user_agent = "semstreams/" PACKAGE_VERSION,
+		.ca_files = c->o.ca_files,
+		.n_ca_files = c->o.n_ca_files,
+		.origin = c->o.directory_url,
+		.connect_ns = CONNECT_NS,
+		.total_ns = TOTAL_NS,
+		.max_body = BODY_MAX,
+		.min_rate = RATE_MIN,
+	};
+	char why[512] = "out of memory";
+	if (!c->s.http && http_new(&options, &c->s.http, why, sizeof why) < 0)
+		return client_fail(c, ACME_LOCAL, false, "%s", why);
+	return 0;
+}
+
+int session_open(struct client *c)
 {
 	struct session *s = &c->s;
 	char why[256] = "out of memory";
 	struct reply r;
 	message_done(&s->directory);
-	int rc = session_ask(c, &(struct ask){.what = "directory", .url = c->o.directory_url, .repeat = 2},
-			     &r);
+	client_doing(c, "asking for the CA's directory");
+	int rc = open_http(c);
+	if (!rc)
+		rc = session_ask(
+			c, &(struct ask){.what = "directory", .url = c->o.directory_url, .repeat = 2}, &r);
 	if (rc)
 		return rc;
 	if (r.problem && r.problem->status == 404)
@@ -462,4 +460,22 @@ int session_directory(struct client *c)
 	if (rc == -EINVAL)
 		return client_fail(c, ACME_BROKEN, false, "%s: check directory_url", why);
 	return rc ? client_no_memory(c) : 0;
+}
+
+void session_close(struct client *c)
+{
+	struct session *s = &c->s;
+	uint64_t now = now_ns();
+	if (c->result.fail && s->not_before > now)
+		c->result.retry_after = (int64_t)((s->not_before - now + SECOND - 1) / SECOND);
+	/* certificates are judged by the clock */
+	if (skewed(c))
+		client_log(c, SS_LOG_WARN,
+			   "Clock of this machine differs from the ACME server's, set it right seconds=%lld",
+			   (long long)-s->skew);
+	http_free(s->http);
+	s->http = NULL;
+	while (s->n_nonces)
+		free(s->nonces[--s->n_nonces]);
+	message_done(&s->directory);
 }

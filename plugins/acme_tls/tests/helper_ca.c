@@ -54,16 +54,11 @@ struct responder {
 	int unused;
 };
 
-int responder_http_new(const struct responder_options *options, struct responder **out)
+int responder_new(const struct responder_options *options, struct responder **out)
 {
-	(void)options;
+	assert_int_equal(options->alpn, the_ca->options.challenge == ACME_TLS_ALPN_01);
 	*out = calloc(1, sizeof **out);
 	return 0;
-}
-
-int responder_alpn_new(const struct responder_options *options, struct responder **out)
-{
-	return responder_http_new(options, out);
 }
 
 int responder_add(struct responder *r, const char *name, const char *token, const char *authorization,
@@ -623,13 +618,6 @@ const char *ca_kinds(const struct ca *ca, int since)
 	return text;
 }
 
-struct client *ca_client(struct ca *ca)
-{
-	if (!ca->client)
-		ca_restart(ca);
-	return ca->client;
-}
-
 /* As the host does when it has stored a certificate. */
 static void forget_order(struct ca *ca)
 {
@@ -644,18 +632,19 @@ static void forget_order(struct ca *ca)
 	store_state_done(&s);
 }
 
-enum acme_fail ca_run(struct ca *ca, const struct client_result *result)
+enum acme_fail ca_run(struct ca *ca, const struct client_request *request)
 {
+	struct client *client = client_run(&ca->options, request);
+	assert_non_null(client);
 	assert_int_equal(ca->answering, 0);
-	ca->result = *result;
+	ca->result = client->result;
 	free(ca->chain);
 	free(ca->key);
-	ca->chain = result->chain ? strdup(result->chain->pem) : NULL;
-	ca->key = result->key_pem ? strdup(result->key_pem) : NULL;
+	ca->chain = ca->result.chain ? strdup(ca->result.chain->pem) : NULL;
+	ca->key = ca->result.key_pem ? strdup(ca->result.key_pem) : NULL;
 	ca->result.chain = NULL;
 	ca->result.key_pem = ca->result.ari_url = NULL;
-	client_free(ca->client);
-	ca->client = NULL;
+	client_free(client);
 	if (ca->chain)
 		forget_order(ca);
 	return ca->result.fail;
@@ -663,15 +652,7 @@ enum acme_fail ca_run(struct ca *ca, const struct client_result *result)
 
 enum acme_fail ca_issue(struct ca *ca)
 {
-	return ca_run(ca, client_issue(ca_client(ca), NULL, NULL));
-}
-
-void ca_restart(struct ca *ca)
-{
-	char why[200] = "";
-	client_free(ca->client);
-	if (client_new(&ca->options, &ca->client, why, sizeof why) < 0)
-		fail_msg("%s", why);
+	return ca_run(ca, &(struct client_request){.operation = "issue"});
 }
 
 bool ca_order_kept(struct ca *ca)
@@ -720,7 +701,6 @@ int ca_teardown(void **state)
 {
 	struct ca *ca = *state;
 	char command[100];
-	client_free(ca->client);
 	store_free(ca->store);
 	ev_loop_destroy(ca->loop);
 	for (int i = 0; i < ca->n_orders; i++) {

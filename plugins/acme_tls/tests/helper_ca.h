@@ -59,7 +59,6 @@ struct ca {
 	struct ev_loop *loop;
 	struct store *store;
 	struct client_options options;
-	struct client *client; /* NULL: the next operation makes one */
 	char folder[64];
 	/* what it has */
 	json_t *account; /* the JWK of the one account */
@@ -92,14 +91,10 @@ struct ca {
 /* A group's setup and teardown per test; *state is the struct ca. */
 int ca_setup(void **state);
 int ca_teardown(void **state);
-/* For one operation. */
-struct client *ca_client(struct ca *);
-/* What an operation has brought, and the end of its client: the result's fail.  A certificate is stored as
- * the host does, so the order is forgotten. */
-enum acme_fail ca_run(struct ca *, const struct client_result *);
+/* Carry out an operation: the result's fail.  A certificate is stored as the host does, so the order is
+ * forgotten. */
+enum acme_fail ca_run(struct ca *, const struct client_request *);
 enum acme_fail ca_issue(struct ca *);
-/* A new client, as with changed options. */
-void ca_restart(struct ca *);
 /* How often a kind was asked for. */
 int ca_count(const struct ca *, const char *kind);
 /* All kinds in order, "directory newNonce ..."; since the n-th. */

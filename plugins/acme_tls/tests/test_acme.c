@@ -168,7 +168,6 @@ static void test_silence(void **state)
 {
 	struct ca *ca = *state;
 	ca->options.order_ns = 120000000000ull;
-	ca_restart(ca);
 	double begun = ca_now();
 	ca->before = silent;
 	assert_int_equal(ca_issue(ca), ACME_TIMEOUT);
@@ -235,8 +234,8 @@ static void test_addresses_vary(void **state)
 	assert_true(ca_said(
 		ca,
 		"ACME account created email=operator@example.org account_url=https://ca.example/account/1"));
-	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_OK);
-	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_OK);
 	ca->options.directory_url = CA_URL ":443/directory";
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 3);
@@ -324,9 +323,8 @@ static void test_account_is_made(void **state)
 		"ACME account created email=operator@example.org account_url=https://ca.example/account/1"));
 	assert_string_equal(json_string_value(json_array_get(ca->contact, 0)), "mailto:operator@example.org");
 	assert_false(ca_said(ca, "ACME account loaded from storage email=operator@example.org"));
-	ca_restart(ca);
-	assert_true(ca_said(ca, "ACME account loaded from storage email=operator@example.org"));
 	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_true(ca_said(ca, "ACME account loaded from storage email=operator@example.org"));
 	assert_int_equal(ca_count(ca, "newAccount"), 1);
 }
 
@@ -344,7 +342,6 @@ static void test_key_is_kept(void **state)
 	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
 	char *first = account_key(ca);
 	ca->before = NULL;
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	char *second = account_key(ca);
 	assert_string_equal(first, second);
@@ -436,7 +433,6 @@ static void test_binding(void **state)
 	assert_int_equal(ca_count(ca, "newAccount"), 0);
 	ca->options.eab_kid = "kid-1";
 	ca->options.eab_mac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	/* the key of the first attempt was looked for first */
 	assert_int_equal(ca_count(ca, "newAccount"), 2);
@@ -451,7 +447,6 @@ static void test_binding_is_used_once(void **state)
 	ca->options.eab_mac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 	ca->after = account_answer_lost;
 	ca->left = 1;
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_null(json_object_get(ca->last_account, "externalAccountBinding"));
@@ -462,7 +457,6 @@ static void test_email_changes(void **state)
 	struct ca *ca = *state;
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	ca->options.email = "other@example.org";
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_string_equal(json_string_value(json_array_get(ca->contact, 0)), "mailto:other@example.org");
 	assert_int_equal(ca_issue(ca), ACME_OK);
@@ -514,7 +508,6 @@ static void test_other_ca(void **state)
 	account.directory = strdup("https://other.example/directory");
 	assert_int_equal(store_account_save(ca->store, &account, why, sizeof why), 0);
 	store_account_done(&account);
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 2);
 	char *second = account_key(ca);
@@ -542,12 +535,11 @@ static void test_rollover(void **state)
 	struct ca *ca = *state;
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	char *first = account_key(ca);
-	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_OK);
 	char *second = account_key(ca);
 	assert_string_not_equal(first, second);
 	free(first);
 	free(second);
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 2); /* the second asked for the key */
 }
@@ -564,7 +556,7 @@ static void test_rollover_is_impossible(void **state)
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	char *first = account_key(ca);
 	ca->before = key_change_501;
-	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_REFUSED);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_REFUSED);
 	assert_true(ca->result.permanent);
 	why_begins(ca, "account key rollover failed: the CA cannot change account keys");
 	char *second = account_key(ca);
@@ -591,11 +583,11 @@ static void test_rollover_breaks(void **state)
 {
 	struct ca *ca = *state;
 	ca->before = key_change_breaks_before;
-	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_REFUSED);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_REFUSED);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	ca->before = NULL;
 	ca->after = key_change_breaks_after;
-	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_OK);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_true(ca_said(ca, "ACME account key changed account_url=https://ca.example/account/1"));
 }
@@ -613,9 +605,9 @@ static void test_answer_of_somebody_else(void **state)
 {
 	struct ca *ca = *state;
 	ca->before = somebody_elses_answer;
-	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_REFUSED);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_REFUSED);
 	why_has(ca, "kept the old account key");
-	assert_int_equal(ca_run(ca, client_deactivate(ca_client(ca))), ACME_BROKEN);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "deactivate"}), ACME_BROKEN);
 	ca->before = NULL;
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 2);
@@ -638,11 +630,10 @@ static void test_rollover_is_settled_later(void **state)
 	char *first = account_key(ca);
 	ca->before = all_breaks_after_key_change;
 	ca->after = key_change_breaks_after;
-	assert_int_equal(ca_run(ca, client_rollover(ca_client(ca))), ACME_UNREACHABLE);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_UNREACHABLE);
 	char *still = account_key(ca);
 	assert_string_equal(first, still);
 	ca->before = NULL;
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	char *second = account_key(ca);
 	assert_string_not_equal(first, second);
@@ -656,9 +647,8 @@ static void test_deactivate(void **state)
 {
 	struct ca *ca = *state;
 	assert_int_equal(ca_issue(ca), ACME_OK);
-	assert_int_equal(ca_run(ca, client_deactivate(ca_client(ca))), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "deactivate"}), ACME_OK);
 	int n = ca->n_log;
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_ACCOUNT);
 	assert_true(ca->result.permanent);
 	why_has(ca, "remove account.json and account.key");
@@ -671,25 +661,34 @@ static void test_revoke(void **state)
 {
 	struct ca *ca = *state;
 	assert_int_equal(ca_issue(ca), ACME_OK);
-	assert_int_equal(ca_run(ca, client_revoke(ca_client(ca), ca->chain, 4)), ACME_OK);
+	assert_int_equal(
+		ca_run(ca,
+		       &(struct client_request){.operation = "revoke", .chain_pem = ca->chain, .reason = 4}),
+		ACME_OK);
 	assert_int_equal(ca_issue(ca), ACME_OK);
-	assert_int_equal(ca_run(ca, client_revoke(ca_client(ca), ca->chain, 4)),
-			 ACME_OK); /* again: no matter */
-	assert_int_equal(ca_run(ca, client_revoke(ca_client(ca), "no certificate", 0)), ACME_LOCAL);
+	assert_int_equal(
+		ca_run(ca,
+		       &(struct client_request){.operation = "revoke", .chain_pem = ca->chain, .reason = 4}),
+		ACME_OK); /* again: no matter */
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "revoke",
+							     .chain_pem = "no certificate",
+							     .reason = 0}),
+			 ACME_LOCAL);
 	why_has(ca, "cannot be read");
 }
 
 static void test_ari(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_run(ca, client_ari(ca_client(ca), "x.y")), ACME_REFUSED);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = "x.y"}),
+			 ACME_REFUSED);
 	assert_true(ca->result.permanent);
 	ca->ari = true;
-	assert_int_equal(ca_run(ca, client_ari(ca_client(ca), "x.y")), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = "x.y"}), ACME_OK);
 	assert_int_equal(ca->result.ari_end - ca->result.ari_start, 3600);
 	assert_int_equal(ca->result.retry_after, 3600);
 	assert_int_equal(ca_count(ca, "newAccount"), 0);
-	assert_int_equal(ca_run(ca, client_ari(ca_client(ca), "")), ACME_LOCAL);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = ""}), ACME_LOCAL);
 }
 
 static void ari_is_wrong(struct ca *ca, struct exchange *x)
@@ -707,7 +706,8 @@ static void test_ari_is_wrong(void **state)
 	struct ca *ca = *state;
 	ca->ari = true;
 	ca->after = ari_is_wrong;
-	assert_int_equal(ca_run(ca, client_ari(ca_client(ca), "x.y")), ACME_BROKEN);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = "x.y"}),
+			 ACME_BROKEN);
 	assert_false(ca->result.permanent);
 }
 
@@ -726,7 +726,10 @@ static void test_end_under_way(void **state)
 	struct ca *ca = *state;
 	ca->options.order_ns = 20000000000ull;
 	ca->before = never_answered;
-	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), "x.y", "old key")), ACME_TIMEOUT);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue",
+							     .old_ari_id = "x.y",
+							     .old_key_pem = "old key"}),
+			 ACME_TIMEOUT);
 	why_begins(ca, "HTTP-01 challenge failed: challenge validation failed: out of time while validating "
 		       "a.example");
 	assert_int_equal(ca->answers, 1);

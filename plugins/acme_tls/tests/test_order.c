@@ -27,7 +27,6 @@ static bool is(const struct exchange *x, const char *kind)
 static void names(struct ca *ca, size_t n)
 {
 	ca->options.n_names = n;
-	ca_restart(ca);
 }
 
 /* ---- the usual way */
@@ -46,7 +45,8 @@ static void test_issue(void **state)
 	assert_false(ca_order_kept(ca));
 	assert_int_equal(ca->answers, 1);
 	char *first = strdup(ca->key);
-	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), NULL, first)), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_key_pem = first}),
+			 ACME_OK);
 	assert_string_not_equal(ca->key, first); /* a new key each time */
 	free(first);
 }
@@ -56,7 +56,6 @@ static void test_alpn(void **state)
 	struct ca *ca = *state;
 	ca->options.challenge = ACME_TLS_ALPN_01;
 	ca->offered[2] = "tls-alpn-01";
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_true(ca_said(ca, "TLS-ALPN-01 challenge server started port=80"));
 }
@@ -65,10 +64,10 @@ static void test_key_is_reused(void **state)
 {
 	struct ca *ca = *state;
 	ca->options.reuse_key = true;
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	char *first = strdup(ca->key);
-	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), NULL, first)), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_key_pem = first}),
+			 ACME_OK);
 	assert_string_equal(ca->key, first);
 	free(first);
 }
@@ -485,7 +484,6 @@ static void test_validation_for_ever(void **state)
 {
 	struct ca *ca = *state;
 	ca->options.order_ns = 120000000000ull;
-	ca_restart(ca);
 	ca->after = validation_for_ever;
 	ca->async = true;
 	assert_int_equal(ca_issue(ca), ACME_TIMEOUT);
@@ -627,7 +625,6 @@ static void begin_an_order(struct ca *ca)
 	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
 	assert_true(ca_order_kept(ca));
 	ca->before = NULL;
-	ca_restart(ca);
 }
 
 static void test_resumed(void **state)
@@ -830,7 +827,6 @@ static void test_preferred_chain(void **state)
 	ca->after = alternates;
 	ca->before = second_certificate;
 	ca->options.preferred_chain = "Other Root";
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_int_equal(ca_count(ca, "certificate"), 2);
 	assert_true(ca->n_lines > 0);
@@ -843,7 +839,6 @@ static void test_preferred_chain_is_missing(void **state)
 {
 	struct ca *ca = *state;
 	ca->options.preferred_chain = "Nobody's Root";
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_true(ca_said(ca, "ACME server has no chain with the preferred issuer, using its own choice "
 				"preferred=\"Nobody's Root\" root=\"Test Root\""));
@@ -855,7 +850,6 @@ static void test_profile(void **state)
 {
 	struct ca *ca = *state;
 	ca->options.profile = "short";
-	ca_restart(ca);
 	assert_int_equal(ca_issue(ca), ACME_REFUSED);
 	assert_true(ca->result.permanent);
 	why_has(ca, "no profiles");
@@ -880,14 +874,16 @@ static bool replaced(struct ca *ca, struct exchange *x)
 static void test_replaces(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), "x.y", NULL)), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_ari_id = "x.y"}),
+			 ACME_OK);
 	assert_null(json_object_get(ca->last_order, "replaces")); /* nobody offered ARI */
 	ca->ari = true;
-	ca_restart(ca);
-	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), "x.y", NULL)), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_ari_id = "x.y"}),
+			 ACME_OK);
 	assert_string_equal(json_string_value(json_object_get(ca->last_order, "replaces")), "x.y");
 	ca->before = replaced;
-	assert_int_equal(ca_run(ca, client_issue(ca_client(ca), "x.y", NULL)), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_ari_id = "x.y"}),
+			 ACME_OK);
 	assert_null(json_object_get(ca->last_order, "replaces"));
 }
 

@@ -51,7 +51,7 @@ static void begin(struct fixture *f, const char *address)
 
 	*f = (struct fixture){.loop = ev_loop_new(0)};
 	o.loop = f->loop;
-	assert_int_equal(responder_http_new(&o, &f->r), 0);
+	assert_int_equal(responder_new(&o, &f->r), 0);
 	assert_int_equal(responder_port(f->r), 0);
 	if (responder_add(f->r, "a.example", TOKEN, AUTH, why, sizeof why))
 		fail_msg("%s", why);
@@ -358,7 +358,7 @@ static int add_at(const char *address, uint16_t port, char *why, size_t why_size
 	struct responder_options o = {.loop = loop, .address = address, .port = port};
 	struct responder *r;
 
-	assert_int_equal(responder_http_new(&o, &r), 0);
+	assert_int_equal(responder_new(&o, &r), 0);
 	int rc = responder_add(r, "a.example", TOKEN, AUTH, why, why_size);
 	if (rc)
 		assert_int_equal(responder_port(r), 0);

@@ -53,8 +53,9 @@ static void add(struct fixture *f, const char *name, const char *authorization)
 static void begin(struct fixture *f)
 {
 	*f = (struct fixture){.loop = ev_loop_new(0)};
-	struct responder_options o = {.loop = f->loop, .address = "127.0.0.1", .asked = note, .arg = f};
-	assert_int_equal(responder_alpn_new(&o, &f->r), 0);
+	struct responder_options o = {
+		.alpn = true, .loop = f->loop, .address = "127.0.0.1", .asked = note, .arg = f};
+	assert_int_equal(responder_new(&o, &f->r), 0);
 }
 
 static void end(struct fixture *f)

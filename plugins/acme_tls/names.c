@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <semstreams/base/utf8.h>
 
 enum {
@@ -20,6 +21,13 @@ size_t name_address(const char *name, unsigned char raw[16])
 	if (inet_pton(AF_INET, name, raw) == 1)
 		return 4;
 	return inet_pton(AF_INET6, name, raw) == 1 ? 16 : 0;
+}
+
+bool name_same(const char *a, const char *b)
+{
+	unsigned char raw_a[16], raw_b[16];
+	size_t n = name_address(a, raw_a);
+	return strcasecmp(a, b) == 0 || (n && name_address(b, raw_b) == n && memcmp(raw_a, raw_b, n) == 0);
 }
 
 static bool is_label(const char *label, size_t len)

@@ -8,6 +8,8 @@
 
 /* 4 or 16 bytes into raw; 0: not an address. */
 size_t name_address(const char *name, unsigned char raw[16]);
+/* The same DNS name, in any case, or the same address, in any form. */
+bool name_same(const char *, const char *);
 /* Letters, digits, - and _ in labels of at most 63; "*." may stand in front.  In ASCII, without a dot at the
  * end. */
 bool name_is_dns(const char *name);

@@ -118,7 +118,7 @@ static int account_update(struct client *c, const struct reply *reply, const cha
 
 static char *registration(struct client *c, bool only_look)
 {
-	char *text = NULL, *eab = NULL;
+	char *eab = NULL;
 	json_t *json = only_look ? json_pack("{sb}", "onlyReturnExisting", 1)
 				 : json_pack("{sbso}", "termsOfServiceAgreed", 1, "contact", contact(c));
 	if (json && !only_look && c->o.eab_kid) {
@@ -129,10 +129,7 @@ static char *registration(struct client *c, bool only_look)
 		}
 		free(eab);
 	}
-	if (json)
-		text = json_dumps(json, JSON_COMPACT);
-	json_decref(json);
-	return text;
+	return client_json(json);
 }
 
 static int ask_registration(struct client *c, bool only_look, struct reply *r)
@@ -210,10 +207,9 @@ int account_lost(struct client *c)
 
 static int account_contact(struct client *c)
 {
-	json_t *json = json_pack("{so}", "contact", contact(c));
-	char *payload = json ? json_dumps(json, JSON_COMPACT) : NULL, text[512], url[MESSAGE_URL_MAX + 1];
+	char *payload = client_json(json_pack("{so}", "contact", contact(c)));
+	char text[512], url[MESSAGE_URL_MAX + 1];
 	struct reply r;
-	json_decref(json);
 	if (!payload)
 		return client_no_memory(c);
 	client_doing(c, "updating the account's email address");

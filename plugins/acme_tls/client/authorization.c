@@ -249,19 +249,11 @@ static int challenge_pending(struct client *c, struct challenge *p, const struct
 }
 
 /* Is it about one of our names?  Wildcards come without their "*.". */
-static bool name_ours(const struct client *c, const struct message_identifier *id)
+static bool name_ours(const struct client *c, const char *name)
 {
-	unsigned char ours[16], theirs[16];
-	for (size_t i = 0; i < c->o.n_names; i++) {
-		const char *name = c->o.names[i];
-		if (!strncmp(name, "*.", 2))
-			name += 2;
-		if (!strcasecmp(name, id->value))
+	for (size_t i = 0; i < c->o.n_names; i++)
+		if (name_same(c->o.names[i] + (strncmp(c->o.names[i], "*.", 2) ? 0 : 2), name))
 			return true;
-		size_t n = name_address(name, ours);
-		if (n && name_address(id->value, theirs) == n && !memcmp(ours, theirs, n))
-			return true;
-	}
 	return false;
 }
 
@@ -280,7 +272,7 @@ static const struct json_t *invalid_reason(const struct client *c, const struct 
 static int authorization_go(struct client *c, struct challenge *p, const struct message *m)
 {
 	char word[32];
-	if (!name_ours(c, &m->identifiers[0]))
+	if (!name_ours(c, m->identifiers[0].value))
 		return order_useless(c, ACME_BROKEN, false,
 				     "the CA wants proof of a name that was not ordered");
 	snprintf(p->name, sizeof p->name, "%s", m->identifiers[0].value);

@@ -27,9 +27,7 @@ static char *revocation(const char *chain_pem, int reason)
 		return NULL;
 	char *leaf = base64url(der.data, der.size);
 	gnutls_free(der.data);
-	json_t *json = leaf ? json_pack("{sssi}", "certificate", leaf, "reason", reason) : NULL;
-	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-	json_decref(json);
+	char *text = leaf ? client_json(json_pack("{sssi}", "certificate", leaf, "reason", reason)) : NULL;
 	free(leaf);
 	return text;
 }

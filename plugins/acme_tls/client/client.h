@@ -199,6 +199,8 @@ int client_poll(struct client *, uint64_t ns);
 int order_useless(struct client *, enum acme_fail, bool permanent, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 int session_ask(struct client *, const struct ask *, struct reply *out);
+/* JSON as a payload, malloced; takes it over.  NULL for NULL, or out of memory. */
+char *client_json(struct json_t *);
 int session_post(struct client *, const char *what, const char *url, const char *payload, unsigned repeat,
 		 struct reply *out);
 /* The document of a reply, to be released by message_done(). */

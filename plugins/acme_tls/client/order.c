@@ -9,7 +9,6 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
-#include <gnutls/x509.h>
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
@@ -104,32 +103,21 @@ static bool replace(char **to, const char *from)
 
 static bool same_name(const char *name, const struct message_identifier *id)
 {
-	unsigned char ours[16], theirs[16];
-	size_t n = name_address(name, ours);
-	if (n)
-		return !strcmp(id->type, "ip") && name_address(id->value, theirs) == n &&
-		       !memcmp(ours, theirs, n);
-	return !strcmp(id->type, "dns") && !strcasecmp(name, id->value);
+	unsigned char address[16];
+	return !strcmp(id->type, name_address(name, address) ? "ip" : "dns") && name_same(name, id->value);
 }
 
 /* The same names as sets: what is listed twice counts once. */
 static bool names_match(const struct client *c, const struct message *m)
 {
-	for (size_t i = 0; i < c->o.n_names; i++) {
-		size_t j = 0;
-		while (j < m->n_identifiers && !same_name(c->o.names[i], &m->identifiers[j]))
-			j++;
-		if (j == m->n_identifiers)
-			return false;
-	}
-	for (size_t j = 0; j < m->n_identifiers; j++) {
-		size_t i = 0;
-		while (i < c->o.n_names && !same_name(c->o.names[i], &m->identifiers[j]))
-			i++;
-		if (i == c->o.n_names)
-			return false;
-	}
-	return true;
+	bool ours[MESSAGE_LIST_MAX] = {false}, theirs[MESSAGE_LIST_MAX] = {false};
+	if (c->o.n_names > MESSAGE_LIST_MAX)
+		return false;
+	for (size_t i = 0; i < c->o.n_names; i++)
+		for (size_t j = 0; j < m->n_identifiers; j++)
+			if (same_name(c->o.names[i], &m->identifiers[j]))
+				ours[i] = theirs[j] = true;
+	return !memchr(ours, false, c->o.n_names) && !memchr(theirs, false, m->n_identifiers);
 }
 
 static int order_update(struct client *c, const struct reply *reply, bool check_names)
@@ -165,28 +153,6 @@ static int order_poll(struct client *c)
 }
 
 /* ---- the chain of a valid order (section 7.4.2) */
-
-/* Is one of its certificates issued by this CN? */
-static bool chain_has_issuer(const struct chain_info *chain, const char *wanted)
-{
-	gnutls_datum_t pem = {.data = (unsigned char *)chain->pem, .size = (unsigned int)strlen(chain->pem)};
-	gnutls_x509_crt_t *list = NULL;
-	unsigned int n = 0;
-	bool found = false;
-	if (gnutls_x509_crt_list_import2(&list, &n, &pem, GNUTLS_X509_FMT_PEM, 0) < 0)
-		return false;
-	for (unsigned int i = 0; i < n; i++) {
-		char cn[256];
-		size_t size = sizeof cn;
-		if (gnutls_x509_crt_get_issuer_dn_by_oid(list[i], GNUTLS_OID_X520_COMMON_NAME, 0, 0, cn,
-							 &size) >= 0 &&
-		    size == strlen(wanted) && !memcmp(cn, wanted, size))
-			found = true;
-		gnutls_x509_crt_deinit(list[i]);
-	}
-	gnutls_free(list);
-	return found;
-}
 
 static bool content_is_chain(const struct http_reply *reply)
 {
@@ -250,7 +216,7 @@ static int choose_alternate(struct client *c)
 		    chain_read(r.http->body, r.http->len, o->key, c->o.names, c->o.n_names, &chain, why,
 			       sizeof why) < 0)
 			continue;
-		if (chain_has_issuer(&chain, c->o.preferred_chain)) {
+		if (!strcmp(chain.root, c->o.preferred_chain)) {
 			chain_done(&o->chain);
 			o->chain = chain;
 			return 0;
@@ -303,7 +269,7 @@ static int certificate_get(struct client *c)
 	o->validating = false;
 	client_doing(c, "downloading the certificate");
 	int rc = get_first(c);
-	if (!rc && c->o.preferred_chain && !chain_has_issuer(&o->chain, c->o.preferred_chain))
+	if (!rc && c->o.preferred_chain && strcmp(o->chain.root, c->o.preferred_chain) != 0)
 		rc = choose_alternate(c);
 	if (rc)
 		return rc;
@@ -329,10 +295,8 @@ static char *request_payload(const struct client *c)
 	char *csr = NULL, *text = NULL;
 	if (csr_new(c->order->key, c->o.names, c->o.n_names, &der, &len) >= 0)
 		csr = base64url(der, len);
-	json_t *json = csr ? json_pack("{ss}", "csr", csr) : NULL;
-	if (json)
-		text = json_dumps(json, JSON_COMPACT);
-	json_decref(json);
+	if (csr)
+		text = client_json(json_pack("{ss}", "csr", csr));
 	free(csr);
 	free(der);
 	return text;
@@ -488,9 +452,10 @@ static char *order_payload(const struct client *c, bool replaces)
 		ok = json_object_set_new(json, "profile", json_string(c->o.profile)) == 0;
 	if (ok && replaces)
 		ok = json_object_set_new(json, "replaces", json_string(c->q.old_ari_id)) == 0;
-	char *text = ok ? json_dumps(json, JSON_COMPACT) : NULL;
+	if (ok)
+		return client_json(json);
 	json_decref(json);
-	return text;
+	return NULL;
 }
 
 /* The certificate's key, on disk before anything is asked for: a full disk costs the CA no order. */

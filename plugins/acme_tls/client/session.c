@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
 #include "plugins/acme_tls/jws.h"
@@ -399,6 +400,13 @@ int session_ask(struct client *c, const struct ask *ask, struct reply *out)
 	out->http = &s->reply;
 	out->problem = !s->reply.error && s->reply.status >= 400 ? &s->problem : NULL;
 	return rc;
+}
+
+char *client_json(json_t *json)
+{
+	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	return text;
 }
 
 int session_post(struct client *c, const char *what, const char *url, const char *payload, unsigned repeat,

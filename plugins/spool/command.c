@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <semstreams/base/units.h>
 #include "spool.h"
 
 enum { EXIT_BAD = 1, EXIT_USAGE = 2 };
@@ -131,12 +132,7 @@ static void spool_leave(struct spool *s)
 
 static const char *time_text(uint64_t ns, char out[32])
 {
-	time_t t = (time_t)(ns / 1000000000u);
-	struct tm tm;
-
-	if (!ns || !gmtime_r(&t, &tm) || !strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm))
-		strcpy(out, "-");
-	return out;
+	return ns ? ss_format_time((int64_t)(ns / 1000000000u), out, 32) : "-";
 }
 
 /* How many of these records somebody lacks. */
@@ -277,24 +273,13 @@ static void print_epochs(const struct spool *s)
 	putchar('\n');
 }
 
-/* "2 h" and the like. */
 static void print_age(uint64_t seen_ns)
 {
-	static const struct {
-		uint64_t seconds;
-		const char *unit;
-	} units[] = {{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}};
-	struct timespec now;
-	char text[32];
-	size_t i = 0;
+	uint64_t now = log_wall_ns();
+	char text[32], age[24];
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	uint64_t seen = seen_ns / 1000000000u;
-	uint64_t age = (uint64_t)now.tv_sec > seen ? (uint64_t)now.tv_sec - seen : 0;
-	while (units[i].seconds > 1 && age < 2 * units[i].seconds)
-		i++;
-	printf("  seen %s, %" PRIu64 " %s ago", time_text(seen_ns, text), age / units[i].seconds,
-	       units[i].unit);
+	printf("  seen %s, %s ago", time_text(seen_ns, text),
+	       ss_format_span(now > seen_ns ? (int64_t)(now - seen_ns) : 0, age, sizeof age));
 }
 
 static void print_cursors(const struct spool *s, uint64_t next)

@@ -2,35 +2,43 @@
 /* memory - the log without a disk: references to batches, in a ring.  On the component's loop. */
 #include <errno.h>
 #include <stdlib.h>
+#include <semstreams/base/ring.h>
 #include "sendlog_private.h"
 
 struct log_memory {
-	struct log_piece **ring;
-	size_t first, n, allocated;
+	struct ss_ring ring; /* of struct log_piece * */
 	uint64_t bytes;
 	struct log_losses losses;
 	bool news; /* appended since the handler ran */
 };
 
-static struct log_piece *piece_at(const struct log_memory *m, size_t i)
+/* By its number in the ring. */
+static struct log_piece *piece_at(const struct log_memory *m, uint64_t i)
 {
-	return m->ring[(m->first + i) % m->allocated];
+	return *(struct log_piece **)ss_ring_at(&m->ring, i);
+}
+
+static struct log_piece *oldest(const struct log_memory *m)
+{
+	return ss_ring_count(&m->ring) ? piece_at(m, m->ring.head) : NULL;
 }
 
 int memory_open(struct sendlog *log)
 {
 	log->memory = calloc(1, sizeof *log->memory);
-	return log->memory ? 0 : -ENOMEM;
+	if (!log->memory)
+		return -ENOMEM;
+	log->memory->ring.value_size = sizeof(struct log_piece *);
+	return 0;
 }
 
 /* Let go of the oldest piece. */
 static void shift(struct sendlog *log)
 {
 	struct log_memory *m = log->memory;
-	struct log_piece *p = piece_at(m, 0);
+	struct log_piece *p = oldest(m);
 
-	m->first = (m->first + 1) % m->allocated;
-	m->n--;
+	ss_ring_shift(&m->ring);
 	m->bytes -= p->memory;
 	log_pieces_free(log, p);
 }
@@ -39,10 +47,10 @@ void memory_close(struct sendlog *log)
 {
 	struct log_memory *m = log->memory;
 
-	while (m->n)
+	while (oldest(m))
 		shift(log);
 	free(m->losses.list);
-	free(m->ring);
+	ss_ring_done(&m->ring);
 	free(m);
 }
 
@@ -56,7 +64,7 @@ static void release(struct sendlog *log, uint64_t seq)
 {
 	struct log_memory *m = log->memory;
 
-	while (m->n && piece_end(piece_at(m, 0)) <= seq)
+	while (oldest(m) && piece_end(oldest(m)) <= seq)
 		shift(log);
 	if (seq > log->first)
 		log->first = seq;
@@ -71,8 +79,8 @@ void memory_retain(struct sendlog *log)
 
 	if (acked >= log->first)
 		release(log, acked + 1);
-	while (limit && m->n) {
-		const struct log_piece *p = piece_at(m, 0);
+	while (limit && oldest(m)) {
+		const struct log_piece *p = oldest(m);
 		uint64_t end = piece_end(p), at = p->batch->events[p->row + p->count - 1].time_ns;
 		if (at + limit > now || log_lose(log, &m->losses, log->first, end - 1, "age") < 0)
 			break;
@@ -91,7 +99,7 @@ int memory_admit(struct sendlog *log, size_t memory)
 	while (m->bytes + memory > log->options.max_bytes) {
 		if (!log->options.drop_oldest)
 			return -EAGAIN;
-		uint64_t end = piece_end(piece_at(m, 0));
+		uint64_t end = piece_end(oldest(m));
 		int rc = log_lose(log, &m->losses, log->first, end - 1, "full");
 		if (rc < 0)
 			return rc;
@@ -101,33 +109,20 @@ int memory_admit(struct sendlog *log, size_t memory)
 	return 0;
 }
 
-static int grow(struct log_memory *m)
-{
-	size_t more = m->allocated ? m->allocated * 2 : 256;
-	struct log_piece **ring = malloc(more * sizeof *ring);
-
-	if (!ring)
-		return -ENOMEM;
-	for (size_t i = 0; i < m->n; i++)
-		ring[i] = piece_at(m, i);
-	free(m->ring);
-	m->ring = ring;
-	m->first = 0;
-	m->allocated = more;
-	return 0;
-}
-
 int memory_append(struct sendlog *log, struct log_piece *list)
 {
 	struct log_memory *m = log->memory;
-	size_t n = 0;
+	const uint64_t before = m->ring.tail;
 
-	for (const struct log_piece *p = list; p; p = p->next)
-		n++;
-	while (m->n + n > m->allocated) {
-		int rc = grow(m);
-		if (rc < 0)
-			return rc;
+	for (struct log_piece *p = list; p; p = p->next) {
+		struct log_piece **place = p->count ? ss_ring_push(&m->ring) : NULL;
+		if (place)
+			*place = p;
+		if (place || !p->count)
+			continue;
+		while (m->ring.tail > before)
+			ss_ring_pop(&m->ring);
+		return -ENOMEM;
 	}
 	while (list) {
 		struct log_piece *p = list;
@@ -137,7 +132,6 @@ int memory_append(struct sendlog *log, struct log_piece *list)
 			log_pieces_free(log, p);
 			continue;
 		}
-		m->ring[(m->first + m->n++) % m->allocated] = p;
 		m->bytes += p->memory;
 		log->committed = piece_end(p) - 1;
 	}
@@ -164,12 +158,12 @@ void memory_handle(struct sendlog *log)
 }
 
 /* The piece that holds seq, or the next one: its place. */
-static size_t find(const struct log_memory *m, uint64_t seq)
+static uint64_t find(const struct log_memory *m, uint64_t seq)
 {
-	size_t low = 0, high = m->n;
+	uint64_t low = m->ring.head, high = m->ring.tail;
 
 	while (low < high) {
-		size_t mid = (low + high) / 2;
+		uint64_t mid = (low + high) / 2;
 		if (piece_end(piece_at(m, mid)) <= seq)
 			low = mid + 1;
 		else
@@ -183,7 +177,7 @@ uint64_t memory_read(struct sendlog *log, uint64_t seq, uint32_t max,
 {
 	struct log_memory *m = log->memory;
 
-	for (size_t i = find(m, seq); i < m->n; i++) {
+	for (uint64_t i = find(m, seq); i < m->ring.tail; i++) {
 		const struct log_piece *p = piece_at(m, i);
 		for (; max && seq < piece_end(p); seq++, max--) {
 			struct ss_event e = p->batch->events[p->row + (uint32_t)(seq - p->first_seq)];
@@ -211,11 +205,10 @@ void memory_usage(const struct sendlog *log, uint64_t *used, uint64_t *limit, bo
 
 uint64_t memory_oldest(const struct sendlog *log)
 {
-	const struct log_memory *m = log->memory;
+	const struct log_piece *p = oldest(log->memory);
 
-	if (m->n == 0)
+	if (!p)
 		return 0;
-	const struct log_piece *p = piece_at(m, 0);
 	uint64_t skip = log->first > p->first_seq ? log->first - p->first_seq : 0;
 	return p->batch->events[p->row + (skip < p->count ? skip : 0)].time_ns;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <semstreams/base/crc32c.h>
+#include <semstreams/base/file_atomic.h>
 
 static const char seg_magic[8] = "SSPOOL1\n";
 enum { FRAME_MAGIC = 0x314d5246 /* FRM1 */, SEAL_MAGIC = 0x31444e45 /* END1 */, READ_AHEAD = 64 << 10 };
@@ -291,16 +292,10 @@ static int load(struct seg_reader *r, uint64_t at, size_t need)
 	}
 	r->len = 0;
 	r->buf_at = at;
-	while (r->len < want) {
-		ssize_t n = pread(r->fd, r->buf + r->len, want - r->len, (off_t)(at + r->len));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		r->len += (size_t)n;
-	}
+	ssize_t n = ss_pread_all(r->fd, r->buf, want, (off_t)at);
+	if (n < 0)
+		return (int)n;
+	r->len = (size_t)n;
 	return r->len >= need;
 }
 

@@ -624,6 +624,11 @@ uint64_t sendlog_used(const struct sendlog *log)
 	return log->usage.used;
 }
 
+uint64_t sendlog_committing_ns(const struct sendlog *log)
+{
+	return log->usage.committing_ns;
+}
+
 uint64_t sendlog_limit(const struct sendlog *log)
 {
 	return log->usage.limit;

@@ -92,5 +92,7 @@ uint64_t sendlog_bytes(const struct sendlog *);
 /* As sendlog_look found it: bytes in use, of a spool whole segments, and the most there can be. */
 uint64_t sendlog_used(const struct sendlog *);
 uint64_t sendlog_limit(const struct sendlog *);
+uint64_t
+sendlog_committing_ns(const struct sendlog *);      /* for how long the disk has been working at a commit */
 uint64_t sendlog_oldest_ns(const struct sendlog *); /* wall time of the oldest record kept, 0 = empty */
 uint64_t sendlog_corrupt(const struct sendlog *);   /* records skipped because of a wrong checksum */

@@ -69,7 +69,8 @@ struct log_losses {
 /* See usage.c. */
 struct log_usage {
 	uint64_t used, limit; /* bytes */
-	bool is_full, warned;
+	bool is_full, warned, stalled;
+	uint64_t committing_ns;
 	uint32_t looks;   /* in a row that say the opposite of is_full */
 	uint64_t said_ns; /* when it was logged that it is full */
 	struct {
@@ -78,7 +79,7 @@ struct log_usage {
 	} lost;
 	uint64_t lost_said_ns;
 	char trouble[128]; /* of the disk, "" = none */
-	char reason[288];  /* why it is full */
+	char reason[288];  /* why it is full or stalled */
 	char health[288];  /* as reported, "" = well */
 };
 
@@ -160,6 +161,8 @@ uint64_t spool_read(struct sendlog *, uint64_t seq, uint32_t max,
 		    bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg);
 uint64_t spool_bytes(const struct sendlog *);
 uint64_t spool_oldest(const struct sendlog *);
+uint64_t
+spool_committing_ns(const struct sendlog *); /* for how long the commit under way has been so, 0 = none is */
 void spool_usage(const struct sendlog *, uint64_t *used, uint64_t *limit, bool *full);
 void spool_lock(const struct sendlog *);
 void spool_unlock(const struct sendlog *);

@@ -120,9 +120,10 @@ void spool_mark(struct segment *g, const struct frame *f, uint64_t offset, uint6
 
 /* ---- newest frames ---- */
 
-static struct cached_frame *cached_at(const struct log_spool *s, size_t i)
+/* By its number in the ring. */
+static struct cached_frame *cached_at(const struct log_spool *s, uint64_t i)
 {
-	return s->cache[(s->cache_first + i) % s->cache_allocated];
+	return *(struct cached_frame **)ss_ring_at(&s->cache, i);
 }
 
 void spool_cached_free(struct cached_frame *c)
@@ -140,43 +141,26 @@ static size_t cached_size(const struct cached_frame *c)
 
 static void forget_oldest(struct log_spool *s)
 {
-	struct cached_frame *c = cached_at(s, 0);
+	struct cached_frame *c = cached_at(s, s->cache.head);
 
-	s->cache_first = (s->cache_first + 1) % s->cache_allocated;
-	s->cache_n--;
+	ss_ring_shift(&s->cache);
 	s->cache_bytes -= cached_size(c);
 	spool_cached_free(c);
 }
 
-static bool make_place(struct log_spool *s)
-{
-	if (s->cache_n < s->cache_allocated)
-		return true;
-	size_t more = s->cache_allocated ? s->cache_allocated * 2 : 64;
-	struct cached_frame **ring = malloc(more * sizeof *ring);
-	if (!ring)
-		return false;
-	for (size_t i = 0; i < s->cache_n; i++)
-		ring[i] = cached_at(s, i);
-	free(s->cache);
-	s->cache = ring;
-	s->cache_first = 0;
-	s->cache_allocated = more;
-	return true;
-}
-
 static void cache_add(struct log_spool *s, struct cached_frame *c)
 {
-	if (c->head.count == 0 || !make_place(s)) {
+	struct cached_frame **place = c->head.count ? ss_ring_push(&s->cache) : NULL;
+	if (!place) {
 		/* a hole would be taken for corruption: begin anew behind it */
-		while (c->head.count && s->cache_n)
+		while (c->head.count && ss_ring_count(&s->cache))
 			forget_oldest(s);
 		spool_cached_free(c);
 		return;
 	}
-	s->cache[(s->cache_first + s->cache_n++) % s->cache_allocated] = c;
+	*place = c;
 	s->cache_bytes += cached_size(c);
-	while (s->cache_bytes > SENDLOG_CACHE && s->cache_n > 1)
+	while (s->cache_bytes > SENDLOG_CACHE && ss_ring_count(&s->cache) > 1)
 		forget_oldest(s);
 }
 
@@ -219,6 +203,7 @@ int spool_open(struct sendlog *log, char why[256])
 	*s = (struct log_spool){.log = log, .dir_fd = -1, .lock_fd = -1, .state_fd = -1, .fd = -1};
 	s->pending_end = &s->pending;
 	s->done_end = &s->done;
+	s->cache.value_size = sizeof(struct cached_frame *);
 	s->fresh_end = &s->fresh;
 	s->work_end = &s->work;
 	for (int i = 0; i < SPOOL_READERS; i++)
@@ -283,9 +268,9 @@ void spool_close(struct sendlog *log)
 	log_pieces_free(log, s->pending);
 	log_pieces_free(log, s->done);
 	free_frames(s->fresh);
-	for (size_t i = 0; i < s->cache_n; i++)
-		spool_cached_free(s->cache[(s->cache_first + i) % s->cache_allocated]);
-	free(s->cache);
+	while (ss_ring_count(&s->cache))
+		forget_oldest(s);
+	ss_ring_done(&s->cache);
 	for (int i = 0; i < SPOOL_READERS; i++)
 		seg_reader_done(&s->readers[i].file);
 	for (uint32_t i = 0; i < s->n_segs; i++)
@@ -435,6 +420,16 @@ uint64_t spool_bytes(const struct sendlog *log)
 	return sum;
 }
 
+uint64_t spool_committing_ns(const struct sendlog *log)
+{
+	struct log_spool *s = log->spool;
+
+	pthread_mutex_lock(&s->lock);
+	uint64_t since = s->commit_since;
+	pthread_mutex_unlock(&s->lock);
+	return since ? spool_clock() - since : 0;
+}
+
 void spool_usage(const struct sendlog *log, uint64_t *used, uint64_t *limit, bool *full)
 {
 	struct log_spool *s = log->spool;
@@ -476,12 +471,12 @@ uint64_t spool_oldest(const struct sendlog *log)
 
 /* ---- reading ---- */
 
-static size_t find_cached(const struct log_spool *s, uint64_t seq)
+static uint64_t find_cached(const struct log_spool *s, uint64_t seq)
 {
-	size_t low = 0, high = s->cache_n;
+	uint64_t low = s->cache.head, high = s->cache.tail;
 
 	while (low < high) {
-		size_t mid = (low + high) / 2;
+		uint64_t mid = (low + high) / 2;
 		const struct frame *f = &cached_at(s, mid)->head;
 		if (f->first_seq + f->count <= seq)
 			low = mid + 1;
@@ -513,7 +508,7 @@ static void give(struct reading *r, const struct ss_event *e)
 
 static void read_cached(struct log_spool *s, struct reading *r)
 {
-	for (size_t i = find_cached(s, r->seq); i < s->cache_n && r->left && !r->stopped; i++) {
+	for (uint64_t i = find_cached(s, r->seq); i < s->cache.tail && r->left && !r->stopped; i++) {
 		struct cached_frame *c = cached_at(s, i);
 		struct frame_walk w = {0}, before;
 		struct ss_event e;
@@ -700,7 +695,8 @@ uint64_t spool_read(struct sendlog *log, uint64_t seq, uint32_t max,
 {
 	struct log_spool *s = log->spool;
 	struct reading r = {.seq = seq, .left = max, .fn = fn, .arg = arg};
-	uint64_t cached = s->cache_n ? cached_at(s, 0)->head.first_seq : log->committed + 1;
+	uint64_t cached =
+		ss_ring_count(&s->cache) ? cached_at(s, s->cache.head)->head.first_seq : log->committed + 1;
 
 	if (r.seq < cached)
 		read_disk(s, &r, cached);

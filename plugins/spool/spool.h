@@ -6,6 +6,7 @@
  */
 #pragma once
 #include <pthread.h>
+#include <semstreams/base/ring.h>
 #include <semstreams/base/two_slot.h>
 #include "sendlog_private.h"
 #include "segment.h"
@@ -70,7 +71,8 @@ struct log_spool {
 	uint64_t total; /* bytes of segments and spare */
 	uint64_t first, committed;
 	bool full, state_dirty;
-	char trouble[128]; /* "" = none */
+	uint64_t commit_since; /* when the commit under way began, 0 = none is */
+	char trouble[128];     /* "" = none */
 	bool trouble_news, commit_news;
 	struct log_losses losses;
 	struct log_piece *done, **done_end;
@@ -84,8 +86,8 @@ struct log_spool {
 	uint64_t commit_ns, pace_ns, sync_ns, state_ns;
 
 	/* loop */
-	struct cached_frame **cache;
-	size_t cache_first, cache_n, cache_allocated, cache_bytes;
+	struct ss_ring cache; /* of struct cached_frame * */
+	size_t cache_bytes;
 	struct spool_reader readers[SPOOL_READERS];
 	uint32_t next_reader;
 };

@@ -16,6 +16,7 @@ enum {
 	LOOKS_AWAY = 2,    /* so long it is full before that is said, if nobody reads */
 	LOOKS_SLOW = 30,   /* ... if the hindmost consumer is there: it may catch up */
 };
+#define STALL_NS    UINT64_C(5000000000)   /* a commit that takes longer is news */
 #define SAY_FULL_NS UINT64_C(600000000000) /* the same again after so long */
 #define SAY_LOST_NS UINT64_C(10000000000)
 
@@ -146,6 +147,27 @@ static void look_filling(struct sendlog *log, uint64_t used, uint64_t limit)
 	       where);
 }
 
+static void look_stalled(struct sendlog *log)
+{
+	struct log_usage *u = &log->usage;
+	char age[24];
+
+	u->committing_ns = log->spool ? spool_committing_ns(log) : 0;
+	bool stalled = u->committing_ns >= STALL_NS;
+	if (stalled && !u->stalled)
+		ss_log(log->host, SS_LOG_WARN,
+		       "Writing the spool to disk takes longer than 5 s: nothing is acknowledged until the "
+		       "disk answers path=\"%s\"",
+		       log->options.path);
+	if (!stalled && u->stalled)
+		ss_log(log->host, SS_LOG_INFO, "The disk of the spool answers again path=\"%s\"",
+		       log->options.path);
+	u->stalled = stalled;
+	if (stalled)
+		snprintf(u->reason, sizeof u->reason, "writing the spool to disk has taken %s so far",
+			 ss_format_span((int64_t)u->committing_ns, age, sizeof age));
+}
+
 /* ---- what was lost ---- */
 
 static void say_lost(struct sendlog *log)
@@ -208,7 +230,8 @@ void usage_look(struct sendlog *log)
 		u->lost_said_ns = now;
 		say_lost(log);
 	}
-	set_health(log, u->trouble[0] ? u->trouble : u->is_full ? u->reason : "");
+	look_stalled(log);
+	set_health(log, u->trouble[0] ? u->trouble : u->is_full || u->stalled ? u->reason : "");
 }
 
 void usage_close(struct sendlog *log)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include <semstreams/base/file_atomic.h>
 #include "spool.h"
 
 enum {
@@ -32,21 +33,6 @@ uint64_t spool_clock(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static int write_at(int fd, const uint8_t *data, size_t len, uint64_t at)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, data, len, (off_t)at);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENOSPC;
-		data += n;
-		at += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 int spool_seal(struct log_spool *s, int fd, const struct segment *g, uint64_t next_seq)
 {
 	uint8_t seal[FRAME_HEADER] = {0};
@@ -55,7 +41,7 @@ int spool_seal(struct log_spool *s, int fd, const struct segment *g, uint64_t ne
 	if (g->used + sizeof seal > g->size)
 		return 0;
 	frame_finish(seal, &f, s->files, g->ordinal, g->used);
-	return write_at(fd, seal, sizeof seal, g->used);
+	return ss_pwrite_all(fd, seal, sizeof seal, (off_t)g->used);
 }
 
 /* ---- segments ---- */
@@ -395,7 +381,7 @@ static int write_header(struct log_spool *s, const struct segment *g)
 
 	memcpy(h.epoch, s->files, sizeof h.epoch);
 	seg_header_write(&h, header);
-	return write_at(s->fd, header, sizeof header, 0);
+	return ss_pwrite_all(s->fd, header, sizeof header, (off_t)0);
 }
 
 static int commit(struct log_spool *s)
@@ -431,7 +417,7 @@ static int commit(struct log_spool *s)
 	if (g->used == SEG_HEADER)
 		rc = write_header(s, g);
 	if (rc == 0)
-		rc = write_at(s->fd, c->bytes, c->head.len, g->used);
+		rc = ss_pwrite_all(s->fd, c->bytes, c->head.len, (off_t)g->used);
 	if (rc == 0)
 		rc = sync_files(s);
 	if (rc < 0)
@@ -522,9 +508,11 @@ void *spool_writer(void *arg)
 			wait_until(s, s->commit_ns + s->pace_ns, WRITER_PACING);
 			continue;
 		}
+		s->commit_since = spool_clock();
 		pthread_mutex_unlock(&s->lock);
 		int rc = commit(s);
 		pthread_mutex_lock(&s->lock);
+		s->commit_since = 0;
 		if (rc == 0)
 			backoff = 0;
 		else if (stop)

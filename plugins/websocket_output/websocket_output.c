@@ -80,6 +80,8 @@ static const struct ss_metric metrics[] = {
 		      "Part of semstreams_spool_limit_bytes that is in use; a spool counts whole segments."),
 	[METRIC_LOG_LIMIT] =
 		GAUGE("semstreams_spool_limit_bytes", "Bytes at which the spool or buffer is full."),
+	[METRIC_LOG_UNSYNCED] = GAUGE("semstreams_spool_oldest_unsynced_seconds",
+				      "How long the oldest event has been waiting for the spool's disk."),
 	[METRIC_LOST_FULL] = LOST("full"),
 	[METRIC_LOST_AGE] = LOST("age"),
 	[METRIC_LOST_CORRUPT] = LOST("corrupt"),
@@ -438,6 +440,7 @@ static void on_tick(void *arg)
 	h->metric_set(h, METRIC_LOG_BYTES, (int64_t)sendlog_bytes(out->log));
 	h->metric_set(h, METRIC_LOG_USED, (int64_t)sendlog_used(out->log));
 	h->metric_set(h, METRIC_LOG_LIMIT, (int64_t)sendlog_limit(out->log));
+	h->metric_set(h, METRIC_LOG_UNSYNCED, (int64_t)(sendlog_committing_ns(out->log) / 1000000000u));
 	h->metric_set(h, METRIC_LOG_AGE,
 		      oldest && wall > oldest ? (int64_t)((wall - oldest) / 1000000000u) : 0);
 	h->metric_set(h, METRIC_LOG_CORRUPT, (int64_t)sendlog_corrupt(out->log));

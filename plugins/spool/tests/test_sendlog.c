@@ -8,11 +8,13 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +26,18 @@ enum { MIB = 1 << 20 };
 
 static const struct ss_component component = {
 	.struct_size = sizeof component, .kind = SS_KIND_SINK, .type = "test", .version = "1"};
+
+/* ---- the disk ---- */
+
+static atomic_bool hold_syncs;
+
+/* Instead of the C library's: a disk that does not answer. */
+int fdatasync(int fd)
+{
+	while (atomic_load(&hold_syncs))
+		usleep(1000);
+	return (int)syscall(SYS_fdatasync, fd);
+}
 
 /* ---- a log with its owner ---- */
 
@@ -965,6 +979,37 @@ static void full_of_a_slow_consumer(void **state)
 		       "consumer 'slow'");
 }
 
+static void stalled_disk(void **state)
+{
+	struct rig *r = *state;
+
+	open_log(r);
+	assert_int_equal(append(r, 1, 10, 0), 0);
+	settle(r);
+	sendlog_look(r->log, 1, everybody, r);
+	assert_int_equal(sendlog_committing_ns(r->log), 0);
+	atomic_store(&hold_syncs, true);
+	assert_int_equal(append(r, 11, 10, 0), 0);
+	for (int i = 0; i < 70 && !r->health[0]; i++) {
+		ss_test_host_run(&r->host, 100);
+		sendlog_look(r->log, 1, everybody, r);
+	}
+	uint64_t ns = sendlog_committing_ns(r->log);
+	atomic_store(&hold_syncs, false);
+	assert_string_equal(r->health, "writing the spool to disk has taken 5s so far");
+	assert_true(ns >= UINT64_C(5000000000) && ns < UINT64_C(8000000000));
+	expect_line(r, "WARN Writing the spool to disk takes longer than 5 s: nothing is acknowledged until "
+		       "the disk answers");
+	wait_for(r, r->committed == 20);
+	for (int i = 0; r->health[0] && i < 100; i++) {
+		ss_test_host_run(&r->host, 10);
+		sendlog_look(r->log, 1, everybody, r);
+	}
+	assert_string_equal(r->health, "");
+	expect_line(r, "INFO The disk of the spool answers again");
+	assert_int_equal(count_lines(r, "WARN"), 1);
+}
+
 /* Counted when it goes, each once, by reason; who lacks it is named; what all have acknowledged is not lost.
  */
 static void counts_what_it_drops(void **state)
@@ -1568,6 +1613,7 @@ int main(void)
 		TEST(full_says_who),
 		TEST(full_of_a_slow_consumer),
 		TEST(counts_what_it_drops),
+		TEST(stalled_disk),
 		TEST(a_crash_of_the_machine_renews),
 		TEST(a_copy_is_another_log),
 		TEST(lost_state_renews),

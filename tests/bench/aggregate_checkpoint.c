@@ -15,7 +15,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include "core/fields/fields.h"
 #include "plugins/aggregate/aggregate.h"
 #include <semstreams/test-host.h>
 
@@ -23,7 +22,6 @@
 
 enum { BATCH = 256, EVENT = 100 };
 
-const void *uses_fields = &fields_service; /* so that it is linked */
 static uint64_t random_state = 88172645463325252u;
 
 static uint32_t pick(uint32_t n)

@@ -3,6 +3,7 @@
 """The whole way UDP -> A -> B -> C -> file over two links: events/s and the CPU of all three hosts together.
 
     tests/bench/link.py [--semstreams PATH] [--rounds N] [--seconds S] [--rate EVENTS/S] [--sizes 100,1000]
+    tests/bench/link.py --old PATH/semstreams --new PATH/semstreams ...
 
 Plain and mutual TLS, durable (spools and storage synced before they acknowledge) and relaxed (written); sequence numbers are
 checked: each event once.  Below the table: latency from datagram to line at 1,000/s.
@@ -119,15 +120,48 @@ def identity(folder):
             "client": {"mode": "manual", "ca_files": [root], "mtls": {"enabled": True, **pair}}}
 
 
+def measure(program, directory, tools, security, relaxed, size, args):
+    """One chain's life: (events/s, loss, CPU) and, for the first size, a list of latencies."""
+    times = []
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        chain = Chain(program, folder, security, relaxed)
+        try:
+            chain.trial(tools, 5000, size, 0.5)
+            result = chain.trial(tools, args.rate if size < 500 else args.rate / 4, size, args.seconds)
+            if size == args.sizes[0]:
+                times.append([float(x) for x in subprocess.run(
+                    [tools["udp_latency"], str(chain.udp), chain.out, "1000", str(int(1000 * args.seconds))], check=True,
+                    capture_output=True, text=True).stdout.split()])
+        finally:
+            chain.close()
+    return result, times
+
+
+def figures(results):
+    rate, loss, cpu = zip(*results)
+    return [f"{bench.median(rate):.0f}", f"{max(loss):.5f}", f"{bench.median(cpu):.2f}"]
+
+
+def quotients(results):
+    """new/old of the medians: rate and CPU."""
+    old, new = ([bench.median(column) for column in zip(*results[p])] for p in ("old", "new"))
+    return [f"{new[0] / old[0]:.3f}" if old[0] else "-", "", f"{new[2] / old[2]:.3f}" if old[2] else "-"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--semstreams", default=os.environ.get("SEMSTREAMS") or shutil.which("semstreams"))
+    parser.add_argument("--old", help="a semstreams to compare --new with; both take turns")
+    parser.add_argument("--new", help="the other one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rate", type=float, default=100000)
     parser.add_argument("--sizes", type=lambda s: [int(x) for x in s.split(",")], default=[100, 1000])
     parser.add_argument("--dir", help="a real disk, for fsync to mean something; the default is the temporary folder")
     args = parser.parse_args()
+    if bool(args.old) != bool(args.new):
+        parser.error("--old and --new go together")
+    programs = {"old": args.old, "new": args.new} if args.old else {"semstreams": args.semstreams}
     rows, latency = [], []
     with tempfile.TemporaryDirectory(prefix="semstreams-link-", dir=args.dir) as directory:
         tools = bench.build_tools(directory)
@@ -135,27 +169,25 @@ def main():
         for size in args.sizes:
             for name, security in (("plain", None), ("mTLS", tls)):
                 for relaxed in (False, True):
-                    results, times = [], []
-                    for _ in range(args.rounds):
-                        with tempfile.TemporaryDirectory(dir=directory) as folder:
-                            chain = Chain(args.semstreams, folder, security, relaxed)
-                            try:
-                                chain.trial(tools, 5000, size, 0.5)
-                                results.append(chain.trial(tools, args.rate if size < 500 else args.rate / 4, size, args.seconds))
-                                if size == args.sizes[0]:
-                                    times.append([float(x) for x in subprocess.run(
-                                        [tools["udp_latency"], str(chain.udp), chain.out, "1000", "3000"], check=True,
-                                        capture_output=True, text=True).stdout.split()])
-                            finally:
-                                chain.close()
+                    results = {program: [] for program in programs}
+                    times = {program: [] for program in programs}
+                    for number in range(args.rounds):
+                        for program in list(programs) if number % 2 == 0 else reversed(programs):
+                            measured, waited = measure(programs[program], directory, tools, security, relaxed, size, args)
+                            results[program].append(measured)
+                            times[program] += waited
                     kind = "relaxed" if relaxed else "durable"
-                    rows.append([name, kind, f"{size} B", f"{bench.median([r[0] for r in results]):.0f}",
-                                 f"{max(r[1] for r in results):.5f}", f"{bench.median([r[2] for r in results]):.2f}"])
-                    if times:
-                        latency.append([name, kind] + [f"{bench.median([t[i] for t in times]) / 1000:.2f}" for i in range(5)])
-    bench.table("UDP -> A -> B -> C -> file", ["link", "acks", "size", "events/s", "worst loss", "CPU s/M, all hosts"], rows)
-    bench.table("Latency datagram to line in C's file at 1000/s, ms", ["link", "acks", "p50", "p90", "p99", "p99.9", "max"],
-                latency)
+                    for program in programs:
+                        rows.append([program, name, kind, f"{size} B", *figures(results[program])])
+                        if times[program]:
+                            latency.append([program, name, kind] + [
+                                f"{bench.median([t[i] for t in times[program]]) / 1000:.2f}" for i in range(5)])
+                    if args.old:
+                        rows.append(["new/old", name, kind, f"{size} B", *quotients(results)])
+    bench.table("UDP -> A -> B -> C -> file",
+                ["program", "link", "acks", "size", "events/s", "worst loss", "CPU s/M, all hosts"], rows)
+    bench.table("Latency datagram to line in C's file at 1000/s, ms",
+                ["program", "link", "acks", "p50", "p90", "p99", "p99.9", "max"], latency)
 
 
 if __name__ == "__main__":

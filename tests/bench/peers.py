@@ -28,11 +28,11 @@ class Limit(Peer):
 
 
 class Semstreams(Peer):
-    """options: of udp_input; shared: all components on one thread."""
+    """program: its path; options: of udp_input; shared: all components on one thread by name, else as the program likes."""
 
-    def __init__(self, name, directory, tools, options=None, shared=False):
+    def __init__(self, name, directory, tools, program, options=None, shared=False):
         super().__init__(name, directory, tools)
-        self.options, self.shared = options or {}, shared
+        self.program, self.options, self.shared = program, options or {}, shared
 
     def command(self, port, out, keep):
         worker = {"worker": "all"} if self.shared else {}
@@ -44,7 +44,7 @@ class Semstreams(Peer):
         components.append({"id": "file", "type": "storage", **worker,
                            "config": {"path": out, "sync": "relaxed"}})
         config = {"components": components, "admin": {"listen": "127.0.0.1:0"}, "log": {"level": "warn"}}
-        return [self.tools["semstreams"], "--config", self.write("config.json", json.dumps(config, indent=2))]
+        return [self.program, "--config", self.write("config.json", json.dumps(config, indent=2))]
 
 
 class Rsyslog(Peer):

@@ -3,8 +3,10 @@
 """Datagram-to-file benchmarks: semstreams beside a bare receiver and other programs, interleaved in one run.
 
     tests/bench/run.py [rate] [fixed] [latency] [idle] [fields] [filter] [aggregate] [checkpoint] [queue]
-                       [--rounds N] [--semstreams PATH] [--only PEER,...]
+                       [--rounds N] [--semstreams PATH] [--only PEER,...] [--build FOLDER]
+    tests/bench/run.py --old PATH/semstreams --new PATH/semstreams [rate] [fixed] [latency] [idle]
 
+With --old and --new two installed programs take turns, with the same options, and a table of new/old follows each table.
 Every figure is the median over the rounds; in each round every peer has its turn, so what else the machine does hits all
 alike.  Trust the ratios.  All peers get the same receive buffer (8 MiB); sequence numbers are checked; a rate counts
 only if less than 0.1 % was lost.
@@ -23,6 +25,7 @@ import time
 import peers as kinds
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
 LOSS = 0.001
 
 
@@ -164,6 +167,25 @@ def ratios(results, column):
     return {name: median([r[column] for r in rs]) / base if base else 0 for name, rs in results.items()}
 
 
+def compare(title, results, columns):
+    """new/old of medians for each way to run the program; columns: (heading, index)."""
+    rows = []
+    for name in results:
+        new = name.replace("old", "new", 1)
+        if not name.startswith("old") or new not in results:
+            continue
+        row = [name[3:].strip() or "shared worker"]
+        for _, i in columns:
+            before, after = (median([r[i] for r in results[n]]) for n in (name, new))
+            row += [f"{before:.2f}", f"{after:.2f}", f"{after / before:.3f}" if before else "-"]
+        rows.append(row)
+    if rows:
+        head = ["new beside old"]
+        for heading, _ in columns:
+            head += [f"{heading}, old", "new", "new/old"]
+        table(f"{title}: new beside old", head, rows)
+
+
 def run_rounds(peers, rounds, measure):
     results = {p.name: [] for p in peers}
     for number in range(rounds):
@@ -191,8 +213,9 @@ def bench_rate(peers, directory, tools, args):
                      f"{min(r[0] for r in rs):.0f}..{max(r[0] for r in rs):.0f}",
                      f"{max(r[1] for r in rs):.5f}", f"{median([r[2] for r in rs]):.2f}", f"{cpu[n]:.2f}",
                      f"{max(r[3] for r in rs):.1f}"] for n, rs in results.items()]
-            table(f"Highest rate, {'JSON filter keeping half' if keep else 'no filter'}, {size} B",
-                  ["peer", "events/s", "ratio", "range", "worst loss", "CPU s/M", "ratio", "peak RSS MiB"], rows)
+            title = f"Highest rate, {'JSON filter keeping half' if keep else 'no filter'}, {size} B"
+            table(title, ["peer", "events/s", "ratio", "range", "worst loss", "CPU s/M", "ratio", "peak RSS MiB"], rows)
+            compare(title, results, [("events/s", 0), ("CPU s/M", 2)])
 
 
 def bench_fixed(peers, directory, tools, args):
@@ -209,8 +232,9 @@ def bench_fixed(peers, directory, tools, args):
             cpu = ratios(results, 2)
             rows = [[n, f"{median([r[0] for r in rs]):.0f}", f"{max(r[1] for r in rs):.5f}",
                      f"{median([r[2] for r in rs]):.2f}", f"{cpu[n]:.2f}"] for n, rs in results.items()]
-            table(f"CPU at {rate}/s, {'JSON filter keeping half' if keep else 'no filter'}, {size} B",
-                  ["peer", "events/s", "worst loss", "CPU s/M", "ratio"], rows)
+            title = f"CPU at {rate}/s, {'JSON filter keeping half' if keep else 'no filter'}, {size} B"
+            table(title, ["peer", "events/s", "worst loss", "CPU s/M", "ratio"], rows)
+            compare(title, results, [("events/s", 0), ("CPU s/M", 2)])
 
 
 def bench_latency(peers, directory, tools, args):
@@ -225,6 +249,7 @@ def bench_latency(peers, directory, tools, args):
     rows = [[n] + [f"{median([r[i] for r in rs]):.0f}" for i in range(5)] for n, rs in results.items()]
     table("Latency datagram to line in the file at 10000/s, microseconds",
           ["peer", "p50", "p90", "p99", "p99.9", "max"], rows)
+    compare("Latency", results, [("p50", 0), ("p99", 2)])
 
 
 def bench_idle(peers, directory, tools, args):
@@ -239,38 +264,28 @@ def bench_idle(peers, directory, tools, args):
     rows = [[n] + [f"{median([r[i] for r in rs]):.{d}f}" for i, d in ((0, 1), (1, 1), (2, 2))]
             for n, rs in results.items()]
     table("Idle", ["peer", "listening after ms", "RSS MiB", "CPU %"], rows)
+    compare("Idle", results, [("listening after ms", 0), ("RSS MiB", 1)])
 
 
-def bench_of_part(name, title, sources, libraries):
-    """A benchmark program of one part, built on the spot; it prints its own table.  Sources are named from the top."""
+def bench_of_part(name, title):
+    """A benchmark program of one part, from the build folder; it prints its own table."""
 
     def bench(peers, directory, tools, args):
-        top = os.path.dirname(os.path.dirname(HERE))
-        program = os.path.join(directory, name)
-        files = [os.path.join(HERE, name + ".c")] + [os.path.join(top, s) for s in sources]
-        subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-I", top, "-I", os.path.join(top, "sdk/include"),
-                        "-o", program, *files, *libraries], check=True)
+        program = os.path.join("tests", "bench", name)
+        if not args.build:
+            raise SystemExit(f"{program} is built by make: name a configured build folder with --build")
+        subprocess.run(["make", "-C", args.build, "--no-print-directory", program], check=True, stdout=sys.stderr)
         print(f"\n## {title}\n", flush=True)
-        subprocess.run([program], check=True)
+        subprocess.run([os.path.join(args.build, program)], check=True)
 
     return bench
 
 
-FIELDS = [f"core/fields/{s}.c" for s in ("fields", "fields_path", "fields_scan", "fields_number")]
-FILTER = [f"plugins/filter/{s}.c" for s in ("filter", "condition", "operators", "evaluate", "keyed", "sample", "reshape")]
-COMMON = [f"sdk/base/{s}.c" for s in ("json_option", "paths", "units", "value")]
-bench_fields = bench_of_part("fields_bench", "The field reader", FIELDS, ["-ljansson", "-lm"])
-bench_filter = bench_of_part("filter_bench", "A filter", FILTER + COMMON + FIELDS, ["-ljansson", "-lpcre2-8", "-lm"])
-AGGREGATE = [f"plugins/aggregate/{s}.c" for s in (
-    "distinct", "engine", "engine_panes", "engine_print", "engine_windows", "functions", "functions_basic", "functions_edge",
-    "functions_sketch", "groups", "plan", "quantiles", "text", "timestamp", "heavy_hitters")]
-bench_aggregate = bench_of_part("aggregate_bench", "An aggregate", AGGREGATE + COMMON + FIELDS, ["-ljansson", "-lm"])
-CHECKPOINT = [f"plugins/aggregate/{s}.c" for s in ("aggregate", "state", "checkpoint", "outbox")]
-bench_checkpoint = bench_of_part(
-    "aggregate_checkpoint", "Checkpoints of an aggregate",
-    CHECKPOINT + ["sdk/base/crc32c.c", "sdk/test-host/test_host.c"] + AGGREGATE + COMMON + FIELDS,
-    ["-ljansson", "-lm", "-lpthread"])
-bench_queue = bench_of_part("queue_bench", "A hop over a ring", ["core/flow/queue.c", "core/flow/batch.c"], ["-lpthread"])
+bench_fields = bench_of_part("fields_bench", "The field reader")
+bench_filter = bench_of_part("filter_bench", "A filter")
+bench_aggregate = bench_of_part("aggregate_bench", "An aggregate")
+bench_checkpoint = bench_of_part("aggregate_checkpoint", "Checkpoints of an aggregate")
+bench_queue = bench_of_part("queue_bench", "A hop over a ring")
 
 BENCHES = {"rate": bench_rate, "fixed": bench_fixed, "latency": bench_latency, "idle": bench_idle,
            "fields": bench_fields, "filter": bench_filter, "aggregate": bench_aggregate, "checkpoint": bench_checkpoint,
@@ -285,29 +300,36 @@ def main():
     parser.add_argument("--sizes", type=lambda s: [int(x) for x in s.split(",")], default=[100, 1000])
     parser.add_argument("--semstreams", default=os.environ.get("SEMSTREAMS") or shutil.which("semstreams"))
     parser.add_argument("--dir", help="where files are written; /dev/shm if there is room, so that no disk disturbs")
+    parser.add_argument("--old", help="a semstreams to compare --new with")
+    parser.add_argument("--new", help="the other one")
+    parser.add_argument("--build", default=next((d for d in (os.getcwd(), os.path.join(TOP, "build"))
+                                                 if os.path.exists(os.path.join(d, "config.status"))), None),
+                        help="a configured build folder, for the benchmarks of parts")
     parser.add_argument("--only", type=lambda s: s.split(","), help="names of peers")
     args = parser.parse_args()
-    if not args.semstreams:
+    if bool(args.old) != bool(args.new):
+        parser.error("--old and --new go together")
+    if not args.semstreams and not args.old:
         parser.error("no semstreams on the PATH: name it with --semstreams")
 
     where = args.dir or ("/dev/shm" if shutil.disk_usage("/dev/shm").free > 8 << 30 else None)
     with tempfile.TemporaryDirectory(prefix="semstreams-bench-", dir=where) as directory:
-        tools = dict(build_tools(directory), semstreams=args.semstreams)
+        tools = build_tools(directory)
         make = lambda cls, name, *rest: cls(name, os.path.join(directory, name.replace(" ", "-")), tools, *rest)
-        candidates = [
-            make(kinds.Limit, "limit"),
-            make(kinds.Semstreams, "semstreams", {"gro": False}, True),
-            make(kinds.Semstreams, "semstreams threads", {"gro": False}, False),
-            make(kinds.Semstreams, "semstreams gro", {}, True),
-            make(kinds.Rsyslog, "rsyslog"),
-            make(kinds.SyslogNg, "syslog-ng"),
-        ]
+        programs = [("old", args.old), ("new", args.new)] if args.old else [("semstreams", args.semstreams)]
+        candidates = [make(kinds.Limit, "limit")]
+        for suffix, options, shared in (("", {"gro": False}, True), (" default", {"gro": False}, False), (" gro", {}, True)):
+            for name, path in programs:
+                candidates.append(make(kinds.Semstreams, name + suffix, path, options, shared))
+        if not args.old:
+            candidates += [make(kinds.Rsyslog, "rsyslog"), make(kinds.SyslogNg, "syslog-ng")]
         chosen = [p for p in candidates if not args.only or p.name in args.only]
         for p in [p for p in chosen if not p.available()]:
             print(f"{p.name}: not installed, left out", file=sys.stderr)
         chosen = [p for p in chosen if p.available()]
         print(f"{os.uname().release}, {os.cpu_count()} CPUs, {args.rounds} rounds, medians; files in {directory}")
-        for name in args.bench or BENCHES:
+        of_both = ["rate", "fixed", "latency", "idle"]
+        for name in args.bench or (of_both if args.old else BENCHES):
             BENCHES[name](chosen, directory, tools, args)
 
 

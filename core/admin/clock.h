@@ -18,6 +18,12 @@ static inline uint64_t clock_now(void)
 	return clock_read_ns(CLOCK_MONOTONIC);
 }
 
+/* CLOCK_MONOTONIC as of the last tick of the kernel, a few ms ago: for a fraction of the cost. */
+static inline uint64_t clock_coarse(void)
+{
+	return clock_read_ns(CLOCK_MONOTONIC_COARSE);
+}
+
 /* CLOCK_REALTIME, ns. */
 static inline uint64_t clock_wall(void)
 {

@@ -7,6 +7,7 @@
 #include "core/config/config.h"
 #include "core/cli/print_graph.h"
 #include "core/cli/table.h"
+#include "core/flow/placement.h"
 #include <semstreams/base/units.h>
 
 static const char *const format_names[] = {"text", "dot", "mermaid"};
@@ -83,8 +84,8 @@ static void tree_node(struct tree *t, size_t at, const char *arrow)
 {
 	const struct config_component *c = &t->config->components[at];
 
-	table_add(&t->table, "%*s%s%s (%s%s%s)", (int)(4 * t->depth), "", arrow, c->id, c->type,
-		  c->worker ? ", worker " : "", c->worker ? c->worker : "");
+	table_add(&t->table, "%*s%s%s (%s, worker %s)", (int)(4 * t->depth), "", arrow, c->id, c->type,
+		  placement_name(t->config, at));
 }
 
 static void tree_below(struct tree *t, size_t at);

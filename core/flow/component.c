@@ -66,6 +66,24 @@ static bool is_made_here(const struct component *c, const struct ss_batch *batch
 	return b->pool == c->pool && !b->parent;
 }
 
+/* [any] The fence comes before the loop is read: what was put down before this call is seen either by the
+ * loop that is woken or by the one that the component has moved to. */
+void component_wake(struct component *c)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	struct loop *l = atomic_load_explicit(&c->loop, memory_order_relaxed);
+	if (l)
+		loop_wake(l);
+}
+
+/* On one loop the other one is looked at before the loop sleeps. */
+static void wake_neighbour(const struct component *c, struct component *other)
+{
+	if (atomic_load_explicit(&other->loop, memory_order_relaxed) !=
+	    atomic_load_explicit(&c->loop, memory_order_relaxed))
+		component_wake(other);
+}
+
 static void account_emitted(struct component *c, const struct ss_batch *b, bool connected)
 {
 	if (c->desc->kind == SS_KIND_SOURCE) {
@@ -101,8 +119,8 @@ static void host_emit(const struct ss_host *host, uint32_t port, struct ss_batch
 		struct edge *e = p->edges[i];
 		bool news = queue_offer(e->queue, b);
 		c->stuck |= queue_stuck(e->queue);
-		if (news && e->to->loop != c->loop)
-			loop_wake(e->to->loop);
+		if (news)
+			wake_neighbour(c, e->to);
 	}
 	batch_unref(b);
 }
@@ -251,6 +269,7 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		if (services[i].size < min_size)
 			return -ENOTSUP;
 		*out = (struct ss_iface){.vtbl = services[i].vtbl, .self = of(host)};
+		of(host)->keeps_loop |= services[i].vtbl == &loop_libev_service;
 		return 0;
 	}
 	return -ENOENT;
@@ -300,6 +319,7 @@ int component_create(struct component *c, const struct config *config, const str
 		.config_component = cc,
 	};
 	fill_host(c);
+	posts_init(&c->posts);
 	c->pool = pool_new();
 	c->metrics = calloc(c->desc->n_metrics + 1, sizeof *c->metrics);
 	if (!c->pool || !c->metrics)
@@ -332,6 +352,7 @@ void component_free(struct component *c)
 {
 	struct ss_token *t = atomic_exchange(&c->finished_tokens, NULL);
 
+	posts_done(&c->posts);
 	while (t) {
 		struct ss_token *next = t->next;
 		free(t);
@@ -387,8 +408,7 @@ void component_finish_token(void *component, struct ss_token *t)
 		t->next = top;
 	} while (!atomic_compare_exchange_weak_explicit(&c->finished_tokens, &top, t, memory_order_release,
 							memory_order_relaxed));
-	if (c->loop)
-		loop_wake(c->loop);
+	component_wake(c);
 }
 
 static void tell_acked(struct component *c)
@@ -413,8 +433,26 @@ static void tell_acked(struct component *c)
 	}
 }
 
+int component_post(struct component *c, void (*fn)(void *arg), void *arg)
+{
+	int rc = posts_add(&c->posts, fn, arg);
+
+	if (rc == 0)
+		component_wake(c);
+	return rc;
+}
+
+static bool run_posts(struct component *c)
+{
+	bool any = posts_run(&c->posts);
+
+	c->touched |= any;
+	return any;
+}
+
 void component_stop(struct component *c)
 {
+	run_posts(c);
 	/* after draining, the last acknowledgements are still to be told */
 	if (c->state != COMPONENT_CREATED)
 		tell_acked(c);
@@ -428,6 +466,14 @@ void component_stop(struct component *c)
 	accounts_publish(&c->board, &c->books);
 }
 
+void component_end(struct component *c)
+{
+	run_posts(c);
+	accounts_publish(&c->board, &c->books);
+	/* tokens may still come to their end, in destroy: nobody is there to be woken */
+	c->loop = NULL;
+}
+
 /* Move what waits for room; tells a source to pause or go on. */
 static void flush_outputs(struct component *c)
 {
@@ -438,8 +484,8 @@ static void flush_outputs(struct component *c)
 				struct edge *e = c->ports[p].edges[i];
 				if (!queue_stuck(e->queue))
 					continue;
-				if (queue_flush(e->queue) && e->to->loop != c->loop)
-					loop_wake(e->to->loop);
+				if (queue_flush(e->queue))
+					wake_neighbour(c, e->to);
 				c->stuck |= queue_stuck(e->queue);
 			}
 		}
@@ -473,8 +519,8 @@ static struct ss_batch *next_batch(struct component *c, uint32_t *port)
 		struct ss_batch *b = queue_take(e->queue, &room);
 
 		c->next_input = i + 1 < c->n_inputs ? i + 1 : 0;
-		if (room)
-			loop_wake(e->from->loop);
+		if (room) /* on the same loop, too: its turn in this round may be over */
+			component_wake(e->from);
 		if (b) {
 			*port = (uint32_t)i;
 			return b;
@@ -554,7 +600,7 @@ static void close_outputs(struct component *c)
 		for (size_t i = 0; i < c->ports[p].n; i++) {
 			struct edge *e = c->ports[p].edges[i];
 			queue_close(e->queue);
-			loop_wake(e->to->loop);
+			wake_neighbour(c, e->to);
 		}
 	}
 }
@@ -582,33 +628,33 @@ static bool drain(struct component *c)
 	return false;
 }
 
-bool component_work(struct component *c)
+bool component_work(struct component *c, struct turn *turn)
 {
-	enum { BUDGET = 16 }; /* batches, before others on the loop have their turn */
+	enum { BATCHES = 16 }; /* then the others on the loop come first */
+	bool more = run_posts(c);
 	int done = 0;
 
 	if (c->state == COMPONENT_CREATED || c->state == COMPONENT_STOPPED)
-		return false;
+		return more;
 	tell_acked(c);
 	flush_outputs(c);
-	while (done < BUDGET && !c->stuck && !c->busy) {
+	while (done < BATCHES && (done == 0 || turn->now < turn->end) && !c->stuck && !c->busy) {
 		uint32_t port;
 		struct ss_batch *b = next_batch(c, &port);
 		if (!b)
 			break;
 		process_one(c, b, port);
 		flush_outputs(c);
+		turn->now = clock_coarse();
 		done++;
 	}
-	bool more = done == BUDGET;
-	if (!more)
-		more = drain(c);
+	more |= done == BATCHES || (done > 0 && turn->now >= turn->end) || drain(c);
 	if (c->touched)
 		accounts_publish(&c->board, &c->books);
 	return more;
 }
 
-bool component_idle(struct component *c)
+bool component_idle(struct component *c, struct turn *turn)
 {
 	if (!c->touched)
 		return false;
@@ -616,6 +662,7 @@ bool component_idle(struct component *c)
 	if (!c->desc->idle || (c->state != COMPONENT_STARTED && c->state != COMPONENT_DRAINING))
 		return false;
 	c->desc->idle(c->self);
+	turn->now = clock_coarse();
 	accounts_publish(&c->board, &c->books);
 	return true;
 }

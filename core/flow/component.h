@@ -15,6 +15,7 @@
 #include "core/flow/batch.h"
 #include "core/config/config.h"
 #include "core/flow/loop.h"
+#include "core/flow/posts.h"
 #include "core/flow/queue.h"
 #include "core/tls/tls_identity.h"
 
@@ -47,7 +48,9 @@ struct component {
 	const struct ss_component *desc;
 	const char *id;
 	void *self;
-	struct loop *loop;
+	_Atomic(struct loop *) loop;     /* changes while the component runs: pipeline.c */
+	bool keeps_loop;                 /* a library has got hold of the loop: the component stays on it */
+	uint64_t slow_ns, slow_since_ns; /* time in slow calls since then */
 	struct health *health;
 	struct pool *pool;
 	struct positions *positions; /* the pipeline's; NULL outside one */
@@ -88,6 +91,7 @@ struct component {
 	_Atomic int64_t *metrics; /* a cell per row of the descriptor */
 	struct watch **watches;
 	size_t n_watches;
+	struct posts posts;
 
 	struct tls_identity *tls; /* the pipeline's; NULL only where nothing is to run */
 	uint32_t tls_roles;       /* whose certificate it provides, 1 << SS_TLS_... */
@@ -112,11 +116,24 @@ void component_free(struct component *);
 /* Call the plugin's start; its result. */
 int component_start(struct component *);
 void component_stop(struct component *);
+/* [ctl] When the loops have ended: what came after the stop. */
+void component_end(struct component *);
 
-/* Do what there is to do, within a budget; true if there may be more. */
-bool component_work(struct component *);
+/* A turn of a loop, in ns of the coarse clock.  Callbacks that took time move now. */
+struct turn {
+	uint64_t now, end;
+};
+
+/* Do what there is to do, at least one batch, then more until the turn ends; true if there may be more. */
+bool component_work(struct component *, struct turn *);
 /* Nothing more to do on this loop for now; true if the plugin was told, so that there may be more again. */
-bool component_idle(struct component *);
+bool component_idle(struct component *, struct turn *);
+
+/* [any] Have the component's loop look at it. */
+void component_wake(struct component *);
+/* [any] Run fn(arg) in the component's loop soon, in the order of the calls; 0 or -ENOMEM.  While the
+ * component has no loop, its posts wait. */
+int component_post(struct component *, void (*fn)(void *arg), void *arg);
 
 /* [any] A token of ours is at its end: acked will be called. */
 void component_finish_token(void *component, struct ss_token *);
@@ -132,6 +149,9 @@ extern const struct ss_loop loop_service;
 extern const struct ss_loop_libev loop_libev_service;
 /* End all watches of a component. */
 void loop_service_clear(struct component *);
+/* Take the watches of a component from its loop to another one that does not run yet, and make that the
+ * component's. */
+void loop_service_move(struct component *, struct loop *to);
 
 /* svc_tls.c: the service "semstreams.tls/1". */
 extern const struct ss_tls tls_service;

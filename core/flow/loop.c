@@ -7,36 +7,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-struct post {
-	struct post *next;
-	void (*fn)(void *arg);
-	void *arg;
-};
-
-static bool run_posts(struct loop *l)
-{
-	pthread_mutex_lock(&l->lock);
-	struct post *p = l->posts;
-	l->posts = NULL;
-	l->last_post = &l->posts;
-	pthread_mutex_unlock(&l->lock);
-
-	bool any = p != NULL;
-	while (p) {
-		struct post *next = p->next;
-		p->fn(p->arg);
-		free(p);
-		p = next;
-	}
-	return any;
-}
+_Thread_local struct call call_here;
 
 static void on_wake(struct ev_loop *ev, ev_async *w, int events)
 {
 	(void)events;
 	struct loop *l = w->data;
 
-	run_posts(l);
+	posts_run(&l->posts);
 	if (l->quit)
 		ev_break(ev, EVBREAK_ALL);
 }
@@ -111,8 +89,7 @@ int loop_init(struct loop *l, const char *name, bool (*work)(void *arg), void *a
 	if (!l->ev)
 		return errno == EMFILE ? -EMFILE : -ENOMEM;
 	snprintf(l->name, sizeof l->name, "%s", name);
-	l->last_post = &l->posts;
-	pthread_mutex_init(&l->lock, NULL);
+	posts_init(&l->posts);
 
 	ev_async_init(&l->wake, on_wake);
 	ev_prepare_init(&l->before_sleep, on_before_sleep);
@@ -129,13 +106,8 @@ void loop_done(struct loop *l)
 {
 	if (!l->ev)
 		return;
-	while (l->posts) {
-		struct post *p = l->posts;
-		l->posts = p->next;
-		free(p);
-	}
 	ev_loop_destroy(l->ev);
-	pthread_mutex_destroy(&l->lock);
+	posts_done(&l->posts);
 	l->ev = NULL;
 }
 
@@ -143,8 +115,10 @@ static void *thread_main(void *arg)
 {
 	struct loop *l = arg;
 
+	atomic_store(&l->call, &call_here);
 	while (!l->quit)
 		ev_run(l->ev, 0);
+	atomic_store(&l->call, NULL);
 	return NULL;
 }
 
@@ -195,21 +169,15 @@ void loop_gather(struct loop *l, uint64_t ns)
 
 int loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
 {
-	struct post *p = malloc(sizeof *p);
+	int rc = posts_add(&l->posts, fn, arg);
 
-	if (!p)
-		return -ENOMEM;
-	*p = (struct post){.fn = fn, .arg = arg};
-	pthread_mutex_lock(&l->lock);
-	*l->last_post = p;
-	l->last_post = &p->next;
-	pthread_mutex_unlock(&l->lock);
-	ev_async_send(l->ev, &l->wake);
-	return 0;
+	if (rc == 0)
+		ev_async_send(l->ev, &l->wake);
+	return rc;
 }
 
 /* Lives until both sides have let go, since the caller may give up first. */
-struct call {
+struct loop_call {
 	int (*fn)(void *arg);
 	void *arg;
 	pthread_mutex_t lock;
@@ -219,7 +187,7 @@ struct call {
 	_Atomic int holders;
 };
 
-static void call_release(struct call *c)
+static void call_release(struct loop_call *c)
 {
 	if (atomic_fetch_sub(&c->holders, 1) != 1)
 		return;
@@ -230,7 +198,7 @@ static void call_release(struct call *c)
 
 static void run_call(void *arg)
 {
-	struct call *c = arg;
+	struct loop_call *c = arg;
 	int result = c->fn(c->arg);
 
 	pthread_mutex_lock(&c->lock);
@@ -243,7 +211,7 @@ static void run_call(void *arg)
 
 int loop_call(struct loop *l, int (*fn)(void *arg), void *arg, uint64_t timeout_ns)
 {
-	struct call *c = malloc(sizeof *c);
+	struct loop_call *c = malloc(sizeof *c);
 	uint64_t deadline = clock_now() + timeout_ns;
 	struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000u),
 				 .tv_nsec = (long)(deadline % 1000000000u)};
@@ -251,7 +219,7 @@ int loop_call(struct loop *l, int (*fn)(void *arg), void *arg, uint64_t timeout_
 
 	if (!c)
 		return -ENOMEM;
-	*c = (struct call){.fn = fn, .arg = arg};
+	*c = (struct loop_call){.fn = fn, .arg = arg};
 	atomic_init(&c->holders, 2);
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_condattr_init(&attr);

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <ev.h>
 #include "core/admin/clock.h"
+#include "core/flow/call.h"
+#include "core/flow/posts.h"
 
 struct loop {
 	struct ev_loop *ev;
@@ -30,10 +32,11 @@ struct loop {
 	int turns; /* since the time of the loop turns_at, s */
 	double turns_at;
 
-	pthread_mutex_t lock; /* posts */
-	struct post *posts, **last_post;
+	struct posts posts;
 	pthread_t thread;
 	bool running, quit;
+	bool hangs;                  /* the control thread gave it up */
+	_Atomic(struct call *) call; /* what the thread is in; NULL: it does not run */
 };
 
 /* 0, -ENOMEM, -EMFILE. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "core/admin/health.h"
 #include "core/admin/log.h"
+#include "core/flow/placement.h"
 #include "core/flow/positions.h"
 #include "core/flow/providers.h"
 
@@ -106,6 +107,8 @@ int pipeline_create(struct config *config, struct diag *diag, struct pipeline **
 
 	if (!p)
 		return -ENOMEM;
+	p->config = config;
+	pthread_mutex_init(&p->lock, NULL);
 	p->health = health_new();
 	int rc = tls_identity_new(config->doc, &config->tls, true, p->health, diag, &p->tls);
 	p->components = calloc(config->n_components + 1, sizeof *p->components);
@@ -196,37 +199,34 @@ void pipeline_free(struct pipeline *p)
 	free(p->components);
 	tls_identity_free(p->tls);
 	health_free(p->health);
+	pthread_mutex_destroy(&p->lock);
 	free(p);
 }
 
-/* What a loop does before it sleeps. */
-static bool worker_work(void *arg)
-{
-	struct worker *w = arg;
-	enum { ROUNDS = 8 }; /* then other events of the loop have their turn */
+/* ---- workers ---- */
 
-	for (int round = 0; round < ROUNDS; round++) {
-		bool more = false;
-		for (size_t i = 0; i < w->n; i++)
-			more |= component_work(w->members[i]);
-		for (size_t i = 0; !more && i < w->n; i++)
-			more |= component_idle(w->members[i]);
-		if (!more)
-			return false;
-	}
-	return true;
-}
+static bool worker_work(void *arg);
 
-/* With room for so many components. */
+/* [lock] With room for so many components. */
 static int add_worker(struct pipeline *p, const char *name, size_t room, struct worker **out)
 {
 	struct worker *w = *out = &p->workers[p->n_workers];
 
-	w->members = calloc(room, sizeof(*w->members));
-	if (!w->members)
-		return -ENOMEM;
-	p->n_workers++;
-	return loop_init(&w->loop, name, worker_work, w);
+	*w = (struct worker){.pipeline = p, .members = calloc(room, sizeof(*w->members))};
+	int rc = w->members ? loop_init(&w->loop, name, worker_work, w) : -ENOMEM;
+	if (rc == 0)
+		p->n_workers++;
+	else
+		free(w->members);
+	return rc;
+}
+
+static void drop_last_worker(struct pipeline *p)
+{
+	struct worker *w = &p->workers[--p->n_workers];
+
+	loop_done(&w->loop);
+	free(w->members);
 }
 
 static void join_worker(struct worker *w, struct component *c)
@@ -235,46 +235,155 @@ static void join_worker(struct worker *w, struct component *c)
 	w->members[w->n++] = c;
 }
 
-static struct worker *find_worker(struct pipeline *p, const char *name, const char **names)
+static void leave_worker(struct worker *w, const struct component *c)
 {
-	for (size_t i = 0; name && i < p->n_workers; i++) {
-		if (names[i] && strcmp(names[i], name) == 0)
-			return &p->workers[i];
+	size_t i = 0;
+
+	while (w->members[i] != c)
+		i++;
+	w->n--;
+	for (; i < w->n; i++)
+		w->members[i] = w->members[i + 1];
+}
+
+/* A loop may be late if nobody on it minds. */
+static void set_patience(struct worker *w)
+{
+	uint64_t least = w->n ? w->members[0]->patience_ns : 0;
+
+	for (size_t i = 1; i < w->n; i++)
+		least = w->members[i]->patience_ns < least ? w->members[i]->patience_ns : least;
+	loop_gather(&w->loop, least);
+}
+
+/*
+ * In the thread of w: give one of its components a loop of its own, for good.  Nobody else knows that loop
+ * until it runs, so its watches can be started from here.
+ */
+static int move_to_own_loop(struct worker *w, struct component *c)
+{
+	struct pipeline *p = w->pipeline;
+	struct worker *own;
+	int rc = -ESHUTDOWN;
+
+	pthread_mutex_lock(&p->lock);
+	if (!p->stopping)
+		rc = add_worker(p, c->id, 1, &own);
+	if (rc == 0) {
+		own->members[own->n++] = c;
+		set_patience(own);
+		loop_service_move(c, &own->loop);
+		rc = loop_run(&own->loop);
+		if (rc) {
+			loop_service_move(c, &w->loop);
+			drop_last_worker(p);
+		}
 	}
-	return NULL;
+	if (rc == 0) {
+		leave_worker(w, c);
+		set_patience(w);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return rc;
+}
+
+/*
+ * A component that turns out to hold up its loop again and again, by waiting for a disk or by computing,
+ * gets a loop of its own: else a source on the same loop cannot read its socket meanwhile.
+ */
+static void watch_for_slowness(struct worker *w, struct component *c, uint64_t took_ns, uint64_t now_ns)
+{
+	const uint64_t slow_ns = 20000000, window_ns = 2000000000, limit_ns = 200000000;
+
+	if (took_ns < slow_ns || w->n == 1 || c->keeps_loop || c->config_component->worker)
+		return;
+	if (now_ns - c->slow_since_ns > window_ns) {
+		c->slow_since_ns = now_ns;
+		c->slow_ns = 0;
+	}
+	c->slow_ns += took_ns;
+	if (c->slow_ns >= limit_ns)
+		w->slow = c;
+}
+
+static void separate_slow(struct worker *w)
+{
+	struct component *c = w->slow;
+	unsigned slow_ms = (unsigned)(c->slow_ns / 1000000);
+
+	w->slow = NULL;
+	int rc = move_to_own_loop(w, c);
+	if (rc == 0)
+		log_printf(SS_LOG_INFO, c->id,
+			   "Component is slow and runs on a loop of its own now busy_ms=%u", slow_ms);
+	else if (rc != -ESHUTDOWN)
+		log_printf(SS_LOG_WARN, c->id,
+			   "Component is slow, but cannot get a loop of its own error=\"%s\"", strerror(-rc));
+	c->keeps_loop = c->keeps_loop || rc;
+}
+
+/* Call each member once; true if there may be more to do. */
+static bool work_round(struct worker *w, struct turn *turn)
+{
+	bool more = false;
+
+	for (size_t i = 0; i < w->n; i++) {
+		uint64_t before = turn->now;
+		more |= component_work(w->members[i], turn);
+		watch_for_slowness(w, w->members[i], turn->now - before, turn->now);
+	}
+	for (size_t i = 0; !more && i < w->n; i++) {
+		uint64_t before = turn->now;
+		more |= component_idle(w->members[i], turn);
+		watch_for_slowness(w, w->members[i], turn->now - before, turn->now);
+	}
+	return more;
+}
+
+/* What a loop does before it sleeps: for a while, then timers, descriptors and posts come first. */
+static bool worker_work(void *arg)
+{
+	enum { ROUNDS = 8 };
+	const uint64_t turn_ns = 5000000;
+	struct worker *w = arg;
+	struct turn turn = {.now = clock_coarse()};
+	bool more = true;
+
+	turn.end = turn.now + turn_ns;
+	for (int round = 0; more && round < ROUNDS && turn.now < turn.end; round++)
+		more = work_round(w, &turn);
+	if (w->slow) {
+		separate_slow(w);
+		more = true;
+	}
+	return more;
 }
 
 static int assign_workers(struct pipeline *p)
 {
-	size_t n = p->n_components + p->n_providers;
-	const char **names = calloc(n + 1, sizeof *names);
-	int rc = -ENOMEM;
+	struct worker **by_head = calloc(p->n_components + 1, sizeof(*by_head)), *w;
+	int rc = 0;
 
-	p->workers = calloc(n + 1, sizeof *p->workers);
-	if (!names || !p->workers)
-		goto out;
-	for (size_t i = 0; i < p->n_providers; i++) {
-		struct worker *w;
+	p->workers = calloc(p->n_components + p->n_providers + 1, sizeof *p->workers);
+	if (!by_head || !p->workers)
+		rc = -ENOMEM;
+	for (size_t i = 0; rc == 0 && i < p->n_providers; i++) {
 		rc = add_worker(p, p->providers[i].id, 1, &w);
-		if (rc)
-			goto out;
-		join_worker(w, &p->providers[i]);
+		if (rc == 0)
+			join_worker(w, &p->providers[i]);
 	}
-	for (size_t i = 0; i < p->n_components; i++) {
+	for (size_t i = 0; rc == 0 && i < p->n_components; i++) {
 		struct component *c = p->order[i];
-		const char *name = c->config_component->worker;
-		struct worker *w = find_worker(p, name, names);
-		if (!w) {
-			names[p->n_workers] = name;
-			rc = add_worker(p, name ? name : c->id, p->n_components, &w);
-			if (rc)
-				goto out;
-		}
-		join_worker(w, c);
+		size_t at = (size_t)(c - p->components), head = placement_head(p->config, at);
+		const char *name = placement_name(p->config, at);
+		if (!by_head[head])
+			rc = add_worker(p, name, p->n_components, &by_head[head]);
+		if (rc)
+			break;
+		join_worker(by_head[head], c);
+		log_printf(SS_LOG_DEBUG, c->id, "Component placed loop=%s", name);
 	}
-	rc = 0;
-out:
-	free(names);
+	free(by_head);
 	return rc;
 }
 
@@ -313,16 +422,12 @@ static int start_components(struct pipeline *p)
 	return rc;
 }
 
-/* A loop may be late if nobody on it minds. */
-static void set_patience(struct pipeline *p)
+static void allow_delays(struct pipeline *p)
 {
-	for (size_t i = 0; i < p->n_workers; i++) {
-		struct worker *w = &p->workers[i];
-		uint64_t least = w->n ? w->members[0]->patience_ns : 0;
-		for (size_t k = 1; k < w->n; k++)
-			least = w->members[k]->patience_ns < least ? w->members[k]->patience_ns : least;
-		loop_gather(&w->loop, least);
-	}
+	pthread_mutex_lock(&p->lock);
+	for (size_t i = 0; i < p->n_workers; i++)
+		set_patience(&p->workers[i]);
+	pthread_mutex_unlock(&p->lock);
 }
 
 int pipeline_start(struct pipeline *p)
@@ -338,7 +443,7 @@ int pipeline_start(struct pipeline *p)
 	if (rc)
 		pipeline_stop(p, 5000000000u);
 	else
-		set_patience(p);
+		allow_delays(p);
 	return rc;
 }
 
@@ -351,8 +456,8 @@ void pipeline_drain(struct pipeline *p, void (*on_closed)(void *arg), void *arg)
 	}
 	for (size_t i = 0; i < p->n_components; i++)
 		atomic_store_explicit(&p->components[i].drain_wanted, true, memory_order_release);
-	for (size_t i = 0; i < p->n_workers; i++)
-		loop_wake(&p->workers[i].loop);
+	for (size_t i = 0; i < p->n_components; i++)
+		component_wake(&p->components[i]);
 }
 
 bool pipeline_drained(const struct pipeline *p)
@@ -367,36 +472,53 @@ bool pipeline_drained(const struct pipeline *p)
 /* 0 or -ETIMEDOUT. */
 static int stop_one(struct component *c, uint64_t timeout_ns)
 {
-	if (!c->loop || !c->loop->running || loop_call(c->loop, call_stop, c, timeout_ns) != -ETIMEDOUT)
+	struct loop *l = c->loop;
+
+	if (!l || !l->running)
 		return 0;
-	log_printf(SS_LOG_ERROR, c->id, "Component hangs and cannot be stopped");
+	/* one wait for each loop: the others on it hang as well */
+	if (loop_call(l, call_stop, c, l->hangs ? 0 : timeout_ns) != -ETIMEDOUT)
+		return 0;
+	if (!l->hangs)
+		log_printf(SS_LOG_ERROR, c->id, "Component hangs and cannot be stopped");
+	l->hangs = true;
 	return -ETIMEDOUT;
+}
+
+/* Those that hang keep no other from stopping. */
+static int stop_components(struct pipeline *p, uint64_t timeout_ns)
+{
+	int rc = 0, hangs;
+
+	for (size_t i = 0; p->order && i < p->n_components; i++) {
+		hangs = stop_one(p->order[i], timeout_ns);
+		rc = hangs ? hangs : rc;
+	}
+	for (size_t i = 0; i < p->n_providers; i++) {
+		hangs = stop_one(&p->providers[i], timeout_ns);
+		rc = hangs ? hangs : rc;
+	}
+	return rc;
 }
 
 int pipeline_stop(struct pipeline *p, uint64_t timeout_ns)
 {
-	int rc = 0;
-
-	for (size_t i = 0; p->order && i < p->n_components && rc == 0; i++)
-		rc = stop_one(p->order[i], timeout_ns);
-	for (size_t i = 0; i < p->n_providers && rc == 0; i++)
-		rc = stop_one(&p->providers[i], timeout_ns);
+	pthread_mutex_lock(&p->lock);
+	p->stopping = true; /* from now on no component changes its loop */
+	pthread_mutex_unlock(&p->lock);
+	int rc = stop_components(p, timeout_ns);
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < p->n_workers; i++)
 		loop_join(&p->workers[i].loop);
-	/* posts may have run after stop */
 	for (size_t i = 0; i < p->n_components; i++)
-		accounts_publish(&p->components[i].board, &p->components[i].books);
+		component_end(&p->components[i]);
+	for (size_t i = 0; i < p->n_providers; i++)
+		component_end(&p->providers[i]);
 	for (size_t i = 0; i < p->n_edges; i++) {
 		struct component *to = p->edges[i].to;
 		atomic_fetch_add(&to->discarded, queue_discard(p->edges[i].queue));
 	}
-	/* tokens may still come to their end, in destroy: nobody is there to be woken */
-	for (size_t i = 0; i < p->n_components; i++)
-		p->components[i].loop = NULL;
-	for (size_t i = 0; i < p->n_providers; i++)
-		p->providers[i].loop = NULL;
 	for (size_t i = 0; i < p->n_workers; i++)
 		loop_done(&p->workers[i].loop);
 	return 0;
@@ -414,6 +536,7 @@ void pipeline_ping(struct pipeline *p)
 	const uint64_t patience_ns = 30ull * 1000000000u;
 	uint64_t now = clock_now();
 
+	pthread_mutex_lock(&p->lock);
 	for (size_t i = 0; i < p->n_workers; i++) {
 		struct worker *w = &p->workers[i];
 		char who[sizeof w->loop.name + 8], why[64];
@@ -429,4 +552,5 @@ void pipeline_ping(struct pipeline *p)
 			health_set(p->health, who, why);
 		}
 	}
+	pthread_mutex_unlock(&p->lock);
 }

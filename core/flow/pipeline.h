@@ -13,11 +13,13 @@
 
 struct health;
 
-/* A loop and the components on it, in the order data takes. */
+/* A loop and the components on it, in the order data takes; they belong to its thread. */
 struct worker {
 	struct loop loop;
+	struct pipeline *pipeline;
 	struct component **members;
 	size_t n;
+	struct component *slow;       /* is to get a loop of its own */
 	uint64_t asked_ns;            /* when pipeline_ping last asked */
 	_Atomic uint64_t answered_ns; /* when it last answered */
 };
@@ -28,8 +30,11 @@ struct pipeline {
 	struct component **order; /* sources first */
 	struct edge *edges;
 	size_t n_edges;
-	struct worker *workers;
+	pthread_mutex_t lock;   /* workers and stopping: loops may add workers */
+	struct worker *workers; /* room for one each */
 	size_t n_workers;
+	bool stopping;
+	const struct config *config;
 	struct health *health;
 	struct positions *positions;
 	struct tls_identity *tls;              /* from "security" */

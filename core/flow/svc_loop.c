@@ -162,34 +162,9 @@ static void loop_cancel(void *self, uint32_t id)
 		release(w);
 }
 
-/* A post of a plugin, remembered so that its component counts as touched. */
-struct plugin_post {
-	struct component *component;
-	void (*fn)(void *arg);
-	void *arg;
-};
-
-static void run_plugin_post(void *arg)
-{
-	struct plugin_post p = *(struct plugin_post *)arg;
-
-	free(arg);
-	p.component->touched = true;
-	p.fn(p.arg);
-}
-
 static int32_t post(void *self, void (*fn)(void *arg), void *arg)
 {
-	struct component *c = self;
-	struct plugin_post *p = malloc(sizeof *p);
-
-	if (!p)
-		return -ENOMEM;
-	*p = (struct plugin_post){.component = c, .fn = fn, .arg = arg};
-	int rc = loop_post(c->loop, run_plugin_post, p);
-	if (rc)
-		free(p);
-	return rc;
+	return component_post(self, fn, arg);
 }
 
 static uint64_t loop_now(void *self)
@@ -237,6 +212,30 @@ const struct ss_loop_libev loop_libev_service = {
 	.ev_loop = libev_loop,
 	.touched = libev_touched,
 };
+
+static void move_watch(struct watch *w, struct ev_loop *from, struct ev_loop *to)
+{
+	if (w->kind == WATCH_TIMER) {
+		ev_tstamp left = ev_timer_remaining(from, &w->timer);
+		ev_timer_stop(from, &w->timer);
+		ev_timer_set(&w->timer, left > 0. ? left : 0., w->timer.repeat);
+		ev_timer_start(to, &w->timer);
+	} else if (w->kind == WATCH_FD && ev_is_active(&w->io)) {
+		ev_io_stop(from, &w->io);
+		ev_io_start(to, &w->io);
+	}
+}
+
+void loop_service_move(struct component *c, struct loop *to)
+{
+	struct ev_loop *from = c->loop->ev;
+
+	ev_now_update(from);
+	ev_now_update(to->ev);
+	for (size_t i = 0; i < c->n_watches; i++)
+		move_watch(c->watches[i], from, to->ev);
+	atomic_store(&c->loop, to);
+}
 
 void loop_service_clear(struct component *c)
 {

@@ -37,7 +37,6 @@ static void run_changed(void *arg)
 
 	if (!c->tls_changed) /* it has stopped watching meanwhile */
 		return;
-	c->touched = true;
 	c->tls_changed(c->tls_changed_arg);
 }
 
@@ -46,7 +45,7 @@ static int tell(struct tls_watcher *w)
 	struct component *c =
 		(struct component *)(void *)((char *)w - offsetof(struct component, tls_watcher));
 
-	return c->loop ? loop_post(c->loop, run_changed, c) : -EAGAIN;
+	return c->loop ? component_post(c, run_changed, c) : -EAGAIN;
 }
 
 static int32_t watch(void *self, void (*changed)(void *arg), void *arg)

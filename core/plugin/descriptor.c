@@ -9,10 +9,9 @@
 #include "core/plugin/descriptor.h"
 
 /* Sizes in ABI 1.0, the least a plugin can have been built with. */
-#define COMPONENT_MIN                                                                                        \
-	(offsetof(struct ss_component, extension) + sizeof(((struct ss_component *)0)->extension))
-#define OPTION_MIN (offsetof(struct ss_option, max) + sizeof(int64_t))
-#define METRIC_MIN (offsetof(struct ss_metric, reserved) + sizeof(uint32_t))
+#define COMPONENT_MIN (offsetof(struct ss_component, reserved) + sizeof(((struct ss_component *)0)->reserved))
+#define OPTION_MIN    (offsetof(struct ss_option, max) + sizeof(int64_t))
+#define METRIC_MIN    (offsetof(struct ss_metric, reserved) + sizeof(uint32_t))
 
 /* No honest descriptor comes near these. */
 #define MAX_STRUCT 4096

@@ -23,7 +23,7 @@ NO_TAIL_PADDING(struct ss_option, max);
 NO_TAIL_PADDING(struct ss_metric, reserved);
 NO_TAIL_PADDING(struct ss_iface, self);
 NO_TAIL_PADDING(struct ss_host, set_degraded);
-NO_TAIL_PADDING(struct ss_component, extension);
+NO_TAIL_PADDING(struct ss_component, reserved);
 NO_TAIL_PADDING(struct ss_entry, components);
 NO_TAIL_PADDING(struct ss_loop, set_max_delay);
 NO_TAIL_PADDING(struct ss_field, flags);
@@ -111,7 +111,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_host, metric_set, 152),
 	MEMBER(ss_host, query, 160),
 	MEMBER(ss_host, set_degraded, 168),
-	SIZE(ss_component, 184),
+	SIZE(ss_component, 192),
 	MEMBER(ss_component, struct_size, 0),
 	MEMBER(ss_component, kind, 4),
 	MEMBER(ss_component, type, 8),
@@ -138,6 +138,8 @@ static const struct number numbers[] = {
 	MEMBER(ss_component, acked, 160),
 	MEMBER(ss_component, idle, 168),
 	MEMBER(ss_component, extension, 176),
+	MEMBER(ss_component, flags, 184),
+	MEMBER(ss_component, reserved, 188),
 	SIZE(ss_entry, 16),
 	MEMBER(ss_entry, struct_size, 0),
 	MEMBER(ss_entry, n_components, 4),
@@ -227,6 +229,7 @@ static const struct number numbers[] = {
 	VALUE(SS_KIND_PROCESSOR, 2),
 	VALUE(SS_KIND_SINK, 4),
 	VALUE(SS_KIND_PROVIDER, 8),
+	VALUE(SS_OWN_LOOP, 1),
 	VALUE(SS_DONE, 0),
 	VALUE(SS_KEPT, 1),
 	VALUE(SS_BUSY, 2),

@@ -45,16 +45,16 @@ def counter(tmp_path):
         yield {"LD_PRELOAD": str(library), "ALLOCATIONS": str(page)}, lambda: struct.unpack("L", m[:8])[0]
 
 
-@pytest.mark.parametrize("worker", [None, "one"], ids=["a thread each", "one thread"])
-def test_events_cost_no_allocation(start, counter, udp_port, tmp_path, semstreams, worker):
+@pytest.mark.parametrize("workers", [("a", "b", "c"), (None, None, None)], ids=["a thread each", "one thread"])
+def test_events_cost_no_allocation(start, counter, udp_port, tmp_path, semstreams, workers):
     if b"__asan_init" in open(semstreams, "rb").read():
         pytest.skip("the sanitizer has an allocator of its own")
     env, allocations = counter
-    shared = {"worker": worker} if worker else {}
+    udp, hot, out = ({"worker": worker} if worker else {} for worker in workers)
     program = start({"components": [
-        {"id": "udp", "type": "udp_input", "config": {"port": udp_port, "bind": "127.0.0.1"}, **shared},
-        {"id": "hot", "type": "filter", "config": {"where": {"field": "n", "op": "gte", "value": 0}}, **shared},
-        {"id": "out", "type": "storage", "config": {"path": str(tmp_path / "out.jsonl"), "sync": "relaxed"}, **shared},
+        {"id": "udp", "type": "udp_input", "config": {"port": udp_port, "bind": "127.0.0.1"}, **udp},
+        {"id": "hot", "type": "filter", "config": {"where": {"field": "n", "op": "gte", "value": 0}}, **hot},
+        {"id": "out", "type": "storage", "config": {"path": str(tmp_path / "out.jsonl"), "sync": "relaxed"}, **out},
     ]}, env=env).wait_ready()
 
     sent = 0

@@ -176,9 +176,9 @@ def test_graph_text(command, config):
     done = command("graph", config(EDGE))
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[0] == "udp (udp_input)"
-    assert lines[1].split() == "-> hot (filter) 65536 events, 64MiB, block".split()
-    assert lines[2].split() == "-> cold (filter) rest, 10 events, 1MiB, drop_oldest".split()
+    assert lines[0] == "udp (udp_input, worker udp)"
+    assert lines[1].split() == "-> hot (filter, worker udp) 65536 events, 64MiB, block".split()
+    assert lines[2].split() == "-> cold (filter, worker cold) rest, 10 events, 1MiB, drop_oldest".split()
 
 
 def test_graph_for_tools(command, config):

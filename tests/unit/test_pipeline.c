@@ -4,8 +4,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 #include <semstreams/ext/loop.h>
 #include "core/flow/batch.h"
@@ -33,7 +35,7 @@ void *malloc(size_t size)
 /* ---- a source: emits total events in batches of the given size as fast as it may ---- */
 
 struct feed_conf {
-	int64_t total, batch, track, lose_each;
+	int64_t total, batch, track, lose_each, burst; /* burst: batches each time, 0 = one */
 };
 
 struct feed {
@@ -47,7 +49,7 @@ struct feed {
 	uint64_t in_flight;
 };
 
-static void feed_more(void *self)
+static void feed_batch(void *self)
 {
 	struct feed *f = self;
 	const struct ss_loop *loop = f->loop.vtbl;
@@ -76,6 +78,14 @@ static void feed_more(void *self)
 	else
 		f->host->emit(f->host, 0, b);
 	f->host->batch_unref(b);
+}
+
+static void feed_more(void *self)
+{
+	const struct feed *f = self;
+
+	for (int64_t i = 0; i == 0 || i < f->conf->burst; i++)
+		feed_batch(self);
 }
 
 static void feed_go(struct feed *f)
@@ -486,7 +496,8 @@ static void *self(const struct plan *p, size_t i)
 	return p->pipeline->components[i].self;
 }
 
-static void straight_run(const char *worker, int64_t manner)
+/* A straight chain; workers are the names of those of out, in and mid. */
+static void straight_run(const char *const workers[3], int64_t manner)
 {
 	const struct feed_conf fc = {.total = 100000, .batch = 50, .track = 1};
 	const struct sieve_conf vc = {.lose = 10};
@@ -495,9 +506,9 @@ static void straight_run(const char *worker, int64_t manner)
 
 	plan_init(&p);
 	/* not in the order of the flow, on purpose */
-	size_t out = add(&p, "out", &sink, &sc, worker);
-	size_t in = add(&p, "in", &feed, &fc, worker);
-	size_t mid = add(&p, "mid", &sieve, &vc, worker);
+	size_t out = add(&p, "out", &sink, &sc, workers[0]);
+	size_t in = add(&p, "in", &feed, &fc, workers[1]);
+	size_t mid = add(&p, "mid", &sieve, &vc, workers[2]);
 	link_to(&p, mid, in, 0, 1000, OVERFLOW_BLOCK);
 	link_to(&p, out, mid, 0, 1000, OVERFLOW_BLOCK);
 	start(&p);
@@ -531,19 +542,262 @@ static void straight_run(const char *worker, int64_t manner)
 static void a_thread_each(void **state)
 {
 	(void)state;
-	straight_run(NULL, SINK_DONE);
-	straight_run(NULL, SINK_KEEPS);
-	straight_run(NULL, SINK_REFUSES);
-	straight_run(NULL, SINK_FAILS);
+	const char *const each[] = {"a", "b", "c"};
+
+	straight_run(each, SINK_DONE);
+	straight_run(each, SINK_KEEPS);
+	straight_run(each, SINK_REFUSES);
+	straight_run(each, SINK_FAILS);
 }
 
 static void one_thread_for_all(void **state)
 {
 	(void)state;
-	straight_run("one", SINK_DONE);
-	straight_run("one", SINK_KEEPS);
-	straight_run("one", SINK_REFUSES);
-	straight_run("one", SINK_FAILS);
+	const char *const one[] = {"one", "one", "one"};
+	const char *const none[] = {NULL, NULL, NULL};
+
+	for (int64_t manner = SINK_DONE; manner <= SINK_FAILS; manner++) {
+		straight_run(one, manner);
+		straight_run(none, manner);
+	}
+}
+
+/* ---- which loop runs what ---- */
+
+/* Start and stop a plan; the components that share a loop, in the order of the data: "in mid|out". */
+static char *loops_of(struct plan *p)
+{
+	static char text[256];
+	size_t at = 0;
+
+	start(p);
+	text[0] = '\0';
+	for (size_t i = 0; i < p->pipeline->n_workers; i++) {
+		const struct worker *w = &p->pipeline->workers[i];
+		for (size_t k = 0; k < w->n; k++)
+			at += (size_t)snprintf(text + at, sizeof text - at, "%s%s",
+					       k   ? " "
+					       : i ? "|"
+						   : "",
+					       w->members[k]->id);
+	}
+	drain(p);
+	assert_int_equal(pipeline_stop(p->pipeline, 5000000000u), 0);
+	finish(p);
+	return text;
+}
+
+static const struct feed_conf few = {.total = 10, .batch = 1};
+static const struct sieve_conf both = {.rest = 1};
+static const struct sink_conf done = {.manner = SINK_DONE};
+
+/* in -> mid -> out, the last one of a type that is given, over an edge that is given. */
+static char *loops_of_chain(const struct ss_component *last, const char *worker, enum overflow overflow)
+{
+	struct plan p;
+
+	plan_init(&p);
+	size_t in = add(&p, "in", &feed, &few, NULL);
+	size_t mid = add(&p, "mid", &sieve, &both, NULL);
+	size_t out = add(&p, "out", last, &done, worker);
+	link_to(&p, mid, in, 0, 100, OVERFLOW_BLOCK);
+	link_to(&p, out, mid, 0, 100, overflow);
+	return loops_of(&p);
+}
+
+static void a_chain_runs_on_one_loop(void **state)
+{
+	(void)state;
+	assert_string_equal(loops_of_chain(&sink, NULL, OVERFLOW_BLOCK), "in mid out");
+	/* what may drop does so to be independent */
+	assert_string_equal(loops_of_chain(&sink, NULL, OVERFLOW_DROP_OLDEST), "in mid|out");
+	assert_string_equal(loops_of_chain(&sink, NULL, OVERFLOW_DROP_NEWEST), "in mid|out");
+	assert_string_equal(loops_of_chain(&sink, "w", OVERFLOW_BLOCK), "in mid|out");
+	struct ss_component slow = sink;
+	slow.flags = SS_OWN_LOOP;
+	assert_string_equal(loops_of_chain(&slow, NULL, OVERFLOW_BLOCK), "in mid|out");
+}
+
+static void what_follows_an_own_loop_shares_the_next(void **state)
+{
+	(void)state;
+	struct ss_component slow = feed;
+	struct plan p;
+
+	slow.flags = SS_OWN_LOOP;
+	plan_init(&p);
+	size_t in = add(&p, "in", &slow, &few, NULL);
+	size_t mid = add(&p, "mid", &sieve, &both, NULL);
+	size_t out = add(&p, "out", &sink, &done, NULL);
+	link_to(&p, mid, in, 0, 100, OVERFLOW_BLOCK);
+	link_to(&p, out, mid, 0, 100, OVERFLOW_BLOCK);
+	assert_string_equal(loops_of(&p), "in|mid out");
+}
+
+static void branches_run_on_loops_of_their_own(void **state)
+{
+	(void)state;
+	struct plan p;
+
+	plan_init(&p);
+	size_t in = add(&p, "in", &feed, &few, NULL);
+	size_t mid = add(&p, "mid", &sieve, &both, NULL);
+	size_t odd = add(&p, "odd", &sink, &done, NULL);
+	size_t even = add(&p, "even", &sieve, &both, NULL);
+	size_t end = add(&p, "end", &sink, &done, NULL);
+	link_to(&p, mid, in, 0, 100, OVERFLOW_BLOCK);
+	link_to(&p, odd, mid, 0, 100, OVERFLOW_BLOCK);
+	link_to(&p, even, mid, 1, 100, OVERFLOW_BLOCK);
+	link_to(&p, end, even, 0, 100, OVERFLOW_BLOCK);
+	assert_string_equal(loops_of(&p), "in mid|odd|even end");
+}
+
+static void a_join_begins_a_loop(void **state)
+{
+	(void)state;
+	struct plan p;
+
+	plan_init(&p);
+	size_t a = add(&p, "a", &feed, &few, NULL);
+	size_t b = add(&p, "b", &feed, &few, NULL);
+	size_t mid = add(&p, "mid", &sieve, &both, NULL);
+	size_t out = add(&p, "out", &sink, &done, NULL);
+	link_to(&p, mid, a, 0, 100, OVERFLOW_BLOCK);
+	link_to(&p, mid, b, 0, 100, OVERFLOW_BLOCK);
+	link_to(&p, out, mid, 0, 100, OVERFLOW_BLOCK);
+	assert_string_equal(loops_of(&p), "a|b|mid out");
+}
+
+static void named_workers_share_whatever_the_graph(void **state)
+{
+	(void)state;
+	struct plan p;
+
+	plan_init(&p);
+	size_t in = add(&p, "in", &feed, &few, "w");
+	size_t mid = add(&p, "mid", &sieve, &both, NULL);
+	size_t odd = add(&p, "odd", &sink, &done, NULL);
+	size_t even = add(&p, "even", &sink, &done, "w");
+	link_to(&p, mid, in, 0, 100, OVERFLOW_BLOCK);
+	link_to(&p, odd, mid, 0, 100, OVERFLOW_BLOCK);
+	link_to(&p, even, mid, 1, 100, OVERFLOW_BLOCK);
+	assert_string_equal(loops_of(&p), "in even|mid|odd");
+}
+
+/* What waits for room in a queue on the same loop goes on when there is room: nobody else would wake the
+ * loop. */
+static void a_full_queue_on_one_loop_goes_on(void **state)
+{
+	(void)state;
+	const struct feed_conf fc = {.total = 100000, .batch = 10, .burst = 1000};
+	struct ss_component plain = sink;
+	struct plan p;
+
+	plain.idle = NULL;
+	plan_init(&p);
+	size_t in = add(&p, "in", &feed, &fc, NULL);
+	size_t out = add(&p, "out", &plain, &done, NULL);
+	link_to(&p, out, in, 0, 100, OVERFLOW_BLOCK);
+	start(&p);
+	await_in(&p, in, 100000);
+	drain(&p);
+	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
+	assert_int_equal(totals(&p, out).out, 100000);
+	finish(&p);
+}
+
+/* ---- slow components ---- */
+
+/* What a call that waits for a disk does: nothing, for a while. */
+static void wait_ms(long ms)
+{
+	const struct timespec t = {.tv_nsec = ms * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
+static int32_t slow_process(void *self, uint32_t port, struct ss_batch *b)
+{
+	wait_ms(30);
+	return sink_process(self, port, b);
+}
+
+/* A timer and a slow process() on one loop: they take turns, and so does a stop. */
+static void a_slow_process_starves_nobody(void **state)
+{
+	(void)state;
+	const struct feed_conf fc = {.total = INT64_MAX, .batch = 1, .burst = 200};
+	struct ss_component slow = sink;
+	struct plan p;
+
+	slow.process = slow_process;
+	plan_init(&p);
+	size_t in = add(&p, "in", &feed, &fc, "w");
+	size_t out = add(&p, "out", &slow, &done, "w");
+	link_to(&p, out, in, 0, 10000, OVERFLOW_BLOCK);
+	start(&p);
+	/* the timer came three times, the sink has seen a few of the first 200 batches */
+	await_in(&p, in, 600);
+	assert_true(totals(&p, out).out < 100);
+	uint64_t before = clock_now();
+	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
+	assert_true(clock_now() - before < 2000000000u);
+	finish(&p);
+}
+
+/* It is given a loop of its own; its order, its timer and its books stay. */
+static void a_slow_component_gets_its_own_loop(void **state)
+{
+	(void)state;
+	const struct feed_conf fc = {.total = 2000, .batch = 50, .track = 1};
+	const struct sieve_conf vc = {.rest = 0};
+	const struct sink_conf keeps = {.manner = SINK_KEEPS};
+	struct ss_component slow = sink;
+	struct plan p;
+
+	slow.process = slow_process;
+	plan_init(&p);
+	size_t in = add(&p, "in", &feed, &fc, NULL);
+	size_t mid = add(&p, "mid", &sieve, &vc, NULL);
+	size_t out = add(&p, "out", &slow, &keeps, NULL);
+	link_to(&p, mid, in, 0, 1000, OVERFLOW_BLOCK);
+	link_to(&p, out, mid, 0, 1000, OVERFLOW_BLOCK);
+	start(&p);
+	const struct component *all = p.pipeline->components;
+	assert_ptr_equal(atomic_load(&all[in].loop), atomic_load(&all[out].loop));
+	while (atomic_load(&all[in].loop) == atomic_load(&all[out].loop))
+		sched_yield();
+	assert_ptr_equal(atomic_load(&all[in].loop), atomic_load(&all[mid].loop));
+	await_in(&p, in, 2000);
+	drain(&p);
+	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
+	assert_int_equal(totals(&p, out).out, 1000);
+	const struct sink *s = self(&p, out);
+	assert_true(s->in_order);
+	const struct feed *f = self(&p, in);
+	assert_int_equal(f->delivered, 2000);
+	finish(&p);
+}
+
+/* Where "worker" says so, it stays. */
+static void a_named_worker_keeps_its_components(void **state)
+{
+	(void)state;
+	const struct feed_conf fc = {.total = 20, .batch = 1};
+	struct ss_component slow = sink;
+	struct plan p;
+
+	slow.process = slow_process;
+	plan_init(&p);
+	size_t in = add(&p, "in", &feed, &fc, "w");
+	size_t out = add(&p, "out", &slow, &done, "w");
+	link_to(&p, out, in, 0, 1000, OVERFLOW_BLOCK);
+	start(&p);
+	await_in(&p, in, 20);
+	drain(&p);
+	assert_int_equal(p.pipeline->n_workers, 1);
+	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
+	finish(&p);
 }
 
 /* A sink that takes nothing stops the source, not its sibling with an edge that drops. */
@@ -749,6 +1003,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_thread_each),
 		cmocka_unit_test(one_thread_for_all),
+		cmocka_unit_test(a_chain_runs_on_one_loop),
+		cmocka_unit_test(what_follows_an_own_loop_shares_the_next),
+		cmocka_unit_test(branches_run_on_loops_of_their_own),
+		cmocka_unit_test(a_join_begins_a_loop),
+		cmocka_unit_test(named_workers_share_whatever_the_graph),
+		cmocka_unit_test(a_full_queue_on_one_loop_goes_on),
+		cmocka_unit_test(a_slow_process_starves_nobody),
+		cmocka_unit_test(a_slow_component_gets_its_own_loop),
+		cmocka_unit_test(a_named_worker_keeps_its_components),
 		cmocka_unit_test(a_blocked_sink_holds_up_only_what_blocks),
 		cmocka_unit_test(back_pressure_reaches_the_source),
 		cmocka_unit_test(a_forced_end_counts_what_is_lost),

@@ -42,6 +42,14 @@ enum { SS_LOG_ERROR = 0, SS_LOG_WARN = 10, SS_LOG_INFO = 20, SS_LOG_DEBUG = 30 }
 /* What a component is.  A source has no input, a sink no output, a processor both. */
 enum { SS_KIND_SOURCE = 1, SS_KIND_PROCESSOR = 2, SS_KIND_SINK = 4, SS_KIND_PROVIDER = 8 };
 
+/* Flags of a component type. */
+enum {
+	/* Its callbacks may wait, or compute for more than about a millisecond at a time: an instance gets a
+	 * loop, which is a thread, of its own.  Without the flag it shares the loop of the chain it is in, so
+	 * that a batch goes from one component to the next without a wake-up. */
+	SS_OWN_LOOP = 1
+};
+
 /* What process() did with a batch. */
 enum {
 	SS_DONE = 0, /* finished with it: events neither emitted nor dropped count as filtered (processor) or
@@ -276,6 +284,9 @@ struct ss_component {
 	void (*idle)(void *self);
 	/* [ctl] Further faces of the instance, by id, as in ss_host.query. */
 	int32_t (*extension)(void *self, const char *id, uint32_t min_size, struct ss_iface *out);
+
+	uint32_t flags; /* SS_OWN_LOOP */
+	uint32_t reserved;
 };
 
 /* Data, so nothing runs when the file is looked at; the name carries the major version. */

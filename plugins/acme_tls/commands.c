@@ -297,12 +297,12 @@ static void on_log(void *arg, int32_t level, const char *text)
 }
 
 /* The exit status after a failure, which is logged and remembered. */
-static int failed(struct command *c, const struct operation_result *result)
+static int failed(struct command *c, enum operation_kind kind, const struct operation_result *result)
 {
 	bool later = !result->permanent &&
 		     (result->fail == ACME_UNREACHABLE || result->fail == ACME_RATE_LIMITED ||
 		      result->fail == ACME_TIMEOUT || result->retry_after > 0);
-	record_command_failure(c->store, result, wall_now());
+	record_command_failure(c->store, result, kind == OPERATION_ISSUE, wall_now());
 	if (result->retry_after > 0)
 		ss_log(c->host, SS_LOG_ERROR, "%s; the CA asks to wait %s", result->why,
 		       duration_text(result->retry_after).s);
@@ -335,7 +335,7 @@ static int carry_out(struct command *c, struct operation_request *request)
 		return EX_TEMPFAIL;
 	request->ca_files = c->ca_files;
 	if (operation_start(c->setup, request, &events, &operation, wrong.why, sizeof wrong.why))
-		return failed(c, &wrong);
+		return failed(c, request->kind, &wrong);
 	const struct operation_result *result = operation_wait(operation);
 	if (result->fail == ACME_OK && request->kind == OPERATION_ISSUE) {
 		int rc = record_success(c->store, c->setup, result, wall_now(), wrong.why, sizeof wrong.why);
@@ -349,7 +349,7 @@ static int carry_out(struct command *c, struct operation_request *request)
 		if (rc == 0 && store_warning(c->store))
 			ss_log(c->host, SS_LOG_WARN, "%s", store_warning(c->store));
 	}
-	int code = result->fail == ACME_OK ? EXIT_SUCCESS : failed(c, result);
+	int code = result->fail == ACME_OK ? EXIT_SUCCESS : failed(c, request->kind, result);
 	operation_free(operation);
 	return code;
 }

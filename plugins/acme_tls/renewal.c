@@ -277,12 +277,11 @@ static void end_operation(struct renewal *r)
 		store_unlock(r->store);
 }
 
-static void announce(struct renewal *r)
+/* The error without the words that the message begins with already. */
+static const char *error_of(const char *why)
 {
-	if (!r->announced)
-		ss_log(r->host, SS_LOG_INFO, "Background renewal loop started check_interval=%s",
-		       duration_text(r->setup->check_interval).s);
-	r->announced = true;
+	size_t n = sizeof OBTAIN_FAILED ": " - 1;
+	return strncmp(why, OBTAIN_FAILED ": ", n) == 0 ? why + n : why;
 }
 
 static void failed(struct renewal *r, const struct operation_result *result, int64_t now)
@@ -299,12 +298,12 @@ static void failed(struct renewal *r, const struct operation_result *result, int
 		ss_log(r->host, SS_LOG_ERROR,
 		       "%s, retry in %s failures=%u expiry=%s remaining=%s error=\"%s\"", what,
 		       duration_text(wait).s, r->failures, time_text(r->in_use_until).s,
-		       duration_text(left).s, result->why);
+		       duration_text(left).s, error_of(result->why));
 	else
 		ss_log(r->host, SS_LOG_ERROR, "%s, retry in %s failures=%u error=\"%s\"", what,
-		       duration_text(wait).s, r->failures, result->why);
+		       duration_text(wait).s, r->failures, error_of(result->why));
 	if (!valid) {
-		snprintf(reason, sizeof reason, OBTAIN_FAILED ": %s", result->why);
+		snprintf(reason, sizeof reason, OBTAIN_FAILED ": %s", error_of(result->why));
 		notify_unavailable(r, reason);
 	}
 	check_again_at(r, now + (wait < interval ? wait : interval), now);
@@ -370,18 +369,15 @@ static void read_operation(struct renewal *r)
 {
 	const struct operation_result *result = operation_read(r->operation);
 	int64_t now = wall_now();
-	bool is_ari = r->is_ari;
 	if (!result)
 		return;
-	if (is_ari)
+	if (r->is_ari)
 		ari_answered(r, result, now);
 	else if (result->fail == ACME_OK)
 		obtained(r, result, now);
 	else
 		failed(r, result, now);
 	end_operation(r);
-	if (!is_ari)
-		announce(r);
 }
 
 /* ---- its begin; the store is locked ---- */
@@ -452,7 +448,6 @@ static void obtain(struct renewal *r, enum renew_why reason, int64_t now)
 	if (begin_operation(r, &request, why, sizeof why)) {
 		failed_here(r, ACME_LOCAL, why, now);
 		end_operation(r);
-		announce(r);
 	}
 }
 
@@ -525,7 +520,7 @@ static void log_postponed(struct renewal *r, const struct renew_decision *d, con
 		ss_log(r->host, SS_LOG_INFO,
 		       "Certificate is due, but the last attempt failed failures=%u next_try=%s error=\"%s\"",
 		       state->failures, time_text(d->check_at > now ? d->check_at : now).s,
-		       state->last_error ? state->last_error : "");
+		       state->last_error ? error_of(state->last_error) : "");
 }
 
 /* Nothing is valid, and nothing is tried for a while: the host need not wait for it. */
@@ -538,7 +533,7 @@ static void postponed(struct renewal *r, const struct renew_decision *d, const s
 	if (has_valid(r, now) || r->notified)
 		return;
 	snprintf(reason, sizeof reason, OBTAIN_FAILED ": %s",
-		 state->last_error ? state->last_error : "the next attempt has to wait");
+		 state->last_error ? error_of(state->last_error) : "the next attempt has to wait");
 	notify_unavailable(r, reason);
 }
 
@@ -548,6 +543,9 @@ static void check(struct renewal *r, bool first, bool at_once)
 	int64_t now = wall_now();
 	struct store_state state;
 	record_load(r->store, &state);
+	if (state.failures > r->failures && !first) /* of a command */
+		r->host->metric_add(r->host, METRIC_FAILURE, state.failures - r->failures);
+	r->failures = state.failures > r->failures || first ? state.failures : r->failures;
 	struct renew_facts f = record_facts(r->setup, &r->cert, &state);
 	if (at_once)
 		f.next_try = 0;
@@ -616,8 +614,6 @@ static void begin(struct renewal *r)
 	store_state_done(&state);
 	publish(r, wall_now());
 	check(r, true, !has_valid(r, wall_now())); /* whatever was wrong may be mended */
-	if (!r->operation || r->is_ari)
-		announce(r);
 }
 
 static void on_tick(void *arg)
@@ -641,6 +637,10 @@ static void on_tick(void *arg)
 		read_operation(r); /* is it overdue? */
 		return;
 	}
+	if (!r->announced) /* not before the listener that uses the first certificate is announced */
+		ss_log(r->host, SS_LOG_INFO, "Background renewal loop started check_interval=%s",
+		       duration_text(r->setup->check_interval).s);
+	r->announced = true;
 	bool touched = store_state_changed(r->store);
 	if (stored_cert_changed(r->store)) {
 		reload(r, now);

@@ -148,10 +148,13 @@ int64_t record_failure(struct store *store, const struct setup *setup, const str
 	return wait;
 }
 
-void record_command_failure(struct store *store, const struct operation_result *result, int64_t now)
+void record_command_failure(struct store *store, const struct operation_result *result, bool counts,
+			    int64_t now)
 {
 	struct store_state state;
 	record_load(store, &state);
+	if (counts && state.failures < UINT32_MAX)
+		state.failures++;
 	if (result->retry_after > 0)
 		state.ca_try = now + result->retry_after;
 	set_text(&state.last_error, result->why);

@@ -27,8 +27,9 @@ int record_success(struct store *, const struct setup *, const struct operation_
  */
 int64_t record_failure(struct store *, const struct setup *, const struct operation_result *, int64_t left,
 		       int64_t now, uint32_t *failures);
-/* A failure of a command: remembered, but the host's own rhythm stays; Retry-After holds for all. */
-void record_command_failure(struct store *, const struct operation_result *, int64_t now);
+/* A failure of a command: remembered, and counted if it was to obtain a certificate; the time of the host's
+ * next attempt stays; Retry-After holds for all. */
+void record_command_failure(struct store *, const struct operation_result *, bool counts, int64_t now);
 /* The stored certificate was revoked by us. */
 void record_revoked(struct store *);
 /* Is it time to ask the CA for its renewal window? */

@@ -154,8 +154,8 @@ def test_address(cas, hosts, semstreams, storage, tmp_path):
 
 @pytest.mark.parametrize("reuse", [0, 50, 100])
 def test_nonces_and_old_authorizations(cas, start, command, storage, tcp_port, reuse):
-    """Half of the good nonces are refused, some authorizations are there already."""
-    pebble = cas.pebble(nonces=50, reuse=reuse, strict=True)
+    """A third of the good nonces is refused, some authorizations are there already."""
+    pebble = cas.pebble(nonces=33, reuse=reuse, strict=True)
     program = start(hub(acme(pebble, storage), tcp_port), ready=False)
     obtained(program)
     for _ in range(3):

@@ -156,7 +156,7 @@ static void fails_clearly(void **state)
 	assert_non_null(strstr(host.log, "ERROR failed to connect to ACME server: no"));
 	assert_int_equal(run("status", NULL), 1);
 	has("last error    failed to connect to ACME server: no");
-	has("failures      0"); /* of the host's attempts */
+	has("failures      1 in a row");
 	engine.at_once = (struct operation_result){.fail = ACME_REFUSED, .permanent = true, .why = "no"};
 	assert_int_equal(run("issue", NULL), 1);
 	assert_int_equal(engine.issues, 2);
@@ -250,6 +250,14 @@ static void runs_beside_a_host(void **state)
 	begin();
 	bring(DAY);
 	pass(2);
+	/* a failure of a command is one */
+	engine.at_once = (struct operation_result){.fail = ACME_UNREACHABLE, .why = "no"};
+	assert_int_equal(run("renew", "--force", NULL), 75);
+	assert_int_equal(run("rollover", NULL), 75); /* but not of that */
+	pass(1);
+	assert_int_equal(metric("semstreams_acme_renewal_failure_total"), 1);
+	assert_int_equal(metric("semstreams_acme_failures_in_a_row"), 1);
+	engine.at_once = (struct operation_result){0};
 	assert_int_equal(run("renew", "--force", NULL), 0);
 	assert_int_equal(published.times, 1);
 	pass(1);

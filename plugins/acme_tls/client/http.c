@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <semstreams/base/strbuf.h>
 #include "http.h"
 #include "url.h"
 
@@ -28,21 +29,18 @@
 #define SLOW_SECONDS 20L
 
 struct http {
-	struct ev_loop *loop;
-	CURLM *multi; /* keeps the connection from request to request */
+	struct http_options o; /* its strings are borrowed */
+	CURLM *multi;          /* keeps the connection from request to request */
 	CURL *easy;
-	char origin[300]; /* "ca.example:443" */
-	char *directory_url, location[2100];
-	char *user_agent, *ca; /* ca: PEM of all ca_files, NULL: the system's */
-	size_t ca_len, max_body;
-	uint64_t connect_ns, total_ns;
-	long min_rate;
+	char origin[300];    /* "ca.example:443" */
+	struct ss_strbuf ca; /* PEM of all ca_files */
 	/* the request */
 	const char *request;
 	size_t sent; /* of request */
 	/* the reply */
-	char *body;
-	size_t len, room, header_bytes;
+	struct ss_strbuf body;
+	size_t header_bytes;
+	char location[2100];
 	const char *links[LINKS_MAX + 1];
 	const char *given_up; /* why a callback of ours refused the reply */
 	char error_text[CURL_ERROR_SIZE];
@@ -67,22 +65,12 @@ static size_t on_body(char *data, size_t one, size_t n, void *arg)
 {
 	struct http *h = arg;
 	(void)one;
-	if (n > h->max_body - h->len) {
+	if (n > h->o.max_body - h->body.len) {
 		h->given_up = "the reply is too large";
 		return 0;
 	}
-	if (h->len + n + 1 > h->room) {
-		size_t room = (h->len + n + 1) * 2;
-		char *body = realloc(h->body, room);
-		if (!body)
-			return 0;
-		h->body = body;
-		h->room = room;
-	}
-	memcpy(h->body + h->len, data, n);
-	h->len += n;
-	h->body[h->len] = '\0';
-	return n;
+	ss_strbuf_add(&h->body, data, n);
+	return h->body.failed ? 0 : n;
 }
 
 static size_t on_header(char *data, size_t one, size_t n, void *arg)
@@ -312,14 +300,14 @@ static void set_common(struct http *h)
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, h);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, h);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, h->user_agent);
-	if (h->ca) {
-		struct curl_blob blob = {.data = h->ca, .len = h->ca_len, .flags = CURL_BLOB_NOCOPY};
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, h->o.user_agent);
+	if (h->ca.len) {
+		struct curl_blob blob = {.data = h->ca.bytes, .len = h->ca.len, .flags = CURL_BLOB_NOCOPY};
 		curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
 		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	}
-	if (h->min_rate) {
-		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, h->min_rate);
+	if (h->o.min_rate) {
+		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long)h->o.min_rate);
 		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, SLOW_SECONDS);
 	}
 }
@@ -355,11 +343,11 @@ static int set_request(struct http *h, const struct http_request *q, struct curl
 	uint64_t now = (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 	/* libcurl counts in milliseconds and may end within the last one */
 	uint64_t left = q->deadline > now ? q->deadline - now : 0;
-	left += left < h->total_ns ? 1000000 : 0;
+	left += left < h->o.total_ns ? 1000000 : 0;
 	char field[128];
 	curl_easy_setopt(easy, CURLOPT_URL, q->url);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, milliseconds(h->connect_ns));
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, milliseconds(left < h->total_ns ? left : h->total_ns));
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, milliseconds(h->o.connect_ns));
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, milliseconds(left < h->o.total_ns ? left : h->o.total_ns));
 	if (!strcmp(q->method, "HEAD")) {
 		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
 	} else if (!strcmp(q->method, "POST")) {
@@ -411,17 +399,17 @@ static void run_loop_once(struct http *h)
 		int events = (FD_ISSET(fd, &in) ? EV_READ : 0) | (FD_ISSET(fd, &out) ? EV_WRITE : 0);
 		if (events) {
 			ev_io_init(&sockets[n], on_event, fd, events);
-			ev_io_start(h->loop, &sockets[n++]);
+			ev_io_start(h->o.loop, &sockets[n++]);
 		}
 	}
 	double wait = n ? WAIT_MAX : WAIT_MAX / 10;
 	ev_timer_init(&timer, on_timer, ms >= 0 && (double)ms / 1e3 < wait ? (double)ms / 1e3 : wait, 0.);
-	ev_now_update(h->loop);
-	ev_timer_start(h->loop, &timer);
-	ev_run(h->loop, EVRUN_ONCE);
-	ev_timer_stop(h->loop, &timer);
+	ev_now_update(h->o.loop);
+	ev_timer_start(h->o.loop, &timer);
+	ev_run(h->o.loop, EVRUN_ONCE);
+	ev_timer_stop(h->o.loop, &timer);
 	while (n)
-		ev_io_stop(h->loop, &sockets[--n]);
+		ev_io_stop(h->o.loop, &sockets[--n]);
 }
 
 static CURLcode perform(struct http *h)
@@ -441,9 +429,8 @@ static CURLcode perform(struct http *h)
 
 static void reply_forget(struct http *h)
 {
-	free(h->body);
-	h->body = NULL;
-	h->len = h->room = h->header_bytes = h->sent = 0;
+	ss_strbuf_clear(&h->body);
+	h->header_bytes = h->sent = 0;
 	h->given_up = NULL;
 	h->error_text[0] = '\0';
 }
@@ -454,7 +441,7 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 	reply_forget(h);
 	h->links[0] = NULL;
 	*out = (struct http_reply){.body = "", .links = h->links};
-	out->error = url_check(h->directory_url, q->url, out->why, sizeof out->why);
+	out->error = url_check(h->o.origin, q->url, out->why, sizeof out->why);
 	if (!out->error)
 		out->error = set_up(h);
 	if (out->error)
@@ -480,9 +467,8 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 	out->date = field(h, "Date", 0);
 	for (size_t i = 0; i < LINKS_MAX; i++)
 		h->links[i] = field(h, "Link", i); /* NULL behind the last */
-	if (h->body)
-		out->body = h->body;
-	out->len = h->len;
+	out->body = ss_strbuf_cstr(&h->body);
+	out->len = h->body.len;
 }
 
 /* ---- the whole */
@@ -490,82 +476,55 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 static int ca_file_add(struct http *h, const char *path, char *why, size_t why_size)
 {
 	struct stat st;
-	int err = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0) {
-		err = -errno;
-		snprintf(why, why_size, "%s cannot be read: %s", path, strerror(errno));
-		return err;
+		rc = -errno;
+		snprintf(why, why_size, "%s cannot be read: %s", path, strerror(-rc));
+		return rc;
 	}
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > CA_FILE_MAX) {
 		snprintf(why, why_size, "%s is not a regular file of at most %d bytes", path, CA_FILE_MAX);
-		err = -EINVAL;
-		goto out;
+		rc = -EINVAL;
 	}
-	size_t room = (size_t)st.st_size;
-	char *ca = realloc(h->ca, h->ca_len + room + 1);
-	if (!ca) {
-		err = -ENOMEM;
-		goto out;
-	}
-	h->ca = ca;
-	while (room) {
-		ssize_t n = read(fd, h->ca + h->ca_len, room);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		h->ca_len += (size_t)n;
-		room -= (size_t)n;
-	}
-	h->ca[h->ca_len++] = '\n';
-out:
+	char *to = rc ? NULL : ss_strbuf_room(&h->ca, (size_t)st.st_size);
+	ssize_t n = to ? read(fd, to, (size_t)st.st_size) : 0;
+	h->ca.len += n > 0 ? (size_t)n : 0;
+	ss_strbuf_char(&h->ca, '\n');
 	close(fd);
-	return err;
+	return rc || !h->ca.failed ? rc : -ENOMEM;
 }
 
 int http_new(const struct http_options *options, struct http **out, char *why, size_t why_size)
 {
 	char text[128] = "";
 	struct http *h = calloc(1, sizeof *h);
+	snprintf(why, why_size, "out of memory");
 	if (!h)
 		return -ENOMEM;
-	h->loop = options->loop;
-	h->max_body = options->max_body;
-	h->connect_ns = options->connect_ns;
-	h->total_ns = options->total_ns;
-	h->min_rate = (long)options->min_rate;
-	h->user_agent = strdup(options->user_agent);
-	h->directory_url = strdup(options->origin);
-	int err = h->user_agent && h->directory_url
-			  ? url_origin(options->origin, h->origin, sizeof h->origin, text, sizeof text)
-			  : -ENOMEM;
-	if (err == -EINVAL)
+	h->o = *options;
+	int rc = url_origin(options->origin, h->origin, sizeof h->origin, text, sizeof text);
+	if (rc == -EINVAL)
 		snprintf(why, why_size, "directory_url %s %s", options->origin, text);
-	for (size_t i = 0; !err && i < options->n_ca_files; i++)
-		err = ca_file_add(h, options->ca_files[i], why, why_size);
-	if (!err && options->n_ca_files && !memmem(h->ca, h->ca_len, "-----BEGIN ", 11)) {
+	for (size_t i = 0; !rc && i < options->n_ca_files; i++)
+		rc = ca_file_add(h, options->ca_files[i], why, why_size);
+	if (!rc && options->n_ca_files && !memmem(h->ca.bytes, h->ca.len, "-----BEGIN ", 11)) {
 		snprintf(why, why_size, "%s holds no certificate in PEM", options->ca_files[0]);
-		err = -EINVAL;
+		rc = -EINVAL;
 	}
-	if (err == -ENOMEM)
-		snprintf(why, why_size, "out of memory");
-	if (err < 0)
+	if (rc < 0)
 		http_free(h);
 	else
 		*out = h;
-	return err;
+	return rc;
 }
 
 void http_free(struct http *h)
 {
 	if (!h)
 		return;
-	reply_forget(h);
 	curl_easy_cleanup(h->easy);
 	curl_multi_cleanup(h->multi);
-	free(h->user_agent);
-	free(h->directory_url);
-	free(h->ca);
+	ss_strbuf_done(&h->body);
+	ss_strbuf_done(&h->ca);
 	free(h);
 }

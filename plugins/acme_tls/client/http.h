@@ -11,6 +11,7 @@
 
 struct http;
 
+/* Strings are borrowed, but for those of ca_files. */
 struct http_options {
 	struct ev_loop *loop;
 	const char *user_agent;

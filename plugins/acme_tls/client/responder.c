@@ -324,16 +324,11 @@ static int listen_socket(const struct responder *r, char *why, size_t why_size)
 int responder_new(const struct responder_options *o, struct responder **out)
 {
 	struct responder *r = calloc(1, sizeof *r);
-	char *address = strdup(o->address ? o->address : "");
 
-	if (!r || !address) {
-		free(r);
-		free(address);
+	if (!r)
 		return -ENOMEM;
-	}
 	r->kind = o->alpn ? &responder_alpn : &responder_http;
 	r->o = *o;
-	r->o.address = address;
 	ev_io_init(&r->listener, on_accept, -1, EV_READ);
 	r->listener.data = r;
 	ev_timer_init(&r->pause, on_pause_over, 0, 0);
@@ -434,6 +429,5 @@ void responder_free(struct responder *r)
 		r->answers = a->next;
 		free_answer(r, a);
 	}
-	free((char *)r->o.address);
 	free(r);
 }

@@ -13,7 +13,7 @@ struct responder;
 struct responder_options {
 	struct ev_loop *loop;
 	bool alpn;           /* tls-alpn-01, else http-01 */
-	const char *address; /* "" = all, IPv6 and IPv4 */
+	const char *address; /* borrowed; "" = all, IPv6 and IPv4 */
 	uint16_t port;       /* 80, 443 */
 	/* Answered, for the log; may be NULL.  It may add and remove answers, but not free the responder. */
 	void (*asked)(void *arg, const char *name_or_token, const char *peer);

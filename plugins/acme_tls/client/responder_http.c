@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * responder_http - answers http-01: a token's key authorization at its path, 404 elsewhere.  Requests are
- * hostile bytes.
+ * hostile bytes.  libmicrohttpd is not used here: it can neither close the oldest connection when there are
+ * too many nor limit the time of a whole request, only the time between two bytes.
  */
 #include "responder_impl.h"
 

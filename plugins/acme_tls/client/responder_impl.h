@@ -50,10 +50,10 @@ extern const struct responder_kind responder_http, responder_alpn;
 
 struct responder {
 	const struct responder_kind *kind;
-	struct responder_options o; /* address is our copy */
-	struct answer *answers;     /* newest first */
-	ev_io listener;             /* fd -1: not bound */
-	ev_timer pause;             /* no file descriptors: accept again later */
+	struct responder_options o;
+	struct answer *answers; /* newest first */
+	ev_io listener;         /* fd -1: not bound */
+	ev_timer pause;         /* no file descriptors: accept again later */
 	struct conn *oldest, *newest;
 	unsigned n_conns;
 	uint16_t port;

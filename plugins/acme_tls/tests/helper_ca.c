@@ -248,7 +248,7 @@ static void serve_key_change(struct ca *ca, struct exchange *x)
 static bool all_valid(const struct ca_order *o)
 {
 	for (size_t i = 0; i < o->n; i++)
-		if (strcmp(o->proofs[i].status, "valid") != 0)
+		if (strcmp(o->authorizations[i].status, "valid") != 0)
 			return false;
 	return o->n > 0;
 }
@@ -283,7 +283,7 @@ static void serve_new_order(struct ca *ca, struct exchange *x)
 	o->identifiers = json_incref(json_object_get(x->payload, "identifiers"));
 	json_array_foreach(o->identifiers, i, identifier)
 	{
-		struct ca_proof *p = &o->proofs[o->n++];
+		struct ca_authorization *p = &o->authorizations[o->n++];
 		p->status = p->challenge_status = "pending";
 		snprintf(p->name, sizeof p->name, "%s",
 			 json_string_value(json_object_get(identifier, "value")));
@@ -292,14 +292,14 @@ static void serve_new_order(struct ca *ca, struct exchange *x)
 	serve_order(ca, x);
 }
 
-static struct ca_proof *proof_of(struct ca *ca, int number)
+static struct ca_authorization *authorization_of(struct ca *ca, int number)
 {
-	return &ca->orders[number / CA_NAMES].proofs[number % CA_NAMES];
+	return &ca->orders[number / CA_NAMES].authorizations[number % CA_NAMES];
 }
 
 static json_t *challenge_of(struct ca *ca, int number, const char *type)
 {
-	struct ca_proof *p = proof_of(ca, number);
+	struct ca_authorization *p = authorization_of(ca, number);
 	json_t *json = json_pack("{ss,ss,so,so}", "type", type, "status", p->challenge_status, "url",
 				 url("/chall/", number), "token", json_sprintf("token-%d", number));
 	if (p->error)
@@ -309,7 +309,7 @@ static json_t *challenge_of(struct ca *ca, int number, const char *type)
 
 static void serve_authorization(struct ca *ca, struct exchange *x)
 {
-	struct ca_proof *p = proof_of(ca, x->number);
+	struct ca_authorization *p = authorization_of(ca, x->number);
 	json_t *list = json_array();
 	if (!strcmp(p->challenge_status, "processing") && p->looks++ >= 1)
 		p->challenge_status = p->status = "valid";
@@ -321,7 +321,7 @@ static void serve_authorization(struct ca *ca, struct exchange *x)
 
 static void serve_challenge(struct ca *ca, struct exchange *x)
 {
-	struct ca_proof *p = proof_of(ca, x->number);
+	struct ca_authorization *p = authorization_of(ca, x->number);
 	assert_true(ca->answering > 0);
 	assert_true(json_is_object(x->payload) && json_object_size(x->payload) == 0);
 	p->posts++;
@@ -707,7 +707,7 @@ int ca_teardown(void **state)
 		json_decref(ca->orders[i].identifiers);
 		free(ca->orders[i].chain);
 		for (size_t j = 0; j < ca->orders[i].n; j++)
-			json_decref(ca->orders[i].proofs[j].error);
+			json_decref(ca->orders[i].authorizations[j].error);
 	}
 	json_decref(ca->account);
 	json_decref(ca->contact);

@@ -39,7 +39,7 @@ struct exchange {
 	char location[200], retry_after[80], content_type[80], date[80], link[300];
 };
 
-struct ca_proof {
+struct ca_authorization {
 	const char *status, *challenge_status;
 	char name[64];
 	json_t *error;
@@ -49,7 +49,7 @@ struct ca_proof {
 struct ca_order {
 	const char *status;
 	json_t *identifiers;
-	struct ca_proof proofs[CA_NAMES];
+	struct ca_authorization authorizations[CA_NAMES];
 	size_t n;
 	char *chain;
 	int looks;

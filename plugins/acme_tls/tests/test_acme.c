@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The client against a CA that is asked and answers without a socket: requests, account, other errands. */
+/* The client against a CA that is asked and answers without a socket: requests, account, other operations. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -101,7 +101,7 @@ static void authorized(struct ca *ca, struct exchange *x)
 	if (is(x, "newOrder"))
 		for (size_t i = 0; i < ca->orders[x->number].n; i++)
 			if ((int)i != ca->left)
-				ca->orders[x->number].proofs[i].status = "valid";
+				ca->orders[x->number].authorizations[i].status = "valid";
 }
 
 static void test_authorizations_are_valid_already(void **state)
@@ -178,7 +178,8 @@ static void test_order_is_not_ready(void **state)
 static void valid_too_early(struct ca *ca, struct exchange *x)
 {
 	if (is(x, "challenge")) {
-		struct ca_proof *p = &ca->orders[x->number / CA_NAMES].proofs[x->number % CA_NAMES];
+		struct ca_authorization *p =
+			&ca->orders[x->number / CA_NAMES].authorizations[x->number % CA_NAMES];
 		p->status = "pending";
 		p->challenge_status = "processing";
 	}
@@ -344,7 +345,7 @@ static void posts_fail(struct ca *ca, struct exchange *x)
 {
 	if (!is(x, "challenge"))
 		return;
-	struct ca_proof *p = &ca->orders[x->number / CA_NAMES].proofs[x->number % CA_NAMES];
+	struct ca_authorization *p = &ca->orders[x->number / CA_NAMES].authorizations[x->number % CA_NAMES];
 	json_decref(p->error);
 	p->error = NULL;
 	if (ca->left-- > 0) {
@@ -392,7 +393,7 @@ static void challenge_invalid(struct ca *ca, struct exchange *x)
 {
 	if (!is(x, "challenge"))
 		return;
-	struct ca_proof *p = &ca->orders[x->number / CA_NAMES].proofs[x->number % CA_NAMES];
+	struct ca_authorization *p = &ca->orders[x->number / CA_NAMES].authorizations[x->number % CA_NAMES];
 	p->status = "pending";
 	p->challenge_status = "invalid";
 	p->error = json_pack("{ss,ss}", "type", CA_PROBLEM "incorrectResponse", "detail", "got <html>");
@@ -421,7 +422,8 @@ static void test_challenge_is_invalid(void **state)
 static void authorization_invalid(struct ca *ca, struct exchange *x)
 {
 	if (is(x, "challenge")) {
-		struct ca_proof *p = &ca->orders[x->number / CA_NAMES].proofs[x->number % CA_NAMES];
+		struct ca_authorization *p =
+			&ca->orders[x->number / CA_NAMES].authorizations[x->number % CA_NAMES];
 		p->status = p->challenge_status = "invalid";
 		p->error = connection_refused();
 		json_object_set_new(x->json, "status", json_string("processing"));
@@ -474,7 +476,7 @@ static void validation_for_ever(struct ca *ca, struct exchange *x)
 {
 	if (is(x, "challenge") || is(x, "authorization")) {
 		int number = x->number;
-		struct ca_proof *p = &ca->orders[number / CA_NAMES].proofs[number % CA_NAMES];
+		struct ca_authorization *p = &ca->orders[number / CA_NAMES].authorizations[number % CA_NAMES];
 		p->status = "pending";
 		p->looks = 0;
 	}
@@ -681,11 +683,11 @@ static void test_resumed_for_other_names(void **state)
 	assert_int_equal(ca->n_orders, 2);
 }
 
-static void test_resumed_with_a_lost_proof(void **state)
+static void test_resumed_with_an_invalid_authorization(void **state)
 {
 	struct ca *ca = *state;
 	begin_an_order(ca);
-	ca->orders[0].proofs[0].status = "invalid";
+	ca->orders[0].authorizations[0].status = "invalid";
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_int_equal(ca->n_orders, 2);
 }
@@ -927,7 +929,7 @@ int main(void)
 		TEST(test_resumed_when_invalid),
 		TEST(test_resumed_when_gone),
 		TEST(test_resumed_for_other_names),
-		TEST(test_resumed_with_a_lost_proof),
+		TEST(test_resumed_with_an_invalid_authorization),
 		TEST(test_resumed_at_another_ca),
 		TEST(test_resumed_when_stored),
 		TEST(test_account_lost_under_way),

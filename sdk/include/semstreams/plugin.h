@@ -300,7 +300,7 @@ extern SS_EXPORT const struct ss_entry semstreams_entry_v1;
 /* SS_REGISTER(&a, &b); once per shared object. */
 #define SS_REGISTER(...)                                                                                     \
 	static const struct ss_component *const ss_components_[] = {__VA_ARGS__};                            \
-	SS_EXPORT const struct ss_entry semstreams_entry_v1 = {                                              \
+	const struct ss_entry semstreams_entry_v1 = {                                                        \
 		(uint32_t)sizeof(struct ss_entry),                                                           \
 		(uint32_t)(sizeof ss_components_ / sizeof ss_components_[0]), ss_components_}
 

@@ -75,6 +75,7 @@ struct facts {
 	struct store_account account;
 	struct store_state state;
 	struct renew_decision next;
+	char root[CHAIN_FINGERPRINT]; /* "": not known */
 };
 
 static void gather(const struct command *c, struct facts *f)
@@ -88,6 +89,8 @@ static void gather(const struct command *c, struct facts *f)
 		f->has_account = store_account_load(c->store, &f->account, why, sizeof why) == 0;
 		record_load(c->store, &f->state);
 	}
+	if (f->cert.exists && chain_root_fingerprint(f->cert.chain.pem, c->ca_files, f->root))
+		f->root[0] = '\0';
 	struct renew_facts facts = record_facts(c->setup, &f->cert, &f->state);
 	f->next = renew_decide(&facts, f->now);
 }
@@ -116,13 +119,8 @@ static bool expires_soon(const struct facts *f)
 	return chain->not_after - f->now < (chain->not_after - chain->not_before) / 10;
 }
 
-static bool is_good(const struct facts *f)
-{
-	return f->cert.exists && f->now < f->cert.chain.not_after && f->now >= f->cert.chain.not_before &&
-	       f->cert.names_match && !f->state.revoked && !expires_soon(f);
-}
-
-static const char *verdict(const struct facts *f)
+/* What is wrong with the certificate; NULL: nothing. */
+static const char *trouble(const struct facts *f)
 {
 	if (f->broken[0])
 		return f->broken;
@@ -138,7 +136,13 @@ static const char *verdict(const struct facts *f)
 		return "not for the names in \"domains\"";
 	if (expires_soon(f))
 		return "expires soon: less than a tenth of its lifetime is left";
-	return "good";
+	return NULL;
+}
+
+static const char *verdict(const struct facts *f)
+{
+	const char *what = trouble(f);
+	return what ? what : "good";
 }
 
 __attribute__((format(printf, 3, 4))) static void row(struct command *c, const char *what, const char *format,
@@ -160,6 +164,8 @@ static void print_certificate(struct command *c, const struct facts *f)
 	int64_t left = chain->not_after - f->now;
 	row(c, "subject", "%s", chain->subject);
 	row(c, "issuer", "%s, root %s", chain->issuer, chain->root);
+	if (f->root[0]) /* two roots may have one name */
+		row(c, "root SHA-256", "%s", f->root);
 	row(c, "serial", "%s", chain->serial);
 	row(c, "valid from", "%s", time_text(chain->not_before).s);
 	row(c, "valid until", "%s (%s%s)", time_text(chain->not_after).s,
@@ -211,8 +217,9 @@ static json_t *certificate_json(const struct facts *f)
 	const struct chain_info *chain = &f->cert.chain;
 	if (!f->cert.exists)
 		return json_null();
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:b, s:b}", "subject", chain->subject, "issuer",
-			 chain->issuer, "root", chain->root, "serial", chain->serial, "not_before",
+	return json_pack("{s:s, s:s, s:s, s:s*, s:s, s:o, s:o, s:I, s:b, s:b}", "subject", chain->subject,
+			 "issuer", chain->issuer, "root", chain->root, "root_sha256",
+			 f->root[0] ? f->root : NULL, "serial", chain->serial, "not_before",
 			 time_json(chain->not_before), "not_after", time_json(chain->not_after),
 			 "remaining_seconds", (json_int_t)(chain->not_after - f->now), "names_match",
 			 (int)f->cert.names_match, "revoked", (int)f->state.revoked);
@@ -228,7 +235,7 @@ static json_t *account_json(const struct facts *f)
 static void print_json(struct command *c, const struct facts *f)
 {
 	json_t *root =
-		json_pack("{s:b, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:s?}", "good", (int)is_good(f),
+		json_pack("{s:b, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:s?}", "good", !trouble(f),
 			  "state", verdict(f), "domains", json_loads(c->setup->names_json, 0, NULL), "file",
 			  c->setup->chain_path, "directory_url", c->setup->conf->directory_url, "account",
 			  account_json(f), "certificate", certificate_json(f), "next_renewal",
@@ -251,7 +258,7 @@ static int status(struct command *c)
 		print_json(c, &f);
 	else
 		print_text(c, &f);
-	int code = is_good(&f) ? EXIT_SUCCESS : EXIT_FAILURE;
+	int code = !trouble(&f) ? EXIT_SUCCESS : EXIT_FAILURE;
 	release(&f);
 	return code;
 }

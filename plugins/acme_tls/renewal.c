@@ -674,6 +674,26 @@ const char *const *renewal_ca_files(const struct renewal *r)
 	return r->ca_bundle[0] ? r->ca_bundle : host->ca_files(r->publish.self);
 }
 
+/* Before the start, so that "semstreams check" says it, too: where a certificate shows how long they last. */
+static void check_bounds(struct renewal *r)
+{
+	const struct setup *s = r->setup;
+	struct store_state state;
+	struct stored_cert cert;
+	char why[512];
+	if (access(s->chain_path, R_OK) || store_open(s->path, &r->store, why, sizeof why))
+		return;
+	record_load(r->store, &state);
+	if (stored_cert_load(r->store, NULL, 0, &cert, why, sizeof why) == 0) {
+		struct renew_facts f = record_facts(s, &cert, &state);
+		warn_of_bounds(r, &f);
+	}
+	stored_cert_done(&cert);
+	store_state_done(&state);
+	store_free(r->store);
+	r->store = NULL;
+}
+
 int32_t renewal_new(const struct ss_host *host, const struct setup *setup, struct renewal **out)
 {
 	struct renewal *r = calloc(1, sizeof *r);
@@ -690,6 +710,7 @@ int32_t renewal_new(const struct ss_host *host, const struct setup *setup, struc
 		free(r);
 		return rc;
 	}
+	check_bounds(r);
 	*out = r;
 	return 0;
 }

@@ -390,6 +390,52 @@ void chain_done(struct chain_info *info)
 	free(info->pem);
 	*info = (struct chain_info){0};
 }
+/* ---- the root ---- */
+
+static bool fingerprint_of_signer(gnutls_x509_crt_t last, const gnutls_datum_t *pem,
+				  char out[CHAIN_FINGERPRINT])
+{
+	gnutls_x509_crt_t *list;
+	unsigned char hash[32];
+	size_t n_hash = sizeof hash;
+	unsigned n;
+	bool found = false;
+	if (gnutls_x509_crt_list_import2(&list, &n, pem, GNUTLS_X509_FMT_PEM, 0) < 0)
+		return false;
+	for (unsigned i = 0; i < n; i++) {
+		if (!found && signed_by(last, list[i]) && signed_by(list[i], list[i]) &&
+		    gnutls_x509_crt_get_fingerprint(list[i], GNUTLS_DIG_SHA256, hash, &n_hash) == 0) {
+			found = true;
+			for (size_t k = 0; k < n_hash; k++)
+				snprintf(out + 2 * k, 3, "%02x", hash[k]);
+		}
+		gnutls_x509_crt_deinit(list[i]);
+	}
+	gnutls_free(list);
+	return found;
+}
+
+int chain_root_fingerprint(const char *chain_pem, const char *const *files, char out[CHAIN_FINGERPRINT])
+{
+	struct chain c = {.why = out}; /* nothing is said */
+	gnutls_datum_t pem = datum(chain_pem, strlen(chain_pem));
+	bool found = false;
+	if (import_all(&c, chain_pem, strlen(chain_pem)) == 0) {
+		gnutls_x509_crt_t last = c.certs[c.n - 1];
+		found = fingerprint_of_signer(last, &pem, out);
+		for (; !found && files && *files; files++) {
+			gnutls_datum_t file;
+			if (gnutls_load_file(*files, &file) < 0)
+				continue;
+			found = fingerprint_of_signer(last, &file, out);
+			gnutls_free(file.data);
+		}
+	}
+	for (size_t i = 0; i < c.n; i++)
+		gnutls_x509_crt_deinit(c.certs[i]);
+	return found ? 0 : -ENOENT;
+}
+
 /* ---- requests ---- */
 
 static bool seen_before(const char *const *names, size_t i)

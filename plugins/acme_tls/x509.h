@@ -36,3 +36,7 @@ struct chain_info {
 int chain_read(const char *pem, size_t len, const struct acme_key *key, const char *const *names, size_t n,
 	       struct chain_info *out, char *why, size_t why_size);
 void chain_done(struct chain_info *);
+/* SHA-256 in hex of the root that signed a chain's last certificate, looked for in NULL-ended PEM files and
+ * in the chain itself.  0 or -ENOENT. */
+#define CHAIN_FINGERPRINT 65 /* bytes, with the end */
+int chain_root_fingerprint(const char *chain_pem, const char *const *files, char out[CHAIN_FINGERPRINT]);

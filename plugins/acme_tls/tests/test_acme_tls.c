@@ -214,6 +214,20 @@ static void renews(void **state)
 	free(first);
 }
 
+/* "semstreams check" ends before the start. */
+static void warns_before_the_start(void **state)
+{
+	(void)state;
+	put_pair("a.test", T0, T0 + 12 * HOUR, T0);
+	assert_int_equal(ss_test_host_create(&host, &conf), 0);
+	expect_log("WARN renew_before is more than half of the certificate's lifetime, using half of it "
+		   "renew_before=8h lifetime=12h used=6h",
+		   NULL);
+	assert_int_equal(host.desc->start(host.self), 0);
+	expect_no_log("renew_before is more"); /* once */
+	assert_int_equal(published.times, 1);
+}
+
 /* Lives of certificates of a minute, under the default renew_before: no loop, none expires, each is used. */
 static void lives_with_short_ones(void **state)
 {
@@ -734,6 +748,7 @@ int main(void)
 		TEST(obtains_the_first),
 		TEST(starts_with_the_stored),
 		TEST(renews),
+		TEST(warns_before_the_start),
 		TEST(lives_with_short_ones),
 		TEST(survives_the_ca),
 		TEST(says_why_there_is_none),

@@ -331,6 +331,38 @@ static void tells_issuers_of_the_same_name_apart(void **state)
 	drop(&leaf);
 }
 
+/* Two roots of one name. */
+static void finds_the_root(void **state)
+{
+	const struct ca *ca = *state;
+	char path[2][32] = {"/tmp/root.XXXXXX", "/tmp/root.XXXXXX"}, found[CHAIN_FINGERPRINT],
+	     wanted[CHAIN_FINGERPRINT];
+	const char *const both[] = {"/nowhere.pem", path[0], path[1], NULL}, *const other[] = {path[0], NULL};
+	char *pem = join(ca->leaf.pem, ca->inter.pem, NULL), *whole = join(pem, ca->root.pem, NULL);
+	unsigned char hash[32];
+	size_t n = sizeof hash;
+	for (int i = 0; i < 2; i++) {
+		FILE *f = fdopen(mkstemp(path[i]), "w");
+		assert_non_null(f);
+		fputs(i ? ca->root.pem : ca->other_root.pem, f);
+		fclose(f);
+	}
+	OK(gnutls_x509_crt_get_fingerprint(ca->root.crt, GNUTLS_DIG_SHA256, hash, &n));
+	for (size_t i = 0; i < n; i++)
+		snprintf(wanted + 2 * i, 3, "%02x", hash[i]);
+	assert_int_equal(chain_root_fingerprint(pem, both, found), 0);
+	assert_string_equal(found, wanted);
+	assert_int_equal(chain_root_fingerprint(whole, NULL, found), 0);
+	assert_string_equal(found, wanted);
+	assert_int_equal(chain_root_fingerprint(pem, other, found), -ENOENT);
+	assert_int_equal(chain_root_fingerprint(pem, NULL, found), -ENOENT);
+	assert_int_equal(chain_root_fingerprint("no chain", both, found), -ENOENT);
+	for (int i = 0; i < 2; i++)
+		remove(path[i]);
+	free(pem);
+	free(whole);
+}
+
 static void refuses_issuers_that_are_no_cas(void **state)
 {
 	const struct ca *ca = *state;
@@ -670,6 +702,7 @@ int main(void)
 		cmocka_unit_test(refuses_wrong_keys),
 		cmocka_unit_test(refuses_broken_chains),
 		cmocka_unit_test(tells_issuers_of_the_same_name_apart),
+		cmocka_unit_test(finds_the_root),
 		cmocka_unit_test(refuses_issuers_that_are_no_cas),
 		cmocka_unit_test(refuses_other_text),
 		cmocka_unit_test(refuses_nul_and_size),

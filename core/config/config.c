@@ -10,6 +10,7 @@
 #include <string.h>
 #include <semstreams/ext/tls.h>
 
+#include "core/config/claims.h"
 #include "core/config/expand.h"
 #include "core/plugin/loader.h"
 #include "core/config/options.h"
@@ -68,6 +69,24 @@ static bool is_address(const char *s)
 	return memchr(s, ':', (size_t)(colon - s)) == NULL;
 }
 
+/* The admin port is the host's.  0, -ENOMEM. */
+static int claim_admin(struct config *config)
+{
+	const char *listen = config->admin_listen, *other, *colon = strrchr(listen, ':');
+	char resource[512];
+
+	if (strncmp(listen, "unix:", 5) == 0 || !colon || strcmp(colon, ":0") == 0)
+		return 0;
+	if (strncmp(listen, "localhost:", 10) == 0)
+		snprintf(resource, sizeof resource, "tcp:127.0.0.1%s", colon);
+	else if (*listen == '[')
+		snprintf(resource, sizeof resource, "tcp:%.*s%s", (int)(colon - listen - 2), listen + 1,
+			 colon);
+	else
+		snprintf(resource, sizeof resource, "tcp:%s", listen);
+	return claims_add(config->claims, "admin", resource, &other) == -ENOMEM ? -ENOMEM : 0;
+}
+
 static int read_admin(struct config *config, const struct jnode *node, struct diag *diag)
 {
 	struct options options;
@@ -84,6 +103,8 @@ static int read_admin(struct config *config, const struct jnode *node, struct di
 		config->admin_listen = off ? NULL : strdup(conf->listen);
 		if (!off && !config->admin_listen)
 			r = -ENOMEM;
+		if (!off && r == 0)
+			r = claim_admin(config);
 	}
 	options_done(&options);
 	return r == -ENOMEM ? r : 0;
@@ -339,7 +360,8 @@ static int from_document(struct jdoc *doc, struct diag *diag, size_t errors_befo
 	}
 	config->doc = doc;
 	config->log_level = SS_LOG_INFO;
-	int r = read_config(config, diag);
+	config->claims = claims_new();
+	int r = config->claims ? read_config(config, diag) : -ENOMEM;
 	if (r) {
 		config_free(config);
 		return r;
@@ -415,7 +437,10 @@ static int fill(const struct config *config, struct config_component *c, struct 
 	c->conf = options.conf;
 	c->strings = options.strings;
 	c->n_strings = options.n_strings;
+	c->wrong = options.wrong;
+	c->n_wrong = options.n_wrong;
 	c->complete = r == 0 && c->id;
+	c->testable = r != -ENOMEM && options.filled && c->id;
 	return r == -ENOMEM ? r : 0;
 }
 
@@ -522,9 +547,23 @@ int config_resolve(struct config *config, struct loader *loader, struct diag *di
 	return diag->errors > errors ? -EINVAL : 0;
 }
 
+/* Is this within an option that was found to be wrong?  Then it is only a consequence. */
+static bool is_consequence(const struct config_component *c, const char *pointer)
+{
+	for (size_t i = 0; i < c->n_wrong; i++) {
+		size_t len = strlen(c->wrong[i]);
+		if (*pointer == '/' && strncmp(pointer + 1, c->wrong[i], len) == 0 &&
+		    (pointer[1 + len] == '\0' || pointer[1 + len] == '/'))
+			return true;
+	}
+	return false;
+}
+
 void config_component_error(const struct config *config, const struct config_component *c, struct diag *diag,
 			    const char *pointer, const char *text)
 {
+	if (is_consequence(c, pointer))
+		return;
 	bool whole = false;
 	struct jnode *node = c->options ? jnode_at(c->options, pointer, &whole) : c->node;
 	char *base = jnode_pointer(c->options ? c->options : c->node), *full = NULL;
@@ -537,9 +576,30 @@ void config_component_error(const struct config *config, const struct config_com
 	free(base);
 }
 
+int config_claim(const struct config *config, const struct config_component *c, struct diag *diag,
+		 const char *pointer, const char *resource)
+{
+	const char *other, *rest = strchr(resource, ':');
+	char text[512];
+
+	int rc = claims_add(config->claims, c->id, resource, &other);
+	if (rc != -EEXIST || !rest)
+		return rc;
+	if (strncmp(resource, "file:", 5) == 0)
+		snprintf(text, sizeof text, "the file \"%s\" is used by \"%s\" already", rest + 1, other);
+	else if (strncmp(resource, "tcp:", 4) == 0 || strncmp(resource, "udp:", 4) == 0)
+		snprintf(text, sizeof text, "%s port %s is used by \"%s\" already",
+			 *resource == 't' ? "TCP" : "UDP", strrchr(resource, ':') + 1, other);
+	else
+		snprintf(text, sizeof text, "\"%s\" is used by \"%s\" already", resource, other);
+	config_component_error(config, c, diag, pointer, text);
+	return rc;
+}
+
 static void component_done(struct config_component *c)
 {
-	struct options options = {.conf = c->conf, .strings = c->strings, .n_strings = c->n_strings};
+	struct options options = {
+		.conf = c->conf, .strings = c->strings, .n_strings = c->n_strings, .wrong = c->wrong};
 
 	options_done(&options);
 	free(c->id);
@@ -562,6 +622,7 @@ void config_free(struct config *config)
 		free(config->plugin_paths[i]);
 	free(config->plugin_paths);
 	free(config->admin_listen);
+	claims_free(config->claims);
 	jdoc_free(config->doc);
 	free(config);
 }

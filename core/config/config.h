@@ -12,6 +12,7 @@
 #include "core/config/jdoc.h"
 #include "core/config/tls_config.h"
 
+struct claims;
 struct loader;
 
 enum overflow { OVERFLOW_BLOCK, OVERFLOW_DROP_NEWEST, OVERFLOW_DROP_OLDEST };
@@ -45,10 +46,13 @@ struct config_component {
 	size_t n_inputs;
 	uint32_t tls_roles; /* whose certificate it provides, 1 << SS_TLS_...; 0 in "components" */
 	bool complete;      /* id, type and options are right: an instance may be created */
+	bool testable;      /* an instance may be created to look for further errors, not to run */
 	const struct ss_component *desc; /* set by config_resolve; the loader's */
 	void *conf;                      /* desc->conf_size bytes, filled; strings belong to it */
 	char **strings;                  /* what conf points to */
 	size_t n_strings;
+	const char **wrong; /* keys of its options that are wrong, which has been reported */
+	size_t n_wrong;
 };
 
 struct config {
@@ -63,6 +67,7 @@ struct config {
 	struct jnode *security; /* the "security" object, NULL if absent; references in its strings are
 				 * resolved, but those in the settings of TLS providers */
 	bool security_unclear;  /* a reference in it could not be resolved, which was reported */
+	struct claims *claims;  /* what is taken by the admin port and by instances */
 	struct tls_config tls;  /* set by config_resolve */
 	/* Hidden components by role, of those whose certificate is from a provider; id NULL: none.  Set by
 	 * config_resolve. */
@@ -90,5 +95,10 @@ int config_resolve(struct config *, struct loader *, struct diag *);
 /* Report an error below a component's "config", as struct ss_host.config_error has it. */
 void config_component_error(const struct config *, const struct config_component *, struct diag *,
 			    const char *pointer, const char *text);
+
+/* The component takes a resource (core/config/claims.h) for itself; an error at pointer if another has it. 0,
+ * -EEXIST, -ENOMEM. */
+int config_claim(const struct config *, const struct config_component *, struct diag *, const char *pointer,
+		 const char *resource);
 
 void config_free(struct config *);

@@ -288,10 +288,26 @@ static bool row_is_sound(const struct option_table *table, const struct ss_optio
 	       (option->type != SS_OPT_ENUM || count_choices(option) > 0);
 }
 
+/* Something to go on with in place of a value that is wrong. */
+static void fill_stand_in(struct filler *f, const struct ss_option *option)
+{
+	const char *text = option->type == SS_OPT_JSON ? "null" : "";
+	int64_t value = option->type == SS_OPT_BOOL || option->type == SS_OPT_ENUM ? 0 : option->min;
+
+	if (option->default_text || !(option->flags & SS_OPT_REQUIRED))
+		fill_default(f, option);
+	else if (option->type == SS_OPT_STRING || option->type == SS_OPT_JSON)
+		memcpy(member(f, option), &text, sizeof text);
+	else
+		memcpy(member(f, option), &value, sizeof value);
+}
+
 static void fill_row(struct filler *f, const struct ss_option *option, const struct jnode *object,
 		     const struct jnode *owner)
 {
 	const struct jnode *node = jnode_get(object, option->key);
+	size_t errors = f->diag->errors;
+
 	if (node) {
 		fill_from_node(f, option, node);
 	} else if (option->flags & SS_OPT_REQUIRED) {
@@ -301,6 +317,12 @@ static void fill_row(struct filler *f, const struct ss_option *option, const str
 	} else if (!fill_default(f, option)) {
 		jdoc_report(f->doc, f->diag, DIAG_ERROR, owner, J_VALUE,
 			    "a bug of the plugin: the default of \"%s\" is not valid", option->key);
+		f->out->filled = false;
+		return;
+	}
+	if (f->diag->errors > errors) {
+		f->out->wrong[f->out->n_wrong++] = option->key;
+		fill_stand_in(f, option);
 	}
 }
 
@@ -324,9 +346,11 @@ int options_fill(const struct option_table *table, const struct jdoc *doc, const
 	*out = (struct options){
 		.conf = calloc(1, table->conf_size ? table->conf_size : 1),
 		.strings = calloc(table->n + 1, sizeof(char *)),
+		.wrong = calloc(table->n + 1, sizeof(char *)),
+		.filled = true,
 	};
 	const char **keys = calloc(table->n + 1, sizeof *keys);
-	if (!out->conf || !out->strings || !keys) {
+	if (!out->conf || !out->strings || !out->wrong || !keys) {
 		f.out_of_memory = true;
 		goto out;
 	}
@@ -334,6 +358,7 @@ int options_fill(const struct option_table *table, const struct jdoc *doc, const
 		char shown[JSHOWN_SIZE];
 		jdoc_report(doc, diag, DIAG_ERROR, object, J_VALUE, "expected an object, got %s",
 			    jnode_shown(object, shown));
+		out->filled = false;
 		goto out;
 	}
 	for (uint32_t i = 0; i < table->n; i++) {
@@ -341,6 +366,7 @@ int options_fill(const struct option_table *table, const struct jdoc *doc, const
 		if (!row_is_sound(table, &option)) {
 			jdoc_report(doc, diag, DIAG_ERROR, owner, J_VALUE,
 				    "a bug of the plugin: row %u of its option table is not valid", i);
+			out->filled = false;
 			continue;
 		}
 		keys[n_keys++] = option.key;
@@ -365,6 +391,7 @@ void options_done(struct options *options)
 		free(options->strings[i]);
 	}
 	free(options->strings);
+	free(options->wrong);
 	free(options->conf);
 	*options = (struct options){0};
 }

@@ -5,6 +5,7 @@
  * thread only.
  */
 #pragma once
+#include <stdbool.h>
 #include <semstreams/plugin.h>
 #include "core/config/jdoc.h"
 
@@ -23,6 +24,9 @@ struct options {
 	void *conf;     /* conf_size bytes */
 	char **strings; /* what conf points to, besides defaults */
 	size_t n_strings;
+	const char **wrong; /* keys of options that are missing or wrong; the table's */
+	size_t n_wrong;
+	bool filled; /* every member of conf can be used: those of wrong options hold a stand-in */
 };
 
 /*
@@ -30,7 +34,9 @@ struct options {
  * what is wrong with the table.  Strings follow core/config/expand.h, with {"file": ...} for SS_OPT_STRING,
  * ENUM, BYTES and DURATION; SS_OPT_JSON is stored as its text, see expand_json.  Defaults are taken as the
  * author wrote them, without regard to min and max.  Nothing of a SS_OPT_SECRET value gets into a message. 0,
- * -EINVAL with all errors in diag, -ENOMEM; out is to be released in any case.
+ * -EINVAL with all errors in diag, -ENOMEM; out is to be released in any case.  A stand-in is the default,
+ * else
+ * "", null or the least value: good enough to look for further errors with, not to run.
  */
 int options_fill(const struct option_table *, const struct jdoc *, const struct jnode *object,
 		 const struct jnode *owner, struct diag *, struct options *out);

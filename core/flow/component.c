@@ -42,6 +42,13 @@ static void host_config_error(const struct ss_host *host, const char *pointer, c
 			   pointer);
 }
 
+static int32_t host_claim(const struct ss_host *host, const char *pointer, const char *resource)
+{
+	struct component *c = of(host);
+
+	return c->diag ? config_claim(c->config, c->config_component, c->diag, pointer, resource) : -EINVAL;
+}
+
 static struct ss_batch *host_batch_new(const struct ss_host *host, struct ss_batch *parent, uint32_t rows,
 				       size_t bytes)
 {
@@ -299,6 +306,7 @@ static void fill_host(struct component *c)
 		.token_unref = token_unref,
 		.set_health = host_set_health,
 		.set_degraded = host_set_degraded,
+		.claim = host_claim,
 		.metric_add = host_metric_add,
 		.metric_set = host_metric_set,
 		.query = host_query,
@@ -333,7 +341,7 @@ int component_create(struct component *c, const struct config *config, const str
 		c->self = self;
 		return diag->errors == errors ? 0 : -EINVAL;
 	}
-	if (diag->errors == errors)
+	if (diag->errors == errors && cc->n_wrong == 0)
 		diag_add(diag, DIAG_ERROR, config->doc->file, cc->node->place, NULL, "component \"%s\": %s",
 			 c->id, strerror(rc < 0 ? -rc : rc));
 	return rc < 0 ? rc : -EINVAL;

@@ -166,7 +166,7 @@ void pipeline_check(struct config *config, struct diag *diag)
 		const struct config_component *cc = &config->components[i];
 		struct component c;
 
-		if (!cc->complete)
+		if (!cc->testable)
 			continue;
 		component_create(&c, config, cc, NULL, tls, diag);
 		component_destroy(&c);

@@ -118,6 +118,21 @@ static int check_record_name(const struct storage *s)
 	return ss_config_error(s->host, "/path", "%s is the name of this component's commit record", name);
 }
 
+/* No two components write one file, or files of one pattern. */
+static int claim_file(const struct storage *s)
+{
+	char *resource = NULL;
+	int rc = 0;
+
+	if (!SS_KNOWS(s->host, struct ss_host, claim))
+		return 0;
+	if (asprintf(&resource, "file:%s/%s", s->path.prefix, s->path.pattern) < 0)
+		return -ENOMEM;
+	rc = s->host->claim(s->host, "/path", resource) == -ENOMEM ? -ENOMEM : 0;
+	free(resource);
+	return rc;
+}
+
 static void warn_of_no_closing(const struct storage *s)
 {
 	const struct storage_conf *c = s->conf;
@@ -155,6 +170,8 @@ static int32_t storage_create(const struct ss_host *host, const void *conf, void
 		host->config_error(host, "/path", why);
 	if (rc == 0)
 		rc = check_record_name(s);
+	if (rc == 0)
+		rc = claim_file(s);
 	int mode_rc = parse_mode(host, c->mode, &s->mode);
 	if (rc == 0)
 		rc = mode_rc;

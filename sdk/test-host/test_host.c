@@ -246,6 +246,13 @@ static void host_set_health(const struct ss_host *host, const char *reason)
 	snprintf(h->unready, sizeof h->unready, "%s", reason ? reason : "");
 }
 
+/* Nobody else is here. */
+static int32_t host_claim(const struct ss_host *host, const char *pointer, const char *resource)
+{
+	(void)host, (void)pointer, (void)resource;
+	return 0;
+}
+
 static void host_set_degraded(const struct ss_host *host, const char *reason)
 {
 	struct ss_test_host *h = from_host(host);
@@ -335,6 +342,7 @@ void ss_test_host_init(struct ss_test_host *h, const struct ss_component *desc)
 			 .token_unref = token_unref,
 			 .set_health = host_set_health,
 			 .set_degraded = host_set_degraded,
+			 .claim = host_claim,
 			 .metric_add = metric_add,
 			 .metric_set = metric_set,
 			 .query = query},

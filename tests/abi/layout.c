@@ -22,7 +22,7 @@ NO_TAIL_PADDING(struct ss_position, seq);
 NO_TAIL_PADDING(struct ss_option, max);
 NO_TAIL_PADDING(struct ss_metric, reserved);
 NO_TAIL_PADDING(struct ss_iface, self);
-NO_TAIL_PADDING(struct ss_host, set_degraded);
+NO_TAIL_PADDING(struct ss_host, claim);
 NO_TAIL_PADDING(struct ss_component, reserved);
 NO_TAIL_PADDING(struct ss_entry, components);
 NO_TAIL_PADDING(struct ss_loop, set_max_delay);
@@ -87,7 +87,7 @@ static const struct number numbers[] = {
 	SIZE(ss_iface, 16),
 	MEMBER(ss_iface, vtbl, 0),
 	MEMBER(ss_iface, self, 8),
-	SIZE(ss_host, 176),
+	SIZE(ss_host, 184),
 	MEMBER(ss_host, struct_size, 0),
 	MEMBER(ss_host, reserved, 4),
 	MEMBER(ss_host, impl, 8),
@@ -111,6 +111,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_host, metric_set, 152),
 	MEMBER(ss_host, query, 160),
 	MEMBER(ss_host, set_degraded, 168),
+	MEMBER(ss_host, claim, 176),
 	SIZE(ss_component, 192),
 	MEMBER(ss_component, struct_size, 0),
 	MEMBER(ss_component, kind, 4),

@@ -226,6 +226,48 @@ def test_plugins_describe(command, name):
     assert all(f"`{reason}`" in tables for reason in document["drop_reasons"])
 
 
+def test_check_finds_what_two_want(command):
+    """Files and ports that two components, or one and the host, would use."""
+    def check(*components, **more):
+        done = command("check", "-", input=json.dumps({"components": [
+            {"id": "u", "type": "udp_input", "config": {"port": 0}}, *components], **more}))
+        return done.returncode, [line.split(None, 2)[2] for line in done.stderr.splitlines() if line.startswith("error")]
+
+    def store(name, path, **more):
+        return {"id": name, "type": "storage", "inputs": ["u"], "config": {"path": path}, **more}
+
+    def listen(name, port, **more):
+        return {"id": name, "type": "websocket_output", "inputs": ["u"], "config": {"port": port, **more}}
+
+    assert check(store("a", "/x/y.jsonl"), store("b", "/x/y.jsonl")) == (
+        78, ['/components/2/config/path  the file "/x/y.jsonl" is used by "a" already'])
+    assert check(store("a", "/x/%Y/y.jsonl"), store("b", "/x//%Y/y.jsonl"))[0] == 78
+    assert check(store("a", "/x/{component}.jsonl"), store("b", "/x/{component}.jsonl"))[0] == 0
+    assert check(listen("a", 8080, path="/p"), listen("b", 8080, path="/p")) == (
+        78, ['/components/2/config/port  TCP port 8080 is used by "a" already'])
+    assert check(listen("a", 8080, bind="127.0.0.1"), listen("b", 8080))[0] == 78
+    assert check(listen("a", 8080, bind="127.0.0.1"), listen("b", 8080, bind="127.0.0.2"))[0] == 0
+    assert check(listen("a", 0), listen("b", 0))[0] == 0
+    assert check(listen("a", 8080), listen("b", 8080, url="ws://127.0.0.1:1/"))[0] == 0
+    assert check(listen("a", 9600))[1] == ['/components/1/config/port  TCP port 9600 is used by "admin" already']
+    assert check(listen("a", 9601), admin={"listen": "[::]:9601"})[0] == 78
+    assert check(listen("a", 9600, bind="127.0.0.2"))[0] == 0
+    assert check(listen("a", 9600), admin={"listen": "off"})[0] == 0
+
+
+def test_check_goes_on_behind_a_wrong_option(command):
+    """What a plugin finds is told beside what the option table finds, and nothing of what only follows from it."""
+    done = command("check", "-", input=json.dumps({"components": [
+        {"id": "u", "type": "udp_input", "config": {"port": 0, "bind": "nonsense", "receive_buffer": "5 parsecs"}},
+        {"id": "a", "type": "aggregate", "config": {"functions": {"n": "cuont", "m": "maen(x)"}}},
+        {"id": "s", "type": "storage", "config": {"path": 7, "mode": "rw", "colour": "red"}}]}))
+    told = [line.split(None, 3)[2] for line in done.stderr.splitlines() if line.startswith("error")]
+    assert sorted(told) == [
+        "/components/0/config/bind", "/components/0/config/receive_buffer", "/components/1/config",
+        "/components/1/config/functions/m", "/components/1/config/functions/n", "/components/2/config/colour",
+        "/components/2/config/mode", "/components/2/config/path"], done.stderr
+
+
 def test_check_standard_input(command):
     """Errors are told with the place in what was piped in; files are relative to the current folder."""
     good = {"components": [{"id": "udp", "type": "udp_input", "config": {"port": 0}}, {"id": "f", "type": "storage", "config": {"path": "x"}}]}

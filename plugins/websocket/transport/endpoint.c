@@ -33,6 +33,18 @@ static int read_origins(struct endpoint *e)
 	return rc;
 }
 
+/* A port that is listened on is one component's. */
+static int claim_port(const struct endpoint *e)
+{
+	const struct endpoint_conf *c = e->conf;
+	char resource[128];
+
+	if (c->url || c->port == 0 || !SS_KNOWS(e->host, struct ss_host, claim))
+		return 0;
+	snprintf(resource, sizeof resource, "tcp:%s:%d", c->bind, (int)c->port);
+	return e->host->claim(e->host, "/port", resource) == -ENOMEM ? -ENOMEM : 0;
+}
+
 int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct endpoint_conf *conf)
 {
 	struct ss_iface tls;
@@ -48,6 +60,8 @@ int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct 
 	if (conf->retry_max < conf->retry_min)
 		return ss_config_error(host, "/retry_max", "must not be shorter than retry_min");
 	rc = read_origins(e);
+	if (rc == 0)
+		rc = claim_port(e);
 	if (rc)
 		return rc;
 	if (host->query(host, SS_TLS, sizeof *e->tls, &tls) == 0) {

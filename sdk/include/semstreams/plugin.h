@@ -236,6 +236,11 @@ struct ss_host {
 	/* [inst] Why the component works, but worse than it should (a peer that is away, a disk that fills),
 	 * for "degraded" of /readyz; NULL = no more.  Independent of set_health().  See SS_KNOWS. */
 	void (*set_degraded)(const struct ss_host *, const char *reason);
+
+	/* [ctl] In create only: the instance will take this for itself: "file:/data/x", "tcp:ADDRESS:PORT" or
+	 * "udp:ADDRESS:PORT" (ADDRESS numeric, empty for all).  If another component claims it as well, the
+	 * host reports an error at pointer, as config_error() does.  0, -EEXIST, -ENOMEM.  See SS_KNOWS. */
+	int32_t (*claim)(const struct ss_host *, const char *pointer, const char *resource);
 };
 
 /* ---- component types ------------------------------------------------------------------------------------

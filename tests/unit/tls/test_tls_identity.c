@@ -1047,10 +1047,9 @@ static int stop_watching(void *arg)
 	return 0;
 }
 
-static bool no_work(void *arg)
+static bool run_posts(void *posts)
 {
-	(void)arg;
-	return false;
+	return posts_run(posts);
 }
 
 static void test_service(void **state)
@@ -1061,7 +1060,8 @@ static void test_service(void **state)
 
 	(void)state;
 	sem_init(&p.changed, 0, 0);
-	assert_int_equal(loop_init(&p.loop, "test", no_work, NULL), 0);
+	posts_init(&p.component.posts);
+	assert_int_equal(loop_init(&p.loop, "test", run_posts, &p.component.posts), 0);
 	p.component.loop = &p.loop;
 	assert_int_equal(loop_run(&p.loop), 0);
 	assert_int_equal(loop_call(&p.loop, start_watching, &p, patience_ns), 0);
@@ -1099,6 +1099,7 @@ static void test_service(void **state)
 	assert_int_equal(metric(f.id, "semstreams_certificate_expiry_seconds{role=\"client\"}"), -1);
 	loop_join(&p.loop);
 	loop_done(&p.loop);
+	posts_done(&p.component.posts);
 	sem_destroy(&p.changed);
 	drop(&f);
 }

@@ -23,8 +23,9 @@ static struct log_piece *oldest(const struct log_memory *m)
 	return ss_ring_count(&m->ring) ? piece_at(m, m->ring.head) : NULL;
 }
 
-int memory_open(struct sendlog *log)
+static int memory_open(struct sendlog *log, char why[256])
 {
+	(void)why;
 	log->memory = calloc(1, sizeof *log->memory);
 	if (!log->memory)
 		return -ENOMEM;
@@ -43,7 +44,7 @@ static void shift(struct sendlog *log)
 	log_pieces_free(log, p);
 }
 
-void memory_close(struct sendlog *log)
+static void memory_close(struct sendlog *log)
 {
 	struct log_memory *m = log->memory;
 
@@ -72,7 +73,7 @@ static void release(struct sendlog *log, uint64_t seq)
 		log_wake(log);
 }
 
-void memory_retain(struct sendlog *log)
+static void memory_retain(struct sendlog *log)
 {
 	struct log_memory *m = log->memory;
 	uint64_t acked = log_all_acked(log), limit = log->options.max_age_ns, now = limit ? log_wall_ns() : 0;
@@ -90,10 +91,13 @@ void memory_retain(struct sendlog *log)
 	}
 }
 
-int memory_admit(struct sendlog *log, size_t memory)
+static int memory_admit(struct sendlog *log, uint32_t fresh, size_t largest, size_t memory)
 {
 	struct log_memory *m = log->memory;
 
+	(void)largest;
+	if (!fresh)
+		return 0;
 	if (memory > log->options.max_bytes)
 		return -EMSGSIZE;
 	while (m->bytes + memory > log->options.max_bytes) {
@@ -109,7 +113,7 @@ int memory_admit(struct sendlog *log, size_t memory)
 	return 0;
 }
 
-int memory_append(struct sendlog *log, struct log_piece *list)
+static int memory_append(struct sendlog *log, struct log_piece *list)
 {
 	struct log_memory *m = log->memory;
 	const uint64_t before = m->ring.tail;
@@ -141,7 +145,7 @@ int memory_append(struct sendlog *log, struct log_piece *list)
 	return 0;
 }
 
-void memory_handle(struct sendlog *log)
+static void memory_handle(struct sendlog *log)
 {
 	struct log_memory *m = log->memory;
 	bool room = log->wants_room && m->bytes <= log->options.max_bytes / 4 * 3;
@@ -172,8 +176,8 @@ static uint64_t find(const struct log_memory *m, uint64_t seq)
 	return low;
 }
 
-uint64_t memory_read(struct sendlog *log, uint64_t seq, uint32_t max,
-		     bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg)
+static uint64_t memory_read(struct sendlog *log, uint64_t seq, uint32_t max,
+			    bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg)
 {
 	struct log_memory *m = log->memory;
 
@@ -191,19 +195,21 @@ uint64_t memory_read(struct sendlog *log, uint64_t seq, uint32_t max,
 	return seq;
 }
 
-uint64_t memory_bytes(const struct sendlog *log)
+static uint64_t memory_bytes(const struct sendlog *log)
 {
 	return log->memory->bytes;
 }
 
-void memory_usage(const struct sendlog *log, uint64_t *used, uint64_t *limit, bool *full)
+static void memory_usage(const struct sendlog *log, uint64_t *used, uint64_t *limit, bool *full,
+			 uint64_t *committing_ns)
 {
+	*committing_ns = 0;
 	*used = log->memory->bytes;
 	*limit = log->options.max_bytes;
 	*full = log->wants_room;
 }
 
-uint64_t memory_oldest(const struct sendlog *log)
+static uint64_t memory_oldest(const struct sendlog *log)
 {
 	const struct log_piece *p = oldest(log->memory);
 
@@ -212,3 +218,17 @@ uint64_t memory_oldest(const struct sendlog *log)
 	uint64_t skip = log->first > p->first_seq ? log->first - p->first_seq : 0;
 	return p->batch->events[p->row + (skip < p->count ? skip : 0)].time_ns;
 }
+
+const struct log_store memory_store = {
+	.name = "buffer",
+	.open = memory_open,
+	.close = memory_close,
+	.admit = memory_admit,
+	.append = memory_append,
+	.retain = memory_retain,
+	.handle = memory_handle,
+	.read = memory_read,
+	.bytes = memory_bytes,
+	.oldest_ns = memory_oldest,
+	.usage = memory_usage,
+};

@@ -30,6 +30,25 @@ void log_wake(struct sendlog *log)
 		;
 }
 
+/* What a store without a thread needs not. */
+static void lock(const struct sendlog *log)
+{
+	if (log->store->lock)
+		log->store->lock(log);
+}
+
+static void unlock(const struct sendlog *log)
+{
+	if (log->store->unlock)
+		log->store->unlock(log);
+}
+
+static void save(struct sendlog *log, bool at_once)
+{
+	if (log->store->save)
+		log->store->save(log, at_once);
+}
+
 struct log_source *log_source_get(struct sendlog *log, uint32_t port, const char *id, size_t id_len)
 {
 	for (struct log_source *s = log->sources; s; s = s->next)
@@ -44,10 +63,10 @@ struct log_source *log_source_get(struct sendlog *log, uint32_t port, const char
 		free(s);
 		return NULL;
 	}
-	spool_lock(log);
+	lock(log);
 	s->next = log->sources;
 	log->sources = s;
-	spool_unlock(log);
+	unlock(log);
 	return s;
 }
 
@@ -113,9 +132,9 @@ int sendlog_ack(struct sendlog *log, const char *consumer, uint64_t seq)
 {
 	if (strlen(consumer) > SENDLOG_NAME)
 		return -ENAMETOOLONG;
-	spool_lock(log);
+	lock(log);
 	int rc = set_cursor(log, consumer, seq < log->committed ? seq : log->committed);
-	spool_unlock(log);
+	unlock(log);
 	if (rc == 0)
 		log_retain(log);
 	return rc;
@@ -140,7 +159,7 @@ static bool take_missing(struct sendlog *log, struct log_cursor *out)
 			continue;
 		*out = log->cursors[i];
 		log->cursors[i] = log->cursors[--log->n_cursors];
-		spool_save(log, true);
+		save(log, true);
 		return true;
 	}
 	return false;
@@ -152,7 +171,7 @@ void sendlog_look(struct sendlog *log, uint64_t elapsed_ns, bool (*here)(void *,
 	struct log_cursor gone;
 	bool any = false, one;
 
-	spool_lock(log);
+	lock(log);
 	for (uint32_t i = 0; i < log->n_cursors; i++) {
 		struct log_cursor *c = &log->cursors[i];
 		bool is_here = here(arg, c->name);
@@ -162,13 +181,13 @@ void sendlog_look(struct sendlog *log, uint64_t elapsed_ns, bool (*here)(void *,
 	log->unseen_ns += elapsed_ns;
 	if (log->unseen_ns >= SAVE_SEEN_NS && log->n_cursors) {
 		log->unseen_ns = 0;
-		spool_save(log, false);
+		save(log, false);
 	}
-	spool_unlock(log);
+	unlock(log);
 	do {
-		spool_lock(log);
+		lock(log);
 		one = take_missing(log, &gone);
-		spool_unlock(log);
+		unlock(log);
 		any |= one;
 		if (one && log->events->forgotten)
 			log->events->forgotten(log->arg, gone.name, gone.acked);
@@ -217,11 +236,11 @@ int log_new_epoch(struct sendlog *log, uint64_t last)
 
 int sendlog_renew(struct sendlog *log)
 {
-	spool_lock(log);
+	lock(log);
 	int rc = log_new_epoch(log, 0);
 	if (rc == 0)
-		spool_save(log, true);
-	spool_unlock(log);
+		save(log, true);
+	unlock(log);
 	return rc;
 }
 
@@ -301,7 +320,7 @@ void log_mended(struct sendlog *log, uint64_t ordinal)
 		return;
 	log->mended_in = ordinal;
 	ss_log(log->host, SS_LOG_WARN,
-	       "Spool: a damaged byte on disk was mended, no event is lost by it: check the disk "
+	       "The spool mended a damaged byte of its files, no event is lost by it: check the disk "
 	       "segment=%016" PRIx64 ".seg",
 	       ordinal);
 }
@@ -316,18 +335,12 @@ static void on_event(void *arg, uint32_t events)
 	(void)events;
 	if (read(log->event_fd, &n, sizeof n) < 0)
 		return;
-	if (log->spool)
-		spool_handle(log);
-	else
-		memory_handle(log);
+	log->store->handle(log);
 }
 
 void log_retain(struct sendlog *log)
 {
-	if (log->spool)
-		spool_retain(log);
-	else
-		memory_retain(log);
+	log->store->retain(log);
 }
 
 static void on_age(void *arg)
@@ -363,8 +376,13 @@ int sendlog_open(const struct ss_host *host, const struct sendlog_options *optio
 	why[0] = '\0';
 	if (!log)
 		goto out;
-	*log = (struct sendlog){
-		.host = host, .options = *options, .events = events, .arg = arg, .first = 1, .next = 1};
+	*log = (struct sendlog){.host = host,
+				.options = *options,
+				.events = events,
+				.arg = arg,
+				.first = 1,
+				.next = 1,
+				.store = options->path ? &spool_store : &memory_store};
 	log->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	log->cursors = calloc(SENDLOG_CONSUMERS, sizeof *log->cursors);
 	if (!log->cursors)
@@ -376,7 +394,7 @@ int sendlog_open(const struct ss_host *host, const struct sendlog_options *optio
 	log->loop_self = loop.self;
 	rc = getentropy(log->epoch, sizeof log->epoch) < 0 ? -errno : 0;
 	if (rc == 0)
-		rc = options->path ? spool_open(log, why) : memory_open(log);
+		rc = log->store->open(log, why);
 	if (rc == 0)
 		rc = watch(log);
 out:
@@ -399,10 +417,8 @@ void sendlog_close(struct sendlog *log)
 		log->loop->cancel(log->loop_self, log->timer_id);
 		log->loop->cancel(log->loop_self, log->fd_id);
 	}
-	if (log->spool)
-		spool_close(log);
-	if (log->memory)
-		memory_close(log);
+	if (log->spool || log->memory)
+		log->store->close(log);
 	for (struct log_source *s = log->sources, *next; s; s = next) {
 		next = s->next;
 		free(s->id);
@@ -530,12 +546,9 @@ static bool advances(const struct intake *in)
 static int admit(struct sendlog *log, const struct ss_batch *b, const struct intake *in)
 {
 	size_t memory = in->payload + (size_t)in->fresh * SENDLOG_EVENT_OVERHEAD + sizeof(struct log_piece);
-	int rc;
+	size_t largest = in->split ? in->largest : in->payload + (size_t)in->fresh * 16;
+	int rc = log->store->admit(log, in->fresh, largest, memory < b->footprint ? b->footprint : memory);
 
-	if (log->spool)
-		rc = spool_admit(log, in->split ? in->largest : in->payload + (size_t)in->fresh * 16);
-	else
-		rc = in->fresh ? memory_admit(log, memory < b->footprint ? b->footprint : memory) : 0;
 	if (rc == -EAGAIN)
 		log->wants_room = true;
 	return rc;
@@ -558,10 +571,7 @@ int sendlog_append(struct sendlog *log, uint32_t port, struct ss_batch *b, uint6
 	if (!list)
 		return -ENOMEM;
 	uint64_t next = log->next + in.fresh;
-	if (log->spool)
-		spool_append(log, list);
-	else
-		rc = memory_append(log, list);
+	rc = log->store->append(log, list);
 	if (rc < 0) {
 		log_pieces_free(log, list);
 		return rc;
@@ -592,9 +602,7 @@ uint64_t sendlog_read(struct sendlog *log, uint64_t seq, uint32_t max_records,
 {
 	if (seq < log->first)
 		seq = log->first;
-	if (log->spool)
-		return spool_read(log, seq, max_records, fn, arg);
-	return memory_read(log, seq, max_records, fn, arg);
+	return log->store->read(log, seq, max_records, fn, arg);
 }
 
 /* ---- figures ---- */
@@ -616,7 +624,7 @@ uint64_t sendlog_committed(const struct sendlog *log)
 
 uint64_t sendlog_bytes(const struct sendlog *log)
 {
-	return log->spool ? spool_bytes(log) : memory_bytes(log);
+	return log->store->bytes(log);
 }
 
 uint64_t sendlog_used(const struct sendlog *log)
@@ -638,7 +646,7 @@ uint64_t sendlog_oldest_ns(const struct sendlog *log)
 {
 	if (log->first > log->committed)
 		return 0;
-	return log->spool ? spool_oldest(log) : memory_oldest(log);
+	return log->store->oldest_ns(log);
 }
 
 uint64_t sendlog_corrupt(const struct sendlog *log)

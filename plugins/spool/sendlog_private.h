@@ -110,6 +110,7 @@ struct sendlog {
 	uint32_t n_told;
 	uint64_t mended_in; /* segment of the last warning, 0 = none */
 	struct log_usage usage;
+	const struct log_store *store;
 	struct log_memory *memory; /* one of the two */
 	struct log_spool *spool;
 };
@@ -137,33 +138,30 @@ void usage_lost(struct sendlog *, uint64_t from, uint64_t to, const char *reason
 void usage_trouble(struct sendlog *, const char *why); /* the disk cannot be written to; NULL: over */
 void usage_close(struct sendlog *);
 
-/* ---- memory.c ---- */
-int memory_open(struct sendlog *);
-void memory_close(struct sendlog *);
-int memory_admit(struct sendlog *, size_t memory);       /* 0 or -EAGAIN; makes room by dropping if it may */
-int memory_append(struct sendlog *, struct log_piece *); /* takes the list over */
-void memory_retain(struct sendlog *);                    /* let go of what everybody has */
-void memory_handle(struct sendlog *);
-uint64_t memory_read(struct sendlog *, uint64_t seq, uint32_t max,
-		     bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg);
-uint64_t memory_bytes(const struct sendlog *);
-uint64_t memory_oldest(const struct sendlog *);
-void memory_usage(const struct sendlog *, uint64_t *used, uint64_t *limit, bool *full);
+/* ---- memory.c, spool.c ---- */
 
-/* ---- the spool ---- */
-int spool_open(struct sendlog *, char why[256]);
-void spool_close(struct sendlog *);
-int spool_admit(struct sendlog *, size_t largest);
-void spool_append(struct sendlog *, struct log_piece *);
-void spool_retain(struct sendlog *);
-void spool_handle(struct sendlog *);
-uint64_t spool_read(struct sendlog *, uint64_t seq, uint32_t max,
-		    bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg);
-uint64_t spool_bytes(const struct sendlog *);
-uint64_t spool_oldest(const struct sendlog *);
-uint64_t
-spool_committing_ns(const struct sendlog *); /* for how long the commit under way has been so, 0 = none is */
-void spool_usage(const struct sendlog *, uint64_t *used, uint64_t *limit, bool *full);
-void spool_lock(const struct sendlog *);
-void spool_unlock(const struct sendlog *);
-void spool_save(struct sendlog *, bool at_once); /* lock held: cursors and epoch are to be written */
+/* Where records are kept.  On the loop. */
+struct log_store {
+	const char *name;
+	int (*open)(struct sendlog *, char why[256]);
+	void (*close)(struct sendlog *);
+	/* Is there room for fresh records, the largest part of which must be in one place?  memory: with all
+	 * overhead.  0; -EAGAIN; -EMSGSIZE: never.  Makes room by dropping if it may. */
+	int (*admit)(struct sendlog *, uint32_t fresh, size_t largest, size_t memory);
+	int (*append)(struct sendlog *, struct log_piece *); /* takes the list over if it returns 0 */
+	void (*retain)(struct sendlog *);                    /* let go of what everybody has, or is too old */
+	void (*handle)(struct sendlog *);                    /* after log_wake() */
+	uint64_t (*read)(struct sendlog *, uint64_t seq, uint32_t max,
+			 bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg);
+	uint64_t (*bytes)(const struct sendlog *);
+	uint64_t (*oldest_ns)(const struct sendlog *);
+	/* committing_ns: for how long the commit under way has been so, 0 = none is */
+	void (*usage)(const struct sendlog *, uint64_t *used, uint64_t *limit, bool *full,
+		      uint64_t *committing_ns);
+	/* NULL if it has no thread: around changes of epoch and cursors, and that they are to be written
+	 * (locked) */
+	void (*lock)(const struct sendlog *);
+	void (*unlock)(const struct sendlog *);
+	void (*save)(struct sendlog *, bool at_once);
+};
+extern const struct log_store memory_store, spool_store;

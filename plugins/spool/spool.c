@@ -20,24 +20,20 @@
 enum { PATIENCE_NS = 1000000 }; /* less than it takes to be written */
 enum { SEG_SIZE_MIN = 64 << 10, SEG_SIZE_MAX = 16 << 20, FRAME_MAX = 256 << 10, MARK_EVERY = 64 << 10 };
 
-void spool_lock(const struct sendlog *log)
+static void spool_lock(const struct sendlog *log)
 {
-	if (log->spool)
-		pthread_mutex_lock(&log->spool->lock);
+	pthread_mutex_lock(&log->spool->lock);
 }
 
-void spool_unlock(const struct sendlog *log)
+static void spool_unlock(const struct sendlog *log)
 {
-	if (log->spool)
-		pthread_mutex_unlock(&log->spool->lock);
+	pthread_mutex_unlock(&log->spool->lock);
 }
 
-void spool_save(struct sendlog *log, bool at_once)
+static void spool_save(struct sendlog *log, bool at_once)
 {
 	struct log_spool *s = log->spool;
 
-	if (!s)
-		return;
 	s->state_dirty = true;
 	if (at_once)
 		s->state_ns = 0;
@@ -192,7 +188,7 @@ static int start_writer(struct log_spool *s)
 	return -rc;
 }
 
-int spool_open(struct sendlog *log, char why[256])
+static int spool_open(struct sendlog *log, char why[256])
 {
 	const char *path = log->options.path;
 	pthread_condattr_t attr;
@@ -252,7 +248,7 @@ static void free_frames(struct cached_frame *c)
 	}
 }
 
-void spool_close(struct sendlog *log)
+static void spool_close(struct sendlog *log)
 {
 	struct log_spool *s = log->spool;
 
@@ -290,10 +286,12 @@ void spool_close(struct sendlog *log)
 
 /* ---- the loop's side ---- */
 
-int spool_admit(struct sendlog *log, size_t largest)
+static int spool_admit(struct sendlog *log, uint32_t fresh, size_t largest, size_t memory)
 {
 	struct log_spool *s = log->spool;
 
+	(void)fresh;
+	(void)memory;
 	if (largest > s->largest)
 		return -EMSGSIZE;
 	pthread_mutex_lock(&s->lock);
@@ -302,7 +300,7 @@ int spool_admit(struct sendlog *log, size_t largest)
 	return full ? -EAGAIN : 0;
 }
 
-void spool_append(struct sendlog *log, struct log_piece *list)
+static int spool_append(struct sendlog *log, struct log_piece *list)
 {
 	struct log_spool *s = log->spool;
 	struct log_piece *last = list;
@@ -317,6 +315,7 @@ void spool_append(struct sendlog *log, struct log_piece *list)
 	if (s->waits == WRITER_IDLE || (s->waits == WRITER_PACING && s->pending_bytes >= s->frame_max))
 		pthread_cond_signal(&s->wake);
 	pthread_mutex_unlock(&s->lock);
+	return 0;
 }
 
 /* The oldest that is young enough. */
@@ -340,7 +339,7 @@ static uint64_t young_enough(const struct log_spool *s, uint64_t max_age)
 	return seq;
 }
 
-void spool_retain(struct sendlog *log)
+static void spool_retain(struct sendlog *log)
 {
 	struct log_spool *s = log->spool;
 	uint64_t acked = log_all_acked(log), max_age = log->options.max_age_ns;
@@ -362,7 +361,7 @@ void spool_retain(struct sendlog *log)
 	pthread_mutex_unlock(&s->lock);
 }
 
-void spool_handle(struct sendlog *log)
+static void spool_handle(struct sendlog *log)
 {
 	struct log_spool *s = log->spool;
 	char trouble[sizeof s->trouble];
@@ -403,7 +402,7 @@ void spool_handle(struct sendlog *log)
 		log->events->room(log->arg);
 }
 
-uint64_t spool_bytes(const struct sendlog *log)
+static uint64_t spool_bytes(const struct sendlog *log)
 {
 	struct log_spool *s = log->spool;
 	uint64_t sum = 0;
@@ -420,17 +419,8 @@ uint64_t spool_bytes(const struct sendlog *log)
 	return sum;
 }
 
-uint64_t spool_committing_ns(const struct sendlog *log)
-{
-	struct log_spool *s = log->spool;
-
-	pthread_mutex_lock(&s->lock);
-	uint64_t since = s->commit_since;
-	pthread_mutex_unlock(&s->lock);
-	return since ? spool_clock() - since : 0;
-}
-
-void spool_usage(const struct sendlog *log, uint64_t *used, uint64_t *limit, bool *full)
+static void spool_usage(const struct sendlog *log, uint64_t *used, uint64_t *limit, bool *full,
+			uint64_t *committing_ns)
 {
 	struct log_spool *s = log->spool;
 	uint64_t segments = s->limit / s->seg_size;
@@ -446,12 +436,13 @@ void spool_usage(const struct sendlog *log, uint64_t *used, uint64_t *limit, boo
 			*used += g->size;
 	}
 	*full = s->full;
+	*committing_ns = s->commit_since ? spool_clock() - s->commit_since : 0;
 	pthread_mutex_unlock(&s->lock);
 	if (*used > *limit)
 		*used = *limit;
 }
 
-uint64_t spool_oldest(const struct sendlog *log)
+static uint64_t spool_oldest(const struct sendlog *log)
 {
 	struct log_spool *s = log->spool;
 	uint64_t time_ns = 0;
@@ -690,8 +681,8 @@ static void read_disk(struct log_spool *s, struct reading *r, uint64_t until)
 	}
 }
 
-uint64_t spool_read(struct sendlog *log, uint64_t seq, uint32_t max,
-		    bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg)
+static uint64_t spool_read(struct sendlog *log, uint64_t seq, uint32_t max,
+			   bool (*fn)(void *, uint64_t, const struct ss_event *), void *arg)
 {
 	struct log_spool *s = log->spool;
 	struct reading r = {.seq = seq, .left = max, .fn = fn, .arg = arg};
@@ -704,3 +695,20 @@ uint64_t spool_read(struct sendlog *log, uint64_t seq, uint32_t max,
 		read_cached(s, &r);
 	return r.seq;
 }
+
+const struct log_store spool_store = {
+	.name = "spool",
+	.open = spool_open,
+	.close = spool_close,
+	.admit = spool_admit,
+	.append = spool_append,
+	.retain = spool_retain,
+	.handle = spool_handle,
+	.read = spool_read,
+	.bytes = spool_bytes,
+	.oldest_ns = spool_oldest,
+	.usage = spool_usage,
+	.lock = spool_lock,
+	.unlock = spool_unlock,
+	.save = spool_save,
+};

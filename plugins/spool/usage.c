@@ -20,11 +20,6 @@ enum {
 #define SAY_FULL_NS UINT64_C(600000000000) /* the same again after so long */
 #define SAY_LOST_NS UINT64_C(10000000000)
 
-static const char *name_of(const struct sendlog *log)
-{
-	return log->spool ? "Spool" : "Buffer";
-}
-
 /* The consumer that is furthest behind, NULL if none is; *n: how many are. */
 static const struct log_cursor *hindmost(const struct sendlog *log, uint64_t seq, uint32_t *n)
 {
@@ -83,8 +78,8 @@ static void say_full(struct sendlog *log, const char *who)
 
 	details(log, where, sizeof where);
 	ss_log(log->host, SS_LOG_ERROR,
-	       "%s is full and input stops: %s; connect the consumer, raise %s or set forget_after %s",
-	       name_of(log), who, log->spool ? "max_bytes" : "buffer", where);
+	       "The %s is full and input stops: %s; connect the consumer, raise %s or set forget_after %s",
+	       log->store->name, who, log->spool ? "max_bytes" : "buffer", where);
 }
 
 static void set_health(struct sendlog *log, const char *why)
@@ -117,7 +112,8 @@ static void look_full(struct sendlog *log, bool full, uint64_t now)
 		u->is_full = full;
 		u->said_ns = 0;
 		if (!full)
-			ss_log(log->host, SS_LOG_INFO, "%s has room again, input goes on", name_of(log));
+			ss_log(log->host, SS_LOG_INFO, "The %s has room again, input goes on",
+			       log->store->name);
 	}
 	if (!u->is_full)
 		return;
@@ -126,7 +122,7 @@ static void look_full(struct sendlog *log, bool full, uint64_t now)
 		u->said_ns = now;
 		say_full(log, who);
 	}
-	snprintf(u->reason, sizeof u->reason, "%s full: %s", log->spool ? "spool" : "buffer", who);
+	snprintf(u->reason, sizeof u->reason, "%s full: %s", log->store->name, who);
 }
 
 static void look_filling(struct sendlog *log, uint64_t used, uint64_t limit)
@@ -142,9 +138,9 @@ static void look_filling(struct sendlog *log, uint64_t used, uint64_t limit)
 	u->warned = true;
 	describe(log, log->committed, who, sizeof who);
 	details(log, where, sizeof where);
-	ss_log(log->host, SS_LOG_WARN, "%s is %" PRIu64 " %% full, at the limit %s: %s %s", name_of(log),
-	       percent, log->options.drop_oldest ? "the oldest events are dropped" : "input stops", who,
-	       where);
+	ss_log(log->host, SS_LOG_WARN, "The %s is %" PRIu64 " %% full, at the limit %s: %s %s",
+	       log->store->name, percent,
+	       log->options.drop_oldest ? "the oldest events are dropped" : "input stops", who, where);
 }
 
 static void look_stalled(struct sendlog *log)
@@ -152,7 +148,6 @@ static void look_stalled(struct sendlog *log)
 	struct log_usage *u = &log->usage;
 	char age[24];
 
-	u->committing_ns = log->spool ? spool_committing_ns(log) : 0;
 	bool stalled = u->committing_ns >= STALL_NS;
 	if (stalled && !u->stalled)
 		ss_log(log->host, SS_LOG_WARN,
@@ -218,10 +213,7 @@ void usage_look(struct sendlog *log)
 	uint64_t now = log->loop->now(log->loop_self), used, limit;
 	bool full = false;
 
-	if (log->spool)
-		spool_usage(log, &used, &limit, &full);
-	else
-		memory_usage(log, &used, &limit, &full);
+	log->store->usage(log, &used, &limit, &full, &u->committing_ns);
 	u->used = used;
 	u->limit = limit;
 	look_full(log, full && !log->options.drop_oldest, now);
@@ -246,5 +238,5 @@ void usage_close(struct sendlog *log)
 	       "Stopped with a full %s, so events that waited for it could not be stored: %s; a source that "
 	       "can resume "
 	       "sends them again, events of any other source are lost",
-	       log->spool ? "spool" : "buffer", who);
+	       log->store->name, who);
 }

@@ -77,12 +77,12 @@ def test_full(pair):
     assert p.health()[0] == 200
     p.a.wait_metric("semstreams_spool_limit_bytes", 1 << 19)
     assert p.a.metrics().sum("semstreams_spool_used_bytes") * 5 < p.a.metrics().sum("semstreams_spool_limit_bytes")
-    p.send_until(lambda: "Spool is full" in p.a.log())
+    p.send_until(lambda: "The spool is full" in p.a.log())
     log = p.a.log()
     reason = r"consumer '([^']+)' has not been here for (\d+s|\d+m\d*s?): (\d+) events"
-    warned = re.search(rf"WARN Spool is (\d+) % full, at the limit input stops: {reason}", log)
+    warned = re.search(rf"WARN The spool is (\d+) % full, at the limit input stops: {reason}", log)
     assert warned and 80 <= int(warned[1]) < 100
-    full = re.search(rf"ERROR Spool is full and input stops: {reason}; connect the consumer, raise max_bytes or set "
+    full = re.search(rf"ERROR The spool is full and input stops: {reason}; connect the consumer, raise max_bytes or set "
                      rf"forget_after path=.*max_bytes=1MiB.* component=edge", log)
     assert full and full[1] == warned[2] and int(full[3]) >= int(warned[4])
     metrics = p.a.metrics()
@@ -98,13 +98,13 @@ def test_full(pair):
     # it comes back
     p.start("b")
     p.a.wait_for(lambda: p.health()[0] == 200, what="health")
-    p.a.wait_log("INFO Spool has room again, input goes on")
+    p.a.wait_log("INFO The spool has room again, input goes on")
     assert p.a.get("/readyz")[0] == 200
     # and when it is full the end says why it is one with a loss
     p.programs["b"].terminate()
     p.a.wait_for(lambda: p.a.metrics().sum("semstreams_link_up") == 0, what="B gone")
-    lines = p.a.log().count("Spool is full")
-    p.send_until(lambda: p.a.log().count("Spool is full") > lines)
+    lines = p.a.log().count("The spool is full")
+    p.send_until(lambda: p.a.log().count("The spool is full") > lines)
     p.a.signal(15)
     assert p.a.wait() == 1
     assert re.search(rf"ERROR Stopped with a full spool, so events that waited for it could not be stored: {reason}; a source "
@@ -122,7 +122,7 @@ def test_drops_oldest(pair):
     p.send_until(lambda: lost() > 2000)
     log = p.a.wait_log(r"WARN Events lost: dropped to make room before every consumer acknowledged them; consumer '[^']+' (has "
                        r"not been here for|does not keep up).* events=\d+ from=51 to=\d+ reason=full")
-    assert log and "Spool is full" not in p.a.log()
+    assert log and "The spool is full" not in p.a.log()
     assert p.health()[0] == 200
     taken = p.a.metrics().sum("semstreams_events_out_total", component="edge")
     p.a.wait_for(lambda: p.a.metrics().sum("semstreams_events_out_total", component="edge") == p.sender.sent -

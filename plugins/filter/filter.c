@@ -52,9 +52,8 @@ struct filter {
 	struct ss_field *values; /* of one event, by path */
 	uint32_t n_paths;
 	struct conditions *where;
-	struct deadband *deadband;
-	struct rate_limit *rate_limit;
-	struct sample *sample;
+	struct thinning thinning;
+	bool thins; /* something is set in thinning */
 	struct reshape *reshape;
 	uint32_t *rows; /* of events that pass; behind them those that do not */
 	uint32_t capacity;
@@ -64,7 +63,7 @@ struct filter {
 struct tally {
 	uint32_t passed, rest;
 	uint32_t errors[N_ERRORS];
-	uint32_t sample, deadband, rate_limit;
+	uint32_t suppressed[THINNING_WAYS];
 };
 
 static void destroy(void *self)
@@ -78,9 +77,7 @@ static void destroy(void *self)
 	if (f->reader)
 		fields->free(f->fields.self, f->reader);
 	conditions_free(f->where);
-	deadband_free(f->deadband);
-	rate_limit_free(f->rate_limit);
-	sample_free(f->sample);
+	thinning_done(&f->thinning);
 	reshape_free(f->reshape);
 	free(f->values);
 	free(f->rows);
@@ -91,16 +88,15 @@ static void compile_option(struct filter *f, const char *name, json_t *json, str
 			   struct ss_paths *paths)
 {
 	uint32_t max_keys = (uint32_t)f->conf->max_keys;
+	static const char *const ways[THINNING_WAYS] = {"sample", "deadband", "rate_limit"};
 
+	for (int way = 0; way < THINNING_WAYS; way++)
+		if (strcmp(name, ways[way]) == 0)
+			thinning_compile(&f->thinning, (enum thinning_way)way, json, option, paths, max_keys,
+					 &f->fields);
 	if (strcmp(name, "where") == 0)
 		conditions_compile(json, option, paths, &f->fields, &f->where);
-	else if (strcmp(name, "sample") == 0)
-		sample_compile(json, option, paths, &f->fields, &f->sample);
-	else if (strcmp(name, "deadband") == 0)
-		deadband_compile(json, option, paths, max_keys, &f->fields, &f->deadband);
-	else if (strcmp(name, "rate_limit") == 0)
-		rate_limit_compile(json, option, paths, max_keys, &f->fields, &f->rate_limit);
-	else
+	else if (strcmp(name, "fields") == 0)
 		reshape_compile(json, option, &f->fields, &f->reshape);
 }
 
@@ -161,6 +157,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 
 		r = p < 0 ? p : r;
 		f->n_paths = paths.n;
+		f->thins = f->thinning.sample || f->thinning.deadband || f->thinning.rate_limit;
 		f->values = calloc(paths.n + 1, sizeof *f->values);
 		if (!f->values)
 			r = -ENOMEM;
@@ -179,7 +176,6 @@ out:
 static int judge(struct filter *f, const struct ss_event *e, struct tally *tally)
 {
 	const struct ss_fields *fields = f->fields.vtbl;
-	struct keyed_slot *slot = NULL;
 	int error = -1, r = 0, yes = 1;
 
 	if (f->reader)
@@ -200,36 +196,28 @@ static int judge(struct filter *f, const struct ss_event *e, struct tally *tally
 		if (f->conf->on_error == ON_ERROR_DROP)
 			return -EBADMSG;
 	}
-	if (f->sample) {
-		r = sample_take(f->sample, f->values);
-		tally->sample += r == 0;
-		if (r <= 0)
-			return r;
-	}
-	if (f->deadband) {
-		r = deadband_check(f->deadband, f->values, e->time_ns, &slot);
-		tally->deadband += r == 0;
-		if (r <= 0)
-			return r;
-	}
-	if (f->rate_limit) {
-		r = rate_limit_take(f->rate_limit, f->values, e->time_ns);
-		tally->rate_limit += r == 0;
-		if (r <= 0)
-			return r;
-	}
-	if (f->deadband)
-		deadband_passed(f->deadband, f->values, e->time_ns, slot);
-	return yes;
+	if (!f->thins)
+		return yes;
+	r = thinning_pass(&f->thinning, f->values, e->time_ns, tally->suppressed);
+	return r > 0 ? yes : r;
 }
 
-static void count_keys(struct filter *f, const struct keyed *k, uint64_t evicted_before, uint32_t n_before,
-		       uint32_t gauge, uint32_t counter)
+struct keys {
+	uint32_t n;
+	uint64_t evicted;
+};
+
+static void count_keys(struct filter *f, enum thinning_way way, const struct keys *before, uint32_t gauge,
+		       uint32_t counter)
 {
-	if (k->n != n_before)
-		f->host->metric_set(f->host, gauge, k->n);
-	if (k->evicted != evicted_before)
-		f->host->metric_add(f->host, counter, (int64_t)(k->evicted - evicted_before));
+	struct keys now;
+
+	if (!thinning_keys(&f->thinning, way, &now.n, &now.evicted))
+		return;
+	if (now.n != before->n)
+		f->host->metric_set(f->host, gauge, now.n);
+	if (now.evicted != before->evicted)
+		f->host->metric_add(f->host, counter, (int64_t)(now.evicted - before->evicted));
 }
 
 static void count(struct filter *f, const struct tally *t)
@@ -237,6 +225,8 @@ static void count(struct filter *f, const struct tally *t)
 	static const char *const what[N_ERRORS] = {"Events that are not valid JSON",
 						   "Events nested more than 64 levels deep",
 						   "Events on which a regular expression takes too long"};
+	static const uint32_t suppressed_metrics[THINNING_WAYS] = {METRIC_SAMPLE, METRIC_DEADBAND,
+								   METRIC_RATE_LIMIT};
 
 	for (uint32_t i = 0; i < N_ERRORS; i++) {
 		if (!t->errors[i])
@@ -247,12 +237,9 @@ static void count(struct filter *f, const struct tally *t)
 		ss_log(f->host, SS_LOG_WARN, "%s are %s; see the option on_error", what[i],
 		       f->conf->on_error == ON_ERROR_DROP ? "dropped" : "passed on");
 	}
-	if (t->sample)
-		f->host->metric_add(f->host, METRIC_SAMPLE, t->sample);
-	if (t->deadband)
-		f->host->metric_add(f->host, METRIC_DEADBAND, t->deadband);
-	if (t->rate_limit)
-		f->host->metric_add(f->host, METRIC_RATE_LIMIT, t->rate_limit);
+	for (int way = 0; way < THINNING_WAYS; way++)
+		if (t->suppressed[way])
+			f->host->metric_add(f->host, suppressed_metrics[way], t->suppressed[way]);
 }
 
 /* Make room for the row numbers of a batch; only grows when a batch is bigger than any before. */
@@ -333,21 +320,19 @@ static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 {
 	struct filter *f = self;
-	const struct keyed *d = f->deadband ? f->deadband->keys : NULL;
-	const struct keyed *r = f->rate_limit ? f->rate_limit->keys : NULL;
-	uint64_t d_evicted = d ? d->evicted : 0, r_evicted = r ? r->evicted : 0;
-	uint32_t d_n = d ? d->n : 0, r_n = r ? r->n : 0;
+	struct keys deadband = {0}, rate_limit = {0};
 
 	(void)port;
-	if (!f->reader && !f->rate_limit && !f->sample) { /* nothing is asked of the events */
+	if (!f->reader && !f->thinning.rate_limit &&
+	    !f->thinning.sample) { /* nothing is asked of the events */
 		f->host->emit(f->host, PORT_MATCH, batch);
 		return SS_DONE;
 	}
+	thinning_keys(&f->thinning, THINNING_DEADBAND, &deadband.n, &deadband.evicted);
+	thinning_keys(&f->thinning, THINNING_RATE_LIMIT, &rate_limit.n, &rate_limit.evicted);
 	int32_t result = select_rows(f, batch);
-	if (d)
-		count_keys(f, d, d_evicted, d_n, METRIC_DEADBAND_KEYS, METRIC_DEADBAND_EVICTED);
-	if (r)
-		count_keys(f, r, r_evicted, r_n, METRIC_RATE_LIMIT_KEYS, METRIC_RATE_LIMIT_EVICTED);
+	count_keys(f, THINNING_DEADBAND, &deadband, METRIC_DEADBAND_KEYS, METRIC_DEADBAND_EVICTED);
+	count_keys(f, THINNING_RATE_LIMIT, &rate_limit, METRIC_RATE_LIMIT_KEYS, METRIC_RATE_LIMIT_EVICTED);
 	return result;
 }
 

@@ -11,6 +11,54 @@
 
 #define MAX_RATE 1000000000 /* events and burst */
 
+/* How far events of one key may be out of order before it is taken for a clock that was set back. */
+#define KEYED_DISORDER_NS 10000000000u
+
+struct keyed_slot {
+	uint64_t hash[2]; /* stands for the key */
+	uint64_t time_ns; /* deadband: of the last that passed; rate limit: of the last refill */
+	union {
+		struct ss_number value; /* deadband: the last that passed */
+		uint64_t level;         /* rate limit: what is left, an event costs rate->per */
+	};
+	uint32_t chain, newer, older; /* indices of slots, 0 = none */
+	bool fresh;                   /* nothing is known of this key yet */
+};
+
+struct keyed {
+	struct keyed_slot *slots; /* from 1 */
+	uint32_t *heads, mask;    /* chains by hash */
+	uint32_t n, max;
+	uint32_t newest, oldest;
+	uint64_t evicted; /* since the start */
+	uint64_t secret[2];
+	struct ss_iface fields;
+	struct ss_scratch scratch;
+};
+
+struct deadband {
+	struct keyed *keys;
+	int field, key; /* indices of paths; key -1: one for all */
+	double threshold;
+	bool percent;
+	uint64_t max_interval_ns; /* 0 = none */
+};
+
+struct rate_limit {
+	struct keyed *keys;
+	int key;
+	uint64_t events, per_ns;
+	uint64_t capacity; /* burst, in nanoseconds times events */
+	uint64_t full_ns;  /* an empty bucket is full after this */
+};
+
+struct sample {
+	uint64_t one_in, seen;
+	int key; /* index of its path, -1: none */
+	struct ss_iface fields;
+	struct ss_scratch scratch;
+};
+
 /* ---- the table ---- */
 
 static void keyed_free(struct keyed *k)
@@ -171,8 +219,15 @@ static void compile_threshold(struct deadband *d, json_t *json, struct ss_json_o
 					: "\"threshold\" is missing");
 }
 
-int deadband_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths, uint32_t max_keys,
-		     const struct ss_iface *fields, struct deadband **out)
+static void deadband_free(struct deadband *d)
+{
+	if (d)
+		keyed_free(d->keys);
+	free(d);
+}
+
+static int deadband_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths,
+			    uint32_t max_keys, const struct ss_iface *fields, struct deadband **out)
 {
 	struct deadband *d = calloc(1, sizeof *d);
 
@@ -196,13 +251,6 @@ int deadband_compile(json_t *json, struct ss_json_option *option, struct ss_path
 	return option->err;
 }
 
-void deadband_free(struct deadband *d)
-{
-	if (d)
-		keyed_free(d->keys);
-	free(d);
-}
-
 static bool has_moved(const struct deadband *d, const struct ss_number *from, const struct ss_number *to)
 {
 	double least = d->percent ? d->threshold * fabs(from->d) : d->threshold;
@@ -218,8 +266,10 @@ static bool has_moved(const struct deadband *d, const struct ss_number *from, co
 	return moved > 0 && moved + 4 * DBL_EPSILON * fmax(fabs(from->d), fabs(to->d)) >= least;
 }
 
-int deadband_check(struct deadband *d, const struct ss_field *fields, uint64_t time_ns,
-		   struct keyed_slot **slot)
+/* May this event pass?  1 or 0, or -ENOMEM.  *slot is for deadband_passed, once it is sure that it does; NULL
+ * if the field is not a number, which always passes. */
+static int deadband_check(struct deadband *d, const struct ss_field *fields, uint64_t time_ns,
+			  struct keyed_slot **slot)
 {
 	const struct ss_field *f = &fields[d->field];
 	struct ss_number value;
@@ -241,8 +291,8 @@ int deadband_check(struct deadband *d, const struct ss_field *fields, uint64_t t
 	return has_moved(d, &s->value, &value);
 }
 
-void deadband_passed(struct deadband *d, const struct ss_field *fields, uint64_t time_ns,
-		     struct keyed_slot *s)
+static void deadband_passed(struct deadband *d, const struct ss_field *fields, uint64_t time_ns,
+			    struct keyed_slot *s)
 {
 	if (!s)
 		return;
@@ -269,8 +319,15 @@ static uint64_t compile_count(json_t *json, const char *name, uint64_t otherwise
 	return 1;
 }
 
-int rate_limit_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths, uint32_t max_keys,
-		       const struct ss_iface *fields, struct rate_limit **out)
+static void rate_limit_free(struct rate_limit *r)
+{
+	if (r)
+		keyed_free(r->keys);
+	free(r);
+}
+
+static int rate_limit_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths,
+			      uint32_t max_keys, const struct ss_iface *fields, struct rate_limit **out)
 {
 	struct rate_limit *r = calloc(1, sizeof *r);
 
@@ -299,14 +356,8 @@ int rate_limit_compile(json_t *json, struct ss_json_option *option, struct ss_pa
 	return option->err;
 }
 
-void rate_limit_free(struct rate_limit *r)
-{
-	if (r)
-		keyed_free(r->keys);
-	free(r);
-}
-
-int rate_limit_take(struct rate_limit *r, const struct ss_field *fields, uint64_t time_ns)
+/* Take one event out of its key's bucket: 1; 0: it is empty; -ENOMEM. */
+static int rate_limit_take(struct rate_limit *r, const struct ss_field *fields, uint64_t time_ns)
 {
 	struct keyed_slot *s = keyed_get(r->keys, key_of(fields, r->key));
 
@@ -331,8 +382,17 @@ int rate_limit_take(struct rate_limit *r, const struct ss_field *fields, uint64_
 
 /* ---- sample ---- */
 
-int sample_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths,
-		   const struct ss_iface *fields, struct sample **out)
+static void sample_free(struct sample *s)
+{
+	if (!s)
+		return;
+	free(s->scratch.bytes);
+	free(s);
+}
+
+/* {"one_in": n, "key": path}: each n-th event, or all events of one in n keys. */
+static int sample_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths,
+			  const struct ss_iface *fields, struct sample **out)
 {
 	static const char *const known[] = {"one_in", "key", NULL};
 	json_t *one_in = json_object_get(json, "one_in");
@@ -363,15 +423,8 @@ int sample_compile(json_t *json, struct ss_json_option *option, struct ss_paths 
 	return option->err;
 }
 
-void sample_free(struct sample *s)
-{
-	if (!s)
-		return;
-	free(s->scratch.bytes);
-	free(s);
-}
-
-int sample_take(struct sample *s, const struct ss_field *fields)
+/* 1: the event belongs to the sample; 0; -ENOMEM. */
+static int sample_take(struct sample *s, const struct ss_field *fields)
 {
 	/* the same keys on every host and after every start, so that samples can be put together */
 	static const uint64_t known_to_all[2] = {0x73616d706c65, 1};
@@ -381,4 +434,60 @@ int sample_take(struct sample *s, const struct ss_field *fields)
 		return s->seen++ % s->one_in == 0;
 	int rc = ss_value_hash(&s->fields, &s->scratch, &fields[s->key], known_to_all, hash);
 	return rc < 0 ? rc : hash[0] % s->one_in == 0;
+}
+
+/* ---- all of them ---- */
+
+void thinning_compile(struct thinning *t, enum thinning_way way, json_t *json, struct ss_json_option *option,
+		      struct ss_paths *paths, uint32_t max_keys, const struct ss_iface *fields)
+{
+	if (way == THINNING_SAMPLE)
+		sample_compile(json, option, paths, fields, &t->sample);
+	else if (way == THINNING_DEADBAND)
+		deadband_compile(json, option, paths, max_keys, fields, &t->deadband);
+	else
+		rate_limit_compile(json, option, paths, max_keys, fields, &t->rate_limit);
+}
+
+void thinning_done(struct thinning *t)
+{
+	deadband_free(t->deadband);
+	rate_limit_free(t->rate_limit);
+	sample_free(t->sample);
+}
+
+int thinning_pass(struct thinning *t, const struct ss_field *fields, uint64_t time_ns,
+		  uint32_t suppressed[THINNING_WAYS])
+{
+	struct keyed_slot *slot = NULL;
+	int rc = 1;
+
+	if (t->sample) {
+		rc = sample_take(t->sample, fields);
+		suppressed[THINNING_SAMPLE] += rc == 0;
+	}
+	if (rc > 0 && t->deadband) {
+		rc = deadband_check(t->deadband, fields, time_ns, &slot);
+		suppressed[THINNING_DEADBAND] += rc == 0;
+	}
+	if (rc > 0 && t->rate_limit) {
+		rc = rate_limit_take(t->rate_limit, fields, time_ns);
+		suppressed[THINNING_RATE_LIMIT] += rc == 0;
+	}
+	if (rc > 0 && t->deadband)
+		deadband_passed(t->deadband, fields, time_ns, slot);
+	return rc;
+}
+
+bool thinning_keys(const struct thinning *t, enum thinning_way way, uint32_t *n, uint64_t *evicted)
+{
+	const struct keyed *k = way == THINNING_DEADBAND && t->deadband       ? t->deadband->keys
+				: way == THINNING_RATE_LIMIT && t->rate_limit ? t->rate_limit->keys
+									      : NULL;
+
+	if (!k)
+		return false;
+	*n = k->n;
+	*evicted = k->evicted;
+	return true;
 }

@@ -188,11 +188,8 @@ void client_doing(struct client *, const char *format, ...) __attribute__((forma
 int client_fail(struct client *, enum acme_fail, bool permanent, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 int client_no_memory(struct client *);
-/* The deadline has passed. */
-int client_timed_out(struct client *);
 /* The CA has refused. */
 int client_refused(struct client *, const struct problem *);
-int client_wait(struct client *, uint64_t ns);
 /* Waits as long as the last answer's Retry-After says, else ns; fails if that is beyond the deadline. */
 int client_poll(struct client *, uint64_t ns);
 /* The order leads nowhere: -ESTALE if it is of an earlier attempt, else the operation fails. */

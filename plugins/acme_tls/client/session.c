@@ -60,35 +60,6 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	*(bool *)timer->data = true;
 }
 
-int client_wait(struct client *c, uint64_t ns)
-{
-	uint64_t now = now_ns(), left = c->deadline > now ? c->deadline - now : 0;
-	bool over = false;
-	ev_timer timer;
-	ev_timer_init(&timer, on_timer, (double)(ns < left ? ns : left) / 1e9, 0.);
-	timer.data = &over;
-	ev_now_update(c->o.loop);
-	ev_timer_start(c->o.loop, &timer);
-	while (!over)
-		ev_run(c->o.loop, EVRUN_ONCE);
-	return ns < left ? 0 : client_timed_out(c);
-}
-
-int client_poll(struct client *c, uint64_t ns)
-{
-	uint64_t asked = (uint64_t)c->s.retry_after * SECOND, until = now_ns() + asked;
-	if (!asked)
-		return client_wait(c, ns);
-	if (c->s.not_before < until)
-		c->s.not_before = until;
-	if (until < c->deadline)
-		return client_wait(c, asked);
-	return client_fail(c, ACME_RATE_LIMITED, false,
-			   "the CA asks to come back in %lld s, which is after the deadline of this attempt; "
-			   "it was %s",
-			   (long long)c->s.retry_after, c->doing);
-}
-
 /* The words that operators' guides know. */
 static void what_failed(const struct client *c, enum acme_fail fail, char *out, size_t size)
 {
@@ -140,9 +111,38 @@ int client_no_memory(struct client *c)
 	return client_fail(c, ACME_LOCAL, false, "out of memory");
 }
 
-int client_timed_out(struct client *c)
+static int timed_out(struct client *c)
 {
 	return client_fail(c, ACME_TIMEOUT, false, "out of time while %s", c->doing);
+}
+
+static int wait_for(struct client *c, uint64_t ns)
+{
+	uint64_t now = now_ns(), left = c->deadline > now ? c->deadline - now : 0;
+	bool over = false;
+	ev_timer timer;
+	ev_timer_init(&timer, on_timer, (double)(ns < left ? ns : left) / 1e9, 0.);
+	timer.data = &over;
+	ev_now_update(c->o.loop);
+	ev_timer_start(c->o.loop, &timer);
+	while (!over)
+		ev_run(c->o.loop, EVRUN_ONCE);
+	return ns < left ? 0 : timed_out(c);
+}
+
+int client_poll(struct client *c, uint64_t ns)
+{
+	uint64_t asked = (uint64_t)c->s.retry_after * SECOND, until = now_ns() + asked;
+	if (!asked)
+		return wait_for(c, ns);
+	if (c->s.not_before < until)
+		c->s.not_before = until;
+	if (until < c->deadline)
+		return wait_for(c, asked);
+	return client_fail(c, ACME_RATE_LIMITED, false,
+			   "the CA asks to come back in %lld s, which is after the deadline of this attempt; "
+			   "it was %s",
+			   (long long)c->s.retry_after, c->doing);
 }
 
 int client_refused(struct client *c, const struct problem *problem)
@@ -201,7 +201,7 @@ int session_broken(struct client *c)
 
 static int repeat_later(struct client *c, struct tries *t)
 {
-	int rc = client_wait(c, REPEAT_FIRST << t->repeats++);
+	int rc = wait_for(c, REPEAT_FIRST << t->repeats++);
 	return rc ? rc : -EAGAIN;
 }
 
@@ -314,7 +314,7 @@ static int send_request(struct client *c, const char *what, const struct http_re
 	}
 	if (reply->error == -ENOMEM)
 		return client_no_memory(c);
-	return reply->error && now_ns() >= c->deadline ? client_timed_out(c) : 0;
+	return reply->error && now_ns() >= c->deadline ? timed_out(c) : 0;
 }
 
 static int send_signed(struct client *c, const struct ask *ask)
@@ -342,9 +342,9 @@ static int leave_alone(struct client *c)
 {
 	uint64_t now = now_ns();
 	if (now >= c->s.not_before)
-		return now < c->deadline ? 0 : client_timed_out(c);
+		return now < c->deadline ? 0 : timed_out(c);
 	if (c->s.not_before < c->deadline)
-		return client_wait(c, c->s.not_before - now);
+		return wait_for(c, c->s.not_before - now);
 	return client_fail(c, ACME_RATE_LIMITED, false, "the CA asked for no requests during another %llu s",
 			   (unsigned long long)((c->s.not_before - now) / SECOND + 1));
 }

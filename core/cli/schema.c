@@ -296,7 +296,8 @@ static json_t *rule_of(const struct ss_component *desc)
 		}
 	}
 	if (desc->kind == SS_KIND_SOURCE || desc->kind == SS_KIND_PROVIDER)
-		json_object_set_new(properties, "inputs", json_pack("{s:i}", "maxItems", 0));
+		json_object_set_new(properties, "inputs",
+				    json_pack("{s:s, s:i}", "type", "array", "maxItems", 0));
 	return json_pack("{s:{s:{s:{s:s}},s:[s]},s:o}", "if", "properties", "type", "const", desc->type,
 			 "required", "type", "then", then);
 }

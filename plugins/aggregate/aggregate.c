@@ -262,10 +262,17 @@ static const char *const output_choices[] = {"group", "window", NULL};
 static const char *const full_choices[] = {"oldest", "overflow", NULL};
 
 #define WINDOW_SCHEMA                                                                                        \
-	"{\"type\":\"object\",\"required\":[\"type\"],\"properties\":{"                                      \
-	"\"type\":{\"enum\":[\"tumbling\",\"sliding\",\"session\"]},"                                        \
-	"\"size\":{\"type\":\"string\"},\"every\":{\"type\":\"string\"},\"offset\":{\"type\":\"string\"},"   \
-	"\"gap\":{\"type\":\"string\"}},\"additionalProperties\":false}"
+	"{\"type\":\"object\",\"required\":[\"type\"],"                                                      \
+	"\"properties\":{\"type\":{\"enum\":[\"tumbling\",\"sliding\",\"session\"]},"                        \
+	"\"size\":{\"type\":\"string\"},\"every\":{\"type\":\"string\"},"                                    \
+	"\"offset\":{\"type\":\"string\"},\"gap\":{\"type\":\"string\"}},"                                   \
+	"\"additionalProperties\":false,"                                                                    \
+	"\"allOf\":[{\"if\":{\"properties\":{\"type\":{\"const\":\"tumbling\"}}},"                           \
+	"\"then\":{\"required\":[\"size\"]}},"                                                               \
+	"{\"if\":{\"properties\":{\"type\":{\"const\":\"sliding\"}}},"                                       \
+	"\"then\":{\"required\":[\"size\",\"every\"]}},"                                                     \
+	"{\"if\":{\"properties\":{\"type\":{\"const\":\"session\"}}},"                                       \
+	"\"then\":{\"required\":[\"gap\"]}}]}"
 #define TIME_SCHEMA                                                                                          \
 	"{\"type\":\"object\",\"properties\":{\"field\":{\"type\":\"string\"},"                              \
 	"\"format\":{\"enum\":[\"rfc3339\",\"s\",\"ms\",\"us\",\"ns\"]},\"lateness\":{\"type\":\"string\"}," \
@@ -274,13 +281,19 @@ static const char *const full_choices[] = {"oldest", "overflow", NULL};
 	"false}"
 #define GROUP_SCHEMA "{\"type\":[\"string\",\"array\"],\"items\":{\"type\":\"string\"},\"maxItems\":16}"
 #define FUNCTIONS_SCHEMA                                                                                     \
-	"{\"type\":\"object\",\"minProperties\":1,\"additionalProperties\":{\"type\":[\"string\","           \
-	"\"object\"],"                                                                                       \
-	"\"required\":[\"fn\"],\"properties\":{\"fn\":{\"type\":\"string\"},\"field\":{\"type\":\"string\"}" \
-	","                                                                                                  \
-	"\"p\":{\"type\":[\"number\",\"array\"]},\"accuracy\":{\"type\":\"number\"},"                        \
-	"\"population\":{\"type\":\"boolean\"},\"bounds\":{\"type\":\"array\"},\"k\":{\"type\":\"integer\"}" \
-	"}}}"
+	"{\"type\":\"object\",\"minProperties\":1,"                                                          \
+	"\"additionalProperties\":{\"anyOf\":[{\"type\":\"string\","                                         \
+	"\"pattern\":\"^(count|rate)$|^(average|minimum|maximum|percentile|quantiles|top_k|count|sum|mean|"  \
+	"avg|rate|stddev|histogram|min|max|first|last|percentiles|distinct|top|median|p[0-9]+([.][0-9]+)?)[" \
+	"(].+[)]$|[$][{]env:\"},"                                                                            \
+	"{\"type\":\"object\",\"required\":[\"fn\"],"                                                        \
+	"\"properties\":{\"fn\":{\"anyOf\":[{\"enum\":[\"average\",\"minimum\",\"maximum\","                 \
+	"\"percentile\",\"quantiles\",\"top_k\",\"count\",\"sum\",\"mean\",\"avg\",\"rate\","                \
+	"\"stddev\",\"histogram\",\"min\",\"max\",\"first\",\"last\",\"percentiles\","                       \
+	"\"distinct\",\"top\"]},{\"type\":\"string\",\"pattern\":\"[$][{]env:\"}]},"                         \
+	"\"field\":{\"type\":\"string\"},\"p\":{\"type\":[\"number\",\"array\"]},"                           \
+	"\"accuracy\":{\"type\":\"number\"},\"population\":{\"type\":\"boolean\"},"                          \
+	"\"bounds\":{\"type\":\"array\"},\"k\":{\"type\":\"integer\"}}}]}}"
 #define CHECKPOINT_SCHEMA                                                                                    \
 	"{\"type\":\"object\",\"required\":[\"path\"],\"properties\":{\"path\":{\"type\":\"string\"},"       \
 	"\"interval\":{\"type\":\"string\"}},\"additionalProperties\":false}"

@@ -315,6 +315,22 @@ static uint32_t fold_options(const struct op *op)
 	return options;
 }
 
+/* Would JSON take the text for a number?  Such strings are compared as text, "9" above "20". */
+static bool looks_like_number(const json_t *value)
+{
+	json_t *number =
+		json_is_string(value) ? json_loads(json_string_value(value), JSON_DECODE_ANY, NULL) : NULL;
+	bool yes = json_is_number(number);
+
+	json_decref(number);
+	return yes;
+}
+
+static bool is_ordering(const struct op *op)
+{
+	return op->kind == TEST_STRING && op->accept != CMP_EQUAL && !op->invert;
+}
+
 static void fill_test(struct compiler *k, struct test *t, const struct op *op, json_t *value, bool fold)
 {
 	t->kind = op->kind;
@@ -328,6 +344,10 @@ static void fill_test(struct compiler *k, struct test *t, const struct op *op, j
 		compile_list(k, t, value, fold);
 		return;
 	}
+	if (is_ordering(op) && looks_like_number(value))
+		ss_json_error(k->option, k->value_key,
+			      "\"%s\" would be compared as text; to compare numbers write %s without quotes",
+			      json_string_value(value), json_string_value(value));
 	t->type = field_type(value);
 	if (json_is_number(value)) {
 		t->number = (struct ss_number){.integer = json_is_integer(value),

@@ -111,3 +111,54 @@ void conditions_free(struct conditions *);
 
 /* Do the fields of one event, read by the paths, satisfy them?  1, 0, -E2BIG: a regex gave up, -ENOMEM. */
 int conditions_eval(struct conditions *, const struct ss_field *fields);
+
+/* JSON Schema of a condition, or a list of them: a strict mirror of condition.c.  Conditions within a
+ * condition are found by $ref. */
+#define CONDITION_SCHEMA                                                                                     \
+	"{\"anyOf\":[{\"$ref\":\"#/$defs/condition\"},{\"$ref\":\"#/$defs/list\"}],"                         \
+	"\"$defs\":{\"list\":{\"type\":\"array\",\"minItems\":1,"                                            \
+	"\"items\":{\"$ref\":\"#/$defs/condition\"}},\"op\":{\"anyOf\":[{\"enum\":[\"gt\","                  \
+	"\"gte\",\"lt\",\"lte\",\">\",\">=\",\"<\",\"<=\",\"eq\",\"ne\",\"==\",\"!=\",\"equals\","           \
+	"\"not_equals\",\"contains\",\"array_contains\",\"starts_with\",\"ends_with\",\"regex\","            \
+	"\"in\",\"not_in\",\"between\",\"length_eq\",\"length_ne\",\"length_gt\",\"length_gte\","            \
+	"\"length_lt\",\"length_lte\",\"exists\"]},{\"type\":\"string\","                                    \
+	"\"pattern\":\"[$][{]env:\"}]},\"condition\":{\"type\":\"object\",\"minProperties\":1,"              \
+	"\"if\":{\"anyOf\":[{\"required\":[\"and\"]},{\"required\":[\"or\"]},"                               \
+	"{\"required\":[\"not\"]}]},\"then\":{\"maxProperties\":1,"                                          \
+	"\"properties\":{\"and\":{\"$ref\":\"#/$defs/list\"},\"or\":{\"$ref\":\"#/$defs/list\"},"            \
+	"\"not\":{\"$ref\":\"#/$defs/condition\"}}},"                                                        \
+	"\"else\":{\"if\":{\"anyOf\":[{\"required\":[\"field\"],"                                            \
+	"\"properties\":{\"field\":{\"not\":{\"type\":\"object\"}}}},{\"required\":[\"path\"],"              \
+	"\"properties\":{\"path\":{\"not\":{\"type\":\"object\"}}}},{\"required\":[\"op\"],"                 \
+	"\"properties\":{\"op\":{\"not\":{\"type\":\"object\"}}}},{\"required\":[\"operator\"],"             \
+	"\"properties\":{\"operator\":{\"not\":{\"type\":\"object\"}}}}]},"                                  \
+	"\"then\":{\"$ref\":\"#/$defs/test\"},\"else\":{\"$ref\":\"#/$defs/criteria\"}}},"                   \
+	"\"test\":{\"properties\":{\"field\":{\"type\":\"string\"},"                                         \
+	"\"path\":{\"type\":\"string\"},\"op\":{\"$ref\":\"#/$defs/op\"},"                                   \
+	"\"operator\":{\"$ref\":\"#/$defs/op\"},\"value\":true,"                                             \
+	"\"ignore_case\":{\"type\":\"boolean\"}},\"additionalProperties\":false,"                            \
+	"\"allOf\":[{\"oneOf\":[{\"required\":[\"field\"]},{\"required\":[\"path\"]}]},"                     \
+	"{\"oneOf\":[{\"required\":[\"op\"]},{\"required\":[\"operator\"]}]},"                               \
+	"{\"if\":{\"required\":[\"op\"],\"properties\":{\"op\":{\"enum\":[\"gt\",\"gte\",\"lt\","            \
+	"\"lte\",\">\",\">=\",\"<\",\"<=\"]}}},"                                                             \
+	"\"then\":{\"properties\":{\"value\":{\"type\":[\"number\",\"string\"],"                             \
+	"\"not\":{\"pattern\":\"^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?$\","                        \
+	"\"type\":\"string\"}}},\"required\":[\"value\"]}},{\"if\":{\"required\":[\"op\"],"                  \
+	"\"properties\":{\"op\":{\"enum\":[\"eq\",\"ne\",\"==\",\"!=\",\"equals\",\"not_equals\","           \
+	"\"contains\",\"array_contains\"]}}},"                                                               \
+	"\"then\":{\"properties\":{\"value\":{\"type\":[\"string\",\"number\",\"boolean\","                  \
+	"\"null\"]}},\"required\":[\"value\"]}},{\"if\":{\"required\":[\"op\"],"                             \
+	"\"properties\":{\"op\":{\"enum\":[\"starts_with\",\"ends_with\",\"regex\"]}}},"                     \
+	"\"then\":{\"properties\":{\"value\":{\"type\":\"string\"}},\"required\":[\"value\"]}},"             \
+	"{\"if\":{\"required\":[\"op\"],\"properties\":{\"op\":{\"enum\":[\"in\",\"not_in\"]}}},"            \
+	"\"then\":{\"properties\":{\"value\":{\"type\":\"array\"}},\"required\":[\"value\"]}},"              \
+	"{\"if\":{\"required\":[\"op\"],\"properties\":{\"op\":{\"enum\":[\"between\"]}}},"                  \
+	"\"then\":{\"properties\":{\"value\":{\"type\":\"array\",\"minItems\":2,\"maxItems\":2}},"           \
+	"\"required\":[\"value\"]}},{\"if\":{\"required\":[\"op\"],"                                         \
+	"\"properties\":{\"op\":{\"enum\":[\"length_eq\",\"length_ne\",\"length_gt\","                       \
+	"\"length_gte\",\"length_lt\",\"length_lte\"]}}},"                                                   \
+	"\"then\":{\"properties\":{\"value\":{\"type\":\"number\"}},\"required\":[\"value\"]}},"             \
+	"{\"if\":{\"required\":[\"op\"],\"properties\":{\"op\":{\"enum\":[\"exists\"]}}},"                   \
+	"\"then\":{\"properties\":{\"value\":{\"type\":\"boolean\"}}}}]},"                                   \
+	"\"criteria\":{\"additionalProperties\":{\"type\":\"object\",\"minProperties\":1,"                   \
+	"\"propertyNames\":{\"$ref\":\"#/$defs/op\"}}}}}"

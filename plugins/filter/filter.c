@@ -339,8 +339,6 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 static const char *const on_error_choices[] = {"drop", "pass", NULL};
 
 /* Conditions come in several dialects; what is wrong in one the plugin says best. */
-#define WHERE_SCHEMA "{\"type\":[\"object\",\"array\"],\"minProperties\":1,\"minItems\":1}"
-
 #define DEADBAND_SCHEMA                                                                                      \
 	"{\"type\":\"object\",\"required\":[\"field\",\"threshold\"],\"properties\":{"                       \
 	"\"field\":{\"type\":\"string\"},\"key\":{\"type\":\"string\"},"                                     \
@@ -371,7 +369,7 @@ static const char *const on_error_choices[] = {"drop", "pass", NULL};
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, where, SS_OPT_JSON, NULL,
 	       "Condition that an event must meet, or a list of conditions that it must all meet.",
-	       .schema = WHERE_SCHEMA),
+	       .schema = CONDITION_SCHEMA),
 	SS_OPT(struct conf, on_error, SS_OPT_ENUM, "drop",
 	       "What to do with events that are not valid JSON, are nested too deep, or on which a regular "
 	       "expression takes too long.",

@@ -436,6 +436,37 @@ def test_schema_and_check_accept_certificates(schema, command, config, tmp_path)
         assert "of all files only certificates and keys were opened" in done.stderr
 
 
+TESTS = [  # members of "config", and whether they are right
+    ({"where": {"field": "a", "op": "gt", "value": 2}}, True), ({"where": {"field": "a", "op": "xx", "value": 2}}, False),
+    ({"where": {"op": "gt", "value": 2}}, False), ({"where": {"field": "a", "op": "gt", "value": True}}, False),
+    ({"where": {"field": "a", "op": "gt", "value": "20"}}, False), ({"where": {"field": "a", "op": "gt", "value": "2026-01-01"}}, True),
+    ({"where": {"field": "a", "op": "eq", "value": "20"}}, True), ({"where": {"field": "a", "op": "in", "value": 3}}, False),
+    ({"where": {"and": []}}, False), ({"where": {"field": "a", "op": "gt", "value": 2, "x": 1}}, False),
+    ({"where": {"field": "a", "op": "between", "value": [1]}}, False), ({"where": [{"field": "a", "op": "exists"}]}, True),
+    ({"where": {"not": {"path": "$.a", "operator": ">", "value": 1}}}, True), ({"where": "a > 2"}, False),
+    ({"where": {"a": {"gt": 20, "lte": 80}, "b": {"equals": "ok"}}}, True), ({"where": {"a": {"xx": 20}}}, False),
+    ({"functions": {"m": "mean(x)", "n": "count", "p": "p99.9(x)", "q": {"fn": "top", "field": "x"}}}, True),
+    ({"functions": {"m": "maen(x)"}}, False), ({"functions": {"m": "mean"}}, False), ({"functions": {"m": {"fn": "maen"}}}, False),
+    ({"window": {"type": "tumbling"}}, False), ({"window": {"type": "session", "gap": "1s"}}, True), ({"output": "x"}, False)]
+
+
+@pytest.mark.parametrize("members,right", TESTS, ids=[json.dumps(members) for members, _ in TESTS])
+def test_schema_and_check_agree_on_nested_options(schema, command, members, right):
+    aggregate = {"window": {"type": "tumbling", "size": "1s"}, "functions": {"n": "count"}}
+    stage = {"type": "filter", "config": members} if "where" in members else {"type": "aggregate", "config": {**aggregate, **members}}
+    document = {"components": [{"id": "u", "type": "udp_input", "config": {"port": 0}}, {"id": "x", "inputs": "u", **stage}]}
+    assert (problems(schema, document) == []) is right
+    assert (command("check", "-", input=json.dumps(document)).returncode == 0) is right
+
+
+def test_schema_and_check_agree_on_inputs(schema, command):
+    for inputs, right in (("u", True), (["u"], True), ([{"from": "u"}], True), (7, False)):
+        document = {"components": [{"id": "u", "type": "udp_input", "config": {"port": 0}}, {"id": "f", "type": "filter", "inputs": inputs}]}
+        assert (problems(schema, document) == []) is right
+    document["components"] = [{"id": "u", "type": "udp_input", "inputs": "f"}, {"id": "f", "type": "filter", "inputs": []}]
+    assert problems(schema, document) != [] and command("check", "-", input=json.dumps(document)).returncode == 78
+
+
 RECURSIVE = r"""
 #include <semstreams/plugin.h>
 struct conf { const char *tree; int64_t wait; };

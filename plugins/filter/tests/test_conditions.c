@@ -56,9 +56,9 @@ static void test_operators_by_type(void **state)
 		{COND("lt", "5"), "00000000100"},
 		{COND("lte", "5"), "10000001100"},
 		{COND("lte", "-1e300"), "00000000000"},
-		{COND("gt", "\"4\""), "01000000000"},
-		{COND("gte", "\"5\""), "01000000000"},
-		{COND("lt", "\"6\""), "01000000010"},
+		{COND("gt", "\"4x\""), "01000000000"},
+		{COND("gte", "\"05\""), "01000000000"},
+		{COND("lt", "\"6x\""), "01000000010"},
 		{COND("lte", "\"\""), "00000000010"},
 		{COND("contains", "5"), "00000100000"},
 		{COND("contains", "\"5\""), "01000100000"},
@@ -345,6 +345,8 @@ static json_t *random_leaf(void)
 		value = pick(2)   ? json_string(ANY(words))
 			: pick(2) ? json_integer(ANY(integers))
 				  : json_real(ANY(reals));
+		if (json_is_string(value) && strcmp(json_string_value(value), "5") == 0)
+			json_string_set(value, "5x"); /* a number in quotes is refused */
 		may_fold = false;
 		break;
 	case 3:

@@ -36,6 +36,10 @@ static void test_config_errors(void **state)
 		 "/where/value: \"eq\" takes a string, a number, a boolean or null, found an array"},
 		{"where", COND("gt", "true"),
 		 "/where/value: \"gt\" takes a number or a string, found a boolean"},
+		{"where", COND("lte", "\"-2.5\""),
+		 "/where/value: \"-2.5\" would be compared as text; to compare numbers write -2.5 without "
+		 "quotes"},
+		{"where", COND("between", "[\"1\",\"9\"]"), "/where/value: \"9\" would be compared as text"},
 		{"where", COND("starts_with", "5"),
 		 "/where/value: \"starts_with\" takes a string, found a number"},
 		{"where", COND("in", "5"), "/where/value: \"in\" takes a list of values, found a number"},
@@ -76,7 +80,8 @@ static void test_config_errors(void **state)
 		 "/deadband/key: \".\" is not a path"},
 		{"rate_limit", "{}", "/rate_limit: \"events\" is missing"},
 		{"rate_limit", "{\"events\":0}", "/rate_limit/events: \"events\" must be an integer from 1"},
-		{"rate_limit", "{\"events\":1,\"per\":\"0s\"}", "/rate_limit/per: the duration must be longer than \"0s\""},
+		{"rate_limit", "{\"events\":1,\"per\":\"0s\"}",
+		 "/rate_limit/per: the duration must be longer than \"0s\""},
 		{"rate_limit", "{\"events\":1,\"burst\":1000000000,\"per\":\"1h\"}",
 		 "/rate_limit/burst: too large for so long a"},
 		{"rate_limit", "{\"events\":1,\"key\":5}", "/rate_limit/key: must be a string"},
@@ -163,7 +168,8 @@ static void test_not_json(void **state)
 	assert_int_equal(t.host.dropped[TOO_DEEP], 1);
 	assert_int_equal(t.host.metrics[NOT_JSON], 5);
 	assert_int_equal(t.host.metrics[TOO_DEEP], 1);
-	assert_true(has_line(t.host.log, "WARN Events that are not valid JSON are dropped; see the option on_error"));
+	assert_true(has_line(t.host.log,
+			     "WARN Events that are not valid JSON are dropped; see the option on_error"));
 	finish(&t);
 
 	CREATE(&t, "where", COND("eq", "5"), "on_error", "pass");
@@ -171,7 +177,8 @@ static void test_not_json(void **state)
 	assert_string_equal(passed, "1111111");
 	assert_int_equal(t.host.dropped[NOT_JSON], 0);
 	assert_int_equal(t.host.metrics[NOT_JSON], 5);
-	assert_true(has_line(t.host.log, "WARN Events that are not valid JSON are passed on; see the option on_error"));
+	assert_true(has_line(t.host.log,
+			     "WARN Events that are not valid JSON are passed on; see the option on_error"));
 	finish(&t);
 
 	CREATE(&t, "on_error", "drop"); /* nothing is asked: nothing is looked at */

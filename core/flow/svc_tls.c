@@ -96,6 +96,13 @@ static int32_t recheck_peer(void *self, uint32_t role, const struct ss_der *chai
 	return tls_identity_recheck_peer(c->tls, &peer, valid_until, fail, why, why_size);
 }
 
+static int32_t listed(void *self, const char *name)
+{
+	const struct component *c = self;
+
+	return c->tls && tls_identity_listed(c->tls, name);
+}
+
 static void count_failure(void *self, uint32_t role, int32_t fail)
 {
 	const struct component *c = self;
@@ -114,6 +121,7 @@ const struct ss_tls tls_service = {
 	.check_peer = check_peer,
 	.count_failure = count_failure,
 	.recheck_peer = recheck_peer,
+	.listed = listed,
 };
 
 /* ---- for providers ---- */

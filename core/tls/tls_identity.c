@@ -736,6 +736,18 @@ int tls_identity_recheck_peer(struct tls_identity *id, const struct tls_known_pe
 	return rc;
 }
 
+bool tls_identity_listed(struct tls_identity *id, const char *name)
+{
+	struct tls_generation *g = acquire(id, SS_TLS_SERVER);
+	const struct tls_peer_policy policy = policy_of(id, SS_TLS_SERVER, g);
+	bool found = false;
+
+	for (size_t i = 0; i < policy.n_names && !found; i++)
+		found = strcasecmp(policy.names[i], name) == 0;
+	tls_generation_unref(g);
+	return found;
+}
+
 void tls_identity_count_failure(struct tls_identity *id, uint32_t role, int32_t fail)
 {
 	int32_t known = fail >= 0 && fail < SS_TLS_FAILS ? fail : SS_TLS_FAIL_OTHER;

@@ -80,6 +80,7 @@ struct tls_known_peer {
 };
 int tls_identity_recheck_peer(struct tls_identity *, const struct tls_known_peer *, int64_t *valid_until,
 			      int32_t *fail, char *why, size_t why_size);
+bool tls_identity_listed(struct tls_identity *, const char *name);
 void tls_identity_count_failure(struct tls_identity *, uint32_t role, int32_t fail);
 
 /* [any] From now on tell of generations newer than those there are. */

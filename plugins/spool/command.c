@@ -21,7 +21,7 @@ enum { EXIT_BAD = 1, EXIT_USAGE = 2 };
 struct spool {
 	const char *path;
 	int dir_fd;
-	struct log_cursor cursors[SENDLOG_CONSUMERS];
+	struct log_cursor cursors[SENDLOG_CONSUMERS_MAX];
 	struct spool_state state;
 	bool has_state;
 	struct dirent **names; /* of segments, in order */

@@ -82,7 +82,7 @@ static void memory_retain(struct sendlog *log)
 		release(log, acked + 1);
 	while (limit && oldest(m)) {
 		const struct log_piece *p = oldest(m);
-		uint64_t end = piece_end(p), at = p->batch->events[p->row + p->count - 1].time_ns;
+		uint64_t end = piece_end(p), at = p->batch->events[p->count - 1].time_ns;
 		if (at + limit > now || log_lose(log, &m->losses, log->first, end - 1, "age") < 0)
 			break;
 		release(log, end);
@@ -113,32 +113,16 @@ static int memory_admit(struct sendlog *log, uint32_t fresh, size_t largest, siz
 	return 0;
 }
 
-static int memory_append(struct sendlog *log, struct log_piece *list)
+static int memory_append(struct sendlog *log, struct log_piece *p)
 {
 	struct log_memory *m = log->memory;
-	const uint64_t before = m->ring.tail;
+	struct log_piece **place = ss_ring_push(&m->ring);
 
-	for (struct log_piece *p = list; p; p = p->next) {
-		struct log_piece **place = p->count ? ss_ring_push(&m->ring) : NULL;
-		if (place)
-			*place = p;
-		if (place || !p->count)
-			continue;
-		while (m->ring.tail > before)
-			ss_ring_pop(&m->ring);
+	if (!place)
 		return -ENOMEM;
-	}
-	while (list) {
-		struct log_piece *p = list;
-		list = p->next;
-		p->next = NULL;
-		if (!p->count) {
-			log_pieces_free(log, p);
-			continue;
-		}
-		m->bytes += p->memory;
-		log->committed = piece_end(p) - 1;
-	}
+	*place = p;
+	m->bytes += p->memory;
+	log->committed = piece_end(p) - 1;
 	if (!m->news)
 		log_wake(log);
 	m->news = true;
@@ -184,7 +168,7 @@ static uint64_t memory_read(struct sendlog *log, uint64_t seq, uint32_t max,
 	for (uint64_t i = find(m, seq); i < m->ring.tail; i++) {
 		const struct log_piece *p = piece_at(m, i);
 		for (; max && seq < piece_end(p); seq++, max--) {
-			struct ss_event e = p->batch->events[p->row + (uint32_t)(seq - p->first_seq)];
+			struct ss_event e = p->batch->events[seq - p->first_seq];
 			e.seq = seq;
 			if (!fn(arg, seq, &e))
 				return seq;
@@ -216,7 +200,7 @@ static uint64_t memory_oldest(const struct sendlog *log)
 	if (!p)
 		return 0;
 	uint64_t skip = log->first > p->first_seq ? log->first - p->first_seq : 0;
-	return p->batch->events[p->row + (skip < p->count ? skip : 0)].time_ns;
+	return p->batch->events[skip < p->count ? skip : 0].time_ns;
 }
 
 const struct log_store memory_store = {

@@ -15,12 +15,6 @@
 static const char seg_magic[8] = "SSPOOL1\n";
 enum { FRAME_MAGIC = 0x314d5246 /* FRM1 */, SEAL_MAGIC = 0x31444e45 /* END1 */, READ_AHEAD = 64 << 10 };
 
-static void put16(uint8_t *to, uint16_t v)
-{
-	v = htole16(v);
-	memcpy(to, &v, sizeof v);
-}
-
 static void put32(uint8_t *to, uint32_t v)
 {
 	v = htole32(v);
@@ -31,13 +25,6 @@ static void put64(uint8_t *to, uint64_t v)
 {
 	v = htole64(v);
 	memcpy(to, &v, sizeof v);
-}
-
-static uint16_t get16(const uint8_t *from)
-{
-	uint16_t v;
-	memcpy(&v, from, sizeof v);
-	return le16toh(v);
 }
 
 static uint32_t get32(const uint8_t *from)
@@ -100,17 +87,15 @@ bool seg_name_parse(const char *name, uint64_t *ordinal)
 /* ---- frames: u32 magic, len; u64 first_seq; u32 count, meta_len; u64 time_ns, place; u32 crc of these, crc
  * of the rest up to the records ---- */
 
-size_t seg_position_write(uint8_t *to, const struct seg_position *p)
+void frame_set_snapshot(uint8_t *frame, const void *snapshot, size_t len)
 {
-	size_t size = seg_position_size(p->source_len);
+	uint8_t *to = frame + FRAME_HEADER;
 
-	memset(to, 0, size);
-	put32(to, p->port);
-	put16(to + 4, (uint16_t)p->source_len);
-	memcpy(to + 8, p->position.epoch, sizeof p->position.epoch);
-	put64(to + 24, p->position.seq);
-	memcpy(to + 32, p->source, p->source_len);
-	return size;
+	if (!len)
+		return;
+	memset(to, 0, frame_snapshot_size(len));
+	put64(to, len);
+	memcpy(to + 8, snapshot, len);
 }
 
 static uint8_t *index_of(const uint8_t *frame, const struct frame *f, uint32_t i)
@@ -194,9 +179,8 @@ bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_
 
 bool frame_mend_index(uint8_t *frame, struct frame *f)
 {
-	size_t end = index_end(f), at = 0;
+	size_t end = index_end(f), len;
 	uint64_t sum = end;
-	struct seg_position p;
 
 	if (get32(frame + 44) != ss_crc32c(0, frame + FRAME_HEADER, end - FRAME_HEADER)) {
 		f->mended = true;
@@ -205,23 +189,17 @@ bool frame_mend_index(uint8_t *frame, struct frame *f)
 	}
 	for (uint32_t i = 0; i < f->count; i++)
 		sum += get32(index_of(frame, f, i));
-	while (frame_position(frame, f, &at, &p))
-		;
-	return ((sum + 7) & ~UINT64_C(7)) == f->len && at == f->meta_len;
+	return ((sum + 7) & ~UINT64_C(7)) == f->len && (!f->meta_len || frame_snapshot(frame, f, &len));
 }
 
-bool frame_position(const uint8_t *frame, const struct frame *f, size_t *at, struct seg_position *p)
+const uint8_t *frame_snapshot(const uint8_t *frame, const struct frame *f, size_t *len)
 {
-	const uint8_t *in = frame + FRAME_HEADER + *at;
+	uint64_t n = f->meta_len > 8 ? get64(frame + FRAME_HEADER) : 0;
 
-	if (f->meta_len - *at < 32 || f->meta_len - *at < seg_position_size(get16(in + 4)))
-		return false;
-	*p = (struct seg_position){
-		.port = get32(in), .source = (const char *)in + 32, .source_len = get16(in + 4)};
-	memcpy(p->position.epoch, in + 8, sizeof p->position.epoch);
-	p->position.seq = get64(in + 24);
-	*at += seg_position_size(p->source_len);
-	return true;
+	if (!n || n > f->meta_len - 8 || frame_snapshot_size((size_t)n) != f->meta_len)
+		return NULL;
+	*len = (size_t)n;
+	return frame + FRAME_HEADER + 8;
 }
 
 bool frame_next(const uint8_t *frame, const struct frame *f, struct frame_walk *w, struct ss_event *e)

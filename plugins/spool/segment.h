@@ -9,7 +9,8 @@
 
 /*
  * Segment: header, frames, then a seal behind the newest frame, then whatever was there before.
- * Frame: header, positions, an index entry per record, the records; padded to 8 bytes.
+ * Frame: header, the snapshot that the owner gave with the events, if any, an index entry per record, the
+ * records; padded to 8 bytes.
  * A frame's checksum covers the log's epoch and its place, so that neither an older life of a recycled file
  * nor a record that looks like a frame can pass for one.  The seal tells a frame that was damaged later from
  * one that was never finished.  A wrong bit, and in most cases a wrong byte, in a header or an index is
@@ -20,8 +21,7 @@ enum {
 	SEG_HEADER = 64,
 	FRAME_HEADER = 48,
 	FRAME_INDEX = 16,
-	SEG_MAX = 1 << 30,    /* bytes of a segment: places have 32 bits */
-	SEG_SOURCE_MAX = 255, /* bytes of a source's id */
+	SEG_MAX = 1 << 30, /* bytes of a segment: places have 32 bits */
 };
 
 struct seg_header {
@@ -30,17 +30,10 @@ struct seg_header {
 };
 
 struct frame {
-	uint32_t len, count, meta_len; /* len: all of it; meta: positions */
+	uint32_t len, count, meta_len; /* len: all of it; meta: the snapshot */
 	uint64_t first_seq, time_ns;   /* of the first record */
 	bool seal;                     /* count 0: the next sequence is first_seq */
 	bool mended;                   /* a damaged byte in its header or index was mended */
-};
-
-struct seg_position {
-	uint32_t port;
-	const char *source; /* not NUL-terminated when read */
-	size_t source_len;
-	struct ss_position position;
 };
 
 static inline size_t seg_align(size_t n)
@@ -48,9 +41,10 @@ static inline size_t seg_align(size_t n)
 	return (n + 7) & ~(size_t)7;
 }
 
-static inline size_t seg_position_size(size_t source_len)
+/* What a snapshot takes in a frame; 0 bytes: there is none. */
+static inline size_t frame_snapshot_size(size_t len)
 {
-	return seg_align(32 + source_len);
+	return len ? seg_align(8 + len) : 0;
 }
 
 static inline size_t frame_size(uint32_t count, size_t meta, size_t payload)
@@ -60,8 +54,8 @@ static inline size_t frame_size(uint32_t count, size_t meta, size_t payload)
 
 void seg_header_write(const struct seg_header *, uint8_t out[SEG_HEADER]);
 bool seg_header_read(uint8_t in[SEG_HEADER], struct seg_header *); /* mends in */
-/* Returns the bytes written: seg_position_size. */
-size_t seg_position_write(uint8_t *to, const struct seg_position *);
+/* Of a frame whose meta_len is frame_snapshot_size(len); does nothing if len is 0. */
+void frame_set_snapshot(uint8_t *frame, const void *snapshot, size_t len);
 
 /* Fill in the index entry of record i, whose bytes are at data. */
 void frame_set_record(uint8_t *frame, const struct frame *, uint32_t i, const struct ss_event *);
@@ -71,10 +65,10 @@ void frame_finish(uint8_t *frame, const struct frame *, const uint8_t epoch[16],
 /* A header at in, good for this place?  The rest of the frame is not looked at. */
 bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_t ordinal, uint64_t offset,
 		struct frame *);
-/* Are positions and index sound, if need be after mending them, and is everything inside the frame? */
+/* Are snapshot and index sound, if need be after mending them, and is everything inside the frame? */
 bool frame_mend_index(uint8_t *frame, struct frame *);
-/* The next position at *at (begins at 0); false: no more. */
-bool frame_position(const uint8_t *frame, const struct frame *, size_t *at, struct seg_position *);
+/* The snapshot in it; NULL if there is none. */
+const uint8_t *frame_snapshot(const uint8_t *frame, const struct frame *, size_t *len);
 
 /* Walk over records: begin with a zeroed one. */
 struct frame_walk {

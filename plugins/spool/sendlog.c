@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sendlog - see sendlog.h: the interface, duplicates, and what is told to the owner.  On the component's
+/* sendlog - see sendlog.h: the interface, consumers, and what is reported to the owner.  On the component's
  * loop. */
 #include "sendlog.h"
 
@@ -49,27 +49,6 @@ static void save(struct sendlog *log, bool at_once)
 		log->store->save(log, at_once);
 }
 
-struct log_source *log_source_get(struct sendlog *log, uint32_t port, const char *id, size_t id_len)
-{
-	for (struct log_source *s = log->sources; s; s = s->next)
-		if (s->port == port && strlen(s->id) == id_len && memcmp(s->id, id, id_len) == 0)
-			return s;
-	struct log_source *s = calloc(1, sizeof *s);
-	if (!s)
-		return NULL;
-	s->port = port;
-	s->id = strndup(id, id_len);
-	if (!s->id) {
-		free(s);
-		return NULL;
-	}
-	lock(log);
-	s->next = log->sources;
-	log->sources = s;
-	unlock(log);
-	return s;
-}
-
 void log_pieces_free(struct sendlog *log, struct log_piece *p)
 {
 	while (p) {
@@ -112,32 +91,61 @@ uint64_t sendlog_cursor(struct sendlog *log, const char *consumer)
 	return c ? c->acked : 0;
 }
 
-static int set_cursor(struct sendlog *log, const char *consumer, uint64_t seq)
+/* Lock held.  Names that no certificate said must not use up the room of those that one did. */
+static bool has_room(const struct sendlog *log, bool verified, bool reserve)
+{
+	uint32_t unverified = 0, max = log->options.max_consumers;
+
+	for (uint32_t i = 0; i < log->n_cursors; i++)
+		unverified += !log->cursors[i].verified;
+	if (log->n_cursors >= max)
+		return false;
+	return verified || (!reserve && unverified == log->n_cursors) || unverified < max / 2;
+}
+
+static int add_consumer(struct sendlog *log, const char *consumer, bool verified, bool reserve)
 {
 	struct log_cursor *c = find_cursor(log, consumer);
 
+	if (c && c->verified && !verified)
+		return -EACCES;
 	if (!c) {
-		if (log->n_cursors == SENDLOG_CONSUMERS)
+		if (!has_room(log, verified, reserve))
 			return -ENOSPC;
 		c = &log->cursors[log->n_cursors++];
 		*c = (struct log_cursor){.seen_ns = log_wall_ns()};
 		memcpy(c->name, consumer, strlen(consumer));
+		save(log, verified);
+	} else if (verified && !c->verified) {
+		save(log, true);
 	}
-	if (seq > c->acked)
-		c->acked = seq;
+	c->verified |= verified;
 	return 0;
 }
 
-int sendlog_ack(struct sendlog *log, const char *consumer, uint64_t seq)
+int sendlog_add_consumer(struct sendlog *log, const char *consumer, bool verified, bool reserve)
 {
 	if (strlen(consumer) > SENDLOG_NAME)
 		return -ENAMETOOLONG;
 	lock(log);
-	int rc = set_cursor(log, consumer, seq < log->committed ? seq : log->committed);
+	int rc = add_consumer(log, consumer, verified, reserve);
 	unlock(log);
-	if (rc == 0)
-		log_retain(log);
 	return rc;
+}
+
+int sendlog_ack(struct sendlog *log, const char *consumer, uint64_t seq)
+{
+	lock(log);
+	struct log_cursor *c = find_cursor(log, consumer);
+	if (seq > log->committed)
+		seq = log->committed;
+	if (c && seq > c->acked)
+		c->acked = seq;
+	unlock(log);
+	if (!c)
+		return -ENOENT;
+	log_retain(log);
+	return 0;
 }
 
 uint64_t sendlog_all_acked(struct sendlog *log)
@@ -165,7 +173,8 @@ static bool take_missing(struct sendlog *log, struct log_cursor *out)
 	return false;
 }
 
-void sendlog_look(struct sendlog *log, uint64_t elapsed_ns, bool (*here)(void *, const char *), void *arg)
+void sendlog_check_consumers(struct sendlog *log, uint64_t elapsed_ns, bool (*here)(void *, const char *),
+			     void *arg)
 {
 	uint64_t now = log_wall_ns();
 	struct log_cursor gone;
@@ -194,7 +203,7 @@ void sendlog_look(struct sendlog *log, uint64_t elapsed_ns, bool (*here)(void *,
 	} while (one);
 	if (any)
 		log_retain(log);
-	usage_look(log);
+	usage_check(log);
 }
 
 /* ---- epochs ---- */
@@ -215,6 +224,15 @@ uint64_t sendlog_past(const struct sendlog *log, const uint8_t epoch[16])
 		if (memcmp(log->past[i].epoch, epoch, sizeof log->past[i].epoch) == 0)
 			return log->past[i].last;
 	return 0;
+}
+
+void sendlog_newest_past(const struct sendlog *log, struct ss_position *out)
+{
+	*out = (struct ss_position){0};
+	if (!log->n_past)
+		return;
+	memcpy(out->epoch, log->past[log->n_past - 1].epoch, sizeof out->epoch);
+	out->seq = log->past[log->n_past - 1].last;
 }
 
 int log_new_epoch(struct sendlog *log, uint64_t last)
@@ -275,7 +293,7 @@ int log_lose(const struct sendlog *log, struct log_losses *l, uint64_t from, uin
 	return from > to ? 0 : add_loss(l, (struct log_loss){from, to, reason});
 }
 
-static void tell_lost(struct sendlog *log, uint64_t from, uint64_t to, const char *reason)
+static void report_lost(struct sendlog *log, uint64_t from, uint64_t to, const char *reason)
 {
 	usage_lost(log, from, to, reason);
 	log->events->lost(log->arg, from, to, reason);
@@ -287,7 +305,7 @@ void log_tell(struct sendlog *log, struct log_losses *l)
 
 	*l = (struct log_losses){0};
 	for (uint32_t i = 0; i < mine.n; i++)
-		tell_lost(log, mine.list[i].from, mine.list[i].to, mine.list[i].reason);
+		report_lost(log, mine.list[i].from, mine.list[i].to, mine.list[i].reason);
 	free(mine.list);
 }
 
@@ -311,7 +329,7 @@ void log_corrupt(struct sendlog *log, uint64_t from, uint64_t to)
 	else
 		log->told[log->n_told++ % TOLD] = (struct log_loss){from, to, "corrupt"};
 	log->corrupt += to - from + 1;
-	tell_lost(log, from, to, "corrupt");
+	report_lost(log, from, to, "corrupt");
 }
 
 void log_mended(struct sendlog *log, uint64_t ordinal)
@@ -384,7 +402,9 @@ int sendlog_open(const struct ss_host *host, const struct sendlog_options *optio
 				.next = 1,
 				.store = options->path ? &spool_store : &memory_store};
 	log->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	log->cursors = calloc(SENDLOG_CONSUMERS, sizeof *log->cursors);
+	if (!log->options.max_consumers)
+		log->options.max_consumers = SENDLOG_CONSUMERS;
+	log->cursors = calloc(SENDLOG_CONSUMERS_MAX, sizeof *log->cursors);
 	if (!log->cursors)
 		goto out;
 	rc = log->event_fd < 0 ? -errno : host->query(host, SS_LOOP, sizeof *log->loop, &loop);
@@ -419,11 +439,7 @@ void sendlog_close(struct sendlog *log)
 	}
 	if (log->spool || log->memory)
 		log->store->close(log);
-	for (struct log_source *s = log->sources, *next; s; s = next) {
-		next = s->next;
-		free(s->id);
-		free(s);
-	}
+	free(log->snapshot.bytes);
 	if (log->event_fd >= 0)
 		close(log->event_fd);
 	free(log->cursors);
@@ -432,167 +448,70 @@ void sendlog_close(struct sendlog *log)
 
 /* ---- appending ---- */
 
-/* What a batch brings. */
-struct intake {
-	struct log_source *source;
-	struct ss_position position;
-	uint64_t floor; /* events up to this sequence of the source are here already */
-	uint32_t fresh;
-	size_t payload, largest;
-	bool split; /* its events have sequences, so that it can be kept in parts */
-};
-
-static bool is_fresh(const struct intake *in, const struct ss_event *e)
+int log_snapshot_set(struct log_snapshot *s, const void *bytes, size_t len)
 {
-	return e->seq == 0 || e->seq > in->floor;
-}
-
-static int look(struct sendlog *log, uint32_t port, const struct ss_batch *b, struct intake *in)
-{
-	const char *id;
-
-	*in = (struct intake){.split = true};
-	if (log->host->position(b, &in->position, &id) == 0) {
-		in->source = log_source_get(log, port, id, strlen(id));
-		if (!in->source)
+	if (len > s->allocated) {
+		uint8_t *more = realloc(s->bytes, len);
+		if (!more)
 			return -ENOMEM;
-		const struct ss_position *latest = &in->source->latest;
-		if (in->source->has_latest &&
-		    memcmp(latest->epoch, in->position.epoch, sizeof latest->epoch) == 0) {
-			in->floor = latest->seq;
-			if (in->position.seq < latest->seq)
-				in->position.seq = latest->seq;
-		}
+		s->bytes = more;
+		s->allocated = len;
 	}
-	for (uint32_t i = 0; i < b->count; i++) {
-		const struct ss_event *e = &b->events[i];
-		if (!is_fresh(in, e))
-			continue;
-		in->fresh++;
-		in->payload += e->len;
-		in->largest = e->len > in->largest ? e->len : in->largest;
-		in->split = in->split && (e->seq || !in->source);
-	}
+	if (len)
+		memcpy(s->bytes, bytes, len);
+	s->len = len;
 	return 0;
 }
 
-static struct log_piece *piece_new(struct sendlog *log, struct ss_batch *b, const struct intake *in,
-				   uint32_t row, uint64_t seq)
+static size_t memory_of(const struct ss_batch *b, size_t payload)
 {
-	struct log_piece *p = malloc(sizeof *p);
+	size_t memory = payload + (size_t)b->count * SENDLOG_EVENT_OVERHEAD + sizeof(struct log_piece);
 
-	if (!p)
-		return NULL;
-	*p = (struct log_piece){.row = row,
-				.split = in->split,
-				.first_seq = seq,
-				.source = in->source,
-				.position = in->position};
-	for (; row < b->count && is_fresh(in, &b->events[row]); row++) {
-		p->count++;
-		p->payload += b->events[row].len;
-	}
-	p->memory = p->payload + (size_t)p->count * SENDLOG_EVENT_OVERHEAD + sizeof *p;
-	if (p->count == b->count && p->memory < b->footprint)
-		p->memory = b->footprint;
-	if (p->count) {
-		p->batch = b;
-		log->host->batch_ref(b);
-		if (b->events[row - 1].seq)
-			p->position.seq = b->events[row - 1].seq;
-	}
-	return p;
+	return memory < b->footprint ? b->footprint : memory;
 }
 
-/* The new rows of the batch, in runs; the position by itself if there are none. */
-static struct log_piece *pieces_of(struct sendlog *log, struct ss_batch *b, const struct intake *in)
+int sendlog_admit(struct sendlog *log, const struct ss_batch *b, bool together)
 {
-	struct log_piece *list = NULL, *last = NULL;
-	uint64_t seq = log->next;
+	size_t payload = 0, largest = 0;
 
-	for (uint32_t row = 0; row < b->count || !last; row += last->count) {
-		while (row < b->count && !is_fresh(in, &b->events[row]))
-			row++;
-		if (row == b->count && last)
-			break;
-		struct log_piece *p = piece_new(log, b, in, row, seq);
-		if (!p) {
-			log_pieces_free(log, list);
-			return NULL;
-		}
-		seq += p->count;
-		if (last)
-			last->next = p;
-		else
-			list = p;
-		/* a part says how far it goes, if it can */
-		if (last && last->source && !b->events[last->row + last->count - 1].seq)
-			last->source = NULL;
-		last = p;
-		if (!p->count)
-			break;
+	for (uint32_t i = 0; i < b->count; i++) {
+		payload += b->events[i].len;
+		largest = b->events[i].len > largest ? b->events[i].len : largest;
 	}
-	last->position = in->position;
-	return list;
-}
-
-/* Does the batch say more about its source than is known? */
-static bool advances(const struct intake *in)
-{
-	return in->source && (!in->source->has_latest ||
-			      memcmp(&in->source->latest, &in->position, sizeof in->position) != 0);
-}
-
-static int admit(struct sendlog *log, const struct ss_batch *b, const struct intake *in)
-{
-	size_t memory = in->payload + (size_t)in->fresh * SENDLOG_EVENT_OVERHEAD + sizeof(struct log_piece);
-	size_t largest = in->split ? in->largest : in->payload + (size_t)in->fresh * 16;
-	int rc = log->store->admit(log, in->fresh, largest, memory < b->footprint ? b->footprint : memory);
-
+	if (together)
+		largest = payload + (size_t)b->count * 16;
+	int rc = log->store->admit(log, b->count, largest, memory_of(b, payload));
 	if (rc == -EAGAIN)
 		log->wants_room = true;
 	return rc;
 }
 
-int sendlog_append(struct sendlog *log, uint32_t port, struct ss_batch *b, uint64_t *duplicates)
+int sendlog_append(struct sendlog *log, struct ss_batch *b, const void *snapshot, size_t size)
 {
-	struct intake in;
-	int rc = look(log, port, b, &in);
+	struct log_piece *p = malloc(sizeof *p + size);
 
-	if (rc < 0)
-		return rc;
-	if (!in.fresh && !advances(&in))
-		goto out;
-	rc = admit(log, b, &in);
-	if (rc < 0)
-		return rc;
-
-	struct log_piece *list = pieces_of(log, b, &in);
-	if (!list)
+	if (!p)
 		return -ENOMEM;
-	uint64_t next = log->next + in.fresh;
-	rc = log->store->append(log, list);
+	*p = (struct log_piece){.batch = b, .count = b->count, .first_seq = log->next, .snapshot_size = size};
+	if (size)
+		memcpy(p->snapshot, snapshot, size);
+	for (uint32_t i = 0; i < b->count; i++)
+		p->payload += b->events[i].len;
+	p->memory = memory_of(b, p->payload);
+	log->host->batch_ref(b);
+	int rc = log->store->append(log, p);
 	if (rc < 0) {
-		log_pieces_free(log, list);
+		log_pieces_free(log, p);
 		return rc;
 	}
-	log->next = next;
-	if (in.source) {
-		in.source->latest = in.position;
-		in.source->has_latest = true;
-	}
-out:
-	if (duplicates)
-		*duplicates = b->count - in.fresh;
+	log->next += b->count;
 	return 0;
 }
 
-void sendlog_positions(struct sendlog *log,
-		       void (*fn)(void *, uint32_t, const char *, const struct ss_position *), void *arg)
+const void *sendlog_snapshot(const struct sendlog *log, size_t *size)
 {
-	for (const struct log_source *s = log->sources; s; s = s->next)
-		if (s->has_latest)
-			fn(arg, s->port, s->id, &s->latest);
+	*size = log->snapshot.len;
+	return log->snapshot.len ? log->snapshot.bytes : NULL;
 }
 
 /* ---- reading ---- */

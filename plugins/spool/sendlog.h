@@ -10,13 +10,16 @@
 
 struct sendlog;
 
+enum { SENDLOG_CONSUMERS = 128, SENDLOG_CONSUMERS_MAX = 512 };
+
 struct sendlog_options {
-	const char *path;    /* a folder for the spool; NULL = memory */
-	uint64_t max_bytes;  /* of payload and overhead, hard */
-	uint64_t max_age_ns; /* 0 = no limit */
-	bool drop_oldest;    /* when full: else sendlog_append says -EAGAIN */
-	bool relaxed;        /* spool: a batch counts as kept when written, not when synced */
-	uint64_t forget_ns;  /* consumers that were away for so long are forgotten; 0 = never */
+	const char *path;       /* a folder for the spool; NULL = memory */
+	uint64_t max_bytes;     /* of payload and overhead, hard */
+	uint64_t max_age_ns;    /* 0 = no limit */
+	bool drop_oldest;       /* when full: else sendlog_append says -EAGAIN */
+	bool relaxed;           /* spool: a batch counts as kept when written, not when synced */
+	uint64_t forget_ns;     /* consumers that were away for so long are forgotten; 0 = never */
+	uint32_t max_consumers; /* 1 to SENDLOG_CONSUMERS_MAX; 0 = SENDLOG_CONSUMERS */
 };
 
 /* Called on the loop, never from within sendlog_append or sendlog_ack; only lost(..., "corrupt") comes from
@@ -31,7 +34,7 @@ struct sendlog_events {
 	void (*trouble)(void *arg, const char *why); /* the disk cannot be written to; NULL: over */
 	/* Why the log takes in nothing (full, or trouble), in words; NULL: it does again.  May be NULL. */
 	void (*health)(void *arg, const char *why);
-	/* from within sendlog_look: its cursor is gone; may be NULL */
+	/* from within sendlog_check_consumers: its cursor is gone; may be NULL */
 	void (*forgotten)(void *arg, const char *consumer, uint64_t acked);
 };
 
@@ -52,20 +55,25 @@ int sendlog_renew(struct sendlog *);
 /* Up to here records have the sequences they had in an earlier epoch, of which 16 are known; 0: it is none.
  */
 uint64_t sendlog_past(const struct sendlog *, const uint8_t epoch[16]);
+/* The newest of those that have such a sequence, and it; seq 0: there is none. */
+void sendlog_newest_past(const struct sendlog *, struct ss_position *);
 uint64_t sendlog_first(const struct sendlog *);     /* oldest sequence kept; == next if empty */
 uint64_t sendlog_next(const struct sendlog *);      /* sequence the next event gets; from 1 */
 uint64_t sendlog_committed(const struct sendlog *); /* newest that may be sent */
 
-/* Append the events of a batch, those it does not have already by the batch's position (dropped as
- * duplicates, counted in *duplicates, which may be NULL).  A spool stores the batch's position in the same
- * transaction.  0; -EAGAIN: full, room() will be told; -EMSGSIZE: can never fit into max_bytes.  A spool
- * holds a reference to the batch until it is committed.  In memory the log holds a reference to the batch
- * instead of a copy. */
-int sendlog_append(struct sendlog *, uint32_t port, struct ss_batch *, uint64_t *duplicates);
-/* Call fn for every position the spool has, for SS_POSITIONS.kept. */
-void sendlog_positions(struct sendlog *,
-		       void (*fn)(void *arg, uint32_t port, const char *source, const struct ss_position *),
-		       void *arg);
+/*
+ * Is there room for a batch?  0; -EAGAIN: full, room() is called later; -EMSGSIZE: it can never fit into
+ * max_bytes.  together: its events are to be committed together or not at all, as a snapshot wants it.
+ */
+int sendlog_admit(struct sendlog *, const struct ss_batch *, bool together);
+/*
+ * Append the events of a batch that was admitted.  A spool commits the snapshot, size bytes (0: none), in one
+ * step with them; it replaces that of earlier batches.  A log holds a reference to the batch: a spool until
+ * it is committed, in memory instead of a copy.  0, -ENOMEM.
+ */
+int sendlog_append(struct sendlog *, struct ss_batch *, const void *snapshot, size_t size);
+/* The snapshot that a spool had when it was opened; NULL: none. */
+const void *sendlog_snapshot(const struct sendlog *, size_t *size);
 
 /* Read records from seq on: fn gets them in order until it returns false, the limit is reached or there are
  * no more committed ones.  The next sequence to read: of the record fn refused, or behind the last.  A spool
@@ -78,18 +86,24 @@ uint64_t sendlog_read(struct sendlog *, uint64_t seq, uint32_t max_records,
 bool sendlog_knows(struct sendlog *, const char *consumer);
 /* Cursor of a consumer: everything up to it was acknowledged.  0 = nothing. */
 uint64_t sendlog_cursor(struct sendlog *, const char *consumer);
-/* Make a consumer known from now on (so its records are kept), and move its cursor forward.  -ENOSPC: 128 are
- * known. */
+/*
+ * Make a consumer known from now on, so that its records are kept.  verified: a certificate said its name. 0;
+ * -EACCES: only its certificate may use the name, as it did before; -ENOSPC: max_consumers are known, or half
+ * as many whose names no certificate said, if verified ones are among the consumers or reserve is set;
+ * -ENAMETOOLONG.
+ */
+int sendlog_add_consumer(struct sendlog *, const char *consumer, bool verified, bool reserve);
+/* Move the cursor of a known consumer forward.  -ENOENT: it is not known. */
 int sendlog_ack(struct sendlog *, const char *consumer, uint64_t seq);
 /* To be called each second or so: those of whom here() is true are seen now, for the others elapsed_ns more
  * have passed without them; time in which nobody calls does not count.  here must not call the log. */
-void sendlog_look(struct sendlog *, uint64_t elapsed_ns, bool (*here)(void *arg, const char *consumer),
-		  void *arg);
+void sendlog_check_consumers(struct sendlog *, uint64_t elapsed_ns,
+			     bool (*here)(void *arg, const char *consumer), void *arg);
 /* Everything up to here was acknowledged by every known consumer (0 with none). */
 uint64_t sendlog_all_acked(struct sendlog *);
 
 uint64_t sendlog_bytes(const struct sendlog *);
-/* As sendlog_look found it: bytes in use, of a spool whole segments, and the most there can be. */
+/* As sendlog_check_consumers found it: bytes in use, of a spool whole segments, and the most there can be. */
 uint64_t sendlog_used(const struct sendlog *);
 uint64_t sendlog_limit(const struct sendlog *);
 uint64_t

@@ -10,7 +10,6 @@
 #include <semstreams/ext/loop.h>
 
 enum {
-	SENDLOG_CONSUMERS = 128,     /* a peer may invent names: there is a limit */
 	SENDLOG_NAME = 127,          /* bytes of a consumer's name */
 	SENDLOG_PAST = 16,           /* earlier epochs that are known */
 	SENDLOG_EVENT_OVERHEAD = 48, /* of an event in memory */
@@ -20,28 +19,22 @@ enum {
 	SENDLOG_READ = 512 << 10, /* bytes read from disk in one call, and the rest of a frame */
 };
 
-/* A way in: an input port and the stream that comes by it.  Lives as long as the log. */
-struct log_source {
-	struct log_source *next;
-	uint32_t port;
-	char *id;
-	struct ss_position latest; /* of what was appended; the loop's */
-	struct ss_position kept;   /* of what was written; the writer's once it runs */
-	bool has_latest;
-	bool has_kept, is_new; /* the writer's: is_new: the segment does not have kept yet */
-};
-
-/* Rows of a batch that are in the log under consecutive sequences. */
+/* The events of a batch, under consecutive sequences. */
 struct log_piece {
 	struct log_piece *next;
-	struct ss_batch *batch; /* a reference; NULL if count is 0 */
-	uint32_t row, count;
-	bool split; /* may be kept in parts: each row says how far the source's stream goes */
+	struct ss_batch *batch; /* a reference */
+	uint32_t count;
 	uint64_t first_seq;
-	size_t payload;              /* bytes of the rows */
-	size_t memory;               /* bytes to account for */
-	struct log_source *source;   /* NULL: no position */
-	struct ss_position position; /* when all rows are kept */
+	size_t payload;       /* bytes of the events */
+	size_t memory;        /* bytes to account for */
+	size_t snapshot_size; /* 0: none; else the events are committed together or not at all */
+	uint8_t snapshot[];
+};
+
+/* A snapshot that the disk has. */
+struct log_snapshot {
+	uint8_t *bytes;
+	size_t len, allocated;
 };
 
 struct log_cursor {
@@ -49,6 +42,7 @@ struct log_cursor {
 	uint64_t acked;
 	uint64_t seen_ns; /* wall time when it was seen last */
 	uint64_t away_ns; /* how long it has been away */
+	bool verified;    /* its name was shown in a certificate once */
 };
 
 /* An earlier epoch: its records up to last are here under the same sequences. */
@@ -71,8 +65,9 @@ struct log_usage {
 	uint64_t used, limit; /* bytes */
 	bool is_full, warned, stalled;
 	uint64_t committing_ns;
-	uint32_t looks;   /* in a row that say the opposite of is_full */
-	uint64_t said_ns; /* when it was logged that it is full */
+	uint32_t looks;     /* in a row that say the opposite of is_full */
+	uint64_t said_ns;   /* when it was logged that it is full */
+	bool said_unwanted; /* that events go which nobody has asked for */
 	struct {
 		uint64_t n, from, to; /* n: not logged yet */
 		const char *reason;
@@ -99,8 +94,8 @@ struct sendlog {
 	const char *why_renewed;
 	uint64_t first, next, committed;
 	uint64_t corrupt;
-	struct log_source *sources;
-	struct log_cursor *cursors; /* written by the loop with the spool's lock held */
+	struct log_snapshot snapshot; /* as it was opened */
+	struct log_cursor *cursors;   /* written by the loop with the spool's lock held */
 	uint32_t n_cursors;
 	uint64_t unseen_ns; /* how old what the disk has of seen_ns and away_ns is */
 	int event_fd;       /* somebody has news for the loop */
@@ -117,14 +112,13 @@ struct sendlog {
 
 /* ---- sendlog.c ---- */
 void log_wake(struct sendlog *); /* any thread: run the handler on the loop */
-struct log_source *log_source_get(struct sendlog *, uint32_t port, const char *id,
-				  size_t id_len); /* NULL: no memory */
 /* Records from..to went without being read: to be told if a known consumer lacks them, or nobody is known. */
 int log_lose(const struct sendlog *, struct log_losses *, uint64_t from, uint64_t to, const char *reason);
 void log_corrupt(struct sendlog *, uint64_t from, uint64_t to); /* count and tell, once */
 void log_mended(struct sendlog *, uint64_t ordinal);            /* warn of a disk that damages this segment */
 void log_tell(struct sendlog *, struct log_losses *);           /* and empty it */
 void log_pieces_free(struct sendlog *, struct log_piece *);
+int log_snapshot_set(struct log_snapshot *, const void *bytes, size_t len);
 uint64_t log_wall_ns(void);
 void log_retain(struct sendlog *); /* let go of what everybody has, or is too old */
 
@@ -133,7 +127,7 @@ uint64_t log_all_acked(const struct sendlog *);
 int log_new_epoch(struct sendlog *, uint64_t last);
 
 /* ---- usage.c ---- */
-void usage_look(struct sendlog *); /* each second */
+void usage_check(struct sendlog *); /* each second */
 void usage_lost(struct sendlog *, uint64_t from, uint64_t to, const char *reason);
 void usage_trouble(struct sendlog *, const char *why); /* the disk cannot be written to; NULL: over */
 void usage_close(struct sendlog *);
@@ -148,7 +142,7 @@ struct log_store {
 	/* Is there room for fresh records, the largest part of which must be in one place?  memory: with all
 	 * overhead.  0; -EAGAIN; -EMSGSIZE: never.  Makes room by dropping if it may. */
 	int (*admit)(struct sendlog *, uint32_t fresh, size_t largest, size_t memory);
-	int (*append)(struct sendlog *, struct log_piece *); /* takes the list over if it returns 0 */
+	int (*append)(struct sendlog *, struct log_piece *); /* takes it over if it returns 0 */
 	void (*retain)(struct sendlog *);                    /* let go of what everybody has, or is too old */
 	void (*handle)(struct sendlog *);                    /* after log_wake() */
 	uint64_t (*read)(struct sendlog *, uint64_t seq, uint32_t max,

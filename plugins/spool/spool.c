@@ -80,7 +80,7 @@ void spool_segment_free(struct segment *g)
 
 bool spool_removable(const struct log_spool *s)
 {
-	/* the newest has the positions, and if it has nothing yet, the one before it has */
+	/* the newest has the snapshot, and if it has nothing yet, the one before it has */
 	uint32_t needed = s->n_segs && spool_newest(s)->used == SEG_HEADER ? 2 : 1;
 
 	return s->n_segs > needed && s->segs[0]->last_seq < s->first;
@@ -171,7 +171,7 @@ static void set_sizes(struct log_spool *s, uint64_t max_bytes)
 	if (s->seg_size > SEG_SIZE_MAX)
 		s->seg_size = SEG_SIZE_MAX;
 	s->frame_max = s->seg_size / 4 < FRAME_MAX ? s->seg_size / 4 : FRAME_MAX;
-	/* two segments with nothing else must fit; some of it goes to positions and rounding */
+	/* two segments with nothing else must fit; some of it goes to the snapshot and rounding */
 	s->largest = s->limit / 2 < SEG_MAX ? s->limit / 2 : SEG_MAX;
 	s->largest -= 16 << 10;
 }
@@ -273,6 +273,7 @@ static void spool_close(struct sendlog *log)
 		spool_segment_free(s->segs[i]);
 	free(s->segs);
 	free(s->losses.list);
+	free(s->snapshot.bytes);
 	close_fd(s->fd);
 	ss_two_slot_close(&s->state);
 	close_fd(s->state_fd);
@@ -300,18 +301,14 @@ static int spool_admit(struct sendlog *log, uint32_t fresh, size_t largest, size
 	return full ? -EAGAIN : 0;
 }
 
-static int spool_append(struct sendlog *log, struct log_piece *list)
+static int spool_append(struct sendlog *log, struct log_piece *p)
 {
 	struct log_spool *s = log->spool;
-	struct log_piece *last = list;
-	size_t bytes = list->memory;
 
-	for (; last->next; last = last->next)
-		bytes += last->next->memory;
 	pthread_mutex_lock(&s->lock);
-	*s->pending_end = list;
-	s->pending_end = &last->next;
-	s->pending_bytes += bytes;
+	*s->pending_end = p;
+	s->pending_end = &p->next;
+	s->pending_bytes += p->memory;
 	if (s->waits == WRITER_IDLE || (s->waits == WRITER_PACING && s->pending_bytes >= s->frame_max))
 		pthread_cond_signal(&s->wake);
 	pthread_mutex_unlock(&s->lock);

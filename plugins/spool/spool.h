@@ -12,7 +12,7 @@
 #include "segment.h"
 
 enum {
-	SPOOL_STATE_SLOT = 32 << 10, /* bytes; there are two */
+	SPOOL_STATE_SLOT = 80 << 10, /* bytes; there are two */
 	SPOOL_STATE_MAX = SPOOL_STATE_SLOT - SS_SLOT_HEAD,
 	SPOOL_OTHER = 2 * SPOOL_STATE_SLOT + 4096, /* bytes of files that are no segments */
 	SPOOL_MIN = 1 << 20,
@@ -80,8 +80,9 @@ struct log_spool {
 
 	/* writer */
 	struct log_piece *work, **work_end;
-	uint32_t work_row; /* of the first of work: rows before are written */
-	int fd;            /* of the newest segment */
+	uint32_t work_row;            /* of the first of work: rows before are written */
+	struct log_snapshot snapshot; /* the newest that is written */
+	int fd;                       /* of the newest segment */
 	bool has_spare, sync_dir;
 	uint64_t commit_ns, pace_ns, sync_ns, state_ns;
 
@@ -102,7 +103,7 @@ struct spool_state {
 	uint64_t next, seg_size, identity;
 	struct log_past past[SENDLOG_PAST];
 	uint32_t n_past;
-	struct log_cursor *cursors; /* of SENDLOG_CONSUMERS */
+	struct log_cursor *cursors; /* of SENDLOG_CONSUMERS_MAX */
 	uint32_t n_cursors;
 };
 /* All of it but next; lock held or not running yet. */

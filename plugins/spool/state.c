@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * state - what a spool is when it is opened: the folder, its lock, the cursors in the file `state`,
- * and from the segments the end of the log and the positions, whatever a crash or a bad disk left.  `state`
+ * and from the segments the end of the log and the snapshot, whatever a crash or a bad disk left.  `state`
  * is a two-slot record, so that cursors can be saved, and room be made, on a full disk.
  */
 #include <dirent.h>
@@ -92,9 +92,9 @@ int spool_folder_lock(struct log_spool *s, const char *path, char why[256])
  * length, name}; little-endian ---- */
 
 const char spool_state_magic[8] = "SSSTATE3";
-enum { STATE_HEADER = 72, STATE_PAST = 24, STATE_CURSOR = 25 };
+enum { STATE_HEADER = 72, STATE_PAST = 24, STATE_CURSOR = 26 };
 _Static_assert(STATE_HEADER + 8 + SENDLOG_PAST * STATE_PAST + 8 +
-			       SENDLOG_CONSUMERS * (STATE_CURSOR + SENDLOG_NAME) <=
+			       SENDLOG_CONSUMERS_MAX * (STATE_CURSOR + SENDLOG_NAME) <=
 		       SPOOL_STATE_MAX,
 	       "all of the state fits into a slot");
 
@@ -136,6 +136,7 @@ static size_t encode(const struct spool_state *st, uint8_t out[SPOOL_STATE_MAX])
 		put64(at + 8, c->seen_ns);
 		put64(at + 16, c->away_ns);
 		at[24] = (uint8_t)len;
+		at[25] = c->verified;
 		memcpy(at + STATE_CURSOR, c->name, len);
 		at += STATE_CURSOR + len;
 	}
@@ -160,8 +161,10 @@ static bool read_cursors(const uint8_t *at, const uint8_t *end, uint64_t n, stru
 		if (end - at < STATE_CURSOR || at[24] > SENDLOG_NAME || end - at < STATE_CURSOR + at[24])
 			return false;
 		struct log_cursor *c = &st->cursors[st->n_cursors++];
-		*c = (struct log_cursor){
-			.acked = get64(at), .seen_ns = get64(at + 8), .away_ns = get64(at + 16)};
+		*c = (struct log_cursor){.acked = get64(at),
+					 .seen_ns = get64(at + 8),
+					 .away_ns = get64(at + 16),
+					 .verified = at[25]};
 		memcpy(c->name, at + STATE_CURSOR, at[24]);
 		at += STATE_CURSOR + at[24];
 	}
@@ -188,7 +191,7 @@ bool spool_state_decode(const uint8_t *bytes, size_t len, struct spool_state *st
 		memcpy(p->epoch, at, sizeof p->epoch);
 		p->last = get64(at + 16);
 	}
-	return get64(at) <= SENDLOG_CONSUMERS && read_cursors(at + 8, end, get64(at), st);
+	return get64(at) <= SENDLOG_CONSUMERS_MAX && read_cursors(at + 8, end, get64(at), st);
 }
 
 int spool_state_open(struct ss_two_slot *slots, int fd, struct spool_state *st, bool *has, bool *doubt)
@@ -350,19 +353,12 @@ static int load_segment(struct log_spool *s, uint64_t ordinal, struct segment *g
 	return rc;
 }
 
-static int take_positions(struct sendlog *log, const uint8_t *bytes, const struct frame *f)
+static int take_snapshot(struct log_spool *s, const uint8_t *bytes, const struct frame *f)
 {
-	struct seg_position p;
-	size_t at = 0;
+	size_t len;
+	const uint8_t *snapshot = frame_snapshot(bytes, f, &len);
 
-	while (frame_position(bytes, f, &at, &p)) {
-		struct log_source *src = log_source_get(log, p.port, p.source, p.source_len);
-		if (!src)
-			return -ENOMEM;
-		src->latest = src->kept = p.position;
-		src->has_latest = src->has_kept = true;
-	}
-	return 0;
+	return snapshot ? log_snapshot_set(&s->snapshot, snapshot, len) : 0;
 }
 
 /* Was the frame written to its end?  A record that a bad disk damaged does not say no, as one that was not
@@ -381,7 +377,7 @@ static bool was_finished(const uint8_t *bytes, const struct frame *f, uint64_t *
 }
 
 /*
- * Walk over a segment: positions, marks and, if it is the newest, its end.  A last frame that is not whole
+ * Walk over a segment: snapshot, marks and, if it is the newest, its end.  A last frame that is not whole
  * and has no seal behind it was being written when the end came: nobody was told of it, it is not there.
  */
 static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uint64_t *next)
@@ -399,8 +395,7 @@ static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uin
 	while ((rc = seg_reader_next(&r, &f, &bytes)) == 1) {
 		if (doubtful) {
 			/* something follows: it was finished, and damaged later */
-			rc = frame_mend_index(doubtful, &doubt) ? take_positions(s->log, doubtful, &doubt)
-								: 0;
+			rc = frame_mend_index(doubtful, &doubt) ? take_snapshot(s, doubtful, &doubt) : 0;
 			used += doubt.len;
 			*next = doubt.first_seq + doubt.count;
 			free(doubtful);
@@ -427,7 +422,7 @@ static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uin
 			rc = doubtful ? 0 : -ENOMEM;
 		} else {
 			spool_mark(g, &f, r.at - f.len, last_ns, s->log->options.max_age_ns);
-			rc = take_positions(s->log, bytes, &f);
+			rc = take_snapshot(s, bytes, &f);
 			used = r.at;
 			*next = f.first_seq + f.count;
 		}
@@ -441,7 +436,7 @@ static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uin
 	return rc < 0 ? rc : 0;
 }
 
-/* Does the segment's first frame, which has all positions, read well, and was it finished? */
+/* Does the segment's first frame, which has the snapshot so far, read well, and was it finished? */
 static bool begins_well(const struct log_spool *s, const struct segment *g)
 {
 	struct seg_reader r;
@@ -518,7 +513,7 @@ static int load_segments(struct log_spool *s, const struct found *found)
 	return 0;
 }
 
-/* Positions and the end of the log; the newest segment is open for more after it. */
+/* The snapshot and the end of the log; the newest segment is open for more after it. */
 static int scan_newest(struct log_spool *s, uint64_t *next)
 {
 	uint32_t from = s->n_segs;
@@ -633,6 +628,9 @@ int spool_recover(struct log_spool *s, char why[256])
 	if (rc < 0)
 		return rc;
 	take_state(s, &st, has_state, &next);
+	rc = log_snapshot_set(&s->log->snapshot, s->snapshot.bytes, s->snapshot.len);
+	if (rc < 0)
+		return rc;
 	rc = find_epoch(s, &st, has_state, doubt, next);
 	if (rc == 0 && (!has_state || s->log->why_renewed)) {
 		st.next = next;

@@ -96,10 +96,10 @@ static void set_health(struct sendlog *log, const char *why)
 void usage_trouble(struct sendlog *log, const char *why)
 {
 	snprintf(log->usage.trouble, sizeof log->usage.trouble, "%s", why ? why : "");
-	usage_look(log);
+	usage_check(log);
 }
 
-static void look_full(struct sendlog *log, bool full, uint64_t now)
+static void check_full(struct sendlog *log, bool full, uint64_t now)
 {
 	struct log_usage *u = &log->usage;
 	char who[256];
@@ -125,7 +125,7 @@ static void look_full(struct sendlog *log, bool full, uint64_t now)
 	snprintf(u->reason, sizeof u->reason, "%s full: %s", log->store->name, who);
 }
 
-static void look_filling(struct sendlog *log, uint64_t used, uint64_t limit)
+static void check_filling(struct sendlog *log, uint64_t used, uint64_t limit)
 {
 	struct log_usage *u = &log->usage;
 	uint64_t percent = limit ? used * 100 / limit : 0;
@@ -143,7 +143,7 @@ static void look_filling(struct sendlog *log, uint64_t used, uint64_t limit)
 	       log->options.drop_oldest ? "the oldest events are dropped" : "input stops", who, where);
 }
 
-static void look_stalled(struct sendlog *log)
+static void check_stalled(struct sendlog *log)
 {
 	struct log_usage *u = &log->usage;
 	char age[24];
@@ -172,6 +172,16 @@ static void say_lost(struct sendlog *log)
 
 	if (!u->lost.n)
 		return;
+	if (!log->spool && !log->n_cursors) {
+		/* nobody ever asked for them: once is enough */
+		if (!u->said_unwanted)
+			ss_log(log->host, SS_LOG_INFO,
+			       "No consumer has connected yet and the buffer is full: the oldest events are "
+			       "dropped");
+		u->said_unwanted = true;
+		u->lost.n = 0;
+		return;
+	}
 	describe(log, u->lost.to, who, sizeof who);
 	if (strcmp(u->lost.reason, "corrupt") == 0)
 		ss_log(log->host, SS_LOG_ERROR,
@@ -207,7 +217,7 @@ void usage_lost(struct sendlog *log, uint64_t from, uint64_t to, const char *rea
 
 /* ---- */
 
-void usage_look(struct sendlog *log)
+void usage_check(struct sendlog *log)
 {
 	struct log_usage *u = &log->usage;
 	uint64_t now = log->loop->now(log->loop_self), used, limit;
@@ -216,13 +226,13 @@ void usage_look(struct sendlog *log)
 	log->store->usage(log, &used, &limit, &full, &u->committing_ns);
 	u->used = used;
 	u->limit = limit;
-	look_full(log, full && !log->options.drop_oldest, now);
-	look_filling(log, used, limit);
+	check_full(log, full && !log->options.drop_oldest, now);
+	check_filling(log, used, limit);
 	if (u->lost.n && now - u->lost_said_ns >= SAY_LOST_NS) {
 		u->lost_said_ns = now;
 		say_lost(log);
 	}
-	look_stalled(log);
+	check_stalled(log);
 	set_health(log, u->trouble[0] ? u->trouble : u->is_full || u->stalled ? u->reason : "");
 }
 

@@ -46,28 +46,22 @@ int spool_seal(struct log_spool *s, int fd, const struct segment *g, uint64_t ne
 
 /* ---- segments ---- */
 
-/* The writer may walk the list of sources without the lock: they are added at its head and never removed, and
- * one without has_kept is none of its business.  The head itself is read under the lock. */
-static struct log_source *first_source(struct log_spool *s)
-{
-	pthread_mutex_lock(&s->lock);
-	struct log_source *src = s->log->sources;
-	pthread_mutex_unlock(&s->lock);
-	return src;
-}
-
 /* Lock held. */
 static void write_state(struct log_spool *s, bool both)
 {
-	struct log_cursor cursors[SENDLOG_CONSUMERS];
+	struct log_cursor cursors[SENDLOG_CONSUMERS_MAX];
 	struct spool_state st = {.next = s->committed + 1, .cursors = cursors};
 
 	spool_state_fill(s, &st);
 	s->state_dirty = false;
+	const uint64_t since = s->commit_since;
+	if (!since)
+		s->commit_since = spool_clock(); /* a disk that does not answer shows here, too */
 	pthread_mutex_unlock(&s->lock);
 	int rc = spool_state_write(&s->state, &st, both);
 	pthread_mutex_lock(&s->lock);
 	s->state_ns = spool_clock();
+	s->commit_since = since;
 	if (rc < 0)
 		s->state_dirty = true; /* an older cursor only sends again */
 }
@@ -233,12 +227,12 @@ static void plan_frame(const struct log_spool *s, struct plan *plan)
 		uint32_t rows = p->count;
 		size_t payload = p->payload, n = (size_t)p->count * FRAME_INDEX;
 		if (from || payload + n > room) {
-			if (plan->count && !p->split)
+			if (plan->count && p->snapshot_size)
 				return;
 			payload = 0;
 			for (rows = from; rows < p->count; rows++) {
-				size_t more = p->batch->events[p->row + rows].len + FRAME_INDEX;
-				if (p->split && (plan->count || rows > from) && more > room)
+				size_t more = p->batch->events[rows].len + FRAME_INDEX;
+				if (!p->snapshot_size && (plan->count || rows > from) && more > room)
 					break;
 				room -= more < room ? more : room;
 				payload += more - FRAME_INDEX;
@@ -247,7 +241,7 @@ static void plan_frame(const struct log_spool *s, struct plan *plan)
 				return;
 		}
 		if (!plan->count && p->count)
-			plan->time_ns = p->batch->events[p->row + from].time_ns;
+			plan->time_ns = p->batch->events[from].time_ns;
 		plan->pieces++;
 		plan->last_rows = rows;
 		plan->count += rows - from;
@@ -257,53 +251,36 @@ static void plan_frame(const struct log_spool *s, struct plan *plan)
 	}
 }
 
-/* The positions the pieces of the plan bring. */
-static void keep_positions(struct log_spool *s, const struct plan *plan)
+/* The snapshot of the newest piece that the plan has wholly. */
+static int keep_snapshot(struct log_spool *s, const struct plan *plan, bool *fresh)
 {
-	const struct log_piece *p = s->work;
+	const struct log_piece *p = s->work, *newest = NULL;
 
-	for (uint32_t i = 0; i < plan->pieces; i++, p = p->next) {
-		struct ss_position position = p->position;
-		if (!p->source)
-			continue;
-		if (i + 1 == plan->pieces && plan->last_rows < p->count)
-			position.seq = p->batch->events[p->row + plan->last_rows - 1].seq;
-		p->source->kept = position;
-		p->source->has_kept = p->source->is_new = true;
-	}
+	for (uint32_t i = 0; i < plan->pieces; i++, p = p->next)
+		if (p->snapshot_size && (i + 1 < plan->pieces || plan->last_rows == p->count))
+			newest = p;
+	*fresh = newest;
+	return newest ? log_snapshot_set(&s->snapshot, newest->snapshot, newest->snapshot_size) : 0;
 }
 
-static size_t positions_size(struct log_spool *s, bool all)
-{
-	size_t sum = 0;
-
-	for (const struct log_source *src = first_source(s); src; src = src->next)
-		if (src->has_kept && (all || src->is_new))
-			sum += seg_position_size(strlen(src->id));
-	return sum;
-}
-
-/* A segment begins with all positions, so that older ones can go. */
-static bool wants_all(const struct log_spool *s)
+/* A segment begins with the snapshot, so that older segments can go. */
+static bool begins_segment(const struct log_spool *s)
 {
 	return spool_newest(s)->used == SEG_HEADER;
 }
 
 static void fill_frame(struct log_spool *s, const struct plan *plan, const struct frame *f, uint8_t *frame)
 {
-	uint8_t *meta = frame + FRAME_HEADER, *data = meta + f->meta_len + (size_t)f->count * FRAME_INDEX;
+	uint8_t *data = frame + FRAME_HEADER + f->meta_len + (size_t)f->count * FRAME_INDEX;
 	const struct log_piece *p = s->work;
 	uint32_t from = s->work_row, n = 0;
 
-	for (const struct log_source *src = first_source(s); src; src = src->next) {
-		struct seg_position pos = {src->port, src->id, strlen(src->id), src->kept};
-		if (src->has_kept && (src->is_new || wants_all(s)))
-			meta += seg_position_write(meta, &pos);
-	}
+	if (f->meta_len)
+		frame_set_snapshot(frame, s->snapshot.bytes, s->snapshot.len);
 	for (uint32_t i = 0; i < plan->pieces; i++, p = p->next, from = 0) {
 		uint32_t rows = i + 1 == plan->pieces ? plan->last_rows : p->count;
 		for (uint32_t row = from; row < rows; row++) {
-			const struct ss_event *e = &p->batch->events[p->row + row];
+			const struct ss_event *e = &p->batch->events[row];
 			frame_set_record(frame, f, n++, e);
 			if (e->len)
 				memcpy(data, e->data, e->len);
@@ -334,8 +311,6 @@ static void publish(struct log_spool *s, const struct plan *plan, struct cached_
 	struct segment *g = spool_newest(s);
 	uint64_t last_ns = 0;
 
-	for (struct log_source *src = first_source(s); src; src = src->next)
-		src->is_new = false;
 	pthread_mutex_lock(&s->lock);
 	if (plan->count) {
 		g->last_seq = plan->first_seq + plan->count - 1;
@@ -345,7 +320,7 @@ static void publish(struct log_spool *s, const struct plan *plan, struct cached_
 		struct log_piece *p = s->work;
 		if (p->count) {
 			uint32_t row = i + 1 == plan->pieces ? plan->last_rows : p->count;
-			last_ns = p->batch->events[p->row + row - 1].time_ns;
+			last_ns = p->batch->events[row - 1].time_ns;
 			if (row < p->count) {
 				s->work_row = row;
 				break;
@@ -393,13 +368,16 @@ static int commit(struct log_spool *s)
 	if (!c)
 		return rc;
 	plan_frame(s, &plan);
-	keep_positions(s, &plan);
-	rc = place(s, frame_size(plan.count, positions_size(s, true), plan.payload), plan.first_seq);
+	bool fresh;
+	rc = keep_snapshot(s, &plan, &fresh);
+	const size_t snapshot = frame_snapshot_size(s->snapshot.len);
+	if (rc == 0)
+		rc = place(s, frame_size(plan.count, snapshot, plan.payload), plan.first_seq);
 	if (rc < 0)
 		goto out;
 	struct segment *g = spool_newest(s);
 	c->head = (struct frame){.count = plan.count,
-				 .meta_len = (uint32_t)positions_size(s, wants_all(s)),
+				 .meta_len = (uint32_t)(fresh || begins_segment(s) ? snapshot : 0),
 				 .first_seq = plan.first_seq,
 				 .time_ns = plan.time_ns};
 	c->head.len = (uint32_t)frame_size(plan.count, c->head.meta_len, plan.payload);

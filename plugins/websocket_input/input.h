@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* input - what the parts of websocket_input share.  All of it runs on the instance's loop. */
 #pragma once
-#include "plugins/websocket/transport/close_metrics.h"
-
+#include <semstreams/base/ring.h>
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
-#include "plugins/websocket/transport/endpoint.h"
 #include "plugins/websocket/link/link_session.h"
+#include "plugins/websocket/peers.h"
+#include "plugins/websocket/transport/endpoint.h"
 
 enum { FORMAT_RAW, FORMAT_ENVELOPE };
 
@@ -18,24 +18,39 @@ struct input_conf {
 };
 
 enum {
-	METRIC_CONNECTIONS,
-	METRIC_CONNECTED,
-	METRIC_FAILED,
-	METRIC_LINK_UP,
-	METRIC_UNACKED,
-	METRIC_RTT,
+	METRIC_UNACKED = PEER_METRICS_END,
 	METRIC_DUPLICATES,
-	METRIC_LOST,
 	METRIC_RESTARTS,
 	METRIC_RECEIVED_BYTES,
-	METRIC_BAD_MESSAGES,
-	METRIC_CLOSES
 };
 
-/* A batch on its way, in the order received. */
+/* A batch on its way downstream, in the order received. */
 struct flight {
 	uint64_t last_seq;
 	bool done;
+};
+
+/*
+ * A sender and its stream, from its first link to the end of the process: epoch, sequences and what is on its
+ * way belong to it alone.  A listener knows senders by their verified names, those without one as "": a
+ * dialer has one, by its URL.
+ */
+struct sender {
+	struct input *in;
+	struct sender *next;
+	uint32_t number; /* in the cookies of its batches */
+	char name[256];
+	struct input_peer *peer; /* its connection, NULL without one */
+	struct link_receiver link;
+	bool can_resume, failed; /* failed: something received could not be stored and must come again */
+	struct ss_position durable;
+	uint8_t stream_id[16];  /* the epoch of its positions: see stream_id() */
+	struct ss_ring flights; /* struct flight */
+};
+
+struct input_peer {
+	struct peer common;    /* first */
+	struct sender *sender; /* of a link */
 };
 
 struct input {
@@ -49,33 +64,24 @@ struct input {
 	struct ss_reader *control, *envelope;
 	bool paused, ending;
 	uint32_t tick, ack_timer;
-	struct peer *peers;
+	uint64_t ticked_ns;
+	struct peers peers;
 
-	/* the link: one sender at a time */
-	struct ws_conn *peer;
-	struct link_receiver link;
-	bool can_resume, failed; /* failed: something received could not be kept and must come again */
-	struct ss_position durable;
-	struct flight *flights; /* a ring; its cookies count from first_cookie */
-	size_t first, n, allocated;
-	uint64_t first_cookie;
+	struct sender *senders;
+	uint32_t n_senders;
+	struct ss_position stored; /* what the components downstream had at the start */
+	bool has_stored;
 
 	/* plain messages gathered for one batch */
 	struct ss_batch *plain;
 	size_t plain_used;
 };
 
-/* One connection; in a list, so that all of them can be paused. */
-struct peer {
-	struct ws_conn *conn;
-	bool link;
-	struct peer *next, **back;
-};
-
 /* link_in.c */
-int link_in_open(struct input *, struct ws_conn *);
-void link_in_message(struct input *, struct ws_conn *, bool binary, const uint8_t *data, size_t len);
-void link_in_closed(struct input *, struct ws_conn *);
+/* A link's connection is open: 0, or a close code to refuse it with. */
+int link_in_open(struct input *, struct input_peer *);
+void link_in_message(struct input *, struct input_peer *, bool binary, const uint8_t *data, size_t len);
+void link_in_closed(struct input *, struct input_peer *, int code, bool by_peer);
 void link_in_acked(struct input *, uint64_t cookie, int32_t status);
 void link_in_tick(struct input *);
 void link_in_stop(struct input *); /* the last acknowledgement, before the connection is closed */

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* link_in - the receiving end of a link: records into tracked batches, acknowledged once they are durable
- * downstream. */
+/*
+ * link_in - the receiving end of links: records into tracked batches, acknowledged once they are durable
+ * downstream.  A stream belongs to its sender: nothing that one says of its epoch and sequences touches, or
+ * is shown to, another.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "input.h"
+#include "plugins/websocket/transport/ws_tls.h"
+
+enum { SENDERS_MAX = 1024, COOKIE_BITS = 40 };
 
 /* What fits a frame and the window. */
 static uint64_t max_record(const struct input *in)
@@ -16,72 +22,135 @@ static uint64_t max_record(const struct input *in)
 	return most - LINK_DATA_HEADER - LINK_RECORD_HEADER;
 }
 
-static void act(struct input *in, struct ws_conn *conn, const struct link_action *a)
+static const char *own_name(const struct input *in)
 {
+	return in->conf->consumer ? in->conf->consumer : in->host->id;
+}
+
+/* For messages. */
+static const char *name_of(const struct sender *s)
+{
+	return s->name[0] ? s->name : s->peer && s->peer->common.name ? s->peer->common.name : "-";
+}
+
+static void act(struct sender *s, const struct link_action *a)
+{
+	struct input *in = s->in;
+
 	if (a->todo & LINK_DO_SEND) {
 		uint8_t buf[WS_PRE + LINK_CONTROL_MAX];
 		size_t len = link_control_write(&a->control, (char *)buf + WS_PRE);
 		/* a control message that does not fit now is made anew at the next tick */
-		ws_send(conn, false, buf, len);
+		ws_send(s->peer->common.conn, false, buf, len);
 	}
 	if (a->todo & LINK_DO_CLOSE) {
 		ss_log(in->host, a->code == LINK_OK ? SS_LOG_INFO : SS_LOG_WARN,
-		       "Closing the link code=%d reason=\"%s\"", a->code, a->why);
-		ws_close(conn, a->code, a->why);
+		       "Closing the link code=%d peer=%s reason=\"%s\"", a->code, name_of(s), a->why);
+		ws_close(s->peer->common.conn, a->code, a->why);
 	}
 }
 
-/* What is on its way is told by nobody any more. */
-static void forget_flights(struct input *in)
+/* ---- senders ---- */
+
+/* Batches on their way do not report any more. */
+static void forget_flights(struct sender *s)
 {
-	in->first_cookie += in->n;
-	in->n = 0;
+	s->flights.head = s->flights.tail;
 }
 
-int link_in_open(struct input *in, struct ws_conn *conn)
+static struct sender *sender_of(struct input *in, const char *name)
+{
+	const char *key = name && !in->peers.dials ? name : "";
+
+	for (struct sender *s = in->senders; s; s = s->next)
+		if (strcmp(s->name, key) == 0)
+			return s;
+	struct sender *s =
+		in->n_senders < SENDERS_MAX && strlen(key) < sizeof s->name ? calloc(1, sizeof *s) : NULL;
+	if (!s)
+		return NULL;
+	s->in = in;
+	s->number = in->n_senders++;
+	s->flights.value_size = sizeof(struct flight);
+	memcpy(s->name, key, strlen(key));
+	s->next = in->senders;
+	in->senders = s;
+	return s;
+}
+
+/*
+ * By what epoch the positions of a sender's stream are stored.  A listener hashes its name in: so a position
+ * from the store is recognized when its sender comes again, and no other can come up with an epoch that
+ * matches it.
+ */
+static void stream_id(const struct sender *s, const uint8_t epoch[16], uint8_t out[16])
+{
+	uint8_t text[sizeof s->name + 16], digest[32];
+	size_t len = strlen(s->name);
+
+	if (s->in->peers.dials) {
+		memcpy(out, epoch, 16);
+		return;
+	}
+	memcpy(text, s->name, len + 1);
+	memcpy(text + len + 1, epoch, 16);
+	ws_tls_digest(text, len + 1 + 16, digest);
+	memcpy(out, digest, 16);
+}
+
+/* The stream that the store has, if it is this sender's: by the epoch of WELCOME, or the one before. */
+static void restore(struct sender *s, const struct link_control *welcome)
+{
+	struct ss_position stored = {.seq = s->in->stored.seq};
+	const uint8_t *epochs[] = {welcome->epoch, welcome->resume.epoch};
+	uint8_t id[16];
+
+	for (int i = 0; i < 1 + welcome->has_resume; i++) {
+		stream_id(s, epochs[i], id);
+		if (memcmp(id, s->in->stored.epoch, sizeof id) != 0)
+			continue;
+		memcpy(stored.epoch, epochs[i], sizeof stored.epoch);
+		link_receiver_restore(&s->link, &stored);
+		return;
+	}
+}
+
+int link_in_open(struct input *in, struct input_peer *p)
 {
 	const struct link_window window = {(uint64_t)in->conf->window_records,
 					   (uint64_t)in->conf->window_bytes};
 	const uint64_t max_frame = (uint64_t)in->conf->endpoint.max_message;
+	struct sender *s = sender_of(in, p->common.name);
 	struct link_action a = {0};
 
-	if (in->peer)
-		ws_close(in->peer, LINK_REPLACED, "another sender has taken over");
-	if (in->failed) {
-		/* all that is not durable comes again */
-		in->link = (struct link_receiver){0};
-		forget_flights(in);
+	if (!s) {
+		ss_log(in->host, SS_LOG_ERROR,
+		       "Link refused: no room for another sender, %d are known; restart to forget them "
+		       "peer=%s",
+		       SENDERS_MAX, p->common.name ? p->common.name : "-");
+		return 1013;
 	}
-	in->failed = false;
-	in->peer = conn;
-	link_receiver_start(&in->link, in->conf->stream ? in->conf->stream : in->host->id,
-			    in->conf->consumer ? in->conf->consumer : in->host->id,
-			    in->can_resume ? &in->durable : NULL, &window, max_frame, max_record(in),
-			    in->loop->now(in->loop_self), &a);
-	act(in, conn, &a);
+	if (s->peer)
+		ws_close(s->peer->common.conn, LINK_REPLACED, "another sender of this name has taken over");
+	if (s->failed) {
+		/* all that is not durable comes again */
+		s->link = (struct link_receiver){0};
+		forget_flights(s);
+	}
+	s->failed = false;
+	s->peer = p;
+	p->sender = s;
+	/* of a listener's store it is not known yet whose stream it is */
+	const struct ss_position *resume = s->can_resume                       ? &s->durable
+					   : in->has_stored && in->peers.dials ? &in->stored
+									       : NULL;
+	link_receiver_start(&s->link, in->conf->stream ? in->conf->stream : in->host->id, own_name(in),
+			    resume, &window, max_frame, max_record(in), in->loop->now(in->loop_self), &a);
+	act(s, &a);
 	return 0;
 }
 
 /* ---- records ---- */
-
-static struct flight *add_flight(struct input *in, uint64_t last_seq)
-{
-	if (in->n == in->allocated) {
-		size_t more = in->allocated ? in->allocated * 2 : 64;
-		struct flight *ring = malloc(more * sizeof *ring);
-		if (!ring)
-			return NULL;
-		for (size_t i = 0; i < in->n; i++)
-			ring[i] = in->flights[(in->first + i) % in->allocated];
-		free(in->flights);
-		in->flights = ring;
-		in->first = 0;
-		in->allocated = more;
-	}
-	struct flight *f = &in->flights[(in->first + in->n++) % in->allocated];
-	*f = (struct flight){.last_seq = last_seq};
-	return f;
-}
 
 static struct ss_batch *copy_records(struct input *in, const struct link_data *d, uint64_t from)
 {
@@ -103,104 +172,174 @@ static struct ss_batch *copy_records(struct input *in, const struct link_data *d
 	return b;
 }
 
-static int deliver(struct input *in, const struct link_data *d, uint64_t from)
+static int deliver(struct sender *s, const struct link_data *d, uint64_t from)
 {
+	struct input *in = s->in;
 	struct ss_position at = {.seq = d->first_seq + d->count - 1};
 	struct ss_batch *b = copy_records(in, d, from);
 	int rc = -ENOMEM;
 
 	if (!b)
 		return rc;
-	memcpy(at.epoch, in->link.epoch, sizeof at.epoch);
-	uint64_t cookie = in->first_cookie + in->n;
-	if (add_flight(in, at.seq)) {
-		rc = in->host->track(in->host, b, cookie, &at);
-		if (rc == 0) {
+	memcpy(at.epoch, s->stream_id, sizeof at.epoch);
+	uint64_t number = s->flights.tail;
+	struct flight *f = ss_ring_push(&s->flights);
+	if (f) {
+		f->last_seq = at.seq;
+		rc = in->host->track(in->host, b, (uint64_t)s->number << COOKIE_BITS | number, &at);
+		if (rc == 0)
 			in->host->emit(in->host, 0, b);
-		} else {
-			in->n--;
-		}
+		else
+			ss_ring_pop(&s->flights);
 	}
 	in->host->batch_unref(b);
 	return rc;
 }
 
-static void on_data(struct input *in, struct ws_conn *conn, const uint8_t *data, size_t len)
+static void on_data(struct sender *s, const uint8_t *data, size_t len)
 {
+	struct input *in = s->in;
 	struct link_action a = {0};
 	struct link_data d;
 	const char *why = "";
 
 	int rc = link_data_read(data, len, max_record(in), &d, &why);
 	if (rc) {
-		in->host->metric_add(in->host, METRIC_BAD_MESSAGES, 1);
+		in->host->metric_add(in->host, PEER_BAD_MESSAGES, 1);
 		a = (struct link_action){.todo = LINK_DO_CLOSE,
 					 .why = why,
 					 .code = rc == -EMSGSIZE ? LINK_RECORD_TOO_BIG : LINK_BAD_FRAME};
 	} else {
-		link_receiver_data(&in->link, &d, &a);
+		link_receiver_data(&s->link, &d, &a);
 	}
 	if (a.duplicates)
 		in->host->metric_add(in->host, METRIC_DUPLICATES, (int64_t)a.duplicates);
-	if (a.todo & LINK_DO_DATA && deliver(in, &d, a.from) < 0) {
-		in->failed = true;
+	if (a.todo & LINK_DO_DATA && deliver(s, &d, a.from) < 0) {
+		s->failed = true;
 		a = (struct link_action){.todo = LINK_DO_CLOSE, .code = 1011, .why = "out of memory"};
 	}
-	act(in, conn, &a);
+	act(s, &a);
 }
 
-static void on_control(struct input *in, struct ws_conn *conn, const uint8_t *data, size_t len)
+/* ---- control messages ---- */
+
+/* Somebody else acknowledged what this receiver never got. */
+static void report_elsewhere(struct sender *s, const struct link_action *a)
 {
+	struct input *in = s->in;
+
+	in->host->metric_add(in->host, PEER_LOST, (int64_t)(a->gap_to - a->gap_from + 1));
+	ss_log(in->host, SS_LOG_ERROR,
+	       "Events lost: they were acknowledged to the sender, but are not here: another receiver uses "
+	       "the "
+	       "name \"%s\", or this store was restored from an older copy; give each receiver a name of its "
+	       "own from=%llu to=%llu peer=%s",
+	       own_name(in), (unsigned long long)a->gap_from, (unsigned long long)a->gap_to, name_of(s));
+	peers_trouble(
+		&in->peers, TROUBLE_LOST,
+		"events %llu to %llu were lost: another receiver uses the name \"%s\", or this store was "
+		"restored from an older copy",
+		(unsigned long long)a->gap_from, (unsigned long long)a->gap_to, own_name(in));
+}
+
+static void go_live(struct sender *s, const struct link_action *a)
+{
+	struct input *in = s->in;
+	uint64_t stored = s->link.durable;
+
+	if (a->todo & LINK_DO_ELSEWHERE) {
+		stored = a->gap_from - 1;
+		report_elsewhere(s, a);
+	}
+	s->can_resume = true;
+	memcpy(s->durable.epoch, s->link.epoch, sizeof s->durable.epoch);
+	s->durable.seq = s->link.durable;
+	stream_id(s, s->link.epoch, s->stream_id);
+	peers_live(&in->peers, &s->peer->common);
+	ss_log(in->host, SS_LOG_INFO, "Link up stored=%llu next=%llu peer=%s", (unsigned long long)stored,
+	       (unsigned long long)s->link.got + 1, name_of(s));
+}
+
+static void on_control(struct sender *s, const uint8_t *data, size_t len)
+{
+	struct input *in = s->in;
 	struct link_action a = {0};
 	struct link_control c;
 	const char *why = "";
 
 	if (link_control_read(in->fields, in->fields_self, in->control, data, len, &c, &why) < 0) {
-		in->host->metric_add(in->host, METRIC_BAD_MESSAGES, 1);
+		in->host->metric_add(in->host, PEER_BAD_MESSAGES, 1);
 		a = (struct link_action){.todo = LINK_DO_CLOSE, .code = LINK_BAD_FRAME, .why = why};
 	} else {
-		link_receiver_control(&in->link, &c, &a);
+		if (c.type == LINK_WELCOME && !s->link.has_epoch && in->has_stored)
+			restore(s, &c);
+		link_receiver_control(&s->link, &c, &a);
 	}
 	if (a.todo & LINK_DO_RESTART) {
-		ss_log(in->host, SS_LOG_WARN, "The sender begins anew, its log is another one old_last=%llu",
-		       (unsigned long long)a.seq);
+		ss_log(in->host, SS_LOG_WARN,
+		       "Sender started a new log (epoch changed) old_last=%llu peer=%s",
+		       (unsigned long long)a.seq, name_of(s));
 		in->host->metric_add(in->host, METRIC_RESTARTS, 1);
-		forget_flights(in);
+		forget_flights(s);
 	}
 	if (a.todo & LINK_DO_LOST) {
-		ss_log(in->host, SS_LOG_WARN, "The sender has lost events from=%llu to=%llu",
-		       (unsigned long long)a.from, (unsigned long long)a.to);
-		in->host->metric_add(in->host, METRIC_LOST, (int64_t)(a.to - a.from + 1));
+		ss_log(in->host, SS_LOG_WARN,
+		       "Events lost by the sender from=%llu to=%llu peer=%s reason=\"%s\"",
+		       (unsigned long long)a.from, (unsigned long long)a.to, name_of(s), c.reason);
+		in->host->metric_add(in->host, PEER_LOST, (int64_t)(a.to - a.from + 1));
 	}
-	if (a.todo & LINK_DO_LIVE) {
-		in->can_resume = true;
-		memcpy(in->durable.epoch, in->link.epoch, sizeof in->durable.epoch);
-		in->durable.seq = in->link.durable;
-		in->host->metric_set(in->host, METRIC_LINK_UP, 1);
-		ss_log(in->host, SS_LOG_INFO, "Link up next=%llu", (unsigned long long)in->link.got + 1);
-	}
+	if (a.todo & LINK_DO_LIVE)
+		go_live(s, &a);
 	if (a.todo & LINK_DO_BYE && c.retry_ms)
 		ws_retry_after(in->endpoint.ws, c.retry_ms * 1000000);
-	act(in, conn, &a);
+	act(s, &a);
 }
 
-void link_in_message(struct input *in, struct ws_conn *conn, bool binary, const uint8_t *data, size_t len)
+static void sender_tick(struct sender *s)
 {
-	if (conn != in->peer)
+	struct input *in = s->in;
+	struct link_action a;
+
+	if (!s->peer)
+		return;
+	do {
+		link_receiver_tick(&s->link, in->loop->now(in->loop_self), &a);
+		act(s, &a);
+	} while (a.todo && !(a.todo & LINK_DO_CLOSE));
+}
+
+void link_in_message(struct input *in, struct input_peer *p, bool binary, const uint8_t *data, size_t len)
+{
+	struct sender *s = p->sender;
+
+	if (!s || s->peer != p)
 		return; /* replaced, its closing is under way */
 	if (binary)
-		on_data(in, conn, data, len);
+		on_data(s, data, len);
 	else
-		on_control(in, conn, data, len);
+		on_control(s, data, len);
 	link_in_tick(in);
 }
 
-void link_in_closed(struct input *in, struct ws_conn *conn)
+void link_in_closed(struct input *in, struct input_peer *p, int code, bool by_peer)
 {
-	if (conn != in->peer)
+	if (p->sender && p->sender->peer == p)
+		p->sender->peer = NULL;
+	if (code != LINK_REPLACED || !by_peer) {
+		if (p->common.live)
+			in->peers.replaced = 0;
 		return;
-	in->peer = NULL;
-	in->host->metric_set(in->host, METRIC_LINK_UP, 0);
+	}
+	/* not at once: two that displace each other lose events with each change */
+	ss_log(in->host, SS_LOG_ERROR,
+	       "Another receiver uses the name \"%s\" and took over the link; give each receiver a name of "
+	       "its own",
+	       own_name(in));
+	peers_trouble(&in->peers, TROUBLE_LOST,
+		      "another receiver uses the name \"%s\" and took over the link", own_name(in));
+	uint64_t wait = peers_replaced(&in->peers);
+	if (in->endpoint.ws && in->peers.dials)
+		ws_retry_after(in->endpoint.ws, wait);
 }
 
 /* ---- acknowledgements ---- */
@@ -215,39 +354,40 @@ static void on_ack_timer(void *arg)
 
 void link_in_tick(struct input *in)
 {
-	struct link_action a;
+	uint64_t unacked = 0;
+	bool due = false;
 
-	if (!in->peer)
-		return;
-	do {
-		link_receiver_tick(&in->link, in->loop->now(in->loop_self), &a);
-		act(in, in->peer, &a);
-	} while (a.todo && !(a.todo & LINK_DO_CLOSE));
-	in->host->metric_set(in->host, METRIC_UNACKED, (int64_t)(in->link.got - in->link.durable));
-	if (in->link.ack_sent < in->link.durable && !in->ack_timer)
+	for (struct sender *s = in->senders; s; s = s->next) {
+		sender_tick(s);
+		unacked += s->link.got - s->link.durable;
+		due |= s->peer && s->link.ack_sent < s->link.durable;
+	}
+	in->host->metric_set(in->host, METRIC_UNACKED, (int64_t)unacked);
+	if (due && !in->ack_timer)
 		in->loop->timer(in->loop_self, LINK_ACK_NS, 0, on_ack_timer, in, &in->ack_timer);
 }
 
 void link_in_acked(struct input *in, uint64_t cookie, int32_t status)
 {
-	if (cookie < in->first_cookie || cookie - in->first_cookie >= in->n)
+	uint64_t number = cookie & ((UINT64_C(1) << COOKIE_BITS) - 1);
+	struct sender *s = in->senders;
+
+	while (s && s->number != cookie >> COOKIE_BITS)
+		s = s->next;
+	if (!s || number < s->flights.head || number >= s->flights.tail)
 		return;
 	if (status == SS_FAILED) {
-		/* it must come again: nothing behind it is acknowledged, and the link starts over from there
+		/* it must come again: nothing after it is acknowledged, and the link starts over from there
 		 */
-		in->failed = true;
-		if (in->peer)
-			ws_close(in->peer, 1011, "events could not be kept");
+		s->failed = true;
+		if (s->peer)
+			ws_close(s->peer->common.conn, 1011, "events could not be stored");
 		return;
 	}
-	in->flights[(in->first + (cookie - in->first_cookie)) % in->allocated].done = true;
-	while (in->n && in->flights[in->first].done) {
-		in->durable.seq = in->flights[in->first].last_seq;
-		in->first = (in->first + 1) % in->allocated;
-		in->first_cookie++;
-		in->n--;
-	}
-	link_receiver_durable(&in->link, in->durable.seq);
+	((struct flight *)ss_ring_at(&s->flights, number))->done = true;
+	for (struct flight *f; (f = ss_ring_first(&s->flights)) && f->done; ss_ring_shift(&s->flights))
+		s->durable.seq = f->last_seq;
+	link_receiver_durable(&s->link, s->durable.seq);
 	link_in_tick(in);
 }
 
@@ -255,16 +395,22 @@ void link_in_stop(struct input *in)
 {
 	struct link_action a;
 
-	if (!in->peer)
-		return;
-	/* the first answer is an ACK, if one is due: what the sender does not know it may count as lost */
-	link_receiver_bye(&in->link, in->loop->now(in->loop_self), 0, "shutting down", &a);
-	act(in, in->peer, &a);
+	for (struct sender *s = in->senders; s; s = s->next) {
+		if (!s->peer)
+			continue;
+		/* the first answer is an ACK, if one is due: what the sender does not know it may count as
+		 * lost */
+		link_receiver_bye(&s->link, in->loop->now(in->loop_self), 0, "shutting down", &a);
+		act(s, &a);
+	}
 }
 
 void link_in_done(struct input *in)
 {
-	free(in->flights);
-	in->flights = NULL;
-	in->n = in->allocated = 0;
+	for (struct sender *s = in->senders, *next; s; s = next) {
+		next = s->next;
+		ss_ring_done(&s->flights);
+		free(s);
+	}
+	in->senders = NULL;
 }

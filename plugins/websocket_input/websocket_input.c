@@ -17,54 +17,41 @@ static const char *const reasons[] = {"not_an_envelope", "no_memory", "empty", N
 #define OPT(...) SS_OPT(struct input_conf, __VA_ARGS__)
 static const struct ss_option options[] = {
 	ENDPOINT_OPTIONS(struct input_conf, "8081"),
-	OPT(stream, SS_OPT_STRING, NULL, "name of the stream asked for; the component's id if not set",
+	OPT(stream, SS_OPT_STRING, NULL, "name of the requested stream; the component's id if not set",
 	    .flags = 0),
 	OPT(consumer, SS_OPT_STRING, NULL,
-	    "who we are to a sender that does not see a certificate; the component's id if not set",
+	    "name of this receiver for a sender that sees no certificate; the component's id if not set",
 	    .flags = 0),
-	OPT(window_records, SS_OPT_INT, "65536", "events a sender may be ahead of what is durable here",
-	    .min = 64, .max = 1 << 24),
-	OPT(window_bytes, SS_OPT_BYTES, "16MiB", "bytes a sender may be ahead of what is durable here",
-	    .min = 65536, .max = INT64_C(1) << 32),
+	OPT(window_records, SS_OPT_INT, "65536",
+	    "events a sender may send ahead of the last acknowledged one", .min = 64, .max = 1 << 24),
+	OPT(window_bytes, SS_OPT_BYTES, "16MiB",
+	    "bytes a sender may send ahead of the last acknowledged event", .min = 65536,
+	    .max = INT64_C(1) << 32),
 	OPT(plain, SS_OPT_BOOL, "true",
-	    "take peers without the link protocol: one event a message, at most once", .flags = 0),
+	    "accept peers without the link protocol: one event per message, at most once", .flags = 0),
 	OPT(format, SS_OPT_ENUM, "raw",
 	    "plain messages: raw events, or JSON envelopes with the event in \"payload\", answered by an ack",
 	    .choices = formats),
 };
 
-#define COUNTER(n, text)                                                                                     \
-	{                                                                                                    \
-		.name = n, .help = text, .kind = SS_METRIC_COUNTER                                           \
-	}
-#define GAUGE(n, text)                                                                                       \
-	{                                                                                                    \
-		.name = n, .help = text, .kind = SS_METRIC_GAUGE                                             \
-	}
 static const struct ss_metric metrics[] = {
-	[METRIC_CONNECTIONS] = GAUGE("semstreams_ws_connections", "WebSocket connections open now."),
-	[METRIC_CONNECTED] = COUNTER("semstreams_ws_connected_total", "WebSocket connections made."),
-	[METRIC_FAILED] = COUNTER("semstreams_ws_failed_total", "Dials and handshakes that failed."),
-	[METRIC_LINK_UP] = GAUGE("semstreams_link_up", "1 while a link is up."),
-	[METRIC_UNACKED] =
-		GAUGE("semstreams_link_unacked_events", "Events received that are not durable yet."),
-	[METRIC_RTT] = GAUGE("semstreams_link_rtt_microseconds", "Last round-trip time of a ping."),
+	PEER_METRICS,
+	[METRIC_UNACKED] = PEER_METRIC("semstreams_link_unacked_events",
+				       "Events received that are not durable yet.", SS_METRIC_GAUGE),
 	[METRIC_DUPLICATES] =
-		COUNTER("semstreams_link_duplicates_total", "Events that came again and were left out."),
-	[METRIC_LOST] = COUNTER("semstreams_link_lost_total", "Events a sender reported as lost."),
+		PEER_METRIC("semstreams_link_duplicates_total",
+			    "Events that a sender resent and that were left out.", SS_METRIC_COUNTER),
 	[METRIC_RESTARTS] =
-		COUNTER("semstreams_link_restarts_total", "Times the sender came with another log."),
-	[METRIC_RECEIVED_BYTES] =
-		COUNTER("semstreams_ws_received_bytes_total", "Bytes of messages received."),
-	[METRIC_BAD_MESSAGES] =
-		COUNTER("semstreams_ws_bad_messages_total", "Messages that break the protocol."),
-	[METRIC_CLOSES] = CLOSE_METRICS,
+		PEER_METRIC("semstreams_link_restarts_total",
+			    "Times a sender started a new log (epoch changed).", SS_METRIC_COUNTER),
+	[METRIC_RECEIVED_BYTES] = PEER_METRIC("semstreams_ws_received_bytes_total",
+					      "Bytes of messages received.", SS_METRIC_COUNTER),
 };
 
-/* ---- what the endpoint tells ---- */
+/* ---- connections ---- */
 
-/* A link goes on while what follows is full: its window limits what is on the way, and the signs of life that
- * come behind the data are heard. */
+/* A link goes on while downstream is full: its window limits what is on the way, and the signs of life that
+ * follow the data are heard. */
 static bool stands_still(const struct input *in, const struct peer *p)
 {
 	return in->ending || (in->paused && !p->link);
@@ -77,30 +64,31 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 
 	if (!link && !in->conf->plain)
 		return 1002;
-	struct peer *p = malloc(sizeof *p);
+	struct input_peer *p = malloc(sizeof *p);
 	if (!p)
 		return 1013;
-	*p = (struct peer){.conn = conn, .link = link, .next = in->peers, .back = &in->peers};
-	if (p->next)
-		p->next->back = &p->next;
-	in->peers = p;
+	*p = (struct input_peer){.common = {.conn = conn, .link = link}};
+	if (peers_add(&in->peers, &p->common, peer) < 0) {
+		free(p);
+		return 1013;
+	}
 	*user = p;
-	in->host->metric_add(in->host, METRIC_CONNECTIONS, 1);
-	in->host->metric_add(in->host, METRIC_CONNECTED, 1);
-	ss_log(in->host, SS_LOG_INFO, "Connected mode=%s peer=%s", link ? "link" : "plain",
-	       peer ? peer : "-");
-	ws_pause(conn, stands_still(in, p));
-	return link ? link_in_open(in, conn) : 0;
+	ws_pause(conn, stands_still(in, &p->common));
+	int code = link ? link_in_open(in, p) : 0;
+	if (code)
+		ws_close(conn, code, "no room for another sender");
+	return 0;
 }
 
 static void on_message(void *arg, struct ws_conn *conn, void *user, bool binary, const uint8_t *data,
 		       size_t len)
 {
 	struct input *in = arg;
+	struct input_peer *p = user;
 
 	in->host->metric_add(in->host, METRIC_RECEIVED_BYTES, (int64_t)len);
-	if (((const struct peer *)user)->link)
-		link_in_message(in, conn, binary, data, len);
+	if (p->common.link)
+		link_in_message(in, p, binary, data, len);
 	else
 		plain_in_message(in, conn, binary, data, len);
 }
@@ -115,26 +103,18 @@ static void on_writable(void *arg, struct ws_conn *conn, void *user)
 static void on_closed(void *arg, struct ws_conn *conn, void *user, int code, bool by_peer, const char *why)
 {
 	struct input *in = arg;
-	struct peer *p = user;
+	struct input_peer *p = user;
 
-	if (p->link)
-		link_in_closed(in, conn);
-	*p->back = p->next;
-	if (p->next)
-		p->next->back = p->back;
+	(void)conn;
+	if (p->common.link)
+		link_in_closed(in, p, code, by_peer);
+	peers_remove(&in->peers, &p->common, code, by_peer, NULL, why);
 	free(p);
-	in->host->metric_add(in->host, METRIC_CONNECTIONS, -1);
-	in->host->metric_add(in->host, METRIC_CLOSES + close_row(code), 1);
-	ss_log(in->host, code == 1000 || code == 1001 ? SS_LOG_INFO : SS_LOG_WARN,
-	       "Connection closed code=%d by=%s reason=\"%s\"", code, by_peer ? "peer" : "us", why);
 }
 
-static void on_failed(void *arg, const char *why)
+static void on_failed(void *arg, uint32_t n, const char *why)
 {
-	struct input *in = arg;
-
-	in->host->metric_add(in->host, METRIC_FAILED, 1);
-	ss_log(in->host, SS_LOG_WARN, "Connection failed: %s", why);
+	peers_failed(&((struct input *)arg)->peers, n, why);
 }
 
 static bool on_health(void *arg, char *buf, size_t size)
@@ -143,7 +123,7 @@ static bool on_health(void *arg, char *buf, size_t size)
 	bool well = !in->paused && !in->ending;
 
 	snprintf(buf, size, "{\"status\":\"%s\",\"component\":\"%s\",\"link\":%s}\n",
-		 well ? "ok" : "not ready", in->host->id, in->peer ? "true" : "false");
+		 well ? "ok" : "not ready", in->host->id, in->peers.n_live ? "true" : "false");
 	return well;
 }
 
@@ -181,6 +161,7 @@ static int32_t input_create(const struct ss_host *host, const void *conf, void *
 		return -ENOMEM;
 	in->host = host;
 	in->conf = conf;
+	peers_init(&in->peers, host, &in->conf->endpoint);
 	int rc = endpoint_check(&in->endpoint, host, &in->conf->endpoint);
 	if (rc == 0)
 		rc = host->query(host, SS_LOOP, sizeof *in->loop, &loop);
@@ -206,10 +187,11 @@ static int32_t input_create(const struct ss_host *host, const void *conf, void *
 static void on_tick(void *arg)
 {
 	struct input *in = arg;
+	uint64_t now = in->loop->now(in->loop_self);
 
 	link_in_tick(in);
-	if (in->peer)
-		in->host->metric_set(in->host, METRIC_RTT, (int64_t)(ws_rtt(in->peer) / 1000));
+	peers_tick(&in->peers, now - in->ticked_ns);
+	in->ticked_ns = now;
 }
 
 static int32_t input_start(void *self)
@@ -219,8 +201,9 @@ static int32_t input_start(void *self)
 	struct ss_iface positions;
 
 	if (in->host->query(in->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0 &&
-	    ((const struct ss_positions *)positions.vtbl)->resume(positions.self, &in->durable) == 0)
-		in->can_resume = true;
+	    ((const struct ss_positions *)positions.vtbl)->resume(positions.self, &in->stored) == 0)
+		in->has_stored = true;
+	in->ticked_ns = in->loop->now(in->loop_self);
 	int rc = in->loop->timer(in->loop_self, 1000000000, 1000000000, on_tick, in, &in->tick);
 	if (rc == 0)
 		rc = endpoint_open(&in->endpoint, subprotocols, &events, in);
@@ -238,7 +221,7 @@ static void input_stop(void *self)
 static void set_paused(struct input *in, bool paused)
 {
 	in->paused = paused;
-	for (struct peer *p = in->peers; p; p = p->next)
+	for (struct peer *p = in->peers.first; p; p = p->next)
 		ws_pause(p->conn, stands_still(in, p));
 }
 
@@ -277,7 +260,7 @@ static const struct ss_component websocket_input = {
 	.kind = SS_KIND_SOURCE,
 	.type = "websocket_input",
 	.version = "0.1",
-	.summary = "Events from WebSocket peers: reliable links, or one event a message.",
+	.summary = "Receive events from WebSocket peers: reliable links, or one event per message.",
 	.license = "MIT",
 	.options = options,
 	.option_size = sizeof options[0],

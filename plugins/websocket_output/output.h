@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* output - what the parts of websocket_output share.  All of it runs on the instance's loop. */
 #pragma once
-#include "plugins/websocket/transport/close_metrics.h"
-
+#include <semstreams/base/ring.h>
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 #include "plugins/websocket/transport/endpoint.h"
 #include "plugins/websocket/link/link_session.h"
+#include "plugins/websocket/peers.h"
 #include "plugins/spool/sendlog.h"
 
 enum { FORMAT_RAW, FORMAT_ENVELOPE };
@@ -15,44 +16,35 @@ enum { OVERFLOW_AUTO, OVERFLOW_BLOCK, OVERFLOW_DROP_OLDEST };
 struct output_conf {
 	struct endpoint_conf endpoint;
 	const char *spool;
-	int64_t buffer, overflow, max_frame, plain, format, backlog, gather;
+	int64_t buffer, overflow, max_frame, links, max_consumers, plain, format, backlog, gather;
 };
 
-enum { REASON_NO_CONSUMER, REASON_LOST, REASON_DUPLICATE };
+enum { REASON_NO_CONSUMER, REASON_LOST };
 enum {
-	METRIC_CONNECTIONS,
-	METRIC_CONNECTED,
-	METRIC_FAILED,
-	METRIC_LINK_UP,
-	METRIC_UNACKED,
-	METRIC_RTT,
-	METRIC_LOST,
+	METRIC_UNACKED = PEER_METRICS_END,
 	METRIC_LOG_BYTES,
+	METRIC_LOG_AGE,
+	METRIC_LOG_CORRUPT,
 	METRIC_LOG_USED,
 	METRIC_LOG_LIMIT,
 	METRIC_LOG_UNSYNCED,
 	METRIC_LOST_FULL,
 	METRIC_LOST_AGE,
 	METRIC_LOST_CORRUPT,
-	METRIC_LOG_AGE,
-	METRIC_LOG_CORRUPT,
 	METRIC_RENEWALS,
 	METRIC_FORGOTTEN,
+	METRIC_REFUSED,
 	METRIC_SENT_BYTES,
-	METRIC_BAD_MESSAGES,
 	METRIC_NOT_ENVELOPED,
-	METRIC_SLOW,
-	METRIC_CLOSES
+	METRIC_SLOW
 };
 
 struct output;
 
 /* One connection. */
-struct peer {
+struct output_peer {
+	struct peer common; /* first */
 	struct output *out;
-	struct ws_conn *conn;
-	struct peer *next, **back;
-	bool link;
 	/* plain */
 	struct chunk *chunk; /* being sent; we hold a reference */
 	size_t offset;
@@ -61,7 +53,6 @@ struct peer {
 	uint64_t next_seq;              /* to be sent next */
 	struct link_control waiting[4]; /* did not fit, to be sent first */
 	uint32_t n_waiting;
-	char name[LINK_NAME_MAX]; /* verified certificate name, "" without one */
 };
 
 /* A run of whole frames, shared by all plain peers. */
@@ -73,7 +64,7 @@ struct chunk {
 	uint8_t data[];
 };
 
-/* A batch in the log whose end is to be told. */
+/* A batch in the log that is not finished yet. */
 struct held {
 	struct ss_batch *batch;
 	uint64_t first_seq, last_seq; /* of its events in the log */
@@ -88,19 +79,20 @@ struct output {
 	const struct ss_fields *fields;
 	void *fields_self;
 	struct ss_reader *control, *any;
-	struct peer *peers;
-	uint32_t n_links, n_plain;
+	struct peers peers;
 	uint32_t tick;
-	uint64_t renewed_ns, looked_ns;
+	uint64_t renewed_ns, ticked_ns;
 	bool busy, draining, known; /* known: some consumer asked for a link once */
-	char why[288];              /* the log takes in nothing: the reason, "" = it does */
 
 	struct sendlog *log;
 	struct sendlog_options log_options;
 	char *spool_path;
-	struct held *held; /* a ring */
-	size_t first, n, allocated;
-	uint8_t *frame; /* WS_PRE and max_frame */
+	const struct ss_positions *positions; /* NULL: without a spool, or the host has none */
+	void *positions_self;
+	uint8_t *snapshot; /* a buffer */
+	size_t snapshot_allocated;
+	struct ss_ring held; /* struct held */
+	uint8_t *frame;      /* WS_PRE and max_frame */
 
 	struct chunk *tail;            /* being filled; we hold a reference */
 	uint64_t framed;               /* bytes ever framed */
@@ -111,20 +103,32 @@ struct output {
 };
 
 /* websocket_output.c */
-void output_settle(struct output *); /* tell the ends of batches that are safe */
+void output_settle(struct output *); /* finish the batches that are safe */
 
 /* link_out.c */
-void link_out_open(struct peer *);
-void link_out_message(struct peer *, bool binary, const uint8_t *data, size_t len);
-void link_out_pump(struct peer *);
-void link_out_tick(struct peer *);
-void link_out_closed(struct peer *, int code, bool by_peer);
-bool link_out_here(void *output, const char *consumer); /* for sendlog_look */
+void link_out_open(struct output_peer *);
+void link_out_message(struct output_peer *, bool binary, const uint8_t *data, size_t len);
+void link_out_pump(struct output_peer *);
+void link_out_tick(struct output_peer *);
+void link_out_closed(struct output_peer *, int code, bool by_peer);
+bool link_out_here(void *output, const char *consumer); /* for sendlog_check_consumers */
 
 /* plain_out.c */
 int plain_out_frame(struct output *, const struct ss_batch *); /* for all plain peers */
 void plain_out_flush(struct output *, bool now); /* to all of them, unless it is better to wait */
-void plain_out_open(struct peer *);
-void plain_out_pump(struct peer *);
-void plain_out_close(struct peer *);
+void plain_out_open(struct output_peer *);
+void plain_out_pump(struct output_peer *);
+void plain_out_close(struct output_peer *);
 void plain_out_done(struct output *);
+
+static inline struct output_peer *first_peer(const struct output *out)
+{
+	return (struct output_peer *)out->peers.first;
+}
+static inline struct output_peer *next_peer(const struct output_peer *p)
+{
+	return (struct output_peer *)p->common.next;
+}
+
+/* spool_option.c */
+int output_read_spool(struct output *);

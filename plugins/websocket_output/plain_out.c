@@ -153,13 +153,13 @@ int plain_out_frame(struct output *out, const struct ss_batch *b)
 
 /* ---- peers ---- */
 
-void plain_out_open(struct peer *p)
+void plain_out_open(struct output_peer *p)
 {
 	struct output *out = p->out;
 
 	/* from now on: the place behind everything framed so far */
 	if (!out->tail && !reserve(out, 1)) {
-		ws_close(p->conn, 1013, "out of memory");
+		ws_close(p->common.conn, 1013, "out of memory");
 		return;
 	}
 	p->chunk = out->tail;
@@ -168,7 +168,7 @@ void plain_out_open(struct peer *p)
 }
 
 /* The next message alone; libwebsockets frames it anew, masked where we dialled. */
-static int send_message(struct peer *p, size_t *sent)
+static int send_message(struct output_peer *p, size_t *sent)
 {
 	const uint8_t *f = p->chunk->data + p->offset;
 	size_t len = f[1] & 127, head = 2;
@@ -183,17 +183,17 @@ static int send_message(struct peer *p, size_t *sent)
 	if (!buf)
 		return -ENOMEM;
 	memcpy(buf + WS_PRE, f + head, len);
-	int rc = ws_send(p->conn, (f[0] & 15) == 2, buf, len);
+	int rc = ws_send(p->common.conn, (f[0] & 15) == 2, buf, len);
 	free(buf);
 	*sent = head + len;
 	return rc;
 }
 
-static int send_some(struct peer *p)
+static int send_some(struct output_peer *p)
 {
 	size_t len = p->chunk->len - p->offset;
 	int rc = ws_passes_frames(p->out->endpoint.ws)
-			 ? ws_send_frames(p->conn, p->chunk->data + p->offset, len)
+			 ? ws_send_frames(p->common.conn, p->chunk->data + p->offset, len)
 			 : send_message(p, &len);
 
 	if (rc == 0) {
@@ -203,11 +203,11 @@ static int send_some(struct peer *p)
 	return rc;
 }
 
-void plain_out_pump(struct peer *p)
+void plain_out_pump(struct output_peer *p)
 {
 	struct output *out = p->out;
 
-	while (p->chunk && ws_idle(p->conn)) {
+	while (p->chunk && ws_idle(p->common.conn)) {
 		if (p->offset < p->chunk->len) {
 			if (send_some(p) < 0)
 				break;
@@ -225,11 +225,11 @@ void plain_out_pump(struct peer *p)
 		return;
 	if (out->framed - (p->chunk->start + p->offset) > (uint64_t)out->conf->backlog) {
 		out->host->metric_add(out->host, METRIC_SLOW, 1);
-		ws_close(p->conn, 1013, "too slow");
+		ws_close(p->common.conn, 1013, "too slow");
 		plain_out_close(p);
 		return;
 	}
-	ws_want_write(p->conn);
+	ws_want_write(p->common.conn);
 }
 
 static void on_gathered(void *arg)
@@ -256,16 +256,16 @@ void plain_out_flush(struct output *out, bool now)
 	out->loop->cancel(out->loop_self, out->gathering);
 	out->gathering = 0;
 	out->flushed = out->framed;
-	for (struct peer *p = out->peers, *next; p; p = next) {
-		next = p->next;
-		if (!p->link)
+	for (struct output_peer *p = first_peer(out), *next; p; p = next) {
+		next = next_peer(p);
+		if (!p->common.link)
 			plain_out_pump(p);
 	}
 	out->flushed_ns = out->loop->now(out->loop_self);
 	out->flush_ns = out->flushed_ns - start;
 }
 
-void plain_out_close(struct peer *p)
+void plain_out_close(struct output_peer *p)
 {
 	chunk_unref(p->chunk);
 	p->chunk = NULL;

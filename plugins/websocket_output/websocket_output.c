@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * websocket_output - a sink that sends events to WebSocket peers: by the link protocol out of a log that
- * keeps them until they are acknowledged, or plain, one event a message, at most once.  It listens or dials.
+ * keeps them until they are acknowledged, or plain, one event per message, at most once.  It listens or
+ * dials.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 
 static const char *const formats[] = {"raw", "envelope", NULL};
 static const char *const overflows[] = {"auto", "block", "drop_oldest", NULL};
-static const char *const reasons[] = {"no_consumer", "lost", "duplicate", NULL};
+static const char *const reasons[] = {"no_consumer", "lost", NULL};
 
 #define SPOOL_SCHEMA                                                                                         \
 	"{\"type\":\"object\",\"required\":[\"path\"],\"additionalProperties\":false,\"properties\":{"       \
@@ -29,52 +30,50 @@ static const struct ss_option options[] = {
 	ENDPOINT_OPTIONS(struct output_conf, "8080"),
 	OPT(spool, SS_OPT_JSON, NULL,
 	    "keep events on disk until they are acknowledged: {\"path\", \"max_bytes\" (1GiB), \"max_age\", "
-	    "\"forget_after\": consumers away for so long, \"overflow\": block|drop_oldest, \"sync\": "
-	    "always|relaxed}",
+	    "\"forget_after\": forget consumers that were away for so long, \"overflow\": block|drop_oldest, "
+	    "\"sync\": always|relaxed}",
 	    .schema = SPOOL_SCHEMA),
 	OPT(buffer, SS_OPT_BYTES, "64MiB", "without a spool: memory for events that are not acknowledged",
 	    .min = 65536, .max = INT64_C(1) << 40),
 	OPT(overflow, SS_OPT_ENUM, "auto",
-	    "when the buffer or spool is full: block what comes in, or drop_oldest; auto blocks with a spool "
-	    "only",
+	    "when the buffer or spool is full: block the input, or drop the oldest events; auto blocks only "
+	    "with a spool",
 	    .choices = overflows),
-	OPT(max_frame, SS_OPT_BYTES, "256KiB", "longest message of the link protocol sent", .min = 4096,
+	OPT(max_frame, SS_OPT_BYTES, "256KiB", "longest message sent on a link", .min = 4096,
 	    .max = 64 << 20),
+	OPT(links, SS_OPT_BOOL, "true",
+	    "serve links; without them nothing is kept for consumers, and events go to plain peers only",
+	    .flags = 0),
+	OPT(max_consumers, SS_OPT_INT, "128",
+	    "consumers whose events are kept; where TLS checks client certificates, names without one get at "
+	    "most half of them",
+	    .min = 1, .max = SENDLOG_CONSUMERS_MAX),
 	OPT(plain, SS_OPT_BOOL, "true", "serve peers without the link protocol", .flags = 0),
 	OPT(format, SS_OPT_ENUM, "raw", "plain messages: the event as it is, or in a JSON envelope",
 	    .choices = formats),
-	OPT(backlog, SS_OPT_BYTES, "1MiB", "a plain peer further behind than this is cut off", .min = 16384,
-	    .max = INT64_C(1) << 32),
+	OPT(backlog, SS_OPT_BYTES, "1MiB", "disconnect a plain peer that is further behind than this",
+	    .min = 16384, .max = INT64_C(1) << 32),
 	OPT(gather, SS_OPT_DURATION, "100ms",
-	    "the longest that messages to plain peers may wait to be written together; 0 = each on its own",
+	    "longest time that messages to plain peers wait to be written together; 0 = each by itself",
 	    .min = 0, .max = INT64_C(10000000000)),
 };
 
-#define COUNTER(n, text)                                                                                     \
-	{                                                                                                    \
-		.name = n, .help = text, .kind = SS_METRIC_COUNTER                                           \
-	}
-#define GAUGE(n, text)                                                                                       \
-	{                                                                                                    \
-		.name = n, .help = text, .kind = SS_METRIC_GAUGE                                             \
-	}
 #define LOST(why)                                                                                            \
 	{                                                                                                    \
 		.name = "semstreams_spool_lost_events_total",                                                \
 		.help = "Events dropped from the spool or buffer before every consumer acknowledged them.",  \
 		.label = "reason=\"" why "\"", .kind = SS_METRIC_COUNTER                                     \
 	}
+#define COUNTER(n, text) PEER_METRIC(n, text, SS_METRIC_COUNTER)
+#define GAUGE(n, text)   PEER_METRIC(n, text, SS_METRIC_GAUGE)
 static const struct ss_metric metrics[] = {
-	[METRIC_CONNECTIONS] = GAUGE("semstreams_ws_connections", "WebSocket connections open now."),
-	[METRIC_CONNECTED] = COUNTER("semstreams_ws_connected_total", "WebSocket connections made."),
-	[METRIC_FAILED] = COUNTER("semstreams_ws_failed_total", "Dials and handshakes that failed."),
-	[METRIC_LINK_UP] = GAUGE("semstreams_link_up", "Links that are up."),
+	PEER_METRICS,
 	[METRIC_UNACKED] =
 		GAUGE("semstreams_link_unacked_events", "Events not acknowledged by every consumer."),
-	[METRIC_RTT] =
-		GAUGE("semstreams_link_rtt_microseconds", "Longest of the last round-trip times of pings."),
-	[METRIC_LOST] = COUNTER("semstreams_link_lost_total", "Events reported to a consumer as lost."),
-	[METRIC_LOG_BYTES] = GAUGE("semstreams_spool_bytes", "Size of what is kept for consumers."),
+	[METRIC_LOG_BYTES] = GAUGE("semstreams_spool_bytes", "Size of the events kept for consumers."),
+	[METRIC_LOG_AGE] = GAUGE("semstreams_spool_oldest_age_seconds", "Age of the oldest event kept."),
+	[METRIC_LOG_CORRUPT] =
+		GAUGE("semstreams_spool_corrupt_events", "Events skipped because their checksum was wrong."),
 	[METRIC_LOG_USED] =
 		GAUGE("semstreams_spool_used_bytes",
 		      "Part of semstreams_spool_limit_bytes that is in use; a spool counts whole segments."),
@@ -85,49 +84,36 @@ static const struct ss_metric metrics[] = {
 	[METRIC_LOST_FULL] = LOST("full"),
 	[METRIC_LOST_AGE] = LOST("age"),
 	[METRIC_LOST_CORRUPT] = LOST("corrupt"),
-	[METRIC_LOG_AGE] = GAUGE("semstreams_spool_oldest_age_seconds", "Age of the oldest event kept."),
-	[METRIC_LOG_CORRUPT] =
-		GAUGE("semstreams_spool_corrupt_events", "Events skipped, their checksum was wrong."),
 	[METRIC_RENEWALS] = COUNTER("semstreams_spool_renewals_total", "Times the log got a new epoch."),
 	[METRIC_FORGOTTEN] =
-		COUNTER("semstreams_link_forgotten_total", "Consumers forgotten as away for too long."),
+		COUNTER("semstreams_link_forgotten_total", "Consumers forgotten after forget_after."),
+	[METRIC_REFUSED] =
+		COUNTER("semstreams_link_refused_total",
+			"Consumers refused: a name that needs a certificate, or no room (max_consumers)."),
 	[METRIC_SENT_BYTES] = COUNTER("semstreams_ws_sent_bytes_total", "Bytes of messages sent."),
-	[METRIC_BAD_MESSAGES] =
-		COUNTER("semstreams_ws_bad_messages_total", "Messages that break the protocol."),
 	[METRIC_NOT_ENVELOPED] = COUNTER("semstreams_ws_not_enveloped_total",
 					 "Events that no envelope can hold, neither JSON nor UTF-8."),
-	[METRIC_SLOW] = COUNTER("semstreams_ws_slow_peers_total", "Plain peers cut off as too slow."),
-	[METRIC_CLOSES] = CLOSE_METRICS,
+	[METRIC_SLOW] =
+		COUNTER("semstreams_ws_slow_peers_total", "Plain peers disconnected because they were slow."),
 };
-
-int output_read_spool(struct output *);
 
 /* ---- batches in the log ---- */
 
 static int hold(struct output *out, struct ss_batch *b, uint64_t first_seq, uint64_t last_seq)
 {
-	if (out->n == out->allocated) {
-		size_t more = out->allocated ? out->allocated * 2 : 256;
-		struct held *ring = malloc(more * sizeof *ring);
-		if (!ring)
-			return -ENOMEM;
-		for (size_t i = 0; i < out->n; i++)
-			ring[i] = out->held[(out->first + i) % out->allocated];
-		free(out->held);
-		out->held = ring;
-		out->first = 0;
-		out->allocated = more;
-	}
-	out->held[(out->first + out->n++) % out->allocated] = (struct held){b, first_seq, last_seq};
+	struct held *h = ss_ring_push(&out->held);
+
+	if (!h)
+		return -ENOMEM;
+	*h = (struct held){b, first_seq, last_seq};
 	return 0;
 }
 
-static void end_held(struct output *out, uint64_t seq, int32_t status)
+static void finish_held(struct output *out, uint64_t seq, int32_t status)
 {
-	while (out->n && out->held[out->first].last_seq <= seq) {
-		struct ss_batch *b = out->held[out->first].batch;
-		out->first = (out->first + 1) % out->allocated;
-		out->n--;
+	for (const struct held *h; (h = ss_ring_first(&out->held)) && h->last_seq <= seq;) {
+		struct ss_batch *b = h->batch;
+		ss_ring_shift(&out->held);
 		out->host->done(out->host, b, status);
 	}
 }
@@ -138,11 +124,10 @@ static void drop_held(struct output *out, uint64_t seq, uint32_t reason)
 {
 	uint64_t acked = sendlog_all_acked(out->log);
 
-	while (out->n && out->held[out->first].last_seq <= seq) {
-		const struct held *h = &out->held[out->first];
+	for (const struct held *h; (h = ss_ring_first(&out->held)) && h->last_seq <= seq;) {
 		uint64_t last = h->last_seq, had = acked < h->first_seq ? h->first_seq - 1 : acked;
 		out->host->drop(out->host, reason, last > had ? last - had : 0);
-		end_held(out, last, had >= h->first_seq ? SS_DELIVERED : SS_DROPPED);
+		finish_held(out, last, had >= h->first_seq ? SS_DELIVERED : SS_DROPPED);
 	}
 }
 
@@ -150,20 +135,20 @@ static void drop_held(struct output *out, uint64_t seq, uint32_t reason)
 void output_settle(struct output *out)
 {
 	if (out->log_options.path) {
-		end_held(out, sendlog_committed(out->log), SS_DELIVERED);
+		finish_held(out, sendlog_committed(out->log), SS_DELIVERED);
 	} else {
-		end_held(out, sendlog_all_acked(out->log), SS_DELIVERED);
+		finish_held(out, sendlog_all_acked(out->log), SS_DELIVERED);
 		drop_held(out, sendlog_first(out->log) - 1, out->known ? REASON_LOST : REASON_NO_CONSUMER);
 	}
-	if (out->draining && out->n == 0)
+	if (out->draining && ss_ring_count(&out->held) == 0)
 		out->host->drained(out->host);
 }
 
 static void pump_all(struct output *out)
 {
-	for (struct peer *p = out->n_links ? out->peers : NULL, *next; p; p = next) {
-		next = p->next;
-		if (p->link)
+	for (struct output_peer *p = out->peers.n_links ? first_peer(out) : NULL, *next; p; p = next) {
+		next = next_peer(p);
+		if (p->common.link)
 			link_out_pump(p);
 	}
 	plain_out_flush(out, out->draining);
@@ -210,10 +195,7 @@ static void on_trouble(void *arg, const char *why)
 
 static void on_log_health(void *arg, const char *why)
 {
-	struct output *out = arg;
-
-	snprintf(out->why, sizeof out->why, "%s", why ? why : "");
-	out->host->set_health(out->host, why);
+	peers_trouble(&((struct output *)arg)->peers, TROUBLE_STORE, why ? "%s" : NULL, why);
 }
 
 static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
@@ -222,7 +204,7 @@ static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
 
 	out->host->metric_add(out->host, METRIC_FORGOTTEN, 1);
 	ss_log(out->host, SS_LOG_WARN,
-	       "A consumer was away for longer than forget_after and is forgotten consumer=%s acked=%llu",
+	       "Consumer forgotten: it was away for longer than forget_after consumer=%s acked=%llu",
 	       consumer, (unsigned long long)acked);
 }
 
@@ -233,7 +215,7 @@ static const struct sendlog_events log_events = {.committed = on_committed,
 						 .health = on_log_health,
 						 .forgotten = on_forgotten};
 
-/* ---- what the endpoint tells ---- */
+/* ---- connections ---- */
 
 static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, const char *peer, void **user)
 {
@@ -242,25 +224,17 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 
 	if (!link && !out->conf->plain)
 		return 1002;
-	struct peer *p = calloc(1, link ? sizeof *p : offsetof(struct peer, session));
+	struct output_peer *p = calloc(1, link ? sizeof *p : offsetof(struct output_peer, session));
 	if (!p)
 		return 1013;
 	p->out = out;
-	p->conn = conn;
-	p->link = link;
-	if (link)
-		snprintf(p->name, sizeof p->name, "%s", peer ? peer : "");
-	p->next = out->peers;
-	p->back = &out->peers;
-	if (p->next)
-		p->next->back = &p->next;
-	out->peers = p;
+	p->common.conn = conn;
+	p->common.link = link;
+	if (peers_add(&out->peers, &p->common, peer) < 0) {
+		free(p);
+		return 1013;
+	}
 	*user = p;
-	*(link ? &out->n_links : &out->n_plain) += 1;
-	out->host->metric_add(out->host, METRIC_CONNECTIONS, 1);
-	out->host->metric_add(out->host, METRIC_CONNECTED, 1);
-	ss_log(out->host, SS_LOG_INFO, "Connected mode=%s peer=%s", link ? "link" : "plain",
-	       peer ? peer : "-");
 	if (link)
 		link_out_open(p);
 	else
@@ -271,22 +245,22 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 static void on_message(void *arg, struct ws_conn *conn, void *user, bool binary, const uint8_t *data,
 		       size_t len)
 {
-	struct peer *p = user;
+	struct output_peer *p = user;
 
 	(void)arg;
 	(void)conn;
-	if (p->link)
+	if (p->common.link)
 		link_out_message(p, binary, data, len);
 	/* what a plain peer says (acks of the envelope, for one) changes nothing */
 }
 
 static void on_writable(void *arg, struct ws_conn *conn, void *user)
 {
-	struct peer *p = user;
+	struct output_peer *p = user;
 
 	(void)arg;
 	(void)conn;
-	if (p->link)
+	if (p->common.link)
 		link_out_pump(p);
 	else
 		plain_out_pump(p);
@@ -295,48 +269,37 @@ static void on_writable(void *arg, struct ws_conn *conn, void *user)
 static void on_closed(void *arg, struct ws_conn *conn, void *user, int code, bool by_peer, const char *why)
 {
 	struct output *out = arg;
-	struct peer *p = user;
+	struct output_peer *p = user;
+	const bool link = p->common.link;
 
 	(void)conn;
-	if (p->link)
+	if (link)
 		link_out_closed(p, code, by_peer);
-	if (p->link && p->next_seq)
-		out->host->metric_add(out->host, METRIC_LINK_UP, -1);
 	plain_out_close(p);
-	*(p->link ? &out->n_links : &out->n_plain) -= 1;
-	*p->back = p->next;
-	if (p->next)
-		p->next->back = p->back;
-	out->host->metric_add(out->host, METRIC_CONNECTIONS, -1);
-	out->host->metric_add(out->host, METRIC_CLOSES + close_row(code), 1);
-	ss_log(out->host, code == 1000 || code == 1001 ? SS_LOG_INFO : SS_LOG_WARN,
-	       "Connection closed code=%d by=%s consumer=%s reason=\"%s\"", code, by_peer ? "peer" : "us",
-	       p->link && p->session.consumer[0] ? p->session.consumer : "-", why);
+	peers_remove(&out->peers, &p->common, code, by_peer, link ? p->session.consumer : NULL, why);
 	free(p);
 }
 
-static void on_failed(void *arg, const char *why)
+static void on_failed(void *arg, uint32_t n, const char *why)
 {
-	struct output *out = arg;
-
-	out->host->metric_add(out->host, METRIC_FAILED, 1);
-	ss_log(out->host, SS_LOG_WARN, "Connection failed: %s", why);
+	peers_failed(&((struct output *)arg)->peers, n, why);
 }
 
 static bool on_health(void *arg, char *buf, size_t size)
 {
 	struct output *out = arg;
-	bool well = !out->why[0] && !out->draining;
+	const char *why = out->peers.trouble[TROUBLE_STORE];
+	bool well = !why[0] && !out->draining;
 	struct ss_strbuf reason = {0};
 
 	if (!well) {
-		const char *why = out->why[0] ? out->why : "shutting down";
+		why = why[0] ? why : "shutting down";
 		ss_strbuf_text(&reason, ",\"reason\":");
 		ss_strbuf_json(&reason, why, strlen(why));
 	}
 	snprintf(buf, size, "{\"status\":\"%s\",\"component\":\"%s\"%s,\"links\":%u,\"subscribers\":%u}\n",
-		 well ? "ok" : "not ready", out->host->id, ss_strbuf_cstr(&reason), out->n_links,
-		 out->n_plain);
+		 well ? "ok" : "not ready", out->host->id, ss_strbuf_cstr(&reason), out->peers.n_links,
+		 out->peers.n_plain);
 	ss_strbuf_done(&reason);
 	return well;
 }
@@ -364,7 +327,8 @@ static void output_destroy(void *self)
 		out->fields->free(out->fields_self, out->any);
 	}
 	free(out->spool_path);
-	free(out->held);
+	ss_ring_done(&out->held);
+	free(out->snapshot);
 	free(out->frame);
 	free(out);
 }
@@ -396,11 +360,18 @@ static int32_t output_create(const struct ss_host *host, const void *conf, void 
 		return -ENOMEM;
 	out->host = host;
 	out->conf = conf;
+	out->held.value_size = sizeof(struct held);
+	peers_init(&out->peers, host, &out->conf->endpoint);
 	int rc = endpoint_check(&out->endpoint, host, &out->conf->endpoint);
 	if (rc == 0)
 		rc = find_services(out);
 	out->log_options = (struct sendlog_options){.max_bytes = (uint64_t)out->conf->buffer,
+						    .max_consumers = (uint32_t)out->conf->max_consumers,
 						    .drop_oldest = out->conf->overflow != OVERFLOW_BLOCK};
+	if (rc == 0 && !out->conf->links && !out->conf->plain)
+		rc = ss_config_error(host, "/links", "one of links and plain must be true: nobody is served");
+	if (rc == 0 && !out->conf->links && out->conf->spool)
+		rc = ss_config_error(host, "/spool", "a spool keeps events for links, and links is false");
 	if (rc == 0 && out->conf->spool) {
 		out->log_options.max_bytes = UINT64_C(1) << 30;
 		out->log_options.drop_oldest = out->conf->overflow == OVERFLOW_DROP_OLDEST;
@@ -416,49 +387,65 @@ static int32_t output_create(const struct ss_host *host, const void *conf, void 
 	return 0;
 }
 
-static void on_tick(void *arg)
+static void set_gauges(struct output *out)
 {
-	struct output *out = arg;
-	uint64_t rtt = 0;
-
-	for (struct peer *p = out->peers, *next; p; p = next) {
-		next = p->next;
-		rtt = ws_rtt(p->conn) > rtt ? ws_rtt(p->conn) : rtt;
-		if (p->link)
-			link_out_tick(p);
-	}
-	uint64_t passed = out->loop->now(out->loop_self) - out->looked_ns;
-	out->looked_ns += passed;
-	/* more than a few ticks: we were stopped, which is not the consumers' absence */
-	sendlog_look(out->log, passed < 5000000000 ? passed : 1000000000, link_out_here, out);
+	const struct ss_host *h = out->host;
 	uint64_t oldest = sendlog_oldest_ns(out->log);
 	struct timespec now;
+
 	clock_gettime(CLOCK_REALTIME, &now);
 	uint64_t wall = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	const struct ss_host *h = out->host;
-	h->metric_set(h, METRIC_RTT, (int64_t)(rtt / 1000));
 	h->metric_set(h, METRIC_LOG_BYTES, (int64_t)sendlog_bytes(out->log));
-	h->metric_set(h, METRIC_LOG_USED, (int64_t)sendlog_used(out->log));
-	h->metric_set(h, METRIC_LOG_LIMIT, (int64_t)sendlog_limit(out->log));
 	h->metric_set(h, METRIC_LOG_UNSYNCED, (int64_t)(sendlog_committing_ns(out->log) / 1000000000u));
 	h->metric_set(h, METRIC_LOG_AGE,
 		      oldest && wall > oldest ? (int64_t)((wall - oldest) / 1000000000u) : 0);
 	h->metric_set(h, METRIC_LOG_CORRUPT, (int64_t)sendlog_corrupt(out->log));
+	h->metric_set(h, METRIC_LOG_USED, (int64_t)sendlog_used(out->log));
+	h->metric_set(h, METRIC_LOG_LIMIT, (int64_t)sendlog_limit(out->log));
 	h->metric_set(h, METRIC_UNACKED, (int64_t)(sendlog_next(out->log) - 1 - sendlog_all_acked(out->log)));
 }
 
-static void tell_kept(void *arg, uint32_t port, const char *source, const struct ss_position *position)
+static void on_tick(void *arg)
 {
-	struct ss_iface *positions = arg;
+	struct output *out = arg;
 
-	((const struct ss_positions *)positions->vtbl)->kept(positions->self, port, source, position);
+	for (struct output_peer *p = first_peer(out), *next; p; p = next) {
+		next = next_peer(p);
+		if (p->common.link)
+			link_out_tick(p);
+	}
+	uint64_t passed = out->loop->now(out->loop_self) - out->ticked_ns;
+	out->ticked_ns += passed;
+	peers_tick(&out->peers, passed);
+	/* more than a few ticks: we were stopped, which is not the consumers' absence */
+	sendlog_check_consumers(out->log, passed < 5000000000 ? passed : 1000000000, link_out_here, out);
+	set_gauges(out);
+}
+
+/* A spool is a checkpointer: the host removes what the snapshot says is there already. */
+static int restore_positions(struct output *out)
+{
+	struct ss_iface positions;
+	size_t size;
+
+	if (!out->log_options.path ||
+	    out->host->query(out->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) < 0)
+		return 0;
+	out->positions = positions.vtbl;
+	out->positions_self = positions.self;
+	out->positions->checkpointer(out->positions_self, SS_COVER_ACCEPTED);
+	const void *snapshot = sendlog_snapshot(out->log, &size);
+	int rc = snapshot ? out->positions->restore(out->positions_self, snapshot, size) : 0;
+	if (rc < 0)
+		ss_log(out->host, SS_LOG_ERROR, "Cannot restore the positions in the spool: %s",
+		       strerror(-rc));
+	return rc;
 }
 
 static int32_t output_start(void *self)
 {
 	static const char *const subprotocols[] = {LINK_SUBPROTOCOL, NULL};
 	struct output *out = self;
-	struct ss_iface positions;
 	char why[256];
 
 	int rc = sendlog_open(out->host, &out->log_options, &log_events, out, why, &out->log);
@@ -471,17 +458,15 @@ static int32_t output_start(void *self)
 		       sendlog_why_renewed(out->log));
 		out->host->metric_add(out->host, METRIC_RENEWALS, 1);
 	}
-	out->looked_ns = out->loop->now(out->loop_self);
-	if (out->log_options.path &&
-	    out->host->query(out->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0) {
-		((const struct ss_positions *)positions.vtbl)
-			->checkpointer(positions.self, SS_COVER_ACCEPTED);
-		sendlog_positions(out->log, tell_kept, &positions);
-	}
+	rc = restore_positions(out);
+	if (rc < 0)
+		return rc;
+	out->ticked_ns = out->loop->now(out->loop_self);
 	rc = out->loop->timer(out->loop_self, 1000000000, 1000000000, on_tick, out, &out->tick);
 	out->endpoint.rx_buffer = 2048; /* what comes in are acknowledgements */
 	if (rc == 0)
-		rc = endpoint_open(&out->endpoint, subprotocols, &events, out);
+		rc = endpoint_open(&out->endpoint, out->conf->links ? subprotocols : subprotocols + 1,
+				   &events, out);
 	return rc;
 }
 
@@ -494,27 +479,58 @@ static void output_stop(void *self)
 	out->log = NULL;
 }
 
+/* The host's positions with this batch, into out->snapshot; its size, 0: there is nothing to save. */
+static int64_t take_snapshot(struct output *out)
+{
+	int64_t size = out->positions->snapshot(out->positions_self, out->snapshot, out->snapshot_allocated);
+
+	if (size <= 0 || (size_t)size <= out->snapshot_allocated)
+		return size;
+	uint8_t *more = realloc(out->snapshot, (size_t)size * 2);
+	if (!more)
+		return -ENOMEM;
+	out->snapshot = more;
+	out->snapshot_allocated = (size_t)size * 2;
+	return out->positions->snapshot(out->positions_self, out->snapshot, out->snapshot_allocated);
+}
+
+static int append(struct output *out, struct ss_batch *b)
+{
+	struct ss_position position;
+	const char *source;
+	bool resumable = out->positions && out->host->position(b, &position, &source) == 0;
+
+	int rc = sendlog_admit(out->log, b, resumable);
+	int64_t size = rc == 0 && resumable ? take_snapshot(out) : 0;
+	if (rc < 0 || size < 0)
+		return rc < 0 ? rc : (int)size;
+	return sendlog_append(out->log, b, out->snapshot, (size_t)size);
+}
+
 static int32_t output_process(void *self, uint32_t port, struct ss_batch *b)
 {
 	struct output *out = self;
-	uint64_t duplicates = 0, first_seq = sendlog_next(out->log);
-	int rc = sendlog_append(out->log, port, b, &duplicates);
+	const uint64_t first_seq = sendlog_next(out->log);
 
-	if (rc == -EAGAIN) {
-		out->busy = true;
-		return SS_BUSY;
+	(void)port;
+	if (out->conf->links) {
+		int rc = append(out, b);
+		if (rc == -EAGAIN)
+			out->busy = true;
+		if (rc < 0)
+			return rc == -EAGAIN ? SS_BUSY : rc;
 	}
-	if (rc < 0)
-		return rc;
-	if (duplicates)
-		out->host->drop(out->host, REASON_DUPLICATE, duplicates);
-	if (out->n_plain && plain_out_frame(out, b) < 0)
+	if (out->peers.n_plain && plain_out_frame(out, b) < 0)
 		ss_log(out->host, SS_LOG_WARN, "Out of memory for plain subscribers");
+	if (!out->conf->links && !out->peers.n_plain) {
+		out->host->drop(out->host, REASON_NO_CONSUMER, b->count);
+		return SS_DONE;
+	}
 	/* without a spool, and as long as nobody asked for a link, having sent it to subscribers is all there
 	 * is to do */
-	if (out->n_plain && !out->known && !out->log_options.path)
+	if (!out->conf->links || (out->peers.n_plain && !out->known && !out->log_options.path))
 		return SS_DONE;
-	rc = hold(out, b, first_seq, sendlog_next(out->log) - 1);
+	int rc = hold(out, b, first_seq, sendlog_next(out->log) - 1);
 	return rc < 0 ? rc : SS_KEPT;
 }
 
@@ -535,11 +551,11 @@ static int32_t output_drain(void *self)
 	out->draining = true;
 	pump_all(out);
 	output_settle(out);
-	if (out->n && !out->log_options.path && out->n_links == 0) {
+	if (ss_ring_count(&out->held) && !out->log_options.path && out->peers.n_links == 0) {
 		/* nobody is there to take it, and memory keeps nothing beyond the end */
 		drop_held(out, UINT64_MAX, REASON_NO_CONSUMER);
 	}
-	return out->n ? SS_BUSY : 0;
+	return ss_ring_count(&out->held) ? SS_BUSY : 0;
 }
 
 static const struct ss_component websocket_output = {
@@ -547,7 +563,7 @@ static const struct ss_component websocket_output = {
 	.kind = SS_KIND_SINK,
 	.type = "websocket_output",
 	.version = "0.1",
-	.summary = "Events to WebSocket peers: reliable links, or one event a message.",
+	.summary = "Send events to WebSocket peers: reliable links, or one event per message.",
 	.license = "MIT",
 	.options = options,
 	.option_size = sizeof options[0],

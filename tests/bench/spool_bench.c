@@ -659,6 +659,8 @@ static void measure_log(const char *dir, uint64_t records, uint64_t rate, bool r
 		fprintf(stderr, "spool_bench: %s\n", why);
 		exit(1);
 	}
+	if (log)
+		sendlog_add_consumer(log, "bench", false, false);
 	uint64_t start = wall_ns(), w0 = written();
 	double c0 = cpu_s();
 	while (seq < records || (log && read_to <= records)) {
@@ -670,7 +672,9 @@ static void measure_log(const char *dir, uint64_t records, uint64_t rate, bool r
 				b->events[i] = (struct ss_event){
 					.data = b->data + i * RECORD, .len = RECORD, .time_ns = start};
 			b->count = RECORDS;
-			int rc = log ? sendlog_append(log, 0, b, NULL) : 0;
+			int rc = log ? sendlog_admit(log, b, false) : 0;
+			if (log && rc == 0)
+				rc = sendlog_append(log, b, NULL, 0);
 			h->host.batch_unref(b);
 			if (rc)
 				break;

@@ -8,6 +8,7 @@ SenderEnd and ReceiverEnd are pure: messages and times in, a dict of what is to 
     acked     the consumer has everything up to this     nack       the consumer refused this sequence
     data      take records from this sequence on         duplicates number of records that came again
     lost      [from, to] will never come                 restart    another epoch: this was durable of the old one
+    elsewhere [from, to] were acknowledged, but not by this receiver: they are lost to it
     bye       the peer goes                              renew      the log was set back: give it a new epoch
 Sender and Receiver run them over a connection of the websockets package; the command line runs those:
     link_peer.py receive ws://127.0.0.1:8080/edge-data --consumer test --count 10
@@ -147,6 +148,7 @@ def _check_hello(m):
     _text(m, "stream", 127)
     _text(m, "consumer", 127)
     _check_resume(m)
+    _number(m, "received", 0, required=False)
     _number(m, "window.records", 1)
     if _number(m, "window.bytes", 1) < _check_sizes(m) + 32:
         raise Refused(4400, '"window.bytes" must be at least 32 more than "max_record"')
@@ -310,7 +312,16 @@ class SenderEnd(_End):
                    "max_frame": self.max_frame, "max_record": self.max_record, "hb_ms": self.hb_ms}
         if past:
             welcome["resume"] = {"epoch": resume["epoch"], "seq": past}
+        elif not resume and log.get("past"):
+            epoch, last = max(log["past"].items(), key=lambda item: item[1])
+            if 0 < last < log["next"]:
+                welcome["resume"] = {"epoch": epoch, "seq": last}
         done = {"send": [welcome], "live": True, "acked": first - 1}
+        if ours or past:
+            received = max(resume["seq"], hello.get("received") or 0)
+            received = received if ours else min(received, past)
+            if received + 1 < first:
+                done["elsewhere"] = [received + 1, first - 1]
         if first < log["first"]:
             done["send"].append(self._lost(log["first"] - 1, "retention"))
         return done
@@ -379,13 +390,14 @@ class ReceiverEnd(_End):
         self.window = window or {"records": 4096, "bytes": 4194304}
         self.own = (max_frame, max_record)
         self.epoch, self.got, self.taken, self.durable_seq = None, 0, 0, 0
+        self.restored = False  # what it knows is from an earlier process
         self.records = []  # of the last data message, those to take
 
     def start(self, resume=None, now=0):
         self.now, self.deadline, self.state = now, now + 10 * SECOND, "welcome"
         self.max_frame, self.max_record = self.own
         if self.epoch is None and resume:
-            self.epoch, self.got = resume["epoch"], resume["seq"]
+            self.epoch, self.got, self.restored = resume["epoch"], resume["seq"], True
             self.taken = self.durable_seq = self.got
         self.unreleased = []  # (last sequence, sum of bytes) of the data messages of this connection
         self.seen = self.ack_seq = self.ack_bytes = self.got_bytes = self.released = 0
@@ -399,6 +411,8 @@ class ReceiverEnd(_End):
             hello["consumer"] = self.consumer
         if self.epoch:
             hello["resume"] = {"epoch": self.epoch, "seq": self.durable_seq}
+            if self.got and not self.restored:
+                hello["received"] = self.got
         return {"send": [hello]}
 
     def _grant(self, seq, total):
@@ -419,6 +433,9 @@ class ReceiverEnd(_End):
             if self.epoch:
                 done["restart"] = self.durable_seq
             self.got, self.taken, self.durable_seq = 0, 0, 0
+            self.restored = False
+        elif self.got < welcome["first"] - 1:
+            done["elsewhere"] = [self.got + 1, welcome["first"] - 1]
         self.epoch = welcome["epoch"]
         self.seen = welcome["first"] - 1
         self.got, self.durable_seq = max(self.got, self.seen), max(self.durable_seq, self.seen)
@@ -443,6 +460,7 @@ class ReceiverEnd(_End):
         self.unreleased.append((last, self.got_bytes))
         done = {"duplicates": again} if again else {}
         if self.records:
+            self.restored = False
             done["data"] = first + again
             self.got = self.taken = last
         self._settle()

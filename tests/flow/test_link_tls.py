@@ -361,8 +361,8 @@ def test_each_datagram_arrives_once(chain):
         sender.send(500)
         chain.programs["a"].wait_metric("semstreams_events_in_total", sender.sent, component="udp")
     all_there(chain, sender.sent)
-    assert f"consumer={CNS['b']} next=1" in chain.programs["a"].log(), "known by its certificate"
-    assert f"consumer={CNS['c']} next=1" in chain.programs["b"].log()
+    assert f"consumer={CNS['b']} stored=0 next=1" in chain.programs["a"].log(), "known by its certificate"
+    assert f"consumer={CNS['c']} stored=0 next=1" in chain.programs["b"].log()
     for program in chain.programs.values():
         assert_conserved(program.metrics())
         assert program.metrics().sum(FAILURES) == 0

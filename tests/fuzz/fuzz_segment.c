@@ -70,21 +70,19 @@ static void mend_segment(uint8_t *file, size_t size)
 
 static void look_at(uint8_t *frame, struct frame *f)
 {
-	struct seg_position p;
 	struct frame_walk w = {0};
 	struct ss_event e;
-	size_t at = 0;
+	size_t len = 0;
 	unsigned sum = 0, good = 0;
 
 	CHECK(f->len >= FRAME_HEADER && f->len % 8 == 0);
 	if (!frame_mend_index(frame, f))
 		return;
-	while (frame_position(frame, f, &at, &p)) {
-		CHECK((const uint8_t *)p.source + p.source_len <= frame + f->len);
-		for (size_t i = 0; i < p.source_len; i++)
-			sum += (uint8_t)p.source[i];
-	}
-	CHECK(at == f->meta_len);
+	const uint8_t *snapshot = frame_snapshot(frame, f, &len);
+	CHECK(!snapshot == !f->meta_len &&
+	      (!snapshot || snapshot + len <= frame + FRAME_HEADER + f->meta_len));
+	for (size_t i = 0; i < len; i++)
+		sum += snapshot[i];
 	while (frame_next(frame, f, &w, &e)) {
 		CHECK(e.data >= frame + FRAME_HEADER && e.data + e.len <= frame + f->len);
 		CHECK(e.seq == f->first_seq + w.i - 1);
@@ -117,11 +115,11 @@ static void read_segment(int fd, size_t size)
 	seg_reader_done(&r);
 }
 
-static struct log_cursor cursors[SENDLOG_CONSUMERS];
+static struct log_cursor cursors[SENDLOG_CONSUMERS_MAX];
 
 static void check_state(const struct spool_state *st)
 {
-	CHECK(st->n_cursors <= SENDLOG_CONSUMERS && st->n_past <= SENDLOG_PAST);
+	CHECK(st->n_cursors <= SENDLOG_CONSUMERS_MAX && st->n_past <= SENDLOG_PAST);
 	for (uint32_t i = 0; i < st->n_cursors; i++)
 		CHECK(memchr(st->cursors[i].name, '\0', sizeof st->cursors[i].name));
 }

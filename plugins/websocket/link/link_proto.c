@@ -48,6 +48,7 @@ static const struct member members[] = {
 	{HELLO | WELCOME, EPOCH, true, "/resume/epoch", AT(resume.epoch), 0, 0, HEX("resume.epoch")},
 	{HELLO | WELCOME, NUMBER, true, "/resume/seq", AT(resume.seq), 0, LINK_SEQ_MAX,
 	 WHOLE("resume.seq", "0")},
+	{HELLO, NUMBER, false, "/received", AT(received), 0, LINK_SEQ_MAX, WHOLE("received", "0")},
 	{WELCOME, EPOCH, true, "/epoch", AT(epoch), 0, 0, HEX("epoch")},
 	{WELCOME, NUMBER, true, "/first", AT(first), 1, LINK_SEQ_MAX, WHOLE("first", "1")},
 	{WELCOME, NUMBER, true, "/next", AT(next), 1, LINK_SEQ_MAX, WHOLE("next", "1")},

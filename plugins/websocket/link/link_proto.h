@@ -44,7 +44,9 @@ struct link_control {
 	bool has_resume;
 	struct ss_position resume; /* hello; welcome: the epoch of hello's goes on in this one, and records
 				    * up to seq have the same number in both */
-	struct link_window window; /* hello, ack */
+	uint64_t received; /* hello: newest sequence of resume.epoch that this process has received; 0 = none
+			    */
+	struct link_window window;      /* hello, ack */
 	uint64_t max_frame, max_record; /* hello, welcome */
 	uint8_t epoch[16];              /* welcome */
 	uint64_t first, next;           /* welcome: what the sender has; hb: next */

@@ -121,6 +121,11 @@ static void welcome(const struct link_sender *s, uint64_t first, uint64_t heartb
 	out->seq = first - 1;
 }
 
+static uint64_t greatest(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
 /*
  * A consumer with a past in this log goes on behind the newer of what it says it has and what it
  * acknowledged, and is told what retention took from it; one without begins with the oldest there is.  What
@@ -146,6 +151,9 @@ static void take_hello(struct link_sender *s, const struct link_control *hello, 
 	}
 	bool past = hello->has_resume && !ours && log->past && log->past < log->next;
 	uint64_t has = ours ? hello->resume.seq : past ? least(hello->resume.seq, log->past) : 0;
+	uint64_t received = greatest(hello->resume.seq, hello->received);
+	if (past)
+		received = least(received, log->past);
 	if (has < log->cursor)
 		has = log->cursor;
 	uint64_t first = ours || past || log->cursor || log->known ? least(has + 1, log->next) : log->first;
@@ -163,6 +171,15 @@ static void take_hello(struct link_sender *s, const struct link_control *hello, 
 		out->control.has_resume = true;
 		out->control.resume = hello->resume;
 		out->control.resume.seq = log->past;
+	} else if (!hello->has_resume && log->newest_past.seq && log->newest_past.seq < log->next) {
+		/* it may know its past by something it does not tell */
+		out->control.has_resume = true;
+		out->control.resume = log->newest_past;
+	}
+	if ((ours || past) && received + 1 < first) {
+		out->todo |= LINK_DO_ELSEWHERE;
+		out->gap_from = received + 1;
+		out->gap_to = first - 1;
 	}
 	if (first < log->first) {
 		out->todo |= LINK_DO_LOST;
@@ -330,6 +347,13 @@ void link_receiver_durable(struct link_receiver *r, uint64_t seq)
 
 /* ---- what comes in ---- */
 
+void link_receiver_restore(struct link_receiver *r, const struct ss_position *stored)
+{
+	r->has_epoch = r->restored = true;
+	memcpy(r->epoch, stored->epoch, sizeof r->epoch);
+	r->got = r->taken = r->durable = stored->seq;
+}
+
 void link_receiver_start(struct link_receiver *r, const char *stream, const char *consumer,
 			 const struct ss_position *resume, const struct link_window *window,
 			 uint64_t max_frame, uint64_t max_record, uint64_t now_ns, struct link_action *out)
@@ -348,10 +372,9 @@ void link_receiver_start(struct link_receiver *r, const char *stream, const char
 		r->got = old.got;
 		r->taken = old.taken;
 		r->durable = old.durable;
+		r->restored = old.restored;
 	} else if (resume) {
-		r->has_epoch = true;
-		memcpy(r->epoch, resume->epoch, sizeof r->epoch);
-		r->got = r->taken = r->durable = resume->seq;
+		link_receiver_restore(r, resume);
 	}
 	r->pulse.deadline_ns = now_ns + LINK_HANDSHAKE_NS;
 	if (!window->records || window->bytes < max_record + overhead || max_frame < max_record + overhead) {
@@ -368,6 +391,7 @@ void link_receiver_start(struct link_receiver *r, const char *stream, const char
 	hello->has_resume = r->has_epoch;
 	memcpy(hello->resume.epoch, r->epoch, sizeof r->epoch);
 	hello->resume.seq = r->durable;
+	hello->received = r->restored ? 0 : r->got;
 	hello->window = *window;
 	hello->max_frame = max_frame;
 	hello->max_record = max_record;
@@ -406,10 +430,16 @@ static void take_welcome(struct link_receiver *r, const struct link_control *c, 
 			out->seq = r->durable;
 		}
 		r->got = r->taken = r->durable = 0;
+		r->restored = false;
+	} else if (r->got < c->first - 1) {
+		/* this receiver acknowledges nothing that it does not count as received */
+		out->todo |= LINK_DO_ELSEWHERE;
+		out->gap_from = r->got + 1;
+		out->gap_to = c->first - 1;
 	}
 	r->has_epoch = true;
 	memcpy(r->epoch, c->epoch, sizeof r->epoch);
-	/* what lies before first was acknowledged earlier, or is not meant for this consumer */
+	/* what lies before first is not meant for this consumer, or lost */
 	if (r->got < c->first - 1)
 		r->got = c->first - 1;
 	if (r->durable < c->first - 1)
@@ -487,6 +517,7 @@ void link_receiver_data(struct link_receiver *r, const struct link_data *d, stru
 	if (last > r->got) {
 		out->todo |= LINK_DO_DATA;
 		r->got = r->taken = last;
+		r->restored = false;
 	}
 	if (r->seen < last)
 		r->seen = last;

@@ -24,8 +24,10 @@ enum {
 	LINK_DO_NACK = 128,   /* sender: the consumer refused record out->seq for good; its ACK will come all
 				 the same */
 	LINK_DO_BYE = 256,    /* the peer goes: the control message has retry_ms and reason */
-	LINK_DO_RENEW = 512   /* sender: its log was set back, as the consumer has more than it: before that
-			       * consumer may come again the log needs a new epoch */
+	LINK_DO_ELSEWHERE = 1024, /* out->gap_from..gap_to of this stream were acknowledged to the sender, but
+				     not by this receiver as far as it knows: they are lost to it */
+	LINK_DO_RENEW = 512 /* sender: its log was set back, as the consumer has more than it: before that
+			     * consumer may come again the log needs a new epoch */
 };
 /* Wholly written by every call that takes one; what came in must not lie in it. */
 struct link_action {
@@ -34,6 +36,7 @@ struct link_action {
 	int code;
 	const char *why;                    /* static */
 	uint64_t seq, from, to, duplicates; /* duplicates: count, whether or not DATA is set */
+	uint64_t gap_from, gap_to;
 };
 
 enum link_state {
@@ -78,6 +81,8 @@ struct link_log_view { /* what the log has for this consumer */
 	uint64_t cursor;      /* acknowledged by this consumer before, 0 = never */
 	uint64_t past; /* HELLO's epoch was this log's earlier: up to here its records have the same numbers;
 			  0 = it was not */
+	struct ss_position
+		newest_past; /* of all earlier epochs the newest that has a past; seq 0: there is none */
 	bool known; /* the log was to keep records for it since 1 although it acknowledged none; implied by a
 		       cursor */
 };
@@ -111,6 +116,7 @@ void link_sender_tick(struct link_sender *, uint64_t now_ns, struct link_action 
 struct link_receiver {
 	enum link_state state;
 	bool has_epoch;
+	bool restored; /* what it knows is from the store of an earlier process */
 	uint8_t epoch[16];
 	uint64_t got;     /* newest sequence received (or skipped as LOST) */
 	uint64_t taken;   /* newest that was taken as data: between it and got everything is lost */
@@ -137,6 +143,9 @@ void link_receiver_start(struct link_receiver *, const char *stream, const char 
 			 const struct ss_position *resume, const struct link_window *, uint64_t max_frame,
 			 uint64_t max_record, uint64_t now_ns, struct link_action *out);
 void link_receiver_control(struct link_receiver *, const struct link_control *, struct link_action *out);
+/* Before a WELCOME is given to a receiver that knows no epoch: what an earlier process stored of this stream.
+ */
+void link_receiver_restore(struct link_receiver *, const struct ss_position *);
 /* A data message that link_data_read took. */
 void link_receiver_data(struct link_receiver *, const struct link_data *, struct link_action *out);
 /* Everything up to seq, of the current epoch, is durable downstream; then tick.  Never call it for batches of

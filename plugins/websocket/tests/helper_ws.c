@@ -319,13 +319,13 @@ static void on_closed(void *arg, struct ws_conn *c, void *user, int code, bool b
 	e->closed++;
 }
 
-static void on_failed(void *arg, const char *why)
+static void on_failed(void *arg, uint32_t n, const char *why)
 {
 	struct test_end *e = arg;
 	snprintf(e->failure, sizeof e->failure, "%s", why);
 	if (getenv("WS_TEST_LOG"))
 		fprintf(stderr, "failed: %s\n", why);
-	e->failed++;
+	e->failed += (int)n;
 }
 
 static bool on_health(void *arg, char *buf, size_t size)

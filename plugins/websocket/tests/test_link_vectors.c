@@ -204,6 +204,9 @@ static void note(struct end *e, const struct link_action *out, json_t *done)
 		if (out->todo & sequences[i].flag)
 			json_object_set_new(done, sequences[i].key, json_integer((json_int_t)out->seq));
 	}
+	if (out->todo & LINK_DO_ELSEWHERE)
+		json_object_set_new(done, "elsewhere",
+				    json_pack("[I,I]", (json_int_t)out->gap_from, (json_int_t)out->gap_to));
 	if (out->todo & LINK_DO_DATA)
 		json_object_set_new(done, "data", json_integer((json_int_t)out->from));
 	if (out->duplicates)
@@ -385,7 +388,7 @@ static void set_up(struct end *e, const json_t *row)
 	e->log.cursor = number(from, "cursor");
 	e->log.known = json_is_true(json_object_get(from, "known"));
 	if (json_object_get(from, "past"))
-		e->past = position(json_object_get(from, "past"));
+		e->log.newest_past = e->past = position(json_object_get(from, "past"));
 	link_sender_start(&e->sender, 0);
 }
 

@@ -52,7 +52,7 @@ int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct 
 
 	*e = (struct endpoint){.host = host, .conf = conf};
 	if (conf->path[0] != '/')
-		return ss_config_error(host, "/path", "a path begins with a slash");
+		return ss_config_error(host, "/path", "a path must begin with a slash");
 	if (conf->url && strncmp(conf->url, "ws://", 5) != 0 && strncmp(conf->url, "wss://", 6) != 0)
 		return ss_config_error(host, "/url", "expected ws://host[:port]/path or wss://...");
 	if (conf->dead_after <= conf->ping_interval)
@@ -64,7 +64,7 @@ int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct 
 		rc = claim_port(e);
 	if (rc)
 		return rc;
-	if (host->query(host, SS_TLS, sizeof *e->tls, &tls) == 0) {
+	if (host->query(host, SS_TLS, offsetof(struct ss_tls, listed), &tls) == 0) {
 		e->tls = tls.vtbl;
 		e->tls_self = tls.self;
 	}
@@ -73,6 +73,22 @@ int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct 
 		return ss_config_error(host, "/url",
 				       "wss:// needs \"security\": {\"tls\": {\"client\": {...}}}");
 	return 0;
+}
+
+bool endpoint_verifies(const struct endpoint *e)
+{
+	if (e->conf->url || !e->tls || !e->tls->enabled(e->tls_self, SS_TLS_SERVER))
+		return false;
+	const struct ss_tls_material *m = e->tls->acquire(e->tls_self, SS_TLS_SERVER);
+	bool verifies = m && m->flags & (SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER);
+	e->tls->release(e->tls_self, m);
+	return verifies;
+}
+
+bool endpoint_name_is_reserved(const struct endpoint *e, const char *name)
+{
+	return e->tls && SS_KNOWS(e->tls, struct ss_tls, listed) && e->tls->listed &&
+	       e->tls->listed(e->tls_self, name);
 }
 
 int endpoint_open(struct endpoint *e, const char *const *subprotocols, const struct ws_events *events,
@@ -90,6 +106,8 @@ int endpoint_open(struct endpoint *e, const char *const *subprotocols, const str
 		.subprotocols = subprotocols,
 		.allowed_origins = (const char *const *)e->origins,
 		.limits = {.max_clients = (uint32_t)c->max_clients,
+			   .max_handshakes = (uint32_t)c->max_handshakes,
+			   .max_address_handshakes = (uint32_t)c->max_address_handshakes,
 			   .max_message = (size_t)c->max_message,
 			   .handshake_ns = (uint64_t)c->handshake_timeout,
 			   .ping_ns = (uint64_t)c->ping_interval,

@@ -13,7 +13,8 @@ struct endpoint_conf {
 	const char *bind, *path, *url, *allowed_origins;
 	int64_t port;
 	int64_t max_clients, max_message, handshake_timeout, ping_interval, dead_after, close_timeout;
-	int64_t retry_min, retry_max, retry_stable;
+	int64_t max_handshakes, max_address_handshakes;
+	int64_t retry_min, retry_max, retry_stable, down_after;
 };
 
 #define ENDPOINT_OPT(conf, member, opt_type, def, text, ...)                                                 \
@@ -37,31 +38,39 @@ struct endpoint_conf {
 			     "origins whose browser pages may connect, such as [\"https://hub.example\"]",   \
 			     .schema = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}"),              \
 		ENDPOINT_OPT(conf, max_clients, SS_OPT_INT, "1024",                                          \
-			     "connections at once, those in their handshake included; more are refused",     \
-			     .min = 1, .max = 1000000),                                                      \
+			     "open connections at once; further clients are refused", .min = 1,              \
+			     .max = 1000000),                                                                \
+		ENDPOINT_OPT(conf, max_handshakes, SS_OPT_INT, "256",                                        \
+			     "connections at once whose handshake is not finished, apart from max_clients; " \
+			     "the oldest gives way to a new one",                                            \
+			     .min = 1, .max = 65536),                                                        \
+		ENDPOINT_OPT(conf, max_address_handshakes, SS_OPT_INT, "64",                                 \
+			     "the same, of one client address", .min = 1, .max = 65536),                     \
 		ENDPOINT_OPT(conf, max_message, SS_OPT_BYTES, "1MiB",                                        \
-			     "longest message taken in; a longer one closes the connection with 1009",       \
+			     "longest message accepted; a longer one closes the connection with code 1009",  \
 			     .min = 1024, .max = 256 << 20),                                                 \
 		ENDPOINT_OPT(conf, handshake_timeout, SS_OPT_DURATION, "10s",                                \
-			     "from connecting to the end of the WebSocket handshake",                        \
+			     "time from the TCP connection to the end of the WebSocket handshake",           \
 			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(300)),                      \
 		ENDPOINT_OPT(conf, ping_interval, SS_OPT_DURATION, "20s", "time between pings to a peer",    \
 			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(3600)),                     \
 		ENDPOINT_OPT(conf, dead_after, SS_OPT_DURATION, "45s",                                       \
-			     "a peer that sent nothing for this long is dead", .min = ENDPOINT_SECONDS(2),   \
-			     .max = ENDPOINT_SECONDS(7200)),                                                 \
-		ENDPOINT_OPT(conf, close_timeout, SS_OPT_DURATION, "3s",                                     \
-			     "how long a closing handshake may take", .min = ENDPOINT_SECONDS(1),            \
-			     .max = ENDPOINT_SECONDS(60)),                                                   \
+			     "close the connection when the peer has sent nothing for this long",            \
+			     .min = ENDPOINT_SECONDS(2), .max = ENDPOINT_SECONDS(7200)),                     \
+		ENDPOINT_OPT(conf, close_timeout, SS_OPT_DURATION, "3s", "time for the closing handshake",   \
+			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(60)),                       \
 		ENDPOINT_OPT(conf, retry_min, SS_OPT_DURATION, "500ms",                                      \
-			     "dialling: upper limit of the random wait before the first new attempt",        \
+			     "dialing: upper limit of the random wait before the first new attempt",         \
 			     .min = 1000000, .max = ENDPOINT_SECONDS(3600)),                                 \
 		ENDPOINT_OPT(conf, retry_max, SS_OPT_DURATION, "30s",                                        \
-			     "dialling: upper limit of the random wait after many failures", .min = 1000000, \
+			     "dialing: upper limit of the random wait after many failures", .min = 1000000,  \
 			     .max = ENDPOINT_SECONDS(86400)),                                                \
 		ENDPOINT_OPT(conf, retry_stable, SS_OPT_DURATION, "60s",                                     \
-			     "dialling: a connection this old resets the waits", .min = 0,                   \
-			     .max = ENDPOINT_SECONDS(86400))
+			     "dialing: a connection that lasted this long resets the wait to retry_min",     \
+			     .min = 0, .max = ENDPOINT_SECONDS(86400)),                                      \
+		ENDPOINT_OPT(conf, down_after, SS_OPT_DURATION, "60s",                                       \
+			     "dialing: report the component as degraded after so long without a connection", \
+			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(86400))
 
 struct endpoint {
 	const struct ss_host *host;
@@ -75,6 +84,10 @@ struct endpoint {
 
 /* Check what the option table cannot say; errors go to host->config_error.  0, -EINVAL, -ENOMEM. */
 int endpoint_check(struct endpoint *, const struct ss_host *, const struct endpoint_conf *);
+/* Does a listener check the certificates of clients? */
+bool endpoint_verifies(const struct endpoint *);
+/* Does the list of allowed names have this one, so that only its certificate may use it? */
+bool endpoint_name_is_reserved(const struct endpoint *, const char *name);
 /* Listen or dial. */
 int endpoint_open(struct endpoint *, const char *const *subprotocols, const struct ws_events *, void *arg);
 /* Close all connections; further calls are harmless. */

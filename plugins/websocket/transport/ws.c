@@ -40,17 +40,30 @@ void ws_touched(struct ws *ws)
 	((const struct ss_loop_libev *)ws->libev.vtbl)->touched(ws->libev.self);
 }
 
-void ws_failed(struct ws *ws, const char *fmt, ...)
+static void fail(struct ws *ws, uint32_t n, const char *fmt, va_list ap)
 {
 	char text[640];
-	va_list ap;
 	if (ws->freeing)
 		return;
-	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	ws->events.failed(ws->arg, text);
+	ws->events.failed(ws->arg, n, text);
 	ws_touched(ws);
+}
+
+void ws_failed(struct ws *ws, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	fail(ws, 1, fmt, ap);
+	va_end(ap);
+}
+
+void ws_failed_n(struct ws *ws, uint32_t n, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	fail(ws, n, fmt, ap);
+	va_end(ap);
 }
 
 /* ---- what libwebsockets tells ---- */
@@ -240,12 +253,19 @@ static int take_options(struct ws *ws, const struct ws_options *o)
 	return ws->bind && ws->path ? rc : -ENOMEM;
 }
 
+/* Connections of a listener that may exist; those that gave way go a little later. */
+static uint64_t at_once(const struct ws *ws)
+{
+	uint64_t half = ws->limits.max_handshakes ? ws->limits.max_handshakes : ws->limits.max_clients;
+	return ws->limits.max_clients + 2 * half + 64;
+}
+
 /* libwebsockets looks descriptors up in a table of RLIMIT_NOFILE entries; few connections are cheaper to
  * search. */
 static unsigned int fd_limit(const struct ws *ws, bool dials)
 {
 	struct rlimit limit;
-	uint64_t need = (dials ? 8 : (uint64_t)ws->limits.max_clients) + 16;
+	uint64_t need = (dials ? 8 : at_once(ws)) + 16;
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= 16384 || need > 256)
 		return 0;
 	return (unsigned int)need;
@@ -265,9 +285,7 @@ static int make_context(struct ws *ws, bool dials)
 		.fd_limit_per_thread = fd_limit(ws, dials),
 		.max_http_header_data = 8192,
 		.max_http_header_pool =
-			dials ? 8
-			      : (unsigned short)(ws->limits.max_clients < 60000 ? ws->limits.max_clients + 8
-										: 60000),
+			dials ? 8 : (unsigned short)(at_once(ws) < 60000 ? at_once(ws) : 60000),
 		.pt_serv_buf_size = WS_RX_DIALER + 2048,
 		/* a safety net behind the limits of our own */
 		.timeout_secs = (unsigned int)(ws->limits.handshake_ns / SECOND) + 5,

@@ -3,6 +3,11 @@
  * ws - WebSocket endpoints on a component's loop: a listener or a dialer, plain or TLS, by libwebsockets.
  * Everything of libwebsockets and OpenSSL is behind this header; only ws_tls.c names SSL_.  All functions
  * [inst].
+ *
+ * libwebsockets does the HTTP upgrade, the framing of what is sent and of what a listener receives, the TLS
+ * records, and the queue of what the kernel did not take.  The rest is done here because its releases up to
+ * 5.0 cannot: accepting (refusals and limits before anything is spent), receiving as a dialer (it parses byte
+ * by byte), UTF-8, verification of peers, timers (they stall on libev), name lookup (it blocks).
  */
 #pragma once
 #include <stdbool.h>
@@ -15,9 +20,12 @@ struct ws;      /* an endpoint */
 struct ws_conn; /* one connection of it */
 
 struct ws_limits {
-	uint32_t max_clients;  /* connections at once, half-open ones included; more are refused at accept */
-	size_t max_message;    /* bytes of a received message; longer closes with 1009 */
-	uint64_t handshake_ns; /* TCP accept or connect to HTTP 101 */
+	uint32_t max_clients; /* open connections at once; more are refused */
+	/* connections at once whose handshake is not finished, in all and of one address; the oldest of them
+	 * gives way to a new one; 0 = no limit */
+	uint32_t max_handshakes, max_address_handshakes;
+	size_t max_message;        /* bytes of a received message; longer closes with 1009 */
+	uint64_t handshake_ns;     /* TCP accept or connect to HTTP 101 */
 	uint64_t ping_ns, dead_ns; /* a ping each; without any frame for dead_ns the peer is dead */
 	uint64_t close_ns;         /* for the closing handshake */
 };
@@ -60,8 +68,8 @@ struct ws_events {
 	/* Gone; the connection is not to be used any more.  code 1006 if the peer vanished.  Only after
 	 * opened returned 0. */
 	void (*closed)(void *arg, struct ws_conn *, void *user, int code, bool by_peer, const char *why);
-	/* A dial or handshake failed; why is for the log. */
-	void (*failed)(void *arg, const char *why);
+	/* Dials or handshakes failed, n of them; why is for the log. */
+	void (*failed)(void *arg, uint32_t n, const char *why);
 	/* GET /health on the listening port: true = 200; writes a JSON object into buf. */
 	bool (*health)(void *arg, char *buf, size_t size);
 };

@@ -288,6 +288,7 @@ static void identity_changed(void *arg)
 	struct ws_dial *d = ws->dial;
 	if (!d->conn && !d->resolver && !d->hinted && ev_is_active(&d->timer))
 		start_timer(ws, 0);
+	ws_recheck(ws);
 	ws_touched(ws);
 }
 

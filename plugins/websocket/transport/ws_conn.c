@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <semstreams/base/utf8.h>
 #include <semstreams/sugar.h>
 
@@ -30,16 +31,27 @@ struct ws_conn *ws_conn_new(struct ws *ws)
 	if (c->next)
 		c->next->link = &c->next;
 	ws->conns = c;
-	ws->n_conns++;
 	return c;
+}
+
+void ws_half_remove(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	if (!c->half)
+		return;
+	c->half = false;
+	*(c->half_older ? &c->half_older->half_newer : &ws->half_oldest) = c->half_newer;
+	*(c->half_newer ? &c->half_newer->half_older : &ws->half_newest) = c->half_older;
+	ws->n_half--;
 }
 
 void ws_conn_free(struct ws_conn *c)
 {
+	ws_half_remove(c);
 	*c->link = c->next;
 	if (c->next)
 		c->next->link = c->link;
-	c->ws->n_conns--;
+	c->ws->n_open -= c->counted;
 	ws_take_free(c->take);
 	free(c->msg);
 	free(c->peer);
@@ -67,10 +79,28 @@ void ws_conn_kill(struct ws_conn *c)
 	lws_cancel_service(c->ws->cx);
 }
 
+/* Is the peer still trusted and allowed?  If not, its connection ends within a second. */
+static void recheck(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	char why[512] = "";
+	if (c->state != WS_OPEN || !ws->tls || !lws_get_ssl(c->wsi) ||
+	    ws_tls_recheck(ws->tls, lws_get_ssl(c->wsi), c->peer, &c->valid_until, why, sizeof why) == 0)
+		return;
+	ws_failed(ws, "connection cut off, the peer is no longer trusted: %s peer=%s", why,
+		  c->peer ? c->peer : "-");
+	ws_close(c, WS_POLICY, "no longer trusted");
+	if (c->deadline_ns > ws_now() + SECOND / 2)
+		c->deadline_ns = ws_now() + SECOND / 2;
+}
+
 void ws_conn_opened(struct ws_conn *c)
 {
 	struct ws *ws = c->ws;
 	c->state = WS_OPEN;
+	ws_half_remove(c);
+	c->counted = true;
+	ws->n_open++;
 	c->deadline_ns = 0;
 	c->opened_ns = c->heard_ns = c->pinged_ns = ws_now();
 	if (ws->stopping) {
@@ -85,6 +115,7 @@ void ws_conn_opened(struct ws_conn *c)
 	c->told = code == 0;
 	if (code)
 		ws_close(c, code, "");
+	recheck(c); /* when to ask again */
 	ws_touched(ws);
 }
 
@@ -438,6 +469,12 @@ static void too_late(struct ws_conn *c)
 	ws_conn_kill(c);
 }
 
+void ws_recheck(struct ws *ws)
+{
+	for (struct ws_conn *c = ws->conns; c; c = c->next)
+		recheck(c);
+}
+
 void ws_conn_tick(struct ws_conn *c, uint64_t now)
 {
 	const struct ws_limits *limits = &c->ws->limits;
@@ -448,6 +485,10 @@ void ws_conn_tick(struct ws_conn *c, uint64_t now)
 		return;
 	}
 	notice_breach(c);
+	if (c->state != WS_OPEN)
+		return;
+	if (c->valid_until && time(NULL) >= c->valid_until)
+		recheck(c);
 	if (c->state != WS_OPEN)
 		return;
 	if (limits->dead_ns && !c->paused && now - c->heard_ns >= limits->dead_ns) {

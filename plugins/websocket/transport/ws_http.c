@@ -226,6 +226,8 @@ int ws_http_upgrade(struct ws_conn *c)
 		return turn_down(c, 400, "", "request to upgrade with a broken header");
 	if (!origin_allowed(c))
 		return turn_down(c, 403, "", "request with an Origin that is not in allowed_origins");
+	if (ws_is_full(c->ws))
+		return turn_down(c, 503, "", "as many clients as max_clients allows are connected already");
 	if (!peer_welcome(c) || c->ws->stopping)
 		return refuse(c, c->ws->stopping ? 503 : 403, "");
 	return 0;

@@ -25,6 +25,7 @@
 #define WS_GOING_AWAY  1001
 #define WS_NO_STATUS   1005
 #define WS_VANISHED    1006
+#define WS_POLICY      1008
 #define WS_ADDRESSES   16
 #define SECOND         1000000000ull
 
@@ -54,7 +55,11 @@ struct ws_conn {
 	char address[INET6_ADDRSTRLEN]; /* listener: whose it is */
 	char reason[WS_REASON_MAX];     /* of the close code, ours or the peer's; of a failed dial */
 	struct ws_vhost *vhost;         /* dialer */
-	struct ws_take *take;           /* who receives; NULL: libwebsockets */
+	bool half;                      /* listener: its handshake is not finished; in the list of those */
+	bool counted;                   /* in n_open */
+	struct ws_conn *half_older, *half_newer;
+	int64_t valid_until;  /* wall time, s: then the peer is checked again; 0 = never */
+	struct ws_take *take; /* who receives; NULL: libwebsockets */
 };
 
 struct ws_listener {
@@ -114,7 +119,11 @@ struct ws {
 	struct ev_timer tick;
 	struct ws_conn *conns;
 	struct ws_conn *birth; /* handed to lws, which has not returned yet */
-	uint32_t n_conns;
+	uint32_t n_open;       /* connections whose handshake is over */
+	uint32_t n_half;       /* those in the list from half_oldest to half_newest */
+	struct ws_conn *half_oldest, *half_newest;
+	uint32_t n_evicted; /* not reported yet */
+	uint64_t evicted_ns;
 	bool stopping, freeing;
 
 	struct lws_vhost *server;
@@ -130,6 +139,7 @@ uint64_t ws_now(void);
 /* After a callback of the plugin's. */
 void ws_touched(struct ws *);
 __attribute__((format(printf, 2, 3))) void ws_failed(struct ws *, const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) void ws_failed_n(struct ws *, uint32_t n, const char *fmt, ...);
 /* Common to every vhost. */
 void ws_vhost_info(struct ws *, struct lws_context_creation_info *);
 
@@ -160,6 +170,16 @@ int ws_take_answer(struct ws_take *);
 /* Before libwebsockets closes the descriptor; NULL is allowed. */
 void ws_take_stop(struct ws_take *);
 void ws_take_free(struct ws_take *);
+
+/* After trust or the list of allowed names changed: end the connections of peers that are refused now. */
+void ws_recheck(struct ws *);
+/* The connection's handshake is over, or it is about to go; harmless if it is not in the list. */
+void ws_half_remove(struct ws_conn *);
+/* As many clients as may be are connected. */
+static inline bool ws_is_full(const struct ws *ws)
+{
+	return ws->n_open >= ws->limits.max_clients;
+}
 
 /* ws_server.c */
 int ws_server_tls(struct ws *, const struct ws_options *);

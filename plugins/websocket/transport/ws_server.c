@@ -22,6 +22,7 @@
 #define LINGER_MAX     16 /* at once; others are closed as they are */
 #define LINGER_NS      SECOND
 #define LINGER_BYTES   (64u << 10)
+#define EVICTED_NS     (10 * SECOND)
 
 static void refused(void *arg, const char *why)
 {
@@ -130,6 +131,7 @@ static void linger_tick(struct ws *ws, uint64_t now)
 static void identity_changed(void *arg)
 {
 	announce(arg);
+	ws_recheck(arg);
 	ws_touched(arg);
 }
 
@@ -157,6 +159,56 @@ int ws_server_tls(struct ws *ws, const struct ws_options *options)
 	return ws_tls_new(&o, &ws->tls);
 }
 
+/* ---- connections whose handshake is not finished ---- */
+
+static void evict(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	ws_half_remove(c);
+	if (ws->tls && lws_get_ssl(c->wsi))
+		ws_tls_ignore(lws_get_ssl(c->wsi));
+	c->state = WS_ANSWERED;
+	ws_conn_kill(c);
+	ws->n_evicted++;
+}
+
+/* They have no name yet, so whoever opens many of them must not keep others out: the oldest give way. */
+static void add_half(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	struct ws_conn *oldest = NULL;
+	uint32_t same = 0;
+	for (struct ws_conn *h = ws->half_newest; h; h = h->half_older) {
+		if (strcmp(h->address, c->address) == 0) {
+			same++;
+			oldest = h;
+		}
+	}
+	if (ws->limits.max_address_handshakes && same >= ws->limits.max_address_handshakes)
+		evict(oldest);
+	else if (ws->limits.max_handshakes && ws->n_half >= ws->limits.max_handshakes)
+		evict(ws->half_oldest);
+	c->half = true;
+	c->half_older = ws->half_newest;
+	*(c->half_older ? &c->half_older->half_newer : &ws->half_oldest) = c;
+	ws->half_newest = c;
+	ws->n_half++;
+}
+
+/* One line for many of them. */
+static void report_evicted(struct ws *ws, uint64_t now)
+{
+	if (!ws->n_evicted || now - ws->evicted_ns < EVICTED_NS)
+		return;
+	ws_failed_n(
+		ws, ws->n_evicted,
+		"%u connections did not finish their handshake and gave way to newer ones (max_handshakes "
+		"%u, max_address_handshakes %u)",
+		ws->n_evicted, ws->limits.max_handshakes, ws->limits.max_address_handshakes);
+	ws->n_evicted = 0;
+	ws->evicted_ns = now;
+}
+
 /* ---- accepting ---- */
 
 /* The descriptor is libwebsockets' from here on. */
@@ -169,12 +221,15 @@ static void adopt(struct ws *ws, int fd, const struct sockaddr_storage *from)
 	}
 	getnameinfo((const struct sockaddr *)from, sizeof *from, c->address, sizeof c->address, NULL, 0,
 		    NI_NUMERICHOST);
+	add_half(c);
 	lws_adopt_desc_t desc = {.vh = ws->server,
 				 .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | LWS_ADOPT_ALLOW_SSL,
 				 .fd.sockfd = fd,
 				 .opaque = c};
 	ws->birth = c;
 	struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&desc);
+	if (wsi && ws->birth == c)
+		c->wsi = wsi;
 	if (!wsi && ws->birth == c)
 		ws_conn_free(c);
 	ws->birth = NULL;
@@ -205,9 +260,10 @@ static void on_accept(struct ev_loop *loop, struct ev_io *io, int revents)
 			return;
 		if (fd < 0)
 			continue;
-		if (ws->n_conns >= ws->limits.max_clients) {
+		if (ws_is_full(ws)) {
 			close(fd);
-			ws_failed(ws, "connection refused: there are %u already (max_clients)", ws->n_conns);
+			ws_failed(ws, "connection refused: %u clients are connected already (max_clients)",
+				  ws->limits.max_clients);
 			continue;
 		}
 		ws_socket_options(ws, fd);
@@ -218,6 +274,7 @@ static void on_accept(struct ev_loop *loop, struct ev_io *io, int revents)
 void ws_server_tick(struct ws *ws)
 {
 	linger_tick(ws, ws_now());
+	report_evicted(ws, ws_now());
 	for (uint32_t i = 0; i < ws->n_listeners; i++) {
 		struct ws_listener *l = &ws->listeners[i];
 		if (!l->on)

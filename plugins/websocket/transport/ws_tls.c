@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <semstreams/sugar.h>
@@ -50,6 +51,7 @@ struct handshake {
 	struct ws_tls *tls;
 	bool heard; /* the peer sent something */
 	bool blamed;
+	bool ignored; /* nothing of it is to be told */
 	struct failure failure;
 	char peer[INET6_ADDRSTRLEN];
 };
@@ -108,7 +110,7 @@ static void count(struct ws_tls *t, int32_t code)
 static void handshake_free(struct handshake *h)
 {
 	struct ws_tls *t = h->tls;
-	if (is_server(t) && (h->heard || h->blamed)) {
+	if (is_server(t) && !h->ignored && (h->heard || h->blamed)) {
 		if (!h->blamed)
 			blame(h, SS_TLS_FAIL_OTHER, "TLS handshake broken off by the peer");
 		count(t, h->failure.code);
@@ -408,6 +410,13 @@ bool ws_tls_cut(struct ws_tls *t, void *connection, const char *why)
 	return true;
 }
 
+void ws_tls_ignore(void *connection)
+{
+	struct handshake *h = handshake_of(connection);
+	if (h)
+		h->ignored = true;
+}
+
 void ws_tls_dialling(struct ws_tls *t)
 {
 	t->failed = false;
@@ -448,6 +457,11 @@ size_t ws_tls_pending(void *ssl)
 {
 	int n = SSL_pending(ssl);
 	return n > 0 ? (size_t)n : 0;
+}
+
+void ws_tls_digest(const void *bytes, size_t len, uint8_t out[32])
+{
+	SHA256(bytes, len, out);
 }
 
 /* ---- contexts ---- */
@@ -497,6 +511,17 @@ static int show_certificate(SSL *ssl, void *arg)
 	return SSL_use_cert_and_key(ssl, t->identity.leaf, t->identity.key, t->identity.chain, 1) == 1;
 }
 
+static int set_expected_name(SSL_CTX *ctx, const char *name)
+{
+	X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ctx);
+	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
+						       X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+	if (X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1)
+		return 0;
+	ERR_clear_error();
+	return X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 ? 0 : -EINVAL;
+}
+
 /* Put material into the server's context; on failure the old stays. */
 static int server_apply(struct ws_tls *t, const struct ss_tls_material *m)
 {
@@ -539,17 +564,6 @@ int ws_tls_furnish(struct ws_tls *t, void *ssl_ctx)
 	return rc;
 }
 
-static int set_expected_name(SSL_CTX *ctx, const char *name)
-{
-	X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ctx);
-	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
-						       X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-	if (X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1)
-		return 0;
-	ERR_clear_error();
-	return X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 ? 0 : -EINVAL;
-}
-
 void *ws_tls_client_ctx(struct ws_tls *t)
 {
 	const struct ss_tls_material *m = acquire(t);
@@ -582,6 +596,32 @@ void *ws_tls_client_ctx(struct ws_tls *t)
 void ws_tls_ctx_free(void *ssl_ctx)
 {
 	SSL_CTX_free(ssl_ctx);
+}
+
+/* ---- open connections, when trust has changed or a certificate has ended ---- */
+
+int ws_tls_recheck(struct ws_tls *t, void *connection, const char *name, int64_t *valid_until, char *why,
+		   size_t why_size)
+{
+	SSL *ssl = connection;
+	X509 *leaf = SSL_get_peer_certificate(ssl);
+	struct ss_der ders[MAX_CHAIN];
+	struct failure failure = {.code = SS_TLS_FAIL_OTHER};
+	int rc = 0;
+
+	*valid_until = 0;
+	if (t->options.api && SS_KNOWS(t->options.api, struct ss_tls, recheck_peer) &&
+	    t->options.api->recheck_peer) {
+		uint32_t n = leaf ? ders_of(leaf, SSL_get_peer_cert_chain(ssl), ders) : 0;
+		rc = t->options.api->recheck_peer(t->options.self, t->options.role, ders, n, t->server_name,
+						  name, valid_until, &failure.code, failure.why,
+						  sizeof failure.why);
+		free_ders(ders, n);
+	}
+	X509_free(leaf);
+	if (rc < 0)
+		snprintf(why, why_size, "%s", failure.why);
+	return rc;
 }
 
 bool ws_tls_waits(const struct ws_tls *t)

@@ -48,6 +48,15 @@ bool ws_tls_stale(const struct ws_tls *);
  * -EACCES with why; the refusal is counted.
  */
 int ws_tls_check(struct ws_tls *, void *ssl, char *name, size_t name_size, char *why, size_t why_size);
+/*
+ * The same of an open connection, by the trust of now, which may not be that of its handshake; name as
+ * ws_tls_check gave it, or NULL.  0, with *valid_until when to ask again (s since 1970, 0 = never); -EACCES
+ * with why, which the host has counted.
+ */
+int ws_tls_recheck(struct ws_tls *, void *ssl, const char *name, int64_t *valid_until, char *why,
+		   size_t why_size);
+/* Server: the handshake is given up here; nothing of it is to be counted or told. */
+void ws_tls_ignore(void *ssl);
 /* Server: has the peer sent anything since the handshake was done? */
 bool ws_tls_spoke(void *ssl);
 /* The handshake was cut off here; true if it was not finished, so that a failure will be told. */
@@ -61,3 +70,6 @@ const char *ws_tls_why(struct ws_tls *);
 ssize_t ws_tls_read(void *ssl, void *buf, size_t size);
 /* Bytes that can be read although the descriptor tells nothing of them. */
 size_t ws_tls_pending(void *ssl);
+
+/* SHA-256 of bytes. */
+void ws_tls_digest(const void *bytes, size_t len, uint8_t out[32]);

@@ -91,6 +91,10 @@ struct ss_tls {
 	int32_t (*recheck_peer)(void *self, uint32_t role, const struct ss_der *chain, uint32_t n,
 				const char *host, const char *name, int64_t *valid_until, int32_t *fail,
 				char *why, size_t why_size);
+	/* [any] 1 if a server's list of allowed names (allowed_client_cns) has this one: it belongs to who
+	 * shows its certificate, and must not be given to a peer without one.  Younger than the rest: see
+	 * SS_KNOWS. */
+	int32_t (*listed)(void *self, const char *name);
 };
 
 #ifdef __cplusplus

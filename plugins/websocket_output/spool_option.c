@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* spool_option - the option "spool": {"path", "max_bytes", "max_age", "forget_after", "overflow", "sync"}. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <semstreams/base/json_option.h>
+#include "output.h"
+
+int output_read_spool(struct output *out)
+{
+	static const char *const known[] = {"path",     "max_bytes", "max_age", "forget_after",
+					    "overflow", "sync",      NULL};
+	static const char *const overflows[] = {"block", "drop_oldest", NULL};
+	static const char *const syncs[] = {"always", "relaxed", NULL};
+	struct ss_json_option j = {.host = out->host};
+	struct sendlog_options *o = &out->log_options;
+	const char *path = NULL;
+	unsigned choice;
+
+	json_t *spool = ss_json_parse(&j, "spool", out->conf->spool);
+	if (!spool)
+		return j.err;
+	if (!json_is_object(spool)) {
+		ss_json_error(&j, NULL, "expected an object with \"path\"");
+		goto out;
+	}
+	ss_json_keys(&j, spool, known);
+	if (!ss_json_text(&j, spool, "path", &path) && !j.err)
+		ss_json_error(&j, NULL, "\"path\" is missing: the folder to keep events in");
+	ss_json_size(&j, spool, "max_bytes", 1 << 20, &o->max_bytes);
+	ss_json_duration(&j, spool, "max_age", &o->max_age_ns);
+	ss_json_duration(&j, spool, "forget_after", &o->forget_ns);
+	if (ss_json_choice(&j, spool, "overflow", overflows, &choice))
+		o->drop_oldest = choice;
+	if (ss_json_choice(&j, spool, "sync", syncs, &choice))
+		o->relaxed = choice;
+	out->spool_path = path ? strdup(path) : NULL;
+	if (path && !out->spool_path)
+		j.err = -ENOMEM;
+	o->path = out->spool_path;
+out:
+	json_decref(spool);
+	return j.err;
+}

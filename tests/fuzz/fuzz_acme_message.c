@@ -24,7 +24,7 @@ static void documents(const char *body, size_t len)
 		int rc = message_read((enum message_kind)kind, body, len, &m, why, sizeof why);
 		check((rc == 0) == (m.json != NULL));
 		if (rc == 0 && kind == MESSAGE_DIRECTORY)
-			message_profiles(&m, text, sizeof text);
+			message_profiles(&m, "short", text, sizeof text);
 		for (size_t i = 0; rc == 0 && i < m.n_authorizations; i++)
 			check(strlen(m.authorizations[i]) <= MESSAGE_URL_MAX);
 		if (rc == 0 && kind == MESSAGE_RENEWAL)

@@ -13,68 +13,14 @@
 #include "plugins/acme_tls/names.h"
 #include "plugins/acme_tls/jws.h"
 
-#define POLL_SOON  (2 * SECOND) /* up to here the waits grow, and stay for: */
-#define POLLS_SOON 30
-#define POLL_LATER (15 * SECOND) /* then they grow up to here */
-#define POSTS_MAX  6             /* of one challenge */
-#define POST_AGAIN SECOND        /* doubled from post to post */
+#define POSTS_MAX  6      /* of one challenge */
+#define POST_AGAIN SECOND /* doubled from post to post */
 #define PORT_WAIT  (SECOND / 10)
 #define PORT_WAITS 200 /* 20 s: a validation takes less */
-
-int order_wait(struct client *c)
-{
-	struct order *o = c->order;
-	uint64_t now = o->poll, most = ++o->polls > POLLS_SOON ? POLL_LATER : POLL_SOON;
-	o->poll = now + now / 5 * 3;
-	if (o->poll > most)
-		o->poll = most;
-	return client_poll(c, now);
-}
 
 static const char *challenge_type(const struct client *c)
 {
 	return c->o.challenge == ACME_TLS_ALPN_01 ? "tls-alpn-01" : "http-01";
-}
-
-void challenges_free(struct order *o)
-{
-	for (size_t i = 0; i < o->n_challenges; i++) {
-		free(o->challenges[i].url);
-		free(o->challenges[i].challenge_url);
-		free(o->challenges[i].token);
-	}
-	free(o->challenges);
-	o->challenges = NULL;
-	o->n_challenges = 0;
-}
-
-int challenges_load(struct client *c, const struct message *m)
-{
-	struct order *o = c->order;
-	if (o->challenges)
-		return 0;
-	o->challenges = calloc(m->n_authorizations + 1, sizeof *o->challenges);
-	if (!o->challenges)
-		return client_no_memory(c);
-	for (size_t i = 0; i < m->n_authorizations; i++) {
-		size_t j = 0;
-		while (j < o->n_challenges && strcmp(o->challenges[j].url, m->authorizations[i]) != 0)
-			j++;
-		if (j < o->n_challenges)
-			continue;
-		o->challenges[j].url = strdup(m->authorizations[i]);
-		if (!o->challenges[j].url)
-			return client_no_memory(c);
-		o->n_challenges++;
-	}
-	return 0;
-}
-
-void challenges_recheck(struct order *o)
-{
-	for (size_t i = 0; i < o->n_challenges; i++)
-		if (o->challenges[i].state == CHALLENGE_DONE)
-			o->challenges[i].state = CHALLENGE_POSTED;
 }
 
 static void retract(struct client *c, struct challenge *p)
@@ -135,8 +81,6 @@ static int challenge_post(struct client *c, struct challenge *p)
 	p->state = CHALLENGE_POSTED;
 	p->post_again = false;
 	p->unsure = r.http->error || r.problem; /* the CA may be validating: look */
-	if (r.http->error == -EINVAL)
-		return order_useless(c, ACME_BROKEN, false, "%s", r.http->why);
 	if (r.problem)
 		problem_text(r.problem, p->trouble, sizeof p->trouble);
 	else if (r.http->error)

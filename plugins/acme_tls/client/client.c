@@ -116,10 +116,6 @@ static void operate(struct client *c, const struct operation *op)
 	if (rc == -ENOKEY)
 		client_fail(c, ACME_ACCOUNT, false,
 			    "the CA does not know the account %s that it has just confirmed", c->account.url);
-	if (c->order)
-		challenges_retract(c);
-	if (c->result.fail && op->step == order_issue)
-		order_failed(c);
 	session_close(c);
 }
 

@@ -192,6 +192,8 @@ int client_no_memory(struct client *);
 int client_refused(struct client *, const struct problem *);
 /* Waits as long as the last answer's Retry-After says, else ns; fails if that is beyond the deadline. */
 int client_poll(struct client *, uint64_t ns);
+/* Before the next look at the order or an authorization; each wait is longer than the last. */
+int order_wait(struct client *);
 /* The order leads nowhere: -ESTALE if it is of an earlier attempt, else the operation fails. */
 int order_useless(struct client *, enum acme_fail, bool permanent, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
@@ -202,8 +204,6 @@ int session_post(struct client *, const char *what, const char *url, const char 
 		 struct reply *out);
 /* The document of a reply, to be released by message_done(). */
 int session_read(struct client *, enum message_kind, const struct reply *, struct message *out);
-/* There was no answer: the operation fails. */
-int session_broken(struct client *);
 /* Read the directory. */
 int session_open(struct client *);
 /* The end of the operation. */
@@ -221,18 +221,10 @@ int account_deactivate(struct client *);
 
 /* ---- order.c */
 int order_issue(struct client *);
-/* The operation has failed: forget the order unless a later attempt can go on with it. */
-void order_failed(struct client *);
 void order_free(struct order *);
 
 /* ---- authorization.c */
-/* All names are proven to be ours; the order's list of authorizations comes from the CA. */
-int challenges_load(struct client *, const struct message *);
+/* Obtain the order's authorizations: all names are proven to be ours. */
 int challenges_prove(struct client *);
-/* Before the next look at the order or an authorization; each wait is longer than the last. */
-int order_wait(struct client *);
-/* Check all of them again. */
-void challenges_recheck(struct order *);
 /* Answer none of them any more. */
 void challenges_retract(struct client *);
-void challenges_free(struct order *);

@@ -266,12 +266,7 @@ int message_read(enum message_kind kind, const char *body, size_t len, struct me
 	return rc;
 }
 
-bool message_has_profile(const struct message *d, const char *name)
-{
-	return json_object_get(d->profiles, name) != NULL;
-}
-
-void message_profiles(const struct message *d, char *out, size_t size)
+bool message_profiles(const struct message *d, const char *wanted, char *out, size_t size)
 {
 	const char *name;
 	json_t *value;
@@ -282,6 +277,7 @@ void message_profiles(const struct message *d, char *out, size_t size)
 		message_text(name, text, sizeof text);
 		append(out, size, "%s%s", out[0] ? ", " : "", text);
 	}
+	return json_object_get(d->profiles, wanted) != NULL;
 }
 
 /* ---- header fields and times */

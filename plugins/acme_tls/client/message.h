@@ -80,9 +80,8 @@ int message_read(enum message_kind, const char *body, size_t len, struct message
 /* All of it is gone; it may be already. */
 void message_done(struct message *);
 
-/* The directory's profiles as "a, b"; "" if there are none. */
-void message_profiles(const struct message *, char *out, size_t size);
-bool message_has_profile(const struct message *, const char *name);
+/* Does the directory offer this profile?  All that it offers into out, as "a, b"; "" if there are none. */
+bool message_profiles(const struct message *, const char *wanted, char *out, size_t size);
 
 /* A Retry-After field: seconds or a date, as seconds from now, 1 s to 1 day; 0: absent or neither. */
 int64_t message_retry_after(const char *value, int64_t now);

@@ -19,6 +19,50 @@
 #define FINALIZES_MAX 3
 #define PEM_CHAIN     "application/pem-certificate-chain"
 
+/* ---- the authorizations to obtain */
+
+static void challenges_free(struct order *o)
+{
+	for (size_t i = 0; i < o->n_challenges; i++) {
+		free(o->challenges[i].url);
+		free(o->challenges[i].challenge_url);
+		free(o->challenges[i].token);
+	}
+	free(o->challenges);
+	o->challenges = NULL;
+	o->n_challenges = 0;
+}
+
+static int challenges_load(struct client *c, const struct message *m)
+{
+	struct order *o = c->order;
+	if (o->challenges)
+		return 0;
+	o->challenges = calloc(m->n_authorizations + 1, sizeof *o->challenges);
+	if (!o->challenges)
+		return client_no_memory(c);
+	for (size_t i = 0; i < m->n_authorizations; i++) {
+		size_t j = 0;
+		while (j < o->n_challenges && strcmp(o->challenges[j].url, m->authorizations[i]) != 0)
+			j++;
+		if (j < o->n_challenges)
+			continue;
+		o->challenges[j].url = strdup(m->authorizations[i]);
+		if (!o->challenges[j].url)
+			return client_no_memory(c);
+		o->n_challenges++;
+	}
+	return 0;
+}
+
+/* Check all of them again. */
+static void challenges_recheck(struct order *o)
+{
+	for (size_t i = 0; i < o->n_challenges; i++)
+		if (o->challenges[i].state == CHALLENGE_DONE)
+			o->challenges[i].state = CHALLENGE_POSTED;
+}
+
 /* ---- what the store remembers */
 
 static int save_in_store(struct client *c, const char *url, const char *key_text, char *why, size_t why_size)
@@ -49,7 +93,8 @@ static int order_save(struct client *c)
 	return 0;
 }
 
-void order_failed(struct client *c)
+/* The operation has failed: forget the order unless a later attempt can go on with it. */
+static void order_failed(struct client *c)
 {
 	char why[256];
 	switch (c->result.fail) {
@@ -209,6 +254,8 @@ static int choose_alternate(struct client *c)
 	char why[200], root[256];
 	struct reply r;
 	for (size_t i = 0; i < o->n_alternates; i++) {
+		if (url_check(c->o.directory_url, o->alternates[i], why, sizeof why) < 0)
+			continue;
 		int rc = download(c, o->alternates[i], true, &r);
 		if (rc)
 			return rc;
@@ -327,8 +374,6 @@ static int order_finalize(struct client *c)
 	free(payload);
 	if (rc)
 		return rc;
-	if (r.http->error == -EINVAL)
-		return order_useless(c, ACME_BROKEN, false, "%s", r.http->why);
 	if (r.problem && !problem_is(r.problem, "orderNotReady") && r.problem->status < 500)
 		return client_refused(c, r.problem);
 	if (r.http->error || r.problem) {
@@ -416,17 +461,9 @@ static int order_resume(struct client *c)
 {
 	struct reply r;
 	client_doing(c, "looking at the order of an earlier attempt");
-	int rc = session_ask(
-		c,
-		&(struct ask){
-			.what = "order", .url = c->order->url, .payload = "", .may_break = true, .repeat = 3},
-		&r);
+	int rc = session_post(c, "order", c->order->url, "", 3, &r);
 	if (rc)
 		return rc;
-	if (r.http->error == -EINVAL)
-		return order_useless(c, ACME_BROKEN, false, "%s", r.http->why);
-	if (r.http->error)
-		return session_broken(c);
 	if (r.problem && r.problem->status >= 500)
 		return client_refused(c, r.problem);
 	if (r.problem)
@@ -476,9 +513,8 @@ static int order_new_key(struct client *c)
 static int profile_check(struct client *c)
 {
 	char offered[300];
-	if (!c->o.profile || message_has_profile(&c->s.directory, c->o.profile))
+	if (!c->o.profile || message_profiles(&c->s.directory, c->o.profile, offered, sizeof offered))
 		return 0;
-	message_profiles(&c->s.directory, offered, sizeof offered);
 	if (offered[0])
 		return client_fail(c, ACME_REFUSED, true, "the CA has no profile \"%s\"; it has: %s",
 				   c->o.profile, offered);
@@ -523,22 +559,26 @@ static int order_create(struct client *c)
 	return rc ? rc : order_complete(c);
 }
 
-int order_issue(struct client *c)
+static int resume_or_create(struct client *c)
 {
-	int rc = -ESTALE;
-	if (c->order) {
-		challenges_retract(c);
-		order_free(c->order);
-	}
-	c->order = calloc(1, sizeof *c->order);
-	if (!c->order)
-		return client_no_memory(c);
-	c->order->poll = POLL_FIRST;
-	if (order_remembered(c))
-		rc = order_resume(c);
+	int rc = order_remembered(c) ? order_resume(c) : -ESTALE;
 	if (rc != -ESTALE)
 		return rc;
 	challenges_retract(c);
 	order_empty(c->order);
 	return order_create(c);
+}
+
+int order_issue(struct client *c)
+{
+	order_free(c->order);
+	c->order = calloc(1, sizeof *c->order);
+	if (!c->order)
+		return client_no_memory(c);
+	c->order->poll = POLL_FIRST;
+	int rc = resume_or_create(c);
+	challenges_retract(c);
+	if (rc == -ECANCELED)
+		order_failed(c);
+	return rc;
 }

@@ -22,7 +22,10 @@
 #define WAITS_MAX      3 /* times that Retry-After is waited for, per request */
 #define NONCE_MAX      512
 #define REPEAT_FIRST   (SECOND / 4)
-#define SKEW_MATTERS   300 /* seconds */
+#define POLL_SOON      (2 * SECOND) /* up to here the waits grow, and stay for: */
+#define POLLS_SOON     30
+#define POLL_LATER     (15 * SECOND) /* then they grow up to here */
+#define SKEW_MATTERS   300           /* seconds */
 
 /* ---- the log, waits, the end */
 
@@ -167,6 +170,16 @@ int order_useless(struct client *c, enum acme_fail fail, bool permanent, const c
 	return -ESTALE;
 }
 
+int order_wait(struct client *c)
+{
+	struct order *o = c->order;
+	uint64_t now = o->poll, most = ++o->polls > POLLS_SOON ? POLL_LATER : POLL_SOON;
+	o->poll = now + now / 5 * 3;
+	if (o->poll > most)
+		o->poll = most;
+	return client_poll(c, now);
+}
+
 /* ---- nonces */
 
 /* What a request has cost so far. */
@@ -192,27 +205,26 @@ static void nonce_keep(struct session *s, const char *nonce)
 
 /* ---- answers.  -EAGAIN: try again */
 
-int session_broken(struct client *c)
-{
-	const struct http_reply *reply = &c->s.reply;
-	bool bad = reply->error == -EINVAL || reply->error == -EMSGSIZE;
-	return client_fail(c, bad ? ACME_BROKEN : ACME_UNREACHABLE, false, "%s", reply->why);
-}
-
 static int repeat_later(struct client *c, struct tries *t)
 {
 	int rc = wait_for(c, REPEAT_FIRST << t->repeats++);
 	return rc ? rc : -EAGAIN;
 }
 
-/* No answer.  A CA that never answered is not asked again: the cause will not be gone in a second. */
+/* No answer.  A URL that is refused leads nowhere; a CA that never answered is not asked again: the cause
+ * will not be gone in a second. */
 static int answer_none(struct client *c, const struct ask *ask, struct tries *t)
 {
+	const char *why = c->s.reply.why;
 	int error = c->s.reply.error;
 	bool passing = error == -ECONNRESET || error == -ETIMEDOUT || error == -ECONNREFUSED;
+	if (error == -EINVAL)
+		return order_useless(c, ACME_BROKEN, false, "%s", why);
 	if (c->s.heard && passing && t->repeats < ask->repeat)
 		return repeat_later(c, t);
-	return ask->may_break ? 0 : session_broken(c);
+	if (ask->may_break)
+		return 0;
+	return client_fail(c, error == -EMSGSIZE ? ACME_BROKEN : ACME_UNREACHABLE, false, "%s", why);
 }
 
 /* The CA wants to be left alone for some time. */

@@ -46,11 +46,10 @@ static void test_directory(void **state)
 	assert_null(d.key_change);
 	assert_null(d.renewal_info);
 	assert_true(d.eab_required);
-	assert_true(message_has_profile(&d, "short"));
-	assert_false(message_has_profile(&d, "long"));
-	message_profiles(&d, text, sizeof text);
+	assert_true(message_profiles(&d, "short", text, sizeof text));
+	assert_false(message_profiles(&d, "long", text, sizeof text));
 	assert_string_equal(text, "classic, short");
-	message_profiles(&d, text, 10);
+	message_profiles(&d, "short", text, 10);
 	assert_true(strlen(text) < 10);
 	message_done(&d);
 	assert_null(d.json);

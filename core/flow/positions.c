@@ -122,6 +122,18 @@ static void look_for_merging(const struct positions *p, const struct component *
 	}
 }
 
+/* Does a stream reach one of its inputs by several ways?  Checkpointers upstream have not started yet, so
+ * ways that end there count as well. */
+static bool is_merging(const struct positions *p, const struct component *c)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		count_ways(p, p->order[i]);
+		if (p->order[i] != c && ways_in(p, c, p->order[i]) > 1)
+			return true;
+	}
+	return false;
+}
+
 /* ---- the service ---- */
 
 static void be_checkpointer(void *self, uint32_t cover)
@@ -131,6 +143,12 @@ static void be_checkpointer(void *self, uint32_t cover)
 
 	if (!p || c->streams)
 		return;
+	if (cover == SS_COVER_NOTHING) {
+		pthread_mutex_lock(&p->lock);
+		c->streams = is_merging(p, c) ? NULL : streams_new();
+		pthread_mutex_unlock(&p->lock);
+		return;
+	}
 	c->streams = streams_new(); /* without memory restore() and snapshot() say so */
 	c->covers_given = cover == SS_COVER_GIVEN;
 	pthread_mutex_lock(&p->lock);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * aggregate - events of a span of time put together: per group, count, sum, mean and so on.  On the
+ * aggregate - the events of a window of time summarized per group: count, sum, mean and so on.  On the
  * instance's loop; create and destroy in the control thread.
  */
 #include <errno.h>
@@ -11,8 +11,8 @@
 #include "aggregate.h"
 
 #define VERSION    "1.0"
-#define CLOSE_STEP 500         /* groups reported at once, some ms */
-#define OUTBOX_MAX (64u << 20) /* bytes of results nobody took; then no more events */
+#define CLOSE_STEP 500         /* groups reported in one step, some ms */
+#define OUTBOX_MAX (64u << 20) /* bytes of results not taken downstream; then input is paused */
 #define TICK_NS    UINT64_C(100000000)
 
 /* ---- life ---- */
@@ -31,7 +31,7 @@ static void destroy(void *self)
 
 	if (!a)
 		return;
-	keep_done(a);
+	state_done(a);
 	engine_free(a->engine);
 	outbox_free(a->outbox);
 	plan_done(&a->plan, &a->fields);
@@ -44,7 +44,8 @@ static int query_services(struct aggregate *a)
 
 	if (a->host->query(a->host, SS_FIELDS, sizeof(struct ss_fields), &a->fields) < 0 ||
 	    a->host->query(a->host, SS_LOOP, sizeof(struct ss_loop), &loop) < 0) {
-		ss_log(a->host, SS_LOG_ERROR, "this host lacks " SS_FIELDS " or " SS_LOOP);
+		ss_log(a->host, SS_LOG_ERROR,
+		       "This host does not offer " SS_FIELDS " or " SS_LOOP ", which aggregate needs");
 		return -ENOTSUP;
 	}
 	a->loop = loop.vtbl;
@@ -75,45 +76,46 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	a->engine->arg = a;
 	if (!a->plan.checkpoint_path)
 		ss_log(host, SS_LOG_INFO,
-		       "Without \"checkpoint\" a crash loses what windows hold that are not over");
+		       "Without \"checkpoint\" a crash loses the contents of open windows");
 	*self = a;
 	return 0;
 }
 
-/* ---- telling ---- */
+/* ---- reporting ---- */
 
-static void tell(struct aggregate *a)
+/* To the host, what was counted since the last call. */
+static void report_counts(struct aggregate *a)
 {
 	static const struct {
 		enum engine_drop drop;
 		const char *what;
-	} odd[] = {{ENGINE_NOT_JSON, "are not JSON"},
-		   {ENGINE_TOO_DEEP, "are nested too deep"},
-		   {ENGINE_NO_TIME, "have no time that can be read"},
-		   {ENGINE_KEY, "have a key over 4096 bytes"},
-		   {ENGINE_AHEAD, "say that they happened further in the future than max_ahead allows"}};
+	} unusual[] = {{ENGINE_NOT_JSON, "are not JSON"},
+		       {ENGINE_TOO_DEEP, "are nested too deep"},
+		       {ENGINE_NO_TIME, "have no readable time"},
+		       {ENGINE_KEY, "have group_by values over 4096 bytes"},
+		       {ENGINE_AHEAD, "are further in the future than max_ahead allows"}};
 	const struct engine_count *c = &a->engine->count;
-	struct engine_count *t = &a->told;
+	struct engine_count *r = &a->reported;
 	const struct ss_host *h = a->host;
 
 	for (uint32_t i = 0; i < ENGINE_DROPS; i++) {
 		/* late events that are emitted are not lost */
-		if (c->dropped[i] != t->dropped[i] && !(i == ENGINE_LATE && a->plan.emit_late))
-			h->drop(h, i, c->dropped[i] - t->dropped[i]);
+		if (c->dropped[i] != r->dropped[i] && !(i == ENGINE_LATE && a->plan.emit_late))
+			h->drop(h, i, c->dropped[i] - r->dropped[i]);
 	}
-	for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
-		if (c->dropped[odd[i].drop] != t->dropped[odd[i].drop])
-			ss_log(h, SS_LOG_WARN, "events that %s are dropped", odd[i].what);
-	h->metric_add(h, METRIC_LATE, (int64_t)(c->dropped[ENGINE_LATE] - t->dropped[ENGINE_LATE]));
-	h->metric_add(h, METRIC_RESULTS, (int64_t)(c->results - t->results));
-	h->metric_add(h, METRIC_EVICTED, (int64_t)(c->evicted - t->evicted));
-	h->metric_add(h, METRIC_OVERFLOWED, (int64_t)(c->overflowed - t->overflowed));
-	h->metric_add(h, METRIC_WRONG_TYPE, (int64_t)(c->wrong_type - t->wrong_type));
-	h->metric_add(h, METRIC_NO_MEMORY, (int64_t)(c->no_memory - t->no_memory));
+	for (size_t i = 0; i < sizeof unusual / sizeof *unusual; i++)
+		if (c->dropped[unusual[i].drop] != r->dropped[unusual[i].drop])
+			ss_log(h, SS_LOG_WARN, "Dropping events that %s", unusual[i].what);
+	h->metric_add(h, METRIC_LATE, (int64_t)(c->dropped[ENGINE_LATE] - r->dropped[ENGINE_LATE]));
+	h->metric_add(h, METRIC_RESULTS, (int64_t)(c->results - r->results));
+	h->metric_add(h, METRIC_EVICTED, (int64_t)(c->evicted - r->evicted));
+	h->metric_add(h, METRIC_OVERFLOWED, (int64_t)(c->overflowed - r->overflowed));
+	h->metric_add(h, METRIC_WRONG_TYPE, (int64_t)(c->wrong_type - r->wrong_type));
+	h->metric_add(h, METRIC_NO_MEMORY, (int64_t)(c->no_memory - r->no_memory));
 	h->metric_set(h, METRIC_GROUPS, a->engine->groups->n);
 	h->metric_set(h, METRIC_MEMORY, (int64_t)engine_memory(a->engine));
 	h->metric_set(h, METRIC_UNSENT, (int64_t)outbox_waiting(a->outbox));
-	*t = *c;
+	*r = *c;
 }
 
 /* ---- work ---- */
@@ -128,23 +130,23 @@ static void on_step(void *arg)
 
 void aggregate_step(struct aggregate *a)
 {
-	if (a->stopped) /* a post that came too late */
+	if (a->stopped) /* by a post after stop() */
 		return;
-	/* no checkpoint is taken, so nothing leaves, in the midst of a sliding window */
+	/* in the midst of a sliding window there is no checkpoint, so no result would leave */
 	bool full = outbox_bytes(a->outbox) >= OUTBOX_MAX && !a->engine->sliding;
 	bool reported = !full && engine_close_step(a->engine, CLOSE_STEP);
 	bool more = !full && !reported;
-	more |= keep_step(a);
+	more |= state_step(a);
 	/* out of memory: the next tick tries again */
 	(void)outbox_emit(a->outbox, a->durable_last, a->draining);
-	tell(a);
+	report_counts(a);
 	if (more && !a->stepping)
 		a->stepping = a->loop->post(a->loop_self, on_step, a) == 0;
 	if (a->busy && outbox_bytes(a->outbox) < OUTBOX_MAX / 2) {
 		a->busy = false;
 		a->host->input_ready(a->host);
 	}
-	if (a->draining && reported && keep_is_clean(a)) {
+	if (a->draining && reported && state_is_durable(a)) {
 		a->draining = false;
 		a->drained = true;
 		a->host->drained(a->host);
@@ -154,38 +156,20 @@ void aggregate_step(struct aggregate *a)
 static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 {
 	struct aggregate *a = self;
-	struct ss_position position = {0};
-	struct stream *stream;
-	uint64_t now = a->loop->now(a->loop_self), have = 0, newest, duplicates = 0;
+	struct ss_position position;
+	const char *source;
+	uint64_t now = a->loop->now(a->loop_self);
 
-	/* out of memory: a later batch must not be taken before this one */
-	if (outbox_bytes(a->outbox) >= OUTBOX_MAX || keep_stream(a, port, b, &stream, &position) < 0 ||
-	    (a->checkpoint && keep_token(a, b) < 0)) {
+	/* out of memory: a later batch must not be accepted before this one */
+	if (outbox_bytes(a->outbox) >= OUTBOX_MAX || (a->checkpoint && state_hold(a, b) < 0)) {
 		a->busy = true;
 		return SS_BUSY;
 	}
-	if (stream && memcmp(stream->taken.epoch, position.epoch, sizeof position.epoch) == 0)
-		have = stream->taken.seq;
-	if (stream)
+	if (a->host->position(b, &position, &source) == 0)
 		engine_input(a->engine, port)->resumable = true;
-	newest = have;
-	for (uint32_t i = 0; i < b->count; i++) {
-		uint64_t seq = b->events[i].seq;
-		if (seq && seq <= have) {
-			duplicates++;
-			continue;
-		}
+	for (uint32_t i = 0; i < b->count; i++)
 		engine_event(a->engine, port, &b->events[i], now);
-		newest = seq > newest ? seq : newest;
-	}
-	if (newest > have) { /* not the position's: of what that covers a part may be in another batch */
-		position.seq = newest;
-		if (stream)
-			stream->taken = position;
-	}
-	if (duplicates)
-		a->host->metric_add(a->host, METRIC_DUPLICATES, (int64_t)duplicates);
-	aggregate_step(a);
+	aggregate_step(a); /* a checkpoint that begins here covers this batch */
 	return SS_DONE;
 }
 
@@ -196,6 +180,7 @@ static void on_tick(void *arg)
 	engine_tick(a->engine, a->loop->now(a->loop_self));
 	outbox_again(a->outbox);
 	aggregate_step(a);
+	state_check_stall(a);
 }
 
 static void on_early(void *arg)
@@ -211,7 +196,7 @@ static int32_t start(void *self)
 	struct aggregate *a = self;
 	uint64_t early = (uint64_t)a->conf->early_ns;
 
-	int rc = keep_start(a);
+	int rc = state_start(a);
 	if (rc == 0)
 		rc = a->loop->timer(a->loop_self, TICK_NS, TICK_NS, on_tick, a, &a->tick_timer);
 	if (rc == 0 && early)
@@ -226,13 +211,13 @@ static void stop(void *self)
 	struct aggregate *a = self;
 
 	if (a->drained)
-		keep_last(a);
+		state_write_last(a);
 	a->stopped = true;
 	a->loop->cancel(a->loop_self, a->tick_timer);
 	a->loop->cancel(a->loop_self, a->early_timer);
-	a->loop->cancel(a->loop_self, a->keep_timer);
-	a->tick_timer = a->early_timer = a->keep_timer = 0;
-	keep_done(a);
+	a->loop->cancel(a->loop_self, a->checkpoint_timer);
+	a->tick_timer = a->early_timer = a->checkpoint_timer = 0;
+	state_done(a);
 }
 
 static int32_t drain(void *self)
@@ -241,7 +226,7 @@ static int32_t drain(void *self)
 
 	a->draining = true;
 	if (!a->checkpoint)
-		engine_flush(a->engine); /* with one, open windows go on after the restart */
+		engine_flush(a->engine); /* with one, open windows continue after the restart */
 	aggregate_step(a);
 	return a->draining ? SS_BUSY : 0;
 }
@@ -251,12 +236,12 @@ static void acked(void *self, uint64_t cookie, int32_t status)
 	struct aggregate *a = self;
 
 	if (status == SS_FAILED && !outbox_failed(a->outbox))
-		ss_log(a->host, SS_LOG_WARN, "Results could not be kept by those behind, sending them again");
+		ss_log(a->host, SS_LOG_WARN, "Downstream failed to store results; resending");
 	outbox_acked(a->outbox, cookie, status);
 	aggregate_step(a);
 }
 
-/* ---- what it is ---- */
+/* ---- the component ---- */
 
 static const char *const output_choices[] = {"group", "window", NULL};
 static const char *const full_choices[] = {"oldest", "overflow", NULL};
@@ -300,70 +285,76 @@ static const char *const full_choices[] = {"oldest", "overflow", NULL};
 
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, window, SS_OPT_JSON, NULL,
-	       "Spans of time: {type: tumbling, size}, {type: sliding, size, every} or {type: session, gap}; "
-	       "offset.",
+	       "Windows: {type: tumbling, size}, {type: sliding, size, every} or {type: session, gap}; "
+	       "tumbling and sliding windows take an offset, too.",
 	       .flags = SS_OPT_REQUIRED, .schema = WINDOW_SCHEMA),
 	SS_OPT(struct conf, functions, SS_OPT_JSON, NULL,
 	       "What to compute, by name in the result: {\"n\": \"count\", \"mean\": \"mean(value)\"}.",
 	       .flags = SS_OPT_REQUIRED, .schema = FUNCTIONS_SCHEMA),
 	SS_OPT(struct conf, group_by, SS_OPT_JSON, NULL,
-	       "Field, or list of fields, whose values tell groups apart.", .schema = GROUP_SCHEMA),
+	       "Field, or list of fields: one result for each of their values; not set: one group.",
+	       .schema = GROUP_SCHEMA),
 	SS_OPT(struct conf, time, SS_OPT_JSON, NULL,
-	       "An event's time: {field, format, lateness, idle, max_ahead, late}; not set: when it was "
-	       "received.",
+	       "Time of an event: {field, format, lateness, idle, max_ahead, late}; not set: when the event "
+	       "was received.",
 	       .schema = TIME_SCHEMA),
 	{.key = "early",
 	 .default_text = "0s",
-	 .help = "How often to report what open windows hold so far, \"final\": false; 0 = never.",
+	 .help = "How often to report open windows, with \"final\": false; 0 = never.",
 	 .type = SS_OPT_DURATION,
 	 .offset = (uint32_t)offsetof(struct conf, early_ns)},
 	SS_OPT(struct conf, output, SS_OPT_ENUM, "group",
-	       "One event per group and window, or one per window.", .choices = output_choices),
-	SS_OPT(struct conf, max_groups, SS_OPT_INT, "100000", "Groups in all open windows together.",
+	       "One event per group and window, or one event per window.", .choices = output_choices),
+	SS_OPT(struct conf, max_groups, SS_OPT_INT, "100000", "Most groups in all open windows together.",
 	       .min = 1, .max = 100000000),
 	SS_OPT(struct conf, max_memory, SS_OPT_BYTES, "256MiB",
-	       "Memory of all groups; 0 = no limit but max_groups."),
+	       "Most memory for all groups together; 0 = limited by max_groups only."),
 	SS_OPT(struct conf, when_full, SS_OPT_ENUM, "oldest",
-	       "When there is no room for a new group: report the oldest early, or count it in an overflow "
+	       "Without room for a new group: report the oldest group early, or count the event in an "
+	       "overflow "
 	       "group.",
 	       .choices = full_choices),
 	SS_OPT(struct conf, checkpoint, SS_OPT_JSON, NULL,
-	       "File that keeps open windows through a restart or crash: {path, interval}; not set: they are "
-	       "lost.",
+	       "File that saves open windows: {path, interval}; not set: a restart or crash loses them.",
 	       .schema = CHECKPOINT_SCHEMA),
 };
 
+#define COUNTER(text, words)                                                                                 \
+	{                                                                                                    \
+		.name = text, .help = words, .kind = SS_METRIC_COUNTER                                       \
+	}
+#define GAUGE(text, words)                                                                                   \
+	{                                                                                                    \
+		.name = text, .help = words, .kind = SS_METRIC_GAUGE                                         \
+	}
+
 static const struct ss_metric metrics[] = {
-	[METRIC_RESULTS] = {"semstreams_aggregate_results_total", "Results reported.", NULL,
-			    SS_METRIC_COUNTER, 0},
-	[METRIC_GROUPS] = {"semstreams_aggregate_groups", "Groups in open windows.", NULL, SS_METRIC_GAUGE,
-			   0},
-	[METRIC_MEMORY] = {"semstreams_aggregate_memory_bytes", "Memory of groups.", NULL, SS_METRIC_GAUGE,
-			   0},
-	[METRIC_LATE] = {"semstreams_aggregate_late_total", "Events whose windows were over.", NULL,
-			 SS_METRIC_COUNTER, 0},
-	[METRIC_EVICTED] = {"semstreams_aggregate_evicted_total", "Groups reported early for want of room.",
-			    NULL, SS_METRIC_COUNTER, 0},
-	[METRIC_OVERFLOWED] = {"semstreams_aggregate_overflow_total",
-			       "Events that went to an overflow group.", NULL, SS_METRIC_COUNTER, 0},
-	[METRIC_WRONG_TYPE] = {"semstreams_aggregate_wrong_type_total",
-			       "Fields that a function passed over because they were no numbers.", NULL,
-			       SS_METRIC_COUNTER, 0},
-	[METRIC_NO_MEMORY] =
-		{"semstreams_aggregate_no_memory_total",
-		 "Values a function could not take for want of memory, or because they were too long.", NULL,
-		 SS_METRIC_COUNTER, 0},
-	[METRIC_DUPLICATES] = {"semstreams_aggregate_duplicates_total",
-			       "Events that came again and were counted already.", NULL, SS_METRIC_COUNTER,
-			       0},
-	[METRIC_CHECKPOINTS] = {"semstreams_aggregate_checkpoints_total", "Checkpoints written.", NULL,
-				SS_METRIC_COUNTER, 0},
-	[METRIC_CHECKPOINT_ERRORS] = {"semstreams_aggregate_checkpoint_errors_total",
-				      "Checkpoints that could not be written.", NULL, SS_METRIC_COUNTER, 0},
-	[METRIC_CHECKPOINT_BYTES] = {"semstreams_aggregate_checkpoint_bytes", "Size of the last checkpoint.",
-				     NULL, SS_METRIC_GAUGE, 0},
-	[METRIC_UNSENT] = {"semstreams_aggregate_results_waiting",
-			   "Results that wait for a checkpoint or room.", NULL, SS_METRIC_GAUGE, 0},
+	[METRIC_RESULTS] = COUNTER("semstreams_aggregate_results_total", "Results reported"),
+	[METRIC_GROUPS] = GAUGE("semstreams_aggregate_groups", "Groups in open windows"),
+	[METRIC_MEMORY] = GAUGE("semstreams_aggregate_memory_bytes", "Memory that groups take"),
+	[METRIC_LATE] =
+		COUNTER("semstreams_aggregate_late_total", "Events that came after their window was closed"),
+	[METRIC_EVICTED] = COUNTER("semstreams_aggregate_evicted_total",
+				   "Groups reported before the end of their window, to make room"),
+	[METRIC_OVERFLOWED] =
+		COUNTER("semstreams_aggregate_overflow_total", "Events counted in an overflow group"),
+	[METRIC_WRONG_TYPE] = COUNTER("semstreams_aggregate_wrong_type_total",
+				      "Values that a function skipped because they are not numbers"),
+	[METRIC_NO_MEMORY] = COUNTER("semstreams_aggregate_no_memory_total",
+				     "Values that a function skipped because memory ran out or they are too "
+				     "long"),
+	[METRIC_CHECKPOINTS] = COUNTER("semstreams_aggregate_checkpoints_total", "Checkpoints written"),
+	[METRIC_CHECKPOINT_ERRORS] = COUNTER("semstreams_aggregate_checkpoint_errors_total",
+					     "Checkpoints that could not be written"),
+	[METRIC_CHECKPOINT_BYTES] =
+		GAUGE("semstreams_aggregate_checkpoint_bytes", "Size of the last checkpoint"),
+	[METRIC_CHECKPOINT_STALLS] = COUNTER("semstreams_aggregate_checkpoint_stalls_total",
+					     "Checkpoints whose writing took longer than 5 seconds"),
+	[METRIC_OLDEST_UNSAVED] =
+		GAUGE("semstreams_aggregate_oldest_unsaved_seconds",
+		      "Age of the oldest event that is in no durable checkpoint yet, in seconds"),
+	[METRIC_UNSENT] = GAUGE("semstreams_aggregate_results_waiting",
+				"Results that wait for a checkpoint or for room downstream"),
 };
 
 static const char *const outputs[] = {"result", "late", NULL};
@@ -375,8 +366,7 @@ static const struct ss_component aggregate = {
 	.kind = SS_KIND_PROCESSOR,
 	.type = "aggregate",
 	.version = VERSION,
-	.summary =
-		"Puts the events of a span of time together: count, sum, mean, percentiles, ... per group.",
+	.summary = "Summarizes events by window of time and group: count, sum, mean, percentiles, ...",
 	.license = "MIT",
 	.options = options,
 	.option_size = sizeof *options,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* aggregate - what the files of the plugin's instance share. */
+/* aggregate - what the plugin's instance and its checkpoints share. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,8 +10,6 @@
 #include "engine.h"
 #include "outbox.h"
 #include "plan.h"
-
-#define SOURCE_MAX 64
 
 enum { PORT_RESULT, PORT_LATE };
 
@@ -24,18 +22,12 @@ enum {
 	METRIC_OVERFLOWED,
 	METRIC_WRONG_TYPE,
 	METRIC_NO_MEMORY,
-	METRIC_DUPLICATES,
 	METRIC_CHECKPOINTS,
 	METRIC_CHECKPOINT_ERRORS,
 	METRIC_CHECKPOINT_BYTES,
+	METRIC_CHECKPOINT_STALLS,
+	METRIC_OLDEST_UNSAVED,
 	METRIC_UNSENT
-};
-
-/* How far a stream has come, per input. */
-struct stream {
-	uint32_t port;
-	char source[SOURCE_MAX];
-	struct ss_position taken;
 };
 
 struct aggregate {
@@ -49,45 +41,44 @@ struct aggregate {
 	struct plan plan;
 	struct engine *engine;
 	struct outbox *outbox;
-	struct engine_count told; /* what metrics and drop() know of */
+	struct engine_count reported; /* as far as metrics and drop() know */
 	uint32_t tick_timer, early_timer;
-	bool stepping; /* a post for what is left to do is on its way */
+	bool stepping; /* a post for the rest of the work is on its way */
 	bool busy, draining, drained, stopped;
-	struct stream *streams;
-	uint32_t n_streams;
 
-	/* with checkpoints, see keep.c */
+	/* with checkpoints, see state.c */
 	struct checkpoint *checkpoint; /* NULL: none */
 	/* of events that are in no durable checkpoint; the first n_covered are in the one being made */
 	struct ss_token **tokens;
 	uint32_t n_tokens, n_covered, tokens_room;
-	/* since the last snapshot began: */
-	uint64_t held_events, held_bytes, first_held_ns, last_held_ns;
+	/* events since the last snapshot began */
+	uint64_t new_events, new_bytes, first_new_ns, last_new_ns;
+	uint64_t covered_since_ns; /* when the first event came that the present snapshot adds; 0: none */
 	bool changed;
-	enum { KEEP_IDLE, KEEP_SAVING, KEEP_WRITING } keeping;
-	struct text snapshot[CHECKPOINT_PARTS]; /* everything but the groups; the groups */
-	uint64_t snapshot_last, snapshot_gone;  /* outbox_last(), outbox_gone() when it began */
-	uint64_t durable_last;                  /* results up to here may leave */
+	enum { PHASE_IDLE, PHASE_GATHERING, PHASE_WRITING } phase;
+	struct ss_strbuf snapshot[CHECKPOINT_PARTS]; /* everything but the groups; the groups */
+	uint64_t snapshot_last, snapshot_gone;       /* outbox_last(), outbox_gone() when it began */
+	uint64_t durable_last;                       /* results up to this number may leave */
 	uint64_t begun_ns, ended_ns, took_ns;
-	uint64_t keep_at; /* when keep_timer fires */
-	uint32_t keep_timer;
-	bool trouble;
+	uint64_t checkpoint_at_ns; /* when checkpoint_timer fires */
+	uint32_t checkpoint_timer;
+	bool failing; /* the last checkpoint could not be written */
+	bool stalled; /* the present one takes longer than STALL_NS */
 };
 
-/* Carry on with closing, saving, emitting, a little at a time. */
+/* Continue with closing windows, saving and emitting, a little at a time. */
 void aggregate_step(struct aggregate *);
 
-/* keep.c: checkpoints */
-int keep_start(struct aggregate *); /* restores; 0, or -errno after saying why */
-void keep_done(struct aggregate *);
-/* The stream of a batch, by its position; NULL: it has none.  -ENOMEM. */
-int keep_stream(struct aggregate *, uint32_t port, const struct ss_batch *, struct stream **,
-		struct ss_position *);
-/* The batch goes into the groups: its source is told when they are durable.  -ENOMEM. */
-int keep_token(struct aggregate *, const struct ss_batch *);
-/* Begin or go on; true: more to do at once. */
-bool keep_step(struct aggregate *);
-/* Everything that was taken in is durable, and every result has left or is durable for the next time. */
-bool keep_is_clean(const struct aggregate *);
-/* The last checkpoint before the end, if what is behind has acknowledged results since. */
-void keep_last(struct aggregate *);
+/* Restore the checkpoint and tell the host about it.  0, or -errno after logging why. */
+int state_start(struct aggregate *);
+void state_done(struct aggregate *);
+/* The batch goes into the groups: its source is notified when they are durable.  -ENOMEM. */
+int state_hold(struct aggregate *, const struct ss_batch *);
+/* Begin a checkpoint or continue with one; true: there is more to do at once. */
+bool state_step(struct aggregate *);
+/* Report a checkpoint whose writing takes too long, and its end. */
+void state_check_stall(struct aggregate *);
+/* All accepted events are durable, and every result has left or is durable for the next start. */
+bool state_is_durable(const struct aggregate *);
+/* The last checkpoint before the end, if results have been acknowledged since the one before. */
+void state_write_last(struct aggregate *);

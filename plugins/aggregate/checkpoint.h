@@ -1,30 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * checkpoint - a file that is complete or absent, written by a thread of its own: temporary, fsync, rename,
- * fsync of the folder; with a checksum.  Nobody else can have it open at the same time.  What stands in it is
- * the caller's.
+ * checkpoint - a file that is complete or absent whatever crashes, written by a thread of its own, with a
+ * checksum.  One process and instance at a time has it.  Its content is the caller's.
  */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "text.h"
+#include <semstreams/base/strbuf.h>
 
 #define CHECKPOINT_PARTS 2
 
 struct checkpoint;
 
-/* done(arg) is called in the writer's thread when a job ends.  0; -EBUSY: another process or instance has it;
- * -ENOMEM; -errno: such a file cannot be made there. */
+/* Claim the file.  done(arg) is called in the writer's thread when a write ends.  0; -EBUSY: another process
+ * or instance has it; -ENOMEM; -errno: such a file cannot be made there. */
 int checkpoint_new(const char *path, void (*done)(void *arg), void *arg, struct checkpoint **out);
-/* Waits for a job under way. */
+/* Waits for a write under way. */
 void checkpoint_free(struct checkpoint *);
-/* Write what these texts hold, one behind the other; they are the writer's until checkpoint_taken().  None
- * may be under way. */
-void checkpoint_write(struct checkpoint *, const struct text parts[CHECKPOINT_PARTS]);
-/* Has the job ended?  Then *rc is 0 or -errno and why says what failed. */
-bool checkpoint_taken(struct checkpoint *, int *rc, const char **why);
-/* Until the job has ended. */
-void checkpoint_wait(struct checkpoint *);
-/* What the file holds, malloced: 0; -ENOENT; -EINVAL: it is damaged; -errno. */
+/* Write these parts one after the other; they are the writer's until checkpoint_take() has returned true.
+ * No other write may be under way. */
+void checkpoint_write(struct checkpoint *, const struct ss_strbuf parts[CHECKPOINT_PARTS]);
+/* Has the write ended?  With wait: waits until it has; false if there is none.  Then *rc is 0 or -errno, and
+ * *step is what failed. */
+bool checkpoint_take(struct checkpoint *, bool wait, int *rc, const char **step);
+/* For how long the write has been running; 0: none is. */
+uint64_t checkpoint_running_ns(const struct checkpoint *);
+/* The content of a file, malloced.  0; -ENOENT; -EINVAL: it is damaged; -EPROTONOSUPPORT: another version of
+ * semstreams wrote it in a format of its own; -errno. */
 int checkpoint_read(const char *path, uint8_t **bytes, size_t *len);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* distinct - see distinct.h. */
-#include "distinct.h"
+/* distinct - see sketches.h. */
+#include "sketches.h"
 
 #include <errno.h>
 #include <math.h>
@@ -172,25 +172,25 @@ size_t distinct_memory(const struct distinct *d)
 	return sizeof *d + d->size * sizeof *d->hashes + (d->registers ? REGISTERS : 0);
 }
 
-void distinct_save(const struct distinct *d, struct text *out)
+void distinct_save(const struct distinct *d, struct ss_strbuf *out)
 {
 	if (d->registers) {
-		text_u64(out, UINT64_MAX);
-		text_bytes(out, d->registers, REGISTERS);
+		ss_strbuf_u64(out, UINT64_MAX);
+		ss_strbuf_add(out, d->registers, REGISTERS);
 		return;
 	}
-	text_u64(out, d->n);
+	ss_strbuf_u64(out, d->n);
 	for (uint32_t i = 0; i < d->size; i++)
 		if (d->hashes[i])
-			text_u64(out, d->hashes[i]);
+			ss_strbuf_u64(out, d->hashes[i]);
 }
 
-static int load(struct distinct *d, struct reading *r)
+static int load(struct distinct *d, struct ss_unpack *r)
 {
-	uint64_t n = reading_u64(r);
+	uint64_t n = ss_unpack_u64(r);
 
 	if (n == UINT64_MAX) {
-		const uint8_t *registers = reading_bytes(r, REGISTERS);
+		const uint8_t *registers = ss_unpack_bytes(r, REGISTERS);
 		d->registers = registers ? malloc(REGISTERS) : NULL;
 		if (!d->registers)
 			return registers ? -ENOMEM : -EINVAL;
@@ -203,7 +203,7 @@ static int load(struct distinct *d, struct reading *r)
 		if (r->failed || n > DISTINCT_EXACT)
 			return -EINVAL;
 		for (; n && !r->failed; n--) {
-			int rc = distinct_add(d, reading_u64(r));
+			int rc = distinct_add(d, ss_unpack_u64(r));
 			if (rc < 0)
 				return rc;
 		}
@@ -213,7 +213,7 @@ static int load(struct distinct *d, struct reading *r)
 
 int distinct_load(const uint8_t *bytes, size_t len, struct distinct **out)
 {
-	struct reading r = {.at = bytes, .end = bytes + len};
+	struct ss_unpack r = {.at = bytes, .end = bytes + len};
 	struct distinct *d = distinct_new();
 
 	if (!d)

@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* engine - from an event to its group; see engine.h. */
+/* engine - see engine.h. */
 #include "engine.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/ext/fields.h>
-#include "engine_impl.h"
+#include "key.h"
 
 #define CLOCK_IS_SET UINT64_C(1577836800000000000) /* 2020-01-01 */
+#define WHOLE_MAX    (1u << 20) /* bytes of memory that stay allocated for the next window's result */
+/* After so long without events an input is idle, unless it is resumable.  By the events' own time what is on
+ * its way would be late, so that takes longer. */
+#define IDLE_RECEIVED_NS UINT64_C(1000000000)
+#define IDLE_NS          UINT64_C(5000000000)
+
+enum span_kind { SPAN_FINAL, SPAN_EARLY, SPAN_PARTIAL };
 
 /* ---- making ---- */
 
@@ -24,14 +30,16 @@ int engine_new(struct plan *plan, const struct ss_iface *fields, struct engine *
 	e->watermark = e->next_end = NEVER;
 	for (int i = 0; i < INPUTS_MAX; i++)
 		e->inputs[i].newest = NEVER;
+	e->panes.plan = plan;
 	e->values = calloc(plan->n_paths + 1, sizeof *e->values);
 	e->numbers = calloc(plan->n_paths + 1, sizeof *e->numbers);
-	if (!e->values || !e->numbers || !text_room(&e->key, 256) ||
+	if (!e->values || !e->numbers || !ss_strbuf_room(&e->key, 256) ||
 	    groups_new(&plan->functions, &e->groups) < 0 ||
 	    (plan->kind == WINDOW_SLIDING && groups_new(&plan->functions, &e->merged) < 0)) {
 		engine_free(e);
 		return -ENOMEM;
 	}
+	e->panes.groups = e->groups;
 	*out = e;
 	return 0;
 }
@@ -44,12 +52,381 @@ void engine_free(struct engine *e)
 	groups_free(e->merged);
 	free(e->values);
 	free(e->numbers);
-	free(e->panes);
-	text_done(&e->key);
-	text_done(&e->line);
-	text_done(&e->span);
-	text_done(&e->whole);
+	free(e->panes.v);
+	ss_strbuf_done(&e->key);
+	ss_strbuf_done(&e->line);
+	ss_strbuf_done(&e->span);
+	ss_strbuf_done(&e->whole);
 	free(e);
+}
+
+static uint32_t key_hash(const struct engine *e, const char *key, size_t len)
+{
+	return (uint32_t)ss_hash_key(e->plan->functions.secret, key, len);
+}
+
+/* Groups of one key in different panes lie in different chains; sessions of one key in one. */
+static uint32_t salt(const struct engine *e, uint32_t window)
+{
+	return e->plan->kind == WINDOW_SESSION ? 0 : window * 0x9e3779b1u;
+}
+
+/* ---- results ---- */
+
+/* Groups of one window share what is printed of it. */
+static void print_span(struct engine *e, const struct span *span, struct ss_strbuf *out)
+{
+	struct ss_strbuf *t = &e->span;
+	char text[TIMESTAMP_TEXT];
+
+	if (!t->len || span->start_ns != e->shown.start_ns || span->end_ns != e->shown.end_ns) {
+		t->len = 0;
+		ss_strbuf_text(t, "{\"window_start\":\"");
+		ss_strbuf_add(t, text, timestamp_print(text, span->start_ns));
+		ss_strbuf_text(t, "\",\"window_end\":\"");
+		ss_strbuf_add(t, text, timestamp_print(text, span->end_ns));
+		ss_strbuf_text(t, "\",");
+		e->shown = *span;
+	}
+	ss_strbuf_add(out, t->bytes, t->len);
+	if (t->failed) {
+		out->failed = true;
+		ss_strbuf_clear(t);
+	}
+}
+
+static void print_kind(const struct engine *e, struct ss_strbuf *out, enum span_kind kind)
+{
+	if (e->plan->conf->early_ns)
+		ss_strbuf_text(out, kind == SPAN_EARLY ? ",\"final\":false" : ",\"final\":true");
+	ss_strbuf_text(out, kind == SPAN_PARTIAL ? ",\"partial\":true}" : "}");
+}
+
+static void hand_over(struct engine *e, struct ss_strbuf *out)
+{
+	if (out->failed) {
+		out->failed = false;
+		e->count.no_memory++;
+	} else {
+		e->count.results++;
+		e->result(e->arg, false, out->bytes, out->len);
+	}
+	out->len = 0;
+}
+
+static void print_group(struct engine *e, struct group *c, const struct span *span, struct ss_strbuf *out)
+{
+	key_print(e->plan, group_key(c), c->key_len, out);
+	functions_print(&e->plan->functions, group_states(c), span, out);
+}
+
+static void print_result(struct engine *e, struct group *c, const struct span *span, enum span_kind kind)
+{
+	bool alone = e->plan->conf->output == OUTPUT_GROUP;
+
+	print_span(e, span, &e->line);
+	if (!alone)
+		ss_strbuf_text(&e->line, "\"groups\":[{");
+	print_group(e, c, span, &e->line);
+	if (!alone)
+		ss_strbuf_text(&e->line, "}]");
+	print_kind(e, &e->line, kind);
+	hand_over(e, &e->line);
+}
+
+static bool print_window(struct engine *e, struct groups *g, uint32_t window, const struct span *span,
+			 enum span_kind kind, uint32_t *n)
+{
+	struct ss_strbuf *out = &e->whole;
+	uint32_t next = e->whole_next;
+
+	if (!next) {
+		next = g->windows[window].first;
+		out->len = 0;
+		print_span(e, span, out);
+		ss_strbuf_text(out, "\"groups\":[");
+	}
+	for (; next && *n; --*n, next = groups_at(g, next)->next) {
+		ss_strbuf_text(out, next == g->windows[window].first ? "{" : ",{");
+		print_group(e, groups_at(g, next), span, out);
+		ss_strbuf_text(out, "}");
+	}
+	e->whole_next = next;
+	if (next)
+		return false;
+	ss_strbuf_text(out, "]");
+	print_kind(e, out, kind);
+	hand_over(e, out);
+	if (out->size > WHOLE_MAX)
+		ss_strbuf_done(out);
+	return true;
+}
+
+/* ---- reporting ---- */
+
+/* Up to *n groups of a window that gets no more events; they are gone then.  true: it is empty. */
+static bool report(struct engine *e, struct groups *g, uint32_t window, enum span_kind kind, uint32_t *n)
+{
+	const struct span span = {g->windows[window].start_ns, g->windows[window].end_ns};
+
+	if (e->plan->conf->output == OUTPUT_WINDOW) {
+		/* all at once, so that a snapshot has either the groups or the result */
+		if (!print_window(e, g, window, &span, kind, n))
+			return false;
+		while (g->windows[window].first)
+			groups_remove(g, g->windows[window].first);
+		return true;
+	}
+	for (uint32_t i; *n && (i = g->windows[window].first); --*n) {
+		print_result(e, groups_at(g, i), &span, kind);
+		groups_remove(g, i);
+	}
+	return !g->windows[window].first;
+}
+
+static bool report_step(struct engine *e, uint32_t *n)
+{
+	if (e->sliding &&
+	    report(e, e->merged, e->sliding, e->sliding_partial ? SPAN_PARTIAL : SPAN_FINAL, n)) {
+		window_free(e->merged, e->sliding);
+		e->sliding = 0;
+	}
+	while (e->closing && report(e, e->groups, e->closing, SPAN_FINAL, n)) {
+		uint32_t window = e->closing;
+		e->closing = e->groups->windows[window].next;
+		window_free(e->groups, window);
+	}
+	return !e->sliding && !e->closing;
+}
+
+static void report_all(struct engine *e)
+{
+	uint32_t n;
+
+	do
+		n = UINT32_MAX;
+	while (!report_step(e, &n));
+}
+
+static void close_window(struct engine *e, uint32_t window)
+{
+	struct window *w = &e->groups->windows[window];
+
+	panes_close(&e->panes, window);
+	w->open = false;
+	w->next = 0;
+	*(e->closing ? &e->groups->windows[e->last_closing].next : &e->closing) = window;
+	e->last_closing = window;
+}
+
+/* ---- sliding ---- */
+
+static void merge_pane(struct engine *e, uint32_t pane, uint32_t into)
+{
+	struct groups *g = e->groups, *m = e->merged;
+
+	for (uint32_t i = g->windows[pane].first; i; i = groups_at(g, i)->next) {
+		struct group *c = groups_at(g, i);
+		uint32_t hash = c->hash ^ salt(e, pane);
+		uint32_t to = groups_find(m, hash, into, group_key(c), c->key_len);
+		if (!to)
+			to = groups_add(m, hash, into, group_key(c), c->key_len);
+		if (!to) {
+			e->count.no_memory++;
+			continue;
+		}
+		uint8_t *states = group_states(groups_at(m, to));
+		size_t before = functions_heap(m->functions, states);
+		if (functions_merge(m->functions, states, group_states(c)) < 0)
+			e->count.no_memory++;
+		m->heap += functions_heap(m->functions, states) - before;
+	}
+}
+
+/* The end of the first window that holds the pane. */
+static int64_t first_end(const struct plan *p, int64_t start_ns)
+{
+	return plan_align(start_ns - p->size_ns, p->every_ns, p->offset_ns) + p->every_ns + p->size_ns;
+}
+
+/* Put the window that ends at next_end together, let go of panes no later one needs, and find the next. */
+static void slide(struct engine *e, bool partial)
+{
+	const struct plan *p = e->plan;
+	const struct span span = {e->next_end - p->size_ns, e->next_end};
+
+	report_all(e); /* there is one at a time */
+	uint32_t window = window_new(e->merged, span.start_ns, span.end_ns);
+	if (!window)
+		e->count.no_memory++;
+	for (uint32_t i = panes_before(&e->panes, span.start_ns);
+	     window && i < e->panes.n && panes_at(&e->panes, i)->at < span.end_ns; i++)
+		merge_pane(e, panes_at(&e->panes, i)->window, window);
+	if (window && e->merged->windows[window].n) {
+		e->sliding = window;
+		e->sliding_partial = partial;
+	} else if (window) {
+		window_free(e->merged, window);
+	}
+	while (e->panes.n && panes_at(&e->panes, 0)->at < span.start_ns + p->every_ns)
+		panes_forget(&e->panes, panes_at(&e->panes, 0)->window);
+	int64_t next = e->panes.n ? first_end(p, panes_at(&e->panes, 0)->at) : NEVER;
+	e->next_end = next != NEVER && next < span.end_ns + p->every_ns ? span.end_ns + p->every_ns : next;
+}
+
+/* ---- time ---- */
+
+/* 0: any silence means nothing. */
+static uint64_t idle_limit(const struct engine *e, const struct engine_input *in)
+{
+	if (e->plan->idle_ns >= 0)
+		return (uint64_t)e->plan->idle_ns;
+	return in->resumable ? 0 : e->plan->received ? IDLE_RECEIVED_NS : IDLE_NS;
+}
+
+static bool is_idle(const struct engine *e, const struct engine_input *in, uint64_t now)
+{
+	uint64_t limit = idle_limit(e, in);
+
+	return limit && in->heard && now > in->heard && now - in->heard >= limit;
+}
+
+/* The moment of an idle input: its clock goes on.  Events that say themselves when they happened may come
+ * after a silence as long as others were, so there it goes on that much behind. */
+static int64_t goes_on(const struct engine *e, const struct engine_input *in, uint64_t now)
+{
+	uint64_t silence = now - in->heard - (e->plan->received ? 0 : idle_limit(e, in));
+	uint64_t newest = (uint64_t)in->newest, most = TIMESTAMP_MAX - newest;
+
+	return (int64_t)(newest + (silence < most ? silence : most));
+}
+
+/* The moment up to which all is there; NEVER: nothing came yet. */
+static int64_t horizon(const struct engine *e, uint64_t now)
+{
+	int64_t slowest = NEVER, idle = NEVER;
+	bool active = false;
+
+	for (uint32_t i = 0; i < e->n_inputs; i++) {
+		const struct engine_input *in = &e->inputs[i];
+		if (in->newest == NEVER)
+			continue;
+		if (is_idle(e, in, now)) {
+			int64_t at = goes_on(e, in, now);
+			idle = at > idle ? at : idle;
+		} else {
+			slowest = !active || in->newest < slowest ? in->newest : slowest;
+			active = true;
+		}
+	}
+	int64_t newest = active ? slowest : idle;
+	return newest == NEVER ? NEVER : newest - e->plan->lateness_ns;
+}
+
+static void close_due(struct engine *e)
+{
+	uint32_t window;
+
+	if (e->plan->kind == WINDOW_SLIDING) {
+		while (e->next_end != NEVER && e->next_end <= e->watermark)
+			slide(e, false);
+		return;
+	}
+	while ((window = panes_oldest(&e->panes)) && e->groups->windows[window].end_ns <= e->watermark)
+		close_window(e, window);
+}
+
+static void advance(struct engine *e, uint64_t now)
+{
+	int64_t at = horizon(e, now);
+
+	if (at == NEVER || (e->watermark != NEVER && at <= e->watermark))
+		return;
+	e->watermark = at;
+	if (e->panes.n)
+		close_due(e);
+}
+
+void engine_loaded(struct engine *e)
+{
+	if (e->watermark != NEVER && e->panes.n)
+		close_due(e);
+}
+
+void engine_tick(struct engine *e, uint64_t now)
+{
+	for (uint32_t i = 0; i < e->n_inputs; i++)
+		if (!e->inputs[i].heard) /* restored: its silence begins now */
+			e->inputs[i].heard = now;
+	advance(e, now);
+}
+
+/* ---- before their end ---- */
+
+/* Groups by their place in memory: they may come and go between two steps. */
+static void early_step(struct engine *e, uint32_t *n)
+{
+	struct groups *g = e->groups;
+
+	for (; e->early && e->early <= groups_end(g) && *n; e->early++) {
+		struct group *c = groups_peek(g, e->early);
+		if (!c || !g->windows[c->window].open)
+			continue;
+		const struct window *w = &g->windows[c->window];
+		const struct span span = {w->start_ns, w->end_ns};
+		print_result(e, c, &span, SPAN_EARLY);
+		--*n;
+	}
+	if (e->early > groups_end(g))
+		e->early = 0;
+}
+
+void engine_early(struct engine *e)
+{
+	struct groups *g = e->groups;
+
+	if (e->plan->kind == WINDOW_SLIDING)
+		return;
+	if (e->plan->conf->output == OUTPUT_GROUP) {
+		e->early += !e->early; /* else they are still being reported */
+		return;
+	}
+	report_all(e); /* one window is written at a time */
+	for (uint32_t w = 1; w <= g->windows_top; w++) {
+		const struct span span = {g->windows[w].start_ns, g->windows[w].end_ns};
+		uint32_t n = UINT32_MAX;
+		if (g->windows[w].open)
+			print_window(e, g, w, &span, SPAN_EARLY, &n);
+	}
+}
+
+bool engine_close_step(struct engine *e, uint32_t n)
+{
+	bool reported = report_step(e, &n);
+
+	early_step(e, &n);
+	return reported && !e->early;
+}
+
+void engine_flush(struct engine *e)
+{
+	uint32_t window;
+
+	e->early = 0;
+	while (e->plan->kind == WINDOW_SLIDING && e->next_end != NEVER)
+		slide(e, true);
+	report_all(e);
+	while ((window = panes_oldest(&e->panes))) {
+		uint32_t n = UINT32_MAX;
+		report(e, e->groups, window, SPAN_PARTIAL, &n);
+		panes_forget(&e->panes, window);
+	}
+}
+
+size_t engine_memory(const struct engine *e)
+{
+	return groups_memory(e->groups) + (e->merged ? groups_memory(e->merged) : 0) +
+	       e->panes.room * sizeof *e->panes.v;
 }
 
 /* ---- reading an event ---- */
@@ -76,76 +453,11 @@ static bool read_fields(struct engine *e, const struct ss_event *event)
 	return true;
 }
 
-static void add_string(struct engine *e, const struct ss_field *f)
-{
-	const char *text;
-	size_t len;
-
-	if (f->flags & SS_FIELD_ESCAPED) {
-		if (ss_scratch_text(&e->plan->functions.scratch, &e->fields, f, &text, &len) < 0)
-			e->key.failed = true;
-		else
-			text_json(&e->key, text, len);
-		return;
-	}
-	char *room = text_room(&e->key, f->len + 2);
-	if (!room)
-		return;
-	room[0] = room[f->len + 1] = '"';
-	memcpy(room + 1, f->text, f->len);
-	e->key.len += f->len + 2;
-}
-
-/* Equal values are one key, however they are written. */
-static void add_key(struct engine *e, const struct ss_field *f)
-{
-	struct ss_number n;
-
-	switch (f->type) {
-	case SS_JSON_STRING:
-		add_string(e, f);
-		break;
-	case SS_JSON_MISSING:
-		text_bytes(&e->key, "null", 4);
-		break;
-	case SS_JSON_NUMBER:
-		if (f->flags & SS_FIELD_INTEGER) { /* there is one way to write it, but for -0 */
-			bool zero = f->text[0] == '-' && f->text[1] == '0';
-			text_bytes(&e->key, f->text + zero, f->len - zero);
-			break;
-		}
-		ss_number_read(&e->fields, f, &n);
-		if (isfinite(n.d))
-			text_double(&e->key, n.d);
-		else
-			text_bytes(&e->key, f->text, f->len);
-		break;
-	default:
-		text_bytes(&e->key, f->text, f->len);
-	}
-}
-
 static bool make_key(struct engine *e)
 {
-	e->key.len = 0;
-	for (uint32_t i = 0; i < e->plan->n_group_fields; i++) {
-		const struct ss_field *f = &e->values[e->plan->group_fields[i]];
-		if (f->len > 6 * KEY_MAX) /* however it is escaped */
-			return drop(e, ENGINE_KEY);
-		if (i)
-			text_bytes(&e->key, ",", 1);
-		add_key(e, f);
-	}
-	if (e->key.failed) {
-		e->key.failed = false;
-		return drop(e, ENGINE_NO_MEMORY);
-	}
-	return e->key.len <= KEY_MAX || drop(e, ENGINE_KEY);
-}
+	int rc = key_build(e->plan, &e->fields, e->values, &e->key);
 
-uint32_t engine_hash(const struct engine *e, const char *key, size_t len)
-{
-	return (uint32_t)ss_hash_key(e->plan->functions.secret, key, len);
+	return rc == 0 || drop(e, rc == -E2BIG ? ENGINE_KEY : ENGINE_NO_MEMORY);
 }
 
 /* ---- room ---- */
@@ -165,25 +477,25 @@ static bool report_some(struct engine *e)
 
 	if (!e->closing)
 		return false;
-	engine_report_step(e, &n);
+	report_step(e, &n);
 	return true;
 }
 
 /* The oldest group is the first of the window that ends first. */
 static void evict_oldest(struct engine *e)
 {
-	uint32_t window = engine_oldest_window(e);
+	uint32_t window = panes_oldest(&e->panes);
 
 	if (!window)
 		return;
 	const struct window *w = &e->groups->windows[window];
 	const struct span span = {w->start_ns, w->end_ns};
 	uint32_t oldest = w->first;
-	engine_print(e, groups_at(e->groups, oldest), &span, SPAN_PARTIAL);
+	print_result(e, groups_at(e->groups, oldest), &span, SPAN_PARTIAL);
 	groups_remove(e->groups, oldest);
 	e->count.evicted++;
 	if (!e->groups->windows[window].n)
-		engine_forget_window(e, window);
+		panes_forget(&e->panes, window);
 }
 
 /* A new group for the key in e->key, or what stands for it when there is no room. */
@@ -192,7 +504,7 @@ static uint32_t add_group(struct engine *e, uint32_t hash, uint32_t window)
 	static const char overflow[] = OVERFLOW_KEY;
 
 	if (is_full(e) && e->plan->conf->when_full == FULL_OVERFLOW) {
-		uint32_t all = engine_hash(e, overflow, 1) ^ engine_salt(e, window);
+		uint32_t all = key_hash(e, overflow, 1) ^ salt(e, window);
 		uint32_t g = groups_find(e->groups, all, window, overflow, 1);
 		e->count.overflowed++;
 		return g ? g : groups_add(e->groups, all, window, overflow, 1);
@@ -223,36 +535,58 @@ static void hold_memory(struct engine *e)
 
 static bool put(struct engine *e, uint32_t group, int64_t at)
 {
-	struct functions_trouble trouble = {0};
+	struct functions_skipped skipped = {0};
 	struct group *c = groups_at(e->groups, group);
 	struct functions *f = &e->plan->functions;
 
 	groups_touch(e->groups, group);
 	size_t before = functions_heap(f, group_states(c));
-	functions_add(f, group_states(c), e->values, e->numbers, at, e->order, &trouble);
+	functions_add(f, group_states(c), e->values, e->numbers, at, e->order, &skipped);
 	e->groups->heap += functions_heap(f, group_states(c)) - before;
-	e->count.wrong_type += trouble.wrong_type;
-	e->count.no_memory += trouble.no_memory;
+	e->count.wrong_type += skipped.wrong_type;
+	e->count.no_memory += skipped.no_memory;
 	return true;
+}
+
+/* The first window that holds a new pane may be the next to be reported. */
+static void expect(struct engine *e, int64_t start_ns)
+{
+	const struct plan *p = e->plan;
+	int64_t end = first_end(p, start_ns);
+
+	if (e->watermark != NEVER && end <= e->watermark) /* those are over */
+		end += (e->watermark - end) / p->every_ns * p->every_ns + p->every_ns;
+	e->next_end = e->next_end == NEVER || end < e->next_end ? end : e->next_end;
+}
+
+static uint32_t get_pane(struct engine *e, int64_t start_ns)
+{
+	uint32_t window = panes_find(&e->panes, start_ns);
+
+	if (window)
+		return window;
+	window = panes_open(&e->panes, start_ns);
+	if (window && e->plan->kind == WINDOW_SLIDING)
+		expect(e, start_ns);
+	return window;
 }
 
 static bool into_pane(struct engine *e, int64_t at)
 {
 	int64_t start = plan_pane(e->plan, at);
-	uint32_t hash = engine_hash(e, e->key.bytes, e->key.len);
-	uint32_t window = engine_find_pane(e, start);
-	uint32_t group = window ? groups_find(e->groups, hash ^ engine_salt(e, window), window, e->key.bytes,
-					      e->key.len)
-				: 0;
+	uint32_t hash = key_hash(e, e->key.bytes, e->key.len);
+	uint32_t window = panes_find(&e->panes, start);
+	uint32_t group =
+		window ? groups_find(e->groups, hash ^ salt(e, window), window, e->key.bytes, e->key.len) : 0;
 
 	if (group)
 		return put(e, group, at);
 	make_room(e); /* may close a window that had one group */
-	window = engine_get_pane(e, start);
-	group = window ? add_group(e, hash ^ engine_salt(e, window), window) : 0;
+	window = get_pane(e, start);
+	group = window ? add_group(e, hash ^ salt(e, window), window) : 0;
 	if (!group) {
 		if (window && !e->groups->windows[window].n)
-			engine_forget_window(e, window);
+			panes_forget(&e->panes, window);
 		return drop(e, ENGINE_NO_MEMORY);
 	}
 	return put(e, group, at);
@@ -276,7 +610,7 @@ static void join_sessions(struct engine *e, uint32_t into, uint32_t other)
 	g->heap += functions_heap(g->functions, group_states(a)) - before;
 	wa->start_ns = wb->start_ns < wa->start_ns ? wb->start_ns : wa->start_ns;
 	wa->end_ns = wb->end_ns > wa->end_ns ? wb->end_ns : wa->end_ns;
-	engine_forget_window(e, gone);
+	panes_forget(&e->panes, gone);
 }
 
 /* The earliest: which one takes over the other must not depend on where they lie in memory. */
@@ -300,17 +634,17 @@ static uint32_t find_session(struct engine *e, uint32_t hash, int64_t at, uint32
 static uint32_t new_session(struct engine *e, uint32_t hash, int64_t at)
 {
 	make_room(e);
-	uint32_t window = engine_open_session(e, at, at + e->plan->size_ns);
+	uint32_t window = panes_open_session(&e->panes, at, at + e->plan->size_ns);
 	uint32_t group = window ? add_group(e, hash, window) : 0;
 
 	if (window && !group)
-		engine_forget_window(e, window);
+		panes_forget(&e->panes, window);
 	return group;
 }
 
 static bool into_session(struct engine *e, int64_t at)
 {
-	uint32_t hash = engine_hash(e, e->key.bytes, e->key.len);
+	uint32_t hash = key_hash(e, e->key.bytes, e->key.len);
 	uint32_t group = find_session(e, hash, at, 0), other;
 	int64_t end = at + e->plan->size_ns;
 
@@ -334,9 +668,7 @@ static bool into_session(struct engine *e, int64_t at)
 /* The end of the last window an event of that moment belongs to. */
 static int64_t last_end(const struct plan *p, int64_t at)
 {
-	int64_t in = (at - p->offset_ns) % p->every_ns;
-
-	return at - in - (in < 0 ? p->every_ns : 0) + p->size_ns;
+	return plan_align(at, p->every_ns, p->offset_ns) + p->size_ns;
 }
 
 struct engine_input *engine_input(struct engine *e, uint32_t input)
@@ -351,12 +683,12 @@ struct engine_input *engine_input(struct engine *e, uint32_t input)
 static bool read_time(struct engine *e, const struct ss_event *event, int64_t *at)
 {
 	const struct plan *p = e->plan;
-	bool received = event->time_ns <= MOMENT_MAX;
+	bool received = event->time_ns <= TIMESTAMP_MAX;
 
 	*at = (int64_t)event->time_ns;
 	if (p->time_field < 0)
 		return received || drop(e, ENGINE_NO_TIME);
-	if (!moment_read(&e->values[p->time_field], p->time_format, at))
+	if (!timestamp_read(&e->values[p->time_field], p->time_format, at))
 		return drop(e, ENGINE_NO_TIME);
 	/* a clock that was not set yet says nothing */
 	if (p->ahead_ns && event->time_ns > CLOCK_IS_SET && received &&
@@ -379,7 +711,7 @@ bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event
 	in->heard = now;
 	if (at > in->newest) { /* no window it is in ends by that, and those that do make room */
 		in->newest = at;
-		engine_advance(e, now);
+		advance(e, now);
 	}
 	if (p->received && at < e->watermark)
 		at = e->watermark; /* it waited somewhere, or the clock was set back */
@@ -394,4 +726,72 @@ bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event
 	if (p->conf->max_memory)
 		hold_memory(e);
 	return taken;
+}
+
+/* ---- checkpoints ---- */
+
+void engine_save(struct engine *e, struct ss_strbuf *out)
+{
+	while (e->sliding) {
+		uint32_t n = UINT32_MAX;
+		report_step(e, &n);
+	}
+	ss_strbuf_u64(out, (uint64_t)e->watermark);
+	ss_strbuf_u64(out, e->order);
+	ss_strbuf_u64(out, e->plan->functions.secret[0]);
+	ss_strbuf_u64(out, e->plan->functions.secret[1]);
+	ss_strbuf_u64(out, e->n_inputs);
+	for (uint32_t i = 0; i < e->n_inputs; i++) {
+		ss_strbuf_u64(out, (uint64_t)e->inputs[i].newest);
+		ss_strbuf_u64(out, e->inputs[i].resumable);
+	}
+}
+
+int engine_load(struct engine *e, struct ss_unpack *r)
+{
+	e->watermark = (int64_t)ss_unpack_u64(r);
+	e->order = ss_unpack_u64(r);
+	e->plan->functions.secret[0] = ss_unpack_u64(r);
+	e->plan->functions.secret[1] = ss_unpack_u64(r);
+	uint64_t n = ss_unpack_u64(r);
+	if (r->failed || n > INPUTS_MAX || (e->watermark != NEVER && !timestamp_in_window(e->watermark)))
+		return -EINVAL;
+	e->n_inputs = (uint32_t)n;
+	for (uint32_t i = 0; i < n; i++) {
+		e->inputs[i].newest = (int64_t)ss_unpack_u64(r);
+		e->inputs[i].resumable = ss_unpack_u64(r) != 0;
+		if (e->inputs[i].newest != NEVER && !timestamp_in_range(e->inputs[i].newest))
+			return -EINVAL;
+	}
+	return r->failed ? -EINVAL : 0;
+}
+
+/* Can a window be so? */
+static bool is_window(const struct plan *p, const struct saved_group *s)
+{
+	if (!timestamp_in_window(s->start_ns) || !timestamp_in_window(s->end_ns) || s->end_ns <= s->start_ns)
+		return false;
+	return p->kind == WINDOW_SESSION ||
+	       (plan_pane(p, s->start_ns) == s->start_ns && s->end_ns == s->start_ns + p->pane_ns);
+}
+
+int engine_load_group(struct engine *e, const struct saved_group *s)
+{
+	if (!is_window(e->plan, s))
+		return -EINVAL;
+	uint32_t window = e->plan->kind == WINDOW_SESSION
+				  ? panes_open_session(&e->panes, s->start_ns, s->end_ns)
+				  : get_pane(e, s->start_ns);
+	if (!window)
+		return -ENOMEM;
+	uint32_t hash = key_hash(e, s->key, s->key_len) ^ salt(e, window);
+	uint32_t group = groups_add(e->groups, hash, window, s->key, s->key_len);
+	if (!group)
+		return -ENOMEM;
+	groups_at(e->groups, group)->born = s->born;
+	uint8_t *states = group_states(groups_at(e->groups, group));
+	int rc = functions_load(&e->plan->functions, states, s->states, s->states_len);
+	if (rc == 0)
+		e->groups->heap += functions_heap(&e->plan->functions, states);
+	return rc;
 }

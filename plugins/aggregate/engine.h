@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <semstreams/ext/fields.h>
 #include "groups.h"
+#include "panes.h"
 #include "plan.h"
 
 #define INPUTS_MAX 64 /* further ones share the last */
@@ -38,13 +39,6 @@ struct engine_count {
 	uint64_t wrong_type, no_memory, evicted, overflowed, results;
 };
 
-/* tumbling, sliding: a pane, at its start; session: a window, at its end as it was when it was last looked at
- */
-struct engine_pane {
-	int64_t at;
-	uint32_t window;
-};
-
 struct engine {
 	struct plan *plan;
 	struct groups *groups;
@@ -52,8 +46,8 @@ struct engine {
 	struct ss_iface fields;
 	struct ss_field *values;
 	struct ss_number *numbers;
-	struct text key, line;
-	struct text span; /* as it is printed, of the moments in shown */
+	struct ss_strbuf key, line;
+	struct ss_strbuf span; /* as it is printed, of the moments in shown */
 	struct span shown;
 
 	struct engine_input inputs[INPUTS_MAX];
@@ -61,16 +55,14 @@ struct engine {
 	int64_t watermark; /* no event before it is expected any more; NEVER: none yet */
 	uint64_t order;    /* events so far */
 
-	/* tumbling, sliding: n_panes by start, from first_pane; session: a heap by end */
-	struct engine_pane *panes;
-	uint32_t first_pane, n_panes, panes_room;
-	int64_t next_end; /* sliding: of the next window to be reported, NEVER: none */
+	struct panes panes; /* windows that are open */
+	int64_t next_end;   /* sliding: of the next window to be reported, NEVER: none */
 
 	/* what is being reported */
 	uint32_t closing, last_closing; /* windows that are over, linked by window.next */
 	uint32_t sliding;               /* window in merged, 0: none */
 	bool sliding_partial;
-	struct text whole; /* OUTPUT_WINDOW: the result so far, and the group it goes on with, 0: none */
+	struct ss_strbuf whole; /* OUTPUT_WINDOW: the result so far, and the group it goes on with, 0: none */
 	uint32_t whole_next;
 	uint32_t early; /* group it goes on with, 0: none */
 
@@ -100,7 +92,7 @@ size_t engine_memory(const struct engine *);
 
 /* The engine's own numbers, and groups one by one, into a checkpoint and back: -EINVAL, -ENOMEM.  A sliding
  * window that is being reported is reported to its end first: its events are in no pane any more. */
-void engine_save(struct engine *, struct text *);
-int engine_load(struct engine *, struct reading *);
+void engine_save(struct engine *, struct ss_strbuf *);
+int engine_load(struct engine *, struct ss_unpack *);
 int engine_load_group(struct engine *, const struct saved_group *);
 void engine_loaded(struct engine *); /* after the last */

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/random.h>
 #include <semstreams/ext/fields.h>
-#include "function.h"
+#include "functions.h"
+#include "json.h"
 
-static const struct function_type *const *const families[] = {functions_basic, functions_edge,
-							      functions_sketch};
+static const struct function_type *const *const families[] = {functions_numbers, functions_values};
 
 /* ---- compiling ---- */
 
@@ -138,7 +138,7 @@ static void compile_one(struct function *f, const char *name, json_t *json, stru
 		}
 	}
 	f->name = strdup(name);
-	f->label = text_label(name);
+	f->label = print_label(name);
 	if (!f->name || !f->label)
 		spec->err = -ENOMEM;
 	json_decref(expanded);
@@ -208,7 +208,7 @@ static bool is_value(const struct ss_field *f)
 
 void functions_add(struct functions *all, uint8_t *states, const struct ss_field *values,
 		   const struct ss_number *numbers, int64_t time_ns, uint64_t order,
-		   struct functions_trouble *trouble)
+		   struct functions_skipped *trouble)
 {
 	struct sample s = {.time_ns = time_ns, .order = order};
 
@@ -246,13 +246,13 @@ int functions_merge(const struct functions *all, uint8_t *states, const uint8_t 
 }
 
 void functions_print(const struct functions *all, const uint8_t *states, const struct span *span,
-		     struct text *out)
+		     struct ss_strbuf *out)
 {
 	for (uint32_t i = 0; i < all->n; i++) {
 		const struct function *f = &all->v[i];
 		if (i)
-			text_bytes(out, ",", 1);
-		text_string(out, f->label);
+			ss_strbuf_add(out, ",", 1);
+		ss_strbuf_text(out, f->label);
 		f->type->print(f, states + f->offset, span, out);
 	}
 }
@@ -277,31 +277,30 @@ void functions_clear(const struct functions *all, uint8_t *states)
 
 /* ---- as bytes ---- */
 
-void functions_save(const struct functions *all, const uint8_t *states, struct text *out)
+void functions_save(const struct functions *all, const uint8_t *states, struct ss_strbuf *out)
 {
-	text_bytes(out, states, all->size);
+	ss_strbuf_add(out, states, all->size);
 	for (uint32_t i = 0; i < all->n && all->any_heap; i++) {
 		const struct function *f = &all->v[i];
 		if (!f->type->save)
 			continue;
 		size_t at = out->len;
-		text_u64(out, 0);
+		ss_strbuf_u64(out, 0);
 		f->type->save(f, states + f->offset, out);
 		if (out->failed)
 			return;
-		struct text length = {.bytes = out->bytes + at, .size = 8};
-		text_u64(&length, out->len - at - 8);
+		put_u64(out->bytes + at, out->len - at - 8);
 	}
 }
 
-static int load_heap(const struct functions *all, uint8_t *states, struct reading *r)
+static int load_heap(const struct functions *all, uint8_t *states, struct ss_unpack *r)
 {
 	for (uint32_t i = 0; i < all->n && all->any_heap; i++) {
 		const struct function *f = &all->v[i];
 		if (!f->type->save)
 			continue;
-		uint64_t len = reading_u64(r);
-		const uint8_t *bytes = reading_bytes(r, len);
+		uint64_t len = ss_unpack_u64(r);
+		const uint8_t *bytes = ss_unpack_bytes(r, len);
 		int rc = r->failed ? -EINVAL : f->type->load(f, states + f->offset, bytes, len);
 		if (rc < 0)
 			return rc;
@@ -311,8 +310,8 @@ static int load_heap(const struct functions *all, uint8_t *states, struct readin
 
 int functions_load(const struct functions *all, uint8_t *states, const uint8_t *bytes, size_t len)
 {
-	struct reading r = {.at = bytes, .end = bytes + len};
-	const uint8_t *saved = reading_bytes(&r, all->size);
+	struct ss_unpack r = {.at = bytes, .end = bytes + len};
+	const uint8_t *saved = ss_unpack_bytes(&r, all->size);
 
 	memset(states, 0, all->size);
 	if (!saved)

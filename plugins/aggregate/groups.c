@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* groups - see groups.h. */
 #include "groups.h"
+#include "json.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -308,20 +309,19 @@ void groups_remove(struct groups *g, uint32_t index)
 static void save_group(struct groups *g, struct group *c)
 {
 	const struct window *w = &g->windows[c->window];
-	struct text *out = g->save_to;
+	struct ss_strbuf *out = g->save_to;
 
-	text_u64(out, (uint64_t)w->start_ns);
-	text_u64(out, (uint64_t)w->end_ns);
-	text_u64(out, c->born);
-	text_u64(out, c->key_len);
-	text_bytes(out, group_key(c), c->key_len);
+	ss_strbuf_u64(out, (uint64_t)w->start_ns);
+	ss_strbuf_u64(out, (uint64_t)w->end_ns);
+	ss_strbuf_u64(out, c->born);
+	ss_strbuf_u64(out, c->key_len);
+	ss_strbuf_add(out, group_key(c), c->key_len);
 	size_t at = out->len;
-	text_u64(out, 0);
+	ss_strbuf_u64(out, 0);
 	functions_save(g->functions, group_states(c), out);
 	if (out->failed)
 		return;
-	struct text length = {.bytes = out->bytes + at, .size = 8};
-	text_u64(&length, out->len - at - 8);
+	put_u64(out->bytes + at, out->len - at - 8);
 	g->saved_groups++;
 }
 
@@ -335,7 +335,7 @@ void groups_save_one(struct groups *g, uint32_t index)
 	save_group(g, c);
 }
 
-void groups_save_begin(struct groups *g, struct text *out)
+void groups_save_begin(struct groups *g, struct ss_strbuf *out)
 {
 	g->snapshot++;
 	g->saving = true;
@@ -365,17 +365,17 @@ void groups_save_abandon(struct groups *g)
 	g->save_to = NULL;
 }
 
-int groups_read(struct reading *r, struct saved_group *out)
+int groups_read(struct ss_unpack *r, struct saved_group *out)
 {
 	if (r->at == r->end)
 		return 0;
-	out->start_ns = (int64_t)reading_u64(r);
-	out->end_ns = (int64_t)reading_u64(r);
-	out->born = reading_u64(r);
-	out->key_len = reading_u64(r);
-	out->key = (const char *)reading_bytes(r, out->key_len);
-	out->states_len = reading_u64(r);
-	out->states = reading_bytes(r, out->states_len);
+	out->start_ns = (int64_t)ss_unpack_u64(r);
+	out->end_ns = (int64_t)ss_unpack_u64(r);
+	out->born = ss_unpack_u64(r);
+	out->key_len = ss_unpack_u64(r);
+	out->key = (const char *)ss_unpack_bytes(r, out->key_len);
+	out->states_len = ss_unpack_u64(r);
+	out->states = ss_unpack_bytes(r, out->states_len);
 	return r->failed || out->key_len > KEY_MAX ? -EINVAL : 1;
 }
 

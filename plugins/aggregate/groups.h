@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "function.h"
-#include "text.h"
+#include "functions.h"
+#include <semstreams/base/strbuf.h>
 
 #define KEY_NEAR 24 /* bytes of a key kept in the cell itself */
 #define KEY_MAX  4096
@@ -65,7 +65,7 @@ struct groups {
 	uint64_t snapshot; /* number of the one being or last taken */
 	bool saving;
 	uint32_t save_next, save_end; /* slabs */
-	struct text *save_to;
+	struct ss_strbuf *save_to;
 	uint64_t saved_groups;
 };
 
@@ -123,7 +123,7 @@ size_t groups_memory(const struct groups *);
 /* ---- snapshots ---- */
 
 /* Everything as it is now goes to out, group by group, until groups_save_step() says that all is there. */
-void groups_save_begin(struct groups *, struct text *out);
+void groups_save_begin(struct groups *, struct ss_strbuf *out);
 /* Save up to n more groups, or somewhat more; true: finished. */
 bool groups_save_step(struct groups *, uint32_t n);
 void groups_save_abandon(struct groups *);
@@ -137,6 +137,6 @@ struct saved_group {
 	size_t states_len;
 };
 /* The next group of a snapshot: 1, 0 at its end, -EINVAL. */
-int groups_read(struct reading *, struct saved_group *);
+int groups_read(struct ss_unpack *, struct saved_group *);
 /* All are there again: put those of each window in the order they came.  0, -ENOMEM. */
 int groups_loaded(struct groups *);

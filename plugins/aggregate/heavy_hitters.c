@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* top - see top.h. */
-#include "heavy_hitters.h"
+/* heavy_hitters - see sketches.h. */
+#include "sketches.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -19,7 +19,7 @@ struct counter {
 };
 
 /* Counters stay where they are; slots find them by hash, the heap has the one with the least count first. */
-struct top {
+struct heavy_hitters {
 	struct counter *counters;
 	uint32_t *heap;
 	uint32_t *slots;      /* open addressing: counter + 1, 0 = free */
@@ -29,9 +29,9 @@ struct top {
 	size_t bytes;         /* of texts */
 };
 
-struct top *top_new(uint32_t k)
+struct heavy_hitters *heavy_hitters_new(uint32_t k)
 {
-	struct top *t = calloc(1, sizeof *t);
+	struct heavy_hitters *t = calloc(1, sizeof *t);
 
 	if (!t)
 		return NULL;
@@ -40,7 +40,7 @@ struct top *top_new(uint32_t k)
 	return t;
 }
 
-static void empty(struct top *t)
+static void empty(struct heavy_hitters *t)
 {
 	for (uint32_t i = 0; i < t->n; i++)
 		free(t->counters[i].text);
@@ -49,7 +49,7 @@ static void empty(struct top *t)
 	free(t->slots);
 }
 
-void top_free(struct top *t)
+void heavy_hitters_free(struct heavy_hitters *t)
 {
 	if (!t)
 		return;
@@ -59,19 +59,19 @@ void top_free(struct top *t)
 
 /* ---- the heap ---- */
 
-static void put(struct top *t, uint32_t place, uint32_t i)
+static void put(struct heavy_hitters *t, uint32_t place, uint32_t i)
 {
 	t->heap[place] = i;
 	t->counters[i].place = place;
 }
 
-static uint64_t n_at(const struct top *t, uint32_t place)
+static uint64_t n_at(const struct heavy_hitters *t, uint32_t place)
 {
 	return t->counters[t->heap[place]].n;
 }
 
 /* A counter stands at a place where it may be too great or too small. */
-static void sift(struct top *t, uint32_t place, uint32_t i)
+static void sift(struct heavy_hitters *t, uint32_t place, uint32_t i)
 {
 	uint64_t n = t->counters[i].n;
 
@@ -92,7 +92,7 @@ static void sift(struct top *t, uint32_t place, uint32_t i)
 /* ---- the slots ---- */
 
 /* The slot of a hash, or the free one where it belongs. */
-static uint32_t slot_of(const struct top *t, uint64_t hash)
+static uint32_t slot_of(const struct heavy_hitters *t, uint64_t hash)
 {
 	uint32_t s = (uint32_t)hash & t->mask;
 
@@ -101,13 +101,13 @@ static uint32_t slot_of(const struct top *t, uint64_t hash)
 	return s;
 }
 
-static uint32_t find(const struct top *t, uint64_t hash)
+static uint32_t find(const struct heavy_hitters *t, uint64_t hash)
 {
 	return t->size && t->slots[slot_of(t, hash)] ? t->slots[slot_of(t, hash)] - 1 : NONE;
 }
 
 /* Later ones move up into the gap, so that each is found from where its hash points. */
-static void clear_slot(struct top *t, uint32_t gap)
+static void clear_slot(struct heavy_hitters *t, uint32_t gap)
 {
 	t->slots[gap] = 0;
 	for (uint32_t s = (gap + 1) & t->mask; t->slots[s]; s = (s + 1) & t->mask) {
@@ -120,7 +120,7 @@ static void clear_slot(struct top *t, uint32_t gap)
 	}
 }
 
-static int grow(struct top *t)
+static int grow(struct heavy_hitters *t)
 {
 	uint32_t size = t->size ? 2 * t->size : 8, mask = 15;
 
@@ -149,7 +149,8 @@ static int grow(struct top *t)
 /* ---- counting ---- */
 
 /* n more of a value, whose text is copied if it is new. */
-static int count(struct top *t, uint64_t hash, const char *value, size_t len, bool quoted, uint64_t n)
+static int count(struct heavy_hitters *t, uint64_t hash, const char *value, size_t len, bool quoted,
+		 uint64_t n)
 {
 	uint32_t i = find(t, hash), whole = (uint32_t)len + (quoted ? 2 : 0);
 	uint64_t before = 0;
@@ -186,15 +187,15 @@ static int count(struct top *t, uint64_t hash, const char *value, size_t len, bo
 	return 0;
 }
 
-int top_add(struct top *t, uint64_t hash, const char *value, size_t len, int quoted)
+int heavy_hitters_add(struct heavy_hitters *t, uint64_t hash, const char *value, size_t len, int quoted)
 {
-	if (len > TOP_VALUE_MAX)
+	if (len > HEAVY_HITTERS_VALUE_MAX)
 		return -E2BIG;
 	return count(t, hash, value, len, quoted, 1);
 }
 
 /* What a value that is in one only may have had in the other: its least count, if it is full. */
-static uint64_t missing(const struct top *t)
+static uint64_t missing(const struct heavy_hitters *t)
 {
 	return t->n == t->capacity ? n_at(t, 0) : 0;
 }
@@ -211,7 +212,7 @@ static int by_count(const void *a, const void *b)
 }
 
 /* The counters by count, greatest first; malloced, NULL if out of memory. */
-static const struct counter **sorted(const struct top *t)
+static const struct counter **sorted(const struct heavy_hitters *t)
 {
 	const struct counter **list = calloc(t->n + 1, sizeof *list);
 
@@ -223,7 +224,8 @@ static const struct counter **sorted(const struct top *t)
 }
 
 /* The values of one, with what they may have had in the other. */
-static int count_all(struct top *into, const struct top *one, const struct top *other)
+static int count_all(struct heavy_hitters *into, const struct heavy_hitters *one,
+		     const struct heavy_hitters *other)
 {
 	uint64_t most = missing(other);
 	int rc = 0;
@@ -236,10 +238,10 @@ static int count_all(struct top *into, const struct top *one, const struct top *
 	return rc;
 }
 
-int top_merge(struct top *t, const struct top *other)
+int heavy_hitters_merge(struct heavy_hitters *t, const struct heavy_hitters *other)
 {
-	struct top both = {.k = t->k, .capacity = 2 * t->capacity};
-	struct top merged = {.k = t->k, .capacity = t->capacity};
+	struct heavy_hitters both = {.k = t->k, .capacity = 2 * t->capacity};
+	struct heavy_hitters merged = {.k = t->k, .capacity = t->capacity};
 	int rc = count_all(&both, t, other);
 
 	if (rc == 0)
@@ -260,7 +262,7 @@ int top_merge(struct top *t, const struct top *other)
 	return 0;
 }
 
-void top_print(const struct top *t, struct text *out)
+void heavy_hitters_print(const struct heavy_hitters *t, struct ss_strbuf *out)
 {
 	const struct counter **list = sorted(t);
 
@@ -268,55 +270,56 @@ void top_print(const struct top *t, struct text *out)
 		out->failed = true;
 		return;
 	}
-	text_string(out, "[");
+	ss_strbuf_text(out, "[");
 	for (uint32_t i = 0; i < t->n && i < t->k; i++) {
-		text_string(out, i ? ",{\"value\":" : "{\"value\":");
-		text_bytes(out, list[i]->text, list[i]->len);
-		text_string(out, ",\"count\":");
-		text_int(out, (int64_t)list[i]->n);
-		text_string(out, "}");
+		ss_strbuf_text(out, i ? ",{\"value\":" : "{\"value\":");
+		ss_strbuf_add(out, list[i]->text, list[i]->len);
+		ss_strbuf_text(out, ",\"count\":");
+		ss_strbuf_int(out, (int64_t)list[i]->n);
+		ss_strbuf_text(out, "}");
 	}
-	text_string(out, "]");
+	ss_strbuf_text(out, "]");
 	free(list);
 }
 
-size_t top_memory(const struct top *t)
+size_t heavy_hitters_memory(const struct heavy_hitters *t)
 {
 	return sizeof *t + t->size * (sizeof *t->counters + sizeof *t->heap) +
 	       (t->size ? t->mask + 1 : 0) * sizeof *t->slots + t->bytes;
 }
 
-void top_save(const struct top *t, struct text *out)
+void heavy_hitters_save(const struct heavy_hitters *t, struct ss_strbuf *out)
 {
-	text_u64(out, t->n);
+	ss_strbuf_u64(out, t->n);
 	for (uint32_t i = 0; i < t->n; i++) {
-		text_u64(out, t->counters[i].hash);
-		text_u64(out, t->counters[i].n);
-		text_u64(out, t->counters[i].len);
-		text_bytes(out, t->counters[i].text, t->counters[i].len);
+		ss_strbuf_u64(out, t->counters[i].hash);
+		ss_strbuf_u64(out, t->counters[i].n);
+		ss_strbuf_u64(out, t->counters[i].len);
+		ss_strbuf_add(out, t->counters[i].text, t->counters[i].len);
 	}
 }
 
-int top_load(const uint8_t *bytes, size_t len, uint32_t k, struct top **out)
+int heavy_hitters_load(const uint8_t *bytes, size_t len, uint32_t k, struct heavy_hitters **out)
 {
-	struct reading r = {.at = bytes, .end = bytes + len};
-	struct top *t = top_new(k);
-	uint64_t n = reading_u64(&r);
+	struct ss_unpack r = {.at = bytes, .end = bytes + len};
+	struct heavy_hitters *t = heavy_hitters_new(k);
+	uint64_t n = ss_unpack_u64(&r);
 	int rc = t ? 0 : -ENOMEM;
 
 	if (t && n > t->capacity)
 		rc = -EINVAL;
 	for (; n && rc == 0; n--) {
-		uint64_t hash = reading_u64(&r), times = reading_u64(&r), size = reading_u64(&r);
-		const uint8_t *text = reading_bytes(&r, size);
-		rc = text && size && size <= TOP_VALUE_MAX + 2 && times <= COUNT_MAX && find(t, hash) == NONE
+		uint64_t hash = ss_unpack_u64(&r), times = ss_unpack_u64(&r), size = ss_unpack_u64(&r);
+		const uint8_t *text = ss_unpack_bytes(&r, size);
+		rc = text && size && size <= HEAVY_HITTERS_VALUE_MAX + 2 && times <= COUNT_MAX &&
+				     find(t, hash) == NONE
 			     ? count(t, hash, (const char *)text, size, false, times)
 			     : -EINVAL;
 	}
 	if (rc == 0 && (r.failed || r.at != r.end))
 		rc = -EINVAL;
 	if (rc < 0)
-		top_free(t);
+		heavy_hitters_free(t);
 	else
 		*out = t;
 	return rc;

@@ -43,7 +43,7 @@ struct outbox {
 	uint64_t first_flight;
 	size_t flight_bytes;
 
-	struct text *save_to; /* NULL: no snapshot is being taken */
+	struct ss_strbuf *save_to; /* NULL: no snapshot is being taken */
 	struct entry *save_next;
 	uint64_t save_last;
 };
@@ -293,10 +293,10 @@ void outbox_again(struct outbox *o)
 
 /* ---- checkpoints ---- */
 
-void outbox_save_begin(struct outbox *o, struct text *out)
+void outbox_save_begin(struct outbox *o, struct ss_strbuf *out)
 {
-	text_bytes(out, o->epoch, sizeof o->epoch);
-	text_u64(out, o->last);
+	ss_strbuf_add(out, o->epoch, sizeof o->epoch);
+	ss_strbuf_u64(out, o->last);
 	o->save_to = out;
 	o->save_next = o->first;
 	o->save_last = o->last;
@@ -304,7 +304,7 @@ void outbox_save_begin(struct outbox *o, struct text *out)
 
 bool outbox_save_step(struct outbox *o, size_t bytes)
 {
-	struct text *out = o->save_to;
+	struct ss_strbuf *out = o->save_to;
 
 	if (!out)
 		return true;
@@ -313,25 +313,25 @@ bool outbox_save_step(struct outbox *o, size_t bytes)
 		const struct entry *e = o->save_next;
 		if (out->len >= upto)
 			return false;
-		text_u64(out, e->seq);
-		text_u64(out, e->port);
-		text_u64(out, e->len);
-		text_bytes(out, e->bytes, e->len);
+		ss_strbuf_u64(out, e->seq);
+		ss_strbuf_u64(out, e->port);
+		ss_strbuf_u64(out, e->len);
+		ss_strbuf_add(out, e->bytes, e->len);
 	}
-	text_u64(out, 0);
+	ss_strbuf_u64(out, 0);
 	o->save_to = NULL;
 	o->save_next = NULL;
 	return true;
 }
 
-int outbox_load(struct outbox *o, struct reading *r)
+int outbox_load(struct outbox *o, struct ss_unpack *r)
 {
-	const uint8_t *epoch = reading_bytes(r, sizeof o->epoch);
-	uint64_t last = reading_u64(r), seq, before = 0;
+	const uint8_t *epoch = ss_unpack_bytes(r, sizeof o->epoch);
+	uint64_t last = ss_unpack_u64(r), seq, before = 0;
 
-	while ((seq = reading_u64(r))) {
-		uint64_t port = reading_u64(r), len = reading_u64(r);
-		const uint8_t *bytes = reading_bytes(r, len);
+	while ((seq = ss_unpack_u64(r))) {
+		uint64_t port = ss_unpack_u64(r), len = ss_unpack_u64(r);
+		const uint8_t *bytes = ss_unpack_bytes(r, len);
 		if (!bytes || port >= PORTS_MAX || seq <= before || seq > last)
 			return -EINVAL;
 		if (!append(o, seq, (uint32_t)port, (const char *)bytes, len))

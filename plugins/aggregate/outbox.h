@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
-#include "text.h"
+#include <semstreams/base/strbuf.h>
 
 struct outbox;
 
@@ -39,7 +39,7 @@ void outbox_again(struct outbox *);
 
 /* As it is now into text, together with outbox_save_step(), which adds some bytes at a time until it says
  * true; what is acknowledged meanwhile may be left out. */
-void outbox_save_begin(struct outbox *, struct text *);
+void outbox_save_begin(struct outbox *, struct ss_strbuf *);
 bool outbox_save_step(struct outbox *, size_t bytes);
 /* In place of a new one's emptiness: what it holds has not been emitted.  -EINVAL, -ENOMEM. */
-int outbox_load(struct outbox *, struct reading *);
+int outbox_load(struct outbox *, struct ss_unpack *);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <semstreams/sugar.h>
 #include <semstreams/ext/fields.h>
+#include "json.h"
 
 #define MAX_SPAN_NS (INT64_C(366) * 86400 * 1000000000)
 #define AHEAD_NS    (INT64_C(3600) * 1000000000)
@@ -101,13 +102,13 @@ static void read_format(struct plan *p, json_t *json, struct ss_json_option *spe
 
 	if (!format)
 		return;
-	while (json_is_string(format) && moment_formats[i] &&
-	       strcmp(json_string_value(format), moment_formats[i]))
+	while (json_is_string(format) && timestamp_formats[i] &&
+	       strcmp(json_string_value(format), timestamp_formats[i]))
 		i++;
-	if (!json_is_string(format) || !moment_formats[i])
+	if (!json_is_string(format) || !timestamp_formats[i])
 		ss_json_error(spec, "format", "must be \"rfc3339\", \"s\", \"ms\", \"us\" or \"ns\"");
 	else
-		p->time_format = (enum moment_format)i;
+		p->time_format = (enum timestamp_format)i;
 }
 
 static void read_time(struct plan *p, json_t *json, struct ss_json_option *spec, struct ss_paths *paths)
@@ -163,7 +164,7 @@ static void add_group(struct plan *p, json_t *json, const char *key, struct ss_j
 		if (strcmp(p->group_names[i], name) == 0)
 			ss_json_error(spec, key, "\"%.60s\" is there twice", name);
 	int field = ss_paths_add(paths, spec->at, key, name);
-	char *copy = strdup(name), *label = text_label(name);
+	char *copy = strdup(name), *label = print_label(name);
 	if (field < 0 || !copy || !label) {
 		spec->err = -ENOMEM;
 		free(copy);

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
-#include "function.h"
+#include "functions.h"
 #include "timestamp.h"
 #include <semstreams/base/paths.h>
 #include <semstreams/ext/fields.h>
@@ -31,7 +31,7 @@ struct plan {
 
 	int time_field; /* -1: when the event was received */
 	bool received;  /* which is by that clock, so nothing is late */
-	enum moment_format time_format;
+	enum timestamp_format time_format;
 	int64_t lateness_ns;
 	int64_t idle_ns;  /* -1: as fits the input, 0: never */
 	int64_t ahead_ns; /* of when it was received; 0: any */
@@ -56,10 +56,15 @@ int plan_compile(const struct ss_host *, const struct conf *, const struct ss_if
 		 struct plan *out);
 void plan_done(struct plan *, const struct ss_iface *fields);
 
-/* The start of the pane a moment lies in. */
+/* The last moment up to ns that is a multiple of step away from offset. */
+static inline int64_t plan_align(int64_t ns, int64_t step, int64_t offset)
+{
+	int64_t in = (ns - offset) % step;
+
+	return ns - in - (in < 0 ? step : 0);
+}
+/* The start of the pane that a moment is in. */
 static inline int64_t plan_pane(const struct plan *p, int64_t ns)
 {
-	int64_t in = (ns - p->offset_ns) % p->pane_ns;
-
-	return ns - in - (in < 0 ? p->pane_ns : 0);
+	return plan_align(ns, p->pane_ns, p->offset_ns);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* quantiles - see quantiles.h. */
-#include "quantiles.h"
+/* quantiles - see sketches.h. */
+#include "sketches.h"
 
 #include <errno.h>
 #include <math.h>
@@ -234,39 +234,39 @@ static double of_bits(uint64_t u)
 	return d;
 }
 
-static void save_side(const struct side *side, struct text *out)
+static void save_side(const struct side *side, struct ss_strbuf *out)
 {
 	uint64_t used = 0;
 
 	for (uint32_t i = 0; i < side->n; i++)
 		used += side->counts[i] != 0;
-	text_u64(out, used);
+	ss_strbuf_u64(out, used);
 	for (uint32_t i = 0; i < side->n; i++) {
 		if (!side->counts[i])
 			continue;
-		text_u64(out, (uint64_t)(int64_t)(side->first + (int32_t)i));
-		text_u64(out, side->counts[i]);
+		ss_strbuf_u64(out, (uint64_t)(int64_t)(side->first + (int32_t)i));
+		ss_strbuf_u64(out, side->counts[i]);
 	}
 }
 
-void quantiles_save(const struct quantiles *s, struct text *out)
+void quantiles_save(const struct quantiles *s, struct ss_strbuf *out)
 {
-	text_u64(out, bits_of(s->least));
-	text_u64(out, bits_of(s->greatest));
-	text_u64(out, s->zeros);
+	ss_strbuf_u64(out, bits_of(s->least));
+	ss_strbuf_u64(out, bits_of(s->greatest));
+	ss_strbuf_u64(out, s->zeros);
 	save_side(&s->positive, out);
 	save_side(&s->negative, out);
 }
 
-static int load_side(struct quantiles *s, struct side *side, struct reading *r)
+static int load_side(struct quantiles *s, struct side *side, struct ss_unpack *r)
 {
 	const int64_t furthest = (int64_t)(710 / s->log_gamma) + 1; /* the greatest double's */
-	uint64_t used = reading_u64(r);
+	uint64_t used = ss_unpack_u64(r);
 	int rc = used > s->most ? -EINVAL : 0;
 
 	for (uint64_t i = 0; i < used && rc == 0; i++) {
-		int64_t index = (int64_t)reading_u64(r);
-		uint64_t n = reading_u64(r);
+		int64_t index = (int64_t)ss_unpack_u64(r);
+		uint64_t n = ss_unpack_u64(r);
 		if (r->failed || index < -furthest || index > furthest || n > COUNT_MAX)
 			return -EINVAL;
 		rc = add_bucket(side, s->most, (int32_t)index, n);
@@ -276,14 +276,14 @@ static int load_side(struct quantiles *s, struct side *side, struct reading *r)
 
 int quantiles_load(const uint8_t *bytes, size_t len, double accuracy, struct quantiles **out)
 {
-	struct reading r = {.at = bytes, .end = bytes + len};
+	struct ss_unpack r = {.at = bytes, .end = bytes + len};
 	struct quantiles *s = quantiles_new(accuracy);
 
 	if (!s)
 		return -ENOMEM;
-	s->least = of_bits(reading_u64(&r));
-	s->greatest = of_bits(reading_u64(&r));
-	s->zeros = reading_u64(&r);
+	s->least = of_bits(ss_unpack_u64(&r));
+	s->greatest = of_bits(ss_unpack_u64(&r));
+	s->zeros = ss_unpack_u64(&r);
 	int rc = load_side(s, &s->positive, &r);
 	if (rc == 0)
 		rc = load_side(s, &s->negative, &r);

@@ -7,7 +7,7 @@
 
 #define SECOND INT64_C(1000000000)
 
-const char *const moment_formats[] = {"rfc3339", "s", "ms", "us", "ns", NULL};
+const char *const timestamp_formats[] = {"rfc3339", "s", "ms", "us", "ns", NULL};
 
 /* Days since 1970-01-01 of a date of the Gregorian calendar, and back (Howard Hinnant's "chrono-compatible
  * low-level date algorithms"). */
@@ -180,7 +180,7 @@ static bool read_number(const struct cursor *c, int power, int64_t *ns)
 		int digit = i < d.n_whole ? d.whole[i] - '0' : i < all ? d.fraction[i - d.n_whole] - '0' : 0;
 		if (sum == 0 && i >= all)
 			break; /* 0e99 */
-		if (sum > MOMENT_MAX / 10)
+		if (sum > TIMESTAMP_MAX / 10)
 			return false;
 		sum = 10 * sum + digit;
 	}
@@ -188,17 +188,18 @@ static bool read_number(const struct cursor *c, int power, int64_t *ns)
 	return true;
 }
 
-bool moment_read(const struct ss_field *f, enum moment_format format, int64_t *ns)
+bool timestamp_read(const struct ss_field *f, enum timestamp_format format, int64_t *ns)
 {
-	static const int powers[] = {[MOMENT_S] = 9, [MOMENT_MS] = 6, [MOMENT_US] = 3, [MOMENT_NS] = 0};
+	static const int powers[] = {
+		[TIMESTAMP_S] = 9, [TIMESTAMP_MS] = 6, [TIMESTAMP_US] = 3, [TIMESTAMP_NS] = 0};
 	struct cursor c = {f->text, f->text + f->len};
 	bool text = f->type == SS_JSON_STRING;
 
-	if (!text && (f->type != SS_JSON_NUMBER || format == MOMENT_RFC3339))
+	if (!text && (f->type != SS_JSON_NUMBER || format == TIMESTAMP_RFC3339))
 		return false;
-	if (format == MOMENT_RFC3339 ? !read_rfc3339(c, ns) : !read_number(&c, powers[format], ns))
+	if (format == TIMESTAMP_RFC3339 ? !read_rfc3339(c, ns) : !read_number(&c, powers[format], ns))
 		return false;
-	return moment_is_good(*ns);
+	return timestamp_in_range(*ns);
 }
 
 /* ---- printing ---- */
@@ -210,7 +211,7 @@ static char *put_digits(char *to, int n, unsigned value)
 	return to + n;
 }
 
-size_t moment_print(char to[MOMENT_TEXT], int64_t ns)
+size_t timestamp_print(char to[TIMESTAMP_TEXT], int64_t ns)
 {
 	int64_t part = ns % SECOND, seconds = ns / SECOND;
 	if (part < 0) {

@@ -346,7 +346,7 @@ def test_check_says_what_a_crash_loses(command, tmp_path):
         {"id": "in", "type": "udp_input", "config": {"port": 0}},
         {"id": "sums", "type": "aggregate", "config": {"window": {"type": "tumbling", "size": "1s"}, "functions": {"n": "count"}}},
         {"id": "file", "type": "storage", "config": {"path": "out.jsonl"}}]}
-    said = 'INFO Without "checkpoint" a crash loses what windows hold that are not over component=sums'
+    said = 'INFO Without "checkpoint" a crash loses the contents of open windows component=sums'
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config))
     done = command("check", "-c", file)

@@ -37,9 +37,9 @@ static void feed(struct engine *e, uint64_t time_ns)
 
 static void restore(struct engine *e, const uint8_t *data, size_t size)
 {
-	struct reading r = {.at = data, .end = data + size};
+	struct ss_unpack r = {.at = data, .end = data + size};
 	struct saved_group group;
-	struct text saved = {0};
+	struct ss_strbuf saved = {0};
 	int rc = engine_load(e, &r);
 
 	while (rc >= 0 && (rc = groups_read(&r, &group)) == 1)
@@ -56,7 +56,7 @@ static void restore(struct engine *e, const uint8_t *data, size_t size)
 	groups_save_begin(e->groups, &saved);
 	while (!groups_save_step(e->groups, 1))
 		;
-	text_done(&saved);
+	ss_strbuf_done(&saved);
 	feed(e, UINT64_C(1763892003000000000));
 	engine_tick(e, UINT64_C(100000000000));
 	engine_flush(e);

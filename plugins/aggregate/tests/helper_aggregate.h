@@ -24,13 +24,13 @@ struct bench {
 	struct conf conf;
 	struct plan plan;
 	struct engine *engine;
-	struct text results, late, errors;
+	struct ss_strbuf results, late, errors;
 	uint64_t now;
 };
 
-static inline const char *text_of(struct text *t)
+static inline const char *text_of(struct ss_strbuf *t)
 {
-	*text_room(t, 1) = '\0';
+	*ss_strbuf_room(t, 1) = '\0';
 	return t->bytes;
 }
 
@@ -38,19 +38,19 @@ static inline void take_error(const struct ss_host *host, const char *pointer, c
 {
 	struct bench *b = (struct bench *)(uintptr_t)host;
 
-	text_string(&b->errors, pointer);
-	text_string(&b->errors, ": ");
-	text_string(&b->errors, text);
-	text_string(&b->errors, "\n");
+	ss_strbuf_text(&b->errors, pointer);
+	ss_strbuf_text(&b->errors, ": ");
+	ss_strbuf_text(&b->errors, text);
+	ss_strbuf_text(&b->errors, "\n");
 }
 
 static inline void take_result(void *arg, bool late, const char *json, size_t len)
 {
 	struct bench *b = arg;
-	struct text *t = late ? &b->late : &b->results;
+	struct ss_strbuf *t = late ? &b->late : &b->results;
 
-	text_bytes(t, json, len);
-	text_string(t, "\n");
+	ss_strbuf_add(t, json, len);
+	ss_strbuf_text(t, "\n");
 }
 
 static inline const struct ss_iface *real_fields(void)
@@ -80,9 +80,9 @@ static inline void teardown(struct bench *b)
 {
 	engine_free(b->engine);
 	plan_done(&b->plan, real_fields());
-	text_done(&b->results);
-	text_done(&b->late);
-	text_done(&b->errors);
+	ss_strbuf_done(&b->results);
+	ss_strbuf_done(&b->late);
+	ss_strbuf_done(&b->errors);
 }
 
 #define SETUP(b, ...)                                                                                        \
@@ -135,7 +135,7 @@ static inline size_t heap_of(struct engine *e)
 /* The whole engine into bytes, and into a new one that goes on in its place. */
 static inline void restart(struct bench *b)
 {
-	struct text saved = {0};
+	struct ss_strbuf saved = {0};
 	struct saved_group group;
 	struct engine *next;
 	int rc;
@@ -146,7 +146,7 @@ static inline void restart(struct bench *b)
 		;
 	assert_false(saved.failed);
 	assert_int_equal(engine_new(&b->plan, real_fields(), &next), 0);
-	struct reading r = {.at = (uint8_t *)saved.bytes, .end = (uint8_t *)saved.bytes + saved.len};
+	struct ss_unpack r = {.at = (uint8_t *)saved.bytes, .end = (uint8_t *)saved.bytes + saved.len};
 	assert_int_equal(engine_load(next, &r), 0);
 	while ((rc = groups_read(&r, &group)) == 1)
 		assert_int_equal(engine_load_group(next, &group), 0);
@@ -159,5 +159,5 @@ static inline void restart(struct bench *b)
 	engine_loaded(next);
 	engine_free(b->engine);
 	b->engine = next;
-	text_done(&saved);
+	ss_strbuf_done(&saved);
 }

@@ -67,14 +67,14 @@ int fsync(int fd)
 	return rc;
 }
 
-int rename(const char *from, const char *to)
+int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
 	step();
 	if (world.fail_rename) {
 		errno = EACCES;
 		return -1;
 	}
-	int rc = (int)syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
+	int rc = (int)syscall(SYS_renameat, from_dir, from, to_dir, to);
 	step();
 	return rc;
 }
@@ -136,27 +136,27 @@ static void open_it(struct fixture *f)
 }
 
 /* Number n: of a length and with contents of its own. */
-static void make(struct text parts[CHECKPOINT_PARTS], uint64_t n)
+static void make(struct ss_strbuf parts[CHECKPOINT_PARTS], uint64_t n)
 {
 	parts[0].len = parts[1].len = 0;
-	text_u64(&parts[0], n);
+	ss_strbuf_u64(&parts[0], n);
 	for (uint64_t i = 0; i < 500 + 37 * (n % 8); i++)
-		text_u64(&parts[1], n * 1000003 + i);
+		ss_strbuf_u64(&parts[1], n * 1000003 + i);
 }
 
 static int write_it(struct fixture *f, uint64_t n, const char **why)
 {
-	struct text parts[CHECKPOINT_PARTS] = {0};
+	struct ss_strbuf parts[CHECKPOINT_PARTS] = {0};
 	int rc;
 
 	make(parts, n);
 	checkpoint_write(f->c, parts);
 	while (sem_wait(&f->done) < 0)
 		;
-	assert_true(checkpoint_taken(f->c, &rc, why));
-	assert_false(checkpoint_taken(f->c, &rc, why));
-	text_done(&parts[0]);
-	text_done(&parts[1]);
+	assert_true(checkpoint_take(f->c, false, &rc, why));
+	assert_false(checkpoint_take(f->c, false, &rc, why));
+	ss_strbuf_done(&parts[0]);
+	ss_strbuf_done(&parts[1]);
 	return rc;
 }
 
@@ -170,20 +170,20 @@ static void write_well(struct fixture *f, uint64_t n)
 /* Its number, or -errno. */
 static int64_t read_it(struct fixture *f)
 {
-	struct text parts[CHECKPOINT_PARTS] = {0};
+	struct ss_strbuf parts[CHECKPOINT_PARTS] = {0};
 	uint8_t *bytes;
 	size_t len;
 	int rc = checkpoint_read(f->path, &bytes, &len);
 
 	if (rc < 0)
 		return rc;
-	struct reading r = {.at = bytes, .end = bytes + len};
-	uint64_t n = reading_u64(&r);
+	struct ss_unpack r = {.at = bytes, .end = bytes + len};
+	uint64_t n = ss_unpack_u64(&r);
 	make(parts, n);
 	assert_int_equal(len, 8 + parts[1].len);
 	assert_memory_equal(r.at, parts[1].bytes, parts[1].len);
-	text_done(&parts[0]);
-	text_done(&parts[1]);
+	ss_strbuf_done(&parts[0]);
+	ss_strbuf_done(&parts[1]);
 	free(bytes);
 	return (int64_t)n;
 }
@@ -217,16 +217,15 @@ static void is_there_again(void **state)
 static void waiting(void **state)
 {
 	struct fixture *f = *state;
-	struct text parts[CHECKPOINT_PARTS] = {0};
+	struct ss_strbuf parts[CHECKPOINT_PARTS] = {0};
 	const char *why;
 	int rc;
 
 	open_it(f);
-	checkpoint_wait(f->c); /* there is nothing to wait for */
+	assert_false(checkpoint_take(f->c, true, &rc, &why)); /* there is nothing to wait for */
 	make(parts, 7);
 	checkpoint_write(f->c, parts);
-	checkpoint_wait(f->c);
-	assert_true(checkpoint_taken(f->c, &rc, &why));
+	assert_true(checkpoint_take(f->c, true, &rc, &why));
 	assert_int_equal(rc, 0);
 	assert_int_equal(read_it(f), 7);
 	make(parts, 8);
@@ -234,8 +233,8 @@ static void waiting(void **state)
 	checkpoint_free(f->c); /* waits as well */
 	f->c = NULL;
 	assert_int_equal(read_it(f), 8);
-	text_done(&parts[0]);
-	text_done(&parts[1]);
+	ss_strbuf_done(&parts[0]);
+	ss_strbuf_done(&parts[1]);
 }
 
 static void cannot_be_made_there(void **state)

@@ -234,7 +234,7 @@ static void test_session(void **state)
 						  W("00:18", "00:27", "\"k\":1,\"sum\":96,\"partial\":true")
 							  W("00:34.300", "00:39.300",
 							    "\"k\":2,\"sum\":1,\"partial\":true"));
-	assert_int_equal(b.engine->n_panes, 0);
+	assert_int_equal(b.engine->panes.n, 0);
 	assert_int_equal(b.engine->groups->n_windows, 0);
 	teardown(&b);
 }
@@ -276,11 +276,11 @@ static void test_sessions_do_not_pile_up(void **state)
 		feed(&b, 3 * i + 1.5, "{\"k\":2}");
 		feed(&b, 3 * i - 1.5, "{\"k\":1}"); /* joins two */
 		report_all(&b);
-		assert_int_equal(b.engine->n_panes, b.engine->groups->n);
+		assert_int_equal(b.engine->panes.n, b.engine->groups->n);
 	}
 	report_all(&b);
 	assert_true(b.engine->groups->n < 50);
-	assert_true(b.engine->panes_room < 256);
+	assert_true(b.engine->panes.room < 256);
 	teardown(&b);
 }
 

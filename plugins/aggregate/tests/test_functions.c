@@ -274,7 +274,7 @@ static void feed_parts(struct bench *b)
 static char *printed(struct bench *b, const uint8_t *states)
 {
 	const struct span span = {START, START + SECOND};
-	struct text out = {0};
+	struct ss_strbuf out = {0};
 
 	functions_print(&b->plan.functions, states, &span, &out);
 	return (char *)(uintptr_t)text_of(&out);
@@ -294,7 +294,7 @@ static void test_merge(void **state)
 	char *want = printed(&b, states_of(&b, "\"whole\""));
 	for (size_t o = 0; o < sizeof orders / sizeof *orders; o++) {
 		uint8_t *sum = calloc(1, f->size), *empty = calloc(1, f->size), *again = calloc(1, f->size);
-		struct text saved = {0};
+		struct ss_strbuf saved = {0};
 		assert_int_equal(functions_merge(f, sum, empty), 0);
 		for (int p = 0; p < PARTS; p++) {
 			char key[8];
@@ -318,7 +318,7 @@ static void test_merge(void **state)
 		free(sum);
 		free(again);
 		free(empty);
-		text_done(&saved);
+		ss_strbuf_done(&saved);
 	}
 	free(want);
 	teardown(&b);
@@ -328,7 +328,7 @@ static void test_merge(void **state)
 static void test_hostile_bytes(void **state)
 {
 	struct bench b;
-	struct text saved = {0}, out = {0};
+	struct ss_strbuf saved = {0}, out = {0};
 	const struct span span = {START, START + SECOND};
 
 	(void)state;
@@ -355,8 +355,8 @@ static void test_hostile_bytes(void **state)
 			saved.bytes[at] = before;
 		}
 	free(states);
-	text_done(&saved);
-	text_done(&out);
+	ss_strbuf_done(&saved);
+	ss_strbuf_done(&out);
 	teardown(&b);
 }
 

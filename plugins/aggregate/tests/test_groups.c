@@ -73,7 +73,7 @@ static void count(struct model *m, uint32_t w, uint32_t key)
 				   .len = (uint32_t)snprintf(value, sizeof value, "%0*u", (int)(key % 50) + 1,
 							     m->counts[w][key]),
 				   .type = SS_JSON_STRING};
-	struct functions_trouble trouble = {0};
+	struct functions_skipped trouble = {0};
 	uint8_t *states = group_states(groups_at(m->g, g));
 	size_t before = functions_heap(m->g->functions, states);
 	functions_add(m->g->functions, states, &v, NULL, 0, m->counts[w][key], &trouble);
@@ -185,9 +185,9 @@ static void test_memory_comes_back(void **state)
 
 /* ---- snapshots ---- */
 
-static void check_snapshot(const struct model *then, const struct text *saved)
+static void check_snapshot(const struct model *then, const struct ss_strbuf *saved)
 {
-	struct reading r = {.at = (uint8_t *)saved->bytes, .end = (uint8_t *)saved->bytes + saved->len};
+	struct ss_unpack r = {.at = (uint8_t *)saved->bytes, .end = (uint8_t *)saved->bytes + saved->len};
 	struct saved_group s;
 	struct functions *f = then->g->functions;
 	uint8_t *states = malloc(f->size);
@@ -207,14 +207,14 @@ static void check_snapshot(const struct model *then, const struct text *saved)
 		assert_int_equal(s.key_len, key_of(key, text));
 		assert_memory_equal(s.key, text, s.key_len);
 		assert_int_equal(functions_load(f, states, s.states, s.states_len), 0);
-		struct text out = {0};
+		struct ss_strbuf out = {0};
 		const struct span span = {0, SECOND};
 		functions_print(f, states, &span, &out);
 		char like[200];
 		snprintf(like, sizeof like, "\"n\":%u,\"last\":\"%0*u\",\"d\":", then->counts[w][key],
 			 (int)(key % 50) + 1, then->counts[w][key]);
 		assert_memory_equal(out.bytes, like, strlen(like));
-		text_done(&out);
+		ss_strbuf_done(&out);
 		functions_clear(f, states);
 		n++;
 	}
@@ -231,7 +231,7 @@ static void check_snapshot(const struct model *then, const struct text *saved)
 static void test_snapshots(void **state)
 {
 	struct model *m = malloc(sizeof *m), *then = malloc(sizeof *then);
-	struct text saved = {0};
+	struct ss_strbuf saved = {0};
 
 	(void)state;
 	assert_non_null(m);
@@ -275,7 +275,7 @@ static void test_snapshots(void **state)
 	while (!groups_save_step(m->g, 1))
 		change(m);
 	check_snapshot(then, &saved);
-	text_done(&saved);
+	ss_strbuf_done(&saved);
 	free(then);
 	finish(m);
 }
@@ -283,7 +283,7 @@ static void test_snapshots(void **state)
 static void test_read_hostile(void **state)
 {
 	struct model *m = malloc(sizeof *m);
-	struct text saved = {0};
+	struct ss_strbuf saved = {0};
 	struct saved_group s;
 
 	(void)state;
@@ -296,14 +296,14 @@ static void test_read_hostile(void **state)
 	for (size_t len = 1; len < saved.len; len++) {
 		uint8_t *exact = malloc(len);
 		memcpy(exact, saved.bytes, len);
-		struct reading r = {.at = exact, .end = exact + len};
+		struct ss_unpack r = {.at = exact, .end = exact + len};
 		int rc;
 		while ((rc = groups_read(&r, &s)) == 1)
 			;
 		assert_true(rc == -EINVAL || r.at == r.end);
 		free(exact);
 	}
-	text_done(&saved);
+	ss_strbuf_done(&saved);
 	finish(m);
 }
 

@@ -239,9 +239,9 @@ static void out_of_memory(void **state)
 
 /* ---- checkpoints ---- */
 
-static void load(struct fixture *f, const struct text *saved)
+static void load(struct fixture *f, const struct ss_strbuf *saved)
 {
-	struct reading r = {.at = (uint8_t *)saved->bytes, .end = (uint8_t *)saved->bytes + saved->len};
+	struct ss_unpack r = {.at = (uint8_t *)saved->bytes, .end = (uint8_t *)saved->bytes + saved->len};
 
 	assert_int_equal(outbox_load(f->box, &r), 0);
 	assert_ptr_equal(r.at, r.end);
@@ -250,7 +250,7 @@ static void load(struct fixture *f, const struct text *saved)
 static void goes_on_after_a_restart(void **state)
 {
 	(void)state;
-	struct text saved = {0};
+	struct ss_strbuf saved = {0};
 	struct fixture f, g;
 	uint8_t epoch[16];
 
@@ -282,7 +282,7 @@ static void goes_on_after_a_restart(void **state)
 	assert_int_equal(outbox_renew(g.box), 0);
 	assert_memory_not_equal(epoch, outbox_epoch(g.box), sizeof epoch);
 	end(&g);
-	text_done(&saved);
+	ss_strbuf_done(&saved);
 }
 
 /* Saved a little at a time, while some are acknowledged and others come. */
@@ -292,7 +292,7 @@ static void is_saved_while_it_is_used(void **state)
 
 	for (uint64_t saved_first = 0; saved_first < 12; saved_first++) {
 		for (uint64_t gone = 0; gone <= 10; gone++) {
-			struct text saved = {0};
+			struct ss_strbuf saved = {0};
 			struct fixture f, g;
 			begin(&f, true);
 			for (int i = 0; i < 10; i++) {
@@ -322,7 +322,7 @@ static void is_saved_while_it_is_used(void **state)
 						 i < 10 - gone || had > gone ? 10 - i
 									     : had - (i - (10 - gone)));
 			end(&g);
-			text_done(&saved);
+			ss_strbuf_done(&saved);
 		}
 	}
 }
@@ -330,7 +330,7 @@ static void is_saved_while_it_is_used(void **state)
 static void damage_is_refused(void **state)
 {
 	(void)state;
-	struct text saved = {0};
+	struct ss_strbuf saved = {0};
 	struct fixture f;
 
 	begin(&f, true);
@@ -341,13 +341,14 @@ static void damage_is_refused(void **state)
 		;
 	end(&f);
 	for (size_t len = 0; len < saved.len; len++) {
-		struct reading r = {.at = (uint8_t *)saved.bytes, .end = (uint8_t *)saved.bytes + len};
+		struct ss_unpack r = {.at = (uint8_t *)saved.bytes, .end = (uint8_t *)saved.bytes + len};
 		begin(&f, true);
 		assert_int_equal(outbox_load(f.box, &r), -EINVAL);
 		end(&f);
 	}
 	for (size_t i = 0; i < saved.len; i++) {
-		struct reading r = {.at = (uint8_t *)saved.bytes, .end = (uint8_t *)saved.bytes + saved.len};
+		struct ss_unpack r = {.at = (uint8_t *)saved.bytes,
+				      .end = (uint8_t *)saved.bytes + saved.len};
 		saved.bytes[i] ^= 0xff;
 		begin(&f, true);
 		(void)outbox_load(f.box, &r); /* whatever it makes of it, it stays within its bounds */
@@ -355,7 +356,7 @@ static void damage_is_refused(void **state)
 		end(&f);
 		saved.bytes[i] ^= (char)0xff;
 	}
-	text_done(&saved);
+	ss_strbuf_done(&saved);
 }
 
 int main(void)

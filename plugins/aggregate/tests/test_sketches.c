@@ -12,10 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "plugins/aggregate/distinct.h"
-#include "plugins/aggregate/quantiles.h"
-#include "plugins/aggregate/text.h"
-#include "plugins/aggregate/heavy_hitters.h"
+#include "plugins/aggregate/json.h"
+#include "plugins/aggregate/sketches.h"
 
 static uint64_t seed = 1;
 
@@ -85,7 +83,7 @@ static void check_quantiles(const struct quantiles *q, double *values, size_t n,
 
 static struct quantiles *saved_and_loaded(struct quantiles *q, double accuracy)
 {
-	struct text t = {0};
+	struct ss_strbuf t = {0};
 	struct quantiles *again;
 
 	quantiles_save(q, &t);
@@ -95,7 +93,7 @@ static struct quantiles *saved_and_loaded(struct quantiles *q, double accuracy)
 		assert_int_equal(quantiles_load((uint8_t *)t.bytes, len, accuracy, &none), -EINVAL);
 	}
 	quantiles_free(q);
-	text_done(&t);
+	ss_strbuf_done(&t);
 	return again;
 }
 
@@ -190,7 +188,7 @@ static void test_distinct(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		struct distinct *d = distinct_new(), *a = distinct_new(), *b = distinct_new(), *again;
-		struct text t = {0};
+		struct ss_strbuf t = {0};
 		uint64_t from = pick();
 		for (int twice = 0; twice < 2; twice++)
 			for (uint32_t n = 0; n < sizes[i]; n++) {
@@ -215,7 +213,7 @@ static void test_distinct(void **state)
 		distinct_free(a);
 		distinct_free(b);
 		distinct_free(again);
-		text_done(&t);
+		ss_strbuf_done(&t);
 	}
 }
 
@@ -244,21 +242,22 @@ static void test_distinct_error(void **state)
 
 /* ---- top ---- */
 
-static void add(struct top *t, uint32_t value)
+static void add(struct heavy_hitters *t, uint32_t value)
 {
 	char text[16];
 
 	int len = snprintf(text, sizeof text, "%u", value);
-	assert_int_equal(top_add(t, (value + 1) * UINT64_C(0x9e3779b97f4a7c15), text, (size_t)len, value % 2),
+	assert_int_equal(heavy_hitters_add(t, (value + 1) * UINT64_C(0x9e3779b97f4a7c15), text, (size_t)len,
+					   value % 2),
 			 0);
 }
 
-static char *printed(const struct top *t)
+static char *printed(const struct heavy_hitters *t)
 {
-	struct text out = {0};
+	struct ss_strbuf out = {0};
 
-	top_print(t, &out);
-	text_bytes(&out, "", 1);
+	heavy_hitters_print(t, &out);
+	ss_strbuf_add(&out, "", 1);
 	assert_false(out.failed);
 	return out.bytes;
 }
@@ -266,8 +265,9 @@ static char *printed(const struct top *t)
 /* As long as there are no more values than counters it is exact. */
 static void test_top_exact(void **state)
 {
-	struct top *t = top_new(3), *a = top_new(3), *b = top_new(3), *again;
-	struct text saved = {0};
+	struct heavy_hitters *t = heavy_hitters_new(3), *a = heavy_hitters_new(3), *b = heavy_hitters_new(3),
+			     *again;
+	struct ss_strbuf saved = {0};
 
 	(void)state;
 	for (uint32_t value = 0; value < 100; value++)
@@ -280,30 +280,32 @@ static void test_top_exact(void **state)
 	 */
 	assert_string_equal(text, "[{\"value\":\"27\",\"count\":50},{\"value\":54,\"count\":50},"
 				  "{\"value\":\"81\",\"count\":49}]");
-	assert_int_equal(top_merge(a, b), 0);
+	assert_int_equal(heavy_hitters_merge(a, b), 0);
 	char *merged = printed(a);
 	assert_string_equal(merged, text);
-	top_save(t, &saved);
-	assert_int_equal(top_load((uint8_t *)saved.bytes, saved.len, 3, &again), 0);
+	heavy_hitters_save(t, &saved);
+	assert_int_equal(heavy_hitters_load((uint8_t *)saved.bytes, saved.len, 3, &again), 0);
 	char *loaded = printed(again);
 	assert_string_equal(loaded, text);
-	assert_true(top_memory(again) > 0 && top_memory(again) <= top_memory(t));
+	assert_true(heavy_hitters_memory(again) > 0 &&
+		    heavy_hitters_memory(again) <= heavy_hitters_memory(t));
 	for (size_t len = 0; len < saved.len; len++) {
-		struct top *none;
-		assert_int_equal(top_load((uint8_t *)saved.bytes, len, 3, &none), -EINVAL);
+		struct heavy_hitters *none;
+		assert_int_equal(heavy_hitters_load((uint8_t *)saved.bytes, len, 3, &none), -EINVAL);
 	}
-	top_free(t);
-	top_free(a);
-	top_free(b);
-	top_free(again);
+	heavy_hitters_free(t);
+	heavy_hitters_free(a);
+	heavy_hitters_free(b);
+	heavy_hitters_free(again);
 	free(text);
 	free(merged);
 	free(loaded);
-	text_done(&saved);
+	ss_strbuf_done(&saved);
 }
 
 /* With more: never too low, too high by n / counters at most, and whatever is frequent is there. */
-static void check_top(const struct top *t, const uint32_t *real, uint32_t values, uint64_t n, uint32_t k)
+static void check_top(const struct heavy_hitters *t, const uint32_t *real, uint32_t values, uint64_t n,
+		      uint32_t k)
 {
 	char *text = printed(t), *at = text;
 	uint64_t counters = k < 10 ? 100 : 10 * k, before = UINT64_MAX;
@@ -338,10 +340,10 @@ static void test_top_bounds(void **state)
 	assert_non_null(real);
 	for (int kind = 0; kind < 3; kind++) {
 		uint32_t k = ks[kind];
-		struct top *t = top_new(k), *parts[4];
+		struct heavy_hitters *t = heavy_hitters_new(k), *parts[4];
 		memset(real, 0, VALUES * sizeof *real);
 		for (int p = 0; p < 4; p++)
-			parts[p] = top_new(k);
+			parts[p] = heavy_hitters_new(k);
 		for (int i = 0; i < N; i++) {
 			uint32_t value = (uint32_t)(pow(unit(), 4) * VALUES);
 			real[value]++;
@@ -350,27 +352,27 @@ static void test_top_bounds(void **state)
 		}
 		check_top(t, real, VALUES, N, k);
 		for (int p = 1; p < 4; p++)
-			assert_int_equal(top_merge(parts[0], parts[p]), 0);
+			assert_int_equal(heavy_hitters_merge(parts[0], parts[p]), 0);
 		check_top(parts[0], real, VALUES, N, k);
 		for (int p = 0; p < 4; p++)
-			top_free(parts[p]);
-		top_free(t);
+			heavy_hitters_free(parts[p]);
+		heavy_hitters_free(t);
 	}
 	free(real);
 }
 
 static void test_top_limits(void **state)
 {
-	struct top *t = top_new(1);
-	char *big = calloc(1, TOP_VALUE_MAX + 1);
+	struct heavy_hitters *t = heavy_hitters_new(1);
+	char *big = calloc(1, HEAVY_HITTERS_VALUE_MAX + 1);
 
 	(void)state;
-	memset(big, '7', TOP_VALUE_MAX + 1);
-	assert_int_equal(top_add(t, 1, big, TOP_VALUE_MAX + 1, 0), -E2BIG);
+	memset(big, '7', HEAVY_HITTERS_VALUE_MAX + 1);
+	assert_int_equal(heavy_hitters_add(t, 1, big, HEAVY_HITTERS_VALUE_MAX + 1, 0), -E2BIG);
 	for (uint64_t i = 0; i < 1000; i++)
-		assert_int_equal(top_add(t, i + 1, big, TOP_VALUE_MAX, 1), 0);
-	assert_true(top_memory(t) < 120000);
-	top_free(t);
+		assert_int_equal(heavy_hitters_add(t, i + 1, big, HEAVY_HITTERS_VALUE_MAX, 1), 0);
+	assert_true(heavy_hitters_memory(t) < 120000);
+	heavy_hitters_free(t);
 	free(big);
 }
 
@@ -379,13 +381,13 @@ static void test_top_limits(void **state)
 static const char *double_text(double d)
 {
 	static char bytes[64];
-	struct text t = {0};
+	struct ss_strbuf t = {0};
 
-	text_double(&t, d);
+	print_double(&t, d);
 	assert_true(t.len < sizeof bytes);
 	memcpy(bytes, t.bytes, t.len);
 	bytes[t.len] = '\0';
-	text_done(&t);
+	ss_strbuf_done(&t);
 	return bytes;
 }
 
@@ -448,16 +450,16 @@ static void test_doubles(void **state)
 
 static void test_integers(void **state)
 {
-	struct text t = {0};
+	struct ss_strbuf t = {0};
 
 	(void)state;
-	text_int(&t, INT64_MIN);
-	text_int(&t, INT64_MAX);
-	text_int(&t, 0);
-	text_int(&t, -7);
-	text_bytes(&t, "", 1);
+	ss_strbuf_int(&t, INT64_MIN);
+	ss_strbuf_int(&t, INT64_MAX);
+	ss_strbuf_int(&t, 0);
+	ss_strbuf_int(&t, -7);
+	ss_strbuf_add(&t, "", 1);
 	assert_string_equal(t.bytes, "-922337203685477580892233720368547758070-7");
-	text_done(&t);
+	ss_strbuf_done(&t);
 }
 
 int main(void)

@@ -14,12 +14,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "plugins/aggregate/aggregate.h"
 #include <semstreams/test-host.h>
 
 #define MS UINT64_C(1000000)
+
+/* A disk that does not answer while this is set; takes the place of the C library's. */
+static _Atomic bool disk_hangs;
+
+int fsync(int fd)
+{
+	while (disk_hangs)
+		nanosleep(&(struct timespec){.tv_nsec = (long)MS}, NULL);
+	return (int)syscall(SYS_fsync, fd);
+}
 
 /* ---- the source before it, a host of its own ---- */
 
@@ -168,11 +179,13 @@ static void take_results(struct fixture *f)
 	int64_t metrics[64];
 	memcpy(metrics, f->h.metrics, sizeof metrics);
 	uint32_t n_input_ready = f->h.n_input_ready, n_drained = f->h.n_drained;
+	uint64_t duplicates = f->h.duplicates;
 	ss_test_host_clear(&f->h);
 	memcpy(f->h.log, log, sizeof log);
 	memcpy(f->h.metrics, metrics, sizeof metrics);
 	f->h.n_input_ready = n_input_ready;
 	f->h.n_drained = n_drained;
+	f->h.duplicates = duplicates;
 }
 
 static void run(struct fixture *f, int timeout_ms)
@@ -198,7 +211,7 @@ static int32_t feed_part(struct fixture *f, uint32_t port, uint8_t epoch, uint64
 	for (uint32_t i = 0; i < n; i++)
 		b->events[i].seq = first + i;
 	ss_test_host_track(&f->source, b, "source", &at);
-	int32_t rc = f->h.desc->process(f->h.self, port, b);
+	int32_t rc = ss_test_host_process(&f->h, port, b);
 	f->source.host.batch_unref(b);
 	ss_test_host_run(&f->source, 0);
 	return rc;
@@ -323,11 +336,11 @@ static void positions_are_told(void **state)
 	/* what comes again does not count, on either way */
 	FEED(f, 1, 1, A(1), A(2), A(3));
 	assert_int_equal(feed_part(f, 1, 2, 10, 11, (const char *const[]){A(1), A(4)}, 2), SS_DONE);
-	assert_int_equal(f->h.metrics[METRIC_DUPLICATES], 3);
+	assert_int_equal(f->h.duplicates, 3);
 	/* another log of the source: its numbers begin anew */
 	FEED(f, 7, 1, A(5));
 	FEED(f, 7, 1, A(5));
-	assert_int_equal(f->h.metrics[METRIC_DUPLICATES], 4);
+	assert_int_equal(f->h.duplicates, 4);
 	FEED(f, 7, 2, END);
 	assert_int_equal(feed_part(f, 1, 2, 12, 12, (const char *const[]){END}, 1), SS_DONE);
 	until(f, f->h.n_emitted);
@@ -345,7 +358,7 @@ static void parts_of_a_batch(void **state)
 	start(f);
 	assert_int_equal(feed_part(f, 0, 1, 1, 4, (const char *const[]){A(1), A(2)}, 2), SS_DONE);
 	assert_int_equal(feed_part(f, 0, 1, 3, 4, (const char *const[]){A(3), A(4)}, 2), SS_DONE);
-	assert_int_equal(f->h.metrics[METRIC_DUPLICATES], 0);
+	assert_int_equal(f->h.duplicates, 0);
 	assert_int_equal(feed_part(f, 0, 1, 5, 8, (const char *const[]){A(3)}, 1), SS_DONE);
 	until(f, f->n_acked == 3);
 	crash(f);
@@ -380,7 +393,8 @@ static void the_whole_stream(struct fixture *f, uint64_t from, unsigned *seed)
 	f->n_acked = 0;
 	feed_stream(f, from, STREAM, seed);
 	/* a batch without events that count, to know when what was before it is dealt with */
-	until(f, f->h.metrics[METRIC_UNSENT] == 0 && f->h.metrics[METRIC_CHECKPOINTS] > 0);
+	until(f, f->h.metrics[METRIC_UNSENT] == 0 &&
+			 (f->h.metrics[METRIC_CHECKPOINTS] > 0 || f->h.duplicates == STREAM + 1 - from));
 	FEED(f, 1, STREAM + 1, "{\"t\":1000}");
 	uint32_t before = f->n_acked;
 	until(f, f->n_acked > before);
@@ -465,7 +479,7 @@ static void results_that_failed_go_out_again(void **state)
 	f->h.host.token_unref(token, SS_FAILED);
 	take_results(f);
 	until(f, f->h.n_emitted == 1);
-	assert_non_null(strstr(f->h.log, "sending them again"));
+	assert_non_null(strstr(f->h.log, "resending"));
 	take_results(f); /* the same under the same number */
 	assert_int_equal(f->n_results, 1);
 }
@@ -564,7 +578,7 @@ static void a_damaged_file(void **state)
 static void a_forged_file(void **state)
 {
 	struct fixture *f = *state;
-	struct text parts[CHECKPOINT_PARTS] = {0};
+	struct ss_strbuf parts[CHECKPOINT_PARTS] = {0};
 	struct checkpoint *c;
 	uint8_t *bytes;
 	size_t len;
@@ -583,12 +597,11 @@ static void a_forged_file(void **state)
 			int rc;
 			bytes[at] ^= (uint8_t)flip;
 			parts[0].len = 0;
-			text_bytes(&parts[0], bytes, len);
+			ss_strbuf_add(&parts[0], bytes, len);
 			bytes[at] ^= (uint8_t)flip;
 			assert_int_equal(checkpoint_new(f->path, source_destroy, NULL, &c), 0);
 			checkpoint_write(c, parts);
-			checkpoint_wait(c);
-			assert_true(checkpoint_taken(c, &rc, &why) && rc == 0);
+			assert_true(checkpoint_take(c, true, &rc, &why) && rc == 0);
 			checkpoint_free(c);
 			begin(f);
 			if (f->h.desc->start(f->h.self) == 0) {
@@ -598,7 +611,7 @@ static void a_forged_file(void **state)
 			ss_test_host_done(&f->h);
 		}
 	}
-	text_done(&parts[0]);
+	ss_strbuf_done(&parts[0]);
 	free(bytes);
 }
 
@@ -636,6 +649,47 @@ static void trouble_passes(void **state)
 	until(f, f->h.n_emitted == 1);
 	assert_string_equal(f->h.unready, "");
 	assert_non_null(strstr(f->h.log, "can be written again"));
+}
+
+/* A disk that does not answer is reported after 5 s, with the time it has taken, until it answers. */
+static void a_disk_that_does_not_answer(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f);
+	disk_hangs = true;
+	FEED(f, 1, 1, A(1), A(11));
+	for (int i = 0; i < 2000 && !f->h.unready[0]; i++)
+		run(f, 10);
+	assert_string_equal(f->h.unready, "writing the checkpoint has taken 5 s so far");
+	assert_non_null(strstr(f->h.log, "WARN Writing the checkpoint takes longer than 5 s"));
+	assert_int_equal(f->h.metrics[METRIC_CHECKPOINT_STALLS], 1);
+	assert_in_range(f->h.metrics[METRIC_OLDEST_UNSAVED], 5, 8);
+	until(f, strcmp(f->h.unready, "writing the checkpoint has taken 6 s so far") == 0);
+	assert_int_equal(f->n_acked, 0);
+	assert_int_equal(f->h.metrics[METRIC_CHECKPOINT_STALLS], 1);
+	disk_hangs = false;
+	until(f, !f->h.unready[0]);
+	assert_non_null(strstr(f->h.log, "INFO The disk answers again"));
+	until(f, f->n_acked == 1);
+	until(f, f->h.metrics[METRIC_OLDEST_UNSAVED] == 0);
+	until(f, f->h.n_emitted == 1);
+}
+
+/* The file of an unreleased version, whose checksum did not cover the first bytes. */
+static void a_file_of_another_version(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f);
+	FEED(f, 1, 1, A(1));
+	until(f, f->n_acked == 1);
+	crash(f);
+	int fd = open(f->path, O_RDWR);
+	assert_int_equal(pwrite(fd, "SSSTATE1", 8, 0), 8);
+	close(fd);
+	refused(f,
+		"another version of semstreams wrote it; use that version, or remove the file to begin anew");
 }
 
 /* ---- the end ---- */
@@ -682,7 +736,8 @@ static void drains_all_without_a_file(void **state)
 	f->conf.checkpoint = NULL;
 	start(f);
 	assert_false(f->h.checkpointer);
-	assert_non_null(strstr(f->h.log, "Without \"checkpoint\" a crash loses"));
+	assert_non_null(
+		strstr(f->h.log, "Without \"checkpoint\" a crash loses the contents of open windows"));
 	FEED(f, 1, 1, A(1), A(2), A(11));
 	assert_int_equal(f->n_acked, 1);
 	/* a source that sends again what another part of the graph wants again */
@@ -743,7 +798,8 @@ static void a_file_that_was_set_back(void **state)
 		memcpy(f->h.resume.epoch, epoch, sizeof epoch);
 		f->h.resume.seq = 1 + (uint64_t)later;
 		assert_int_equal(f->h.desc->start(f->h.self), 0);
-		assert_true(!!strstr(f->h.log, "set back to an older one") == (later == 1));
+		assert_true(!!strstr(f->h.log, "is older than the results that components downstream have") ==
+			    (later == 1));
 		assert_int_equal(f->h.n_emitted, !later);
 		until(f, f->h.n_emitted == 1);
 		struct ss_position at;
@@ -773,6 +829,8 @@ int main(void)
 		TEST(a_forged_file),
 		TEST(a_place_where_none_can_be),
 		TEST(trouble_passes),
+		TEST(a_disk_that_does_not_answer),
+		TEST(a_file_of_another_version),
 		TEST(drains_what_is_over),
 		TEST(drains_all_without_a_file),
 		TEST(ends_at_any_moment),

@@ -15,7 +15,7 @@
 #define NONE INT64_MIN
 #define S    INT64_C(1000000000)
 
-static int64_t read_as(enum moment_format format, uint16_t type, const char *text)
+static int64_t read_as(enum timestamp_format format, uint16_t type, const char *text)
 {
 	/* a block of its own, so that a sanitizer sees a byte read too many */
 	size_t len = strlen(text);
@@ -25,7 +25,7 @@ static int64_t read_as(enum moment_format format, uint16_t type, const char *tex
 	assert_non_null(copy);
 	memcpy(copy, text, len);
 	const struct ss_field f = {.text = copy, .len = (uint32_t)len, .type = type};
-	bool good = moment_read(&f, format, &ns);
+	bool good = timestamp_read(&f, format, &ns);
 	free(copy);
 	return good ? ns : NONE;
 }
@@ -49,8 +49,8 @@ static void test_rfc3339(void **state)
 		{"2024-02-29T00:00:00Z", 1709164800 * S},
 		{"2000-02-29T23:59:59Z", 951868799 * S},
 		{"2016-12-31T23:59:60Z", 1483228800 * S},
-		{"2255-03-14T16:00:00Z", MOMENT_MAX},
-		{"1684-10-19T08:00:00Z", -MOMENT_MAX},
+		{"2255-03-14T16:00:00Z", TIMESTAMP_MAX},
+		{"1684-10-19T08:00:00Z", -TIMESTAMP_MAX},
 		{"2255-03-14T16:00:00.000000001Z", NONE},
 		{"1684-10-19T07:59:59.999999999Z", NONE},
 		{"2255-03-14T17:00:00Z", NONE},
@@ -84,57 +84,57 @@ static void test_rfc3339(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-		if (read_as(MOMENT_RFC3339, SS_JSON_STRING, cases[i].text) != cases[i].ns)
+		if (read_as(TIMESTAMP_RFC3339, SS_JSON_STRING, cases[i].text) != cases[i].ns)
 			fail_msg("%s is read as %lld", cases[i].text,
-				 (long long)read_as(MOMENT_RFC3339, SS_JSON_STRING, cases[i].text));
+				 (long long)read_as(TIMESTAMP_RFC3339, SS_JSON_STRING, cases[i].text));
 	/* every beginning of a good one is bad */
 	char part[] = "2025-11-16T10:00:00.5+02:00";
 	for (size_t len = strlen(part); len--;) {
 		part[len] = '\0';
-		assert_int_equal(read_as(MOMENT_RFC3339, SS_JSON_STRING, part), NONE);
+		assert_int_equal(read_as(TIMESTAMP_RFC3339, SS_JSON_STRING, part), NONE);
 	}
 }
 
 static void test_numbers(void **state)
 {
 	static const struct {
-		enum moment_format format;
+		enum timestamp_format format;
 		const char *text;
 		int64_t ns;
 	} cases[] = {
-		{MOMENT_S, "0", 0},
-		{MOMENT_S, "-0", 0},
-		{MOMENT_S, "1763287200", 1763287200 * S},
-		{MOMENT_S, "1763287200.5", 1763287200 * S + S / 2},
-		{MOMENT_S, "1763287200.123456789", 1763287200 * S + 123456789},
-		{MOMENT_S, "1763287200.1234567899", 1763287200 * S + 123456789},
-		{MOMENT_S, "-1.5", -S - S / 2},
-		{MOMENT_S, "1.7632872e9", 1763287200 * S},
-		{MOMENT_S, "1.7632872E+09", 1763287200 * S},
-		{MOMENT_S, "17632872005e-1", 1763287200 * S + S / 2},
-		{MOMENT_S, "0.000000001e0", 1},
-		{MOMENT_S, "1e-9", 1},
-		{MOMENT_S, "9e-10", 0},
-		{MOMENT_S, "1e-999999999", 0},
-		{MOMENT_S, "0e999999999", 0},
-		{MOMENT_S, "0.0", 0},
-		{MOMENT_S, "9000000000", MOMENT_MAX},
-		{MOMENT_S, "-9000000000", -MOMENT_MAX},
-		{MOMENT_S, "9000000000.000000001", NONE},
-		{MOMENT_S, "9000000001", NONE},
-		{MOMENT_S, "1e10", NONE},
-		{MOMENT_S, "1e999999999", NONE},
-		{MOMENT_S, "99999999999999999999999999", NONE},
-		{MOMENT_MS, "1763287200123", 1763287200 * S + 123000000},
-		{MOMENT_MS, "1763287200123.4567", 1763287200 * S + 123456700},
-		{MOMENT_US, "1763287200123456", 1763287200 * S + 123456000},
-		{MOMENT_US, "1.763287200123456e15", 1763287200 * S + 123456000},
-		{MOMENT_NS, "1763287200123456789", 1763287200 * S + 123456789},
-		{MOMENT_NS, "1.763287200123456789e18", 1763287200 * S + 123456789},
-		{MOMENT_NS, "9000000000000000000", MOMENT_MAX},
-		{MOMENT_NS, "9000000000000000001", NONE},
-		{MOMENT_NS, "9223372036854775808", NONE},
-		{MOMENT_NS, "0.9", 0},
+		{TIMESTAMP_S, "0", 0},
+		{TIMESTAMP_S, "-0", 0},
+		{TIMESTAMP_S, "1763287200", 1763287200 * S},
+		{TIMESTAMP_S, "1763287200.5", 1763287200 * S + S / 2},
+		{TIMESTAMP_S, "1763287200.123456789", 1763287200 * S + 123456789},
+		{TIMESTAMP_S, "1763287200.1234567899", 1763287200 * S + 123456789},
+		{TIMESTAMP_S, "-1.5", -S - S / 2},
+		{TIMESTAMP_S, "1.7632872e9", 1763287200 * S},
+		{TIMESTAMP_S, "1.7632872E+09", 1763287200 * S},
+		{TIMESTAMP_S, "17632872005e-1", 1763287200 * S + S / 2},
+		{TIMESTAMP_S, "0.000000001e0", 1},
+		{TIMESTAMP_S, "1e-9", 1},
+		{TIMESTAMP_S, "9e-10", 0},
+		{TIMESTAMP_S, "1e-999999999", 0},
+		{TIMESTAMP_S, "0e999999999", 0},
+		{TIMESTAMP_S, "0.0", 0},
+		{TIMESTAMP_S, "9000000000", TIMESTAMP_MAX},
+		{TIMESTAMP_S, "-9000000000", -TIMESTAMP_MAX},
+		{TIMESTAMP_S, "9000000000.000000001", NONE},
+		{TIMESTAMP_S, "9000000001", NONE},
+		{TIMESTAMP_S, "1e10", NONE},
+		{TIMESTAMP_S, "1e999999999", NONE},
+		{TIMESTAMP_S, "99999999999999999999999999", NONE},
+		{TIMESTAMP_MS, "1763287200123", 1763287200 * S + 123000000},
+		{TIMESTAMP_MS, "1763287200123.4567", 1763287200 * S + 123456700},
+		{TIMESTAMP_US, "1763287200123456", 1763287200 * S + 123456000},
+		{TIMESTAMP_US, "1.763287200123456e15", 1763287200 * S + 123456000},
+		{TIMESTAMP_NS, "1763287200123456789", 1763287200 * S + 123456789},
+		{TIMESTAMP_NS, "1.763287200123456789e18", 1763287200 * S + 123456789},
+		{TIMESTAMP_NS, "9000000000000000000", TIMESTAMP_MAX},
+		{TIMESTAMP_NS, "9000000000000000001", NONE},
+		{TIMESTAMP_NS, "9223372036854775808", NONE},
+		{TIMESTAMP_NS, "0.9", 0},
 	};
 	static const char *const none[] = {"",   "-",    ".",   "1.",   ".5",    "1e",    "1e+", "+1",  " 1",
 					   "1 ", "0x10", "1_0", "null", "1.5.5", "1e5e5", "inf", "--1", "1-"};
@@ -147,17 +147,17 @@ static void test_numbers(void **state)
 					 (long long)read_as(cases[i].format, type, cases[i].text));
 	}
 	for (size_t i = 0; i < sizeof none / sizeof *none; i++)
-		if (read_as(MOMENT_S, SS_JSON_STRING, none[i]) != NONE)
+		if (read_as(TIMESTAMP_S, SS_JSON_STRING, none[i]) != NONE)
 			fail_msg("\"%s\" is read", none[i]);
 }
 
 static void test_other_types(void **state)
 {
 	(void)state;
-	assert_int_equal(read_as(MOMENT_RFC3339, SS_JSON_NUMBER, "1763287200"), NONE);
+	assert_int_equal(read_as(TIMESTAMP_RFC3339, SS_JSON_NUMBER, "1763287200"), NONE);
 	for (uint16_t type = SS_JSON_MISSING; type <= SS_JSON_OBJECT; type++)
 		if (type != SS_JSON_NUMBER && type != SS_JSON_STRING)
-			assert_int_equal(read_as(MOMENT_S, type, "5"), NONE);
+			assert_int_equal(read_as(TIMESTAMP_S, type, "5"), NONE);
 }
 
 static void test_print(void **state)
@@ -171,15 +171,15 @@ static void test_print(void **state)
 		{-1, "1969-12-31T23:59:59.999999999Z"},
 		{1763287200 * S + 100000000, "2025-11-16T10:00:00.100Z"},
 		{1763287200 * S + 123456000, "2025-11-16T10:00:00.123456Z"},
-		{MOMENT_MAX, "2255-03-14T16:00:00Z"},
+		{TIMESTAMP_MAX, "2255-03-14T16:00:00Z"},
 		{INT64_MAX, "2262-04-11T23:47:16.854775807Z"},
 		{INT64_MIN, "1677-09-21T00:12:43.145224192Z"},
 	};
-	char text[MOMENT_TEXT];
+	char text[TIMESTAMP_TEXT];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		assert_int_equal(moment_print(text, cases[i].ns), strlen(cases[i].text));
+		assert_int_equal(timestamp_print(text, cases[i].ns), strlen(cases[i].text));
 		assert_string_equal(text, cases[i].text);
 	}
 }
@@ -188,19 +188,19 @@ static void test_print(void **state)
 static void test_any(void **state)
 {
 	uint64_t seed = 1;
-	char text[MOMENT_TEXT], want[MOMENT_TEXT];
+	char text[TIMESTAMP_TEXT], want[TIMESTAMP_TEXT];
 
 	(void)state;
 	for (int i = 0; i < 200000; i++) {
 		seed = seed * 6364136223846793005u + 1442695040888963407u;
-		int64_t ns = (int64_t)(seed >> 1) % (2 * (MOMENT_MAX / 2)) * (seed & 1 ? 1 : -1);
+		int64_t ns = (int64_t)(seed >> 1) % (2 * (TIMESTAMP_MAX / 2)) * (seed & 1 ? 1 : -1);
 		time_t seconds = (time_t)(ns / S - (ns % S < 0));
 		struct tm tm;
 		assert_non_null(gmtime_r(&seconds, &tm));
 		strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%S", &tm);
-		moment_print(text, ns);
+		timestamp_print(text, ns);
 		assert_memory_equal(text, want, strlen(want));
-		assert_int_equal(read_as(MOMENT_RFC3339, SS_JSON_STRING, text), ns);
+		assert_int_equal(read_as(TIMESTAMP_RFC3339, SS_JSON_STRING, text), ns);
 	}
 }
 

@@ -43,7 +43,11 @@ extern "C" {
 /* Which batches a snapshot covers. */
 enum {
 	SS_COVER_ACCEPTED = 0, /* all that were accepted; within process() also the one at hand */
-	SS_COVER_GIVEN = 1     /* those given to cover() */
+	SS_COVER_GIVEN = 1,    /* those given to cover() */
+	/* None: there are no snapshots.  The host removes duplicates for as long as the instance runs, unless
+	 * a stream reaches one of its inputs by several ways, and where sources begin does not depend on it.
+	 * For components that hold their data in memory only. */
+	SS_COVER_NOTHING = 2
 };
 
 struct ss_positions {

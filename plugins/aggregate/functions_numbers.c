@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * functions_basic - functions that add up: count, sum, mean, rate, stddev, histogram.  Sums of 64-bit
- * integers are exact; with a fraction among them they are doubles whose rounding errors are carried along
- * (Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", 1974).
+ * functions_numbers - functions of fixed size: count, sum, mean, rate, stddev, histogram, min, max.  Sums of
+ * 64-bit integers are exact; with a fraction among them they are doubles whose rounding errors are carried
+ * along (Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", 1974).
  */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "function.h"
+#include <semstreams/ext/fields.h>
+#include "functions.h"
+#include "json.h"
 
 /* ---- count ---- */
 
@@ -37,10 +39,10 @@ static int count_merge(const struct function *f, void *state, const void *other)
 }
 
 static void count_print(const struct function *f, const void *state, const struct span *span,
-			struct text *out)
+			struct ss_strbuf *out)
 {
 	(void)f, (void)span;
-	text_int(out, (int64_t) * (const uint64_t *)state);
+	ss_strbuf_int(out, (int64_t) * (const uint64_t *)state);
 }
 
 static const struct function_type count = {
@@ -143,7 +145,7 @@ static double sum_value(const struct sum *s)
 	return isfinite(copy.real.sum) ? copy.real.sum + copy.real.lost : copy.real.sum;
 }
 
-static void print_whole(struct text *out, __int128 i)
+static void print_whole(struct ss_strbuf *out, __int128 i)
 {
 	char digits[48], *p = digits + sizeof digits;
 	unsigned __int128 u = i < 0 ? -(unsigned __int128)i : (unsigned __int128)i;
@@ -153,7 +155,7 @@ static void print_whole(struct text *out, __int128 i)
 	while (u /= 10);
 	if (i < 0)
 		*--p = '-';
-	text_bytes(out, p, (size_t)(digits + sizeof digits - p));
+	ss_strbuf_add(out, p, (size_t)(digits + sizeof digits - p));
 }
 
 static uint32_t sum_size(const struct function *f)
@@ -176,13 +178,14 @@ static int sum_merge(const struct function *f, void *state, const void *other)
 	return 0;
 }
 
-static void sum_print(const struct function *f, const void *state, const struct span *span, struct text *out)
+static void sum_print(const struct function *f, const void *state, const struct span *span,
+		      struct ss_strbuf *out)
 {
 	const struct sum *s = state;
 
 	(void)f, (void)span;
 	if (s->kind == SUM_REAL)
-		text_double(out, sum_value(s));
+		print_double(out, sum_value(s));
 	else
 		print_whole(out, s->kind ? whole_of(s) : 0);
 }
@@ -249,12 +252,13 @@ static double mean_value(const struct mean *m)
 	return (double)((long double)quotient + (long double)rest / (long double)m->n);
 }
 
-static void mean_print(const struct function *f, const void *state, const struct span *span, struct text *out)
+static void mean_print(const struct function *f, const void *state, const struct span *span,
+		       struct ss_strbuf *out)
 {
 	const struct mean *m = state;
 
 	(void)f, (void)span;
-	text_double(out, m->n ? mean_value(m) : NAN);
+	print_double(out, m->n ? mean_value(m) : NAN);
 }
 
 static const struct function_type mean = {.name = "mean",
@@ -277,12 +281,13 @@ static int rate_add(const struct function *f, void *state, const struct sample *
 	return 0;
 }
 
-static void rate_print(const struct function *f, const void *state, const struct span *span, struct text *out)
+static void rate_print(const struct function *f, const void *state, const struct span *span,
+		       struct ss_strbuf *out)
 {
 	double seconds = (double)(span->end_ns - span->start_ns) / 1e9;
 
 	(void)f;
-	text_double(out, seconds > 0 ? sum_value(state) / seconds : NAN);
+	print_double(out, seconds > 0 ? sum_value(state) / seconds : NAN);
 }
 
 static const struct function_type rate = {.name = "rate",
@@ -379,13 +384,13 @@ static int stddev_merge(const struct function *f, void *state, const void *other
 }
 
 static void stddev_print(const struct function *f, const void *state, const struct span *span,
-			 struct text *out)
+			 struct ss_strbuf *out)
 {
 	const struct spread *v = state;
 	double n = (double)v->n - (f->population ? 0 : 1);
 
 	(void)span;
-	text_double(out, n > 0 ? sqrt(v->squares / n) : NAN);
+	print_double(out, n > 0 ? sqrt(v->squares / n) : NAN);
 }
 
 static const struct function_type stddev = {.name = "stddev",
@@ -458,20 +463,20 @@ static int histogram_merge(const struct function *f, void *state, const void *ot
 }
 
 static void histogram_print(const struct function *f, const void *state, const struct span *span,
-			    struct text *out)
+			    struct ss_strbuf *out)
 {
 	const uint64_t *counts = state;
 
 	(void)span;
-	text_string(out, "[");
+	ss_strbuf_text(out, "[");
 	for (uint32_t i = 0; i <= f->n; i++) {
-		text_string(out, i ? ",{\"le\":" : "{\"le\":");
-		text_double(out, i < f->n ? f->values[i] : INFINITY);
-		text_string(out, ",\"count\":");
-		text_int(out, (int64_t)counts[i]);
-		text_string(out, "}");
+		ss_strbuf_text(out, i ? ",{\"le\":" : "{\"le\":");
+		print_double(out, i < f->n ? f->values[i] : INFINITY);
+		ss_strbuf_text(out, ",\"count\":");
+		ss_strbuf_int(out, (int64_t)counts[i]);
+		ss_strbuf_text(out, "}");
 	}
-	text_string(out, "]");
+	ss_strbuf_text(out, "]");
 }
 
 static const struct function_type histogram = {.name = "histogram",
@@ -483,4 +488,135 @@ static const struct function_type histogram = {.name = "histogram",
 					       .merge = histogram_merge,
 					       .print = histogram_print};
 
-const struct function_type *const functions_basic[] = {&count, &sum, &mean, &rate, &stddev, &histogram, NULL};
+/* ---- min, max ---- */
+
+#define NUMBER_TEXT 22 /* bytes kept of a number as it was written: all of most */
+
+struct extreme {
+	union {
+		int64_t i;
+		double d;
+	};
+	uint8_t kind;           /* 0: nothing yet */
+	uint8_t len;            /* of text; 0: too long, printed anew */
+	char text[NUMBER_TEXT]; /* fills the struct to 32 bytes */
+};
+enum { EXTREME_INTEGER = 1, EXTREME_REAL = 2 };
+
+static uint32_t extreme_size(const struct function *f)
+{
+	(void)f;
+	return sizeof(struct extreme);
+}
+
+static struct ss_number value_of(const struct extreme *e)
+{
+	struct ss_number n = {.integer = e->kind == EXTREME_INTEGER};
+
+	if (n.integer)
+		n.i = e->i;
+	n.d = n.integer ? (double)e->i : e->d;
+	return n;
+}
+
+/* Is n beyond what e holds?  sign: 1 for max, -1 for min. */
+static bool is_beyond(const struct extreme *e, const struct ss_number *n, int sign)
+{
+	if (!e->kind)
+		return true;
+	struct ss_number have = value_of(e);
+	return ss_number_compare(n, &have) * sign > 0;
+}
+
+static void set_number(struct extreme *e, const struct sample *s)
+{
+	const struct ss_number *n = s->number;
+
+	e->kind = n->integer ? EXTREME_INTEGER : EXTREME_REAL;
+	if (n->integer)
+		e->i = n->i;
+	else
+		e->d = n->d;
+	e->len = s->field->len <= NUMBER_TEXT ? (uint8_t)s->field->len : 0;
+	memcpy(e->text, s->field->text, e->len);
+}
+
+static int min_add(const struct function *f, void *state, const struct sample *s)
+{
+	(void)f;
+	if (is_beyond(state, s->number, -1))
+		set_number(state, s);
+	return 0;
+}
+
+static int max_add(const struct function *f, void *state, const struct sample *s)
+{
+	(void)f;
+	if (is_beyond(state, s->number, 1))
+		set_number(state, s);
+	return 0;
+}
+
+static void merge_extreme(struct extreme *e, const struct extreme *other, int sign)
+{
+	struct ss_number n = value_of(other);
+
+	if (other->kind && is_beyond(e, &n, sign))
+		*e = *other;
+}
+
+static bool extreme_is_good(const struct function *f, const void *state)
+{
+	const struct extreme *e = state;
+
+	(void)f;
+	return e->kind <= EXTREME_REAL && e->len <= NUMBER_TEXT;
+}
+
+static int min_merge(const struct function *f, void *state, const void *other)
+{
+	(void)f;
+	merge_extreme(state, other, -1);
+	return 0;
+}
+
+static int max_merge(const struct function *f, void *state, const void *other)
+{
+	(void)f;
+	merge_extreme(state, other, 1);
+	return 0;
+}
+
+static void extreme_print(const struct function *f, const void *state, const struct span *span,
+			  struct ss_strbuf *out)
+{
+	const struct extreme *e = state;
+
+	(void)f, (void)span;
+	if (e->kind && e->len)
+		ss_strbuf_add(out, e->text, e->len);
+	else if (e->kind == EXTREME_INTEGER)
+		ss_strbuf_int(out, e->i);
+	else
+		print_double(out, e->kind ? e->d : NAN);
+}
+
+static const struct function_type min = {.name = "min",
+					 .needs_field = true,
+					 .needs_number = true,
+					 .size = extreme_size,
+					 .add = min_add,
+					 .merge = min_merge,
+					 .print = extreme_print,
+					 .is_good = extreme_is_good};
+static const struct function_type max = {.name = "max",
+					 .needs_field = true,
+					 .needs_number = true,
+					 .size = extreme_size,
+					 .add = max_add,
+					 .merge = max_merge,
+					 .print = extreme_print,
+					 .is_good = extreme_is_good};
+
+const struct function_type *const functions_numbers[] = {&count,     &sum, &mean, &rate, &stddev,
+							 &histogram, &min, &max,  NULL};

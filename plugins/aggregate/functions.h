@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * function - what is computed per group: count, sum, min, ...  Each function has a state of fixed size in
+ * functions - what is computed per group: count, sum, min, ...  Each function has a state of fixed size in
  * plain bytes, some have memory of their own besides (sketches).  States of one function can be merged,
  * whatever the order they were filled in.  Compiled in the control thread; everything else on the instance's
  * loop, without a clock or I/O.
@@ -13,7 +13,7 @@
 #include <semstreams/plugin.h>
 #include <semstreams/base/paths.h>
 #include <semstreams/base/json_option.h>
-#include "text.h"
+#include <semstreams/base/strbuf.h>
 #include <semstreams/base/value.h>
 #include <semstreams/ext/fields.h>
 
@@ -49,14 +49,14 @@ struct function_type {
 	int (*add)(const struct function *, void *state, const struct sample *);
 	/* The other goes into the state and stays as it is.  0, -ENOMEM. */
 	int (*merge)(const struct function *, void *state, const void *other);
-	void (*print)(const struct function *, const void *state, const struct span *, struct text *);
+	void (*print)(const struct function *, const void *state, const struct span *, struct ss_strbuf *);
 	/* NULL: anything is.  A state from a checkpoint can be worked with. */
 	bool (*is_good)(const struct function *, const void *state);
 	/* For those that have memory besides; NULL for the others.  Bytes of it; into a checkpoint and back,
 	 * where the state's own bytes are saved by whoever owns them.  load: -EINVAL, -ENOMEM; then the state
 	 * is an empty one. */
 	size_t (*heap)(const struct function *, const void *state);
-	void (*save)(const struct function *, const void *state, struct text *);
+	void (*save)(const struct function *, const void *state, struct ss_strbuf *);
 	int (*load)(const struct function *, void *state, const uint8_t *bytes, size_t len);
 	void (*done)(const struct function *, void *state);
 };
@@ -98,26 +98,26 @@ void functions_done(struct functions *);
 /* Take one event into a group's states: values are its fields by path; numbers[i] belongs to path i where
  * values[i] is a number.  The number of functions that found no memory for it, or could not use their field's
  * type. */
-struct functions_trouble {
+struct functions_skipped {
 	uint32_t no_memory; /* or the value is too long for it */
 	uint32_t wrong_type;
 };
 void functions_add(struct functions *, uint8_t *states, const struct ss_field *values,
 		   const struct ss_number *numbers, int64_t time_ns, uint64_t order,
-		   struct functions_trouble *);
+		   struct functions_skipped *);
 /* 0, -ENOMEM: some of the other is missing in states then. */
 int functions_merge(const struct functions *, uint8_t *states, const uint8_t *others);
 /* "name":value,"name":value in the order of the configuration. */
-void functions_print(const struct functions *, const uint8_t *states, const struct span *, struct text *);
+void functions_print(const struct functions *, const uint8_t *states, const struct span *,
+		     struct ss_strbuf *);
 /* Memory besides the states. */
 size_t functions_heap(const struct functions *, const uint8_t *states);
 void functions_clear(const struct functions *, uint8_t *states); /* empty, ready for use or to be forgotten */
 /* A whole group as bytes and back: states, then what they have besides.  load: 0, -EINVAL, -ENOMEM (states
  * are empty then). */
-void functions_save(const struct functions *, const uint8_t *states, struct text *);
+void functions_save(const struct functions *, const uint8_t *states, struct ss_strbuf *);
 int functions_load(const struct functions *, uint8_t *states, const uint8_t *bytes, size_t len);
 
-/* functions_basic.c, functions_edge.c, functions_sketch.c: NULL-ended */
-extern const struct function_type *const functions_basic[];
-extern const struct function_type *const functions_edge[];
-extern const struct function_type *const functions_sketch[];
+/* functions_numbers.c, functions_values.c: NULL-ended */
+extern const struct function_type *const functions_numbers[];
+extern const struct function_type *const functions_values[];

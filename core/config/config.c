@@ -91,8 +91,8 @@ static int read_admin(struct config *config, const struct jnode *node, struct di
 {
 	struct options options;
 	char shown[JSHOWN_SIZE];
-	int r = options_fill(&admin_table, config->doc, node, config->doc->root, diag, &options);
-	if (r == 0) {
+	int rc = options_fill(&admin_table, config->doc, node, config->doc->root, diag, &options);
+	if (rc == 0) {
 		const struct admin_conf *conf = options.conf;
 		bool off = strcmp(conf->listen, "off") == 0;
 		if (!off && !is_address(conf->listen))
@@ -102,25 +102,25 @@ static int read_admin(struct config *config, const struct jnode *node, struct di
 				    jnode_shown(jnode_get(node, "listen"), shown));
 		config->admin_listen = off ? NULL : strdup(conf->listen);
 		if (!off && !config->admin_listen)
-			r = -ENOMEM;
-		if (!off && r == 0)
-			r = claim_admin(config);
+			rc = -ENOMEM;
+		if (!off && rc == 0)
+			rc = claim_admin(config);
 	}
 	options_done(&options);
-	return r == -ENOMEM ? r : 0;
+	return rc == -ENOMEM ? rc : 0;
 }
 
 static int read_log(struct config *config, const struct jnode *node, struct diag *diag)
 {
 	struct options options;
-	int r = options_fill(&log_table, config->doc, node, config->doc->root, diag, &options);
-	if (r == 0) {
+	int rc = options_fill(&log_table, config->doc, node, config->doc->root, diag, &options);
+	if (rc == 0) {
 		const struct log_conf *conf = options.conf;
 		config->log_level = levels[conf->level];
 		config->log_json = conf->format == 1;
 	}
 	options_done(&options);
-	return r == -ENOMEM ? r : 0;
+	return rc == -ENOMEM ? rc : 0;
 }
 
 /* ---- helpers --------------------------------------------------------------------------------------------
@@ -301,19 +301,19 @@ static int read_components(struct config *config, const struct jnode *root, stru
 static int expand_section(const struct config *config, struct jnode *node, const struct tls_section *section,
 			  struct diag *diag)
 {
-	int r = 0;
-	for (struct jnode *child = node->child; child && r != -ENOMEM; child = child->next) {
+	int rc = 0;
+	for (struct jnode *child = node->child; child && rc != -ENOMEM; child = child->next) {
 		const struct tls_key *key = NULL;
 		for (size_t i = 0; !key && i < section->n; i++)
 			if (strcmp(section->keys[i].name, child->name) == 0)
 				key = &section->keys[i];
 		bool settings = section->has_modes && child->type == J_OBJECT && !(key && key->schema);
 		if (key && key->section && child->type == J_OBJECT)
-			r = expand_section(config, child, key->section, diag);
+			rc = expand_section(config, child, key->section, diag);
 		else if (!settings)
-			r = expand_tree(config->doc, child, diag);
+			rc = expand_tree(config->doc, child, diag);
 	}
-	return r;
+	return rc;
 }
 
 static int read_config(struct config *config, struct diag *diag)
@@ -321,7 +321,7 @@ static int read_config(struct config *config, struct diag *diag)
 	static const char *const keys[] = {"components", "security", "plugins", "admin", "log", "$schema"};
 	const struct jnode *root = config->doc->root, *schema = jnode_get(root, "$schema");
 	struct jnode *security = jnode_get(root, "security");
-	int r;
+	int rc;
 
 	check_keys(config, root, keys, N(keys), diag);
 	if (schema)
@@ -333,10 +333,10 @@ static int read_config(struct config *config, struct diag *diag)
 			return -ENOMEM;
 		config->security_unclear = diag->errors > errors;
 	}
-	if ((r = read_admin(config, jnode_get(root, "admin"), diag)) ||
-	    (r = read_log(config, jnode_get(root, "log"), diag)) ||
-	    (r = read_plugins(config, jnode_get(root, "plugins"), diag)))
-		return r;
+	if ((rc = read_admin(config, jnode_get(root, "admin"), diag)) ||
+	    (rc = read_log(config, jnode_get(root, "log"), diag)) ||
+	    (rc = read_plugins(config, jnode_get(root, "plugins"), diag)))
+		return rc;
 	return read_components(config, root, diag);
 }
 
@@ -361,10 +361,10 @@ static int from_document(struct jdoc *doc, struct diag *diag, size_t errors_befo
 	config->doc = doc;
 	config->log_level = SS_LOG_INFO;
 	config->claims = claims_new();
-	int r = config->claims ? read_config(config, diag) : -ENOMEM;
-	if (r) {
+	int rc = config->claims ? read_config(config, diag) : -ENOMEM;
+	if (rc) {
 		config_free(config);
-		return r;
+		return rc;
 	}
 	*out = config;
 	return diag->errors > errors_before ? -EINVAL : 0;
@@ -375,8 +375,8 @@ int config_parse(const char *file, const char *text, size_t len, struct diag *di
 	size_t errors = diag->errors;
 	struct jdoc *doc;
 	*out = NULL;
-	int r = jdoc_parse(file, text, len, diag, &doc);
-	return r == -ENOMEM ? r : from_document(doc, diag, errors, out);
+	int rc = jdoc_parse(file, text, len, diag, &doc);
+	return rc == -ENOMEM ? rc : from_document(doc, diag, errors, out);
 }
 
 int config_load(const char *file, struct diag *diag, struct config **out)
@@ -384,8 +384,8 @@ int config_load(const char *file, struct diag *diag, struct config **out)
 	size_t errors = diag->errors;
 	struct jdoc *doc;
 	*out = NULL;
-	int r = jdoc_load(file, diag, &doc);
-	return r == -ENOMEM ? r : from_document(doc, diag, errors, out);
+	int rc = jdoc_load(file, diag, &doc);
+	return rc == -ENOMEM ? rc : from_document(doc, diag, errors, out);
 }
 
 /* ---- with the plugins -----------------------------------------------------------------------------------
@@ -433,15 +433,15 @@ static int fill(const struct config *config, struct config_component *c, struct 
 		.conf_size = c->desc->conf_size,
 	};
 	struct options options;
-	int r = options_fill(&table, config->doc, c->options, c->node, diag, &options);
+	int rc = options_fill(&table, config->doc, c->options, c->node, diag, &options);
 	c->conf = options.conf;
 	c->strings = options.strings;
 	c->n_strings = options.n_strings;
 	c->wrong = options.wrong;
 	c->n_wrong = options.n_wrong;
-	c->complete = r == 0 && c->id;
-	c->testable = r != -ENOMEM && options.filled && c->id;
-	return r == -ENOMEM ? r : 0;
+	c->complete = rc == 0 && c->id;
+	c->testable = rc != -ENOMEM && options.filled && c->id;
+	return rc == -ENOMEM ? rc : 0;
 }
 
 static int resolve_component(const struct config *config, struct config_component *c, struct loader *loader,
@@ -531,19 +531,19 @@ static int resolve_providers(struct config *config, struct diag *diag)
 int config_resolve(struct config *config, struct loader *loader, struct diag *diag)
 {
 	size_t errors = diag->errors;
-	int r = 0;
-	for (size_t i = 0; i < config->n_components && r == 0; i++)
-		r = resolve_component(config, &config->components[i], loader, diag);
-	if (r == 0)
-		r = wiring_complete(config, diag);
+	int rc = 0;
+	for (size_t i = 0; i < config->n_components && rc == 0; i++)
+		rc = resolve_component(config, &config->components[i], loader, diag);
+	if (rc == 0)
+		rc = wiring_complete(config, diag);
 	/* what would be said of a text that is not there would be wrong */
-	if (r == 0 && !config->security_unclear &&
+	if (rc == 0 && !config->security_unclear &&
 	    tls_config_read(config->doc, config->security, loader, diag, &config->tls) == -ENOMEM)
-		r = -ENOMEM;
-	if (r == 0)
-		r = resolve_providers(config, diag);
-	if (r)
-		return r;
+		rc = -ENOMEM;
+	if (rc == 0)
+		rc = resolve_providers(config, diag);
+	if (rc)
+		return rc;
 	return diag->errors > errors ? -EINVAL : 0;
 }
 

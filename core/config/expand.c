@@ -50,7 +50,7 @@ static int expand_string(const struct jdoc *doc, const struct jnode *node, struc
 	const char *at = node->string;
 	char *text = NULL;
 	size_t len;
-	int r = 0;
+	int rc = 0;
 
 	FILE *to = open_memstream(&text, &len);
 	if (!to)
@@ -62,7 +62,7 @@ static int expand_string(const struct jdoc *doc, const struct jnode *node, struc
 		} else if (at[0] == '$' && at[1] == '{') {
 			const char *value = variable(doc, node, diag, &at);
 			if (!value) {
-				r = -EINVAL;
+				rc = -EINVAL;
 				break;
 			}
 			fputs(value, to);
@@ -70,13 +70,13 @@ static int expand_string(const struct jdoc *doc, const struct jnode *node, struc
 			fputc(*at++, to);
 		}
 	}
-	if (fclose(to) && r == 0)
-		r = -ENOMEM;
-	if (r)
+	if (fclose(to) && rc == 0)
+		rc = -ENOMEM;
+	if (rc)
 		free(text);
 	else
 		*out = text;
-	return r;
+	return rc;
 }
 
 bool expand_is_text(const struct jnode *node)
@@ -106,21 +106,21 @@ static int expand_file(const struct jdoc *doc, const struct jnode *node, struct 
 	const char *why = NULL;
 	size_t len = 0;
 
-	int r = expand_string(doc, node->child, diag, &path);
-	if (r)
-		return r;
+	int rc = expand_string(doc, node->child, diag, &path);
+	if (rc)
+		return rc;
 	whole = expand_path(doc, path);
-	r = whole ? file_read(whole, EXPAND_MAX_FILE, &text, &len, &why) : -ENOMEM;
-	if (r == -ENOMEM)
+	rc = whole ? file_read(whole, EXPAND_MAX_FILE, &text, &len, &why) : -ENOMEM;
+	if (rc == -ENOMEM)
 		goto out;
-	if (r == 0 && memchr(text, '\0', len))
+	if (rc == 0 && memchr(text, '\0', len))
 		why = "it holds a NUL byte";
-	else if (r == 0 && !ss_utf8_valid(text, len))
+	else if (rc == 0 && !ss_utf8_valid(text, len))
 		why = "it is not UTF-8";
 	if (why) {
 		jdoc_report(doc, diag, DIAG_ERROR, node->child, J_VALUE, "cannot take \"%s\": %s%s", whole,
-			    why, r == -EFBIG ? " (at most 64 KiB)" : "");
-		r = -EINVAL;
+			    why, rc == -EFBIG ? " (at most 64 KiB)" : "");
+		rc = -EINVAL;
 		goto out;
 	}
 	if (len && text[len - 1] == '\n')
@@ -131,7 +131,7 @@ out:
 	free(text);
 	free(whole);
 	free(path);
-	return r;
+	return rc;
 }
 
 int expand_text(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
@@ -145,18 +145,18 @@ int expand_tree(const struct jdoc *doc, struct jnode *node, struct diag *diag)
 	int result = 0;
 	if (expand_is_text(node)) {
 		char *text;
-		int r = expand_text(doc, node, diag, &text);
-		if (r)
-			return r;
+		int rc = expand_text(doc, node, diag, &text);
+		if (rc)
+			return rc;
 		free(node->string);
 		node->string = text;
 		node->type = J_STRING;
 		return 0;
 	}
 	for (struct jnode *child = node->child; child; child = child->next) {
-		int r = expand_tree(doc, child, diag);
-		if (r)
-			result = r;
+		int rc = expand_tree(doc, child, diag);
+		if (rc)
+			result = rc;
 	}
 	return result;
 }
@@ -191,9 +191,9 @@ static int put_json(const struct jdoc *doc, const struct jnode *node, struct dia
 	const char *from = node->text;
 	for (const struct jnode *child = node->child; child; child = child->next) {
 		fwrite(from, 1, (size_t)(child->text - from), to);
-		int r = put_json(doc, child, diag, to);
-		if (r)
-			result = r;
+		int rc = put_json(doc, child, diag, to);
+		if (rc)
+			result = rc;
 		from = child->text + child->text_len;
 	}
 	fwrite(from, 1, (size_t)(node->text + node->text_len - from), to);
@@ -207,12 +207,12 @@ int expand_json(const struct jdoc *doc, const struct jnode *node, struct diag *d
 	FILE *to = open_memstream(&text, &len);
 	if (!to)
 		return -ENOMEM;
-	int r = put_json(doc, node, diag, to);
-	if (fclose(to) && r == 0)
-		r = -ENOMEM;
-	if (r)
+	int rc = put_json(doc, node, diag, to);
+	if (fclose(to) && rc == 0)
+		rc = -ENOMEM;
+	if (rc)
 		free(text);
 	else
 		*out = text;
-	return r;
+	return rc;
 }

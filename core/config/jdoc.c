@@ -58,17 +58,17 @@ static int read_all(int fd, size_t max, char **text, size_t *len)
 	if (!buf)
 		return -ENOMEM;
 	while (n < room) {
-		ssize_t r = read(fd, buf + n, room - n);
-		if (r < 0 && errno == EINTR)
+		ssize_t rc = read(fd, buf + n, room - n);
+		if (rc < 0 && errno == EINTR)
 			continue;
-		if (r < 0) {
+		if (rc < 0) {
 			int e = errno;
 			free(buf);
 			return -e;
 		}
-		if (r == 0)
+		if (rc == 0)
 			break;
-		n += (size_t)r;
+		n += (size_t)rc;
 	}
 	if (n > max) {
 		free(buf);
@@ -85,16 +85,16 @@ int file_read(const char *path, size_t max, char **text, size_t *len, const char
 {
 	/* O_NONBLOCK: a FIFO must not hold us up before it can be refused. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	int r = fd < 0 ? -errno : read_all(fd, max, text, len);
+	int rc = fd < 0 ? -errno : read_all(fd, max, text, len);
 	if (fd >= 0)
 		close(fd);
-	if (r == -EINVAL)
+	if (rc == -EINVAL)
 		*why = "not a regular file";
-	else if (r == -EFBIG)
+	else if (rc == -EFBIG)
 		*why = "the file is too large";
-	else if (r)
-		*why = strerror(-r);
-	return r;
+	else if (rc)
+		*why = strerror(-rc);
+	return rc;
 }
 
 /* Standard input to its end, as file_read() does with a file. */
@@ -127,20 +127,20 @@ int jdoc_load(const char *file, struct diag *diag, struct jdoc **out)
 	bool standard_input = strcmp(file, "-") == 0;
 
 	*out = NULL;
-	int r = standard_input ? stdin_read(JDOC_MAX_FILE, &text, &len, &why)
-			       : file_read(file, JDOC_MAX_FILE, &text, &len, &why);
+	int rc = standard_input ? stdin_read(JDOC_MAX_FILE, &text, &len, &why)
+				: file_read(file, JDOC_MAX_FILE, &text, &len, &why);
 	file = standard_input ? "stdin" : file;
-	if (r == -EFBIG)
+	if (rc == -EFBIG)
 		diag_add(diag, DIAG_ERROR, file, (struct place){0}, NULL, "cannot read: %s (at most %u MiB)",
 			 why, JDOC_MAX_FILE >> 20);
-	else if (r)
+	else if (rc)
 		diag_add(diag, DIAG_ERROR, file, (struct place){0}, NULL, "cannot read: %s", why);
-	if (r)
-		return r == -ENOMEM ? r : -EINVAL;
-	r = jdoc_parse(file, text, len, diag, out);
+	if (rc)
+		return rc == -ENOMEM ? rc : -EINVAL;
+	rc = jdoc_parse(file, text, len, diag, out);
 	explicit_bzero(text, len);
 	free(text);
-	return r;
+	return rc;
 }
 
 struct jnode *jnode_get(const struct jnode *object, const char *name)
@@ -305,12 +305,12 @@ static const char *list(const char *const *words, size_t n, char *buf, size_t si
 	size_t len = 0;
 	buf[0] = '\0';
 	for (size_t i = 0; i < n; i++) {
-		int r = snprintf(buf + len, size - len, "%s%s", i ? ", " : "", words[i]);
-		if (r < 0 || (size_t)r >= size - len) {
+		int rc = snprintf(buf + len, size - len, "%s%s", i ? ", " : "", words[i]);
+		if (rc < 0 || (size_t)rc >= size - len) {
 			buf[0] = '\0';
 			break;
 		}
-		len += (size_t)r;
+		len += (size_t)rc;
 	}
 	return buf;
 }

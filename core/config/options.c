@@ -213,16 +213,16 @@ static bool type_fits(const struct ss_option *option, const struct jnode *node)
 static char *text_of(struct filler *f, const struct ss_option *option, const struct jnode *node)
 {
 	char *text = NULL;
-	int r = 0;
+	int rc = 0;
 	if (option->type == SS_OPT_JSON)
-		r = expand_json(f->doc, node, f->diag, &text);
+		rc = expand_json(f->doc, node, f->diag, &text);
 	else if (expand_is_text(node))
-		r = expand_text(f->doc, node, f->diag, &text);
+		rc = expand_text(f->doc, node, f->diag, &text);
 	else
 		text = strndup(node->text, node->text_len);
-	if (r == -ENOMEM || (r == 0 && !text))
+	if (rc == -ENOMEM || (rc == 0 && !text))
 		f->out_of_memory = true;
-	return r ? NULL : text;
+	return rc ? NULL : text;
 }
 
 static void fill_from_node(struct filler *f, const struct ss_option *option, const struct jnode *node)
@@ -243,8 +243,8 @@ static void fill_from_node(struct filler *f, const struct ss_option *option, con
 		return;
 	}
 	/* A bare number is an integer: ss_parse_size would take fractions and leading zeros. */
-	int r = node->type == J_NUMBER ? ss_parse_integer(text, &value) : convert(option, text, &value);
-	if (r == 0 && in_limits(option, value) && (option->type != SS_OPT_BYTES || value >= 0))
+	int rc = node->type == J_NUMBER ? ss_parse_integer(text, &value) : convert(option, text, &value);
+	if (rc == 0 && in_limits(option, value) && (option->type != SS_OPT_BYTES || value >= 0))
 		memcpy(member(f, option), &value, sizeof value);
 	else
 		report_wrong(f, option, node);
@@ -257,10 +257,10 @@ static bool is_json(const char *text)
 	struct diag diag;
 	struct jdoc *doc;
 	diag_init(&diag);
-	int r = jdoc_parse("", text, strlen(text), &diag, &doc);
+	int rc = jdoc_parse("", text, strlen(text), &diag, &doc);
 	jdoc_free(doc);
 	diag_done(&diag);
-	return r == 0;
+	return rc == 0;
 }
 
 static bool fill_default(struct filler *f, const struct ss_option *option)

@@ -284,9 +284,9 @@ static int check_cycles(const struct config *config, struct diag *diag, bool imp
 int wiring_read(struct config *config, struct diag *diag)
 {
 	for (size_t i = 0; i < config->n_components; i++) {
-		int r = read_inputs(config, i, diag);
-		if (r)
-			return r;
+		int rc = read_inputs(config, i, diag);
+		if (rc)
+			return rc;
 	}
 	return check_cycles(config, diag, false);
 }
@@ -435,8 +435,8 @@ int wiring_complete(struct config *config, struct diag *diag)
 		check_inputs(config, &config->components[i], diag);
 	for (size_t i = 0; i < config->n_components; i++)
 		add_input(config, i, diag);
-	int r = check_cycles(config, diag, true);
-	if (r == 0 && diag->errors == 0) /* a wrong input leaves a loose end that is no news */
+	int rc = check_cycles(config, diag, true);
+	if (rc == 0 && diag->errors == 0) /* a wrong input leaves a loose end that is no news */
 		warn_unread(config, diag);
-	return r;
+	return rc;
 }

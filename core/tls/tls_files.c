@@ -126,14 +126,14 @@ static int read_content(int fd, struct content *c)
 		return -ENOMEM;
 	c->len = 0;
 	while (c->len < (size_t)st.st_size) {
-		ssize_t r = read(fd, c->text + c->len, (size_t)st.st_size - c->len);
-		if (r < 0 && errno == EINTR)
+		ssize_t rc = read(fd, c->text + c->len, (size_t)st.st_size - c->len);
+		if (rc < 0 && errno == EINTR)
 			continue;
-		if (r < 0)
+		if (rc < 0)
 			return -errno;
-		if (r == 0)
+		if (rc == 0)
 			break;
-		c->len += (size_t)r;
+		c->len += (size_t)rc;
 	}
 	c->text[c->len] = '\0';
 	return 0;

@@ -16,6 +16,7 @@
 #include "core/admin/log.h"
 #include "core/admin/metrics.h"
 #include "core/admin/notify.h"
+#include "core/flow/crash.h"
 #include "core/flow/pipeline.h"
 #include "core/flow/providers.h"
 #include "core/flow/report.h"
@@ -33,7 +34,7 @@ struct run {
 	ev_signal term, interrupt, hangup;
 	ev_async closed;   /* a component has closed */
 	ev_timer deadline; /* of draining */
-	ev_timer ping, watchdog, log;
+	ev_timer ping, watchdog, second;
 	bool draining, forced;
 	uint64_t term_ns; /* when it began to drain, monotonic */
 };
@@ -181,7 +182,6 @@ static void on_ping(struct ev_loop *ev, ev_timer *w, int events)
 	(void)events;
 	struct run *r = w->data;
 
-	pipeline_ping(r->pipeline);
 	tls_identity_poll(r->pipeline->tls);
 	tls_identity_remind(r->pipeline->tls, clock_now());
 }
@@ -194,17 +194,19 @@ static void on_watchdog(struct ev_loop *ev, ev_timer *w, int events)
 	notify_send("WATCHDOG=1");
 }
 
-static void on_log(struct ev_loop *ev, ev_timer *w, int events)
+static void on_second(struct ev_loop *ev, ev_timer *w, int events)
 {
 	(void)ev;
-	(void)w;
 	(void)events;
+	struct run *r = w->data;
+
+	pipeline_watch(r->pipeline);
 	log_tick();
 }
 
 static void watch(struct run *r)
 {
-	const double ping_s = 5., log_s = 1.;
+	const double ping_s = 5.;
 	double watchdog_s = (double)notify_watchdog_ns() / 1e9;
 
 	ev_signal_init(&r->term, on_term, SIGTERM);
@@ -214,7 +216,8 @@ static void watch(struct run *r)
 	ev_timer_init(&r->deadline, on_deadline, 0., 0.);
 	ev_timer_init(&r->ping, on_ping, ping_s, ping_s);
 	ev_timer_init(&r->watchdog, on_watchdog, 0., watchdog_s);
-	ev_timer_init(&r->log, on_log, log_s, log_s);
+	ev_timer_init(&r->second, on_second, 1., 1.);
+	r->second.data = r;
 	r->term.data = r->interrupt.data = r->hangup.data = r->closed.data = r->deadline.data = r->ping.data =
 		r;
 	ev_signal_start(r->ev, &r->term);
@@ -222,7 +225,7 @@ static void watch(struct run *r)
 	ev_signal_start(r->ev, &r->hangup);
 	ev_async_start(r->ev, &r->closed);
 	ev_timer_start(r->ev, &r->ping);
-	ev_timer_start(r->ev, &r->log);
+	ev_timer_start(r->ev, &r->second);
 	if (watchdog_s > 0.)
 		ev_timer_start(r->ev, &r->watchdog);
 }
@@ -267,9 +270,12 @@ static int serve(struct run *r, const struct config *config)
 
 	if (pipeline_stop(r->pipeline, stop_timeout_ns))
 		end_hard(r->pipeline);
-	report_stopped(r->pipeline);
-	log_info("Stopped drained=%s", r->forced ? "false" : "true");
-	return r->forced ? EXIT_FAILURE : EXIT_SUCCESS;
+	uint64_t lost = report_stopped(r->pipeline);
+	if (lost)
+		log_error("Events were lost at the end, see the lines above events=%llu",
+			  (unsigned long long)lost);
+	log_info("Stopped drained=%s", r->forced || lost ? "false" : "true");
+	return r->forced || lost ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 /* Whatever the parent left behind: our signals come; a closed pipe or a file at its size limit is an error
@@ -314,6 +320,7 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 	int code = EXIT_FAILURE;
 
 	set_up_signals();
+	crash_watch(config->log_json);
 	diag_init(&diag);
 	log_info("Starting semstreams version=%s components=%zu", PACKAGE_VERSION, config->n_components);
 
@@ -337,6 +344,7 @@ out:
 	admin_stop(r.admin);
 	metrics_free(r.metrics);
 	pipeline_free(r.pipeline);
+	crash_unwatch();
 	diag_done(&diag);
 	log_flush();
 	return code;

@@ -26,12 +26,19 @@
 
 struct admin_conf {
 	const char *listen;
+	int64_t watchdog;
 };
 static const struct ss_option admin_options[] = {
 	{.key = "listen",
 	 .type = SS_OPT_STRING,
 	 .offset = offsetof(struct admin_conf, listen),
 	 .default_text = ADMIN_DEFAULT},
+	{.key = "watchdog",
+	 .type = SS_OPT_DURATION,
+	 .offset = offsetof(struct admin_conf, watchdog),
+	 .default_text = "5s",
+	 .min = 1000000000,
+	 .max = INT64_C(3600000000000)},
 };
 static const struct option_table admin_table = OPTION_TABLE(admin_options, struct admin_conf);
 
@@ -95,6 +102,7 @@ static int read_admin(struct config *config, const struct jnode *node, struct di
 	if (rc == 0) {
 		const struct admin_conf *conf = options.conf;
 		bool off = strcmp(conf->listen, "off") == 0;
+		config->watchdog_ns = (uint64_t)conf->watchdog;
 		if (!off && !is_address(conf->listen))
 			jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(node, "listen"), J_VALUE,
 				    "expected \"host:port\", \"[v6 address]:port\", \"unix:/path\" or "
@@ -163,10 +171,14 @@ static void check_keys(const struct config *config, const struct jnode *object, 
 
 static int read_plugins(struct config *config, const struct jnode *node, struct diag *diag)
 {
-	static const char *const keys[] = {"paths"};
+	static const char *const keys[] = {"paths", "strict"};
 	if (!node || !expect(config, node, J_OBJECT, diag))
 		return 0;
 	check_keys(config, node, keys, N(keys), diag);
+	const struct jnode *strict = jnode_get(node, "strict");
+	config->strict = strict && strict->type == J_TRUE;
+	if (strict && strict->type != J_FALSE)
+		expect(config, strict, J_TRUE, diag);
 	const struct jnode *paths = jnode_get(node, "paths");
 	if (!paths || !expect(config, paths, J_ARRAY, diag))
 		return 0;

@@ -61,8 +61,10 @@ struct config {
 	size_t n_components;
 	char **plugin_paths;
 	size_t n_plugin_paths;
-	char *admin_listen; /* "host:port", NULL = no admin port ("admin": {"listen": "off"}) */
-	int log_level;      /* SS_LOG_... */
+	uint64_t watchdog_ns; /* a callback that takes longer is reported */
+	bool strict;          /* check all rules of the plugin ABI ("plugins": {"strict": true}) */
+	char *admin_listen;   /* "host:port", NULL = no admin port ("admin": {"listen": "off"}) */
+	int log_level;        /* SS_LOG_... */
 	bool log_json;
 	struct jnode *security; /* the "security" object, NULL if absent; references in its strings are
 				 * resolved, but those in the settings of TLS providers */

@@ -5,73 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <semstreams/ext/fields.h>
-#include <semstreams/ext/loop.h>
-#include <semstreams/ext/loop-libev.h>
-#include <semstreams/ext/positions.h>
-#include <semstreams/ext/tls.h>
-#include <semstreams/ext/tls-provider.h>
 #include "core/flow/batch.h"
 #include "core/config/diag.h"
-#include "core/fields/fields.h"
-#include "core/admin/health.h"
 #include "core/admin/log.h"
 #include "core/flow/positions.h"
 #include "core/flow/streams.h"
 
-static struct component *of(const struct ss_host *host)
-{
-	return host->impl;
-}
-
-/* ---- struct ss_host ---- */
-
-static void host_log(const struct ss_host *host, int32_t level, const char *text)
-{
-	log_text(level, host->id, text);
-}
-
-static void host_config_error(const struct ss_host *host, const char *pointer, const char *text)
-{
-	struct component *c = of(host);
-
-	if (c->diag)
-		config_component_error(c->config, c->config_component, c->diag, pointer, text);
-	else
-		log_printf(SS_LOG_ERROR, c->id, "Configuration error reported after create pointer=%s",
-			   pointer);
-}
-
-static int32_t host_claim(const struct ss_host *host, const char *pointer, const char *resource)
-{
-	struct component *c = of(host);
-
-	return c->diag ? config_claim(c->config, c->config_component, c->diag, pointer, resource) : -EINVAL;
-}
-
-static struct ss_batch *host_batch_new(const struct ss_host *host, struct ss_batch *parent, uint32_t rows,
-				       size_t bytes)
-{
-	return batch_new(of(host)->pool, parent, rows, bytes);
-}
-
-/* n events leave the component other than by the end of a batch: those of kept batches are held no more. */
-static void account_left(struct component *c, uint64_t n)
-{
-	uint64_t of_held = n < c->books.held ? n : c->books.held;
-
-	c->books.held -= of_held;
-	c->credit += of_held;
-	c->books.created += n - of_held;
-}
-
-/* Events of a processor's own, as results are: they stand for none it was given. */
-static bool is_made_here(const struct component *c, const struct ss_batch *batch)
-{
-	const struct batch *b = (const struct batch *)batch;
-
-	return b->pool == c->pool && !b->parent;
-}
+/* ---- for the host's side, too ---- */
 
 /* [any] The fence comes before the loop is read: what was put down before this call is seen either by the
  * loop that is woken or by the one that the component has moved to. */
@@ -84,64 +24,11 @@ void component_wake(struct component *c)
 }
 
 /* On one loop the other one is looked at before the loop sleeps. */
-static void wake_neighbour(const struct component *c, struct component *other)
+void component_wake_neighbour(const struct component *c, struct component *other)
 {
 	if (atomic_load_explicit(&other->loop, memory_order_relaxed) !=
 	    atomic_load_explicit(&c->loop, memory_order_relaxed))
 		component_wake(other);
-}
-
-static void account_emitted(struct component *c, const struct ss_batch *b, bool connected)
-{
-	if (c->desc->kind == SS_KIND_SOURCE) {
-		c->books.in += b->count;
-		if (connected)
-			c->books.out += b->count;
-		else
-			c->books.dropped[DROP_UNCONNECTED] += b->count;
-	} else if (connected && is_made_here(c, b)) {
-		c->books.out += b->count;
-		c->books.created += b->count;
-	} else if (connected) {
-		c->books.out += b->count;
-		account_left(c, b->count);
-	} /* else: not counted as out, so the end of its input batch finds it filtered */
-}
-
-static void host_emit(const struct ss_host *host, uint32_t port, struct ss_batch *b)
-{
-	struct component *c = of(host);
-
-	c->touched = true;
-	if (port >= c->n_ports || b->count == 0)
-		return;
-
-	struct port *p = &c->ports[port];
-	account_emitted(c, b, p->n > 0);
-	if (p->n == 0)
-		return;
-
-	b = batch_seal(c->pool, b);
-	for (size_t i = 0; i < p->n; i++) {
-		struct edge *e = p->edges[i];
-		bool news = queue_offer(e->queue, b);
-		c->stuck |= queue_stuck(e->queue);
-		if (news)
-			wake_neighbour(c, e->to);
-	}
-	batch_unref(b);
-}
-
-static void host_drop(const struct ss_host *host, uint32_t reason, uint64_t n)
-{
-	struct component *c = of(host);
-
-	c->touched = true;
-	c->books.dropped[reason < REASONS_MAX ? reason : DROP_ERROR] += n;
-	if (c->desc->kind == SS_KIND_SOURCE)
-		c->books.in += n;
-	else
-		account_left(c, n);
 }
 
 /* The end of a batch that was in held: what has not left by itself is delivered, filtered or lost. */
@@ -160,158 +47,14 @@ static void settle(struct component *c, uint32_t count, int32_t status)
 		c->books.filtered += rest;
 }
 
-static void end_batch(struct component *c, struct ss_batch *b, int32_t status)
+void component_end_batch(struct component *c, struct ss_batch *b, int32_t status)
 {
 	settle(c, b->count, status);
 	token_mark(b->token, status);
 	batch_unref(b);
 }
 
-static void host_done(const struct ss_host *host, struct ss_batch *b, int32_t status)
-{
-	struct component *c = of(host);
-
-	c->touched = true;
-	if (status == SS_FAILED)
-		positions_failed(c, b);
-	end_batch(c, b, status);
-}
-
-static void host_input_ready(const struct ss_host *host)
-{
-	of(host)->busy = false;
-}
-
-static void host_drained(const struct ss_host *host)
-{
-	struct component *c = of(host);
-
-	if (c->state == COMPONENT_DRAINING)
-		c->state = COMPONENT_DRAINED;
-}
-
-static int32_t host_track(const struct ss_host *host, struct ss_batch *b, uint64_t cookie,
-			  const struct ss_position *position)
-{
-	struct component *c = of(host);
-	/* a position that checkpointers could not use would mislead them */
-	struct ss_token *t = token_new(cookie, c->merges ? NULL : position, c->id, component_finish_token, c);
-
-	if (!t)
-		return -ENOMEM;
-	token_unref(b->token, SS_DELIVERED);
-	b->token = t;
-	return 0;
-}
-
-static int32_t host_position(const struct ss_batch *b, struct ss_position *position, const char **source)
-{
-	if (!b->token || !b->token->has_position)
-		return -ENOENT;
-	*position = b->token->position;
-	*source = b->token->source;
-	return 0;
-}
-
-/* Change an entry of /readyz. */
-static void report_health(const struct component *c,
-			  bool (*change)(struct health *, const char *, const char *), const char *reason)
-{
-	char who[CONFIG_MAX_ID + sizeof " provider"];
-
-	if (!c->health) /* only checked, or carrying out a command */
-		return;
-	/* under its own name the host tells whether there is a certificate */
-	snprintf(who, sizeof who, "%s%s", c->id, c->tls_roles ? " provider" : "");
-	change(c->health, who, reason);
-}
-
-static void host_set_health(const struct ss_host *host, const char *reason)
-{
-	report_health(of(host), health_set, reason);
-}
-
-static void host_set_degraded(const struct ss_host *host, const char *reason)
-{
-	report_health(of(host), health_degrade, reason);
-}
-
-static void host_metric_add(const struct ss_host *host, uint32_t metric, int64_t delta)
-{
-	struct component *c = of(host);
-
-	if (metric < c->desc->n_metrics)
-		atomic_fetch_add_explicit(&c->metrics[metric], delta, memory_order_relaxed);
-}
-
-static void host_metric_set(const struct ss_host *host, uint32_t metric, int64_t value)
-{
-	struct component *c = of(host);
-
-	if (metric < c->desc->n_metrics)
-		atomic_store_explicit(&c->metrics[metric], value, memory_order_relaxed);
-}
-
-static int32_t host_query(const struct ss_host *host, const char *id, uint32_t min_size, struct ss_iface *out)
-{
-	const struct {
-		const char *id;
-		const void *vtbl;
-		uint32_t size;
-	} services[] = {
-		{SS_LOOP, &loop_service, sizeof loop_service},
-		{SS_LOOP_LIBEV, &loop_libev_service, sizeof loop_libev_service},
-		{SS_POSITIONS, &positions_service, sizeof positions_service},
-		{SS_FIELDS, &fields_service, sizeof fields_service},
-		{SS_TLS, &tls_service, sizeof tls_service},
-		{SS_TLS_PUBLISH, &tls_publish_service, sizeof tls_publish_service},
-	};
-
-	if (strcmp(id, SS_TLS_PUBLISH) == 0 && !of(host)->tls_roles)
-		return -ENOENT;
-
-	for (size_t i = 0; i < sizeof services / sizeof services[0]; i++) {
-		if (strcmp(services[i].id, id) != 0)
-			continue;
-		if (services[i].size < min_size)
-			return -ENOTSUP;
-		*out = (struct ss_iface){.vtbl = services[i].vtbl, .self = of(host)};
-		of(host)->keeps_loop |= services[i].vtbl == &loop_libev_service;
-		return 0;
-	}
-	return -ENOENT;
-}
-
 /* ---- life ---- */
-
-static void fill_host(struct component *c)
-{
-	c->host = (struct ss_host){
-		.struct_size = sizeof c->host,
-		.impl = c,
-		.id = c->id,
-		.log = host_log,
-		.config_error = host_config_error,
-		.batch_new = host_batch_new,
-		.batch_ref = batch_ref,
-		.batch_unref = batch_unref,
-		.emit = host_emit,
-		.drop = host_drop,
-		.done = host_done,
-		.input_ready = host_input_ready,
-		.drained = host_drained,
-		.track = host_track,
-		.position = host_position,
-		.token_ref = token_ref,
-		.token_unref = token_unref,
-		.set_health = host_set_health,
-		.set_degraded = host_set_degraded,
-		.claim = host_claim,
-		.metric_add = host_metric_add,
-		.metric_set = host_metric_set,
-		.query = host_query,
-	};
-}
 
 int component_create(struct component *c, const struct config *config, const struct config_component *cc,
 		     struct health *health, struct tls_identity *tls, struct diag *diag)
@@ -326,7 +69,7 @@ int component_create(struct component *c, const struct config *config, const str
 		.config = config,
 		.config_component = cc,
 	};
-	fill_host(c);
+	host_fill(c);
 	posts_init(&c->posts);
 	c->pool = pool_new();
 	c->metrics = calloc(c->desc->n_metrics + 1, sizeof *c->metrics);
@@ -335,7 +78,11 @@ int component_create(struct component *c, const struct config *config, const str
 
 	size_t errors = diag->errors;
 	void *self = NULL;
+	while (c->desc->reasons && c->desc->reasons[c->n_reasons] && c->n_reasons < REASONS_MAX)
+		c->n_reasons++;
+	call_enter(c->id, "create");
 	int rc = c->desc->create(&c->host, cc->conf, &self);
+	call_leave();
 	c->diag = NULL;
 	if (rc == 0) {
 		c->self = self;
@@ -351,9 +98,16 @@ void component_destroy(struct component *c)
 {
 	batch_unref(c->refused);
 	c->refused = NULL;
+	call_enter(c->id, "destroy");
 	if (c->self)
 		c->desc->destroy(c->self);
+	call_leave();
 	c->self = NULL;
+	/* what the plugin forgot; the books call it held */
+	for (struct ss_batch *b; (b = kept_take(&c->kept));) {
+		token_mark(b->token, SS_FAILED);
+		batch_unref(b);
+	}
 }
 
 void component_free(struct component *c)
@@ -372,6 +126,7 @@ void component_free(struct component *c)
 	free(c->inputs);
 	free(c->metrics);
 	streams_free(c->streams);
+	kept_done(&c->kept);
 	pool_free(c->pool);
 }
 
@@ -393,7 +148,9 @@ static void inherit_patience(struct component *c)
 
 int component_start(struct component *c)
 {
+	call_enter(c->id, "start");
 	int rc = c->desc->start(c->self);
+	call_leave();
 
 	c->touched = true;
 	if (rc < 0) {
@@ -406,18 +163,6 @@ int component_start(struct component *c)
 }
 
 /* ---- work ---- */
-
-void component_finish_token(void *component, struct ss_token *t)
-{
-	struct component *c = component;
-	struct ss_token *top = atomic_load_explicit(&c->finished_tokens, memory_order_relaxed);
-
-	do {
-		t->next = top;
-	} while (!atomic_compare_exchange_weak_explicit(&c->finished_tokens, &top, t, memory_order_release,
-							memory_order_relaxed));
-	component_wake(c);
-}
 
 static void tell_acked(struct component *c)
 {
@@ -435,7 +180,9 @@ static void tell_acked(struct component *c)
 	while (oldest) {
 		struct ss_token *next = oldest->next;
 		c->touched = true;
+		call_enter(c->id, "acked");
 		c->desc->acked(c->self, oldest->cookie, atomic_load(&oldest->status));
+		call_leave();
 		free(oldest);
 		oldest = next;
 	}
@@ -452,10 +199,18 @@ int component_post(struct component *c, void (*fn)(void *arg), void *arg)
 
 static bool run_posts(struct component *c)
 {
+	call_enter(c->id, "post");
 	bool any = posts_run(&c->posts);
-
+	call_leave();
 	c->touched |= any;
 	return any;
+}
+
+static void call_stop(struct component *c)
+{
+	call_enter(c->id, "stop");
+	c->desc->stop(c->self);
+	call_leave();
 }
 
 void component_stop(struct component *c)
@@ -467,7 +222,7 @@ void component_stop(struct component *c)
 	/* also after a failed start: it closes what start had opened by then */
 	c->stopping = true;
 	if (c->state != COMPONENT_CREATED || c->broken)
-		c->desc->stop(c->self);
+		call_stop(c);
 	loop_service_clear(c);
 	tls_service_clear(c);
 	c->state = COMPONENT_STOPPED;
@@ -493,7 +248,7 @@ static void flush_outputs(struct component *c)
 				if (!queue_stuck(e->queue))
 					continue;
 				if (queue_flush(e->queue))
-					wake_neighbour(c, e->to);
+					component_wake_neighbour(c, e->to);
 				c->stuck |= queue_stuck(e->queue);
 			}
 		}
@@ -502,10 +257,12 @@ static void flush_outputs(struct component *c)
 	    (c->state == COMPONENT_STARTED || c->state == COMPONENT_DRAINING)) {
 		c->paused = c->stuck;
 		c->touched = true;
+		call_enter(c->id, c->paused ? "pause" : "resume");
 		if (c->paused)
 			c->desc->pause(c->self);
 		else
 			c->desc->resume(c->self);
+		call_leave();
 	}
 }
 
@@ -553,7 +310,7 @@ static struct ss_batch *without_duplicates(struct component *c, struct ss_batch 
 	int rc = positions_cut(c, port, &b);
 
 	if (rc < 0) {
-		end_batch(c, b, SS_FAILED);
+		component_end_batch(c, b, SS_FAILED);
 		return NULL;
 	}
 	c->books.dropped[duplicate_reason(c)] += count - b->count;
@@ -564,6 +321,26 @@ static struct ss_batch *without_duplicates(struct component *c, struct ss_batch 
 	return NULL;
 }
 
+/* The plugin refused the batch: it is offered again. */
+static void refuse(struct component *c, struct ss_batch *b, uint32_t port)
+{
+	c->busy = true;
+	atomic_store_explicit(&c->busy_since_ns, clock_now(), memory_order_relaxed);
+	c->refused = b;
+	c->refused_port = port;
+}
+
+static void finish_processed(struct component *c, struct ss_batch *b, int32_t rc)
+{
+	if (rc < 0) {
+		char why[160];
+		log_printf(SS_LOG_ERROR, c->id, "Batch failed error=%s events=%u",
+			   log_value(why, sizeof why, strerror(-rc)), b->count);
+		positions_failed(c, b);
+	}
+	component_end_batch(c, b, rc < 0 ? SS_FAILED : SS_DELIVERED);
+}
+
 static void process_one(struct component *c, struct ss_batch *b, uint32_t port)
 {
 	c->touched = true;
@@ -571,24 +348,29 @@ static void process_one(struct component *c, struct ss_batch *b, uint32_t port)
 	c->books.held += b->count;
 	if (c->streams && !(b = without_duplicates(c, b, port)))
 		return;
-	int32_t rc = c->desc->process(c->self, port, b);
-	if (rc == SS_BUSY) {
-		c->busy = true;
-		c->refused = b;
-		c->refused_port = port;
-	} else if (rc >= 0) {
+	int32_t rc = kept_reserve(&c->kept);
+	c->at_hand = b;
+	if (rc == 0) {
+		call_enter(c->id, "process");
+		rc = c->desc->process(c->self, port, b);
+		call_leave();
+	}
+	bool finished = c->at_hand == NULL;
+	c->at_hand = NULL;
+	if (rc > SS_BUSY || (finished && rc != SS_KEPT)) {
+		component_misuse(c, finished ? "process() keeps a batch that done() was called for"
+					     : "process() returns SS_DONE, SS_KEPT, SS_BUSY or an error");
+		rc = finished ? SS_KEPT : -EPROTO;
+	}
+	if (rc >= 0 && rc != SS_BUSY)
 		positions_accepted(c);
-	}
 	c->offered = NULL;
-	if (rc == SS_KEPT || rc == SS_BUSY)
-		return;
-	if (rc < 0) {
-		char why[160];
-		log_printf(SS_LOG_ERROR, c->id, "Batch failed error=%s events=%u",
-			   log_value(why, sizeof why, strerror(-rc)), b->count);
-		positions_failed(c, b);
-	}
-	end_batch(c, b, rc < 0 ? SS_FAILED : SS_DELIVERED);
+	if (rc == SS_KEPT && !finished)
+		kept_add(&c->kept, b);
+	else if (rc == SS_BUSY)
+		refuse(c, b, port);
+	else if (!finished)
+		finish_processed(c, b, rc);
 }
 
 static bool inputs_finished(const struct component *c)
@@ -608,9 +390,20 @@ static void close_outputs(struct component *c)
 		for (size_t i = 0; i < c->ports[p].n; i++) {
 			struct edge *e = c->ports[p].edges[i];
 			queue_close(e->queue);
-			wake_neighbour(c, e->to);
+			component_wake_neighbour(c, e->to);
 		}
 	}
+}
+
+static void note_failed_drain(const struct component *c, int32_t rc)
+{
+	char why[160];
+
+	if (rc < 0)
+		log_printf(SS_LOG_ERROR, c->id, "Component failed to drain error=%s",
+			   log_value(why, sizeof why, strerror(-rc)));
+	else
+		component_misuse(c, "drain() returns 0 when nothing is kept any more");
 }
 
 /* One step of draining; true if that may have made more to do. */
@@ -619,9 +412,13 @@ static bool drain(struct component *c)
 	if (c->state == COMPONENT_STARTED && inputs_finished(c)) {
 		c->state = COMPONENT_DRAINING;
 		c->touched = true;
+		call_enter(c->id, "drain");
 		int32_t rc = c->desc->drain(c->self);
+		call_leave();
 		if (rc != SS_BUSY)
 			c->state = COMPONENT_DRAINED;
+		if (rc < 0 || (rc != SS_BUSY && c->kept.n))
+			note_failed_drain(c, rc);
 		return true;
 	}
 	if (c->state == COMPONENT_DRAINED && !c->stuck) {
@@ -669,7 +466,9 @@ bool component_idle(struct component *c, struct turn *turn)
 	c->touched = false;
 	if (!c->desc->idle || (c->state != COMPONENT_STARTED && c->state != COMPONENT_DRAINING))
 		return false;
+	call_enter(c->id, "idle");
 	c->desc->idle(c->self);
+	call_leave();
 	turn->now = clock_coarse();
 	accounts_publish(&c->board, &c->books);
 	return true;

@@ -14,6 +14,7 @@
 #include "core/flow/accounts.h"
 #include "core/flow/batch.h"
 #include "core/config/config.h"
+#include "core/flow/kept.h"
 #include "core/flow/loop.h"
 #include "core/flow/posts.h"
 #include "core/flow/queue.h"
@@ -66,17 +67,23 @@ struct component {
 	struct port *ports;
 	size_t n_ports;
 
+	uint32_t n_reasons;
 	enum component_state state;
 	bool broken; /* start failed */
 	bool stopping;
-	bool stuck;               /* an output waits for room */
-	bool paused;              /* the source was told so */
-	bool busy;                /* the plugin refused a batch */
-	bool touched;             /* the plugin ran since its last idle() */
-	bool patient;             /* the plugin said how late its input may be */
-	uint64_t patience_ns;     /* that, or what all that follow it said; once it has started */
-	struct ss_batch *refused; /* offered again after ready(); we hold the reference */
+	bool stuck;                     /* an output waits for room */
+	bool stalls;                    /* pipeline_watch named it for that */
+	bool paused;                    /* the source was told so */
+	bool busy;                      /* the plugin refused a batch */
+	_Atomic uint64_t busy_since_ns; /* 0: it does not */
+	_Atomic bool gave_reason;       /* it says itself why it cannot work */
+	bool touched;                   /* the plugin ran since its last idle() */
+	bool patient;                   /* the plugin said how late its input may be */
+	uint64_t patience_ns;           /* that, or what all that follow it said; once it has started */
+	struct ss_batch *refused;       /* offered again after ready(); we hold the reference */
 	uint32_t refused_port;
+	struct ss_batch *at_hand; /* process() runs and has not finished it */
+	struct kept kept;
 	uint64_t credit; /* events of kept batches that are accounted for already */
 	struct accounts books;
 	struct accounts_board board;
@@ -131,12 +138,18 @@ bool component_idle(struct component *, struct turn *);
 
 /* [any] Have the component's loop look at it. */
 void component_wake(struct component *);
+/* The same from the component c, which need not do so for one on its own loop that comes later in the round.
+ */
+void component_wake_neighbour(const struct component *c, struct component *other);
+/* A batch that the component took is at its end. */
+void component_end_batch(struct component *, struct ss_batch *, int32_t status);
+/* [any] The plugin broke a rule of the ABI; said in the log. */
+void component_misuse(const struct component *, const char *rule);
+/* host.c: fill in what the plugin sees of the host. */
+void host_fill(struct component *);
 /* [any] Run fn(arg) in the component's loop soon, in the order of the calls; 0 or -ENOMEM.  While the
  * component has no loop, its posts wait. */
 int component_post(struct component *, void (*fn)(void *arg), void *arg);
-
-/* [any] A token of ours is at its end: acked will be called. */
-void component_finish_token(void *component, struct ss_token *);
 
 /* [any] Value of a row of the descriptor's metric table. */
 int64_t component_metric(const struct component *, uint32_t row);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/flow/loop.h"
+#include "core/flow/crash.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -115,6 +116,7 @@ static void *thread_main(void *arg)
 {
 	struct loop *l = arg;
 
+	crash_watch_thread();
 	atomic_store(&l->call, &call_here);
 	while (!l->quit)
 		ev_run(l->ev, 0);
@@ -127,6 +129,7 @@ int loop_run(struct loop *l)
 	sigset_t all, old;
 
 	sigfillset(&all);
+	crash_unblock(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	int rc = -pthread_create(&l->thread, NULL, thread_main, l);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

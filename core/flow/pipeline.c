@@ -469,6 +469,18 @@ bool pipeline_drained(const struct pipeline *p)
 	return true;
 }
 
+/* Of a loop that does not answer: the callback that does not return.  The component is NULL between two. */
+static struct culprit {
+	const char *component, *callback;
+} find_culprit(const struct loop *l)
+{
+	const struct call *in = atomic_load(&l->call);
+	const char *component = in ? atomic_load_explicit(&in->component, memory_order_relaxed) : NULL;
+
+	return (struct culprit){component,
+				component ? atomic_load_explicit(&in->callback, memory_order_relaxed) : ""};
+}
+
 /* 0 or -ETIMEDOUT. */
 static int stop_one(struct component *c, uint64_t timeout_ns)
 {
@@ -479,8 +491,10 @@ static int stop_one(struct component *c, uint64_t timeout_ns)
 	/* one wait for each loop: the others on it hang as well */
 	if (loop_call(l, call_stop, c, l->hangs ? 0 : timeout_ns) != -ETIMEDOUT)
 		return 0;
+	const struct culprit at = find_culprit(l);
 	if (!l->hangs)
-		log_printf(SS_LOG_ERROR, c->id, "Component hangs and cannot be stopped");
+		log_printf(SS_LOG_ERROR, at.component ? at.component : c->id,
+			   "Component hangs and cannot be stopped callback=%s", at.callback);
 	l->hangs = true;
 	return -ETIMEDOUT;
 }
@@ -531,26 +545,85 @@ static void answer(void *arg)
 	atomic_store_explicit(&w->answered_ns, clock_now(), memory_order_relaxed);
 }
 
-void pipeline_ping(struct pipeline *p)
+static void set_watch_health(struct pipeline *p, const char *component,
+			     bool (*change)(struct health *, const char *, const char *), const char *reason)
 {
-	const uint64_t patience_ns = 30ull * 1000000000u;
+	char who[CONFIG_MAX_ID + sizeof " watchdog"];
+
+	snprintf(who, sizeof who, "%s watchdog", component);
+	change(p->health, who, reason);
+}
+
+static void blame(struct pipeline *p, struct worker *w, unsigned seconds)
+{
+	const struct culprit at = find_culprit(&w->loop);
+	char why[96];
+
+	if (!at.component)
+		return;
+	if (w->blamed && strcmp(w->blamed, at.component) != 0)
+		set_watch_health(p, w->blamed, health_set, NULL);
+	if (!w->blamed || strcmp(w->blamed, at.component) != 0)
+		log_printf(SS_LOG_ERROR, at.component,
+			   "Component does not return from a callback callback=%s seconds=%u", at.callback,
+			   seconds);
+	w->blamed = at.component;
+	snprintf(why, sizeof why, "%s() has not returned for %u s", at.callback, seconds);
+	set_watch_health(p, at.component, health_set, why);
+}
+
+/* A loop that sleeps is well; one that works is asked for a sign of life. */
+static void watch_worker(struct pipeline *p, struct worker *w, uint64_t now)
+{
+	uint64_t waited = now - w->asked_ns;
+
+	if (atomic_load_explicit(&w->answered_ns, memory_order_relaxed) < w->asked_ns) {
+		if (waited >= p->config->watchdog_ns)
+			blame(p, w, (unsigned)(waited / 1000000000u));
+		return;
+	}
+	if (w->blamed) {
+		log_printf(SS_LOG_WARN, w->blamed, "Component has returned from its callback");
+		set_watch_health(p, w->blamed, health_set, NULL);
+		w->blamed = NULL;
+	}
+	if (!atomic_load_explicit(&w->loop.asleep, memory_order_relaxed) &&
+	    loop_post(&w->loop, answer, w) == 0)
+		w->asked_ns = now;
+}
+
+/* A component that refused a batch and neither takes another nor says why is forgotten by its plugin. */
+static void watch_refusal(struct pipeline *p, struct component *c, uint64_t now)
+{
+	uint64_t since = atomic_load_explicit(&c->busy_since_ns, memory_order_relaxed);
+	bool stalls = since && since < now && now - since >= p->config->watchdog_ns &&
+		      !atomic_load_explicit(&c->gave_reason, memory_order_relaxed);
+	char why[96];
+
+	if (stalls) {
+		unsigned seconds = (unsigned)((now - since) / 1000000000u);
+		if (!c->stalls)
+			log_printf(SS_LOG_WARN, c->id,
+				   "Component takes no input: process() returned SS_BUSY, and input_ready() "
+				   "has not "
+				   "been called since seconds=%u",
+				   seconds);
+		snprintf(why, sizeof why, "takes no input for %u s and gives no reason", seconds);
+		set_watch_health(p, c->id, health_degrade, why);
+	} else if (c->stalls) {
+		set_watch_health(p, c->id, health_degrade, NULL);
+	}
+	c->stalls = stalls;
+}
+
+void pipeline_watch(struct pipeline *p)
+{
 	uint64_t now = clock_now();
 
 	pthread_mutex_lock(&p->lock);
-	for (size_t i = 0; i < p->n_workers; i++) {
-		struct worker *w = &p->workers[i];
-		char who[sizeof w->loop.name + 8], why[64];
-
-		snprintf(who, sizeof who, "worker %s", w->loop.name);
-		if (atomic_load_explicit(&w->answered_ns, memory_order_relaxed) >= w->asked_ns) {
-			health_set(p->health, who, NULL);
-			w->asked_ns = now;
-			loop_post(&w->loop, answer, w);
-		} else if (now - w->asked_ns > patience_ns) {
-			snprintf(why, sizeof why, "no sign of life for %llu s",
-				 (unsigned long long)((now - w->asked_ns) / 1000000000u));
-			health_set(p->health, who, why);
-		}
-	}
+	for (size_t i = 0; i < p->n_workers; i++)
+		watch_worker(p, &p->workers[i], now);
 	pthread_mutex_unlock(&p->lock);
+	for (size_t i = 0; i < p->n_components; i++)
+		watch_refusal(p, &p->components[i], now);
 }

@@ -20,8 +20,9 @@ struct worker {
 	struct component **members;
 	size_t n;
 	struct component *slow;       /* is to get a loop of its own */
-	uint64_t asked_ns;            /* when pipeline_ping last asked */
+	uint64_t asked_ns;            /* when pipeline_watch last asked for a sign of life */
 	_Atomic uint64_t answered_ns; /* when it last answered */
+	const char *blamed;           /* the component that was named as blocking it */
 };
 
 struct pipeline {
@@ -64,6 +65,6 @@ bool pipeline_drained(const struct pipeline *);
  * then nothing of the pipeline may be touched any more but its accounts. */
 int pipeline_stop(struct pipeline *, uint64_t timeout_ns);
 
-/* Ask every loop for a sign of life, at intervals; loops that did not answer the last one for 30 s are
- * reported unready. */
-void pipeline_ping(struct pipeline *);
+/* Each second: name the component whose callback has not returned for the time of the watchdog, and those
+ * that refuse input for that long without a reason; in the log and in /readyz. */
+void pipeline_watch(struct pipeline *);

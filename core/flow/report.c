@@ -116,7 +116,7 @@ static void collect_component(struct metrics_page *page, const struct component 
 	sample(page, &IN, component, t.in);
 	sample(page, &OUT, component, t.out);
 	sample(page, &FILTERED, component, t.filtered);
-	if (c->desc->kind == SS_KIND_PROCESSOR)
+	if (c->desc->kind == SS_KIND_PROCESSOR || t.created)
 		sample(page, &CREATED, component, t.created);
 	sample(page, &HELD, component, t.held);
 	collect_dropped(page, c, &t, component);
@@ -177,8 +177,10 @@ static void add_plugin_metric(char *line, size_t size, const struct ss_metric *m
 	add_pair(line, size, key, (uint64_t)value);
 }
 
-void report_stopped(const struct pipeline *p)
+uint64_t report_stopped(const struct pipeline *p)
 {
+	uint64_t lost = 0;
+
 	for (size_t i = 0; i < p->n_components; i++) {
 		const struct component *c = &p->components[i];
 		char line[1024] = "Component stopped";
@@ -206,5 +208,7 @@ void report_stopped(const struct pipeline *p)
 		for (uint32_t m = 0; m < c->desc->n_metrics; m++)
 			add_plugin_metric(line, sizeof line, metric_row(c, m), component_metric(c, m));
 		log_text(t.dropped[DROP_SHUTDOWN] ? SS_LOG_WARN : SS_LOG_INFO, c->id, line);
+		lost += t.dropped[DROP_SHUTDOWN];
 	}
+	return lost;
 }

@@ -79,10 +79,13 @@ static void fire_timer(struct ev_loop *ev, ev_timer *t, int events)
 	struct watch *w = t->data;
 	void (*fn)(void *arg) = w->on_timer;
 
-	w->owner->touched = true;
+	struct component *c = w->owner;
+	c->touched = true;
 	if (t->repeat <= 0.)
 		release(w); /* before the call, which may make a new one */
+	call_enter(c->id, "timer");
 	fn(w->arg);
+	call_leave();
 }
 
 static void fire_fd(struct ev_loop *ev, ev_io *io, int events)
@@ -91,7 +94,9 @@ static void fire_fd(struct ev_loop *ev, ev_io *io, int events)
 	struct watch *w = io->data;
 
 	w->owner->touched = true;
+	call_enter(w->owner->id, "fd");
 	w->on_fd(w->arg, (events & EV_READ ? SS_FD_READ : 0u) | (events & EV_WRITE ? SS_FD_WRITE : 0u));
+	call_leave();
 }
 
 static int32_t loop_timer(void *self, uint64_t first_ns, uint64_t every_ns, void (*fn)(void *arg), void *arg,

@@ -353,6 +353,14 @@ static int32_t sink_process(void *self, uint32_t port, struct ss_batch *b)
 	return SS_DONE;
 }
 
+static int32_t keep_for_ever(void *self, uint32_t port, struct ss_batch *b)
+{
+	(void)self;
+	(void)port;
+	(void)b;
+	return SS_KEPT;
+}
+
 static int32_t sink_drain(void *self)
 {
 	struct sink *s = self;
@@ -889,6 +897,33 @@ static void a_forced_end_counts_what_is_lost(void **state)
 	finish(&p);
 }
 
+/* A batch that the plugin keeps for ever does not outlive it. */
+static void what_a_plugin_forgets_is_freed(void **state)
+{
+	(void)state;
+	const struct feed_conf fc = {.total = 40, .batch = 10, .track = 1};
+	const struct sink_conf keeps = {.manner = SINK_KEEPS};
+	struct ss_component forgetful = sink;
+	struct plan p;
+
+	forgetful.process = keep_for_ever;
+	forgetful.drain = nothing_0;
+	plan_init(&p);
+	size_t in = add(&p, "in", &feed, &fc, NULL);
+	size_t out = add(&p, "out", &forgetful, &keeps, NULL);
+	link_to(&p, out, in, 0, 1000, OVERFLOW_BLOCK);
+	start(&p);
+	await_in(&p, out, 40);
+	drain(&p);
+	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
+	assert_int_equal(totals(&p, out).held, 40);
+	struct component *all = p.pipeline->components;
+	assert_int_equal(pool_outstanding(all[in].pool), 4);
+	component_destroy(&all[out]);
+	assert_int_equal(pool_outstanding(all[in].pool), 0);
+	finish(&p);
+}
+
 static void losses_at_the_source_and_loose_ends_are_counted(void **state)
 {
 	(void)state;
@@ -1015,6 +1050,7 @@ int main(void)
 		cmocka_unit_test(a_blocked_sink_holds_up_only_what_blocks),
 		cmocka_unit_test(back_pressure_reaches_the_source),
 		cmocka_unit_test(a_forced_end_counts_what_is_lost),
+		cmocka_unit_test(what_a_plugin_forgets_is_freed),
 		cmocka_unit_test(losses_at_the_source_and_loose_ends_are_counted),
 		cmocka_unit_test(events_made_by_a_processor_are_counted_as_such),
 #if COUNTS_ALLOCATIONS

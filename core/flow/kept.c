@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* kept - see kept.h. */
+#include "core/flow/kept.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+enum { SIZE_MIN = 16 };
+
+static size_t home(const struct kept *k, const struct ss_batch *b)
+{
+	uint64_t bits = (uint64_t)(uintptr_t)b >> 4;
+
+	return (size_t)(bits * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (k->size - 1);
+}
+
+static void put(struct kept *k, const struct ss_batch *b)
+{
+	size_t i = home(k, b);
+
+	while (k->slots[i])
+		i = (i + 1) & (k->size - 1);
+	k->slots[i] = b;
+}
+
+void kept_done(struct kept *k)
+{
+	free(k->slots);
+	*k = (struct kept){0};
+}
+
+int kept_reserve(struct kept *k)
+{
+	if (2 * (k->n + 1) <= k->size)
+		return 0;
+
+	struct kept grown = {.size = k->size ? 2 * k->size : SIZE_MIN, .n = k->n};
+	grown.slots = calloc(grown.size, sizeof(*grown.slots));
+	if (!grown.slots)
+		return -ENOMEM;
+	for (size_t i = 0; i < k->size; i++)
+		if (k->slots[i])
+			put(&grown, k->slots[i]);
+	free(k->slots);
+	*k = grown;
+	return 0;
+}
+
+void kept_add(struct kept *k, const struct ss_batch *b)
+{
+	put(k, b);
+	k->n++;
+}
+
+/* Empty slot i; what was put further on because of it moves up. */
+static void empty(struct kept *k, size_t i)
+{
+	size_t mask = k->size - 1;
+
+	k->n--;
+	for (size_t j = (i + 1) & mask; k->slots[j]; j = (j + 1) & mask) {
+		if (((j - home(k, k->slots[j])) & mask) < ((j - i) & mask))
+			continue;
+		k->slots[i] = k->slots[j];
+		i = j;
+	}
+	k->slots[i] = NULL;
+}
+
+bool kept_remove(struct kept *k, const struct ss_batch *b)
+{
+	if (!k->n)
+		return false;
+	size_t i = home(k, b);
+	while (k->slots[i] && k->slots[i] != b)
+		i = (i + 1) & (k->size - 1);
+	if (!k->slots[i])
+		return false;
+	empty(k, i);
+	return true;
+}
+
+struct ss_batch *kept_take(struct kept *k)
+{
+	for (size_t i = 0; k->n && i < k->size; i++) {
+		const struct ss_batch *b = k->slots[i];
+		if (b) {
+			empty(k, i);
+			return (struct ss_batch *)(uintptr_t)b;
+		}
+	}
+	return NULL;
+}

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Plugins with bugs: the log names the component and what it did, the books stay true, and losses are no success."""
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import assert_conserved
+from flowlib import generate, pipeline, storage, tools, udp
+from test_sdk import build
+
+FIXTURES = (generate, tools)  # used by name
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faulty")
+    build(Path(__file__).parent / "plugins" / "faulty.c", folder / "faulty.so")
+    return folder
+
+
+@pytest.fixture
+def faulty(start, plugins, generate, udp_port):
+    """faulty(fault, ...) -> a program whose component "bad" has met an event or more."""
+
+    def run(fault, *others, events=1, **more):
+        bad = {"id": "bad", "type": "faulty", "inputs": ["udp"], "config": {"fault": fault}}
+        more.setdefault("admin", {"listen": "127.0.0.1:0", "watchdog": "1s"})
+        config = pipeline(udp(port=udp_port), *others, bad, plugins={"paths": [str(plugins)]}, **more)
+        program = start(config)
+        generate(udp_port, events)
+        return program
+
+    return run
+
+
+@pytest.mark.parametrize("fault, number", [("crash", signal.SIGSEGV), ("abort", signal.SIGABRT)])
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_crash(faulty, fault, number, form):
+    program = faulty(fault, log={"format": form})
+    assert program.wait() == -number
+    last = program.log().splitlines()[-1]
+    if form == "json":
+        line = json.loads(last)
+        assert (line["level"], line["message"], line["signal"]) == ("ERROR", "Crashed", number.name[3:])
+        assert (line["callback"], line["thread"], line["component"]) == ("process", "udp", "bad")
+    else:
+        assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z ERROR Crashed signal={number.name[3:]} "
+                            r"callback=process thread=udp component=bad", last)
+
+
+def test_exit(faulty):
+    program = faulty("exit")
+    assert program.wait() == 1
+    assert re.search(r"ERROR A plugin called exit\(\) callback=process thread=udp component=bad$", program.log(), re.M)
+
+
+def test_block(faulty):
+    """Only the component that does not return is named, after the time of the watchdog."""
+    program = faulty("block", storage())
+    program.wait_log(r"ERROR Component does not return from a callback callback=process seconds=1 component=bad$")
+    status, text = program.get("/readyz")
+    reasons = json.loads(text)["reasons"]
+    assert status == 503 and [r["component"] for r in reasons] == ["bad watchdog"]
+    assert re.fullmatch(r"process\(\) has not returned for \d+ s", reasons[0]["reason"])
+    program.wait_log(r"WARN Component has returned from its callback component=bad$")
+    assert program.get("/readyz")[0] == 200
+    assert program.terminate() == 0
+
+
+def test_busy_for_ever(faulty):
+    program = faulty("busy")
+    program.wait_log(r"WARN Component takes no input: process\(\) returned SS_BUSY, and input_ready\(\) has not been called "
+                     r"since seconds=\d+ component=bad$")
+    status, text = program.get("/readyz")
+    assert status == 200 and [d["component"] for d in json.loads(text)["degraded"]] == ["bad watchdog"]
+
+
+RULES = {
+    "done_twice": ["done() is called once for each batch that is kept"],
+    "done_unasked": ["process() keeps a batch that done() was called for"],
+    "unknown_return": ["process() returns SS_DONE, SS_KEPT, SS_BUSY or an error"],
+    "drop_unknown": ["drop() is for reasons that the type has"],
+    "emit": ["emit() is for outputs that the type has", "metric_add() is for metrics that the type has"],
+}
+
+
+@pytest.mark.parametrize("fault", RULES)
+def test_rules(faulty, fault):
+    """What breaks a rule is named with the rule, has no effect, and the books stay true."""
+    program = faulty(fault, events=100)
+    metrics = program.wait_metric("semstreams_events_in_total", 100, component="bad")
+    for rule in RULES[fault]:
+        program.wait_log(rf'ERROR Plugin broke a rule of the plugin interface type=faulty rule="{re.escape(rule)}"')
+    metrics = program.metrics()
+    assert_conserved(metrics)
+    assert all(0 <= value < 1e9 for value in metrics.select("semstreams_events_dropped_total").values())
+    assert metrics.sum("semstreams_events_held", component="bad") == 0
+    assert program.terminate() == 0
+
+
+def test_kept_at_the_end(faulty):
+    """drain() returns 0 although a batch is kept: it is lost, so the end is no success."""
+    program = faulty("keep")
+    program.wait_metric("semstreams_events_held", 1, component="bad")
+    assert program.terminate() == 1
+    log = program.log()
+    assert 'rule="drain() returns 0 when nothing is kept any more" component=bad' in log
+    assert re.search(r"WARN Component stopped in=1 .*dropped_shutdown=1 component=bad$", log, re.M)
+    assert "ERROR Events were lost at the end, see the lines above events=1" in log
+    assert "Stopped drained=false" in log

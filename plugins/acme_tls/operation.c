@@ -123,12 +123,13 @@ static void take_lines(struct operation *op, size_t n)
 	op->len += n;
 	op->total += n;
 	op->high = op->len > op->high ? op->len : op->high;
-	for (char *newline; !op->ended && (newline = memchr(op->text, '\n', op->len));) {
-		size_t used = (size_t)(newline - op->text) + 1;
-		take_line(op, op->text, used - 1);
-		op->len -= used;
-		memmove(op->text, op->text + used, op->len);
+	const char *at = op->text, *end = op->text + op->len;
+	for (const char *newline; !op->ended && (newline = memchr(at, '\n', (size_t)(end - at)));) {
+		take_line(op, at, (size_t)(newline - at));
+		at = newline + 1;
 	}
+	op->len = (size_t)(end - at);
+	memmove(op->text, at, op->len);
 	if (!op->ended && (op->len == PROTOCOL_LINE_MAX || op->total > PROTOCOL_TEXT_MAX))
 		break_off(op, "said more than %u bytes",
 			  op->len == PROTOCOL_LINE_MAX ? PROTOCOL_LINE_MAX : PROTOCOL_TEXT_MAX);

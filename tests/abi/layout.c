@@ -32,7 +32,7 @@ NO_TAIL_PADDING(struct ss_loop_libev, touched);
 NO_TAIL_PADDING(struct ss_positions, kept);
 NO_TAIL_PADDING(struct ss_tls_material, source);
 NO_TAIL_PADDING(struct ss_der, len);
-NO_TAIL_PADDING(struct ss_tls, recheck_peer);
+NO_TAIL_PADDING(struct ss_tls, listed);
 NO_TAIL_PADDING(struct ss_tls_provider, retry);
 NO_TAIL_PADDING(struct ss_tls_publish, ca_files);
 
@@ -199,7 +199,7 @@ static const struct number numbers[] = {
 	SIZE(ss_der, 16),
 	MEMBER(ss_der, data, 0),
 	MEMBER(ss_der, len, 8),
-	SIZE(ss_tls, 72),
+	SIZE(ss_tls, 80),
 	MEMBER(ss_tls, struct_size, 0),
 	MEMBER(ss_tls, reserved, 4),
 	MEMBER(ss_tls, enabled, 8),
@@ -210,6 +210,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_tls, check_peer, 48),
 	MEMBER(ss_tls, count_failure, 56),
 	MEMBER(ss_tls, recheck_peer, 64),
+	MEMBER(ss_tls, listed, 72),
 	SIZE(ss_tls_provider, 32),
 	MEMBER(ss_tls_provider, struct_size, 0),
 	MEMBER(ss_tls_provider, reserved, 4),

@@ -329,7 +329,7 @@ class Federation:
 
     def one_reading(self):
         reading = '{"sensor": "temperature", "value": 72.5}'
-        self.steps.step(f"A reading: echo '{reading}' | nc -u {self.a.host.name} 14550")
+        self.steps.step(f"A reading: echo '{reading}' | nc -u -q0 {self.a.host.name} 14550")
         began = time.monotonic()
         with self.a.host.socket(socket.SOCK_DGRAM) as s:
             s.sendto((reading + "\n").encode(), (self.a.host.address, 14550))
@@ -458,7 +458,7 @@ def stay(show):
     say("\nIt stays up until Ctrl-C.  From another terminal:")
     if isinstance(show.net, loopback.Loopback):
         say(f"    curl -s localhost:{a.admin[1]}/metrics")
-        say("    echo '{\"value\": 99}' | nc -u -w0 localhost 14550")
+        say("    echo '{\"value\": 99}' | nc -u -q0 127.0.0.1 14550")
         inside = ""
     else:
         say(f"    {run} in a                                             # a shell on semstreams-a.local; b, c, step-ca-a, ...")

@@ -10,7 +10,7 @@ import pytest
 
 MAKEFILE_INC = """\
 # how to build the plugin sample
-dist_doc_DATA += %D%/sample.md
+nobase_dist_doc_DATA += %D%/sample.md
 if PLUGIN_SAMPLE
 noinst_LTLIBRARIES += %D%/libsample.la
 %C%_libsample_la_SOURCES = %D%/sample.c
@@ -103,7 +103,7 @@ def test_it_is_distributed_and_installed(built):
     make("install")
     listed = subprocess.run([inst / "bin" / "semstreams", "plugins", "list"], check=True, capture_output=True, text=True)
     assert "sample" in listed.stdout
-    assert (inst / "share" / "doc" / "semstreams" / "sample.md").exists()
+    assert (inst / "share" / "doc" / "semstreams" / "plugins" / "sample" / "sample.md").exists()
     said = subprocess.run(["make", "-n", "distdir"], cwd=build, check=True, capture_output=True, text=True)
     assert said.returncode == 0
     make("distdir")

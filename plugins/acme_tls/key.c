@@ -72,7 +72,7 @@ static int check_kind(const struct acme_key *key, char *why, size_t why_size)
 	if (kind == GNUTLS_PK_RSA) {
 		if (bits >= RSA_MIN && bits <= RSA_MAX)
 			return 0;
-		snprintf(why, why_size, "is an RSA key of %u bits, %u to %u are possible", bits, RSA_MIN,
+		snprintf(why, why_size, "is an RSA key of %u bits; supported are %u to %u", bits, RSA_MIN,
 			 RSA_MAX);
 		return -EINVAL;
 	}
@@ -80,12 +80,12 @@ static int check_kind(const struct acme_key *key, char *why, size_t why_size)
 	    gnutls_pubkey_export_ecc_raw2(key->public, &curve, NULL, NULL, 0) == 0) {
 		if (curve == GNUTLS_ECC_CURVE_SECP256R1 || curve == GNUTLS_ECC_CURVE_SECP384R1)
 			return 0;
-		snprintf(why, why_size, "is an EC key on curve %s, P-256 and P-384 are possible",
+		snprintf(why, why_size, "is an EC key on curve %s; supported are P-256 and P-384",
 			 gnutls_ecc_curve_get_name(curve));
 		return -EINVAL;
 	}
 	const char *name = gnutls_pk_get_name((gnutls_pk_algorithm_t)kind);
-	snprintf(why, why_size, "is a key of kind %s, EC (P-256, P-384) and RSA are possible",
+	snprintf(why, why_size, "is a key of type %s; supported are EC (P-256, P-384) and RSA",
 		 name ? name : "unknown");
 	return -EINVAL;
 }
@@ -100,7 +100,7 @@ static int refuse_text(const char *pem, size_t len, int rc, char *why, size_t wh
 		snprintf(why, why_size,
 			 "the private key is encrypted; decrypt it with openssl pkey -in ... -out ...");
 	else if (!memmem(pem, len, key_line, sizeof key_line - 1))
-		snprintf(why, why_size, "holds %s private key in PEM form",
+		snprintf(why, why_size, "contains %s private key in PEM form",
 			 memmem(pem, len, cert, sizeof cert - 1) ? "a certificate but no" : "no");
 	else
 		snprintf(why, why_size, "the private key cannot be read: %s", gnutls_strerror(rc));

@@ -20,7 +20,7 @@ int key_new(struct acme_key **out);
 int key_load(const char *pem, size_t len, struct acme_key **out, char *why, size_t why_size);
 /* PKCS #8 PEM, malloced; NULL if out of memory.  Wipe it before freeing: key_text_free(). */
 char *key_pem(const struct acme_key *);
-/* A number as GnuTLS tells it in exactly n bytes, the highest first.  -EINVAL: it is larger. */
+/* A number as GnuTLS exports it, in exactly n bytes, big-endian.  -EINVAL: it is larger. */
 int key_number(const gnutls_datum_t *, uint8_t *to, size_t n);
 bool key_equal(const struct acme_key *, const struct acme_key *);
 /* NULL is allowed. */

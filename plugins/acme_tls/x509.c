@@ -53,17 +53,17 @@ static gnutls_datum_t datum(const void *data, size_t len)
 
 /* ---- PEM ---- */
 
-/* What stands where a certificate should begin. */
+/* There is something else where a certificate should begin. */
 static int refuse_text(struct chain *c, const char *at, size_t left)
 {
 	static const char begin[] = "-----BEGIN ";
 	char what[48];
 	size_t n = sizeof begin - 1;
 	if (left <= n || memcmp(at, begin, n) != 0)
-		return refuse(c, "there is other text than certificates, behind %zu of them", c->n);
+		return refuse(c, "there is text other than certificates, after %zu of them", c->n);
 	const char *end = memchr(at + n, '-', left - n);
 	name_harmless(at + n, end ? (size_t)(end - at) - n : 0, what, sizeof what);
-	return refuse(c, "a block of kind \"%s\" stands where only certificates may be", what);
+	return refuse(c, "a PEM block of type \"%s\" is among the certificates", what);
 }
 
 /* Of the kinds and sizes whose signatures can be checked in a short time. */
@@ -84,7 +84,7 @@ static int check_key(struct chain *c, gnutls_x509_crt_t crt)
 	if (kind == GNUTLS_PK_ECDSA || kind == GNUTLS_PK_EDDSA_ED25519 || kind == GNUTLS_PK_EDDSA_ED448)
 		return 0;
 	if (kind != GNUTLS_PK_RSA && kind != GNUTLS_PK_RSA_PSS)
-		return refuse(c, "certificate %zu has a key of a kind that is not supported", c->n);
+		return refuse(c, "certificate %zu has a key of an unsupported type", c->n);
 	bool small = bits <= RSA_BITS_MAX && exponent.size <= RSA_EXPONENT_MAX;
 	gnutls_free(modulus.data);
 	gnutls_free(exponent.data);
@@ -122,7 +122,7 @@ static int import_all(struct chain *c, const char *pem, size_t len)
 		while (at < limit && strchr(" \t\r\n", *at))
 			at++;
 		if (at == limit)
-			return c->n ? 0 : refuse(c, "there is no certificate in it");
+			return c->n ? 0 : refuse(c, "there is no certificate");
 		size_t left = (size_t)(limit - at);
 		if (left < n_begin || memcmp(at, begin_line, n_begin) != 0)
 			return refuse_text(c, at, left);
@@ -163,7 +163,7 @@ static void swap(struct chain *c, size_t a, size_t b)
 	c->certs[b] = crt;
 }
 
-/* Leaf first, each behind what it signed.  The order given wins where it is possible. */
+/* Leaf first, each issuer after what it signed.  The given order wins where it is possible. */
 static int put_in_order(struct chain *c, const struct acme_key *key)
 {
 	size_t leaf = 0, next;
@@ -177,7 +177,7 @@ static int put_in_order(struct chain *c, const struct acme_key *key)
 		for (next = i; next < c->n && !signed_by(c->certs[i - 1], c->certs[next]); next++)
 			;
 		if (next == c->n)
-			return refuse(c, "no certificate in it has signed certificate %zu", i);
+			return refuse(c, "no certificate in the chain has signed certificate %zu", i);
 		swap(c, i, next);
 	}
 	return 0;
@@ -204,7 +204,7 @@ static int refuse_name(struct chain *c, unsigned kind, const gnutls_datum_t *nam
 		inet_ntop(name->size == 4 ? AF_INET : AF_INET6, name->data, text, sizeof text);
 	else
 		snprintf(text, sizeof text, "an address of %u bytes", name->size);
-	return refuse(c, "the certificate is for \"%s\" too, which was not asked for", text);
+	return refuse(c, "the certificate is also for \"%s\", which was not requested", text);
 }
 
 /* Which of the names wanted are there; other kinds than DNS names and addresses do not matter. */
@@ -282,7 +282,7 @@ static int check_common_names(struct chain *c, const char *const *names, size_t 
 	}
 }
 
-/* ---- what is told about it ---- */
+/* ---- description ---- */
 
 /* CN, else the whole DN. */
 static void name_of(gnutls_x509_crt_t crt, bool issuer, char out[256])
@@ -356,7 +356,7 @@ static int describe(struct chain *c, struct chain_info *info)
 	info->not_before = gnutls_x509_crt_get_activation_time(c->certs[0]);
 	info->not_after = gnutls_x509_crt_get_expiration_time(c->certs[0]);
 	if (info->not_before < 0 || info->not_after <= info->not_before)
-		return refuse(c, "the certificate's validity makes no sense");
+		return refuse(c, "the certificate's validity is impossible: it ends before it begins");
 	name_of(c->certs[0], false, info->subject);
 	name_of(c->certs[0], true, info->issuer);
 	name_of(c->certs[c->n - 1], true, info->root);

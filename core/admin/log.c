@@ -438,7 +438,7 @@ const char *log_value(char *buf, size_t size, const char *s)
 
 /* ---- the sink -------------------------------------------------------------------------------- */
 
-/* A message seen lately; what is needed to find it again and to tell its repeats. */
+/* A message seen lately; what is needed to find it again and to report its repetitions. */
 struct repeat {
 	uint64_t hash, start_ns;
 	uint32_t count; /* in this window; 0 = row unused */
@@ -455,7 +455,7 @@ static struct {
 	int fd;
 	bool stuck;    /* the last line found no reader */
 	bool torn;     /* the last line was written in part */
-	uint64_t lost; /* lines not written and not yet told */
+	uint64_t lost; /* lines not written and not yet reported */
 	int (*clock)(clockid_t, struct timespec *);
 	struct repeat repeats[REPEAT_ROWS];
 } sink = {
@@ -493,7 +493,7 @@ static void begin(struct line *l, int level, const char *component, const char *
 	line_begin(l, sink.style, &now, level, component, message, n);
 }
 
-static void tell_lost(void)
+static void report_lost(void)
 {
 	struct line l;
 	uint64_t lost = sink.lost;
@@ -516,7 +516,7 @@ static void write_line(const struct line *l)
 			write_whole("\n", 1);
 		}
 		if (sink.lost)
-			tell_lost();
+			report_lost();
 		ready = writable();
 	}
 	if (ready)
@@ -535,7 +535,7 @@ static uint64_t hash_bytes(uint64_t h, const void *data, size_t n)
 	return h;
 }
 
-static void tell_repeat(struct repeat *r)
+static void report_repeat(struct repeat *r)
 {
 	struct line l;
 	if (r->held == 0)
@@ -551,7 +551,7 @@ static void sweep(uint64_t now)
 {
 	for (struct repeat *r = sink.repeats; r < sink.repeats + REPEAT_ROWS; r++) {
 		if (r->count && now - r->start_ns >= REPEAT_NS) {
-			tell_repeat(r);
+			report_repeat(r);
 			r->count = 0;
 		}
 	}
@@ -596,7 +596,7 @@ static bool admit(uint64_t now, int level, const char *component, const char *me
 	}
 	struct repeat *r = free_row ? free_row : oldest;
 	if (!free_row)
-		tell_repeat(r);
+		report_repeat(r);
 	*r = (struct repeat){.hash = hash,
 			     .start_ns = now,
 			     .count = 1,
@@ -671,7 +671,7 @@ void log_flush(void)
 	int saved = errno;
 	pthread_mutex_lock(&sink.lock);
 	for (size_t i = 0; i < REPEAT_ROWS; i++)
-		tell_repeat(&sink.repeats[i]);
+		report_repeat(&sink.repeats[i]);
 	pthread_mutex_unlock(&sink.lock);
 	errno = saved;
 }

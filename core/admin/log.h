@@ -5,9 +5,9 @@
  *
  * A line is one write(2) of at most 4096 bytes; what is cut ends in cut=true.  The same message (level,
  * component and text before the pairs) is written five times in 10 s; what comes more often is counted and
- * told as one line with repeated=N when the 10 s are over.  A reader of stderr that stands still costs 0.2 s
- * once and then lines, which are counted too; it never blocks a thread.  When stderr is the systemd journal,
- * lines start with their priority, as in <6>.
+ * reported as one line with repeated=N when the 10 s are over.  A reader of stderr that stands still costs
+ * 0.2 s once and then lines, which are counted too; it never blocks a thread.  When stderr is the systemd
+ * journal, lines start with their priority, as in <6>.
  */
 #pragma once
 #include <stdbool.h>
@@ -37,10 +37,9 @@ void log_printf(int level, const char *component, const char *fmt, ...) __attrib
 /* Write s as a log value into buf, quoted where needed and cut to size (ending in "..."); returns buf. */
 const char *log_value(char *buf, size_t size, const char *s);
 
-/* Tell what was held back and whose 10 s are over; every line does so, call it now and then for when none
- * comes. */
+/* Report repetitions whose 10 s are over.  Every line does so; call this now and then for when none comes. */
 void log_tick(void);
-/* Tell all that was held back; before exit. */
+/* Report all repetitions that were held back; before exit. */
 void log_flush(void);
 
 /* Level by name ("error", "warn", "info", "debug"); -EINVAL. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* describe - tells what plugins there are and what can be set in them: for people, or as JSON.  Pure. */
+/* describe - component types with their options, metrics and outputs: for people, as Markdown or JSON.  Pure.
+ */
 #pragma once
 #include <jansson.h>
 #include <stdio.h>

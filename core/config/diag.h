@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * diag - what is wrong with a configuration: collected, so that all of it is told at once.
+ * diag - what is wrong with a configuration: collected, so that all of it is reported at once.
  * Used by one thread.
  */
 #pragma once

@@ -40,7 +40,7 @@ static void run_changed(void *arg)
 	c->tls_changed(c->tls_changed_arg);
 }
 
-static int tell(struct tls_watcher *w)
+static int notify(struct tls_watcher *w)
 {
 	struct component *c =
 		(struct component *)(void *)((char *)w - offsetof(struct component, tls_watcher));
@@ -58,7 +58,7 @@ static int32_t watch(void *self, void (*changed)(void *arg), void *arg)
 		return -EALREADY;
 	c->tls_changed = changed;
 	c->tls_changed_arg = arg;
-	c->tls_watcher.tell = tell;
+	c->tls_watcher.notify = notify;
 	tls_identity_watch(c->tls, &c->tls_watcher);
 	return 0;
 }

@@ -15,7 +15,7 @@
 #define TLS_MAX_FILE  (4u << 20) /* bytes */
 #define TLS_COMPLAINT 640        /* bytes of one of them */
 
-/* What tells one content of a file from the next. */
+/* Identifies one state of a file. */
 struct tls_stamp {
 	bool there;
 	dev_t dev;
@@ -29,7 +29,7 @@ size_t tls_files_count(const struct tls_role *);
 void tls_files_stamp(const struct tls_role *, struct tls_stamp *stamps);
 bool tls_stamps_equal(const struct tls_stamp *, const struct tls_stamp *, size_t n);
 
-/* Who is told what is wrong with a file; the text names it. */
+/* Receiver of the problems of files; the text names the file. */
 struct tls_complaints {
 	void (*add)(void *arg, enum diag_level, const struct tls_file *, const char *text);
 	void *arg;

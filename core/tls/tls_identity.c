@@ -33,10 +33,10 @@ struct role {
 
 	/* What it is made of; under the writers' lock. */
 	struct tls_generation *files; /* trust and pair as last read */
-	struct tls_generation *given; /* by the provider; NULL: none */
+	struct tls_generation *given; /* published by the provider; NULL: none */
 	bool lost;                    /* the provider says it has none */
 	char reason[512];             /* why */
-	uint64_t told_ns;             /* when the log last said so, monotonic */
+	uint64_t warned_ns;           /* when the log last warned of it, monotonic */
 	_Atomic bool fallback;        /* lost, and the files have a pair */
 
 	/* For reading files again; under the writers' lock. */
@@ -47,7 +47,7 @@ struct role {
 	struct tls_stamp *found;  /* scratch */
 	char failure[TLS_COMPLAINT];
 
-	bool expiry_told, overdue_told;          /* of the current certificate */
+	bool expiry_logged, overdue_logged;      /* of the current certificate */
 	_Atomic uint64_t failures[SS_TLS_FAILS]; /* of handshakes */
 	_Atomic uint64_t revoked[SS_TLS_FAILS];  /* peers that were let in and are no longer welcome */
 };
@@ -117,9 +117,9 @@ static int renew_role(struct tls_identity *id, struct role *r)
 	r->current = g;
 	pthread_mutex_unlock(&id->lock);
 	tls_generation_unref(before);
-	/* what has expired already is told by whoever brings it */
-	r->expiry_told = g->chain && g->material.not_after < now_s();
-	r->overdue_told = g->chain && renewal_overdue(&g->material) <= now_s();
+	/* a certificate that has expired already was reported when it was read */
+	r->expiry_logged = g->chain && g->material.not_after < now_s();
+	r->overdue_logged = g->chain && renewal_overdue(&g->material) <= now_s();
 	return 1;
 }
 
@@ -127,8 +127,8 @@ static void notify_watchers(struct tls_identity *id)
 {
 	pthread_mutex_lock(&id->lock);
 	for (struct tls_watcher *w = id->watchers; w; w = w->next) {
-		if (w->told < id->newest && w->tell(w) == 0)
-			w->told = id->newest;
+		if (w->notified < id->newest && w->notify(w) == 0)
+			w->notified = id->newest;
 	}
 	pthread_mutex_unlock(&id->lock);
 }
@@ -183,12 +183,12 @@ static void watch_expiry(struct role *r)
 		return;
 	log_value(who, sizeof who, g->subject);
 	cert_show_time(when, g->material.not_after);
-	if (!r->expiry_told && g->material.not_after < now_s()) {
-		r->expiry_told = r->overdue_told = true;
+	if (!r->expiry_logged && g->material.not_after < now_s()) {
+		r->expiry_logged = r->overdue_logged = true;
 		log_error("Certificate has expired, peers will reject it role=%s subject=%s expiry=%s",
 			  role_names[r->number], who, when);
-	} else if (!r->overdue_told && renewal_overdue(&g->material) <= now_s()) {
-		r->overdue_told = true;
+	} else if (!r->overdue_logged && renewal_overdue(&g->material) <= now_s()) {
+		r->overdue_logged = true;
 		log_warn("Certificate expires soon and was not renewed role=%s subject=%s expiry=%s",
 			 role_names[r->number], who, when);
 	}
@@ -251,7 +251,7 @@ static int use_files(struct tls_identity *id, struct role *r, struct tls_generat
 	return 0;
 }
 
-/* Each failure is told and counted once, however often it is met. */
+/* Each failure is logged and counted once, however often the files are read. */
 static void note_failure(struct tls_identity *id, struct role *r, const char *error)
 {
 	char text[TLS_COMPLAINT + 64];
@@ -399,7 +399,7 @@ static void log_lost(struct role *r)
 	char why[sizeof r->reason + 64], who[TLS_COMPLAINT], path[TLS_COMPLAINT], when[CERT_SHOWN];
 
 	log_value(why, sizeof why, r->reason);
-	r->told_ns = clock_now();
+	r->warned_ns = clock_now();
 	if (g->chain)
 		log_warn("Operating in fallback mode, using cert_file role=%s reason=%s path=%s subject=%s "
 			 "expiry=%s",
@@ -419,7 +419,7 @@ void tls_identity_remind(struct tls_identity *id, uint64_t now_ns)
 	pthread_mutex_lock(&id->writers);
 	for (size_t i = 0; i < TLS_ROLES; i++) {
 		struct role *r = &id->roles[i];
-		if (r->lost && now_ns >= r->told_ns + hour_ns)
+		if (r->lost && now_ns >= r->warned_ns + hour_ns)
 			log_lost(r);
 	}
 	pthread_mutex_unlock(&id->writers);
@@ -427,7 +427,7 @@ void tls_identity_remind(struct tls_identity *id, uint64_t now_ns)
 
 /* ---- there is none ---- */
 
-static void lose(struct tls_identity *id, struct role *r, const char *reason)
+static void withdraw(struct tls_identity *id, struct role *r, const char *reason)
 {
 	bool news = !r->lost;
 
@@ -449,7 +449,7 @@ void tls_identity_unavailable(struct tls_identity *id, uint32_t roles, const cha
 	for (uint32_t i = 0; i < TLS_ROLES; i++) {
 		struct role *r = &id->roles[i];
 		if ((roles & 1u << i) && r->files && r->config.mode)
-			lose(id, r, reason ? reason : "not told");
+			withdraw(id, r, reason ? reason : "no reason given");
 	}
 	pthread_mutex_unlock(&id->writers);
 	notify_watchers(id);
@@ -469,9 +469,10 @@ static void add_name(struct names *n, const struct role *r)
 	snprintf(n->text + len, sizeof n->text - len, "%s%s", len ? "," : "", role_names[r->number]);
 }
 
-/* The pair is news for the role; it is noted whose certificate it replaces, and whose want it ends. */
-static int give(struct tls_identity *id, struct role *r, struct tls_generation *g, struct names *swapped,
-		struct names *ended)
+/* Use the pair for the role.  Roles whose certificate it replaces are added to swapped, those that had none
+ * of the provider to ended. */
+static int accept_pair(struct tls_identity *id, struct role *r, struct tls_generation *g,
+		       struct names *swapped, struct names *ended)
 {
 	struct tls_generation *before = r->given;
 	bool had = r->current->chain, lost = r->lost;
@@ -522,7 +523,7 @@ int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *so
 	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++) {
 		struct role *r = &id->roles[i];
 		if ((roles & 1u << i) && r->files && r->config.mode)
-			rc = give(id, r, g, &swapped, &ended);
+			rc = accept_pair(id, r, g, &swapped, &ended);
 	}
 	pthread_mutex_unlock(&id->writers);
 	if (rc)
@@ -673,7 +674,7 @@ static struct tls_peer_policy policy_of(const struct tls_identity *id, uint32_t 
 
 	return (struct tls_peer_policy){
 		.role = role,
-		/* who asks about a role that is off is told no, not yes */
+		/* a role that is off accepts nobody */
 		.flags = config->on ? config->flags : SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER,
 		.min_version = config->min_version,
 		.names = g ? (const char *const *)g->names : config->names,
@@ -759,7 +760,7 @@ void tls_identity_count_failure(struct tls_identity *id, uint32_t role, int32_t 
 void tls_identity_watch(struct tls_identity *id, struct tls_watcher *w)
 {
 	pthread_mutex_lock(&id->lock);
-	w->told = id->newest;
+	w->notified = id->newest;
 	w->next = id->watchers;
 	id->watchers = w;
 	pthread_mutex_unlock(&id->lock);

@@ -18,12 +18,12 @@ struct metrics_page;
 struct tls_config;
 struct tls_identity;
 
-/* Whoever is told of a new generation; embedded by its owner. */
+/* Somebody to notify of a new generation; embedded by its owner. */
 struct tls_watcher {
-	int (*tell)(struct tls_watcher *); /* in any thread, under a lock: only pass it on.  Not 0: try
+	int (*notify)(struct tls_watcher *); /* in any thread, under a lock: only pass it on.  Not 0: try
 					      again later */
 	struct tls_watcher *next;
-	uint64_t told; /* the newest generation it was told of */
+	uint64_t notified; /* the newest generation it knows of */
 };
 
 /*
@@ -83,9 +83,9 @@ int tls_identity_recheck_peer(struct tls_identity *, const struct tls_known_peer
 bool tls_identity_listed(struct tls_identity *, const char *name);
 void tls_identity_count_failure(struct tls_identity *, uint32_t role, int32_t fail);
 
-/* [any] From now on tell of generations newer than those there are. */
+/* [any] From now on notify of generations newer than the current ones. */
 void tls_identity_watch(struct tls_identity *, struct tls_watcher *);
-/* [any] After return tell is not called any more.  One that does not watch is fine. */
+/* [any] After return notify is not called any more.  A watcher that was never added is fine. */
 void tls_identity_unwatch(struct tls_identity *, struct tls_watcher *);
 
 /* [any] The metrics; nothing if TLS is off.  NULL is allowed. */

@@ -109,8 +109,8 @@ static bool is_cheap(gnutls_pubkey_t key)
 	return small;
 }
 
-/* Does the key of issuer verify the signature of crt?  What cannot be told is a yes: then the issuer's
- * constraints count. */
+/* Does the key of issuer verify the signature of crt?  If that cannot be decided the answer is yes, so that
+ * the constraints of the issuer count. */
 static bool signed_by(gnutls_x509_crt_t crt, gnutls_x509_crt_t issuer)
 {
 	int algorithm = gnutls_x509_crt_get_signature_algorithm(crt);

@@ -985,7 +985,7 @@ static void swap(struct tls_identity *id, const struct cert *to)
 static void test_watchers(void **state)
 {
 	struct fixture f = make_good(BOTH);
-	struct listener a = {.watcher.tell = note_call}, b = a, never = a;
+	struct listener a = {.watcher.notify = note_call}, b = a, never = a;
 
 	(void)state;
 	tls_identity_watch(f.id, &a.watcher);

@@ -76,7 +76,7 @@ struct fixture {
 
 static struct fixture *watching; /* the only one */
 
-static int tell(struct tls_watcher *w)
+static int notify(struct tls_watcher *w)
 {
 	(void)w;
 	watching->told++;
@@ -102,7 +102,7 @@ static struct fixture *make(const char *text)
 		tls_config_read(f->doc, jnode_get(f->doc->root, "security"), NULL, &f->diag, &f->config), 0);
 	assert_int_equal(tls_identity_new(f->doc, &f->config, true, f->health, &f->diag, &f->id), 0);
 	watching = f;
-	f->watcher.tell = tell;
+	f->watcher.notify = notify;
 	tls_identity_watch(f->id, &f->watcher);
 	assert_int_equal(ftruncate(sink.fd, 0), 0);
 	lseek(sink.fd, 0, SEEK_SET);

@@ -10,8 +10,8 @@
 
 #define CLOCK_IS_SET UINT64_C(1577836800000000000) /* 2020-01-01 */
 #define WHOLE_MAX    (1u << 20) /* bytes of memory that stay allocated for the next window's result */
-/* After so long without events an input is idle, unless it is resumable.  By the events' own time what is on
- * its way would be late, so that takes longer. */
+/* An input without events for so long is idle, unless it is resumable.  With times from the events, events on
+ * their way would then be late, so that limit is longer. */
 #define IDLE_RECEIVED_NS UINT64_C(1000000000)
 #define IDLE_NS          UINT64_C(5000000000)
 
@@ -73,7 +73,7 @@ static uint32_t salt(const struct engine *e, uint32_t window)
 
 /* ---- results ---- */
 
-/* Groups of one window share what is printed of it. */
+/* The window's times are formatted once for all its groups. */
 static void print_span(struct engine *e, const struct span *span, struct ss_strbuf *out)
 {
 	struct ss_strbuf *t = &e->span;
@@ -164,7 +164,7 @@ static bool print_window(struct engine *e, struct groups *g, uint32_t window, co
 
 /* ---- reporting ---- */
 
-/* Up to *n groups of a window that gets no more events; they are gone then.  true: it is empty. */
+/* Report and remove up to *n groups of a window that gets no more events.  true: the window is empty. */
 static bool report(struct engine *e, struct groups *g, uint32_t window, enum span_kind kind, uint32_t *n)
 {
 	const struct span span = {g->windows[window].start_ns, g->windows[window].end_ns};
@@ -249,13 +249,14 @@ static int64_t first_end(const struct plan *p, int64_t start_ns)
 	return plan_align(start_ns - p->size_ns, p->every_ns, p->offset_ns) + p->every_ns + p->size_ns;
 }
 
-/* Put the window that ends at next_end together, let go of panes no later one needs, and find the next. */
+/* Merge the panes of the window that ends at next_end, free panes that no later window needs, find the next
+ * end. */
 static void slide(struct engine *e, bool partial)
 {
 	const struct plan *p = e->plan;
 	const struct span span = {e->next_end - p->size_ns, e->next_end};
 
-	report_all(e); /* there is one at a time */
+	report_all(e); /* there is room for one merged window */
 	uint32_t window = window_new(e->merged, span.start_ns, span.end_ns);
 	if (!window)
 		e->count.no_memory++;
@@ -276,7 +277,7 @@ static void slide(struct engine *e, bool partial)
 
 /* ---- time ---- */
 
-/* 0: any silence means nothing. */
+/* 0: the input is never idle. */
 static uint64_t idle_limit(const struct engine *e, const struct engine_input *in)
 {
 	if (e->plan->idle_ns >= 0)
@@ -291,9 +292,9 @@ static bool is_idle(const struct engine *e, const struct engine_input *in, uint6
 	return limit && in->heard && now > in->heard && now - in->heard >= limit;
 }
 
-/* The moment of an idle input: its clock goes on.  Events that say themselves when they happened may come
- * after a silence as long as others were, so there it goes on that much behind. */
-static int64_t goes_on(const struct engine *e, const struct engine_input *in, uint64_t now)
+/* The time of an idle input: its newest event's, advanced with the clock.  With times from the events it lags
+ * by the idle limit, as events may come after a pause as long as earlier ones. */
+static int64_t idle_time(const struct engine *e, const struct engine_input *in, uint64_t now)
 {
 	uint64_t silence = now - in->heard - (e->plan->received ? 0 : idle_limit(e, in));
 	uint64_t newest = (uint64_t)in->newest, most = TIMESTAMP_MAX - newest;
@@ -301,7 +302,7 @@ static int64_t goes_on(const struct engine *e, const struct engine_input *in, ui
 	return (int64_t)(newest + (silence < most ? silence : most));
 }
 
-/* The moment up to which all is there; NEVER: nothing came yet. */
+/* The time up to which all events have arrived; NEVER: there were none yet. */
 static int64_t horizon(const struct engine *e, uint64_t now)
 {
 	int64_t slowest = NEVER, idle = NEVER;
@@ -312,7 +313,7 @@ static int64_t horizon(const struct engine *e, uint64_t now)
 		if (in->newest == NEVER)
 			continue;
 		if (is_idle(e, in, now)) {
-			int64_t at = goes_on(e, in, now);
+			int64_t at = idle_time(e, in, now);
 			idle = at > idle ? at : idle;
 		} else {
 			slowest = !active || in->newest < slowest ? in->newest : slowest;
@@ -356,12 +357,12 @@ void engine_loaded(struct engine *e)
 void engine_tick(struct engine *e, uint64_t now)
 {
 	for (uint32_t i = 0; i < e->n_inputs; i++)
-		if (!e->inputs[i].heard) /* restored: its silence begins now */
+		if (!e->inputs[i].heard) /* restored: its idle time begins now */
 			e->inputs[i].heard = now;
 	advance(e, now);
 }
 
-/* ---- before their end ---- */
+/* ---- early results ---- */
 
 /* Groups by their place in memory: they may come and go between two steps. */
 static void early_step(struct engine *e, uint32_t *n)
@@ -470,7 +471,7 @@ static bool is_full(const struct engine *e)
 	       (conf->max_memory && groups_used(e->groups) >= (uint64_t)conf->max_memory);
 }
 
-/* Room that groups take whose windows are over. */
+/* Make room: report groups of windows that are over. */
 static bool report_some(struct engine *e)
 {
 	uint32_t n = 16;
@@ -498,7 +499,7 @@ static void evict_oldest(struct engine *e)
 		panes_forget(&e->panes, window);
 }
 
-/* A new group for the key in e->key, or what stands for it when there is no room. */
+/* A new group for the key in e->key, or the overflow group when there is no room. */
 static uint32_t add_group(struct engine *e, uint32_t hash, uint32_t window)
 {
 	static const char overflow[] = OVERFLOW_KEY;
@@ -520,8 +521,8 @@ static void make_room(struct engine *e)
 		evict_oldest(e);
 }
 
-/* Groups grow: sketches, long values. */
-static void hold_memory(struct engine *e)
+/* Existing groups grow, by sketches and long values: evict until the limit holds. */
+static void limit_memory(struct engine *e)
 {
 	const struct conf *conf = e->plan->conf;
 	uint64_t limit = (uint64_t)conf->max_memory;
@@ -554,7 +555,7 @@ static void expect(struct engine *e, int64_t start_ns)
 	const struct plan *p = e->plan;
 	int64_t end = first_end(p, start_ns);
 
-	if (e->watermark != NEVER && end <= e->watermark) /* those are over */
+	if (e->watermark != NEVER && end <= e->watermark) /* windows that end by then are over */
 		end += (e->watermark - end) / p->every_ns * p->every_ns + p->every_ns;
 	e->next_end = e->next_end == NEVER || end < e->next_end ? end : e->next_end;
 }
@@ -594,7 +595,7 @@ static bool into_pane(struct engine *e, int64_t at)
 
 /* ---- sessions ---- */
 
-/* One session takes over what another of the same key holds. */
+/* Merge another session of the same key into one. */
 static void join_sessions(struct engine *e, uint32_t into, uint32_t other)
 {
 	struct groups *g = e->groups;
@@ -613,7 +614,8 @@ static void join_sessions(struct engine *e, uint32_t into, uint32_t other)
 	panes_forget(&e->panes, gone);
 }
 
-/* The earliest: which one takes over the other must not depend on where they lie in memory. */
+/* The earliest session that the event extends: which of two absorbs the other must not depend on their places
+ * in memory. */
 static uint32_t find_session(struct engine *e, uint32_t hash, int64_t at, uint32_t not_this)
 {
 	int64_t gap = e->plan->size_ns, earliest = 0;
@@ -657,7 +659,7 @@ static bool into_session(struct engine *e, int64_t at)
 	w->start_ns = at < w->start_ns ? at : w->start_ns;
 	w->end_ns = end > w->end_ns ? end : w->end_ns;
 	put(e, group, at);
-	other = find_session(e, hash, at, group); /* the one behind: there is room for no third */
+	other = find_session(e, hash, at, group); /* the next one: there is no room for a third */
 	if (other)
 		join_sessions(e, group, other);
 	return true;
@@ -665,7 +667,7 @@ static bool into_session(struct engine *e, int64_t at)
 
 /* ---- an event ---- */
 
-/* The end of the last window an event of that moment belongs to. */
+/* The end of the last window that an event of this time belongs to. */
 static int64_t last_end(const struct plan *p, int64_t at)
 {
 	return plan_align(at, p->every_ns, p->offset_ns) + p->size_ns;
@@ -679,7 +681,7 @@ struct engine_input *engine_input(struct engine *e, uint32_t input)
 	return &e->inputs[input];
 }
 
-/* When it happened; false: it was dropped. */
+/* The time of an event; false: the event was dropped. */
 static bool read_time(struct engine *e, const struct ss_event *event, int64_t *at)
 {
 	const struct plan *p = e->plan;
@@ -690,7 +692,7 @@ static bool read_time(struct engine *e, const struct ss_event *event, int64_t *a
 		return received || drop(e, ENGINE_NO_TIME);
 	if (!timestamp_read(&e->values[p->time_field], p->time_format, at))
 		return drop(e, ENGINE_NO_TIME);
-	/* a clock that was not set yet says nothing */
+	/* before this host's clock is set nothing is compared with it */
 	if (p->ahead_ns && event->time_ns > CLOCK_IS_SET && received &&
 	    *at - (int64_t)event->time_ns > p->ahead_ns)
 		return drop(e, ENGINE_AHEAD);
@@ -709,12 +711,12 @@ bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event
 		return false;
 	struct engine_input *in = engine_input(e, input);
 	in->heard = now;
-	if (at > in->newest) { /* no window it is in ends by that, and those that do make room */
+	if (at > in->newest) { /* first, as windows that close make room; none of the event's own closes */
 		in->newest = at;
 		advance(e, now);
 	}
 	if (p->received && at < e->watermark)
-		at = e->watermark; /* it waited somewhere, or the clock was set back */
+		at = e->watermark; /* the event was delayed, or the clock was set back */
 	if (p->kind == WINDOW_SESSION)
 		taken = into_session(e, at);
 	else if (e->watermark != NEVER && last_end(p, at) <= e->watermark)
@@ -724,7 +726,7 @@ bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event
 	if (p->emit_late && e->count.dropped[ENGINE_LATE] != late)
 		e->result(e->arg, true, (const char *)event->data, event->len);
 	if (p->conf->max_memory)
-		hold_memory(e);
+		limit_memory(e);
 	return taken;
 }
 
@@ -766,7 +768,7 @@ int engine_load(struct engine *e, struct ss_unpack *r)
 	return r->failed ? -EINVAL : 0;
 }
 
-/* Can a window be so? */
+/* Is this a window that the plan can have made? */
 static bool is_window(const struct plan *p, const struct saved_group *s)
 {
 	if (!timestamp_in_window(s->start_ns) || !timestamp_in_window(s->end_ns) || s->end_ns <= s->start_ns)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * engine - events in, results out: which windows an event belongs to, when a window is over, what its groups
- * say.  Whether an event is late and when a window closes is decided event by event, so it does not depend on
- * how they are batched.  Time is that of the events; the clock matters only where inputs are idle.  On the
- * instance's loop.
+ * engine - from events to results: which windows an event belongs to, when a window is over, what its groups
+ * compute.  Whether an event is late and when a window closes is decided event by event, so it does not
+ * depend on how they are batched.  Time is that of the events; the clock matters only where inputs are idle.
+ * On the instance's loop.
  */
 #pragma once
 #include <stdbool.h>
@@ -13,7 +13,7 @@
 #include "panes.h"
 #include "plan.h"
 
-#define INPUTS_MAX 64 /* further ones share the last */
+#define INPUTS_MAX 64 /* inputs beyond share the last one */
 #define NEVER      INT64_MIN
 
 enum engine_drop {
@@ -27,11 +27,11 @@ enum engine_drop {
 	ENGINE_DROPS
 };
 
-/* One input as far as time goes. */
+/* The time of one input. */
 struct engine_input {
-	int64_t newest; /* moment of an event, NEVER: none yet */
-	uint64_t heard; /* monotonic ns, 0: not in this life */
-	bool resumable; /* it holds back what it could not send, so silence means nothing */
+	int64_t newest; /* time of the newest event, NEVER: none yet */
+	uint64_t heard; /* monotonic ns of the last event, 0: none since the start */
+	bool resumable; /* a link that may be down: never idle by default */
 };
 
 struct engine_count {
@@ -42,17 +42,17 @@ struct engine_count {
 struct engine {
 	struct plan *plan;
 	struct groups *groups;
-	struct groups *merged; /* sliding: one window put together of its panes */
+	struct groups *merged; /* sliding: one window, merged from its panes */
 	struct ss_iface fields;
 	struct ss_field *values;
 	struct ss_number *numbers;
 	struct ss_strbuf key, line;
-	struct ss_strbuf span; /* as it is printed, of the moments in shown */
+	struct ss_strbuf span; /* formatted times of the window shown */
 	struct span shown;
 
 	struct engine_input inputs[INPUTS_MAX];
-	uint32_t n_inputs; /* as many as were heard of */
-	int64_t watermark; /* no event before it is expected any more; NEVER: none yet */
+	uint32_t n_inputs; /* inputs that had events */
+	int64_t watermark; /* events before it are late; NEVER: none yet */
 	uint64_t order;    /* events so far */
 
 	struct panes panes; /* windows that are open */
@@ -62,12 +62,12 @@ struct engine {
 	uint32_t closing, last_closing; /* windows that are over, linked by window.next */
 	uint32_t sliding;               /* window in merged, 0: none */
 	bool sliding_partial;
-	struct ss_strbuf whole; /* OUTPUT_WINDOW: the result so far, and the group it goes on with, 0: none */
+	struct ss_strbuf whole; /* OUTPUT_WINDOW: the result so far, and its next group, 0: none */
 	uint32_t whole_next;
-	uint32_t early; /* group it goes on with, 0: none */
+	uint32_t early; /* next group to be reported early, 0: none */
 
 	struct engine_count count;
-	/* A finished result; late: an event that came too late, as it was. */
+	/* Called with a finished result, or (late) with a late event, unchanged. */
 	void (*result)(void *arg, bool late, const char *json, size_t len);
 	void *arg;
 };
@@ -85,14 +85,15 @@ void engine_tick(struct engine *, uint64_t now);
 bool engine_close_step(struct engine *, uint32_t n);
 /* Have engine_close_step() report what open windows hold so far: "final": false. */
 void engine_early(struct engine *);
-/* All windows, over or not; those that are not say "partial": true. */
+/* Report all windows; open ones with "partial": true. */
 void engine_flush(struct engine *);
-/* Bytes of all groups and what goes with them. */
+/* Bytes that all groups and windows take. */
 size_t engine_memory(const struct engine *);
 
-/* The engine's own numbers, and groups one by one, into a checkpoint and back: -EINVAL, -ENOMEM.  A sliding
- * window that is being reported is reported to its end first: its events are in no pane any more. */
+/* Save and load the engine's own numbers; load groups one by one, then call engine_loaded().  -EINVAL,
+ * -ENOMEM.  A sliding window that is being reported is reported to its end first: its events are in no pane
+ * any more. */
 void engine_save(struct engine *, struct ss_strbuf *);
 int engine_load(struct engine *, struct ss_unpack *);
 int engine_load_group(struct engine *, const struct saved_group *);
-void engine_loaded(struct engine *); /* after the last */
+void engine_loaded(struct engine *);

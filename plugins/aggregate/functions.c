@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* functions - the configured functions together: reading them from the configuration, and their states in a
+/* functions - the configured functions: reading them from the configuration, and their states in a
  * group; see function.h. */
 #include <errno.h>
 #include <stdio.h>
@@ -54,7 +54,7 @@ static void unknown_type(struct ss_json_option *spec, const char *key, const cha
 
 	for (uint32_t i = 0, len = 0; i < n && len < sizeof list; i++)
 		len += (uint32_t)snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", names[i]);
-	ss_json_error(spec, key, "there is no function \"%.40s\"%s%s%s (known: %s)", name,
+	ss_json_error(spec, key, "unknown function \"%.40s\"%s%s%s (known: %s)", name,
 		      near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "", list);
 }
 
@@ -76,7 +76,7 @@ static json_t *expand_short(const char *text, struct ss_json_option *spec)
 
 	if (len == 0 || (open && (text[whole - 1] != ')' || whole - len < 3))) {
 		ss_json_error(spec, NULL,
-			      "\"%.60s\" is no function; write \"count\", \"mean(field)\" or an object",
+			      "\"%.60s\" is not a function; write \"count\", \"mean(field)\" or an object",
 			      text);
 		return NULL;
 	}
@@ -317,7 +317,7 @@ int functions_load(const struct functions *all, uint8_t *states, const uint8_t *
 	if (!saved)
 		return -EINVAL;
 	memcpy(states, saved, all->size);
-	/* the pointers among them are of another life */
+	/* pointers in saved states are invalid */
 	for (uint32_t i = 0; i < all->n; i++)
 		if (all->v[i].type->save)
 			memset(states + all->v[i].offset, 0, all->v[i].type->size(&all->v[i]));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * functions - what is computed per group: count, sum, min, ...  Each function has a state of fixed size in
- * plain bytes, some have memory of their own besides (sketches).  States of one function can be merged,
+ * functions - what is computed per group: count, sum, min and so on.  Each function has a state of fixed size
+ * in plain bytes, some have memory of their own besides (sketches).  States of one function can be merged,
  * whatever the order they were filled in.  Compiled in the control thread; everything else on the instance's
  * loop, without a clock or I/O.
  */
@@ -26,7 +26,7 @@
 struct sample {
 	const struct ss_field *field;   /* the function's; NULL if it has none */
 	const struct ss_number *number; /* its value, NULL if it is no number */
-	int64_t time_ns;                /* of the event, by which first and last are told */
+	int64_t time_ns;                /* of the event, by which first and last are chosen */
 	uint64_t hash[2];               /* of the value, if the function needs it */
 	uint64_t order;                 /* breaks ties of equal times: grows with each event */
 };
@@ -40,7 +40,7 @@ struct function;
 
 struct function_type {
 	const char *name;
-	bool needs_field, needs_number; /* events whose field is none are passed over */
+	bool needs_field, needs_number; /* events without it are skipped */
 	bool needs_hash;
 	/* The function's own members of the object, if it was written as one; errors go to spec. */
 	void (*compile)(struct function *, json_t *options, struct ss_json_option *);

@@ -60,7 +60,7 @@ struct sum {
 			double sum, lost;
 		} real;
 	};
-	uint64_t kind; /* 0: nothing yet */
+	uint64_t kind; /* 0: no value yet */
 };
 enum { SUM_WHOLE = 1, SUM_REAL = 2 };
 
@@ -490,15 +490,15 @@ static const struct function_type histogram = {.name = "histogram",
 
 /* ---- min, max ---- */
 
-#define NUMBER_TEXT 22 /* bytes kept of a number as it was written: all of most */
+#define NUMBER_TEXT 22 /* bytes of a number as it was written: enough for most */
 
 struct extreme {
 	union {
 		int64_t i;
 		double d;
 	};
-	uint8_t kind;           /* 0: nothing yet */
-	uint8_t len;            /* of text; 0: too long, printed anew */
+	uint8_t kind;           /* 0: no value yet */
+	uint8_t len;            /* of text; 0: too long, so it is formatted anew */
 	char text[NUMBER_TEXT]; /* fills the struct to 32 bytes */
 };
 enum { EXTREME_INTEGER = 1, EXTREME_REAL = 2 };

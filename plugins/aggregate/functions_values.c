@@ -16,12 +16,12 @@
 /* ---- first, last ---- */
 
 #define NEAR_TEXT 24   /* bytes of a value in the state itself */
-#define EDGE_MAX  4096 /* longer ones are passed over */
+#define EDGE_MAX  4096 /* longer ones are skipped */
 
 struct edge {
 	int64_t time_ns;
 	uint64_t order;
-	uint64_t len; /* of the value as it is written in JSON; 0: nothing yet */
+	uint64_t len; /* of the value as it is written in JSON; 0: no value yet */
 	union {
 		char near[NEAR_TEXT];
 		char *far; /* longer than NEAR_TEXT */
@@ -49,7 +49,7 @@ static uint32_t edge_size(const struct function *f)
 	return sizeof(struct edge);
 }
 
-/* The value's JSON text: prefix and suffix are the quotes of a string. */
+/* Set the value's JSON text; quoted: quotes are added. */
 static int set_text(struct edge *e, int64_t time_ns, uint64_t order, const char *text, size_t len,
 		    bool quoted)
 {

@@ -10,8 +10,8 @@
 enum {
 	HEADS_MIN = 64,
 	CELLS_MAX = 1u << 30,
-	EMPTY_MAX = 2,  /* slabs kept for those to come */
-	ALLOCATION = 16 /* bytes that one takes besides */
+	EMPTY_MAX = 2,  /* empty slabs that stay allocated */
+	ALLOCATION = 16 /* overhead of an allocation, bytes */
 };
 
 /* ---- making ---- */
@@ -127,7 +127,7 @@ static void split_one(struct groups *g)
 	if (g->heads_n == g->heads_room) {
 		uint32_t *heads = realloc(g->heads, 2 * (size_t)g->heads_room * sizeof *heads);
 		if (!heads)
-			return; /* chains get longer, nothing worse */
+			return; /* then chains only get longer */
 		g->heads = heads;
 		g->heads_room *= 2;
 	}
@@ -269,7 +269,7 @@ uint32_t groups_add(struct groups *g, uint32_t hash, uint32_t window, const char
 	memset(c, 0, g->cell_size);
 	c->hash = hash;
 	c->used = 1;
-	c->saved = (uint8_t)g->snapshot; /* one begun before has no part of it */
+	c->saved = (uint8_t)g->snapshot; /* not part of a snapshot that began earlier */
 	c->born = ++g->born;
 	c->key_len = (uint16_t)len;
 	if (far)

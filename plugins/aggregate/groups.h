@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * groups - the table of what is being computed: (window, key) to a cell with the states of the functions.
- * A snapshot can be taken while the stream goes on: a group is saved before its first change after the
- * snapshot began, the others some at a time.  On the instance's loop.
+ * groups - the table from (window, key) to a cell with the states of the functions.
+ * A snapshot can be taken while events go on: a group is saved before its first change after the
+ * snapshot began, the others a few at a time.  On the instance's loop.
  */
 #pragma once
 #include <stdbool.h>
@@ -11,15 +11,15 @@
 #include "functions.h"
 #include <semstreams/base/strbuf.h>
 
-#define KEY_NEAR 24 /* bytes of a key kept in the cell itself */
+#define KEY_NEAR 24 /* bytes of a key in the cell itself */
 #define KEY_MAX  4096
 
-/* A span of time in which events are put together.  Cells and windows are named by index from 1; 0 = none. */
+/* A window of time whose events are summarized.  Cells and windows are named by index from 1; 0 = none. */
 struct window {
 	int64_t start_ns, end_ns; /* session: of the first event, of the last event + gap */
 	uint32_t first, last, n;  /* its groups in the order they came */
 	uint32_t next;            /* free windows, and those being closed */
-	uint32_t place;           /* the engine's */
+	uint32_t place;           /* in the heap of sessions, see panes.h */
 	bool open;
 };
 
@@ -30,7 +30,7 @@ struct group {
 	uint16_t key_len;
 	uint8_t used;
 	uint8_t saved; /* the low bits of the number of the snapshot it is in */
-	uint64_t born; /* order among all groups, which outlives a restart */
+	uint64_t born; /* order among all groups, kept through a restart */
 	union {
 		char near[KEY_NEAR];
 		char *far;
@@ -62,7 +62,7 @@ struct groups {
 	struct window *windows; /* from 1 */
 	uint32_t windows_top, windows_room, windows_free, n_windows;
 
-	uint64_t snapshot; /* number of the one being or last taken */
+	uint64_t snapshot; /* number of the present or last snapshot */
 	bool saving;
 	uint32_t save_next, save_end; /* slabs */
 	struct ss_strbuf *save_to;
@@ -89,42 +89,42 @@ static inline const char *group_key(const struct group *c)
 
 /* ---- windows ---- */
 
-/* 0 if out of memory. */
+/* 0: out of memory. */
 uint32_t window_new(struct groups *, int64_t start_ns, int64_t end_ns);
-/* It has no groups any more. */
+/* The window must have no groups. */
 void window_free(struct groups *, uint32_t window);
 
 /* ---- groups ---- */
 
-/* The group of a key in a window; 0: there is none.  The hash is of the key; see group_hash(). */
+/* The group of a key in a window; 0: there is none.  hash is the key's. */
 uint32_t groups_find(const struct groups *, uint32_t hash, uint32_t window, const char *key, size_t len);
-/* The next with this key after index (0: the first), in whatever window they were hashed alike. */
+/* The next group with this key and hash after index (0: the first), whatever its window. */
 uint32_t groups_find_key(const struct groups *, uint32_t hash, uint32_t after, const char *key, size_t len);
-/* An empty one, at the end of its window; 0 if out of memory.  The key is copied. */
+/* A new, empty group at the end of its window; 0: out of memory.  The key is copied. */
 uint32_t groups_add(struct groups *, uint32_t hash, uint32_t window, const char *key, size_t len);
 void groups_remove(struct groups *, uint32_t index);
-/* Before a group, its key, its states or its window change. */
+/* To be called before a group, its key, its states or its window change. */
 void groups_save_one(struct groups *, uint32_t index);
 static inline void groups_touch(struct groups *g, uint32_t index)
 {
 	if (__builtin_expect(g->saving, 0))
 		groups_save_one(g, index);
 }
-/* The group that lies there; NULL: none.  Indices go up to groups_end(). */
+/* The group at an index; NULL: none.  Indices go up to groups_end(). */
 struct group *groups_peek(const struct groups *, uint32_t index);
 static inline uint32_t groups_end(const struct groups *g)
 {
 	return g->n_slabs * SLAB_CELLS;
 }
-/* Bytes that groups take, and bytes allocated, which are more while there are gaps. */
+/* Bytes that groups take, and bytes allocated, which include gaps. */
 size_t groups_used(const struct groups *);
 size_t groups_memory(const struct groups *);
 
 /* ---- snapshots ---- */
 
-/* Everything as it is now goes to out, group by group, until groups_save_step() says that all is there. */
+/* Save all groups as they are now to out, a few in each groups_save_step() until it returns true. */
 void groups_save_begin(struct groups *, struct ss_strbuf *out);
-/* Save up to n more groups, or somewhat more; true: finished. */
+/* Save about n more groups; true: finished. */
 bool groups_save_step(struct groups *, uint32_t n);
 void groups_save_abandon(struct groups *);
 
@@ -138,5 +138,5 @@ struct saved_group {
 };
 /* The next group of a snapshot: 1, 0 at its end, -EINVAL. */
 int groups_read(struct ss_unpack *, struct saved_group *);
-/* All are there again: put those of each window in the order they came.  0, -ENOMEM. */
+/* After the last group was loaded: restore the order of the groups of each window.  0, -ENOMEM. */
 int groups_loaded(struct groups *);

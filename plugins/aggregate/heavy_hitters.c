@@ -8,8 +8,8 @@
 #include <string.h>
 
 #define NONE       UINT32_MAX
-#define COUNT_MAX  (UINT64_C(1) << 62) /* believed of a checkpoint */
-#define ALLOCATION 16                  /* bytes that one takes besides */
+#define COUNT_MAX  (UINT64_C(1) << 62) /* accepted from a checkpoint */
+#define ALLOCATION 16                  /* overhead of an allocation, bytes */
 
 struct counter {
 	uint64_t n, hash;
@@ -25,7 +25,7 @@ struct heavy_hitters {
 	uint32_t *slots;      /* open addressing: counter + 1, 0 = free */
 	uint32_t mask;        /* slots - 1; slots are twice size at least */
 	uint32_t n, size;     /* counters used, allocated */
-	uint32_t capacity, k; /* of counters at most; to be shown */
+	uint32_t capacity, k; /* counters at most; values to be printed */
 	size_t bytes;         /* of texts */
 };
 
@@ -70,7 +70,7 @@ static uint64_t n_at(const struct heavy_hitters *t, uint32_t place)
 	return t->counters[t->heap[place]].n;
 }
 
-/* A counter stands at a place where it may be too great or too small. */
+/* Restore the heap around a counter whose count has changed. */
 static void sift(struct heavy_hitters *t, uint32_t place, uint32_t i)
 {
 	uint64_t n = t->counters[i].n;
@@ -106,7 +106,7 @@ static uint32_t find(const struct heavy_hitters *t, uint64_t hash)
 	return t->size && t->slots[slot_of(t, hash)] ? t->slots[slot_of(t, hash)] - 1 : NONE;
 }
 
-/* Later ones move up into the gap, so that each is found from where its hash points. */
+/* Move later entries into the gap, so that each is found from the slot its hash points to. */
 static void clear_slot(struct heavy_hitters *t, uint32_t gap)
 {
 	t->slots[gap] = 0;
@@ -148,7 +148,7 @@ static int grow(struct heavy_hitters *t)
 
 /* ---- counting ---- */
 
-/* n more of a value, whose text is copied if it is new. */
+/* Count a value n times; its text is copied if the value is new. */
 static int count(struct heavy_hitters *t, uint64_t hash, const char *value, size_t len, bool quoted,
 		 uint64_t n)
 {
@@ -194,7 +194,7 @@ int heavy_hitters_add(struct heavy_hitters *t, uint64_t hash, const char *value,
 	return count(t, hash, value, len, quoted, 1);
 }
 
-/* What a value that is in one only may have had in the other: its least count, if it is full. */
+/* The count that a value missing in a sketch may have had there: its least count, if it is full. */
 static uint64_t missing(const struct heavy_hitters *t)
 {
 	return t->n == t->capacity ? n_at(t, 0) : 0;
@@ -223,7 +223,7 @@ static const struct counter **sorted(const struct heavy_hitters *t)
 	return list;
 }
 
-/* The values of one, with what they may have had in the other. */
+/* Add the values of one sketch, with the counts they may have had in the other. */
 static int count_all(struct heavy_hitters *into, const struct heavy_hitters *one,
 		     const struct heavy_hitters *other)
 {

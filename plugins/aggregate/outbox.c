@@ -20,7 +20,7 @@ struct entry {
 	char bytes[];
 };
 
-/* A batch that is under way; its cookie is its place in the row of all batches. */
+/* A batch that was emitted and is not acknowledged; its cookie is its number. */
 struct flight {
 	uint64_t last;
 	size_t bytes;
@@ -39,7 +39,7 @@ struct outbox {
 
 	struct flight *flights; /* a ring, room is a power of 2 */
 	uint32_t n_flights, room;
-	uint32_t n_open; /* not told of yet */
+	uint32_t n_open; /* not finished yet */
 	uint64_t first_flight;
 	size_t flight_bytes;
 
@@ -170,7 +170,7 @@ static bool room_for_flight(struct outbox *o)
 	return true;
 }
 
-/* What goes into the next batch: entries in a row for one port. */
+/* How many entries go into the next batch: consecutive ones for one port. */
 static uint32_t gather(const struct outbox *o, uint64_t last, size_t *bytes)
 {
 	uint32_t rows = 0;
@@ -185,7 +185,7 @@ static uint32_t gather(const struct outbox *o, uint64_t last, size_t *bytes)
 	return rows;
 }
 
-/* The entry behind the batch's last. */
+/* Returns the entry after the last of the batch. */
 static struct entry *fill(const struct outbox *o, struct ss_batch *b, uint32_t rows)
 {
 	struct entry *e = o->unsent;

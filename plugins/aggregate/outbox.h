@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * outbox - results on their way out.  With checkpoints each has a number of the aggregate's own stream; it
- * leaves when a checkpoint that holds it is durable, and stays until whoever is behind has it, so that after
- * a crash it goes out again under the same number and those who have it can tell.  Without, it leaves at
- * once.  On the instance's loop.
+ * leaves when a checkpoint that holds it is durable, and stays until it is acknowledged downstream: after a
+ * crash it is sent again under the same number, so components that have it drop it.  Without checkpoints it
+ * leaves at once.  On the instance's loop.
  */
 #pragma once
 #include <stdbool.h>
@@ -13,7 +13,7 @@
 
 struct outbox;
 
-/* numbered: results are kept until they are acknowledged. */
+/* numbered: results stay until they are acknowledged. */
 int outbox_new(const struct ss_host *, bool numbered, struct outbox **out);
 void outbox_free(struct outbox *);
 
@@ -24,22 +24,22 @@ uint64_t outbox_gone(const struct outbox *); /* all up to this number have been 
 size_t outbox_bytes(const struct outbox *);
 uint64_t outbox_waiting(const struct outbox *); /* results not emitted yet */
 const uint8_t *outbox_epoch(const struct outbox *);
-/* What is there is of another stream from now on, of which nobody has anything.  0, -EIO. */
+/* Begin a new epoch: the results that are here belong to it, and nobody has any of them.  0, -EIO. */
 int outbox_renew(struct outbox *);
 
-/* Emit what is numbered up to last and has not been; not more than some MiB ahead of the acknowledgements,
- * unless all is set.  Without numbers: everything.  -ENOMEM: the rest goes next time. */
+/* Emit results up to number last, not more than some MiB ahead of the acknowledgements unless all is set;
+ * without numbers, all results.  -ENOMEM: the rest is emitted next time. */
 int outbox_emit(struct outbox *, uint64_t last, bool all);
-/* What track() was told. */
+/* The batch with this cookie was finished downstream. */
 void outbox_acked(struct outbox *, uint64_t cookie, int32_t status);
-/* Somebody could not keep something: nothing is emitted any more, until outbox_again(). */
+/* A batch failed downstream: nothing is emitted until outbox_again(). */
 bool outbox_failed(const struct outbox *);
-/* What has not been acknowledged is to be emitted again, if nothing is under way any more. */
+/* After a failure, when no batch is under way: results without acknowledgement are emitted again. */
 void outbox_again(struct outbox *);
 
-/* As it is now into text, together with outbox_save_step(), which adds some bytes at a time until it says
- * true; what is acknowledged meanwhile may be left out. */
+/* Save the results as they are now, some bytes in each outbox_save_step() until it returns true; results that
+ * are acknowledged meanwhile may be left out. */
 void outbox_save_begin(struct outbox *, struct ss_strbuf *);
 bool outbox_save_step(struct outbox *, size_t bytes);
-/* In place of a new one's emptiness: what it holds has not been emitted.  -EINVAL, -ENOMEM. */
+/* Load into a new outbox; its results have not been emitted.  -EINVAL, -ENOMEM. */
 int outbox_load(struct outbox *, struct ss_unpack *);

@@ -11,18 +11,18 @@
 
 #define MAX_SPAN_NS (INT64_C(366) * 86400 * 1000000000)
 #define AHEAD_NS    (INT64_C(3600) * 1000000000)
-#define LAYOUT      "1" /* of states in checkpoints: another one cannot be read */
+#define LAYOUT      "1" /* of states in checkpoints */
 
 /* ---- window ---- */
 
-/* At most 366 days; not needed: may be missing or 0. */
+/* A member that is at most 366 days; unless needed it may be missing or 0. */
 static int64_t duration(struct ss_json_option *spec, json_t *object, const char *key, bool needed)
 {
 	uint64_t ns = 0;
 
 	if (!json_object_get(object, key)) {
 		if (needed)
-			ss_json_error(spec, NULL, "\"%s\" is missing, a duration such as \"10s\"", key);
+			ss_json_error(spec, NULL, "\"%s\" is missing: a duration such as \"10s\"", key);
 		return 0;
 	}
 	if (!(needed ? ss_json_duration : ss_json_duration_or_zero)(spec, object, key, &ns))
@@ -50,21 +50,21 @@ static void read_sliding(struct plan *p, struct ss_json_option *spec)
 		return;
 	if (p->every_ns > p->size_ns)
 		ss_json_error(spec, "every",
-			      "must not be more than \"size\": events between the windows would be left out");
+			      "must not be more than \"size\": events between the windows would be lost");
 	p->pane_ns = divisor(p->size_ns, p->every_ns);
 	if (p->size_ns / p->pane_ns > PANES_MAX)
-		ss_json_error(spec, "every",
-			      "makes each window of %lld parts; let \"size\" and \"every\" have a common "
-			      "divisor of at least "
-			      "1/%d of \"size\"",
-			      (long long)(p->size_ns / p->pane_ns), PANES_MAX);
+		ss_json_error(
+			spec, "every",
+			"splits each window into %lld panes, at most %d are allowed; choose a \"size\" and "
+			"an \"every\" with a larger common divisor",
+			(long long)(p->size_ns / p->pane_ns), PANES_MAX);
 }
 
 static void read_window(struct plan *p, json_t *json, struct ss_json_option *spec)
 {
 	static const char *const known[] = {"type", "size", "every", "offset", "gap", NULL};
 	static const char *const types[] = {"tumbling", "sliding", "session", NULL};
-	const char *type = json_string_value(json_object_get(json, "type"));
+	unsigned kind;
 
 	if (!json_is_object(json)) {
 		ss_json_error(spec, NULL,
@@ -72,49 +72,32 @@ static void read_window(struct plan *p, json_t *json, struct ss_json_option *spe
 		return;
 	}
 	ss_json_keys(spec, json, known);
-	if (!type || (strcmp(type, "tumbling") && strcmp(type, "sliding") && strcmp(type, "session"))) {
-		const char *near = type ? ss_json_nearest(type, types) : NULL;
-		ss_json_error(spec, type ? "type" : NULL,
-			      "\"type\" must be \"tumbling\", \"sliding\" or \"session\"%s%s%s",
-			      near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	if (!json_object_get(json, "type"))
+		ss_json_error(spec, NULL, "\"type\" is missing: \"tumbling\", \"sliding\" or \"session\"");
+	if (!ss_json_choice(spec, json, "type", types, &kind))
 		return;
-	}
-	p->kind = type[0] == 't' ? WINDOW_TUMBLING : type[1] == 'l' ? WINDOW_SLIDING : WINDOW_SESSION;
+	p->kind = (enum window_kind)kind;
 	p->size_ns = duration(spec, json, p->kind == WINDOW_SESSION ? "gap" : "size", true);
 	p->every_ns = p->kind == WINDOW_SLIDING ? duration(spec, json, "every", true) : p->size_ns;
 	p->offset_ns = p->kind == WINDOW_SESSION ? 0 : duration(spec, json, "offset", false);
 	p->pane_ns = p->size_ns;
-	static const char *const strange[][3] = {
+	static const char *const foreign[][3] = {
 		{"every", "gap", NULL}, {"gap", NULL, NULL}, {"size", "every", "offset"}};
-	for (int i = 0; i < 3 && strange[p->kind][i]; i++)
-		if (json_object_get(json, strange[p->kind][i]))
-			ss_json_error(spec, strange[p->kind][i], "has no meaning for a %s window", type);
+	for (int i = 0; i < 3 && foreign[p->kind][i]; i++)
+		if (json_object_get(json, foreign[p->kind][i]))
+			ss_json_error(spec, foreign[p->kind][i], "does not apply to %s windows", types[kind]);
 	if (p->kind == WINDOW_SLIDING)
 		read_sliding(p, spec);
 }
 
 /* ---- time ---- */
 
-static void read_format(struct plan *p, json_t *json, struct ss_json_option *spec)
-{
-	json_t *format = json_object_get(json, "format");
-	int i = 0;
-
-	if (!format)
-		return;
-	while (json_is_string(format) && timestamp_formats[i] &&
-	       strcmp(json_string_value(format), timestamp_formats[i]))
-		i++;
-	if (!json_is_string(format) || !timestamp_formats[i])
-		ss_json_error(spec, "format", "must be \"rfc3339\", \"s\", \"ms\", \"us\" or \"ns\"");
-	else
-		p->time_format = (enum timestamp_format)i;
-}
-
 static void read_time(struct plan *p, json_t *json, struct ss_json_option *spec, struct ss_paths *paths)
 {
 	static const char *const known[] = {"field", "format", "lateness", "idle", "max_ahead", "late", NULL};
-	json_t *field = json_object_get(json, "field"), *late = json_object_get(json, "late");
+	static const char *const late[] = {"drop", "emit", NULL};
+	json_t *field = json_object_get(json, "field");
+	unsigned format = p->time_format, emit = 0;
 
 	if (!json_is_object(json)) {
 		ss_json_error(spec, NULL,
@@ -131,17 +114,16 @@ static void read_time(struct plan *p, json_t *json, struct ss_json_option *spec,
 	static const char *const of_field[] = {"format", "max_ahead"};
 	for (int i = 0; !field && i < 2; i++)
 		if (json_object_get(json, of_field[i]))
-			ss_json_error(spec, of_field[i], "has no meaning without \"field\"");
-	read_format(p, json, spec);
+			ss_json_error(spec, of_field[i], "applies only with \"field\"");
+	if (ss_json_choice(spec, json, "format", timestamp_formats, &format))
+		p->time_format = (enum timestamp_format)format;
 	p->lateness_ns = duration(spec, json, "lateness", false);
 	if (json_object_get(json, "idle"))
 		p->idle_ns = duration(spec, json, "idle", false);
 	if (json_object_get(json, "max_ahead"))
 		p->ahead_ns = duration(spec, json, "max_ahead", false);
-	if (late && (!json_is_string(late) ||
-		     (strcmp(json_string_value(late), "drop") && strcmp(json_string_value(late), "emit"))))
-		ss_json_error(spec, "late", "must be \"drop\" or \"emit\"");
-	p->emit_late = late && json_is_string(late) && strcmp(json_string_value(late), "emit") == 0;
+	(void)ss_json_choice(spec, json, "late", late, &emit);
+	p->emit_late = emit;
 }
 
 /* ---- groups ---- */
@@ -157,12 +139,12 @@ static void add_group(struct plan *p, json_t *json, const char *key, struct ss_j
 		return;
 	}
 	if (p->n_group_fields == GROUP_FIELDS_MAX) {
-		ss_json_error(spec, key, "more than %d fields", GROUP_FIELDS_MAX);
+		ss_json_error(spec, key, "at most %d fields are allowed", GROUP_FIELDS_MAX);
 		return;
 	}
 	for (uint32_t i = 0; i < p->n_group_fields; i++)
 		if (strcmp(p->group_names[i], name) == 0)
-			ss_json_error(spec, key, "\"%.60s\" is there twice", name);
+			ss_json_error(spec, key, "\"%.60s\" is listed twice", name);
 	int field = ss_paths_add(paths, spec->at, key, name);
 	char *copy = strdup(name), *label = print_label(name);
 	if (field < 0 || !copy || !label) {
@@ -192,26 +174,29 @@ static void read_group_by(struct plan *p, json_t *json, struct ss_json_option *s
 /* Names in a result must differ. */
 static void check_names(struct plan *p, struct ss_json_option *spec)
 {
-	static const char *const ours[] = {"window_start", "window_end", "final", "partial",
-					   "overflow",     "groups",     NULL};
+	static const char *const reserved[] = {"window_start", "window_end", "final", "partial",
+					       "overflow",     "groups",     NULL};
 
 	for (uint32_t f = 0; f < p->functions.n; f++) {
 		const char *name = p->functions.v[f].name;
 		for (uint32_t i = 0; name && i < p->n_group_fields; i++)
 			if (strcmp(name, p->group_names[i]) == 0)
 				ss_json_error(spec, "functions",
-					      "\"%.60s\" is a field of group_by already; choose another name",
+					      "\"%.60s\" is a group_by field, too; choose another name",
 					      name);
-		for (int i = 0; name && ours[i]; i++)
-			if (strcmp(name, ours[i]) == 0)
+		for (int i = 0; name && reserved[i]; i++)
+			if (strcmp(name, reserved[i]) == 0)
 				ss_json_error(spec, "functions",
-					      "\"%s\" is a name results use already; choose another", name);
+					      "\"%s\" is reserved: every result has a member of that name; "
+					      "choose another",
+					      name);
 	}
 	for (uint32_t i = 0; i < p->n_group_fields; i++)
-		for (int k = 0; ours[k]; k++)
-			if (strcmp(p->group_names[i], ours[k]) == 0)
-				ss_json_error(spec, "group_by", "\"%s\" is a name results use already",
-					      ours[k]);
+		for (int k = 0; reserved[k]; k++)
+			if (strcmp(p->group_names[i], reserved[k]) == 0)
+				ss_json_error(spec, "group_by",
+					      "\"%s\" is reserved: every result has a member of that name",
+					      reserved[k]);
 }
 
 /* ---- checkpoints ---- */
@@ -229,7 +214,7 @@ static void read_checkpoint(struct plan *p, json_t *json, struct ss_json_option 
 	}
 	ss_json_keys(spec, json, known);
 	if (!path || !path[0]) {
-		ss_json_error(spec, NULL, "\"path\" is missing, the name of a file");
+		ss_json_error(spec, NULL, "\"path\" is missing: the name of a file");
 		return;
 	}
 	p->checkpoint_ns = 1000000000;
@@ -243,7 +228,7 @@ static void read_checkpoint(struct plan *p, json_t *json, struct ss_json_option 
 		spec->err = -ENOMEM;
 }
 
-/* FNV-1a: tells configurations apart, guards against nothing. */
+/* FNV-1a: tells configurations apart; not for security. */
 static uint64_t mix(uint64_t h, const char *text)
 {
 	for (; text && *text; text++)
@@ -257,7 +242,7 @@ static void take_fingerprint(struct plan *p)
 
 	p->fingerprint = mix(UINT64_C(0xcbf29ce484222325), LAYOUT) + p->functions.size;
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-		/* laid out anew: blanks make no difference */
+		/* formatted anew: blanks make no difference */
 		json_t *json = texts[i] ? json_loads(texts[i], JSON_DECODE_ANY, NULL) : NULL;
 		char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 		p->fingerprint = mix(p->fingerprint, text);
@@ -323,7 +308,7 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 		rc = ss_config_error(host, "/when_full", "must be \"oldest\" with session windows");
 	if (p->kind == WINDOW_SLIDING && conf->early_ns)
 		rc = ss_config_error(host, "/early",
-				     "has no meaning for a sliding window: make \"every\" shorter");
+				     "does not apply to sliding windows; make \"every\" shorter instead");
 	if (rc == 0) {
 		check_names(p, &spec);
 		rc = spec.err;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* plan - what the configuration asks an aggregate to do, read and checked.  Control thread; read-only
+/* plan - the configuration, read and checked.  Control thread; read-only
  * afterwards. */
 #pragma once
 #include <stdbool.h>
@@ -29,21 +29,21 @@ struct plan {
 	int64_t size_ns, every_ns, offset_ns; /* tumbling: every = size; session: size = the gap */
 	int64_t pane_ns;                      /* what events are sorted into: size or a divisor of it */
 
-	int time_field; /* -1: when the event was received */
-	bool received;  /* which is by that clock, so nothing is late */
+	int time_field; /* -1: the time of reception is used */
+	bool received;  /* the time is that of reception, so nothing is late */
 	enum timestamp_format time_format;
 	int64_t lateness_ns;
-	int64_t idle_ns;  /* -1: as fits the input, 0: never */
-	int64_t ahead_ns; /* of when it was received; 0: any */
+	int64_t idle_ns;  /* -1: the default of the input, 0: never */
+	int64_t ahead_ns; /* after the time of reception; 0: any */
 	bool emit_late;
 
 	int group_fields[GROUP_FIELDS_MAX];
 	char *group_names[GROUP_FIELDS_MAX], *group_labels[GROUP_FIELDS_MAX]; /* "name": */
 	uint32_t n_group_fields;
-	bool number_field[FUNCTIONS_MAX + GROUP_FIELDS_MAX + 1]; /* by path: its number is wanted */
+	bool number_field[FUNCTIONS_MAX + GROUP_FIELDS_MAX + 1]; /* by path: a function needs its number */
 
 	struct functions functions;
-	struct ss_reader *reader; /* NULL: nothing is asked of the events */
+	struct ss_reader *reader; /* NULL: no field is needed */
 	uint32_t n_paths;
 
 	char *checkpoint_path; /* NULL: none */
@@ -51,7 +51,7 @@ struct plan {
 	uint64_t fingerprint; /* of everything that shapes the state */
 };
 
-/* 0; -EINVAL after telling the host what is wrong; -ENOMEM.  *out is to be released in any case. */
+/* 0; -EINVAL after reporting to the host; -ENOMEM.  the caller calls plan_done() in any case. */
 int plan_compile(const struct ss_host *, const struct conf *, const struct ss_iface *fields,
 		 struct plan *out);
 void plan_done(struct plan *, const struct ss_iface *fields);

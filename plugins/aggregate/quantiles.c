@@ -17,7 +17,7 @@ struct side {
 
 struct quantiles {
 	struct side positive, negative; /* negative: of the absolute values */
-	uint64_t zeros;                 /* and what is too small to tell from zero */
+	uint64_t zeros;                 /* and values too small to distinguish from zero */
 	double least, greatest;
 	double gamma, log_gamma;
 	uint32_t most; /* buckets of each side */
@@ -64,7 +64,7 @@ static void widen(const struct side *side, int32_t *low, int32_t *high)
 	*high = side->first + (int32_t)end - 1 > *high ? side->first + (int32_t)end - 1 : *high;
 }
 
-/* Make it buckets low .. high, or as many of the upper ones as are allowed, with all that lies below in the
+/* Resize to buckets low .. high, or as many of the upper ones as are allowed, with everything below in the
  * lowest. */
 static int resize(struct side *side, uint32_t most, int32_t low, int32_t high)
 {
@@ -89,7 +89,7 @@ static int resize(struct side *side, uint32_t most, int32_t low, int32_t high)
 	return 0;
 }
 
-/* Buckets low .. high are there afterwards, as far as is allowed. */
+/* Make buckets low .. high, as many as are allowed. */
 static int cover(struct side *side, uint32_t most, int32_t low, int32_t high)
 {
 	if (!side->n)
@@ -99,7 +99,7 @@ static int cover(struct side *side, uint32_t most, int32_t low, int32_t high)
 		return 0;
 	if (side->n == most && high <= end && side->counts[side->n - 1])
 		return 0;                        /* what lies below goes into the lowest */
-	int32_t room = 8 + (int32_t)side->n / 4; /* so that this is rare */
+	int32_t room = 8 + (int32_t)side->n / 4; /* spare buckets, so that this is rare */
 	int32_t from = low < side->first ? low - room : side->first, to = high > end ? high + room : end;
 	if (to - from < (int32_t)most)
 		return resize(side, most, from, to);
@@ -172,7 +172,7 @@ uint64_t quantiles_count(const struct quantiles *s)
 	return s->positive.total + s->negative.total + s->zeros;
 }
 
-/* What a bucket stands for: no value in it is further off than the accuracy. */
+/* The value a bucket is reported as: no value in the bucket is further away than the accuracy. */
 static double middle(const struct quantiles *s, int32_t index)
 {
 	return exp(index * s->log_gamma) * (2 / (s->gamma + 1));

@@ -250,6 +250,29 @@ static void ways_end_at_a_checkpointer(void **state)
 	graph_free(g);
 }
 
+/* A component that holds its data in memory only has duplicates removed, but no say in where sources begin;
+ * and where a stream comes by two ways it takes all of both. */
+static void in_memory_only(void **state)
+{
+	(void)state;
+	struct graph *g = GRAPH(6, "ab", "ac", "bd", "cd", "de", "af");
+
+	positions_service.checkpointer(at(g, 'f'), SS_COVER_NOTHING);
+	assert_non_null(at(g, 'f')->streams);
+	assert_int_equal(resumed(g, 'a'), -1);
+	positions_service.checkpointer(at(g, 'd'), SS_COVER_NOTHING);
+	assert_non_null(at(g, 'd')->streams);
+	positions_service.checkpointer(at(g, 'e'), SS_COVER_NOTHING);
+	assert_null(at(g, 'e')->streams);
+	checkpointer(g, 'b');
+	assert_int_equal(restored(g, 'b', 0, "a", 1, 7), 0);
+	assert_int_equal(resumed(g, 'a'), 7);
+	assert_false(at(g, 'a')->merges);
+	for (char id = 'b'; id <= 'f'; id++)
+		streams_free(at(g, id)->streams);
+	graph_free(g);
+}
+
 /* Ways multiply; looking at them must not. */
 static void many_ways(void **state)
 {
@@ -467,6 +490,7 @@ int main(void)
 		cmocka_unit_test(two_ways_to_one_input),
 		cmocka_unit_test(checkpointers_in_a_row),
 		cmocka_unit_test(ways_end_at_a_checkpointer),
+		cmocka_unit_test(in_memory_only),
 		cmocka_unit_test(many_ways),
 		cmocka_unit_test(outside_a_pipeline),
 		cmocka_unit_test(in_a_pipeline),

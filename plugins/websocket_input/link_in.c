@@ -242,15 +242,13 @@ static void report_elsewhere(struct sender *s, const struct link_action *a)
 		(unsigned long long)a->gap_from, (unsigned long long)a->gap_to, own_name(in));
 }
 
-static void go_live(struct sender *s, const struct link_action *a)
+/* stored: what was durable of this stream before. */
+static void go_live(struct sender *s, uint64_t stored, const struct link_action *a)
 {
 	struct input *in = s->in;
-	uint64_t stored = s->link.durable;
 
-	if (a->todo & LINK_DO_ELSEWHERE) {
-		stored = a->gap_from - 1;
+	if (a->todo & LINK_DO_ELSEWHERE)
 		report_elsewhere(s, a);
-	}
 	s->can_resume = true;
 	memcpy(s->durable.epoch, s->link.epoch, sizeof s->durable.epoch);
 	s->durable.seq = s->link.durable;
@@ -266,6 +264,7 @@ static void on_control(struct sender *s, const uint8_t *data, size_t len)
 	struct link_action a = {0};
 	struct link_control c;
 	const char *why = "";
+	uint64_t stored = 0;
 
 	if (link_control_read(in->fields, in->fields_self, in->control, data, len, &c, &why) < 0) {
 		in->host->metric_add(in->host, PEER_BAD_MESSAGES, 1);
@@ -273,6 +272,7 @@ static void on_control(struct sender *s, const uint8_t *data, size_t len)
 	} else {
 		if (c.type == LINK_WELCOME && !s->link.has_epoch && in->has_stored)
 			restore(s, &c);
+		stored = s->link.has_epoch ? s->link.durable : 0;
 		link_receiver_control(&s->link, &c, &a);
 	}
 	if (a.todo & LINK_DO_RESTART) {
@@ -289,7 +289,7 @@ static void on_control(struct sender *s, const uint8_t *data, size_t len)
 		in->host->metric_add(in->host, PEER_LOST, (int64_t)(a.to - a.from + 1));
 	}
 	if (a.todo & LINK_DO_LIVE)
-		go_live(s, &a);
+		go_live(s, a.todo & LINK_DO_RESTART ? 0 : stored, &a);
 	if (a.todo & LINK_DO_BYE && c.retry_ms)
 		ws_retry_after(in->endpoint.ws, c.retry_ms * 1000000);
 	act(s, &a);

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: MIT
+"""Trust between linked peers: streams belong to their senders, names to their certificates, and what one receiver
+acknowledged in another's name is reported as lost."""
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import time
+
+import pytest
+import websockets
+
+import link_peer
+from conftest import unused_port
+from test_link_tls import CNS, context, federation  # noqa: F401
+
+OPTIONS = {"subprotocols": [link_peer.SUBPROTOCOL], "compression": None, "max_size": link_peer.SIZE_MAX}
+
+
+def dial(port, tls=None):
+    scheme = "wss" if tls else "ws"
+    return websockets.connect(f"{scheme}://localhost:{port}/data", ssl=tls, **OPTIONS)
+
+
+def ready(program):
+    status, body = program.get("/readyz")[:2]
+    return status, body.decode() if isinstance(body, bytes) else body
+
+
+def hello(consumer, resume=None):
+    message = {"t": "hello", "v": 1, "stream": "", "consumer": consumer, "window": {"records": 100, "bytes": 1 << 20},
+               "max_frame": 65536, "max_record": 65000}
+    if resume:
+        message["resume"] = resume
+    return json.dumps(message)
+
+
+async def answer(port, text, tls=None):
+    """The answer to one message: a control message, or the close code."""
+    async with dial(port, tls) as ws:
+        await ws.send(text)
+        try:
+            return json.loads(await asyncio.wait_for(ws.recv(), 10))
+        except websockets.ConnectionClosed:
+            return ws.close_code
+
+
+# ---- a stream belongs to its sender ---------------------------------------------------------------------------
+
+
+class Thief(link_peer.Sender):
+    """Continues the stream that HELLO tells of, ten records further on."""
+
+    async def run(self, ws, peer=None, finish=False):
+        self.hello = json.loads(await ws.recv())
+        epoch = self.stolen or self.hello["resume"]["epoch"]
+        await ws.send(json.dumps({"t": "welcome", "v": 1, "epoch": epoch, "first": 16, "next": 16, "max_frame": 65536,
+                                  "max_record": 65000, "hb_ms": 20000}))
+        await asyncio.sleep(0)
+        ack = json.loads(await asyncio.wait_for(ws.recv(), 2))
+        await ws.close()
+        return ack
+
+
+def listening_storage(federation, port, out):
+    return {"components": [
+        {"id": "in", "type": "websocket_input", "config": {"port": port, "path": "/data"}},
+        {"id": "file", "type": "storage", "config": {"path": str(out)}}],
+        "security": {"tls": {"server": federation.server("a")}}}
+
+
+def stored(out):
+    return out.read_text().splitlines() if out.exists() else []
+
+
+def send_all(sender, port, tls, program, out, n):
+    async def run():
+        async with dial(port, tls) as ws:
+            return await sender.run(ws, finish=True)
+    asyncio.run(asyncio.wait_for(run(), 30))
+    program.wait_for(lambda: len(stored(out)) >= n, what=f"{n} lines")
+
+
+def test_no_sender_takes_over_the_stream_of_another(start, tmp_path, federation):
+    port, out = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl"
+    program = start(listening_storage(federation, port, out))
+    b, c = (context(federation, federation.leaves[name]) for name in "bc")
+    sender = link_peer.Sender([b'{"n":%d}' % n for n in range(5)])
+    send_all(sender, port, b, program, out, 5)
+
+    async def steal():
+        thief = Thief()
+        thief.stolen = sender.log["epoch"]
+        async with dial(port, c) as ws:
+            await thief.run(ws)
+        return thief.hello
+    try:
+        seen = asyncio.run(asyncio.wait_for(steal(), 30))
+        assert "resume" not in seen and sender.log["epoch"] not in json.dumps(seen), "what b gave is not told to c"
+    except (asyncio.TimeoutError, websockets.ConnectionClosed):
+        pass
+    for n in range(5, 15):
+        sender.append(b'{"n":%d}' % n)
+    send_all(sender, port, b, program, out, 15)
+    assert stored(out) == [json.dumps({"n": n}, separators=(",", ":")) for n in range(15)]
+    assert program.metrics().sum("semstreams_link_lost_total") == 0
+
+    # after a restart b is recognized, nothing comes twice, and nobody is told of its epoch
+    program.signal(signal.SIGKILL)
+    program.wait()
+    program.log_file.unlink()
+    program = start(listening_storage(federation, port, out))
+    sender.log["cursor"] = 10
+    send_all(sender, port, b, program, out, 15)
+    sender.append(b'{"n":15}')
+    send_all(sender, port, b, program, out, 16)
+    assert stored(out) == [json.dumps({"n": n}, separators=(",", ":")) for n in range(16)]
+
+
+# ---- two receivers with one name ---------------------------------------------------------------------------
+
+
+def test_what_another_receiver_acknowledged_is_reported(start, tmp_path):
+    """A receiver in its process, and after its store was restored from an older copy: first 601 for 301."""
+    port, out = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl"
+    program = start({"components": [
+        {"id": "in", "type": "websocket_input", "config": {"port": port, "path": "/data", "consumer": "twin"}},
+        {"id": "file", "type": "storage", "config": {"path": str(out)}}]})
+    sender = link_peer.Sender([b"%d" % n for n in range(300)])
+    send_all(sender, port, None, program, out, 300)
+    assert ready(program)[0] == 200
+    for n in range(300, 610):
+        sender.append(b"%d" % n)
+    sender.log["cursor"] = 600  # acknowledged by somebody else
+    send_all(sender, port, None, program, out, 310)
+    program.wait_log('ERROR Events lost: .*another receiver uses the name \\\\?"twin\\\\?".* from=301 to=600')
+    program.wait_log("Link up stored=300 next=601")
+    assert program.metrics().sum("semstreams_link_lost_total") == 300
+    status, body = ready(program)
+    assert "events 301 to 600 were lost" in body, (status, body)
+
+
+def test_the_sender_reports_it_as_well(start):
+    port, udp = unused_port(socket.SOCK_STREAM), unused_port(socket.SOCK_DGRAM)
+    program = start({"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": udp, "bind": "127.0.0.1"}},
+        {"id": "edge", "type": "websocket_output", "config": {"port": port, "path": "/data"}}]})
+    to = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    to.connect(("127.0.0.1", udp))
+
+    def take(receiver, n):
+        async def run():
+            async with dial(port) as ws:
+                return await receiver.run(ws, count=receiver.total + n)
+        task = asyncio.wait_for(run(), 30)
+        return asyncio.run(task)
+
+    first, second = link_peer.Receiver(consumer="twin"), link_peer.Receiver(consumer="twin")
+
+    async def known():
+        async with dial(port) as ws:
+            await ws.send(hello("twin"))
+            await ws.recv()
+    asyncio.run(known())
+    for receiver, n in ((first, 5), (second, 4), (first, 3)):
+        for i in range(n):
+            to.send(b"%d" % i)
+        take(receiver, n)
+    assert program.metrics().sum("semstreams_link_lost_total") == 4
+    program.wait_log("ERROR Events lost: .*two receivers use this name.* from=6 to=9")
+    assert "events 6 to 9 were lost" in ready(program)[1]
+
+
+# ---- names and room ---------------------------------------------------------------------------------------------
+
+
+def optional(federation, port, folder, **more):
+    server = federation.server("a", "b")
+    server["mtls"]["require_client_cert"] = False
+    return {"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": 0, "bind": "127.0.0.1"}},
+        {"id": "edge", "type": "websocket_output",
+         "config": {"port": port, "path": "/data", "spool": {"path": str(folder / "spool")}, **more}}],
+        "security": {"tls": {"server": server}}}
+
+
+def test_a_name_needs_its_certificate(start, tmp_path, federation):
+    port = unused_port(socket.SOCK_STREAM)
+    program = start(optional(federation, port, tmp_path))
+    assert asyncio.run(answer(port, hello(CNS["b"]), context(federation))) == 4403
+    program.wait_log(f"Consumer refused: this name needs its certificate.* consumer={CNS['b']}")
+    assert program.metrics().sum("semstreams_link_refused_total") == 1
+    assert asyncio.run(answer(port, hello("stranger"), context(federation)))["t"] == "welcome"
+    with_cert = context(federation, federation.leaves["b"])
+    assert asyncio.run(answer(port, hello("anything"), with_cert))["t"] == "welcome"
+
+
+def test_room_for_consumers(start, tmp_path, federation):
+    port = unused_port(socket.SOCK_STREAM)
+    program = start(optional(federation, port, tmp_path, max_consumers=4))
+    anybody = context(federation)
+    assert asyncio.run(answer(port, hello("x1"), anybody))["t"] == "welcome"
+    assert asyncio.run(answer(port, hello("x2"), anybody))["t"] == "welcome"
+    assert asyncio.run(answer(port, hello("x3"), anybody)) == 1013, "before WELCOME"
+    program.wait_log("Consumer refused: no room for another name, see max_consumers.* consumer=x3")
+    assert program.metrics().sum("semstreams_link_refused_total") == 1
+    with_cert = context(federation, federation.leaves["b"])
+    assert asyncio.run(answer(port, hello(""), with_cert))["t"] == "welcome", "its room is not used up by strangers"
+
+
+# ---- trust that ends ---------------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_is_not_allowed_any_more_is_cut(start, tmp_path, federation):
+    port = unused_port(socket.SOCK_STREAM)
+    config = {"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": 0, "bind": "127.0.0.1"}},
+        {"id": "edge", "type": "websocket_output", "config": {"port": port, "path": "/data"}}],
+        "security": {"tls": {"server": federation.server("a", "bc")}}}
+    program = start(config)
+
+    async def run():
+        async with dial(port, context(federation, federation.leaves["b"])) as b, \
+                dial(port, context(federation, federation.leaves["c"])) as c:
+            for ws in (b, c):
+                await ws.send(hello(""))
+                assert json.loads(await ws.recv())["t"] == "welcome"
+            config["security"]["tls"]["server"] = federation.server("a", "b")
+            program.config_file.write_text(json.dumps(config))
+            program.signal(signal.SIGHUP)
+            began = time.monotonic()
+            await asyncio.wait_for(c.wait_closed(), 10)
+            assert c.close_code == 1008 and time.monotonic() - began < 5
+            assert b.open
+    asyncio.run(run())
+    program.wait_log(f"connection cut off, the peer is no longer trusted: .* peer={CNS['c']}")
+
+
+def test_readiness_knows_a_link_that_never_came_up(start):
+    port = unused_port(socket.SOCK_STREAM)
+    program = start({"components": [
+        {"id": "in", "type": "websocket_input",
+         "config": {"url": f"ws://127.0.0.1:{port}/data", "down_after": "1s", "retry_max": "500ms"}}]})
+    program.wait_for(lambda: re.search("no connection to ws://127.0.0.1:.*connection refused", ready(program)[1]),
+                     what="the reason in /readyz")
+
+
+# ---- without links ------------------------------------------------------------------------------------------------
+
+
+def test_without_links_nothing_is_kept(start):
+    port, udp = unused_port(socket.SOCK_STREAM), unused_port(socket.SOCK_DGRAM)
+    program = start({"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": udp, "bind": "127.0.0.1"}},
+        {"id": "page", "type": "websocket_output", "config": {"port": port, "path": "/data", "links": False}}]})
+    to = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    to.connect(("127.0.0.1", udp))
+    for i in range(100):
+        to.send(b"x" * 1000)
+    program.wait_metric("semstreams_events_dropped_total", 100, component="page", reason="no_consumer")
+    assert program.metrics().sum("semstreams_spool_bytes", component="page") == 0
+
+    async def subscribe():
+        async with websockets.connect(f"ws://127.0.0.1:{port}/data", subprotocols=[link_peer.SUBPROTOCOL]) as ws:
+            assert ws.subprotocol is None
+            to.send(b"hello")
+            assert await asyncio.wait_for(ws.recv(), 10) == "hello"
+            ws.transport.abort()  # a closed tab
+    asyncio.run(subscribe())
+    program.wait_log("Connection closed code=1006")
+    assert "WARN" not in program.log()

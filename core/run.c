@@ -19,7 +19,7 @@
 #include "core/flow/crash.h"
 #include "core/flow/pipeline.h"
 #include "core/flow/providers.h"
-#include "core/flow/report.h"
+#include "core/report.h"
 
 enum { EXIT_BAD_CONFIG = 78 };
 

@@ -245,6 +245,81 @@ void metrics_sample_int(struct metrics_page *page, const char *name, const char 
 	add_line(page, name, help, kind, labels, buf);
 }
 
+/* ---- the metrics of the host ----------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	uint32_t kind;
+	const char *help;
+} host_metrics[HOST_METRICS] = {
+	[METRIC_EVENTS_IN] =
+		{"semstreams_events_in_total", SS_METRIC_COUNTER,
+		 "Events taken in by a source, or offered to the queues of any other component."},
+	[METRIC_EVENTS_CREATED] = {"semstreams_events_created_total", SS_METRIC_COUNTER,
+				   "Events a processor created itself, such as results of a window."},
+	[METRIC_EVENTS_OUT] = {"semstreams_events_out_total", SS_METRIC_COUNTER,
+			       "Events passed on, or delivered by a sink."},
+	[METRIC_EVENTS_FILTERED] = {"semstreams_events_filtered_total", SS_METRIC_COUNTER,
+				    "Events removed on purpose by a processor."},
+	[METRIC_EVENTS_DROPPED] = {"semstreams_events_dropped_total", SS_METRIC_COUNTER,
+				   "Events lost, by reason."},
+	[METRIC_EVENTS_HELD] =
+		{"semstreams_events_held", SS_METRIC_GAUGE,
+		 "Events in the queues of the component, or held by it until they are durable."},
+	[METRIC_QUEUE_EVENTS] = {"semstreams_queue_events", SS_METRIC_GAUGE, "Events in a queue."},
+	[METRIC_QUEUE_CAPACITY] = {"semstreams_queue_capacity_events", SS_METRIC_GAUGE,
+				   "Limit of a queue in events."},
+	[METRIC_QUEUE_BYTES] = {"semstreams_queue_bytes", SS_METRIC_GAUGE,
+				"Bytes in a queue, payload and index together."},
+	[METRIC_QUEUE_CAPACITY_BYTES] = {"semstreams_queue_capacity_bytes", SS_METRIC_GAUGE,
+					 "Limit of a queue in bytes."},
+	[METRIC_TLS_FAILURES] = {"semstreams_mtls_handshake_failures_total", SS_METRIC_COUNTER,
+				 "TLS handshakes refused, by own role and by reason."},
+	[METRIC_TLS_REVOKED_PEERS] = {"semstreams_tls_revoked_peers_total", SS_METRIC_COUNTER,
+				      "Connected peers that would no longer be accepted, by own role and by "
+				      "reason; they are disconnected."},
+	[METRIC_CERTIFICATE_EXPIRY_TIME] = {"semstreams_certificate_expiry_timestamp_seconds",
+					    SS_METRIC_GAUGE,
+					    "Time the certificate in use expires, seconds since 1970."},
+	[METRIC_CERTIFICATE_EXPIRY] = {"semstreams_certificate_expiry_seconds", SS_METRIC_GAUGE,
+				       "Seconds until the certificate in use expires; negative afterwards."},
+	[METRIC_TLS_RELOADS] = {"semstreams_tls_reloads_total", SS_METRIC_COUNTER,
+				"Reloads of changed certificate or CA files."},
+	[METRIC_TLS_RELOAD_FAILURES] = {"semstreams_tls_reload_failures_total", SS_METRIC_COUNTER,
+					"Changed certificate or CA files that could not be loaded."},
+	[METRIC_TLS_INSECURE] = {"semstreams_tls_insecure_skip_verify", SS_METRIC_GAUGE,
+				 "1 if servers are not verified (insecure_skip_verify)."},
+	[METRIC_TLS_FALLBACK] =
+		{"semstreams_tls_fallback", SS_METRIC_GAUGE,
+		 "1 while the provider has no certificate and the one in cert_file is used instead."},
+	[METRIC_BUILD_INFO] = {"semstreams_build_info", SS_METRIC_GAUGE,
+			       "Version, compiler and plugin ABI of this program; always 1."},
+	[METRIC_PROCESS_CPU] = {"process_cpu_seconds_total", SS_METRIC_COUNTER,
+				"Total user and system CPU time spent in seconds."},
+	[METRIC_PROCESS_OPEN_FDS] = {"process_open_fds", SS_METRIC_GAUGE, "Number of open file descriptors."},
+	[METRIC_PROCESS_MAX_FDS] = {"process_max_fds", SS_METRIC_GAUGE,
+				    "Maximum number of open file descriptors."},
+	[METRIC_PROCESS_VIRTUAL] = {"process_virtual_memory_bytes", SS_METRIC_GAUGE,
+				    "Virtual memory size in bytes."},
+	[METRIC_PROCESS_RESIDENT] = {"process_resident_memory_bytes", SS_METRIC_GAUGE,
+				     "Resident memory size in bytes."},
+	[METRIC_PROCESS_THREADS] = {"process_threads", SS_METRIC_GAUGE,
+				    "Number of OS threads in the process."},
+	[METRIC_PROCESS_START] = {"process_start_time_seconds", SS_METRIC_GAUGE,
+				  "Start time of the process since unix epoch in seconds."},
+};
+
+static void host_sample(struct metrics_page *page, enum host_metric m, const char *labels, double value)
+{
+	metrics_sample(page, host_metrics[m].name, host_metrics[m].help, host_metrics[m].kind, labels, value);
+}
+
+void metrics_host(struct metrics_page *page, enum host_metric m, const char *labels, int64_t value)
+{
+	metrics_sample_int(page, host_metrics[m].name, host_metrics[m].help, host_metrics[m].kind, labels,
+			   value);
+}
+
 /* ---- the page -------------------------------------------------------------------------------- */
 
 static void print_family(const struct family *f, FILE *out)
@@ -298,9 +373,7 @@ static void build_info(void *arg, struct metrics_page *page)
 	metrics_label(labels, sizeof labels, "version", PACKAGE_VERSION);
 	metrics_label(labels, sizeof labels, "compiler", COMPILER);
 	metrics_label(labels, sizeof labels, "abi", abi);
-	metrics_sample_int(page, "semstreams_build_info",
-			   "Version, compiler and plugin ABI of this program; always 1.", SS_METRIC_GAUGE,
-			   labels, 1);
+	metrics_host(page, METRIC_BUILD_INFO, labels, 1);
 }
 
 /* The start of a file of /proc as a string; empty if it cannot be read. */
@@ -352,10 +425,11 @@ static long long open_fds(void)
 	return n;
 }
 
-static void gauge(struct metrics_page *page, const char *name, const char *help, long long value)
+/* Not if it is unknown, which is negative. */
+static void gauge(struct metrics_page *page, enum host_metric m, long long value)
 {
 	if (value >= 0)
-		metrics_sample_int(page, name, help, SS_METRIC_GAUGE, NULL, value);
+		metrics_host(page, m, NULL, value);
 }
 
 static void process(void *arg, struct metrics_page *page)
@@ -366,26 +440,19 @@ static void process(void *arg, struct metrics_page *page)
 	char buf[128];
 	long long pages_virtual, pages_resident, page_size = sysconf(_SC_PAGESIZE);
 	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu) == 0)
-		metrics_sample(page, "process_cpu_seconds_total",
-			       "Total user and system CPU time spent in seconds.", SS_METRIC_COUNTER, NULL,
-			       (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
-	gauge(page, "process_open_fds", "Number of open file descriptors.", open_fds());
+		host_sample(page, METRIC_PROCESS_CPU, NULL, (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
+	gauge(page, METRIC_PROCESS_OPEN_FDS, open_fds());
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-		metrics_sample(page, "process_max_fds", "Maximum number of open file descriptors.",
-			       SS_METRIC_GAUGE, NULL,
-			       limit.rlim_cur == RLIM_INFINITY ? (double)INFINITY : (double)limit.rlim_cur);
+		host_sample(page, METRIC_PROCESS_MAX_FDS, NULL,
+			    limit.rlim_cur == RLIM_INFINITY ? (double)INFINITY : (double)limit.rlim_cur);
 	if (sscanf(proc("/proc/self/statm", buf, sizeof buf), "%lld %lld", &pages_virtual, &pages_resident) ==
 	    2) {
-		gauge(page, "process_virtual_memory_bytes", "Virtual memory size in bytes.",
-		      pages_virtual * page_size);
-		gauge(page, "process_resident_memory_bytes", "Resident memory size in bytes.",
-		      pages_resident * page_size);
+		gauge(page, METRIC_PROCESS_VIRTUAL, pages_virtual * page_size);
+		gauge(page, METRIC_PROCESS_RESIDENT, pages_resident * page_size);
 	}
-	gauge(page, "process_threads", "Number of OS threads in the process.", stat_field(20));
+	gauge(page, METRIC_PROCESS_THREADS, stat_field(20));
 	if (start_time() > 0)
-		metrics_sample(page, "process_start_time_seconds",
-			       "Start time of the process since unix epoch in seconds.", SS_METRIC_GAUGE,
-			       NULL, start_time());
+		host_sample(page, METRIC_PROCESS_START, NULL, start_time());
 }
 
 int metrics_add_process(struct metrics *m)

@@ -25,6 +25,38 @@ void metrics_sample(struct metrics_page *, const char *name, const char *help, u
 		    const char *labels, double value);
 void metrics_sample_int(struct metrics_page *, const char *name, const char *help, uint32_t kind,
 			const char *labels, int64_t value);
+/* The metrics of the host itself; names, kinds and helps are in metrics.c, those of plugins in their own
+ * tables. */
+enum host_metric {
+	METRIC_EVENTS_IN,
+	METRIC_EVENTS_CREATED,
+	METRIC_EVENTS_OUT,
+	METRIC_EVENTS_FILTERED,
+	METRIC_EVENTS_DROPPED,
+	METRIC_EVENTS_HELD,
+	METRIC_QUEUE_EVENTS,
+	METRIC_QUEUE_CAPACITY,
+	METRIC_QUEUE_BYTES,
+	METRIC_QUEUE_CAPACITY_BYTES,
+	METRIC_TLS_FAILURES,
+	METRIC_TLS_REVOKED_PEERS,
+	METRIC_CERTIFICATE_EXPIRY_TIME,
+	METRIC_CERTIFICATE_EXPIRY,
+	METRIC_TLS_RELOADS,
+	METRIC_TLS_RELOAD_FAILURES,
+	METRIC_TLS_INSECURE,
+	METRIC_TLS_FALLBACK,
+	METRIC_BUILD_INFO,
+	METRIC_PROCESS_CPU,
+	METRIC_PROCESS_OPEN_FDS,
+	METRIC_PROCESS_MAX_FDS,
+	METRIC_PROCESS_VIRTUAL,
+	METRIC_PROCESS_RESIDENT,
+	METRIC_PROCESS_THREADS,
+	METRIC_PROCESS_START,
+	HOST_METRICS,
+};
+void metrics_host(struct metrics_page *, enum host_metric, const char *labels, int64_t value);
 /* key="value" with the value escaped, appended to buf (with a comma if buf is not empty), cut at size. */
 void metrics_label(char *buf, size_t size, const char *key, const char *value);
 

@@ -98,8 +98,8 @@ int config_resolve(struct config *, struct loader *, struct diag *);
 void config_component_error(const struct config *, const struct config_component *, struct diag *,
 			    const char *pointer, const char *text);
 
-/* The component takes a resource (core/config/claims.h) for itself; an error at pointer if another has it. 0,
- * -EEXIST, -ENOMEM. */
+/* The component takes a resource, as in claim of struct ss_host, for itself; an error at pointer if another
+ * has it. 0, -EEXIST, -ENOMEM. */
 int config_claim(const struct config *, const struct config_component *, struct diag *, const char *pointer,
 		 const char *resource);
 

@@ -159,6 +159,34 @@ struct tls_generation *tls_generation_join(const struct tls_generation *trust,
 	return g;
 }
 
+int64_t tls_generation_overdue(const struct tls_generation *g)
+{
+	return g->material.not_after - (g->material.not_after - g->material.not_before) / 10;
+}
+
+bool tls_generation_judge(const struct tls_generation *g, const char *mode, const char *lost, int64_t now,
+			  char *text, size_t size)
+{
+	char when[CERT_SHOWN];
+
+	text[0] = '\0';
+	if (g->material.flags & SS_TLS_PENDING)
+		snprintf(text, size, "waiting for the first certificate from mode \"%s\"", mode);
+	else if (lost && !g->chain)
+		snprintf(text, size, "no certificate: %s", lost);
+	else if (g->chain && g->material.not_after < now)
+		snprintf(text, size, "certificate %s expired %s", g->subject,
+			 cert_show_time(when, g->material.not_after));
+	if (text[0])
+		return true;
+	if (lost)
+		snprintf(text, size, "fallback certificate in use: %s", lost);
+	else if (g->chain && tls_generation_overdue(g) <= now)
+		snprintf(text, size, "certificate %s expires %s", g->subject,
+			 cert_show_time(when, g->material.not_after));
+	return false;
+}
+
 struct tls_generation *tls_generation_ref(struct tls_generation *g)
 {
 	atomic_fetch_add_explicit(&g->references, 1, memory_order_relaxed);

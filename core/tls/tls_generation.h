@@ -47,6 +47,16 @@ struct tls_generation *tls_generation_join(const struct tls_generation *trust,
 /* Do they allow the same names? */
 bool tls_generation_same_names(const struct tls_generation *, const struct tls_generation *);
 
+/* The time from which on its certificate is too near its end: the last tenth of its life. */
+int64_t tls_generation_overdue(const struct tls_generation *);
+/*
+ * The worst there is to say of a role that uses it, in text: true if the role cannot work, false if it works;
+ * then text may be "".  mode is the provider's, NULL for files; lost is why the provider has no certificate,
+ * NULL if it has.
+ */
+bool tls_generation_judge(const struct tls_generation *, const char *mode, const char *lost, int64_t now,
+			  char *text, size_t size);
+
 struct tls_generation *tls_generation_ref(struct tls_generation *);
 /* The last one frees it, wiping the key; NULL is allowed. */
 void tls_generation_unref(struct tls_generation *);

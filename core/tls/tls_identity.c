@@ -78,12 +78,6 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-/* The time from which on a certificate is too near its end: the last tenth of its life. */
-static int64_t renewal_overdue(const struct ss_tls_material *m)
-{
-	return m->not_after - (m->not_after - m->not_before) / 10;
-}
-
 /* ---- changing ---- */
 
 /* What is to be current now, with a reference; NULL: out of memory. */
@@ -119,7 +113,7 @@ static int renew_role(struct tls_identity *id, struct role *r)
 	tls_generation_unref(before);
 	/* a certificate that has expired already was reported when it was read */
 	r->expiry_logged = g->chain && g->material.not_after < now_s();
-	r->overdue_logged = g->chain && renewal_overdue(&g->material) <= now_s();
+	r->overdue_logged = g->chain && tls_generation_overdue(g) <= now_s();
 	return 1;
 }
 
@@ -135,31 +129,6 @@ static void notify_watchers(struct tls_identity *id)
 
 /* ---- health ---- */
 
-/* The worst there is to say of a role, in text; true: it cannot work, false: it works, text may be "". */
-static bool judge(const struct role *r, char *text, size_t size)
-{
-	const struct tls_generation *g = r->current;
-	char when[CERT_SHOWN];
-	int64_t now = now_s();
-
-	text[0] = '\0';
-	if (g->material.flags & SS_TLS_PENDING)
-		snprintf(text, size, "waiting for the first certificate from mode \"%s\"", r->config.mode);
-	else if (r->lost && !g->chain)
-		snprintf(text, size, "no certificate: %s", r->reason);
-	else if (g->chain && g->material.not_after < now)
-		snprintf(text, size, "certificate %s expired %s", g->subject,
-			 cert_show_time(when, g->material.not_after));
-	if (text[0])
-		return true;
-	if (r->lost)
-		snprintf(text, size, "fallback certificate in use: %s", r->reason);
-	else if (g->chain && renewal_overdue(&g->material) <= now)
-		snprintf(text, size, "certificate %s expires %s", g->subject,
-			 cert_show_time(when, g->material.not_after));
-	return false;
-}
-
 /* [writers] */
 static void report_health(struct tls_identity *id, const struct role *r)
 {
@@ -168,7 +137,8 @@ static void report_health(struct tls_identity *id, const struct role *r)
 
 	if (!id->health || !r->current)
 		return;
-	fails = judge(r, text, sizeof text);
+	fails = tls_generation_judge(r->current, r->config.mode, r->lost ? r->reason : NULL, now_s(), text,
+				     sizeof text);
 	health_set(id->health, role_ids[r->number], fails ? text : NULL);
 	health_degrade(id->health, role_ids[r->number], !fails && text[0] ? text : NULL);
 }
@@ -187,7 +157,7 @@ static void watch_expiry(struct role *r)
 		r->expiry_logged = r->overdue_logged = true;
 		log_error("Certificate has expired, peers will reject it role=%s subject=%s expiry=%s",
 			  role_names[r->number], who, when);
-	} else if (!r->overdue_logged && renewal_overdue(&g->material) <= now_s()) {
+	} else if (!r->overdue_logged && tls_generation_overdue(g) <= now_s()) {
 		r->overdue_logged = true;
 		log_warn("Certificate expires soon and was not renewed role=%s subject=%s expiry=%s",
 			 role_names[r->number], who, when);
@@ -780,39 +750,6 @@ void tls_identity_unwatch(struct tls_identity *id, struct tls_watcher *w)
 
 /* ---- metrics ---- */
 
-static const struct ss_metric FAILURES = {"semstreams_mtls_handshake_failures_total",
-					  "TLS handshakes refused, by own role and by reason.", NULL,
-					  SS_METRIC_COUNTER, 0};
-static const struct ss_metric REVOKED = {"semstreams_tls_revoked_peers_total",
-					 "Connected peers that lost their right to be, by own role and by "
-					 "reason: their connections are closed.",
-					 NULL, SS_METRIC_COUNTER, 0};
-static const struct ss_metric EXPIRY_TIME = {"semstreams_certificate_expiry_timestamp_seconds",
-					     "Time the certificate in use expires, seconds since 1970.", NULL,
-					     SS_METRIC_GAUGE, 0};
-static const struct ss_metric EXPIRY = {"semstreams_certificate_expiry_seconds",
-					"Seconds until the certificate in use expires; negative afterwards.",
-					NULL, SS_METRIC_GAUGE, 0};
-static const struct ss_metric RELOADS = {"semstreams_tls_reloads_total",
-					 "Reloads of changed certificate or CA files.", NULL,
-					 SS_METRIC_COUNTER, 0};
-static const struct ss_metric RELOAD_FAILURES = {"semstreams_tls_reload_failures_total",
-						 "Changed certificate or CA files that could not be loaded.",
-						 NULL, SS_METRIC_COUNTER, 0};
-static const struct ss_metric INSECURE = {"semstreams_tls_insecure_skip_verify",
-					  "1 if servers are not verified (insecure_skip_verify).", NULL,
-					  SS_METRIC_GAUGE, 0};
-
-static const struct ss_metric FALLBACK = {
-	"semstreams_tls_fallback",
-	"1 while the provider has no certificate and the one in cert_file is used instead.", NULL,
-	SS_METRIC_GAUGE, 0};
-
-static void sample(struct metrics_page *page, const struct ss_metric *m, const char *labels, int64_t value)
-{
-	metrics_sample_int(page, m->name, m->help, m->kind, labels, value);
-}
-
 static uint64_t load(const _Atomic uint64_t *counter)
 {
 	return atomic_load_explicit(counter, memory_order_relaxed);
@@ -829,15 +766,16 @@ static void collect_role(struct tls_identity *id, const struct role *r, struct m
 	for (int32_t i = 0; i < SS_TLS_FAILS; i++) {
 		snprintf(labels, sizeof labels, "%s", role);
 		metrics_label(labels, sizeof labels, "reason", tls_peer_reason(i));
-		sample(page, &FAILURES, labels, (int64_t)load(&r->failures[i]));
-		sample(page, &REVOKED, labels, (int64_t)load(&r->revoked[i]));
+		metrics_host(page, METRIC_TLS_FAILURES, labels, (int64_t)load(&r->failures[i]));
+		metrics_host(page, METRIC_TLS_REVOKED_PEERS, labels, (int64_t)load(&r->revoked[i]));
 	}
 	if (m->chain_pem) {
-		sample(page, &EXPIRY_TIME, role, m->not_after);
-		sample(page, &EXPIRY, role, m->not_after - now_s());
+		metrics_host(page, METRIC_CERTIFICATE_EXPIRY_TIME, role, m->not_after);
+		metrics_host(page, METRIC_CERTIFICATE_EXPIRY, role, m->not_after - now_s());
 	}
 	if (r->config.mode)
-		sample(page, &FALLBACK, role, atomic_load_explicit(&r->fallback, memory_order_relaxed));
+		metrics_host(page, METRIC_TLS_FALLBACK, role,
+			     atomic_load_explicit(&r->fallback, memory_order_relaxed));
 	tls_identity_release(m);
 }
 
@@ -847,7 +785,8 @@ void tls_identity_collect(struct tls_identity *id, struct metrics_page *page)
 		return;
 	for (size_t i = 0; i < TLS_ROLES; i++)
 		collect_role(id, &id->roles[i], page);
-	sample(page, &RELOADS, NULL, (int64_t)load(&id->reloads));
-	sample(page, &RELOAD_FAILURES, NULL, (int64_t)load(&id->reload_failures));
-	sample(page, &INSECURE, NULL, (id->config->roles[SS_TLS_CLIENT].flags & SS_TLS_INSECURE) != 0);
+	metrics_host(page, METRIC_TLS_RELOADS, NULL, (int64_t)load(&id->reloads));
+	metrics_host(page, METRIC_TLS_RELOAD_FAILURES, NULL, (int64_t)load(&id->reload_failures));
+	metrics_host(page, METRIC_TLS_INSECURE, NULL,
+		     (id->config->roles[SS_TLS_CLIENT].flags & SS_TLS_INSECURE) != 0);
 }

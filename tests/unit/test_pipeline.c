@@ -13,7 +13,7 @@
 #include "core/flow/batch.h"
 #include "core/admin/health.h"
 #include "core/flow/pipeline.h"
-#include "core/flow/report.h"
+#include "core/report.h"
 #include "semstreams/sugar.h"
 
 /* ---- counting allocations ---- */

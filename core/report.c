@@ -1,38 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "core/flow/report.h"
+#include "core/report.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "core/admin/log.h"
 #include "core/flow/pipeline.h"
-
-/* Every metric of the host about components and queues. */
-static const struct ss_metric IN = {
-	"semstreams_events_in_total",
-	"Events taken in by a source, or offered to the queues of any other component.", NULL,
-	SS_METRIC_COUNTER, 0};
-static const struct ss_metric CREATED = {"semstreams_events_created_total",
-					 "Events a processor created itself, such as results of a window.",
-					 NULL, SS_METRIC_COUNTER, 0};
-static const struct ss_metric OUT = {"semstreams_events_out_total",
-				     "Events passed on, or delivered by a sink.", NULL, SS_METRIC_COUNTER, 0};
-static const struct ss_metric FILTERED = {"semstreams_events_filtered_total",
-					  "Events removed on purpose by a processor.", NULL,
-					  SS_METRIC_COUNTER, 0};
-static const struct ss_metric DROPPED = {"semstreams_events_dropped_total", "Events lost, by reason.", NULL,
-					 SS_METRIC_COUNTER, 0};
-static const struct ss_metric HELD = {
-	"semstreams_events_held",
-	"Events in the queues of the component, or held by it until they are durable.", NULL, SS_METRIC_GAUGE,
-	0};
-static const struct ss_metric QUEUE_EVENTS = {"semstreams_queue_events", "Events in a queue.", NULL,
-					      SS_METRIC_GAUGE, 0};
-static const struct ss_metric QUEUE_CAPACITY = {"semstreams_queue_capacity_events",
-						"Limit of a queue in events.", NULL, SS_METRIC_GAUGE, 0};
-static const struct ss_metric QUEUE_BYTES = {
-	"semstreams_queue_bytes", "Bytes in a queue, payload and index together.", NULL, SS_METRIC_GAUGE, 0};
-static const struct ss_metric QUEUE_CAPACITY_BYTES = {"semstreams_queue_capacity_bytes",
-						      "Limit of a queue in bytes.", NULL, SS_METRIC_GAUGE, 0};
 
 static uint64_t load(const _Atomic uint64_t *counter)
 {
@@ -62,11 +34,6 @@ void report_totals(const struct component *c, struct totals *t)
 		t->dropped_all += t->dropped[i];
 }
 
-static void sample(struct metrics_page *page, const struct ss_metric *m, const char *labels, uint64_t value)
-{
-	metrics_sample_int(page, m->name, m->help, m->kind, labels, (int64_t)value);
-}
-
 static void collect_dropped(struct metrics_page *page, const struct component *c, const struct totals *t,
 			    const char *component)
 {
@@ -78,12 +45,12 @@ static void collect_dropped(struct metrics_page *page, const struct component *c
 			continue;
 		snprintf(labels, sizeof labels, "%s", component);
 		metrics_label(labels, sizeof labels, "reason", reason);
-		sample(page, &DROPPED, labels, t->dropped[i]);
+		metrics_host(page, METRIC_EVENTS_DROPPED, labels, (int64_t)t->dropped[i]);
 	}
 	if (c->n_inputs) {
 		snprintf(labels, sizeof labels, "%s", component);
 		metrics_label(labels, sizeof labels, "reason", "queue_full");
-		sample(page, &DROPPED, labels, t->queue_full);
+		metrics_host(page, METRIC_EVENTS_DROPPED, labels, (int64_t)t->queue_full);
 	}
 }
 
@@ -113,12 +80,12 @@ static void collect_component(struct metrics_page *page, const struct component 
 
 	metrics_label(component, sizeof component, "component", c->id);
 	report_totals(c, &t);
-	sample(page, &IN, component, t.in);
-	sample(page, &OUT, component, t.out);
-	sample(page, &FILTERED, component, t.filtered);
+	metrics_host(page, METRIC_EVENTS_IN, component, (int64_t)t.in);
+	metrics_host(page, METRIC_EVENTS_OUT, component, (int64_t)t.out);
+	metrics_host(page, METRIC_EVENTS_FILTERED, component, (int64_t)t.filtered);
 	if (c->desc->kind == SS_KIND_PROCESSOR || t.created)
-		sample(page, &CREATED, component, t.created);
-	sample(page, &HELD, component, t.held);
+		metrics_host(page, METRIC_EVENTS_CREATED, component, (int64_t)t.created);
+	metrics_host(page, METRIC_EVENTS_HELD, component, (int64_t)t.held);
 	collect_dropped(page, c, &t, component);
 	collect_own(page, c);
 }
@@ -131,10 +98,10 @@ static void collect_edge(struct metrics_page *page, const struct edge *e, const 
 	if (output)
 		metrics_label(labels, sizeof labels, "output", output);
 	metrics_label(labels, sizeof labels, "to", e->to->id);
-	sample(page, &QUEUE_EVENTS, labels, queue_events(e->queue));
-	sample(page, &QUEUE_CAPACITY, labels, e->queue->limits.events);
-	sample(page, &QUEUE_BYTES, labels, queue_bytes(e->queue));
-	sample(page, &QUEUE_CAPACITY_BYTES, labels, e->queue->limits.bytes);
+	metrics_host(page, METRIC_QUEUE_EVENTS, labels, (int64_t)queue_events(e->queue));
+	metrics_host(page, METRIC_QUEUE_CAPACITY, labels, (int64_t)e->queue->limits.events);
+	metrics_host(page, METRIC_QUEUE_BYTES, labels, (int64_t)queue_bytes(e->queue));
+	metrics_host(page, METRIC_QUEUE_CAPACITY_BYTES, labels, (int64_t)e->queue->limits.bytes);
 }
 
 void report_collect(void *pipeline, struct metrics_page *page)

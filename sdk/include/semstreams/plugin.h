@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * semstreams/plugin.h - the plugin ABI of semstreams, major version 1.
+ * semstreams/plugin.h - the plugin ABI of semstreams, major version 1: the core of it.  Services that a
+ * plugin may ask for (loop, JSON fields, positions, TLS) are in semstreams/ext/.
  *
- * A plugin is a shared object that exports one data symbol, semstreams_entry_v1, and has no undefined
- * symbol of the host: everything it may ask for comes through the tables below.  No third-party type
- * crosses the border.  The header compiles as C11 and as C++11.
+ * A plugin is a shared object that exports one data symbol, semstreams_entry_v1.  It has no undefined symbol
+ * of the host: whatever it needs of the host it calls through the tables below.  No third-party type appears
+ * here.  The header compiles as C11 and as C++11.
  *
- * Domains.  Each function and callback carries one of three tags:
- *   [ctl]   life-cycle calls from the control thread; never while the instance runs.
- *   [inst]  everything that moves data of one instance (start, process, timers, file descriptors, posts,
- * ...): never two at once per instance, on the loop the instance lives on.  A plugin needs no lock. [any]
- * thread-safe, from any thread, at any time between create and destroy.
+ * Domains.  Each function and callback has one of three tags:
+ *   [ctl]   Called in the control thread, before the instance starts or after it has stopped.
+ *   [inst]  Called on the loop that the instance lives on, never two at once for one instance, so a plugin
+ *           needs no lock.  start, process, timers, file descriptors, posts and so on.  The thread may be
+ *           another one from call to call.
+ *   [any]   Called in any thread, at any time between create and destroy.
  *
- * Ownership.  Each side frees what it made.  What is passed in is borrowed for the call unless the comment
- * says longer.  Descriptors and option tables are immutable and live for ever.
+ * Ownership.  Each side frees what it allocated.  Arguments are borrowed for the duration of the call unless
+ * the comment says otherwise.  Descriptors and option tables are constant and live as long as the process.
  *
- * Errors.  Functions return 0 or a negative errno; out-parameters are set on success only.
+ * Errors.  Functions that return int32_t return 0, or a negative errno.  Output parameters are set on success
+ * only.  A call that breaks a rule has no effect and is named in the log.
  *
- * Growth.  Structs that start with struct_size may grow at the end; whoever allocates one fills in its size,
- * the other side reads a member younger than 1.0 only where SS_KNOWS says so.  Absent means zero.
+ * Growth.  Structs that begin with struct_size may grow at the end.  Whoever allocates such a struct sets the
+ * size; the other side reads a member that is younger than version 1.0 only where SS_KNOWS says that it is
+ * there.  A member that is absent counts as zero.
  */
 #ifndef SEMSTREAMS_PLUGIN_H
 #define SEMSTREAMS_PLUGIN_H
@@ -33,13 +37,14 @@ extern "C" {
 #define SS_ABI_MAJOR 1
 #define SS_EXPORT    __attribute__((visibility("default")))
 
-/* Did whoever filled *p know member m?  Only needed for members younger than 1.0. */
+/* Does the struct at p have member m?  Only needed for members that are younger than version 1.0. */
 #define SS_KNOWS(p, type, m) ((p)->struct_size >= offsetof(type, m) + sizeof(((const type *)0)->m))
 
-/* Log levels; gaps on purpose. */
+/* Log levels.  The gaps leave room for others. */
 enum { SS_LOG_ERROR = 0, SS_LOG_WARN = 10, SS_LOG_INFO = 20, SS_LOG_DEBUG = 30 };
 
-/* What a component is.  A source has no input, a sink no output, a processor both. */
+/* What a component is.  A source has outputs, a sink has inputs, a processor has both.  A provider has
+ * neither: it brings TLS certificates (semstreams/ext/tls-provider.h). */
 enum { SS_KIND_SOURCE = 1, SS_KIND_PROCESSOR = 2, SS_KIND_SINK = 4, SS_KIND_PROVIDER = 8 };
 
 /* Flags of a component type. */
@@ -52,249 +57,257 @@ enum {
 
 /* What process() did with a batch. */
 enum {
-	SS_DONE = 0, /* finished with it: events neither emitted nor dropped count as filtered (processor) or
-		      * delivered (sink) */
-	SS_KEPT = 1, /* keeps it, without a reference of its own, until it calls host->done() for it */
-	SS_BUSY = 2  /* did not take it: offered again after host->input_ready() */
+	/* The plugin is finished with it.  Events that were neither emitted nor dropped count as filtered (in
+	 * a processor) or delivered (in a sink). */
+	SS_DONE = 0,
+	/* The plugin keeps it and calls host->done() for it later, exactly once.  It needs no reference of
+	 * its own for that. */
+	SS_KEPT = 1,
+	/* The plugin did not take it.  It is offered again after host->input_ready(); until then no other
+	 * batch is. */
+	SS_BUSY = 2
 };
 
-/* What became of the events behind a token; the worst of all holders is reported. */
+/* What became of events.  A token reports the worst status of all its holders. */
 enum {
-	SS_DELIVERED = 0, /* everybody who was to have them has them, as durably as configured */
-	SS_DROPPED = 1,   /* lost to a configured policy, and counted: do not send again */
-	SS_FAILED = 2     /* could not be kept: send again */
+	SS_DELIVERED = 0, /* all that should have them have them, as durably as configured */
+	SS_DROPPED = 1,   /* lost by a configured policy, and counted; do not send them again */
+	SS_FAILED = 2     /* could not be stored or passed on; send them again */
 };
 
-/* ---- events, batches, tokens ----------------------------------------------------------------------------
- */
+/* ---- events, batches, tokens ------------------------------------------------------------------- */
 
-/* One event: opaque bytes (JSON text by convention) and when they were received. */
+/* One event: bytes that the host does not look at (JSON text by convention), and when they were received. */
 struct ss_event {
-	const uint8_t *data; /* in the memory of the batch or of one of its ancestors; not NUL-terminated */
+	const uint8_t *data; /* in memory of the batch or of one of its parents; not NUL-terminated */
 	uint32_t len;        /* bytes */
-	uint32_t flags;      /* 0; a processor passes on what it does not know */
-	uint64_t time_ns;    /* wall clock at receipt, ns since 1970-01-01T00:00:00Z */
-	uint64_t seq;        /* sequence in the stream of the batch's position, 0 = none */
+	uint32_t flags;      /* 0; a processor passes on bits that it does not know */
+	uint64_t time_ns;    /* wall clock when received, ns since 1970-01-01T00:00:00Z */
+	uint64_t seq;        /* sequence in the stream that the batch's position is of; 0 = none */
 };
 
-struct ss_token; /* opaque: the promise to tell a source what became of its events */
+struct ss_token; /* opaque: the promise to report to a source what became of its events */
 
 /*
- * A batch: rows that point into memory the batch keeps alive.  Made by the host (batch_new), filled by its
- * maker, immutable once emitted; reference counted and shared by everybody it is sent to.  May grow.
+ * A batch: rows that point into memory which the batch keeps alive.  host->batch_new() makes it and whoever
+ * called that fills it in.  Once emitted it is immutable, and shared by all that it is sent to; it is freed
+ * when its last reference is gone.
  */
 struct ss_batch {
 	uint32_t struct_size;
-	uint32_t count;     /* rows in use; set by the maker */
-	uint32_t capacity;  /* rows allocated */
-	uint32_t footprint; /* bytes of memory to account for; 0 = payload plus index (the host works it out)
-			     */
-	struct ss_event *events; /* rows; to be written by the maker only, before emit */
-	uint8_t *data;           /* memory of its own, NULL if it has none; to be written like events */
+	uint32_t count;    /* rows in use, at most capacity; set by the maker */
+	uint32_t capacity; /* rows allocated */
+	/* Bytes of memory that queues account for; 0: the host computes payload plus rows.  Set by the maker
+	 * where the batch keeps more memory alive than its rows show. */
+	uint32_t footprint;
+	struct ss_event *events; /* rows; written by the maker only, before emit */
+	uint8_t *data;           /* memory of its own, written like events; NULL if it has none */
 	size_t size;             /* bytes at data */
-	struct ss_token *token;  /* NULL = nobody waits for an acknowledgement */
+	struct ss_token *token;  /* NULL: nobody waits for an acknowledgement */
 };
 
-/* Where in a resumable stream a batch lies.  Fixed size. */
+/* Where a batch is in a stream that can be resumed.  This struct does not grow. */
 struct ss_position {
-	uint8_t epoch[16]; /* identity of the sender's log; sequences of different epochs do not compare */
-	uint64_t seq;      /* of the newest event covered */
+	uint8_t epoch[16]; /* identity of the sender's log; sequences of different epochs cannot be compared
+			    */
+	uint64_t seq;      /* of the newest event */
 };
 
-/* ---- options --------------------------------------------------------------------------------------------
- */
+/* ---- options ----------------------------------------------------------------------------------- */
 
-/*
- * In the conf struct, strings and JSON are const char * (NULL = not set), everything else is int64_t.
- */
+/* Types of options.  In the conf struct, a string or JSON is a const char * (NULL: not set); all else is an
+ * int64_t. */
 enum {
 	SS_OPT_STRING = 1,
 	SS_OPT_INT = 2,
 	SS_OPT_BOOL = 3,     /* 0 or 1 */
 	SS_OPT_BYTES = 4,    /* "64MiB" or an integer */
 	SS_OPT_DURATION = 5, /* "500ms", "8h"; stored in ns */
-	SS_OPT_ENUM = 6,     /* one of choices; stored as its index */
-	SS_OPT_JSON = 7      /* any JSON value, stored as its text; the plugin checks it in create */
+	SS_OPT_ENUM = 6,     /* one of the choices; stored as its index */
+	SS_OPT_JSON = 7      /* any JSON value, stored as its text; create checks it */
 };
 enum { SS_OPT_REQUIRED = 1, SS_OPT_SECRET = 2, SS_OPT_DEPRECATED = 4 };
 
 struct ss_option {
 	const char *key;
-	const char
-		*default_text; /* as it would stand in the config, strings without quotes; NULL = not set */
-	const char *help;      /* one sentence, with the unit */
-	const char *const *choices; /* SS_OPT_ENUM: NULL-ended */
-	const char *schema; /* SS_OPT_JSON: a JSON Schema of the value, for editors; NULL = anything */
-	uint32_t type, flags;
-	uint32_t offset; /* of the member in the conf struct */
-	uint32_t reserved;
-	int64_t min, max; /* INT, BYTES, DURATION (ns); both 0 = no limits but the type's */
+	const char *default_text;   /* as written in the config, a string without quotes; NULL: not set */
+	const char *help;           /* one sentence, with the unit */
+	const char *const *choices; /* SS_OPT_ENUM: NULL-terminated */
+	const char *schema;   /* SS_OPT_JSON: a JSON Schema of the value, for editors; NULL: any value */
+	uint32_t type, flags; /* SS_OPT_..., the flags combined by | */
+	uint32_t offset;      /* of the member in the conf struct */
+	uint32_t reserved;    /* 0 */
+	int64_t min, max;     /* SS_OPT_INT, BYTES, DURATION (ns); both 0: no limits but those of the type */
 };
 
-/* ---- metrics --------------------------------------------------------------------------------------------
- */
+/* ---- metrics ----------------------------------------------------------------------------------- */
 
 enum { SS_METRIC_COUNTER = 1, SS_METRIC_GAUGE = 2 };
 
 /*
- * One row of a component's metric table.  The host adds the label component="<id>".  label is one fixed extra
- * label, as in reason="truncated"; rows may share a name if they differ in it.  No label may hold what a peer
- * sent.
+ * One row of a type's table of metrics.  The host adds the label component="<id>".  A row may have one more
+ * label, which is fixed, as in reason="truncated"; rows may share a name if their labels differ.  No label
+ * may contain what a peer sent.
  */
 struct ss_metric {
-	const char *name; /* whole name, semstreams_..., counters end in _total */
+	const char *name; /* the whole name, semstreams_...; that of a counter ends in _total */
 	const char *help;
-	const char *label; /* NULL, or: key="value" */
+	const char *label; /* key="value", or NULL */
 	uint32_t kind;
 	uint32_t reserved;
 };
 
-/* ---- the host as one instance sees it -------------------------------------------------------------------
- */
+/* ---- the host as one instance sees it ---------------------------------------------------------- */
 
 struct ss_iface {
-	const void *vtbl; /* the service's struct; starts with struct_size */
-	void *self;       /* first argument of its functions */
+	const void *vtbl; /* the struct of the service, which begins with struct_size */
+	void *self;       /* the first argument of its functions */
 };
 
-/* One per instance, valid from create until destroy returns. */
+/* One for each instance, valid from create until destroy returns. */
 struct ss_host {
 	uint32_t struct_size;
-	uint32_t reserved;
-	void *impl;
-	const char *id; /* the component's id in the config */
+	uint32_t reserved; /* 0 */
+	void *impl;        /* the host's */
+	const char *id;    /* of the component in the config; valid as long as this struct */
 
-	/* [any] Write a finished line to the log, under the component's name.  Further "key=value" pairs may
-	 * follow the message in text.  Equal lines in quick succession are counted, not repeated. */
+	/* [any] Write a line to the log, under the id of the component.  text is a message, which "key=value"
+	 * pairs may follow.  Equal messages in quick succession are counted instead of written. */
 	void (*log)(const struct ss_host *, int32_t level, const char *text);
 
 	/* [ctl] In create only: report that the value at pointer (RFC 6901, relative to the component's
-	 * "config", "" = all of it) is wrong and why.  The host adds file, line and column.  Any number of
-	 * times; then return -EINVAL. */
+	 * "config"; "" is all of it) is wrong, and why.  The host adds file, line and column.  May be called
+	 * several times; create then returns -EINVAL. */
 	void (*config_error)(const struct ss_host *, const char *pointer, const char *text);
 
-	/* [inst] A batch for up to rows events with bytes of memory of its own (0 = none); NULL if out of
-	 * memory.  The caller owns the one reference.  With a parent, the batch keeps the parent's memory
-	 * alive, so rows may point there, and shares its token; in a processor, each row then stands for one
-	 * event of the parent. */
+	/* [inst] Make a batch with room for at least that many rows and with at least that many bytes of
+	 * memory of its own (0: none).  The caller owns the one reference.  NULL: out of memory. With a
+	 * parent (borrowed), the batch holds a reference to it, so that rows may point into its memory, and
+	 * shares its token.  In a processor each row of such a batch stands for one event of the parent. */
 	struct ss_batch *(*batch_new)(const struct ss_host *, struct ss_batch *parent, uint32_t rows,
 				      size_t bytes);
-	/* [any] */
+	/* [any] Add a reference. */
 	void (*batch_ref)(struct ss_batch *);
-	/* [any] NULL is allowed. */
+	/* [any] Give a reference back; the batch is freed with the last one.  NULL is allowed. */
 	void (*batch_unref)(struct ss_batch *);
 
-	/* [inst] Send a batch to whatever is wired to output port (0 is the first of the descriptor's
-	 * outputs).  Takes references of its own, never the caller's; from now on the batch is immutable.
-	 * Never fails: what a full blocking queue cannot take waits in the host, which then pauses the source
-	 * or stops calling process(). */
+	/* [inst] Send a batch to all that is wired to an output; port is an index into outputs of the
+	 * descriptor. The caller keeps its reference.  From now on nobody changes the batch.  Never fails:
+	 * what a full blocking queue cannot take waits in the host, which pauses the source or stops calling
+	 * process() until there is room.  Not after drain() has ended. */
 	void (*emit)(const struct ss_host *, uint32_t port, struct ss_batch *);
 
-	/* [inst] Count n events as lost for reasons[reason] of the descriptor.  In a processor or sink they
-	 * are events of the batches it was given; in a source they are events that were never emitted. */
+	/* [inst] Count n events as lost for reasons[reason] of the descriptor.  In a processor or sink these
+	 * are events of batches that process() was given and has not finished; in a source, events that were
+	 * never emitted. */
 	void (*drop)(const struct ss_host *, uint32_t reason, uint64_t n);
 
-	/* [inst] End of a batch that process() kept; status is one of SS_DELIVERED, SS_DROPPED, SS_FAILED.
-	 * The batch is not to be touched any more. */
+	/* [inst] Finish a batch that process() keeps, once; status is SS_DELIVERED, SS_DROPPED or SS_FAILED.
+	 * May be called before that process() has returned SS_KEPT.  The batch must not be touched
+	 * afterwards. */
 	void (*done)(const struct ss_host *, struct ss_batch *, int32_t status);
 
-	/* [inst] After SS_BUSY: offer input again. */
+	/* [inst] After process() returned SS_BUSY: offer the batch again. */
 	void (*input_ready)(const struct ss_host *);
 
-	/* [inst] After drain() returned SS_BUSY: now everything is out. */
+	/* [inst] After drain() returned SS_BUSY: all that the instance held is out now. */
 	void (*drained)(const struct ss_host *);
 
-	/* [inst] In a source, before emit: tell acked(self, cookie, status) when all events of this batch and
-	 * of all batches made from it have been dealt with.  position (may be NULL) says where they lie in a
-	 * stream that can be resumed; it is copied.  -ENOMEM. */
+	/* [inst] In a source, before emit: have acked(self, cookie, status) called once all events of this
+	 * batch, and of all batches made from it, are finished.  position (copied; NULL: none) says where
+	 * they are in a stream that can be resumed: see semstreams/ext/positions.h.  -ENOMEM. */
 	int32_t (*track)(const struct ss_host *, struct ss_batch *, uint64_t cookie,
 			 const struct ss_position *position);
 
-	/* [any] The position given to track(); -ENOENT if there is none.  source is the id of the component
-	 * that made it, valid as long as the batch. */
+	/* [any] Get the position that was given to track(), and the id of the source that gave it, which is
+	 * valid as long as the batch.  -ENOENT: the batch has none. */
 	int32_t (*position)(const struct ss_batch *, struct ss_position *position, const char **source);
 
-	/* [any] Hold a token beyond its batch (a window, a checkpoint); NULL is allowed. */
+	/* [any] Hold a token for longer than its batch, as for a window or a checkpoint.  NULL is allowed. */
 	void (*token_ref)(struct ss_token *);
-	/* [any] Let go of it: status as in done(); NULL is allowed. */
+	/* [any] Give a token that was held back; status as in done().  NULL is allowed. */
 	void (*token_unref)(struct ss_token *, int32_t status);
 
-	/* [inst] Why the component cannot work at the moment, for /readyz and the log; NULL = it can again.
-	 */
+	/* [inst] Say why the component cannot work at the moment: /readyz answers 503 with this reason
+	 * (copied). NULL: it can again. */
 	void (*set_health)(const struct ss_host *, const char *reason);
 
-	/* [any] Add to metrics[metric] of the descriptor: cheap on the instance's own loop, thread-safe
-	 * anywhere. */
+	/* [any] Add to metrics[metric] of the descriptor. */
 	void (*metric_add)(const struct ss_host *, uint32_t metric, int64_t delta);
-	/* [any] Set a gauge. */
+	/* [any] Set metrics[metric] of the descriptor, a gauge. */
 	void (*metric_set)(const struct ss_host *, uint32_t metric, int64_t value);
 
-	/* [any] A service by id; -ENOENT: this host does not have it, -ENOTSUP: its struct is smaller than
-	 * min_size. */
+	/* [any] Get a service by its id: its functions and their first argument, valid as long as the
+	 * instance. -ENOENT: this host does not have it.  -ENOTSUP: its struct is smaller than min_size. */
 	int32_t (*query)(const struct ss_host *, const char *id, uint32_t min_size, struct ss_iface *out);
 
-	/* [inst] Why the component works, but worse than it should (a peer that is away, a disk that fills),
-	 * for "degraded" of /readyz; NULL = no more.  Independent of set_health().  See SS_KNOWS. */
+	/* [inst] Say why the component works worse than it should (a peer that is away, a disk that fills):
+	 * /readyz shows the reason (copied) in "degraded".  NULL: it works well again.  Independent of
+	 * set_health(). */
 	void (*set_degraded)(const struct ss_host *, const char *reason);
 
-	/* [ctl] In create only: the instance will take this for itself: "file:/data/x", "tcp:ADDRESS:PORT" or
-	 * "udp:ADDRESS:PORT" (ADDRESS numeric, empty for all).  If another component claims it as well, the
-	 * host reports an error at pointer, as config_error() does.  0, -EEXIST, -ENOMEM.  See SS_KNOWS. */
+	/* [ctl] In create only: the instance will use this resource alone: "file:/data/x", "tcp:ADDRESS:PORT"
+	 * or "udp:ADDRESS:PORT", where ADDRESS is numeric, or empty for all addresses.  If another component
+	 * claims it as well, the host reports an error at pointer, as config_error() does.  -EEXIST, -ENOMEM.
+	 */
 	int32_t (*claim)(const struct ss_host *, const char *pointer, const char *resource);
 };
 
-/* ---- component types ------------------------------------------------------------------------------------
- */
+/* ---- component types --------------------------------------------------------------------------- */
 
-/* Callbacks may be NULL where the text does not say otherwise. */
+/* A component type.  Callbacks may be NULL unless the comment says "required". */
 struct ss_component {
 	uint32_t struct_size;
 	uint32_t kind;    /* one of SS_KIND_... */
-	const char *type; /* what "type" says in the config; [a-z0-9_], at most 63 bytes */
+	const char *type; /* the value of "type" in the config: [a-z0-9_], at most 63 bytes; required */
 	const char *version, *summary, *license;
 
-	const struct ss_option *options; /* rows option_size apart */
+	const struct ss_option *options; /* rows are option_size bytes apart */
 	uint32_t option_size, n_options;
-	const struct ss_metric *metrics; /* rows metric_size apart */
+	const struct ss_metric *metrics; /* rows are metric_size bytes apart */
 	uint32_t metric_size, n_metrics;
-	const char *const *outputs; /* names of the output ports, NULL-ended; NULL = one, unnamed */
-	const char *const *reasons; /* why drop() loses events, NULL-ended */
-	size_t conf_size; /* the host allocates, fills by the option table, owns until destroy returns */
+	const char *const *outputs; /* names of the outputs, NULL-terminated; NULL: one without a name */
+	const char *const *reasons; /* why drop() loses events, NULL-terminated; NULL: none */
+	size_t conf_size; /* of the conf struct, which the host allocates and fills by the option table */
 
-	/* [ctl] Check conf, make *self.  No sockets, threads or files that others could see: `semstreams
-	 * check` calls it too.  -EINVAL after config_error(), -ENOMEM, ...  Needed. */
+	/* [ctl] Check conf, which is valid until destroy returns, and set *self.  Opens no socket or file and
+	 * starts no thread: `semstreams check` calls it, too.  -EINVAL after config_error(), -ENOMEM.
+	 * Required. */
 	int32_t (*create)(const struct ss_host *, const void *conf, void **self);
-	/* [ctl] Undo create; the instance has been stopped.  Needed. */
+	/* [ctl] Free the instance, which has been stopped or was never started.  Required. */
 	void (*destroy)(void *self);
-	/* [inst] Open sockets and files.  The host has started everything behind this component already. */
+	/* [inst] Open sockets and files.  All components downstream have started.  An error is logged, and
+	 * the program ends. */
 	int32_t (*start)(void *self);
-	/* [inst] Close what start opened; also called when start of another component failed. */
+	/* [inst] Close what start opened.  Called once after start, also when this or another start failed.
+	 */
 	void (*stop)(void *self);
-	/* [inst] One batch from input port; SS_DONE, SS_KEPT or SS_BUSY, or -errno: the batch is counted as
-	 * dropped, reason "error".  Only called when every blocking queue behind has room.  Needed unless a
-	 * source or provider. */
+	/* [inst] Take one batch (borrowed) that came in by that input: SS_DONE, SS_KEPT, SS_BUSY, or a
+	 * negative errno; then its events count as dropped, reason "error".  Only called while every blocking
+	 * queue downstream has room.  Required in a processor or sink. */
 	int32_t (*process)(void *self, uint32_t port, struct ss_batch *);
-	/* [inst] Source: a queue is full, take in nothing more / there is room again; also while it drains.
-	 */
+	/* [inst] In a source: a queue downstream is full, emit nothing more. */
 	void (*pause)(void *self);
+	/* [inst] In a source: there is room again.  Both are also called while the source drains. */
 	void (*resume)(void *self);
-	/* [inst] Shutting down.  A source stops taking in and emits what it holds; a processor emits what it
-	 * holds; a sink makes it durable.  No input comes any more.  0, or SS_BUSY and later host->drained().
-	 */
+	/* [inst] The program ends and no more input comes.  A source stops taking in and emits what it holds;
+	 * a processor emits what it holds; a sink makes it durable.  0: nothing is held any more.  SS_BUSY:
+	 * host->drained() will be called. */
 	int32_t (*drain)(void *self);
-	/* [inst] What became of a tracked batch; in any order. */
+	/* [inst] In a source: what became of a batch that was given to track().  In any order. */
 	void (*acked)(void *self, uint64_t cookie, int32_t status);
-	/* [inst] Called with nothing else to do before the loop sleeps: flush what was put off for more
-	 * input. */
+	/* [inst] The loop has nothing more to do for now, and the instance was called since the last time:
+	 * pass on or write what was gathered. */
 	void (*idle)(void *self);
-	/* [ctl] Further faces of the instance, by id, as in ss_host.query. */
+	/* [ctl] Get a further interface of the instance by its id; as ss_host.query. */
 	int32_t (*extension)(void *self, const char *id, uint32_t min_size, struct ss_iface *out);
 
-	uint32_t flags; /* SS_OWN_LOOP */
-	uint32_t reserved;
+	uint32_t flags;    /* SS_OWN_LOOP */
+	uint32_t reserved; /* 0 */
 };
 
-/* Data, so nothing runs when the file is looked at; the name carries the major version. */
+/* What a plugin exports.  It is data, so that no code runs when the file is examined.  The name of the symbol
+ * has the major version. */
 struct ss_entry {
 	uint32_t struct_size;
 	uint32_t n_components;
@@ -302,7 +315,7 @@ struct ss_entry {
 };
 extern SS_EXPORT const struct ss_entry semstreams_entry_v1;
 
-/* SS_REGISTER(&a, &b); once per shared object. */
+/* Define the entry: SS_REGISTER(&a, &b); once in a shared object. */
 #define SS_REGISTER(...)                                                                                     \
 	static const struct ss_component *const ss_components_[] = {__VA_ARGS__};                            \
 	const struct ss_entry semstreams_entry_v1 = {                                                        \

@@ -11,8 +11,8 @@ extern "C" {
 #endif
 
 /*
- * Reading fields of JSON documents (RFC 8259) in place: finds any number of fields in one validating pass,
- * without allocating.  All [any].
+ * Fields of JSON documents (RFC 8259), read in place: one pass finds any number of fields and validates the
+ * document, without allocating.  All functions are [any].
  */
 #define SS_FIELDS "semstreams.fields/1"
 enum {
@@ -30,31 +30,34 @@ enum {
 	SS_FIELD_INTEGER = 2  /* the number has neither fraction nor exponent */
 };
 struct ss_field {
-	const char *text; /* in the document: a string without its quotes, anything else as it stands */
-	uint32_t len;
-	uint16_t type;  /* SS_JSON_... */
-	uint16_t flags; /* SS_FIELD_... */
+	const char *text; /* in the document: a string without its quotes, any other value as it is written */
+	uint32_t len;     /* bytes */
+	uint16_t type;    /* SS_JSON_... */
+	uint16_t flags;   /* SS_FIELD_... */
 };
-struct ss_reader; /* opaque: a compiled set of paths; immutable, shareable between threads */
+struct ss_reader; /* opaque: compiled paths; immutable, so that threads may share it */
 struct ss_fields {
 	uint32_t struct_size, reserved;
-	/* Compile paths: a JSON pointer (RFC 6901: "", "/a/0/b") if it is empty or starts with '/', else a
-	 * dotted path
-	 * ("a.b", "a.0").  The strings are copied.  -EINVAL with *bad = its index, -ENOMEM. */
+	/* Compile n paths (copied).  A path that is empty or begins with '/' is a JSON pointer (RFC 6901: "",
+	 * "/a/0/b"), any other is a dotted path ("a.b", "a.0").  The caller owns *out.  -EINVAL: the path
+	 * with the index *bad is wrong.  -ENOMEM. */
 	int32_t (*compile)(void *self, const char *const *paths, uint32_t n, struct ss_reader **out,
 			   uint32_t *bad);
+	/* Free a reader; NULL is allowed. */
 	void (*free)(void *self, struct ss_reader *);
-	/* Look every path up in one document: out[i] belongs to path i.  Of equal names in one object the
-	 * last counts. -EINVAL: not a JSON text, -ELOOP: nested deeper than 64; then out is undefined and
-	 * *where (may be NULL) is the offset of the first wrong byte. */
+	/* Find all fields in one document: out[i] is the field of path i, and points into the document.  Of
+	 * equal names in one object the last one counts.  -EINVAL: it is not JSON; -ELOOP: it is nested
+	 * deeper than 64; then out is undefined and *where (may be NULL) is the offset of the first wrong
+	 * byte. */
 	int32_t (*read)(void *self, const struct ss_reader *, const void *json, size_t len,
 			struct ss_field *out, size_t *where);
-	/* A number as double, correctly rounded.  -EINVAL: not a number, -ERANGE: overflows a double. */
+	/* The value of a number, correctly rounded.  -EINVAL: it is not a number; -ERANGE: it is too large.
+	 */
 	int32_t (*number)(void *self, const struct ss_field *, double *out);
-	/* A number as int64.  -EINVAL: not an integer, -ERANGE: does not fit. */
+	/* The value of an integer.  -EINVAL: it is not an integer; -ERANGE: it does not fit. */
 	int32_t (*integer)(void *self, const struct ss_field *, int64_t *out);
-	/* A string's value as UTF-8 into buf: its length, which may be more than size (then nothing was
-	 * written).  A lone surrogate becomes U+FFFD.  -EINVAL: not a string. */
+	/* The value of a string as UTF-8, without a NUL.  Returns its length in bytes; buf is written only if
+	 * that is at most size.  A lone surrogate becomes U+FFFD.  -EINVAL: it is not a string. */
 	int64_t (*unescape)(void *self, const struct ss_field *, char *buf, size_t size);
 };
 

@@ -10,13 +10,15 @@
 extern "C" {
 #endif
 
-/* The libev loop itself, a struct ev_loop *, for libraries that run on libev.  [inst]; libev's rules apply.
- */
+/* The libev loop that semstreams/ext/loop.h hides, for libraries that run on libev.  An instance that asks
+ * for this service stays on its loop; its type should have SS_OWN_LOOP. */
 #define SS_LOOP_LIBEV "semstreams.loop.libev/1"
 struct ss_loop_libev {
 	uint32_t struct_size, reserved;
+	/* [inst] In start or later: the loop, a struct ev_loop *, valid until stop() returns. */
 	void *(*ev_loop)(void *self);
-	/* After the library's own watchers have run code of this instance: the host looks for work to do. */
+	/* [inst] To be called when a watcher of the library has run code of this instance: the host then
+	 * looks for work, and calls idle(). */
 	void (*touched)(void *self);
 };
 

@@ -11,37 +11,42 @@ extern "C" {
 #endif
 
 /*
- * TLS identity: what "security.tls" says, as PEM, in immutable generations.  From a provider to whoever makes
- * connections.
+ * The TLS identity that "security.tls" describes, as PEM, in immutable generations: for components that make
+ * or accept connections.
  */
 #define SS_TLS "semstreams.tls/1"
+
+/* Roles. */
 enum { SS_TLS_SERVER = 0, SS_TLS_CLIENT = 1 };
+
+/* Flags of a generation. */
 enum {
 	SS_TLS_REQUIRE_PEER = 1, /* a server refuses clients without a certificate */
-	SS_TLS_VERIFY_PEER = 2,  /* a certificate that is shown must verify */
-	SS_TLS_SYSTEM_CA = 4,    /* trust the system's pool as well as ca_pem */
+	SS_TLS_VERIFY_PEER = 2,  /* a certificate that a peer shows must verify */
+	SS_TLS_SYSTEM_CA = 4,    /* trust the CAs of the system, too */
 	SS_TLS_INSECURE = 8,     /* a client does not verify the server at all */
-	SS_TLS_PENDING =
-		16 /* a provider is about to bring the first certificate: who dials may wait for it */
+	SS_TLS_PENDING = 16      /* the first certificate is being obtained: a client may wait for it */
 };
+
 struct ss_tls_material {
 	uint32_t struct_size;
 	uint32_t role;
-	uint64_t generation;   /* grows with every change */
-	const char *chain_pem; /* leaf first; NULL: no certificate (yet): a server lets handshakes fail */
-	const char *key_pem;   /* PKCS #8 or what openssl writes; NULL with chain_pem */
-	const char
-		*ca_pem; /* whom to trust, all files in one; NULL: nobody but the system's pool if flagged */
-	int64_t not_before, not_after; /* of the leaf, seconds since 1970; 0 without one */
-	uint32_t min_version;          /* 0x0303 TLS 1.2, 0x0304 TLS 1.3 */
-	uint32_t flags;
-	const char *source; /* where the certificate is from, for messages: "manual", "ACME", "fallback"; NULL
-			       without one */
+	uint64_t generation;           /* grows with every change */
+	const char *chain_pem;         /* leaf first; NULL: no certificate, so handshakes of a server fail */
+	const char *key_pem;           /* PKCS #8, or as openssl writes it; NULL with chain_pem */
+	const char *ca_pem;            /* trusted CAs, all files in one; NULL: none */
+	int64_t not_before, not_after; /* of the leaf, seconds since 1970; 0 without a leaf */
+	uint32_t min_version;          /* 0x0303: TLS 1.2, 0x0304: TLS 1.3 */
+	uint32_t flags;                /* SS_TLS_..., combined by | */
+	const char *source; /* of the certificate, for messages: "manual", "ACME"; NULL without one */
 };
+
+/* One certificate in DER. */
 struct ss_der {
 	const uint8_t *data;
-	size_t len;
+	size_t len; /* bytes */
 };
+
 /* Why a handshake was refused; rows of semstreams_mtls_handshake_failures_total{reason}. */
 enum {
 	SS_TLS_FAIL_NO_CERT = 0,
@@ -56,15 +61,18 @@ enum {
 };
 struct ss_tls {
 	uint32_t struct_size, reserved;
-	/* [any] 1 if security.tls turns TLS on for this role (server.enabled; a client section that exists).
-	 */
+	/* [any] 1: security.tls switches TLS on for this role; 0: it does not. */
 	int32_t (*enabled)(void *self, uint32_t role);
-	/* [any] The newest generation; NULL if TLS is off for the role.  Release it. */
+	/* [any] Get the newest generation; the caller gives it back with release().  NULL: TLS is off for the
+	 * role. */
 	const struct ss_tls_material *(*acquire)(void *self, uint32_t role);
+	/* [any] NULL is allowed. */
 	void (*release)(void *self, const struct ss_tls_material *);
-	/* [inst] changed(arg) runs [inst] after a new generation came: other certificates, CAs or names. Take
-	 * it for new handshakes, and ask recheck_peer() about the peers there are. */
+	/* [inst] Have changed(arg) called, [inst], after each new generation: another certificate, other CAs
+	 * or names.  Take it for new handshakes, and ask recheck_peer() about the peers that are connected.
+	 * -EALREADY: the instance watches already; -ENOENT: there is no identity. */
 	int32_t (*watch)(void *self, void (*changed)(void *arg), void *arg);
+	/* [inst] End that; when this returns, changed is not called again. */
 	void (*unwatch)(void *self);
 	/*
 	 * [any] Decide about a peer: chain as it was shown, leaf first (n 0: none), error = X.509

@@ -42,10 +42,10 @@ struct contents {
 
 struct job {
 	const char *command;
-	uint64_t from, to; /* dump: sequences */
-	bool meta;         /* dump: with sequence and time in front */
-	uint64_t acked;    /* by all consumers: what is wrong up to there is nobody's loss */
-	struct contents *at;
+	uint64_t from, to;       /* dump: sequences */
+	bool meta;               /* dump: with sequence and time in front */
+	uint64_t acked;          /* by all consumers: what is wrong up to there is nobody's loss */
+	struct contents at;      /* the segment looked at */
 	uint64_t damaged_before; /* the last frame, in case it proves unfinished */
 };
 
@@ -172,7 +172,7 @@ static void print_record(const struct job *job, const struct ss_event *e)
 /* One frame; false if not all of it is sound. */
 static bool look_at_frame(struct job *job, uint8_t *bytes, struct frame *f)
 {
-	struct contents *c = job->at;
+	struct contents *c = &job->at;
 	struct frame_walk w = {0};
 	struct ss_event e;
 	bool good = frame_mend_index(bytes, f), dump = strcmp(job->command, "dump") == 0;
@@ -198,7 +198,7 @@ static bool look_at_frame(struct job *job, uint8_t *bytes, struct frame *f)
 /* expected: the sequence to come, 0 = any. */
 static int walk_segment(const struct spool *s, const char *name, struct job *job, uint64_t expected)
 {
-	struct contents *c = job->at;
+	struct contents *c = &job->at;
 	struct seg_reader r;
 	struct frame f;
 	struct stat st;
@@ -307,11 +307,10 @@ static void print_segment(const char *name, const struct contents *c)
 
 static int run(struct spool *s, struct job *job)
 {
-	struct contents c = {0};
+	struct contents *c = &job->at;
 	uint64_t first = 0, next = 0, records = 0, damaged = 0, missing = 0;
 	bool ls = strcmp(job->command, "ls") == 0, dump = strcmp(job->command, "dump") == 0;
 
-	job->at = &c;
 	job->acked = s->has_state ? all_acked(s) : 0;
 	if (!dump)
 		print_epochs(s);
@@ -324,25 +323,25 @@ static int run(struct spool *s, struct job *job)
 				strerror(-rc));
 			return EXIT_BAD;
 		}
-		if (c.unfinished && i + 1 == s->n_names) {
+		if (c->unfinished && i + 1 == s->n_names) {
 			/* it was being written when the end came: nobody was told of it */
-			c.damaged = job->damaged_before;
-			c.records -= c.last_count;
-			c.next -= c.last_count;
+			c->damaged = job->damaged_before;
+			c->records -= c->last_count;
+			c->next -= c->last_count;
 			if (!ls)
 				fprintf(dump ? stderr : stdout, "the last frame was never finished; what is "
 								"said of its records does not count\n");
 		}
-		if (next && c.first > next) {
-			missing += note(job, "missing", next, c.first - 1);
+		if (next && c->first > next) {
+			missing += note(job, "missing", next, c->first - 1);
 		}
-		first = first ? first : c.first;
-		next = c.next > next ? c.next : next;
-		records += c.records;
-		damaged += c.damaged;
-		missing += c.missing;
+		first = first ? first : c->first;
+		next = c->next > next ? c->next : next;
+		records += c->records;
+		damaged += c->damaged;
+		missing += c->missing;
 		if (ls)
-			print_segment(s->names[i]->d_name, &c);
+			print_segment(s->names[i]->d_name, c);
 	}
 	if (!dump) {
 		print_cursors(s, next);

@@ -266,11 +266,12 @@ int sendlog_renew(struct sendlog *log)
 
 static int add_loss(struct log_losses *l, struct log_loss loss)
 {
-	struct log_loss *last = l->n ? &l->list[l->n - 1] : NULL;
-
-	if (last && last->to + 1 == loss.from && strcmp(last->reason, loss.reason) == 0) {
-		last->to = loss.to;
-		return 0;
+	if (l->n) {
+		struct log_loss *last = &l->list[l->n - 1];
+		if (last->to + 1 == loss.from && strcmp(last->reason, loss.reason) == 0) {
+			last->to = loss.to;
+			return 0;
+		}
 	}
 	if (l->n == l->allocated) {
 		uint32_t more = l->allocated ? l->allocated * 2 : 8;
@@ -387,7 +388,7 @@ static int watch(struct sendlog *log)
 int sendlog_open(const struct ss_host *host, const struct sendlog_options *options,
 		 const struct sendlog_events *events, void *arg, char why[256], struct sendlog **out)
 {
-	struct ss_iface loop;
+	struct ss_iface loop = {0};
 	struct sendlog *log = calloc(1, sizeof *log);
 	int rc = -ENOMEM;
 

@@ -89,17 +89,18 @@ bool spool_removable(const struct log_spool *s)
 void spool_mark(struct segment *g, const struct frame *f, uint64_t offset, uint64_t last_ns,
 		uint64_t max_age_ns)
 {
-	struct mark *last = g->n_marks ? &g->marks[g->n_marks - 1] : NULL;
-
 	if (!f->count)
 		return;
-	if (last_ns > g->last_ns || !last)
+	if (last_ns > g->last_ns || !g->n_marks)
 		g->last_ns = last_ns;
-	if (last && offset - last->offset < MARK_EVERY &&
-	    (!max_age_ns || f->time_ns - last->time_ns < max_age_ns / 64)) {
-		if (last_ns > last->last_ns)
-			last->last_ns = last_ns;
-		return;
+	if (g->n_marks) {
+		struct mark *last = &g->marks[g->n_marks - 1];
+		if (offset - last->offset < MARK_EVERY &&
+		    (!max_age_ns || f->time_ns - last->time_ns < max_age_ns / 64)) {
+			if (last_ns > last->last_ns)
+				last->last_ns = last_ns;
+			return;
+		}
 	}
 	if (g->n_marks == g->marks_allocated) {
 		uint32_t more = g->marks_allocated ? g->marks_allocated * 2 : 16;

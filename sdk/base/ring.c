@@ -8,18 +8,19 @@ enum { FIRST_ROOM = 64 };
 
 static int grow(struct ss_ring *r)
 {
-	struct ss_ring more = *r;
+	const uint64_t allocated = r->allocated ? 2 * r->allocated : FIRST_ROOM;
 
-	more.allocated = r->allocated ? 2 * r->allocated : FIRST_ROOM;
-	if (more.allocated > SIZE_MAX / r->value_size)
+	if (allocated > SIZE_MAX / r->value_size)
 		return -1;
-	more.values = malloc((size_t)more.allocated * r->value_size);
-	if (!more.values)
+	char *values = malloc((size_t)allocated * r->value_size);
+	if (!values)
 		return -1;
 	for (uint64_t i = r->head; i < r->tail; i++)
-		memcpy(ss_ring_at(&more, i), ss_ring_at(r, i), r->value_size);
+		memcpy(values + (size_t)(i & (allocated - 1)) * r->value_size, ss_ring_at(r, i),
+		       r->value_size);
 	free(r->values);
-	*r = more;
+	r->values = values;
+	r->allocated = allocated;
 	return 0;
 }
 

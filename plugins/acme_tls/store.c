@@ -102,11 +102,6 @@ int store_read(int dir, const char *name, bool secret, char **text, size_t *len)
 
 /* ---- writing ---- */
 
-int store_remove(int dir, const char *name)
-{
-	return unlinkat(dir, name, 0) && errno != ENOENT ? -errno : 0;
-}
-
 void store_own(int dir, int fd)
 {
 	struct stat folder;
@@ -171,11 +166,6 @@ struct store_stamp store_stamp(const struct store *s, const char *name)
 		return (struct store_stamp){{0}};
 	return (struct store_stamp){{(int64_t)st.st_dev, (int64_t)st.st_ino, st.st_size, st.st_mtim.tv_sec,
 				     st.st_mtim.tv_nsec, st.st_ctim.tv_sec, st.st_ctim.tv_nsec}};
-}
-
-bool store_same_stamp(const struct store_stamp *a, const struct store_stamp *b)
-{
-	return memcmp(a, b, sizeof *a) == 0;
 }
 
 /* ---- the folder ---- */

@@ -75,6 +75,11 @@ def test_the_federation_is_installed(pages, tree):
     assert "--semstreams" in said.stdout
 
 
+def test_packages_leave_the_pages_as_they_are(tree):
+    """debhelper would compress them: then links and imports lead nowhere."""
+    assert "dh_compress -X.md -X.py" in (tree / "packaging" / "debian" / "rules").read_text()
+
+
 def netcat(package, tmp_path):
     """A folder for the PATH in which nc is the package's."""
     try:

@@ -75,6 +75,19 @@ def test_the_federation_is_installed(pages, tree):
     assert "--semstreams" in said.stdout
 
 
+def test_options_in_the_table_of_limits_exist(tree, command):
+    """Each option in the last column belongs to a plugin, the queue, the host, or the command line."""
+    table = re.search(r"^\| limit \|.*?\n\n", (tree / "docs" / "security.md").read_text(), re.S | re.M)[0]
+    types = [p.name for p in (tree / "plugins").iterdir() if (p / f"{p.name}.md").exists()]
+    known = {"inputs[].queue", "watchdog", "--shutdown-timeout"}
+    for kind in types:
+        said = command("plugins", "describe", kind)
+        known |= set(re.findall(r"^  (\w+) +\w", said.stdout, re.M))
+    named = set(re.findall(r"`([^`]+)`", "".join(line.rsplit("|", 2)[1] for line in table.splitlines() if line)))
+    assert len(named) > 15
+    assert {name.split(".")[0] if name.startswith("spool.") else name for name in named} <= known
+
+
 def test_packages_leave_the_pages_as_they_are(tree):
     """debhelper would compress them: then links and imports lead nowhere."""
     assert "dh_compress -X.md -X.py" in (tree / "packaging" / "debian" / "rules").read_text()

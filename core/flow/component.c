@@ -294,15 +294,6 @@ static struct ss_batch *next_batch(struct component *c, uint32_t *port)
 	return NULL;
 }
 
-/* A plugin that removes duplicates itself counts them by a reason of its own. */
-static uint32_t duplicate_reason(const struct component *c)
-{
-	for (uint32_t i = 0; c->desc->reasons && c->desc->reasons[i]; i++)
-		if (strcmp(c->desc->reasons[i], "duplicate") == 0)
-			return i;
-	return DROP_DUPLICATE;
-}
-
 /* The part of a batch that a checkpointer does not have yet; NULL: nothing is left to be processed. */
 static struct ss_batch *without_duplicates(struct component *c, struct ss_batch *b, uint32_t port)
 {
@@ -313,7 +304,7 @@ static struct ss_batch *without_duplicates(struct component *c, struct ss_batch 
 		component_end_batch(c, b, SS_FAILED);
 		return NULL;
 	}
-	c->books.dropped[duplicate_reason(c)] += count - b->count;
+	c->books.dropped[DROP_DUPLICATE] += count - b->count;
 	c->books.held -= count - b->count;
 	if (b->count || !count)
 		return b;
@@ -483,7 +474,7 @@ const char *component_reason(const struct component *c, uint32_t reason)
 {
 	static const char *const own[] = {"error", "unconnected", "shutdown", "duplicate"};
 
-	if (reason == DROP_DUPLICATE && (!c->streams || duplicate_reason(c) != DROP_DUPLICATE))
+	if (reason == DROP_DUPLICATE && !c->streams)
 		return NULL;
 	if (reason >= REASONS_MAX)
 		return reason < DROP_REASONS ? own[reason - REASONS_MAX] : NULL;

@@ -14,10 +14,11 @@
 #define METRIC_MIN    (offsetof(struct ss_metric, reserved) + sizeof(uint32_t))
 
 /* No honest descriptor comes near these. */
-#define MAX_STRUCT 4096
-#define MAX_ROWS   1024
-#define MAX_NAMES  64
-#define MAX_CONF   (1u << 20)
+#define MAX_STRUCT  4096
+#define MAX_ROWS    1024
+#define MAX_NAMES   64
+#define MAX_REASONS 16 /* that the host counts apart */
+#define MAX_CONF    (1u << 20)
 
 #define LOWER  "abcdefghijklmnopqrstuvwxyz"
 #define UPPER  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -170,11 +171,38 @@ static bool is_label(const char *s)
 	return strcmp(value + n, "\"") == 0;
 }
 
+/* Names of these families are the host's: a plugin's would appear among them. */
+static bool is_metric_of_host(const char *name)
+{
+	static const char *const families[] = {
+		"process_",         "semstreams_build_", "semstreams_certificate_", "semstreams_events_",
+		"semstreams_mtls_", "semstreams_queue_", "semstreams_tls_"};
+
+	for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+		if (strncmp(name, families[i], strlen(families[i])) == 0)
+			return true;
+	return false;
+}
+
+static int check_reasons(const struct check *c, const char *const *reasons)
+{
+	static const char *const of_host[] = {"duplicate", "error", "queue_full", "shutdown", "unconnected"};
+	size_t n = 0;
+
+	for (; reasons && reasons[n]; n++)
+		for (size_t i = 0; i < sizeof of_host / sizeof *of_host; i++)
+			if (strcmp(reasons[n], of_host[i]) == 0)
+				return wrong(c, "drop reason '%s' is one of the host's", reasons[n]);
+	return n > MAX_REASONS ? wrong(c, "more than %d drop reasons", MAX_REASONS) : 0;
+}
+
 static int check_metric(const struct check *c, const struct ss_metric *m)
 {
 	if (!m->name || strspn(m->name, LOWER UPPER DIGITS "_:") != strlen(m->name) || m->name[0] == '\0' ||
 	    strchr(DIGITS, m->name[0]))
 		return wrong(c, "a metric has a bad name; use [a-zA-Z_:][a-zA-Z0-9_:]*");
+	if (is_metric_of_host(m->name))
+		return wrong(c, "metric %s has a name of the host's metrics", m->name);
 	if (m->kind != SS_METRIC_COUNTER && m->kind != SS_METRIC_GAUGE)
 		return wrong(c, "metric %s is of kind %u, which this host does not know", m->name, m->kind);
 	if (!m->help)
@@ -269,6 +297,8 @@ int descriptor_copy(const struct ss_component *from, struct ss_component **out, 
 		rc = check_names(&c, "output", d->outputs);
 	if (rc == 0)
 		rc = check_names(&c, "drop reason", d->reasons);
+	if (rc == 0)
+		rc = check_reasons(&c, d->reasons);
 	if (rc < 0) {
 		descriptor_free(d);
 		return rc;

@@ -210,6 +210,12 @@ static void metric_rows(void **state)
 		metrics[0].label = bad_labels[i];
 		refuse("bad label");
 	}
+	static const char *const of_host[] = {"semstreams_events_in_total", "semstreams_queue_depth",
+					      "process_threads", "semstreams_tls_reloads_total"};
+	for (size_t i = 0; i < sizeof of_host / sizeof *of_host; i++) {
+		metrics[0].name = of_host[i];
+		refuse("has a name of the host's metrics");
+	}
 	metrics[0].kind = 0;
 	refuse("kind 0");
 	metrics[0].help = NULL;
@@ -237,6 +243,9 @@ static void port_and_reason_names(void **state)
 		endless[i] = "x";
 	desc.reasons = endless + 1;
 	refuse("drop reason 'x' is listed twice");
+	static const char *const of_host[] = {"late", "queue_full", NULL};
+	desc.reasons = of_host;
+	refuse("drop reason 'queue_full' is one of the host's");
 	desc.reasons = desc.outputs = NULL;
 	accept();
 }

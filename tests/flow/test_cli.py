@@ -226,6 +226,17 @@ def test_plugins_describe(command, name):
     assert all(f"`{reason}`" in tables for reason in document["drop_reasons"])
 
 
+def test_man_page_has_every_option(command, tree):
+    """The help is printed from the table that parses the options, so it knows them all."""
+    helps = [command("help").stdout, *(command("help", *words).stdout for words in COMMANDS)]
+    options = set(re.findall(r"^ +(?:-[a-zA-Z], )?(--[a-z-]+)", "\n".join(helps), re.M))
+    assert {"--config", "--markdown", "--role", "--shutdown-timeout"} <= options
+    page = (tree / "docs" / "man" / "semstreams.1").read_text().replace("\\-", "-")
+    described = set(re.findall(r"(--[a-z-]+)", page[page.index(".SH OPTIONS"):]))
+    assert options - described == set()
+    assert described - options == set()
+
+
 def test_check_finds_what_two_want(command):
     """Files and ports that two components, or one and the host, would use."""
     def check(*components, **more):

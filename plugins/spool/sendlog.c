@@ -206,6 +206,17 @@ void sendlog_check_consumers(struct sendlog *log, uint64_t elapsed_ns, bool (*he
 	usage_check(log);
 }
 
+const char *sendlog_longest_away(const struct sendlog *log, uint64_t *ns)
+{
+	const struct log_cursor *longest = NULL;
+
+	for (uint32_t i = 0; i < log->n_cursors; i++)
+		if (log->cursors[i].away_ns && (!longest || log->cursors[i].away_ns > longest->away_ns))
+			longest = &log->cursors[i];
+	*ns = longest ? longest->away_ns : 0;
+	return longest ? longest->name : NULL;
+}
+
 /* ---- epochs ---- */
 
 const uint8_t *sendlog_epoch(const struct sendlog *log)

@@ -99,6 +99,8 @@ int sendlog_ack(struct sendlog *, const char *consumer, uint64_t seq);
  * have passed without them; time in which nobody calls does not count.  here must not call the log. */
 void sendlog_check_consumers(struct sendlog *, uint64_t elapsed_ns,
 			     bool (*here)(void *arg, const char *consumer), void *arg);
+/* The consumer that has been away for longest, and for how long; NULL: none is away. */
+const char *sendlog_longest_away(const struct sendlog *, uint64_t *ns);
 /* Everything up to here was acknowledged by every known consumer (0 with none). */
 uint64_t sendlog_all_acked(struct sendlog *);
 

@@ -128,7 +128,20 @@ void peers_trouble(struct peers *ps, enum peers_trouble which, const char *fmt, 
 	ps->host->set_health(ps->host, *reason ? reason : NULL);
 }
 
-void peers_tick(struct peers *ps, uint64_t elapsed_ns)
+/* The link of a peer that had one is down for too long: said once per multiple of the grace. */
+static void check_absent(struct peers *ps, uint64_t elapsed_ns, const char *who, uint64_t away_ns)
+{
+	uint64_t grace = (uint64_t)ps->conf->down_after;
+	char span[24];
+
+	if (!who || away_ns < grace)
+		peers_trouble(ps, TROUBLE_DOWN, NULL);
+	else if (!ps->trouble[TROUBLE_DOWN][0] || away_ns / grace != (away_ns - elapsed_ns) / grace)
+		peers_trouble(ps, TROUBLE_DOWN, "'%s' has not been connected for %s", who,
+			      ss_format_span((int64_t)away_ns, span, sizeof span));
+}
+
+void peers_tick(struct peers *ps, uint64_t elapsed_ns, const char *who, uint64_t away_ns)
 {
 	uint64_t rtt = 0;
 	char span[24];
@@ -141,8 +154,10 @@ void peers_tick(struct peers *ps, uint64_t elapsed_ns)
 		if (!ps->lost_ns)
 			peers_trouble(ps, TROUBLE_LOST, NULL);
 	}
-	if (!ps->dials)
+	if (!ps->dials) {
+		check_absent(ps, elapsed_ns, who, away_ns);
 		return;
+	}
 	if (ps->n_live || ps->n_plain) {
 		ps->down_ns = 0;
 		peers_trouble(ps, TROUBLE_DOWN, NULL);

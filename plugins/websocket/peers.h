@@ -98,5 +98,6 @@ uint64_t peers_replaced(struct peers *);
 /* Set or (NULL) clear a reason; TROUBLE_LOST clears itself after ten minutes. */
 __attribute__((format(printf, 3, 4))) void peers_trouble(struct peers *, enum peers_trouble, const char *fmt,
 							 ...);
-/* Each second or so, elapsed_ns after the last time. */
-void peers_tick(struct peers *, uint64_t elapsed_ns);
+/* Each second or so, elapsed_ns after the last time.  Of a listener, who: the peer whose link has been down
+ * for longest, away_ns; NULL: none is. */
+void peers_tick(struct peers *, uint64_t elapsed_ns, const char *who, uint64_t away_ns);

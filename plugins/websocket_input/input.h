@@ -42,6 +42,7 @@ struct sender {
 	char name[256];
 	struct input_peer *peer; /* its connection, NULL without one */
 	struct link_receiver link;
+	uint64_t away_ns;        /* for how long it has not been connected */
 	bool can_resume, failed; /* failed: something received could not be stored and must come again */
 	struct ss_position durable;
 	uint8_t stream_id[16];  /* the epoch of its positions: see stream_id() */

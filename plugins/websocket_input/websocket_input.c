@@ -190,7 +190,14 @@ static void on_tick(void *arg)
 	uint64_t now = in->loop->now(in->loop_self);
 
 	link_in_tick(in);
-	peers_tick(&in->peers, now - in->ticked_ns);
+	const struct sender *longest = NULL;
+	for (struct sender *s = in->senders; s; s = s->next) {
+		s->away_ns = s->peer ? 0 : s->away_ns + (now - in->ticked_ns);
+		if (s->can_resume && s->away_ns && (!longest || s->away_ns > longest->away_ns))
+			longest = s;
+	}
+	const char *name = longest && longest->name[0] ? longest->name : "the sender";
+	peers_tick(&in->peers, now - in->ticked_ns, longest ? name : NULL, longest ? longest->away_ns : 0);
 	in->ticked_ns = now;
 }
 

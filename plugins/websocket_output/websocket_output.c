@@ -416,9 +416,11 @@ static void on_tick(void *arg)
 	}
 	uint64_t passed = out->loop->now(out->loop_self) - out->ticked_ns;
 	out->ticked_ns += passed;
-	peers_tick(&out->peers, passed);
 	/* more than a few ticks: we were stopped, which is not the consumers' absence */
 	sendlog_check_consumers(out->log, passed < 5000000000 ? passed : 1000000000, link_out_here, out);
+	uint64_t away_ns;
+	const char *away = sendlog_longest_away(out->log, &away_ns);
+	peers_tick(&out->peers, passed, away, away_ns);
 	set_gauges(out);
 }
 

@@ -173,6 +173,34 @@ def test_the_sender_reports_it_as_well(start):
     assert "events 6 to 9 were lost" in ready(program)[1]
 
 
+def test_who_is_displaced_stays_away_longer_each_time(start):
+    """Two receivers of one name must not displace each other all the time."""
+    port, times = unused_port(socket.SOCK_STREAM), []
+
+    async def run():
+        over = asyncio.get_running_loop().create_future()
+
+        async def serve(ws):
+            times.append(time.monotonic())
+            await ws.recv()
+            await ws.close(4409, "a newer connection of the same consumer")
+            if len(times) == 3:
+                over.set_result(None)
+
+        async with websockets.serve(serve, "127.0.0.1", port, **OPTIONS):
+            program = start({"components": [
+                {"id": "in", "type": "websocket_input",
+                 "config": {"url": f"ws://127.0.0.1:{port}/data", "consumer": "twin", "retry_min": "10ms",
+                            "retry_max": "1s"}}]})
+            await asyncio.wait_for(over, 30)
+            return program
+
+    program = asyncio.run(run())
+    assert times[1] - times[0] >= 0.9 and times[2] - times[1] >= 1.9, times
+    program.wait_log('ERROR Another receiver uses the name .*twin.* and took over the link')
+    assert "took over the link" in ready(program)[1]
+
+
 # ---- names and room ---------------------------------------------------------------------------------------------
 
 
@@ -245,6 +273,23 @@ def test_readiness_knows_a_link_that_never_came_up(start):
          "config": {"url": f"ws://127.0.0.1:{port}/data", "down_after": "1s", "retry_max": "500ms"}}]})
     program.wait_for(lambda: re.search("no connection to ws://127.0.0.1:.*connection refused", ready(program)[1]),
                      what="the reason in /readyz")
+
+
+def test_readiness_knows_a_consumer_that_stays_away(start):
+    port = unused_port(socket.SOCK_STREAM)
+    program = start({"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": 0, "bind": "127.0.0.1"}},
+        {"id": "edge", "type": "websocket_output", "config": {"port": port, "path": "/data", "down_after": "2s"}}]})
+    assert asyncio.run(answer(port, hello("hub")))["t"] == "welcome"
+    program.wait_for(lambda: "'hub' has not been connected for" in ready(program)[1], what="the reason in /readyz")
+
+    async def back():
+        async with dial(port) as ws:
+            await ws.send(hello("hub"))
+            await ws.recv()
+            while ready(program)[0] != 200:
+                await asyncio.sleep(0.1)
+    asyncio.run(asyncio.wait_for(back(), 20))
 
 
 # ---- without links ------------------------------------------------------------------------------------------------

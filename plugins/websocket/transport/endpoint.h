@@ -69,7 +69,7 @@ struct endpoint_conf {
 			     "dialing: a connection that lasted this long resets the wait to retry_min",     \
 			     .min = 0, .max = ENDPOINT_SECONDS(86400)),                                      \
 		ENDPOINT_OPT(conf, down_after, SS_OPT_DURATION, "60s",                                       \
-			     "dialing: report the component as degraded after so long without a connection", \
+			     "report the component as degraded when a link has been down for so long",       \
 			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(86400))
 
 struct endpoint {

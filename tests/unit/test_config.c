@@ -446,7 +446,8 @@ static void test_warnings(void **state)
 		{DISK, "/components/0",
 		 "\"disk\" gets no input: it has no \"inputs\" and no component is before it"},
 		{UDP "," DISK ",{\"id\":\"e\",\"type\":\"storage\"}", "/components/2",
-		 "\"e\" gets no input: it has no \"inputs\", and the component before it in the list has no output"},
+		 "\"e\" gets no input: it has no \"inputs\", and the component before it in the list has no "
+		 "output"},
 		{UDP "," DISK ",{\"id\":\"e\",\"type\":\"storage\",\"inputs\":[]}", "/components/2",
 		 "\"e\" gets no input: its \"inputs\" are empty"},
 		{UDP "," DISK ",{\"id\":\"u\",\"type\":\"udp_input\",\"inputs\":[]}", "/components/2",

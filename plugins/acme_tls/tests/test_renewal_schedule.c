@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_renewal_schedule - decisions about renewal: tables, lives of certificates under a fake clock, hostile numbers. */
+/* test_renewal_schedule - decisions about renewal: tables, lives of certificates under a fake clock, hostile
+ * numbers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -20,10 +20,11 @@ uint32_t ss_crc32c(uint32_t crc, const void *bytes, size_t len);
 uint32_t ss_crc32c_table(uint32_t crc, const void *bytes, size_t len);
 
 /*
- * [any] Mend bytes that were damaged after their checksum was made: true if they agree with it now.  sum is the
- * checksum of bytes alone, or of something before them that is intact (its checksum is before), as in ss_crc32c().
- * One wrong bit anywhere is always found, and two are never taken for one; one wrong byte is found up to 4,096 bytes
- * unless it could be two different ones.  Larger damage passes for such a byte with a chance of len / 16,000,000.
+ * [any] Mend bytes that were damaged after their checksum was made: true if they agree with it now.  sum is
+ * the checksum of bytes alone, or of something before them that is intact (its checksum is before), as in
+ * ss_crc32c(). One wrong bit anywhere is always found, and two are never taken for one; one wrong byte is
+ * found up to 4,096 bytes unless it could be two different ones.  Larger damage passes for such a byte with a
+ * chance of len / 16,000,000.
  */
 bool ss_crc32c_mend(uint32_t before, void *bytes, size_t len, uint32_t sum);
 

@@ -281,7 +281,8 @@ def test_check_goes_on_behind_a_wrong_option(command):
 
 def test_check_standard_input(command):
     """Errors are told with the place in what was piped in; files are relative to the current folder."""
-    good = {"components": [{"id": "udp", "type": "udp_input", "config": {"port": 0}}, {"id": "f", "type": "storage", "config": {"path": "x"}}]}
+    good = {"components": [{"id": "udp", "type": "udp_input", "config": {"port": 0}},
+                           {"id": "f", "type": "storage", "config": {"path": "x"}}]}
     done = command("check", "-", input=json.dumps(good))
     assert done.returncode == 0 and done.stdout.startswith("ok: 2 components"), done
     good["components"][0]["config"]["port"] = "x"
@@ -472,7 +473,8 @@ def test_schema_and_check_agree_on_nested_options(schema, command, members, righ
 
 def test_schema_and_check_agree_on_inputs(schema, command):
     for inputs, right in (("u", True), (["u"], True), ([{"from": "u"}], True), (7, False)):
-        document = {"components": [{"id": "u", "type": "udp_input", "config": {"port": 0}}, {"id": "f", "type": "filter", "inputs": inputs}]}
+        document = {"components": [{"id": "u", "type": "udp_input", "config": {"port": 0}},
+                                   {"id": "f", "type": "filter", "inputs": inputs}]}
         assert (problems(schema, document) == []) is right
     document["components"] = [{"id": "u", "type": "udp_input", "inputs": "f"}, {"id": "f", "type": "filter", "inputs": []}]
     assert problems(schema, document) != [] and command("check", "-", input=json.dumps(document)).returncode == 78

@@ -130,20 +130,20 @@ void component_free(struct component *c)
 	pool_free(c->pool);
 }
 
-/* One that says nothing is as patient as those behind it, which have started before. */
-static void inherit_patience(struct component *c)
+/* A component that says nothing allows the delay that those downstream allow, which have started before. */
+static void inherit_max_delay(struct component *c)
 {
 	uint64_t least = UINT64_MAX;
 
-	if (c->patient)
+	if (c->has_max_delay)
 		return;
 	for (size_t p = 0; p < c->n_ports; p++) {
 		for (size_t i = 0; i < c->ports[p].n; i++) {
-			uint64_t ns = c->ports[p].edges[i]->to->patience_ns;
+			uint64_t ns = c->ports[p].edges[i]->to->max_delay_ns;
 			least = ns < least ? ns : least;
 		}
 	}
-	c->patience_ns = least == UINT64_MAX ? 0 : least;
+	c->max_delay_ns = least == UINT64_MAX ? 0 : least;
 }
 
 int component_start(struct component *c)
@@ -158,13 +158,13 @@ int component_start(struct component *c)
 		return rc;
 	}
 	c->state = COMPONENT_STARTED;
-	inherit_patience(c);
+	inherit_max_delay(c);
 	return 0;
 }
 
 /* ---- work ---- */
 
-static void tell_acked(struct component *c)
+static void report_acked(struct component *c)
 {
 	if (!atomic_load_explicit(&c->finished_tokens, memory_order_relaxed))
 		return;
@@ -218,7 +218,7 @@ void component_stop(struct component *c)
 	run_posts(c);
 	/* after draining, the last acknowledgements are still to be told */
 	if (c->state != COMPONENT_CREATED)
-		tell_acked(c);
+		report_acked(c);
 	/* also after a failed start: it closes what start had opened by then */
 	c->stopping = true;
 	if (c->state != COMPONENT_CREATED || c->broken)
@@ -432,7 +432,7 @@ bool component_work(struct component *c, struct turn *turn)
 
 	if (c->state == COMPONENT_CREATED || c->state == COMPONENT_STOPPED)
 		return more;
-	tell_acked(c);
+	report_acked(c);
 	flush_outputs(c);
 	while (done < BATCHES && (done == 0 || turn->now < turn->end) && !c->stuck && !c->busy) {
 		uint32_t port;

@@ -78,8 +78,8 @@ struct component {
 	_Atomic uint64_t busy_since_ns; /* 0: it does not */
 	_Atomic bool gave_reason;       /* it says itself why it cannot work */
 	bool touched;                   /* the plugin ran since its last idle() */
-	bool patient;                   /* the plugin said how late its input may be */
-	uint64_t patience_ns;           /* that, or what all that follow it said; once it has started */
+	bool has_max_delay;             /* the plugin said by how much its input may be late */
+	uint64_t max_delay_ns;          /* that, or what all that follow it said; once it has started */
 	struct ss_batch *refused;       /* offered again after ready(); we hold the reference */
 	uint32_t refused_port;
 	struct ss_batch *at_hand; /* process() runs and has not finished it */

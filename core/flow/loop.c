@@ -48,7 +48,7 @@ static void on_before_sleep(struct ev_loop *ev, ev_prepare *w, int events)
  * work.  It begins when turns come more than twice as often as the gap allows, and ends when they come less
  * than half as often.
  */
-static void look_at_turns(struct loop *l, double gap)
+static void count_turn(struct loop *l, double gap)
 {
 	enum { TURNS = 64 };
 	double now = ev_now(l->ev), took = now - l->turns_at;
@@ -72,7 +72,7 @@ static void on_after_sleep(struct ev_loop *ev, ev_check *w, int events)
 	atomic_store_explicit(&l->asleep, false, memory_order_relaxed);
 	uint64_t gather = atomic_load_explicit(&l->gather_ns, memory_order_relaxed);
 	if (gather)
-		look_at_turns(l, (double)gather / 1e9);
+		count_turn(l, (double)gather / 1e9);
 }
 
 static void on_more(struct ev_loop *ev, ev_idle *w, int events)

@@ -246,13 +246,13 @@ static void leave_worker(struct worker *w, const struct component *c)
 		w->members[i] = w->members[i + 1];
 }
 
-/* A loop may be late if nobody on it minds. */
-static void set_patience(struct worker *w)
+/* A loop may be as late as each component on it allows. */
+static void set_max_delay(struct worker *w)
 {
-	uint64_t least = w->n ? w->members[0]->patience_ns : 0;
+	uint64_t least = w->n ? w->members[0]->max_delay_ns : 0;
 
 	for (size_t i = 1; i < w->n; i++)
-		least = w->members[i]->patience_ns < least ? w->members[i]->patience_ns : least;
+		least = w->members[i]->max_delay_ns < least ? w->members[i]->max_delay_ns : least;
 	loop_gather(&w->loop, least);
 }
 
@@ -271,7 +271,7 @@ static int move_to_own_loop(struct worker *w, struct component *c)
 		rc = add_worker(p, c->id, 1, &own);
 	if (rc == 0) {
 		own->members[own->n++] = c;
-		set_patience(own);
+		set_max_delay(own);
 		loop_service_move(c, &own->loop);
 		rc = loop_run(&own->loop);
 		if (rc) {
@@ -281,7 +281,7 @@ static int move_to_own_loop(struct worker *w, struct component *c)
 	}
 	if (rc == 0) {
 		leave_worker(w, c);
-		set_patience(w);
+		set_max_delay(w);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return rc;
@@ -400,8 +400,8 @@ static int call_stop(void *arg)
 
 static int start_one(struct component *c)
 {
-	const uint64_t patience_ns = 60ull * 1000000000u;
-	int rc = loop_call(c->loop, call_start, c, patience_ns);
+	const uint64_t start_timeout_ns = 60ull * 1000000000u;
+	int rc = loop_call(c->loop, call_start, c, start_timeout_ns);
 
 	if (rc < 0) {
 		char why[160];
@@ -426,7 +426,7 @@ static void allow_delays(struct pipeline *p)
 {
 	pthread_mutex_lock(&p->lock);
 	for (size_t i = 0; i < p->n_workers; i++)
-		set_patience(&p->workers[i]);
+		set_max_delay(&p->workers[i]);
 	pthread_mutex_unlock(&p->lock);
 }
 

@@ -178,12 +178,12 @@ static uint64_t loop_now(void *self)
 	return clock_now();
 }
 
-static void patience(void *self, uint64_t ns)
+static void set_max_delay(void *self, uint64_t ns)
 {
 	struct component *c = self;
 
-	c->patient = true;
-	c->patience_ns = ns;
+	c->has_max_delay = true;
+	c->max_delay_ns = ns;
 }
 
 const struct ss_loop loop_service = {
@@ -194,7 +194,7 @@ const struct ss_loop loop_service = {
 	.cancel = loop_cancel,
 	.post = post,
 	.now = loop_now,
-	.set_max_delay = patience,
+	.set_max_delay = set_max_delay,
 };
 
 static void *libev_loop(void *self)

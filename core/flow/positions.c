@@ -189,21 +189,6 @@ static int32_t restore(void *self, const void *snapshot, size_t size)
 	return rc;
 }
 
-static int32_t kept(void *self, uint32_t port, const char *source, const struct ss_position *position)
-{
-	struct component *c = self;
-	struct stream *st = c->streams ? streams_get(c->streams, port, source) : NULL;
-
-	if (!st)
-		return -EINVAL;
-	st->taken = *position;
-	st->seen = position->seq;
-	pthread_mutex_lock(&c->positions->lock);
-	int rc = put(c->positions, c, st);
-	pthread_mutex_unlock(&c->positions->lock);
-	return rc;
-}
-
 static int32_t cover(void *self, uint32_t port, const struct ss_batch *b)
 {
 	struct component *c = self;
@@ -345,5 +330,4 @@ const struct ss_positions positions_service = {
 	.rewind = rewind_to,
 	.snapshot = snapshot,
 	.resume = resume,
-	.kept = kept,
 };

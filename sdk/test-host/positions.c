@@ -43,19 +43,6 @@ static int32_t positions_restore(void *self, const void *snapshot, size_t size)
 	return rc;
 }
 
-static int32_t positions_kept(void *self, uint32_t port, const char *source,
-			      const struct ss_position *position)
-{
-	struct ss_test_host *h = self;
-	require_inst(h);
-	require(h->checkpointer, "kept() before checkpointer()");
-	require(h->n_kept < sizeof h->kept / sizeof *h->kept, "too many positions kept");
-	h->kept[h->n_kept].port = port;
-	snprintf(h->kept[h->n_kept].source, sizeof h->kept->source, "%s", source);
-	h->kept[h->n_kept++].position = *position;
-	return 0;
-}
-
 static int32_t positions_cover(void *self, uint32_t port, const struct ss_batch *batch)
 {
 	struct ss_test_host *h = self;
@@ -108,7 +95,6 @@ const struct ss_positions test_positions = {
 	.rewind = positions_rewind,
 	.snapshot = positions_snapshot,
 	.resume = positions_resume,
-	.kept = positions_kept,
 };
 
 /* The part that the instance does not have yet, as the host would offer it: a child, or the batch itself. */

@@ -73,8 +73,6 @@ struct ss_positions {
 	 * when they started.  -ENOENT: one of them has none, they disagree about the epoch, or there is
 	 * none: begin with the oldest event there is. */
 	int32_t (*resume)(void *self, struct ss_position *out);
-	/* Going: restore() of one stream. */
-	int32_t (*kept)(void *self, uint32_t port, const char *source, const struct ss_position *);
 };
 
 #ifdef __cplusplus

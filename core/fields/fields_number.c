@@ -193,30 +193,33 @@ static double round_exact(uint64_t mantissa, int exponent)
 }
 #endif
 
-int32_t fields_number(void *self, const struct ss_field *field, double *out)
+/* Without its sign. */
+static double value_of(const struct decimal *d, const struct ss_field *field)
 {
-	struct decimal d;
-	double value;
-	(void)self;
-
-	if (field->type != SS_JSON_NUMBER || !parse_decimal(field->text, field->text + field->len, &d))
-		return -EINVAL;
 #if FLT_EVAL_METHOD == 0
 	static const double exact10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
 					 1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
 					 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 	/* both operands are exact, so the one operation rounds correctly */
-	if (!d.cut && d.mantissa <= UINT64_C(1) << DBL_MANT_DIG && d.exponent >= -22 && d.exponent <= 22)
-		value = d.exponent < 0 ? (double)d.mantissa / exact10[-d.exponent]
-				       : (double)d.mantissa * exact10[d.exponent];
-	else
+	if (!d->cut && d->mantissa <= UINT64_C(1) << DBL_MANT_DIG && d->exponent >= -22 && d->exponent <= 22)
+		return d->exponent < 0 ? (double)d->mantissa / exact10[-d->exponent]
+				       : (double)d->mantissa * exact10[d->exponent];
 #endif
 #ifdef __SIZEOF_INT128__
-		if (!d.cut && d.exponent >= -POWER10_MAX && d.exponent <= POWER10_MAX)
-		value = round_exact(d.mantissa, (int)d.exponent);
-	else
+	if (!d->cut && d->exponent >= -POWER10_MAX && d->exponent <= POWER10_MAX)
+		return round_exact(d->mantissa, (int)d->exponent);
 #endif
-		value = round_text(field->text, field->text + field->len, d.exponent);
+	return round_text(field->text, field->text + field->len, d->exponent);
+}
+
+int32_t fields_number(void *self, const struct ss_field *field, double *out)
+{
+	struct decimal d;
+	(void)self;
+
+	if (field->type != SS_JSON_NUMBER || !parse_decimal(field->text, field->text + field->len, &d))
+		return -EINVAL;
+	double value = value_of(&d, field);
 	if (isinf(value))
 		return -ERANGE;
 	*out = d.negative ? -value : value;

@@ -153,20 +153,18 @@ static inline const uint8_t *utf8(struct scan *s, const uint8_t *p)
 	uint8_t low = 0x80, high = 0xbf; /* of the second byte: no overlong forms, surrogates, > U+10FFFF */
 	unsigned len;
 
-	if (c < 0xc2) {
+	if (c < 0xc2 || c > 0xf4)
 		return fail(s, p, -EINVAL);
-	} else if (c < 0xe0) {
+	if (c < 0xe0) {
 		len = 2;
 	} else if (c < 0xf0) {
 		len = 3;
 		low = c == 0xe0 ? 0xa0 : low;
 		high = c == 0xed ? 0x9f : high;
-	} else if (c < 0xf5) {
+	} else {
 		len = 4;
 		low = c == 0xf0 ? 0x90 : low;
 		high = c == 0xf4 ? 0x8f : high;
-	} else {
-		return fail(s, p, -EINVAL);
 	}
 	if (unlikely(p[1] < low || p[1] > high))
 		return fail(s, p + 1, -EINVAL);

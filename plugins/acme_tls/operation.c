@@ -16,8 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
 #define GRACE                                                                                                \
 	(120 * ACME_SECOND) /* beyond order_timeout, in case the program does not keep its own deadline */
 

@@ -644,13 +644,14 @@ static void test_too_many(void **state)
 	struct fixture *f = *state;
 	size_t n = 1;
 	f->server.options.limits.max_clients = 1;
+	/* the client does not dial again and take the room */
+	f->client.options.retry_min_ns = f->client.options.retry_max_ns = 3600000 * MS;
 	connect_both(f);
 	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_refused, &n);
 	assert_int_equal(n, 0);
 	assert_string_equal(f->server.failure,
 			    "connection refused: 1 clients are connected already (max_clients)");
 	/* there is room again when it has gone */
-	f->client.options.retry_min_ns = f->client.options.retry_max_ns = 3600000 * MS;
 	ws_close(f->client.conns[0], 1000, "");
 	test_until(&f->h, &f->server.closed, 1);
 	int left = 0;

@@ -204,7 +204,7 @@ def test_strangers_are_refused_in_the_handshake(serve, federation, tmp_path):
         if reason == "name":
             assert "ALERT_BAD_CERTIFICATE" in told
     assert upgrade(server.port, context(federation, federation.leaves["b"])) == "HTTP/1.1 101 Switching Protocols"
-    metrics = server.program.metrics()
+    metrics = server.program.wait_metric("semstreams_ws_connected_total", 1)
     assert metrics.sum("semstreams_ws_connected_total") == 1, "none of them was connected"
 
 

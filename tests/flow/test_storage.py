@@ -232,8 +232,19 @@ def test_one_writer_per_file(start, udp_port, tmp_path):
     config["components"].append({**config["components"][1], "id": "second", "inputs": ["udp"]})
     program = start(config, ready=False)
     assert program.wait() != 0
-    assert "is in use by another component or process" in program.log()
-    assert str(tmp_path / "data.jsonl") in program.log()
+    assert 'is used by "out" already' in program.log()
+
+
+def test_one_process_per_file(start, udp_port, tmp_path):
+    file = tmp_path / "data.jsonl"
+    first = start(pipeline(udp_port, file))
+    folder = tmp_path / "second"
+    folder.mkdir()
+    second = start(pipeline(0, file), folder=folder, ready=False)
+    assert second.wait() != 0
+    assert "is in use by another component or process" in second.log()
+    assert first.terminate() == 0
+    assert str(file) in second.log()
 
 
 def test_moved_by_logrotate(start, send, udp_port, tmp_path):

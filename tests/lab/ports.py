@@ -19,11 +19,23 @@ def own_range():
     return first, first + size
 
 
+def ports():
+    """All of the range one after the other, from anywhere: no two servers of a test are given the same."""
+    first, end = own_range()
+    at = random.randrange(first, end)
+    while True:
+        yield at
+        at = at + 1 if at + 1 < end else first
+
+
+NEXT = ports()
+
+
 def unused_port(kind=socket.SOCK_STREAM, host=""):
     """A port nobody uses, which stays free while its owner is down: below those that the system gives to connections."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
-        port = random.randrange(*own_range())
+        port = next(NEXT)
         with socket.socket(family, kind) as s:
             try:
                 s.bind((host, port))

@@ -22,9 +22,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lab.ports import unused_port  # noqa: E402
+from lab.servers import Pebble  # noqa: E402
 
 TREE = Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))  # seconds until a wait is given up
@@ -42,6 +44,21 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """As pytest's own, but a test that fails with a Pebble that has locked itself up is run again: it shows nothing."""
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    lockups = len(Pebble.lockups)
+    reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    if len(Pebble.lockups) > lockups and any(report.failed for report in reports):
+        item._initrequest()
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 def pytest_report_header(config):

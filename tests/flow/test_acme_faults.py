@@ -10,11 +10,15 @@ import concurrent.futures
 import contextlib
 import datetime
 import email.utils
+import functools
 import itertools
 import json
 import re
 import subprocess
+import tempfile
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from acmelib import Cas, pki, stored  # noqa: F401
@@ -23,6 +27,8 @@ from ca_proxy import (CaProxy, body, cut_short, document, endless, field, proble
 from conftest import PATIENCE
 from pki import Key, pem
 from pki import name as dn
+
+pytestmark = pytest.mark.xdist_group("acme_faults")  # outcomes are found once
 
 ORDER_TIMEOUT = 10  # seconds, the least that can be configured
 DEADLINE = ORDER_TIMEOUT + 10
@@ -52,18 +58,17 @@ numbers = itertools.count(2)
 
 
 class Cell:
-    """A client of its own: storage_path, name, address, proxy."""
+    """A client of its own: storage_path, name, address, proxy unless it is not proxied."""
 
-    def __init__(self, semstreams, pebble, folder, label):
+    def __init__(self, semstreams, pebble, folder, label, proxied=True):
         n = next(numbers)
         self.semstreams, self.label, self.name = semstreams, label, f"host-{n}.local"
-        self.folder = folder / re.sub(r"\W+", "-", label)
-        self.folder.mkdir()
+        self.folder = Path(tempfile.mkdtemp(prefix=re.sub(r"\W+", "-", label), dir=folder))
         self.storage = self.folder / "acme"
         address = f"127.1.{n // 250}.{n % 250 + 1}"
         pebble.know(self.name, address)
-        self.proxy = CaProxy(pebble.proxy_leaf, pebble.roots, ("127.0.0.1", pebble.port), pebble.path)
-        options = {"enabled": True, "directory_url": self.proxy.url, "email": "admin@example.com", "domains": [self.name],
+        self.proxy = proxied and CaProxy(pebble.proxy_leaf, pebble.roots, ("127.0.0.1", pebble.port), pebble.path)
+        options = {"enabled": True, "directory_url": (self.proxy or pebble).url, "email": "admin@example.com", "domains": [self.name],
                    "storage_path": str(self.storage), "ca_bundle": str(pebble.roots), "challenge_address": address,
                    "challenge_port": pebble.http_port, "order_timeout": f"{ORDER_TIMEOUT}s"}
         (self.folder / "config.json").write_text(json.dumps({
@@ -125,20 +130,48 @@ def try_cell(cell, kind, fault, expected, times=None, verb="issue", prepare=None
         return [f"{cell.label}: {error!r}"]
 
 
-def run_cells(semstreams, pebble, folder, cells):
-    """Cells, as (label, kind, fault, expected, times, verb), beside each other, as most of them wait; the complaints about
-    each."""
+def pebble_is_well(semstreams, pebble, folder):
+    """Does a client without a proxy get a certificate, and did no lockup come to light?  Afterwards it is a new one."""
+    cell = Cell(semstreams, pebble, folder, "control", proxied=False)
+    lockups = len(pebble.lockups)
+    code, _, _ = cell.run("issue")
+    pebble.stop()
+    pebble.start()
+    return code == 0 and len(pebble.lockups) == lockups
 
-    def one(cell):
-        label, kind, fault, expected, times, verb = cell
+
+def run_beside(semstreams, pebble, folder, jobs):
+    """Run these functions beside each other, as most of them wait; the complaints that each returns.  The first complaint is
+    a reason to look at Pebble: what complained of one that was not well is run again with a new one, up to three times."""
+    complaints, chances = [None] * len(jobs), 3
+    while left := [n for n, found in enumerate(complaints) if found is None]:
+        complained = threading.Event()
+
+        def run(n):
+            if not complained.is_set():
+                complaints[n] = jobs[n]()
+                if complaints[n]:
+                    complained.set()
+
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(run, left))
+        if complained.is_set() and not pebble_is_well(semstreams, pebble, folder) and chances:
+            chances -= 1
+            complaints = [None if found and n in left else found for n, found in enumerate(complaints)]
+    return complaints
+
+
+def run_cells(semstreams, pebble, folder, cells):
+    """Cells, as (label, kind, fault, expected, times, verb); the complaints about each."""
+
+    def one(label, kind, fault, expected, times, verb):
         made = Cell(semstreams, pebble, folder, label)
         try:
             return try_cell(made, kind, fault, expected, times, verb, have_one if verb != "issue" else None)
         finally:
             made.close()
 
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(one, cells))
+    return run_beside(semstreams, pebble, folder, [functools.partial(one, *cell) for cell in cells])
 
 
 def have_one(cell):
@@ -227,27 +260,26 @@ def test_retry_after(semstreams, pebble, tmp_path, what, code):
         value = RETRY_AFTER[what] or http_date(3)  # whole seconds: two of them at least
         (problem("rateLimited", 429, retry_after=value) if code == 429 else status(503, retry_after=value))(x)
 
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+    def one(kind):
+        cell = Cell(semstreams, pebble, tmp_path, f"{what}-{kind}")
+        try:
+            cell.proxy.harm(kind, fault, times=1)
+            code, said, took = cell.run("issue")
+            asked = cell.proxy.seen(kind)
+            bad = []
+            if took > DEADLINE or code not in (0, 1, 69, 75):
+                bad.append(f"ended with {code} after {took:.1f} s")
+            if what in ("seconds", "date", "huge") and len(asked) > 1:
+                gap, least = asked[1].time - asked[0].answered, {"seconds": 2, "date": 1.9, "huge": DEADLINE}[what]
+                if gap < least:
+                    bad.append(f"asked again after {gap:.2f} s")
+            cell.certificate()
+            return [f"{kind}: {b}\n{said}" for b in bad]
+        finally:
+            cell.close()
 
-        def one(kind):
-            cell = Cell(semstreams, pebble, tmp_path, f"{what}-{kind}")
-            try:
-                cell.proxy.harm(kind, fault, times=1)
-                code, said, took = cell.run("issue")
-                asked = cell.proxy.seen(kind)
-                bad = []
-                if took > DEADLINE or code not in (0, 1, 69, 75):
-                    bad.append(f"ended with {code} after {took:.1f} s")
-                if what in ("seconds", "date", "huge") and len(asked) > 1:
-                    gap, least = asked[1].time - asked[0].answered, {"seconds": 2, "date": 1.9, "huge": DEADLINE}[what]
-                    if gap < least:
-                        bad.append(f"asked again after {gap:.2f} s")
-                cell.certificate()
-                return [f"{kind}: {b}\n{said}" for b in bad]
-            finally:
-                cell.close()
-
-        complaints = [c for found in pool.map(one, ISSUE if code == 503 else SIGNED) for c in found]
+    jobs = [functools.partial(one, kind) for kind in (ISSUE if code == 503 else SIGNED)]
+    complaints = [c for found in run_beside(semstreams, pebble, tmp_path, jobs) for c in found]
     assert not complaints, "\n".join(complaints)
 
 

@@ -78,7 +78,7 @@ def test_step_ca_provisioners(hosts, cas, client):
 
 
 def test_pebble_on_a_host(hosts, cas, client):
-    pebble = cas.pebble(hosts.add("pebble.local"), http_port=80, nonces=20)
+    pebble = cas.pebble(hosts.add("pebble.local"), http_port=80)
     assert "Pebble Intermediate" in subject(client.issue(pebble.url, "semstreams-a.local"))
 
 

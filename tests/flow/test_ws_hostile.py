@@ -398,7 +398,7 @@ def test_five_thousand_connections_are_too_many(site, many_files, tls):
     sockets = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(5000)]
     s.program.wait_for(lambda: s.metric("semstreams_ws_failed_total", component="hub") >= 4000, what="refusals")
     s.still_well()
-    assert s.grown() < 1000 * 64 + 8192
+    assert s.grown() < 3 * 1000 * 32 + 8192  # as many have given way, and as many may do so before the first are gone
     for c in sockets:
         c.close()
     with s.peer() as peer:  # there is room again

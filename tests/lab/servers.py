@@ -5,6 +5,7 @@ A server runs on a Host, or on the machine itself with host=None.  .url is the d
 trust for its own HTTPS.  Programs come from Debian's packages; what is missing is an error that names the package.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -223,9 +224,14 @@ class Pebble(Server):
     http_port and tls_port; behind=port: it is reached by a proxy there.  resolver: "host:port" of its DNS server; with
     host=None one is started that knows every name as 127.0.0.1.  nonces: percent of the good ones that it refuses;
     reuse: percent of valid authorizations that it uses again.  life: of its certificates, seconds.
+
+    Pebble takes the locks of an authorization and of its challenge in both orders, so that some of its threads may wait for
+    each other for ever, and then whoever asks it, too; rare, but more often where cores are busy.  stop() has it print what
+    its threads wait for, and adds such a one to lockups.
     """
 
     path = "/dir"
+    lockups = []
 
     def __init__(self, folder, leaf, roots, host=None, name=None, http_port=None, tls_port=None, nonces=0, reuse=0,
                  sleep=0, life=86400, eab=None, strict=False, chain=1, alternates=0):
@@ -274,6 +280,13 @@ class Pebble(Server):
         return json.loads(self.get(f"https://{self.name}:{self.management}/cert-status-by-serial/{serial}"))
 
     def stop(self, patience=5):
+        if self.process and self.process.poll() is None:
+            self.signal(signal.SIGQUIT)  # as SIGTERM, with the stack of each goroutine
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience)
+            stacks = self.log.read_text(errors="backslashreplace").split("\n\n")
+            if sum("[semacquire" in stack and "sync.(*RWMutex)" in stack for stack in stacks) > 1:
+                self.lockups.append(self)
         super().stop(patience)
         if self._dns:
             self._dns.kill()

@@ -10,10 +10,17 @@
 #include <stdint.h>
 #include <semstreams/plugin.h>
 
-enum { REASONS_MAX = 16 };
+enum { REASONS_MAX = 16 }; /* of a plugin's own */
 
-/* Reasons the host knows by itself, after the plugin's own. */
-enum { DROP_ERROR = REASONS_MAX, DROP_UNCONNECTED, DROP_SHUTDOWN, DROP_DUPLICATE, DROP_REASONS };
+/* Reasons the host knows by itself, then the plugin's own. */
+enum {
+	DROP_ERROR,
+	DROP_UNCONNECTED,
+	DROP_SHUTDOWN,
+	DROP_DUPLICATE,
+	DROP_OWN,
+	DROP_REASONS = DROP_OWN + REASONS_MAX
+};
 
 struct accounts {
 	uint64_t in;      /* source: taken in; else: taken from the queues */
@@ -30,7 +37,7 @@ struct accounts_board {
 	_Atomic uint64_t words[ACCOUNTS_WORDS];
 };
 
-/* [owner] */
-void accounts_publish(struct accounts_board *, const struct accounts *);
+/* [owner] The first `own` of the plugin's reasons; the others are never counted. */
+void accounts_publish(struct accounts_board *, const struct accounts *, uint32_t own);
 /* [any] */
 void accounts_read(const struct accounts_board *, struct accounts *);

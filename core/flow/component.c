@@ -31,6 +31,11 @@ void component_wake_neighbour(const struct component *c, struct component *other
 		component_wake(other);
 }
 
+static void publish(struct component *c)
+{
+	accounts_publish(&c->board, &c->books, c->n_reasons);
+}
+
 /* The end of a batch that was in held: what has not left by itself is delivered, filtered or lost. */
 static void settle(struct component *c, uint32_t count, int32_t status)
 {
@@ -199,6 +204,8 @@ int component_post(struct component *c, void (*fn)(void *arg), void *arg)
 
 static bool run_posts(struct component *c)
 {
+	if (!posts_any(&c->posts))
+		return false;
 	call_enter(c->id, "post");
 	bool any = posts_run(&c->posts);
 	call_leave();
@@ -226,19 +233,19 @@ void component_stop(struct component *c)
 	loop_service_clear(c);
 	tls_service_clear(c);
 	c->state = COMPONENT_STOPPED;
-	accounts_publish(&c->board, &c->books);
+	publish(c);
 }
 
 void component_end(struct component *c)
 {
 	run_posts(c);
-	accounts_publish(&c->board, &c->books);
+	publish(c);
 	/* tokens may still come to their end, in destroy: nobody is there to be woken */
 	c->loop = NULL;
 }
 
 /* Move what waits for room; tells a source to pause or go on. */
-static void flush_outputs(struct component *c)
+static void move_stuck(struct component *c)
 {
 	if (c->stuck) {
 		c->stuck = false;
@@ -264,6 +271,12 @@ static void flush_outputs(struct component *c)
 			c->desc->resume(c->self);
 		call_leave();
 	}
+}
+
+static inline void flush_outputs(struct component *c)
+{
+	if (c->stuck || c->paused)
+		move_stuck(c);
 }
 
 static struct ss_batch *next_batch(struct component *c, uint32_t *port)
@@ -414,7 +427,7 @@ static bool drain(struct component *c)
 	}
 	if (c->state == COMPONENT_DRAINED && !c->stuck) {
 		c->state = COMPONENT_CLOSED;
-		accounts_publish(&c->board, &c->books);
+		publish(c);
 		close_outputs(c);
 		atomic_store_explicit(&c->closed, true, memory_order_release);
 		if (c->on_closed)
@@ -446,7 +459,7 @@ bool component_work(struct component *c, struct turn *turn)
 	}
 	more |= done == BATCHES || (done > 0 && turn->now >= turn->end) || drain(c);
 	if (c->touched)
-		accounts_publish(&c->board, &c->books);
+		publish(c);
 	return more;
 }
 
@@ -461,7 +474,7 @@ bool component_idle(struct component *c, struct turn *turn)
 	c->desc->idle(c->self);
 	call_leave();
 	turn->now = clock_coarse();
-	accounts_publish(&c->board, &c->books);
+	publish(c);
 	return true;
 }
 
@@ -476,11 +489,7 @@ const char *component_reason(const struct component *c, uint32_t reason)
 
 	if (reason == DROP_DUPLICATE && !c->streams)
 		return NULL;
-	if (reason >= REASONS_MAX)
-		return reason < DROP_REASONS ? own[reason - REASONS_MAX] : NULL;
-	for (uint32_t i = 0; c->desc->reasons && c->desc->reasons[i]; i++) {
-		if (i == reason)
-			return c->desc->reasons[i];
-	}
-	return NULL;
+	if (reason < DROP_OWN)
+		return own[reason];
+	return reason - DROP_OWN < c->n_reasons ? c->desc->reasons[reason - DROP_OWN] : NULL;
 }

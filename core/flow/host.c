@@ -173,7 +173,7 @@ static void host_drop(const struct ss_host *host, uint32_t reason, uint64_t n)
 		component_misuse(c, "drop() is for reasons that the type has");
 	if (c->config->strict && c->desc->kind != SS_KIND_SOURCE && n > c->books.held)
 		component_misuse(c, "drop() counts events of the batches at hand only");
-	c->books.dropped[reason < c->n_reasons ? reason : DROP_ERROR] += n;
+	c->books.dropped[reason < c->n_reasons ? DROP_OWN + reason : DROP_ERROR] += n;
 	if (c->desc->kind == SS_KIND_SOURCE)
 		c->books.in += n;
 	else

@@ -293,9 +293,9 @@ static int move_to_own_loop(struct worker *w, struct component *c)
  */
 static void watch_for_slowness(struct worker *w, struct component *c, uint64_t took_ns, uint64_t now_ns)
 {
-	const uint64_t slow_ns = 20000000, window_ns = 2000000000, limit_ns = 200000000;
+	const uint64_t window_ns = 2000000000, limit_ns = 200000000;
 
-	if (took_ns < slow_ns || w->n == 1 || c->keeps_loop || c->config_component->worker)
+	if (w->n == 1 || c->keeps_loop || c->config_component->worker)
 		return;
 	if (now_ns - c->slow_since_ns > window_ns) {
 		c->slow_since_ns = now_ns;
@@ -322,22 +322,29 @@ static void separate_slow(struct worker *w)
 	c->keeps_loop = c->keeps_loop || rc;
 }
 
-/* Call each member once; true if there may be more to do. */
+static bool call_member(struct worker *w, size_t i, bool (*fn)(struct component *, struct turn *),
+			struct turn *turn)
+{
+	const uint64_t slow_ns = 20000000;
+	uint64_t before = turn->now;
+	bool more = fn(w->members[i], turn);
+
+	if (turn->now - before >= slow_ns)
+		watch_for_slowness(w, w->members[i], turn->now - before, turn->now);
+	return more;
+}
+
+/* Call each member once; true if there may be more to do.  What comes of being idle is found by the last look
+ * before the loop sleeps. */
 static bool work_round(struct worker *w, struct turn *turn)
 {
-	bool more = false;
+	bool more = false, told = false;
 
-	for (size_t i = 0; i < w->n; i++) {
-		uint64_t before = turn->now;
-		more |= component_work(w->members[i], turn);
-		watch_for_slowness(w, w->members[i], turn->now - before, turn->now);
-	}
-	for (size_t i = 0; !more && i < w->n; i++) {
-		uint64_t before = turn->now;
-		more |= component_idle(w->members[i], turn);
-		watch_for_slowness(w, w->members[i], turn->now - before, turn->now);
-	}
-	return more;
+	for (size_t i = 0; i < w->n; i++)
+		more |= call_member(w, i, component_work, turn);
+	for (size_t i = 0; !more && i < w->n; i++)
+		told |= call_member(w, i, component_idle, turn);
+	return more || (told && atomic_load_explicit(&w->loop.asleep, memory_order_relaxed));
 }
 
 /* What a loop does before it sleeps: for a while, then timers, descriptors and posts come first. */

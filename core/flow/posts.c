@@ -57,7 +57,7 @@ int posts_add(struct posts *p, void (*fn)(void *arg), void *arg)
 
 bool posts_run(struct posts *p)
 {
-	if (!atomic_load_explicit(&p->any, memory_order_relaxed))
+	if (!posts_any(p))
 		return false;
 
 	struct post *post = take_all(p);

@@ -16,5 +16,10 @@ void posts_init(struct posts *);
 void posts_done(struct posts *);
 /* [any] 0 or -ENOMEM. */
 int posts_add(struct posts *, void (*fn)(void *arg), void *arg);
+/* [owner] One that is added just now may be missed. */
+static inline bool posts_any(const struct posts *p)
+{
+	return atomic_load_explicit(&p->any, memory_order_relaxed);
+}
 /* [owner] Run those that have come so far; true if there were any. */
 bool posts_run(struct posts *);

@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 from test_sdk import build
 
 EVENTS = int(os.environ.get("TEST_AGGREGATE_EVENTS", "1000000"))
@@ -204,7 +205,7 @@ def aggregated(feed_plugin, start, tmp_path, conserved):
                 {"id": f"{name}-late", "type": "storage", "inputs": [f"{name}.late"],
                  "config": {"path": f"{name}.late.jsonl", "sync": "relaxed"}}]
         program = start({"plugins": {"paths": [str(feed_plugin)]}, "components": components})
-        program.wait_log(rf"All lines are sent .*\bn={n}\b")
+        program.wait_log(rf"All lines are sent .*\bn={n}\b", 4 * PATIENCE)
         for name in configs:
             program.wait_metric("semstreams_events_in_total", n, component=name)
         conserved(program.metrics())

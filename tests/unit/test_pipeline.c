@@ -528,7 +528,7 @@ static void straight_run(const char *const workers[3], int64_t manner)
 	assert_int_equal(f.out, 100000);
 	assert_int_equal(m.in, 100000);
 	assert_int_equal(m.out, 50000);
-	assert_int_equal(m.dropped[0], 10000);
+	assert_int_equal(m.dropped[DROP_OWN], 10000);
 	assert_int_equal(m.filtered, 40000);
 	assert_int_equal(o.in, 50000);
 	assert_int_equal(o.held + f.held + m.held, 0);
@@ -939,7 +939,7 @@ static void losses_at_the_source_and_loose_ends_are_counted(void **state)
 	drain(&p);
 	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
 	struct totals t = totals(&p, alone);
-	assert_int_equal(t.dropped[0], 2500);
+	assert_int_equal(t.dropped[DROP_OWN], 2500);
 	assert_int_equal(t.dropped[DROP_UNCONNECTED], 7500);
 	assert_int_equal(t.out, 0);
 	assert_int_equal(totals(&p, idle).in, 0);

@@ -192,6 +192,7 @@ void functions_done(struct functions *all)
 		free(all->v[i].name);
 		free(all->v[i].label);
 		free(all->v[i].values);
+		free(all->v[i].bounds);
 		free(all->v[i].labels);
 	}
 	free(all->v);

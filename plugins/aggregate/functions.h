@@ -68,12 +68,13 @@ struct function {
 	int field;       /* index of its path, -1: none */
 	uint32_t offset; /* of its state in a group's; set by functions_compile() */
 	/* parameters, of those that have any */
-	uint32_t n;         /* quantiles, bounds, or the k of top */
-	double *values;     /* percent, or bounds, ascending */
-	char (*labels)[40]; /* of the quantiles: "p99.9": as it is printed */
-	double accuracy;    /* relative error of quantiles */
-	bool single;        /* one quantile, printed as a number */
-	bool population;    /* stddev: divide by n, not n - 1 */
+	uint32_t n;               /* quantiles, bounds, or the k of top */
+	double *values;           /* percent */
+	struct ss_number *bounds; /* ascending */
+	char (*labels)[40];       /* of the quantiles: "p99.9": as it is printed */
+	double accuracy;          /* relative error of quantiles */
+	bool single;              /* one quantile, printed as a number */
+	bool population;          /* stddev: divide by n, not n - 1 */
 };
 
 struct functions {

@@ -416,15 +416,16 @@ static void histogram_compile(struct function *f, json_t *options, struct ss_jso
 			      "\"bounds\" must be a list of 1 to %d ascending numbers", BOUNDS_MAX);
 		return;
 	}
-	f->values = calloc(n, sizeof *f->values);
-	if (!f->values) {
+	f->bounds = calloc(n, sizeof *f->bounds);
+	if (!f->bounds) {
 		spec->err = -ENOMEM;
 		return;
 	}
 	for (f->n = 0; f->n < n; f->n++) {
 		json_t *bound = json_array_get(bounds, f->n);
-		f->values[f->n] = json_number_value(bound);
-		if (!json_is_number(bound) || (f->n && f->values[f->n] <= f->values[f->n - 1])) {
+		ss_json_number(spec, bound, &f->bounds[f->n]);
+		if (!json_is_number(bound) ||
+		    (f->n && ss_number_compare(&f->bounds[f->n], &f->bounds[f->n - 1]) <= 0)) {
 			ss_json_error(spec, "bounds", "must be ascending numbers");
 			return;
 		}
@@ -443,7 +444,7 @@ static int histogram_add(const struct function *f, void *state, const struct sam
 
 	while (low < high) {
 		uint32_t middle = (low + high) / 2;
-		if (s->number->d <= f->values[middle])
+		if (ss_number_compare(s->number, &f->bounds[middle]) <= 0)
 			high = middle;
 		else
 			low = middle + 1;
@@ -471,7 +472,10 @@ static void histogram_print(const struct function *f, const void *state, const s
 	ss_strbuf_text(out, "[");
 	for (uint32_t i = 0; i <= f->n; i++) {
 		ss_strbuf_text(out, i ? ",{\"le\":" : "{\"le\":");
-		print_double(out, i < f->n ? f->values[i] : INFINITY);
+		if (i < f->n && f->bounds[i].text)
+			ss_strbuf_add(out, f->bounds[i].text, f->bounds[i].len);
+		else
+			print_double(out, i < f->n ? f->bounds[i].d : INFINITY);
 		ss_strbuf_text(out, ",\"count\":");
 		ss_strbuf_int(out, (int64_t)counts[i]);
 		ss_strbuf_text(out, "}");
@@ -516,6 +520,8 @@ static struct ss_number value_of(const struct extreme *e)
 	if (n.integer)
 		n.i = e->i;
 	n.d = n.integer ? (double)e->i : e->d;
+	n.text = e->len ? e->text : NULL;
+	n.len = e->len;
 	return n;
 }
 

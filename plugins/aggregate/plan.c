@@ -245,7 +245,8 @@ static void take_fingerprint(struct plan *p)
 		/* formatted anew: blanks make no difference */
 		json_t *json = texts[i] ? json_loads(texts[i], JSON_DECODE_ANY, NULL) : NULL;
 		char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-		p->fingerprint = mix(p->fingerprint, text);
+		/* with numbers that Jansson cannot hold, as it stands */
+		p->fingerprint = mix(p->fingerprint, json ? text : texts[i]);
 		free(text);
 		json_decref(json);
 	}
@@ -287,7 +288,7 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 		       {"group_by", conf->group_by},
 		       {"functions", conf->functions},
 		       {"checkpoint", conf->checkpoint}};
-	struct ss_json_option spec = {.host = host};
+	struct ss_json_option spec = {.host = host, .fields = fields};
 	struct ss_paths paths = {0};
 	int rc = 0;
 
@@ -320,6 +321,7 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 			p->number_field[p->functions.v[i].field] |= p->functions.v[i].type->needs_number;
 	p->received = p->time_field < 0;
 	take_fingerprint(p);
+	ss_json_done(&spec);
 	ss_paths_done(&paths);
 	return rc ? rc : compiled;
 }

@@ -170,18 +170,9 @@ static void compile_regex(struct compiler *k, struct test *t, const char *patter
 	k->c->any_regex = true;
 }
 
-static int compare_integers(const void *a, const void *b)
+static int compare_numbers(const void *a, const void *b)
 {
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-static int compare_reals(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
+	return ss_number_compare(a, b);
 }
 
 static int compare_texts(const void *a, const void *b)
@@ -199,8 +190,7 @@ static void list_free(struct value_list *list)
 	for (size_t i = 0; i < list->n_strings; i++)
 		free(list->strings[i].bytes);
 	free(list->strings);
-	free(list->integers);
-	free(list->reals);
+	free(list->numbers);
 	free(list);
 }
 
@@ -247,8 +237,7 @@ static void compile_list(struct compiler *k, struct test *t, json_t *values, boo
 		return;
 	}
 	struct value_list *list = t->list = calloc(1, sizeof *list);
-	if (!list || !(list->integers = calloc(n, sizeof *list->integers)) ||
-	    !(list->reals = calloc(n, sizeof *list->reals)) ||
+	if (!list || !(list->numbers = calloc(n, sizeof *list->numbers)) ||
 	    !(list->strings = calloc(n, sizeof *list->strings))) {
 		k->option->err = -ENOMEM;
 		return;
@@ -256,10 +245,8 @@ static void compile_list(struct compiler *k, struct test *t, json_t *values, boo
 	size_t at = ss_json_enter(k->option, k->value_key);
 	json_array_foreach(values, i, value)
 	{
-		if (json_is_integer(value)) {
-			list->integers[list->n_integers++] = json_integer_value(value);
-		} else if (json_is_real(value)) {
-			list->reals[list->n_reals++] = json_real_value(value);
+		if (json_is_number(value)) {
+			ss_json_number(k->option, value, &list->numbers[list->n_numbers++]);
 		} else if (json_is_string(value)) {
 			if (copy_text(&list->strings[list->n_strings++], value) < 0)
 				k->option->err = -ENOMEM;
@@ -276,8 +263,7 @@ static void compile_list(struct compiler *k, struct test *t, json_t *values, boo
 	ss_json_leave(k->option, at);
 	if (k->option->err == -ENOMEM)
 		return;
-	qsort(list->integers, list->n_integers, sizeof *list->integers, compare_integers);
-	qsort(list->reals, list->n_reals, sizeof *list->reals, compare_reals);
+	qsort(list->numbers, list->n_numbers, sizeof *list->numbers, compare_numbers);
 	qsort(list->strings, list->n_strings, sizeof *list->strings, compare_texts);
 	if (fold && list->n_strings)
 		compile_alternatives(k, t);
@@ -316,14 +302,15 @@ static uint32_t fold_options(const struct op *op)
 }
 
 /* Would JSON take the text for a number?  Such strings are compared as text, "9" above "20". */
-static bool looks_like_number(const json_t *value)
+static bool looks_like_number(struct compiler *k, const json_t *value)
 {
-	json_t *number =
-		json_is_string(value) ? json_loads(json_string_value(value), JSON_DECODE_ANY, NULL) : NULL;
-	bool yes = json_is_number(number);
+	const struct ss_fields *fields = k->c->fields.vtbl;
+	const struct ss_field f = {.text = json_string_value(value),
+				   .len = (uint32_t)json_string_length(value),
+				   .type = SS_JSON_NUMBER};
+	double number;
 
-	json_decref(number);
-	return yes;
+	return json_is_string(value) && fields->number(k->c->fields.self, &f, &number) != -EINVAL;
 }
 
 static bool is_ordering(const struct op *op)
@@ -344,15 +331,13 @@ static void fill_test(struct compiler *k, struct test *t, const struct op *op, j
 		compile_list(k, t, value, fold);
 		return;
 	}
-	if (is_ordering(op) && looks_like_number(value))
+	if (is_ordering(op) && looks_like_number(k, value))
 		ss_json_error(k->option, k->value_key,
 			      "\"%s\" would be compared as text; to compare numbers write %s without quotes",
 			      json_string_value(value), json_string_value(value));
 	t->type = field_type(value);
 	if (json_is_number(value)) {
-		t->number = (struct ss_number){.integer = json_is_integer(value),
-					       .i = json_integer_value(value),
-					       .d = json_number_value(value)};
+		ss_json_number(k->option, value, &t->number);
 	} else if (json_is_string(value) && copy_text(&t->string, value) < 0) {
 		k->option->err = -ENOMEM;
 		return;

@@ -53,15 +53,14 @@ enum { CMP_LESS = 1, CMP_EQUAL = 2, CMP_MORE = 4 };
 
 enum { CONDITION_FALSE = -1, CONDITION_TRUE = -2 }; /* where a jump can end */
 
-/* The values of in / not_in: integers, doubles and strings sorted, so that a search is logarithmic. */
+/* The values of in / not_in: numbers and strings sorted, so that a search is logarithmic. */
 struct value_list {
-	int64_t *integers;
-	double *reals;
+	struct ss_number *numbers;
 	struct text {
 		char *bytes;
 		size_t len;
 	} * strings;
-	size_t n_integers, n_reals, n_strings;
+	size_t n_numbers, n_strings;
 	bool type[SS_JSON_OBJECT + 1]; /* null, false, true listed */
 };
 

@@ -2,7 +2,6 @@
 /* evaluate - run compiled conditions against the fields of one event; see condition.h.  On the instance's
  * loop. */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -105,29 +104,15 @@ static int test_string(struct conditions *c, const struct test *t, const struct 
 
 static bool list_has_number(const struct value_list *list, const struct ss_number *n)
 {
-	size_t low = 0, high = list->n_integers;
+	size_t low = 0, high = list->n_numbers;
 
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
-		struct ss_number have = {
-			.integer = true, .i = list->integers[mid], .d = (double)list->integers[mid]};
-		int order = ss_number_compare(n, &have);
+		int order = ss_number_compare(n, &list->numbers[mid]);
 
 		if (order == 0)
 			return true;
 		if (order < 0)
-			high = mid;
-		else
-			low = mid + 1;
-	}
-	low = 0;
-	high = list->n_reals;
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-
-		if (n->d == list->reals[mid])
-			return true;
-		if (n->d < list->reals[mid])
 			high = mid;
 		else
 			low = mid + 1;

@@ -144,6 +144,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 
 	if (!f)
 		return -ENOMEM;
+	option.fields = &f->fields;
 	f->host = host;
 	f->conf = conf;
 	r = host->query(host, SS_FIELDS, sizeof(struct ss_fields), &f->fields);
@@ -163,6 +164,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 			r = -ENOMEM;
 	}
 out:
+	ss_json_done(&option);
 	ss_paths_done(&paths);
 	if (r < 0)
 		destroy(f);

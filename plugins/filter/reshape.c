@@ -31,26 +31,11 @@ struct reshape {
 
 /* ---- compiling ---- */
 
-/* A value as it stands in JSON, numbers no longer than they need to be; NULL if out of memory. */
-static char *encode(const json_t *value)
-{
-	for (size_t digits = 15;; digits++) {
-		char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(digits));
-		json_t *again = text ? json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : NULL;
-		const bool same = digits == 17 || (again && json_equal(again, value));
-
-		json_decref(again);
-		if (!text || same)
-			return text;
-		free(text);
-	}
-}
-
 /* "name":value */
-static char *encode_member(const char *name, json_t *value)
+static char *encode_member(const struct ss_json_option *option, const char *name, const json_t *value)
 {
 	json_t *string = json_string(name);
-	char *left = encode(string), *right = encode(value), *both = NULL;
+	char *left = ss_json_dump(option, string), *right = ss_json_dump(option, value), *both = NULL;
 
 	json_decref(string);
 	if (!left || !right || asprintf(&both, "%s:%s", left, right) < 0)
@@ -113,7 +98,7 @@ static void read_map(json_t *map, const char *key, bool names_only, struct names
 				      ss_json_type(value));
 			continue;
 		}
-		char *to = names_only ? encode(value) : encode_member(name, value);
+		char *to = names_only ? ss_json_dump(option, value) : encode_member(option, name, value);
 		if (to)
 			add(out, name, to, option);
 		else

@@ -40,6 +40,7 @@ struct deadband {
 	struct keyed *keys;
 	int field, key; /* indices of paths; key -1: one for all */
 	double threshold;
+	struct ss_number exact; /* the threshold, if it is no percentage */
 	bool percent;
 	uint64_t max_interval_ns; /* 0 = none */
 };
@@ -200,7 +201,8 @@ static void compile_threshold(struct deadband *d, json_t *json, struct ss_json_o
 	double percent;
 
 	if (json_is_number(threshold)) {
-		d->threshold = json_number_value(threshold);
+		ss_json_number(option, threshold, &d->exact);
+		d->threshold = d->exact.d;
 	} else if (text && strlen(text) > 1 && strspn(text, "0123456789.") == strlen(text) - 1 &&
 		   text[strlen(text) - 1] == '%') {
 		/* read as JSON: strtod would heed the locale */
@@ -259,7 +261,10 @@ static bool has_moved(const struct deadband *d, const struct ss_number *from, co
 	if (from->integer && to->integer) {
 		uint64_t exact = from->i > to->i ? (uint64_t)from->i - (uint64_t)to->i
 						 : (uint64_t)to->i - (uint64_t)from->i;
-		return exact > 0 && (double)exact >= least;
+		const struct ss_number n = {.integer = true, .i = (int64_t)exact, .d = (double)exact};
+		if (!d->percent && exact <= INT64_MAX)
+			return exact > 0 && ss_number_compare(&n, &d->exact) >= 0;
+		return exact > 0 && n.d >= least;
 	}
 	/* 0.7 - 0.4 falls short of 0.3 by a rounding error, which is not meant */
 	moved = fabs(to->d - from->d);
@@ -297,6 +302,7 @@ static void deadband_passed(struct deadband *d, const struct ss_field *fields, u
 	if (!s)
 		return;
 	ss_number_read(&d->keys->fields, &fields[d->field], &s->value);
+	s->value.text = NULL;
 	s->time_ns = time_ns;
 	s->fresh = false;
 }

@@ -39,6 +39,7 @@ int output_read_spool(struct output *out)
 		j.err = -ENOMEM;
 	o->path = out->spool_path;
 out:
+	ss_json_done(&j);
 	json_decref(spool);
 	return j.err;
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include <semstreams/base/value.h>
+#include <semstreams/base/decimal.h>
 #include <semstreams/ext/fields.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +14,8 @@ void ss_number_read(const struct ss_iface *fields, const struct ss_field *f, str
 {
 	const struct ss_fields *vtbl = fields->vtbl;
 
+	n->text = f->text;
+	n->len = f->len;
 	n->integer = (f->flags & SS_FIELD_INTEGER) && vtbl->integer(fields->self, f, &n->i) == 0;
 	if (n->integer)
 		n->d = (double)n->i;
@@ -18,11 +23,35 @@ void ss_number_read(const struct ss_iface *fields, const struct ss_field *f, str
 		n->d = f->text[0] == '-' ? -INFINITY : INFINITY;
 }
 
+#define ALL_WHOLE 0x1p53 /* from here on a double stands for more than one whole number */
+
+/* Of numbers that are the same double, at least one of them no integer. */
+static int compare_texts(const struct ss_number *a, const struct ss_number *b)
+{
+	const struct ss_number *both[2] = {a, b};
+	struct ss_decimal decimals[2];
+	char digits[2][24];
+
+	for (int i = 0; i < 2; i++) {
+		const struct ss_number *n = both[i];
+		const int len =
+			n->text ? (int)n->len : snprintf(digits[i], sizeof digits[i], "%" PRId64, n->i);
+
+		if (!n->text && !n->integer)
+			return 0;
+		ss_decimal_read(n->text ? n->text : digits[i], (size_t)len, &decimals[i]);
+	}
+	return ss_decimal_compare(&decimals[0], &decimals[1]);
+}
+
+/* Rounding keeps the order, so that only numbers that are rounded to the same have to be looked at. */
 int ss_number_compare(const struct ss_number *a, const struct ss_number *b)
 {
 	if (a->integer && b->integer)
 		return (a->i > b->i) - (a->i < b->i);
-	return (a->d > b->d) - (a->d < b->d);
+	if (a->d != b->d)
+		return a->d < b->d ? -1 : 1;
+	return fabs(a->d) < ALL_WHOLE ? 0 : compare_texts(a, b);
 }
 
 int ss_scratch_text(struct ss_scratch *s, const struct ss_iface *fields, const struct ss_field *f,
@@ -129,16 +158,51 @@ uint64_t ss_hash_key(const uint64_t secret[2], const void *bytes, size_t len)
 	return sip_end(v);
 }
 
-void ss_number_hash(const struct ss_number *n, const uint64_t secret[2], uint64_t out[2])
+/* The whole number that the digits stand for; false if it is none, or none that fits. */
+static bool whole_of(const struct ss_decimal *d, const char *digits, size_t n, int64_t *out)
 {
-	bool fits = n->integer || (n->d >= -0x1p63 && n->d < 0x1p63);
-	int64_t i = n->integer ? n->i : fits ? (int64_t)n->d : 0;
+	int64_t value = 0;
 
-	if (n->integer || (fits && (double)i == n->d)) {
-		ss_hash_bytes(secret, SS_JSON_NUMBER, &i, sizeof i, out);
-	} else {
-		ss_hash_bytes(secret, SS_JSON_NUMBER | 0x80, &n->d, sizeof n->d, out);
+	if (d->exponent < 0 || d->exponent > 18 || n > (size_t)d->exponent + 1)
+		return false;
+	for (size_t i = 0; i <= (size_t)d->exponent; i++) {
+		const int64_t digit = i < n ? digits[i] - '0' : 0;
+		if (__builtin_mul_overflow(value, (int64_t)10, &value) ||
+		    __builtin_add_overflow(value, d->negative ? -digit : digit, &value))
+			return false;
 	}
+	*out = value;
+	return true;
+}
+
+#define HASHED_DIGITS 64 /* of more, those of the nearest double decide */
+
+static void number_hash(const struct ss_iface *fields, const struct ss_field *f, const uint64_t secret[2],
+			uint64_t out[2])
+{
+	char text[sizeof(int64_t) + 1 + HASHED_DIGITS];
+	struct ss_decimal d;
+	struct ss_number n;
+	size_t n_digits = 0;
+
+	ss_number_read(fields, f, &n);
+	if (!n.integer && fabs(n.d) < ALL_WHOLE) {
+		n.i = (int64_t)n.d;
+		n.integer = (double)n.i == n.d;
+	} else if (!n.integer) {
+		char *digits = text + sizeof d.exponent + 1;
+		ss_decimal_read(f->text, f->len, &d);
+		n_digits = ss_decimal_digits(&d, digits, HASHED_DIGITS);
+		n.integer = n_digits && whole_of(&d, digits, n_digits, &n.i);
+		memcpy(text, &d.exponent, sizeof d.exponent);
+		text[sizeof d.exponent] = d.negative ? '-' : '+';
+	}
+	if (n.integer)
+		ss_hash_bytes(secret, SS_JSON_NUMBER, &n.i, sizeof n.i, out);
+	else if (n_digits)
+		ss_hash_bytes(secret, SS_JSON_NUMBER | 0x40, text, sizeof d.exponent + 1 + n_digits, out);
+	else
+		ss_hash_bytes(secret, SS_JSON_NUMBER | 0x80, &n.d, sizeof n.d, out);
 }
 
 int ss_value_hash(const struct ss_iface *fields, struct ss_scratch *scratch, const struct ss_field *f,
@@ -146,11 +210,9 @@ int ss_value_hash(const struct ss_iface *fields, struct ss_scratch *scratch, con
 {
 	const char *text = f->text;
 	size_t len = f->len;
-	struct ss_number n;
 
 	if (f->type == SS_JSON_NUMBER) {
-		ss_number_read(fields, f, &n);
-		ss_number_hash(&n, secret, out);
+		number_hash(fields, f, secret, out);
 		return 0;
 	}
 	if (f->type == SS_JSON_STRING) {

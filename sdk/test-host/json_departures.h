@@ -52,7 +52,7 @@ static const struct departure departures[] = {
 	DEPARTS(LONE_SURROGATE, "{\"\\ud800\":1}", 0, false,
 		"{\"field\":\"/\xef\xbf\xbd\",\"op\":\"eq\",\"value\":1}", true),
 	DEPARTS(OVERFLOW, "{\"a\":9223372036854775808}", 0, false,
-		"{\"a\":{\"gt\":9223372036854775807.0,\"lt\":1e19}}", false),
+		"{\"a\":{\"gt\":9223372036854775807.0,\"lt\":1e19}}", true),
 	DEPARTS(OVERFLOW, "{\"a\":9223372036854775808}", 0, false, IS("9223372036854775808.0"), true),
 	DEPARTS(OVERFLOW, "{\"a\":-9223372036854775809}", 0, false, IS("-9223372036854775809.0"), true),
 	DEPARTS(OVERFLOW, "{\"a\":18446744073709551616}", 0, false, IS("18446744073709551616.0"), true),

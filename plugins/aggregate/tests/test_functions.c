@@ -193,6 +193,24 @@ static void test_histogram(void **state)
 	   "{\"h\":{\"fn\":\"histogram\",\"field\":\"v\",\"bounds\":[-1,0.5]}}", "{\"v\":-1}",
 	   "{\"v\":-0.9999}", "{\"v\":0}", "{\"v\":0.5}", "{\"v\":0.50000001}", "{\"v\":1e999}",
 	   "{\"v\":\"x\"}");
+	/* bounds are compared digit by digit, and written as they stand */
+	IS("\"h\":[{\"le\":1.10,\"count\":1},{\"le\":18446744073709551614,\"count\":1},"
+	   "{\"le\":18446744073709551615,\"count\":1},{\"le\":1e400,\"count\":1},{\"le\":null,\"count\":1}]",
+	   "{\"h\":{\"fn\":\"histogram\",\"field\":\"v\",\"bounds\":[1.10,18446744073709551614,"
+	   "18446744073709551615,1e400]}}",
+	   "{\"v\":1.1}", "{\"v\":18446744073709551614}", "{\"v\":18446744073709551615}", "{\"v\":1e400}",
+	   "{\"v\":1e401}");
+}
+
+static void test_large_numbers(void **state)
+{
+	(void)state;
+	IS("\"min\":18446744073709551613,\"max\":18446744073709551615,\"d\":3,\"t\":[{\"value\":"
+	   "18446744073709551614,\"count\":2}]",
+	   "{\"min\":\"min(v)\",\"max\":\"max(v)\",\"d\":\"distinct(v)\","
+	   "\"t\":{\"fn\":\"top\",\"field\":\"v\",\"k\":1}}",
+	   "{\"v\":18446744073709551614}", "{\"v\":18446744073709551615}", "{\"v\":18446744073709551613}",
+	   "{\"v\":18446744073709551614.0}");
 }
 
 static void test_wrong_types_are_counted(void **state)
@@ -540,14 +558,23 @@ static void test_fingerprint(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_count),         cmocka_unit_test(test_sum),
-		cmocka_unit_test(test_merged_sums),   cmocka_unit_test(test_mean),
-		cmocka_unit_test(test_extremes),      cmocka_unit_test(test_stddev),
-		cmocka_unit_test(test_edges),         cmocka_unit_test(test_rate),
-		cmocka_unit_test(test_percentiles),   cmocka_unit_test(test_distinct_and_top),
-		cmocka_unit_test(test_histogram),     cmocka_unit_test(test_wrong_types_are_counted),
-		cmocka_unit_test(test_merge),         cmocka_unit_test(test_hostile_bytes),
-		cmocka_unit_test(test_config_errors), cmocka_unit_test(test_fingerprint),
+		cmocka_unit_test(test_count),
+		cmocka_unit_test(test_sum),
+		cmocka_unit_test(test_merged_sums),
+		cmocka_unit_test(test_mean),
+		cmocka_unit_test(test_extremes),
+		cmocka_unit_test(test_stddev),
+		cmocka_unit_test(test_edges),
+		cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_percentiles),
+		cmocka_unit_test(test_distinct_and_top),
+		cmocka_unit_test(test_histogram),
+		cmocka_unit_test(test_large_numbers),
+		cmocka_unit_test(test_wrong_types_are_counted),
+		cmocka_unit_test(test_merge),
+		cmocka_unit_test(test_hostile_bytes),
+		cmocka_unit_test(test_config_errors),
+		cmocka_unit_test(test_fingerprint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

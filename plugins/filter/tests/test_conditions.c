@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* filter: operators by type, values, nesting; random conditions against a plain evaluator over Jansson. */
 #include <jansson.h>
+#include <math.h>
 #include "helper_filter.h"
 
 /* ---- tables ------------------------------------------------------------------------------------ */
@@ -127,9 +128,41 @@ static void test_numbers(void **state)
 		{COND("lt", "9223372036854775807"), "{\"f\":9223372036854775806}", true},
 		{COND("gte", "-9223372036854775808"), "{\"f\":-9223372036854775808}", true},
 		{COND("gt", "-9223372036854775808"), "{\"f\":-9223372036854775807}", true},
-		/* beyond int64 and mixed with fractions: as doubles */
+		{COND("gt", "9223372036854775807"), "{\"f\":9223372036854775808}", true},
 		{COND("gt", "9223372036854775807"), "{\"f\":18446744073709551616}", true},
-		{COND("eq", "9007199254740992.0"), "{\"f\":9007199254740993}", true},
+		/* and so are those beyond int64, however they are written */
+		{COND("eq", "18446744073709551615"), "{\"f\":18446744073709551615}", true},
+		{COND("eq", "18446744073709551615"), "{\"f\":18446744073709551614}", false},
+		{COND("eq", "18446744073709551615"), "{\"f\":18446744073709551616}", false},
+		{COND("eq", "18446744073709551615"), "{\"f\":18446744073709551615.0}", true},
+		{COND("eq", "18446744073709551615"), "{\"f\":1.8446744073709551615e+19}", true},
+		{COND("eq", "18446744073709551615.0"), "{\"f\":18446744073709551614}", false},
+		{COND("ne", "18446744073709551615"), "{\"f\":18446744073709551614}", true},
+		{COND("gt", "18446744073709551614"), "{\"f\":18446744073709551615}", true},
+		{COND("lt", "18446744073709551615"), "{\"f\":18446744073709551615}", false},
+		{COND("lte", "-9223372036854775809"), "{\"f\":-9223372036854775808}", false},
+		{COND("eq", "-9223372036854775809"), "{\"f\":-9223372036854775809}", true},
+		{COND("in", "[18446744073709551615,1e400,5]"), "{\"f\":18446744073709551614}", false},
+		{COND("in", "[18446744073709551615,1e400,5]"), "{\"f\":18446744073709551615}", true},
+		{COND("in", "[18446744073709551615,1e400,5]"), "{\"f\":10e399}", true},
+		{COND("not_in", "[18446744073709551615]"), "{\"f\":18446744073709551614}", true},
+		{COND("between", "[18446744073709551614,18446744073709551615]"),
+		 "{\"f\":18446744073709551616}", false},
+		{COND("between", "[18446744073709551614,18446744073709551615]"),
+		 "{\"f\":18446744073709551615}", true},
+		{COND("contains", "18446744073709551615"), "{\"f\":[18446744073709551614]}", false},
+		{COND("contains", "18446744073709551615"), "{\"f\":[2,18446744073709551615]}", true},
+		{COND("length_lt", "18446744073709551615"), "{\"f\":\"abc\"}", true},
+		{COND("eq", "1e400"), "{\"f\":1e400}", true},
+		{COND("eq", "1e400"), "{\"f\":1e401}", false},
+		{COND("gt", "1e400"), "{\"f\":1e401}", true},
+		{COND("gt", "1e400"), "{\"f\":1e308}", false},
+		{COND("lt", "-1e400"), "{\"f\":-2e400}", true},
+		{COND("eq", "9007199254740992.0"), "{\"f\":9007199254740993}", false},
+		/* smaller ones with fractions: as doubles */
+		{COND("eq", "1.10"), "{\"f\":1.1}", true},
+		{COND("gte", "0.1"), "{\"f\":0.1}", true},
+		{COND("gt", "0.1"), "{\"f\":0.100}", false},
 		{COND("eq", "1"), "{\"f\":1.0}", true},
 		{COND("eq", "1000000"), "{\"f\":1e6}", true},
 		{COND("eq", "0"), "{\"f\":-0.0}", true},
@@ -398,15 +431,28 @@ static json_t *ref_lookup(json_t *event, const char *path)
 	return event;
 }
 
+/* As it is written: its first 64 bits at least. */
+static long double written(json_t *number)
+{
+	char *text = json_dumps(number, JSON_ENCODE_ANY);
+	const long double value = strtold(text, NULL);
+
+	free(text);
+	return value;
+}
+
 /* Below 0, 0, above 0; 99: cannot be compared. */
 static int ref_order(json_t *a, json_t *b, bool fold)
 {
 	if (json_is_integer(a) && json_is_integer(b))
 		return (json_integer_value(a) > json_integer_value(b)) -
 		       (json_integer_value(a) < json_integer_value(b));
-	if (json_is_number(a) && json_is_number(b))
+	if (json_is_number(a) && json_is_number(b)) {
+		if (fabs(json_number_value(a)) >= 0x1p53)
+			return (written(a) > written(b)) - (written(a) < written(b));
 		return (json_number_value(a) > json_number_value(b)) -
 		       (json_number_value(a) < json_number_value(b));
+	}
 	if (json_is_string(a) && json_is_string(b)) {
 		int order = fold ? strcasecmp(json_string_value(a), json_string_value(b))
 				 : strcmp(json_string_value(a), json_string_value(b));

@@ -58,7 +58,11 @@ static void test_config_errors(void **state)
 		{"where", "{\"and\":[" EXISTS "],\"or\":[" EXISTS "]}", "/where/and: must be the only key"},
 		{"where", "{\"and\":{}}", "/where/and: must be a list of at least one condition"},
 		{"where", "{\"not\":[" EXISTS "]}", "/where/not: a condition is an object"},
-		{"where", COND("eq", "99999999999999999999"), "/where: not valid JSON: "},
+		{"where", "{\"field\":99999999999999999999,\"op\":\"exists\"}",
+		 "/where/field: must be a string, found a number"},
+		{"where", COND("lt", "\"1e400\""), "/where/value: \"1e400\" would be compared as text"},
+		{"where", COND("lt", "\"18446744073709551615\""),
+		 "/where/value: \"18446744073709551615\" would be compared as text"},
 		{"deadband", "5", "/deadband: must be an object, found a number"},
 		{"deadband", "{\"threshold\":1}", "/deadband: \"field\" is missing"},
 		{"deadband", "{\"field\":\"v\"}", "/deadband: \"threshold\" is missing"},
@@ -84,6 +88,8 @@ static void test_config_errors(void **state)
 		 "/rate_limit/per: the duration must be longer than \"0s\""},
 		{"rate_limit", "{\"events\":1,\"burst\":1000000000,\"per\":\"1h\"}",
 		 "/rate_limit/burst: too large for so long a"},
+		{"rate_limit", "{\"events\":18446744073709551615}",
+		 "/rate_limit/events: \"events\" must be an integer from 1"},
 		{"rate_limit", "{\"events\":1,\"key\":5}", "/rate_limit/key: must be a string"},
 	};
 

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -52,6 +53,7 @@ static void test_places(void **state)
 				      "/spool/a~1b/1/~0: wrong 7\n"
 				      "/spool/a~1b: too many\n");
 	json_decref(json);
+	ss_json_done(&s);
 	assert_null(begin(&s, "{\"a\":1,\"a\":2}"));
 	assert_non_null(strstr(reported, "/spool: not valid JSON: "));
 	assert_int_equal(s.err, -EINVAL);
@@ -82,6 +84,7 @@ static void test_members(void **state)
 	assert_int_equal(s.err, 0);
 	assert_string_equal(reported, "");
 	json_decref(json);
+	ss_json_done(&s);
 }
 
 static void test_wrong_members(void **state)
@@ -128,6 +131,41 @@ static void test_wrong_members(void **state)
 				      "/spool/l: expected a text that is not empty, found \"\"\n"
 				      "/spool/h: expected a text that is not empty, found an array\n");
 	json_decref(json);
+	ss_json_done(&s);
+}
+
+/* What Jansson cannot hold is read all the same, and dumped as it stands. */
+static void test_numbers(void **state)
+{
+	(void)state;
+	static const char *const texts[] = {
+		"0",
+		"-9223372036854775808",
+		"-9223372036854775809",
+		"18446744073709551615",
+		"[1.10,0.1,-0,-0.0,1E3,100000000000000000000000000000000000000]",
+		"{\"b\":{\"1\":1e400,\"-2\":[-1e400,1.0000e0]},\"a\":\"1e400 \\\" "
+		"9\",\"c\":[9e307,1.7e308,9e308]}",
+	};
+	struct ss_json_option s;
+
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		json_t *json = begin(&s, texts[i]);
+		assert_non_null(json);
+		char *text = ss_json_dump(&s, json);
+		assert_string_equal(text, texts[i]);
+		free(text);
+		json_decref(json);
+		ss_json_done(&s);
+	}
+	json_t *json = begin(&s, "{\"n\":[18446744073709551615,-1e400]}");
+	assert_false(ss_json_size(&s, json, "n", 0, &(uint64_t){0}));
+	assert_true(json_number_value(json_array_get(json_object_get(json, "n"), 0)) == 0x1p64);
+	assert_true(json_number_value(json_array_get(json_object_get(json, "n"), 1)) < -1e307);
+	json_decref(json);
+	ss_json_done(&s);
+	assert_null(begin(&s, "{\"n\":1e400"));
+	assert_null(begin(&s, "\"1"));
 }
 
 int main(void)
@@ -136,6 +174,7 @@ int main(void)
 		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_members),
 		cmocka_unit_test(test_wrong_members),
+		cmocka_unit_test(test_numbers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

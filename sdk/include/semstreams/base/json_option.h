@@ -11,23 +11,37 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
+#include <semstreams/base/value.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+struct ss_json_numbers; /* where the numbers of an option stand in its text */
+
 /* The present place in the component's configuration, and the first error; one per create(), zeroed but for
- * host. */
+ * host and fields, and given to ss_json_done(). */
 struct ss_json_option {
 	const struct ss_host *host;
+	const struct ss_iface *fields; /* SS_FIELDS, for ss_json_number(); may be NULL */
+	struct ss_json_numbers *numbers;
 	char at[640]; /* JSON pointer of the place, below "config" */
 	size_t len;
 	int err; /* 0; -EINVAL once something was reported; -ENOMEM, which the caller sets */
 };
 
-/* [ctl] Parse an option's text; NULL after the error was reported.  The caller owns the result:
- * json_decref(). */
+/* [ctl] Parse an option's text, which stays where it is as long as its numbers are used; NULL after the error
+ * was reported.  The caller owns the result: json_decref().  What is too large for Jansson is a real number
+ * of its sign and about its size; ss_json_number() has the true one. */
 json_t *ss_json_parse(struct ss_json_option *, const char *option, const char *text);
+/* [ctl] What ss_json_parse() keeps. */
+void ss_json_done(struct ss_json_option *);
+/* [ctl] A number of what was parsed last, read like one of an event, its text in the option's: it compares
+ * exactly.  One from elsewhere has no text. */
+void ss_json_number(const struct ss_json_option *, const json_t *number, struct ss_number *);
+/* [ctl] Any value of what was parsed last as compact JSON, its numbers as they stand; malloced, NULL if out
+ * of memory. */
+char *ss_json_dump(const struct ss_json_option *, const json_t *);
 /* [ctl] Go to a member of the present place; returns what ss_json_leave() takes to come back. */
 size_t ss_json_enter(struct ss_json_option *, const char *key);
 size_t ss_json_enter_index(struct ss_json_option *, size_t index);

@@ -20,11 +20,16 @@ struct ss_number {
 	bool integer; /* i is exact; d is the nearest double in any case */
 	int64_t i;
 	double d;
+	const char *text; /* as it is written, in the document; NULL: it is not at hand (any more) */
+	uint32_t len;
 };
 
-/* [any] The value of a field of type SS_JSON_NUMBER; one too large for a double is infinite. */
+/* [any] The value of a field of type SS_JSON_NUMBER; d of one too large for a double is infinite.  Whoever
+ * keeps the number longer than the document sets text to NULL. */
 void ss_number_read(const struct ss_iface *fields, const struct ss_field *, struct ss_number *);
-/* [any] -1, 0, 1; exactly if both are integers, else as doubles. */
+/* [any] -1, 0, 1.  Integers and all numbers from 2^53 on are compared digit by digit, smaller ones with a
+ * fraction as doubles: 0.1 is 0.10000000000000001.  Large ones without a text are compared as doubles, too.
+ */
 int ss_number_compare(const struct ss_number *, const struct ss_number *);
 
 /* Memory for a string without its escapes; zeroed to begin with, free(bytes) at the end. */
@@ -46,7 +51,6 @@ int ss_scratch_text(struct ss_scratch *, const struct ss_iface *fields, const st
 /* Of a field.  0; -ENOMEM; -EINVAL. */
 int ss_value_hash(const struct ss_iface *fields, struct ss_scratch *, const struct ss_field *,
 		  const uint64_t secret[2], uint64_t out[2]);
-void ss_number_hash(const struct ss_number *, const uint64_t secret[2], uint64_t out[2]);
 /* SipHash-1-3 with 128 bits of any bytes; type keeps kinds of values apart. */
 void ss_hash_bytes(const uint64_t secret[2], uint8_t type, const void *bytes, size_t len, uint64_t out[2]);
 /* SipHash-1-3 with 64 bits, for a table of keys. */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/sugar.h>
-#include "jws.h"
+#include "key.h"
 #include "names.h"
 #include "options.h"
 
@@ -145,7 +145,7 @@ static int32_t add_name(struct setup *s, const struct ss_host *host, const char 
 	for (char *p = copy; *p; p++)
 		*p = (char)tolower((unsigned char)*p);
 	for (size_t i = 0; i < s->n_names; i++) {
-		if (strcmp(s->names[i], copy) == 0) {
+		if (name_same(s->names[i], copy)) {
 			free(copy);
 			return ss_config_error(host, pointer, "is listed twice");
 		}

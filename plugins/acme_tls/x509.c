@@ -11,7 +11,7 @@
 #include <string.h>
 #include <gnutls/x509-ext.h>
 #include <gnutls/x509.h>
-#include "jws.h"
+#include <semstreams/base/strbuf.h>
 #include "names.h"
 
 enum {
@@ -42,13 +42,10 @@ __attribute__((format(printf, 2, 3))) static int refuse(struct chain *c, const c
 	return -EINVAL;
 }
 
-static gnutls_datum_t datum(const void *data, size_t len)
+static void drop(struct chain *c)
 {
-	union {
-		const void *in;
-		unsigned char *out; /* GnuTLS reads only */
-	} p = {.in = data};
-	return (gnutls_datum_t){.data = p.out, .size = (unsigned)len};
+	for (size_t i = 0; i < c->n; i++)
+		gnutls_x509_crt_deinit(c->certs[i]);
 }
 
 /* ---- PEM ---- */
@@ -93,7 +90,7 @@ static int check_key(struct chain *c, gnutls_x509_crt_t crt)
 
 static int import(struct chain *c, const char *block, size_t len)
 {
-	gnutls_datum_t d = datum(block, len);
+	gnutls_datum_t d = key_datum(block, len);
 	if (c->n == CHAIN_MAX)
 		return refuse(c, "there are more than %d certificates", CHAIN_MAX);
 	if (len > PEM_MAX)
@@ -273,7 +270,7 @@ static int check_common_names(struct chain *c, const char *const *names, size_t 
 			return 0;
 		if (rc)
 			return refuse(c, "the certificate's subject cannot be read: %s", gnutls_strerror(rc));
-		gnutls_datum_t name = datum(cn, len);
+		gnutls_datum_t name = key_datum(cn, len);
 		bool wanted = false;
 		for (size_t k = 0; k < n; k++)
 			wanted |= strlen(names[k]) == len && strncasecmp(names[k], cn, len) == 0;
@@ -302,6 +299,12 @@ static void name_of(gnutls_x509_crt_t crt, bool issuer, char out[256])
 	gnutls_free(dn.data);
 }
 
+static void hex(const unsigned char *bytes, size_t n, char *out)
+{
+	for (size_t i = 0; i < n; i++)
+		snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
 static int describe_serial(struct chain *c, struct chain_info *info)
 {
 	unsigned char serial[SERIAL_MAX], key_id[64];
@@ -310,8 +313,7 @@ static int describe_serial(struct chain *c, struct chain_info *info)
 	if (gnutls_x509_crt_get_serial(c->certs[0], serial, &n) || n == 0)
 		return refuse(c, "the certificate's serial number cannot be read or is too long");
 	size_t zero = n > 1 && serial[0] == 0;
-	for (size_t i = zero; i < n; i++)
-		snprintf(info->serial + 2 * (i - zero), 3, "%02x", serial[i]);
+	hex(serial + zero, n - zero, info->serial);
 
 	info->ari_id[0] = 0;
 	if (gnutls_x509_crt_get_authority_key_id(c->certs[0], key_id, &n_id, &critical) || n_id == 0)
@@ -327,27 +329,18 @@ static int describe_serial(struct chain *c, struct chain_info *info)
 
 static int write_pem(struct chain *c, char **out)
 {
-	gnutls_datum_t parts[CHAIN_MAX] = {{0}};
-	size_t size = 0, at = 0;
+	struct ss_strbuf text = {0};
 	int rc = 0;
 	for (size_t i = 0; rc == 0 && i < c->n; i++) {
-		rc = gnutls_x509_crt_export2(c->certs[i], GNUTLS_X509_FMT_PEM, &parts[i]);
-		size += parts[i].size;
+		gnutls_datum_t part = {0};
+		rc = gnutls_x509_crt_export2(c->certs[i], GNUTLS_X509_FMT_PEM, &part);
+		ss_strbuf_add(&text, part.data, part.size);
+		gnutls_free(part.data);
 	}
-	char *pem = rc == 0 ? malloc(size + 1) : NULL;
-	for (size_t i = 0; i < c->n; i++) {
-		if (pem)
-			memcpy(pem + at, parts[i].data, parts[i].size);
-		at += parts[i].size;
-		gnutls_free(parts[i].data);
-	}
-	if (!pem)
-		return rc == 0 || rc == GNUTLS_E_MEMORY_ERROR
-			       ? -ENOMEM
-			       : refuse(c, "the certificates cannot be written: %s", gnutls_strerror(rc));
-	pem[size] = 0;
-	*out = pem;
-	return 0;
+	*out = ss_strbuf_take(&text);
+	if (rc && rc != GNUTLS_E_MEMORY_ERROR)
+		return refuse(c, "the certificates cannot be written: %s", gnutls_strerror(rc));
+	return rc || !*out ? -ENOMEM : 0;
 }
 
 static int describe(struct chain *c, struct chain_info *info)
@@ -380,8 +373,7 @@ int chain_read(const char *pem, size_t len, const struct acme_key *key, const ch
 		rc = describe(&c, &info);
 	if (rc == 0)
 		*out = info;
-	for (size_t i = 0; i < c.n; i++)
-		gnutls_x509_crt_deinit(c.certs[i]);
+	drop(&c);
 	return rc;
 }
 
@@ -406,8 +398,7 @@ static bool fingerprint_of_signer(gnutls_x509_crt_t last, const gnutls_datum_t *
 		if (!found && signed_by(last, list[i]) && signed_by(list[i], list[i]) &&
 		    gnutls_x509_crt_get_fingerprint(list[i], GNUTLS_DIG_SHA256, hash, &n_hash) == 0) {
 			found = true;
-			for (size_t k = 0; k < n_hash; k++)
-				snprintf(out + 2 * k, 3, "%02x", hash[k]);
+			hex(hash, n_hash, out);
 		}
 		gnutls_x509_crt_deinit(list[i]);
 	}
@@ -418,7 +409,7 @@ static bool fingerprint_of_signer(gnutls_x509_crt_t last, const gnutls_datum_t *
 int chain_root_fingerprint(const char *chain_pem, const char *const *files, char out[CHAIN_FINGERPRINT])
 {
 	struct chain c = {.why = out}; /* nothing is said */
-	gnutls_datum_t pem = datum(chain_pem, strlen(chain_pem));
+	gnutls_datum_t pem = key_datum(chain_pem, strlen(chain_pem));
 	bool found = false;
 	if (import_all(&c, chain_pem, strlen(chain_pem)) == 0) {
 		gnutls_x509_crt_t last = c.certs[c.n - 1];
@@ -431,20 +422,11 @@ int chain_root_fingerprint(const char *chain_pem, const char *const *files, char
 			gnutls_free(file.data);
 		}
 	}
-	for (size_t i = 0; i < c.n; i++)
-		gnutls_x509_crt_deinit(c.certs[i]);
+	drop(&c);
 	return found ? 0 : -ENOENT;
 }
 
 /* ---- requests ---- */
-
-static bool seen_before(const char *const *names, size_t i)
-{
-	for (size_t k = 0; k < i; k++)
-		if (strcasecmp(names[k], names[i]) == 0)
-			return true;
-	return false;
-}
 
 static int put_names(gnutls_x509_crq_t crq, const char *const *names, size_t n)
 {
@@ -454,15 +436,10 @@ static int put_names(gnutls_x509_crq_t crq, const char *const *names, size_t n)
 		unsigned len = (unsigned)name_address(names[i], raw);
 		if (!len && !name_is_dns(names[i]))
 			return GNUTLS_E_INVALID_REQUEST;
-		if (seen_before(names, i))
-			continue;
-		if (len)
-			rc = gnutls_x509_crq_set_subject_alt_name(crq, GNUTLS_SAN_IPADDRESS, raw, len,
-								  GNUTLS_FSAN_APPEND);
-		else
-			rc = gnutls_x509_crq_set_subject_alt_name(crq, GNUTLS_SAN_DNSNAME, names[i],
-								  (unsigned)strlen(names[i]),
-								  GNUTLS_FSAN_APPEND);
+		rc = gnutls_x509_crq_set_subject_alt_name(
+			crq, len ? GNUTLS_SAN_IPADDRESS : GNUTLS_SAN_DNSNAME,
+			len ? (const void *)raw : names[i], len ? len : (unsigned)strlen(names[i]),
+			GNUTLS_FSAN_APPEND);
 	}
 	if (rc == 0 && !name_address(names[0], raw) && strlen(names[0]) <= CN_MAX)
 		rc = gnutls_x509_crq_set_dn_by_oid(crq, GNUTLS_OID_X520_COMMON_NAME, 0, names[0],
@@ -490,28 +467,16 @@ static int fill(gnutls_x509_crq_t crq, const struct acme_key *key, const char *c
 	return rc;
 }
 
-int csr_new(const struct acme_key *key, const char *const *names, size_t n, uint8_t **der, size_t *len)
+int csr_new(const struct acme_key *key, const char *const *names, size_t n, gnutls_datum_t *der)
 {
 	gnutls_x509_crq_t crq;
-	gnutls_datum_t d = {0};
-	uint8_t *copy = NULL;
 	if (n == 0)
 		return -EINVAL;
 	if (gnutls_x509_crq_init(&crq))
 		return -ENOMEM;
 	int rc = fill(crq, key, names, n);
 	if (rc == 0)
-		rc = gnutls_x509_crq_export2(crq, GNUTLS_X509_FMT_DER, &d);
-	if (rc == 0) {
-		copy = malloc(d.size);
-		rc = copy ? 0 : GNUTLS_E_MEMORY_ERROR;
-	}
-	if (rc == 0) {
-		memcpy(copy, d.data, d.size);
-		*der = copy;
-		*len = d.size;
-	}
-	gnutls_free(d.data);
+		rc = gnutls_x509_crq_export2(crq, GNUTLS_X509_FMT_DER, der);
 	gnutls_x509_crq_deinit(crq);
 	return rc == 0 ? 0 : rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL;
 }

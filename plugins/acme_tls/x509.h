@@ -12,8 +12,8 @@
 #define CHAIN_ARI_ID 128 /* bytes of an ARI certificate id, with the end */
 
 /* CN = the first name (a whitelist of CNs must find it), subjectAltName = all of them, DNS names or
- * addresses.  DER, malloced.  0, -EINVAL, -ENOMEM. */
-int csr_new(const struct acme_key *, const char *const *names, size_t n, uint8_t **der, size_t *len);
+ * addresses, each once.  0 with DER for gnutls_free(), -EINVAL, -ENOMEM. */
+int csr_new(const struct acme_key *, const char *const *names, size_t n, gnutls_datum_t *der);
 
 struct chain_info {
 	char *pem; /* leaf first, one certificate after the other, nothing else; malloced */

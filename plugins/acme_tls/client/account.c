@@ -10,7 +10,6 @@
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
-#include "plugins/acme_tls/jws.h"
 #include "url.h"
 
 static bool text_set(char **to, const char *from)

@@ -11,7 +11,6 @@
 #include <semstreams/plugin.h>
 #include "client.h"
 #include "plugins/acme_tls/names.h"
-#include "plugins/acme_tls/jws.h"
 
 #define POSTS_MAX  6      /* of one challenge */
 #define POST_AGAIN SECOND /* doubled from post to post */

@@ -10,7 +10,6 @@
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
-#include "plugins/acme_tls/jws.h"
 
 #define SHORT_NS          (60 * SECOND) /* for what needs no validation */
 #define REQUESTS_MAX      100           /* of an operation, and: */

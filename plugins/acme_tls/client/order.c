@@ -13,7 +13,6 @@
 #include <semstreams/plugin.h>
 #include "client.h"
 #include "plugins/acme_tls/names.h"
-#include "plugins/acme_tls/jws.h"
 #include "url.h"
 
 #define FINALIZES_MAX 3
@@ -337,15 +336,14 @@ static int certificate_get(struct client *c)
 
 static char *request_payload(const struct client *c)
 {
-	uint8_t *der = NULL;
-	size_t len;
+	gnutls_datum_t der = {0};
 	char *csr = NULL, *text = NULL;
-	if (csr_new(c->order->key, c->o.names, c->o.n_names, &der, &len) >= 0)
-		csr = base64url(der, len);
+	if (csr_new(c->order->key, c->o.names, c->o.n_names, &der) >= 0)
+		csr = base64url(der.data, der.size);
 	if (csr)
 		text = client_json(json_pack("{ss}", "csr", csr));
 	free(csr);
-	free(der);
+	gnutls_free(der.data);
 	return text;
 }
 

@@ -12,7 +12,6 @@
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
-#include "plugins/acme_tls/jws.h"
 
 #define CONNECT_NS     (10 * SECOND)
 #define TOTAL_NS       (30 * SECOND)

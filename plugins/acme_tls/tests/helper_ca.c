@@ -9,7 +9,7 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include "helper_ca.h"
-#include "plugins/acme_tls/jws.h"
+#include "plugins/acme_tls/key.h"
 #include "plugins/acme_tls/client/responder.h"
 #include "plugins/acme_tls/client/url.h"
 

@@ -23,13 +23,6 @@ static const char pem_zero_x[] = "-----BEGIN PRIVATE KEY-----\n"
 				 "/ReyCi/ayxzYm6k9bBYvPr3StryIjrwP7BP3zWiYRJhx/VxnuNFsGp2w\n"
 				 "-----END PRIVATE KEY-----\n";
 
-/* the secret number begins with two zero bytes */
-static const char pem_zero_secret[] = "-----BEGIN PRIVATE KEY-----\n"
-				      "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAAD5sAeLXfWW0uoZ\n"
-				      "AQwAG70AnmUd4sV+j7fjVfMeudOhRANCAATdhFLQkKgUN95iDnP3Ic1/wmB/lsz6\n"
-				      "YwFoPV+bzRgmxSeOdRSSTecdvI8j2ddPbuaIZBaUULIYietXxNe14Y9p\n"
-				      "-----END PRIVATE KEY-----\n";
-
 /* P-384, y begins with a zero byte */
 static const char pem_zero_y_p384[] = "-----BEGIN PRIVATE KEY-----\n"
 				      "MIG2AgEAMBAGByqGSM49AgEGBSuBBAAiBIGeMIGbAgEBBDAdrZvFH7xhre9B6OD7\n"

@@ -60,6 +60,7 @@ static void refuses_bad_options(void **state)
 		ROW(domains, "[\"a.test\\u0000b\"]", "/domains: must be an array"),
 		ROW(domains, "[\"*.a.test\"]", "/domains/0: is a wildcard"),
 		ROW(domains, "[\"a.test\",\"b.test\",\"A.TEST\"]", "/domains/2: is listed twice"),
+		ROW(domains, "[\"fd00::1\",\"FD00:0::1\"]", "/domains/1: is listed twice"),
 		ROW(challenge_address, "localhost", "/challenge_address: \"localhost\" is not"),
 		ROW(storage_path, "", "/storage_path: is empty"),
 		ROW(ca_bundle, "", "/ca_bundle: is empty"),

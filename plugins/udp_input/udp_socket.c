@@ -66,6 +66,11 @@ static int32_t join_all(int fd, const struct udp_conf *conf, const struct udp_gr
 		char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 2];
 		uint16_t port;
 		udp_addr_format(&groups->addr[i], text, sizeof text, &port);
+		if (rc == -ENODEV && !index)
+			return failed(why, size,
+				      "multicast: no route says on which network interface to join the group "
+				      "(set interface)",
+				      text, -rc);
 		if (rc != 0)
 			return failed(why, size, "multicast: cannot join group", text, -rc);
 	}

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <semstreams/base/units.h>
 #include <semstreams/sugar.h>
+#include "plugins/websocket/transport/ws_url.h"
 
 #define LOST_HOLD_NS     UINT64_C(600000000000) /* a loss stays visible in /readyz for so long */
 #define REPLACED_MAX_NS  UINT64_C(600000000000)
@@ -16,6 +17,7 @@
 void peers_init(struct peers *ps, const struct ss_host *host, const struct endpoint_conf *conf)
 {
 	*ps = (struct peers){.host = host, .conf = conf, .dials = conf->url != NULL};
+	ws_url_redact(conf->url ? conf->url : "", ps->url, sizeof ps->url);
 }
 
 int peers_add(struct peers *ps, struct peer *p, const char *name)
@@ -168,7 +170,7 @@ void peers_tick(struct peers *ps, uint64_t elapsed_ns, const char *who, uint64_t
 	ps->down_ns += elapsed_ns;
 	/* once, and again when its reason may be another: not a line each second */
 	if (ps->down_ns >= grace && (!reported || ps->down_ns / grace != (ps->down_ns - elapsed_ns) / grace))
-		peers_trouble(ps, TROUBLE_DOWN, "no connection to %s for %s: %s", ps->conf->url,
+		peers_trouble(ps, TROUBLE_DOWN, "no connection to %s for %s: %s", ps->url,
 			      ss_format_span((int64_t)ps->down_ns, span, sizeof span),
 			      ps->failure[0] ? ps->failure : "the peer has not answered");
 }

@@ -79,6 +79,7 @@ struct peers {
 	uint64_t down_ns;  /* a dialer has had no link or plain connection for so long */
 	uint64_t lost_ns;  /* TROUBLE_LOST is reported for so much longer */
 	uint32_t replaced; /* times in a row that another receiver or sender of the same name took over */
+	char url[128];     /* as it may be shown */
 	char failure[256]; /* why the last dial failed, or what ended the last connection */
 	char trouble[TROUBLES][320];
 	char reported[320];

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <jansson.h>
 #include <semstreams/ext/tls.h>
+#include "ws_url.h"
 
 static int read_origins(struct endpoint *e)
 {
@@ -48,13 +49,15 @@ static int claim_port(const struct endpoint *e)
 int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct endpoint_conf *conf)
 {
 	struct ss_iface tls;
+	struct ws_url url;
+	const char *why;
 	int rc;
 
 	*e = (struct endpoint){.host = host, .conf = conf};
 	if (conf->path[0] != '/')
 		return ss_config_error(host, "/path", "a path must begin with a slash");
-	if (conf->url && strncmp(conf->url, "ws://", 5) != 0 && strncmp(conf->url, "wss://", 6) != 0)
-		return ss_config_error(host, "/url", "expected ws://host[:port]/path or wss://...");
+	if (conf->url && ws_url_parse(conf->url, &url, &why) < 0)
+		return ss_config_error(host, "/url", "%s", why);
 	if (conf->dead_after <= conf->ping_interval)
 		return ss_config_error(host, "/dead_after", "must be longer than ping_interval");
 	if (conf->retry_max < conf->retry_min)
@@ -68,8 +71,7 @@ int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct 
 		e->tls = tls.vtbl;
 		e->tls_self = tls.self;
 	}
-	if (conf->url && strncmp(conf->url, "wss://", 6) == 0 &&
-	    !(e->tls && e->tls->enabled(e->tls_self, SS_TLS_CLIENT)))
+	if (conf->url && url.secure && !(e->tls && e->tls->enabled(e->tls_self, SS_TLS_CLIENT)))
 		return ss_config_error(host, "/url",
 				       "wss:// needs \"security\": {\"tls\": {\"client\": {...}}}");
 	return 0;

@@ -19,14 +19,12 @@
 #include <semstreams/sugar.h>
 #include <semstreams/ext/tls.h>
 
-#define HOST_MAX 110 /* libwebsockets cuts the Host header at 128 */
-
 /* Owned by the loop and by the thread; the last frees it. */
 struct ws_resolver {
 	pthread_mutex_t lock;
 	struct ev_loop *loop; /* NULL: nobody waits any more */
 	struct ev_async *wake;
-	char host[HOST_MAX + 1];
+	char host[WS_URL_HOST_MAX + 1];
 	bool done;
 	int error; /* EAI_... */
 	struct sockaddr_storage addresses[WS_ADDRESSES];
@@ -151,7 +149,7 @@ static int resolver_start(struct ws *ws)
 	r->loop = ws->loop;
 	r->wake = &d->resolved;
 	r->owners = 2;
-	snprintf(r->host, sizeof r->host, "%s", d->host);
+	snprintf(r->host, sizeof r->host, "%s", d->url.host);
 	int rc = start_thread(r);
 	if (rc < 0) {
 		r->owners = 1;
@@ -196,7 +194,7 @@ static void on_resolved(struct ev_loop *loop, struct ev_async *async, int revent
 		return;
 	if (d->n_addresses == 0) {
 		char why[256];
-		snprintf(why, sizeof why, "cannot resolve %s: %s", d->host,
+		snprintf(why, sizeof why, "cannot resolve %s: %s", d->url.host,
 			 error ? gai_strerror(error) : "no address");
 		dial_failed(ws, why);
 		return;
@@ -204,21 +202,24 @@ static void on_resolved(struct ev_loop *loop, struct ev_async *async, int revent
 	dial(ws);
 }
 
-/* Is the host an address already? */
-static bool take_address(struct ws_dial *d)
+/* Is the host an address already?  1, 0, or -ENODEV for the zone of an interface that is not there. */
+static int take_address(struct ws_dial *d)
 {
 	struct sockaddr_in *v4 = (struct sockaddr_in *)&d->addresses[0];
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&d->addresses[0];
 	memset(&d->addresses[0], 0, sizeof d->addresses[0]);
-	if (inet_pton(AF_INET, d->host, &v4->sin_addr) == 1)
+	if (inet_pton(AF_INET, d->url.host, &v4->sin_addr) == 1)
 		v4->sin_family = AF_INET;
-	else if (inet_pton(AF_INET6, d->host, &v6->sin6_addr) == 1)
+	else if (inet_pton(AF_INET6, d->url.host, &v6->sin6_addr) == 1)
 		v6->sin6_family = AF_INET6;
 	else
-		return false;
+		return 0;
 	d->n_addresses = 1;
 	d->at = 0;
-	return true;
+	if (!d->url.zone[0])
+		return 1;
+	v6->sin6_scope_id = if_nametoindex(d->url.zone);
+	return v6->sin6_scope_id ? 1 : -ENODEV;
 }
 
 /* ---- identities ---- */
@@ -296,7 +297,7 @@ static int open_tls(struct ws *ws, const struct ws_options *options)
 {
 	struct ws_tls_options o = {.host = ws->host,
 				   .role = SS_TLS_CLIENT,
-				   .server_name = ws->dial->host,
+				   .server_name = ws->dial->url.name,
 				   .failed = refused,
 				   .changed = identity_changed,
 				   .arg = ws};
@@ -329,17 +330,18 @@ static void connect_to(struct ws *ws, struct ws_conn *c, const char *address)
 		.context = ws->cx,
 		.vhost = c->vhost->lws,
 		.address = address,
-		.port = d->port,
-		.path = d->path,
-		.host = d->authority,
+		.port = d->url.port,
+		.path = d->url.target,
+		.host = d->url.authority,
 		.protocol = offered,
 		.local_protocol_name = WS_PROTOCOL,
 		.alpn = "http/1.1",
 		.opaque_user_data = c,
 		.retry_and_idle_policy = &no_pings,
 		/* the name is checked by ws_tls */
-		.ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT |
-				  (d->secure ? LCCSCF_USE_SSL | LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK : 0),
+		.ssl_connection =
+			LCCSCF_HTTP_NO_FOLLOW_REDIRECT |
+			(d->url.secure ? LCCSCF_USE_SSL | LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK : 0),
 	};
 	ws->birth = c;
 	struct lws *wsi = lws_client_connect_via_info(&info);
@@ -358,7 +360,7 @@ static void connect_to(struct ws *ws, struct ws_conn *c, const char *address)
 static void dial(struct ws *ws)
 {
 	struct ws_dial *d = ws->dial;
-	char address[INET6_ADDRSTRLEN + 1 + 16];
+	char address[INET6_ADDRSTRLEN + 1 + IF_NAMESIZE];
 	const struct sockaddr_storage *sa = &d->addresses[d->at];
 	if (getnameinfo((const struct sockaddr *)sa,
 			sa->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in),
@@ -391,11 +393,20 @@ static void on_dial(struct ev_loop *loop, struct ev_timer *timer, int revents)
 		return;
 	}
 	/* the next of several addresses, or all over again */
-	if (d->at > 0 || take_address(d)) {
+	int rc = d->at > 0 ? 1 : take_address(d);
+	if (rc > 0) {
 		dial(ws);
 		return;
 	}
-	int rc = resolver_start(ws);
+	if (rc < 0) {
+		char why[WS_URL_SHOWN_MAX + 80];
+		snprintf(why, sizeof why,
+			 "the zone in the url is no network interface of this host: %s url=%s", d->url.zone,
+			 d->url.shown);
+		dial_failed(ws, why);
+		return;
+	}
+	rc = resolver_start(ws);
 	if (rc < 0)
 		dial_failed(ws, strerror(-rc));
 }
@@ -442,12 +453,24 @@ void ws_client_opened(struct ws_conn *c)
 	c->ws->dial->at = 0;
 }
 
+/* Nobody but the operator may send a connection elsewhere: the target is named, not followed. */
+static void name_redirection(struct ws_conn *c, unsigned int status)
+{
+	char location[2048], shown[WS_URL_SHOWN_MAX];
+	int n = lws_hdr_copy(c->wsi, location, sizeof location, WSI_TOKEN_HTTP_LOCATION);
+	ws_url_redact(n > 0 ? location : "", shown, sizeof shown);
+	snprintf(c->reason, sizeof c->reason, "the server answers %u, go to %s: set url to it if it is right",
+		 status, n > 0 ? shown : "another place it does not name");
+}
+
 void ws_client_error(struct ws_conn *c, const char *what)
 {
 	if (c->reason[0] || c->state != WS_HANDSHAKE)
 		return;
 	unsigned int status = c->wsi ? lws_http_client_http_response(c->wsi) : 0;
-	if (status && status != 101)
+	if (status >= 300 && status < 400)
+		name_redirection(c, status);
+	else if (status && status != 101)
 		snprintf(c->reason, sizeof c->reason, "the server answers %u instead of upgrading", status);
 	else if (what && strcmp(what, "Unable to connect") == 0)
 		snprintf(c->reason, sizeof c->reason, "connection refused, or no way there");
@@ -472,14 +495,14 @@ void ws_client_gone(struct ws *ws, const struct ws_conn *c)
 		return;
 	}
 	const char *tls = ws->tls ? ws_tls_why(ws->tls) : "";
-	char address[INET6_ADDRSTRLEN] = "?", why[700];
+	char address[INET6_ADDRSTRLEN + 1 + IF_NAMESIZE] = "?", why[700];
 	getnameinfo((const struct sockaddr *)&d->addresses[d->at], sizeof d->addresses[0], address,
 		    sizeof address, NULL, 0, NI_NUMERICHOST);
-	snprintf(why, sizeof why, "%s url=%s://%s%s peer=%s",
+	snprintf(why, sizeof why, "%s url=%s peer=%s",
 		 tls[0]         ? tls
 		 : c->reason[0] ? c->reason
 				: "connection failed",
-		 d->secure ? "wss" : "ws", d->authority, d->path, address);
+		 d->url.shown, address);
 	if (++d->at < d->n_addresses) {
 		ws_failed(ws, "%s", why);
 		start_timer(ws, 0);
@@ -490,43 +513,6 @@ void ws_client_gone(struct ws *ws, const struct ws_conn *c)
 }
 
 /* ---- life ---- */
-
-/* ws[s]://host[:port][/path][?query] */
-static int parse_url(struct ws_dial *d, const char *url)
-{
-	d->secure = strncasecmp(url, "wss://", 6) == 0;
-	if (!d->secure && strncasecmp(url, "ws://", 5) != 0)
-		return -EINVAL;
-	const char *host = url + (d->secure ? 6 : 5);
-	size_t len = strcspn(host, "/?#");
-	const char *rest = host + len;
-	if (len == 0 || len > HOST_MAX || memchr(host, '@', len) || strchr(rest, '#') || strlen(rest) > 1024)
-		return -EINVAL;
-	for (const char *p = url; *p; p++)
-		if ((unsigned char)*p <= ' ' || *p == 0x7f)
-			return -EINVAL;
-	bool v6 = host[0] == '[';
-	const char *end = v6 ? memchr(host, ']', len) : memchr(host, ':', len);
-	size_t name_len = end ? (size_t)(end - host) : len;
-	if (v6 && !end)
-		return -EINVAL;
-	const char *colon = v6 ? end + 1 : end;
-	d->port = d->secure ? 443 : 80;
-	if (colon && colon < host + len) {
-		char *stop;
-		unsigned long port = *colon == ':' ? strtoul(colon + 1, &stop, 10) : 0;
-		if (port == 0 || port > 65535 || stop != host + len || colon[1] == '+' || colon[1] == '-')
-			return -EINVAL;
-		d->port = (uint16_t)port;
-	}
-	d->host = strndup(host + v6, name_len - v6);
-	d->authority = strndup(host, len);
-	if (asprintf(&d->path, "%s%s", rest[0] == '/' ? "" : "/", rest) < 0)
-		d->path = NULL;
-	if (!d->host || !d->authority || !d->path)
-		return -ENOMEM;
-	return d->host[0] ? 0 : -EINVAL;
-}
 
 int ws_client_open(struct ws *ws, const struct ws_options *options)
 {
@@ -541,14 +527,14 @@ int ws_client_open(struct ws *ws, const struct ws_options *options)
 	ev_async_init(&d->resolved, on_resolved);
 	d->resolved.data = ws;
 	ev_async_start(ws->loop, &d->resolved);
-	int rc = parse_url(d, options->url);
+	const char *why;
+	int rc = ws_url_parse(options->url, &d->url, &why);
 	if (rc < 0) {
-		ss_log(ws->host, SS_LOG_ERROR, "cannot connect to \"%s\": %s", options->url,
-		       rc == -EINVAL ? "the url must look like wss://host:port/path" : strerror(-rc));
+		ss_log(ws->host, SS_LOG_ERROR, "cannot connect, the url is wrong: %s", why);
 		return rc;
 	}
-	ws->port = d->port;
-	rc = d->secure ? open_tls(ws, options) : 0;
+	ws->port = d->url.port;
+	rc = d->url.secure ? open_tls(ws, options) : 0;
 	if (rc == 0)
 		start_timer(ws, 0);
 	return rc;
@@ -572,9 +558,6 @@ void ws_client_free(struct ws *ws)
 		d->vhosts->lws = NULL; /* went with its context */
 		forget_vhost(&d->vhosts);
 	}
-	free(d->host);
-	free(d->authority);
-	free(d->path);
 	free(d);
 	ws->dial = NULL;
 }

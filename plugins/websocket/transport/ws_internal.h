@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include "ws.h"
 #include "ws_tls.h"
+#include "ws_url.h"
 
 #if defined(LWS_WITH_GNUTLS) || defined(LWS_WITH_MBEDTLS)
 #error "needs libwebsockets on OpenSSL: its other TLS backends ignore client certificates and host names"
@@ -21,6 +22,7 @@
 #define WS_TX_MAX      (1u << 20) /* bytes handed to the kernel at once */
 #define WS_SUB_MAX     64         /* length of a subprotocol's name, with its end */
 #define WS_REASON_MAX  124        /* of a close frame, with its end */
+#define WS_FAILURE_MAX 384        /* of why a dial failed, with its end */
 #define WS_LISTENERS   8
 #define WS_GOING_AWAY  1001
 #define WS_NO_STATUS   1005
@@ -53,7 +55,7 @@ struct ws_conn {
 	const char *subprotocol;        /* chosen */
 	char *peer;                     /* verified certificate name */
 	char address[INET6_ADDRSTRLEN]; /* listener: whose it is */
-	char reason[WS_REASON_MAX];     /* of the close code, ours or the peer's; of a failed dial */
+	char reason[WS_FAILURE_MAX];    /* of the close code, ours or the peer's; of a failed dial */
 	struct ws_vhost *vhost;         /* dialer */
 	bool half;                      /* listener: its handshake is not finished; in the list of those */
 	bool counted;                   /* in n_open */
@@ -80,11 +82,7 @@ struct ws_vhost {
 struct ws_resolver; /* a name being looked up, in a thread of its own */
 
 struct ws_dial {
-	bool secure;
-	char *host;      /* without brackets */
-	char *authority; /* as in Host: */
-	char *path;
-	uint16_t port;
+	struct ws_url url;
 	struct ev_timer timer;
 	struct ev_async resolved;
 	struct ws_resolver *resolver;

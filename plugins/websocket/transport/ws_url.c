@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* ws_url - see ws_url.h. */
+#include "ws_url.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+static int wrong(const char **why, const char *text)
+{
+	*why = text;
+	return -EINVAL;
+}
+
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static bool is_hex(char c)
+{
+	return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
+}
+
+static bool is_alnum(char c)
+{
+	return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+}
+
+/* ---- the host ---- */
+
+/* The last label of a name that is all digits, or hexadecimal, is meant to be an address. */
+static bool looks_like_v4(const char *host)
+{
+	size_t len = strlen(host);
+	if (len && host[len - 1] == '.')
+		len--;
+	size_t at = len;
+	while (at && host[at - 1] != '.')
+		at--;
+	if (len - at > 2 && host[at] == '0' && (host[at + 1] | 0x20) == 'x')
+		return true;
+	for (size_t i = at; i < len; i++)
+		if (!is_digit(host[i]))
+			return false;
+	return len > at;
+}
+
+static int check_name(const char *host, const char **why)
+{
+	struct in_addr v4;
+	size_t label = 0, len = strlen(host);
+	for (size_t i = 0; i < len; i++) {
+		if (host[i] == '.' && label == 0)
+			return wrong(why, "the host has a dot too many");
+		if (host[i] == '.') {
+			label = 0;
+			continue;
+		}
+		if ((unsigned char)host[i] >= 0x80)
+			return wrong(why, "the host is not ASCII; write its punycode form (xn--...)");
+		if (!is_alnum(host[i]) && host[i] != '-' && host[i] != '_')
+			return wrong(why, "the host has a character that no host name has; an IPv6 address "
+					  "stands in brackets");
+		if (++label > 63)
+			return wrong(why, "a label of the host is longer than 63 bytes");
+	}
+	if (looks_like_v4(host) && inet_pton(AF_INET, host, &v4) != 1)
+		return wrong(why, "the host is no IPv4 address; write four numbers from 0 to 255");
+	return 0;
+}
+
+/* What follows the % of an address; RFC 6874 writes the % itself as %25. */
+static int take_zone(struct ws_url *u, const char *zone, size_t len, const char **why)
+{
+	if (len >= 2 && memcmp(zone, "25", 2) == 0) {
+		zone += 2;
+		len -= 2;
+	}
+	if (len == 0 || len >= sizeof u->zone)
+		return wrong(why, "the zone of the address is no interface name, as in [fe80::1%25eth0]");
+	for (size_t i = 0; i < len; i++)
+		if (!is_alnum(zone[i]) && !strchr("-._~", zone[i]))
+			return wrong(why,
+				     "the zone of the address has a character that no interface name has");
+	memcpy(u->zone, zone, len);
+	return 0;
+}
+
+/* The text between the brackets. */
+static int take_v6(struct ws_url *u, const char *text, size_t len, const char **why)
+{
+	const char *percent = memchr(text, '%', len);
+	size_t n = percent ? (size_t)(percent - text) : len;
+	struct in6_addr v6;
+	if (n >= INET6_ADDRSTRLEN)
+		return wrong(why, "what stands in the brackets is no IPv6 address");
+	memcpy(u->host, text, n);
+	if (inet_pton(AF_INET6, u->host, &v6) != 1)
+		return wrong(why, "what stands in the brackets is no IPv6 address");
+	bool local = IN6_IS_ADDR_LINKLOCAL(&v6);
+	if (local && !percent)
+		return wrong(why, "a link-local address needs a zone, the interface it is reached by: "
+				  "[fe80::1%25eth0]");
+	if (!local && percent)
+		return wrong(why, "only a link-local address (fe80::) has a zone");
+	return percent ? take_zone(u, percent + 1, len - n - 1, why) : 0;
+}
+
+static int take_port(struct ws_url *u, const char *text, size_t len, const char **why)
+{
+	unsigned long port = 0;
+	for (size_t i = 0; i < len; i++) {
+		if (!is_digit(text[i]))
+			return wrong(why, "the port is not a number");
+		port = port * 10 + (unsigned long)(text[i] - '0');
+		if (port > 65535)
+			return wrong(why, "the port is greater than 65535");
+	}
+	if (len && port == 0)
+		return wrong(why, "the port must not be 0");
+	if (len)
+		u->port = (uint16_t)port;
+	return 0;
+}
+
+static int take_authority(struct ws_url *u, const char *text, size_t len, const char **why)
+{
+	if (memchr(text, '@', len))
+		return wrong(why, "the URL of a WebSocket server has no user name and password");
+	bool v6 = len && text[0] == '[';
+	const char *end = v6 ? memchr(text, ']', len) : memchr(text, ':', len);
+	if (v6 && !end)
+		return wrong(why, "the bracket of an IPv6 address is not closed");
+	size_t n = end ? (size_t)(end - text) : len;
+	const char *rest = v6 ? end + 1 : text + n;
+	size_t rest_len = len - (size_t)(rest - text);
+	if (n == 0)
+		return wrong(why, "the host is missing, as in ws://host:port/path");
+	if (rest_len && rest[0] != ':')
+		return wrong(why, "behind the bracket of an IPv6 address comes the port or the path");
+	if (n > WS_URL_HOST_MAX)
+		return wrong(why, "the host is longer than 110 bytes");
+	if (!v6)
+		memcpy(u->host, text, n);
+	int rc = v6 ? take_v6(u, text + 1, n - 1, why) : check_name(u->host, why);
+	if (rc < 0)
+		return rc;
+	n = strlen(u->host);
+	memcpy(u->name, u->host, n - (u->host[n - 1] == '.'));
+	if (!u->name[0])
+		return wrong(why, "the host is missing, as in ws://host:port/path");
+	return rest_len ? take_port(u, rest + 1, rest_len - 1, why) : 0;
+}
+
+/* ---- path and query ---- */
+
+static int take_target(struct ws_url *u, const char *text, const char **why)
+{
+	size_t len = strlen(text);
+	if (memchr(text, '#', len))
+		return wrong(why, "the URL of a WebSocket server has no fragment; write # as %23");
+	if (len + 1 > WS_URL_TARGET_MAX)
+		return wrong(why, "path and query are longer than 1024 bytes");
+	for (size_t i = 0; i < len; i++) {
+		if ((unsigned char)text[i] <= ' ' || (unsigned char)text[i] >= 0x7f ||
+		    strchr("\"<>\\^`{|}", text[i]))
+			return wrong(why,
+				     "path or query have a character that must be percent-encoded, as %20");
+		if (text[i] == '%' && !(is_hex(text[i + 1]) && is_hex(text[i + 2])))
+			return wrong(why, "a % in path or query is not followed by two hexadecimal digits; "
+					  "write % itself as %25");
+	}
+	snprintf(u->target, sizeof u->target, "%s%s", text[0] == '/' ? "" : "/", text);
+	return 0;
+}
+
+int ws_url_parse(const char *text, struct ws_url *u, const char **why)
+{
+	*u = (struct ws_url){.secure = strncasecmp(text, "wss://", 6) == 0};
+	if (!u->secure && strncasecmp(text, "ws://", 5) != 0)
+		return wrong(why, "expected ws://host[:port]/path or wss://...");
+	const char *authority = text + (u->secure ? 6 : 5);
+	size_t len = strcspn(authority, "/?#");
+	const uint16_t standard = u->secure ? 443 : 80;
+	u->port = standard;
+	int rc = take_authority(u, authority, len, why);
+	if (rc == 0)
+		rc = take_target(u, authority + len, why);
+	if (rc < 0)
+		return rc;
+	bool v6 = strchr(u->host, ':');
+	char port[8] = "";
+	if (u->port != standard)
+		snprintf(port, sizeof port, ":%u", u->port);
+	snprintf(u->authority, sizeof u->authority, "%s%s%s%s", v6 ? "[" : "", u->name, v6 ? "]" : "", port);
+	ws_url_redact(text, u->shown, sizeof u->shown);
+	return 0;
+}
+
+/* ---- what may be shown ---- */
+
+struct shown {
+	char *at, *end;
+};
+
+static void show(struct shown *s, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len && s->at < s->end; i++)
+		*s->at++ = (unsigned char)text[i] > ' ' && (unsigned char)text[i] < 0x7f ? text[i] : '?';
+}
+
+void ws_url_redact(const char *text, char *out, size_t size)
+{
+	if (!size)
+		return;
+	struct shown s = {.at = out, .end = out + size - 1};
+	const char *slashes = strstr(text, "//");
+	const char *scheme_end = text + strcspn(text, "/?#");
+	if (slashes && slashes == scheme_end) {
+		const char *authority = slashes + 2, *host = authority;
+		size_t len = strcspn(authority, "/?#");
+		for (const char *p = authority; p < authority + len; p++)
+			if (*p == '@')
+				host = p + 1;
+		show(&s, text, (size_t)(authority - text));
+		text = host;
+	}
+	size_t len = strcspn(text, "?#");
+	show(&s, text, len);
+	if (text[len])
+		show(&s, "?...", 4);
+	*s.at = '\0';
+	if (s.at == s.end && size > 4)
+		memcpy(s.end - 3, "...", 3);
+}

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <semstreams/ext/tls.h>
 
+#include "core/config/claims.h"
 #include "core/config/expand.h"
 #include "core/plugin/loader.h"
 #include "core/config/options.h"
@@ -19,91 +20,6 @@
 
 #define ADMIN_DEFAULT    "127.0.0.1:9600"
 #define MAX_PLUGIN_PATHS 64
-
-/* ---- what components, and the host itself, take for themselves alone: files and ports ---- */
-
-struct claim {
-	char *owner, *resource;
-};
-
-struct claims {
-	struct claim *rows;
-	size_t n;
-};
-
-static struct claims *claims_new(void)
-{
-	return calloc(1, sizeof(struct claims));
-}
-
-static void claims_free(struct claims *c)
-{
-	if (!c)
-		return;
-	for (size_t i = 0; i < c->n; i++) {
-		free(c->rows[i].owner);
-		free(c->rows[i].resource);
-	}
-	free(c->rows);
-	free(c);
-}
-
-/* Does the address stand for all? */
-static bool is_any(const char *address, size_t len)
-{
-	static const char *const any[] = {"", "*", "0.0.0.0", "::", "[::]"};
-
-	for (size_t i = 0; i < sizeof any / sizeof any[0]; i++)
-		if (strlen(any[i]) == len && memcmp(any[i], address, len) == 0)
-			return true;
-	return false;
-}
-
-static bool is_port(const char *resource)
-{
-	return strncmp(resource, "tcp:", 4) == 0 || strncmp(resource, "udp:", 4) == 0;
-}
-
-static bool collide(const char *a, const char *b)
-{
-	const char *port_a = strrchr(a, ':'), *port_b = strrchr(b, ':');
-
-	if (strcmp(a, b) == 0)
-		return true;
-	return is_port(a) && strncmp(a, b, 4) == 0 && port_a > a + 3 && port_b > b + 3 &&
-	       strcmp(port_a, port_b) == 0 &&
-	       (is_any(a + 4, (size_t)(port_a - a - 4)) || is_any(b + 4, (size_t)(port_b - b - 4)));
-}
-
-/*
- * The resource is "tcp:ADDRESS:PORT" or "udp:ADDRESS:PORT", with an empty ADDRESS for all, or any other text,
- * as "file:/data/x".  0; -EEXIST: *other has claimed it already; -ENOMEM.
- */
-static int claims_add(struct claims *c, const char *owner, const char *resource, const char **other)
-{
-	for (size_t i = 0; i < c->n; i++) {
-		if (!collide(c->rows[i].resource, resource))
-			continue;
-		if (strcmp(c->rows[i].owner, owner) == 0)
-			return 0;
-		*other = c->rows[i].owner;
-		return -EEXIST;
-	}
-	struct claim *grown = reallocarray(c->rows, c->n + 1, sizeof *grown);
-	if (!grown)
-		return -ENOMEM;
-	c->rows = grown;
-	struct claim *row = &c->rows[c->n];
-	row->owner = strdup(owner);
-	row->resource = strdup(resource);
-	if (row->owner && row->resource) {
-		c->n++;
-		return 0;
-	}
-	free(row->owner);
-	free(row->resource);
-	return -ENOMEM;
-}
 
 /* ---- settings of the host itself ------------------------------------------------------------------------
  */
@@ -170,12 +86,14 @@ static int claim_admin(struct config *config)
 		return 0;
 	if (strncmp(listen, "localhost:", 10) == 0)
 		snprintf(resource, sizeof resource, "tcp:127.0.0.1%s", colon);
+	else if (strncmp(listen, "[::]:", 5) == 0) /* the kernel's default: both families */
+		snprintf(resource, sizeof resource, "tcp:%s", colon);
 	else if (*listen == '[')
 		snprintf(resource, sizeof resource, "tcp:%.*s%s", (int)(colon - listen - 2), listen + 1,
 			 colon);
 	else
 		snprintf(resource, sizeof resource, "tcp:%s", listen);
-	return claims_add(config->claims, "admin", resource, &other) == -ENOMEM ? -ENOMEM : 0;
+	return claims_add(config->claims, NULL, resource, &other) == -ENOMEM ? -ENOMEM : 0;
 }
 
 static int read_admin(struct config *config, const struct jnode *node, struct diag *diag)
@@ -672,22 +590,37 @@ void config_component_error(const struct config *config, const struct config_com
 	free(base);
 }
 
+/* What it is, for a person. */
+static void show_resource(const char *resource, char *text, size_t size)
+{
+	const char *rest = strchr(resource, ':');
+
+	if (rest && strncmp(resource, "file:", 5) == 0)
+		snprintf(text, size, "the file \"%s\"", rest + 1);
+	else if (claims_is_port(resource))
+		snprintf(text, size, "%s port %s", *resource == 't' ? "TCP" : "UDP",
+			 strrchr(resource, ':') + 1);
+	else
+		snprintf(text, size, "\"%s\"", resource);
+}
+
 int config_claim(const struct config *config, const struct config_component *c, struct diag *diag,
 		 const char *pointer, const char *resource)
 {
-	const char *other, *rest = strchr(resource, ':');
-	char text[512];
+	const char *other;
+	char what[512], text[1024];
 
 	int rc = claims_add(config->claims, c->id, resource, &other);
-	if (rc != -EEXIST || !rest)
+	if (rc != -EEXIST)
 		return rc;
-	if (strncmp(resource, "file:", 5) == 0)
-		snprintf(text, sizeof text, "the file \"%s\" is used by \"%s\" already", rest + 1, other);
-	else if (strncmp(resource, "tcp:", 4) == 0 || strncmp(resource, "udp:", 4) == 0)
-		snprintf(text, sizeof text, "%s port %s is used by \"%s\" already",
-			 *resource == 't' ? "TCP" : "UDP", strrchr(resource, ':') + 1, other);
+	show_resource(resource, what, sizeof what);
+	if (other)
+		snprintf(text, sizeof text, "\"%s\" and \"%s\" would both use %s; give one of them another",
+			 other, c->id, what);
 	else
-		snprintf(text, sizeof text, "\"%s\" is used by \"%s\" already", resource, other);
+		snprintf(text, sizeof text,
+			 "\"%s\" and the admin port would both use %s; give one of them another", c->id,
+			 what);
 	config_component_error(config, c, diag, pointer, text);
 	return rc;
 }

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -155,6 +156,21 @@ static void destroy(void *self)
 	free(in);
 }
 
+/*
+ * Each socket would get a part of the datagrams only, if the kernel allows two at all.  Multicast sockets do
+ * share a port, each with groups of its own.
+ */
+static int32_t claim_port(const struct udp_input *in)
+{
+	const struct udp_conf *conf = in->conf;
+	char resource[128];
+	if (conf->port == 0 || in->groups.n || !SS_KNOWS(in->host, struct ss_host, claim))
+		return 0;
+	snprintf(resource, sizeof resource, "udp:%s:%d", strcmp(conf->bind, "::") == 0 ? "" : conf->bind,
+		 (int)conf->port);
+	return in->host->claim(in->host, "/port", resource) == -ENOMEM ? -ENOMEM : 0;
+}
+
 static int32_t check(struct udp_input *in)
 {
 	const struct udp_conf *conf = in->conf;
@@ -176,6 +192,8 @@ static int32_t check(struct udp_input *in)
 					     "an IPv6 group cannot be joined when bind is an IPv4 address");
 	if (conf->interface && !in->groups.n && rc == 0)
 		rc = ss_config_error(in->host, "/interface", "is only used together with multicast");
+	if (rc != -ENOMEM && (bad = claim_port(in)) != 0)
+		rc = bad;
 	return rc;
 }
 

@@ -1,10 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /* spool_option - the option "spool": {"path", "max_bytes", "max_age", "forget_after", "overflow", "sync"}. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/base/json_option.h>
 #include "output.h"
+
+/* A folder is one component's. */
+static int claim_folder(const struct output *out)
+{
+	char resource[1024];
+	int len = (int)strlen(out->spool_path);
+
+	while (len > 1 && out->spool_path[len - 1] == '/')
+		len--;
+	snprintf(resource, sizeof resource, "file:%.*s", len, out->spool_path);
+	return SS_KNOWS(out->host, struct ss_host, claim)
+		       ? out->host->claim(out->host, "/spool/path", resource)
+		       : 0;
+}
 
 int output_read_spool(struct output *out)
 {
@@ -20,6 +35,7 @@ int output_read_spool(struct output *out)
 	json_t *spool = ss_json_parse(&j, "spool", out->conf->spool);
 	if (!spool)
 		return j.err;
+	ss_json_enter(&j, "spool");
 	if (!json_is_object(spool)) {
 		ss_json_error(&j, NULL, "expected an object with \"path\"");
 		goto out;
@@ -38,6 +54,8 @@ int output_read_spool(struct output *out)
 	if (path && !out->spool_path)
 		j.err = -ENOMEM;
 	o->path = out->spool_path;
+	if (o->path && claim_folder(out) == -ENOMEM)
+		j.err = -ENOMEM;
 out:
 	ss_json_done(&j);
 	json_decref(spool);

@@ -352,6 +352,29 @@ static int find_services(struct output *out)
 	return rc ? rc : out->fields->compile(out->fields_self, whole, 1, &out->any, &bad);
 }
 
+/* What concerns events that wait for links; all that is wrong is told at once. */
+static int check_options(struct output *out)
+{
+	const struct output_conf *conf = out->conf;
+	int rc = 0;
+
+	out->log_options = (struct sendlog_options){.max_bytes = (uint64_t)conf->buffer,
+						    .max_consumers = (uint32_t)conf->max_consumers,
+						    .drop_oldest = conf->overflow != OVERFLOW_BLOCK};
+	if (!conf->links && !conf->plain)
+		rc = ss_config_error(out->host, "/links",
+				     "one of links and plain must be true: nobody is served");
+	if (!conf->spool)
+		return rc;
+	if (!conf->links)
+		rc = ss_config_error(out->host, "/spool",
+				     "a spool keeps events for links, and links is false");
+	out->log_options.max_bytes = UINT64_C(1) << 30;
+	out->log_options.drop_oldest = conf->overflow == OVERFLOW_DROP_OLDEST;
+	int bad = output_read_spool(out);
+	return bad ? bad : rc;
+}
+
 static int32_t output_create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct output *out = calloc(1, sizeof *out);
@@ -362,21 +385,11 @@ static int32_t output_create(const struct ss_host *host, const void *conf, void 
 	out->conf = conf;
 	out->held.value_size = sizeof(struct held);
 	peers_init(&out->peers, host, &out->conf->endpoint);
-	int rc = endpoint_check(&out->endpoint, host, &out->conf->endpoint);
+	int rc = endpoint_check(&out->endpoint, host, &out->conf->endpoint), bad;
+	if (rc != -ENOMEM && (bad = check_options(out)) != 0)
+		rc = bad;
 	if (rc == 0)
 		rc = find_services(out);
-	out->log_options = (struct sendlog_options){.max_bytes = (uint64_t)out->conf->buffer,
-						    .max_consumers = (uint32_t)out->conf->max_consumers,
-						    .drop_oldest = out->conf->overflow != OVERFLOW_BLOCK};
-	if (rc == 0 && !out->conf->links && !out->conf->plain)
-		rc = ss_config_error(host, "/links", "one of links and plain must be true: nobody is served");
-	if (rc == 0 && !out->conf->links && out->conf->spool)
-		rc = ss_config_error(host, "/spool", "a spool keeps events for links, and links is false");
-	if (rc == 0 && out->conf->spool) {
-		out->log_options.max_bytes = UINT64_C(1) << 30;
-		out->log_options.drop_oldest = out->conf->overflow == OVERFLOW_DROP_OLDEST;
-		rc = output_read_spool(out);
-	}
 	if (rc == 0 && !(out->frame = malloc(WS_PRE + (size_t)out->conf->max_frame)))
 		rc = -ENOMEM;
 	if (rc < 0) {

@@ -251,19 +251,64 @@ def test_check_finds_what_two_want(command):
         return {"id": name, "type": "websocket_output", "inputs": ["u"], "config": {"port": port, **more}}
 
     assert check(store("a", "/x/y.jsonl"), store("b", "/x/y.jsonl")) == (
-        78, ['/components/2/config/path  the file "/x/y.jsonl" is used by "a" already'])
+        78, ['/components/2/config/path  "a" and "b" would both use the file "/x/y.jsonl"; give one of them another'])
     assert check(store("a", "/x/%Y/y.jsonl"), store("b", "/x//%Y/y.jsonl"))[0] == 78
     assert check(store("a", "/x/{component}.jsonl"), store("b", "/x/{component}.jsonl"))[0] == 0
     assert check(listen("a", 8080, path="/p"), listen("b", 8080, path="/p")) == (
-        78, ['/components/2/config/port  TCP port 8080 is used by "a" already'])
+        78, ['/components/2/config/port  "a" and "b" would both use TCP port 8080; give one of them another'])
     assert check(listen("a", 8080, bind="127.0.0.1"), listen("b", 8080))[0] == 78
     assert check(listen("a", 8080, bind="127.0.0.1"), listen("b", 8080, bind="127.0.0.2"))[0] == 0
     assert check(listen("a", 0), listen("b", 0))[0] == 0
+    assert check(listen("a", 0, spool={"path": "s"}), listen("b", 0, spool={"path": "s/"})) == (
+        78, ['/components/2/config/spool/path  "a" and "b" would both use the file "s"; give one of them another'])
     assert check(listen("a", 8080), listen("b", 8080, url="ws://127.0.0.1:1/"))[0] == 0
-    assert check(listen("a", 9600))[1] == ['/components/1/config/port  TCP port 9600 is used by "admin" already']
-    assert check(listen("a", 9601), admin={"listen": "[::]:9601"})[0] == 78
-    assert check(listen("a", 9600, bind="127.0.0.2"))[0] == 0
+    both = '/components/1/config/port  "admin" and the admin port would both use TCP port 9600; give one of them another'
+    assert check(listen("admin", 9600))[1] == [both]
     assert check(listen("a", 9600), admin={"listen": "off"})[0] == 0
+
+    def receive(name, port, **more):
+        return {"id": name, "type": "udp_input", "config": {"port": port, **more}}
+
+    both = '/components/2/config/port  "a" and "b" would both use UDP port 14550; give one of them another'
+    assert check(receive("a", 14550), receive("b", 14550)) == (78, [both])
+    assert check(receive("a", 14550, sockets=2), receive("b", 14550, bind="127.0.0.1", sockets=2)) == (78, [both])
+    assert check(receive("a", 14550, bind="127.0.0.1"), receive("b", 14550, bind="127.0.0.2"))[0] == 0
+    assert check(receive("a", 14550), receive("b", 14551), listen("c", 14550))[0] == 0
+    assert check(receive("a", 14550, multicast="239.1.2.3"), receive("b", 14550, multicast="239.1.2.4"))[0] == 0
+
+
+@pytest.mark.parametrize("bind, admin, both", [
+    ("", "127.0.0.1", True), ("", "0.0.0.0", True), ("", "[::1]", True), ("", "localhost", True),
+    ("0.0.0.0", "127.0.0.1", True), ("0.0.0.0", "0.0.0.0", True), ("0.0.0.0", "[::]", True), ("0.0.0.0", "[::1]", False),
+    ("::", "127.0.0.1", False), ("::", "[::1]", True), ("::", "[::]", True), ("::1", "[0:0::1]", True),
+    ("127.0.0.2", "127.0.0.1", False), ("127.0.0.2", "0.0.0.0", True), ("127.0.0.1", "localhost", True),
+    ("127.0.0.1", "[::ffff:127.0.0.1]", True), ("127.0.0.1", "[::]", True), ("127.0.0.1", "[::1]", False)])
+def test_check_compares_addresses_as_the_kernel_does(command, start, tcp_port, bind, admin, both):
+    """A port that is listened on and the admin port: check says the same as starting would."""
+    config = {"admin": {"listen": f"{admin}:{tcp_port}"}, "components": [
+        {"id": "u", "type": "udp_input", "config": {"port": 0}},
+        {"id": "w", "type": "websocket_output", "config": {"port": tcp_port, "bind": bind}}]}
+    done = command("check", "-", input=json.dumps(config))
+    assert (done.returncode == 78) == both, done.stderr
+    assert ('"w" and the admin port would both use' in done.stderr) == both, done.stderr
+    if not both:
+        assert start(config).terminate() == 0
+
+
+def test_check_finds_all_that_is_wrong_with_an_endpoint(command):
+    wrong = {"bind": "localhost", "path": "x", "dead_after": "10s", "retry_min": "1m", "allowed_origins": ["a", "b"]}
+    done = command("check", "-", input=json.dumps({"components": [
+        {"id": "i", "type": "websocket_input", "config": {"port": 1, **wrong}},
+        {"id": "o", "type": "websocket_output", "config": {"port": 2, **wrong, "links": False, "plain": False}},
+        {"id": "d", "type": "websocket_output", "inputs": ["i"],
+         "config": {"url": "http://x/", "path": "x", "links": False, "spool": {"path": "p", "colour": 1}}}]}))
+    told = [line.split(None, 3)[2] for line in done.stderr.splitlines() if line.startswith("error")]
+    each = ["allowed_origins/0", "allowed_origins/1", "bind", "dead_after", "path", "retry_max"]
+    assert sorted(told) == sorted(
+        [f"/components/0/config/{key}" for key in each]
+        + [f"/components/1/config/{key}" for key in [*each, "links"]]
+        + [f"/components/2/config/{key}" for key in ["path", "url", "spool", "spool/colour"]]), done.stderr
+    assert '"localhost" is not a numeric IPv4 or IPv6 address' in done.stderr
 
 
 def test_check_goes_on_behind_a_wrong_option(command):

@@ -232,7 +232,7 @@ def test_one_writer_per_file(start, udp_port, tmp_path):
     config["components"].append({**config["components"][1], "id": "second", "inputs": ["udp"]})
     program = start(config, ready=False)
     assert program.wait() != 0
-    assert 'is used by "out" already' in program.log()
+    assert '"out" and ' in program.log() and " would both use the file " in program.log()
 
 
 def test_one_process_per_file(start, udp_port, tmp_path):

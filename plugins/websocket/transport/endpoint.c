@@ -2,6 +2,7 @@
 #include "endpoint.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <jansson.h>
@@ -20,14 +21,14 @@ static int read_origins(struct endpoint *e)
 		rc = -ENOMEM;
 	if (rc == 0 && !json_is_array(list))
 		rc = ss_config_error(e->host, "/allowed_origins", "expected an array of strings");
-	for (size_t i = 0; rc == 0 && i < n; i++) {
+	for (size_t i = 0, k = 0; rc != -ENOMEM && i < n; i++) {
 		const char *origin = json_string_value(json_array_get(list, i));
 		char pointer[64];
 		snprintf(pointer, sizeof pointer, "/allowed_origins/%zu", i);
 		if (!origin || !strstr(origin, "://"))
 			rc = ss_config_error(e->host, pointer,
 					     "expected an origin such as \"https://hub.example\"");
-		else if (!(e->origins[i] = strdup(origin)))
+		else if (!(e->origins[k++] = strdup(origin)))
 			rc = -ENOMEM;
 	}
 	json_decref(list);
@@ -46,35 +47,70 @@ static int claim_port(const struct endpoint *e)
 	return e->host->claim(e->host, "/port", resource) == -ENOMEM ? -ENOMEM : 0;
 }
 
-int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct endpoint_conf *conf)
+/* As ws_server.c takes it; empty is every address. */
+static bool is_bind_address(const char *text)
+{
+	const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST};
+	struct addrinfo *list;
+
+	if (!text[0])
+		return true;
+	if (getaddrinfo(text, NULL, &hints, &list))
+		return false;
+	freeaddrinfo(list);
+	return true;
+}
+
+/* All that is wrong is told at once. */
+static int check_options(const struct ss_host *host, const struct endpoint_conf *conf, struct ws_url *url)
+{
+	const char *why;
+	int rc = 0;
+
+	if (!is_bind_address(conf->bind))
+		rc = ss_config_error(host, "/bind", "\"%s\" is not a numeric IPv4 or IPv6 address",
+				     conf->bind);
+	if (conf->path[0] != '/')
+		rc = ss_config_error(host, "/path", "a path must begin with a slash");
+	if (conf->url && ws_url_parse(conf->url, url, &why) < 0) {
+		rc = ss_config_error(host, "/url", "%s", why);
+		url->secure = false;
+	}
+	if (conf->dead_after <= conf->ping_interval)
+		rc = ss_config_error(host, "/dead_after", "must be longer than ping_interval");
+	if (conf->retry_max < conf->retry_min)
+		rc = ss_config_error(host, "/retry_max", "must not be shorter than retry_min");
+	return rc;
+}
+
+static int find_tls(struct endpoint *e, bool needed)
 {
 	struct ss_iface tls;
-	struct ws_url url;
-	const char *why;
-	int rc;
 
-	*e = (struct endpoint){.host = host, .conf = conf};
-	if (conf->path[0] != '/')
-		return ss_config_error(host, "/path", "a path must begin with a slash");
-	if (conf->url && ws_url_parse(conf->url, &url, &why) < 0)
-		return ss_config_error(host, "/url", "%s", why);
-	if (conf->dead_after <= conf->ping_interval)
-		return ss_config_error(host, "/dead_after", "must be longer than ping_interval");
-	if (conf->retry_max < conf->retry_min)
-		return ss_config_error(host, "/retry_max", "must not be shorter than retry_min");
-	rc = read_origins(e);
-	if (rc == 0)
-		rc = claim_port(e);
-	if (rc)
-		return rc;
-	if (host->query(host, SS_TLS, offsetof(struct ss_tls, listed), &tls) == 0) {
+	if (e->host->query(e->host, SS_TLS, offsetof(struct ss_tls, listed), &tls) == 0) {
 		e->tls = tls.vtbl;
 		e->tls_self = tls.self;
 	}
-	if (conf->url && url.secure && !(e->tls && e->tls->enabled(e->tls_self, SS_TLS_CLIENT)))
-		return ss_config_error(host, "/url",
+	if (needed && !(e->tls && e->tls->enabled(e->tls_self, SS_TLS_CLIENT)))
+		return ss_config_error(e->host, "/url",
 				       "wss:// needs \"security\": {\"tls\": {\"client\": {...}}}");
 	return 0;
+}
+
+int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct endpoint_conf *conf)
+{
+	struct ws_url url = {0};
+
+	*e = (struct endpoint){.host = host, .conf = conf};
+	int rc = check_options(host, conf, &url), bad;
+
+	if ((bad = read_origins(e)) != 0)
+		rc = bad;
+	if (rc != -ENOMEM && (bad = claim_port(e)) != 0)
+		rc = bad;
+	if (rc != -ENOMEM && (bad = find_tls(e, url.secure)) != 0)
+		rc = bad;
+	return rc;
 }
 
 bool endpoint_verifies(const struct endpoint *e)

@@ -247,8 +247,9 @@ struct ss_host {
 	void (*set_degraded)(const struct ss_host *, const char *reason);
 
 	/* [ctl] In create only: the instance will use this resource alone: "file:/data/x", "tcp:ADDRESS:PORT"
-	 * or "udp:ADDRESS:PORT", where ADDRESS is numeric, or empty for all addresses.  If another component
-	 * claims it as well, the host reports an error at pointer, as config_error() does.  -EEXIST, -ENOMEM.
+	 * or "udp:ADDRESS:PORT", where ADDRESS is numeric (0.0.0.0 and :: stand for all of their family), or
+	 * empty for all of both families.  If another component claims it as well, the host reports an error
+	 * at pointer, as config_error() does.  -EEXIST, -ENOMEM.
 	 */
 	int32_t (*claim)(const struct ss_host *, const char *pointer, const char *resource);
 };

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * claims - files and ports that components, and the host itself, take for themselves alone.
+ * Control thread only.
+ */
+#pragma once
+#include <stdbool.h>
+
+struct claims;
+
+struct claims *claims_new(void); /* NULL: out of memory */
+void claims_free(struct claims *);
+
+/*
+ * The resource is "tcp:ADDRESS:PORT" or "udp:ADDRESS:PORT", with an empty ADDRESS for all of both families,
+ * or any other text, as "file:/data/x".  The owner is a component's id, or NULL for the host.  0; -EEXIST:
+ * *other, with what may be the same, has come first; -ENOMEM.
+ */
+int claims_add(struct claims *, const char *owner, const char *resource, const char **other);
+bool claims_is_port(const char *resource);

@@ -20,6 +20,7 @@
 #include "core/flow/pipeline.h"
 #include "core/flow/providers.h"
 #include "core/report.h"
+#include "core/undrained.h"
 
 enum { EXIT_BAD_CONFIG = 78 };
 
@@ -94,11 +95,7 @@ static void on_deadline(struct ev_loop *ev, ev_timer *w, int events)
 	(void)events;
 	struct run *r = w->data;
 
-	for (size_t i = 0; i < r->pipeline->n_components; i++) {
-		const struct component *c = r->pipeline->order[i];
-		if (!atomic_load(&c->closed))
-			log_printf(SS_LOG_WARN, c->id, "Not drained within the shutdown timeout");
-	}
+	undrained_tell(r->pipeline);
 	r->forced = true;
 	ev_break(ev, EVBREAK_ALL);
 }

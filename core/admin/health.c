@@ -145,6 +145,19 @@ bool health_ready(struct health *h)
 	return ready;
 }
 
+bool health_reason(struct health *h, const char *component, char *text, size_t size)
+{
+	const struct trouble *found = NULL;
+	pthread_mutex_lock(&h->lock);
+	for (const struct trouble *t = h->troubles; t; t = t->next)
+		if (strcmp(t->component, component) == 0 && (!found || found->mild))
+			found = t;
+	if (found)
+		copy_text(text, size, found->reason);
+	pthread_mutex_unlock(&h->lock);
+	return found != NULL;
+}
+
 static json_t *trouble_json(const struct trouble *t)
 {
 	char since[32] = "";

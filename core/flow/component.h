@@ -89,8 +89,9 @@ struct component {
 	struct accounts_board board;
 	_Atomic uint64_t discarded; /* counted by the control thread at a forced end */
 
-	_Atomic bool drain_wanted; /* no inputs to wait for: a source, or the pipeline is ending */
-	_Atomic bool closed;       /* state is COMPONENT_CLOSED, for other threads */
+	_Atomic bool drain_wanted;   /* no inputs to wait for: a source, or the pipeline is ending */
+	_Atomic bool closed;         /* state is COMPONENT_CLOSED, for other threads */
+	_Atomic bool told_undrained; /* why it has not closed is in the log */
 	void (*on_closed)(void *arg);
 	void *on_closed_arg;
 

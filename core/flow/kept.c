@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <semstreams/plugin.h>
 
 enum { SIZE_MIN = 16 };
 
@@ -91,4 +92,16 @@ struct ss_batch *kept_take(struct kept *k)
 		}
 	}
 	return NULL;
+}
+
+uint64_t kept_oldest_ns(const struct kept *k)
+{
+	uint64_t oldest = 0;
+
+	for (size_t i = 0; k->n && i < k->size; i++) {
+		const struct ss_batch *b = k->slots[i];
+		uint64_t t = b && b->count ? b->events[0].time_ns : 0;
+		oldest = t && (!oldest || t < oldest) ? t : oldest;
+	}
+	return oldest;
 }

@@ -7,6 +7,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct ss_batch;
 
@@ -24,3 +25,5 @@ void kept_add(struct kept *, const struct ss_batch *);
 bool kept_remove(struct kept *, const struct ss_batch *);
 /* Take out any; NULL: there is none. */
 struct ss_batch *kept_take(struct kept *);
+/* When the oldest first event of a batch was received, wall clock; 0: there is none. */
+uint64_t kept_oldest_ns(const struct kept *);

@@ -157,6 +157,15 @@ void loop_join(struct loop *l)
 	l->running = false;
 }
 
+struct culprit loop_culprit(const struct loop *l)
+{
+	const struct call *in = atomic_load(&l->call);
+	const char *component = in ? atomic_load_explicit(&in->component, memory_order_relaxed) : NULL;
+
+	return (struct culprit){component,
+				component ? atomic_load_explicit(&in->callback, memory_order_relaxed) : ""};
+}
+
 void loop_wake(struct loop *l)
 {
 	atomic_thread_fence(memory_order_seq_cst);

@@ -48,6 +48,13 @@ int loop_run(struct loop *);
 /* End the thread and wait for it; does nothing if it never ran. */
 void loop_join(struct loop *);
 
+/* Of a loop that does not answer: the callback that does not return. */
+struct culprit {
+	const char *component, *callback; /* NULL, "": it is in none */
+};
+/* [any] */
+struct culprit loop_culprit(const struct loop *);
+
 /* [any] Make sure work() is called soon. */
 void loop_wake(struct loop *);
 /* [any] Events may be up to ns late: when they come often, the loop takes all of such a time at once. */

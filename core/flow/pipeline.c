@@ -476,18 +476,6 @@ bool pipeline_drained(const struct pipeline *p)
 	return true;
 }
 
-/* Of a loop that does not answer: the callback that does not return.  The component is NULL between two. */
-static struct culprit {
-	const char *component, *callback;
-} find_culprit(const struct loop *l)
-{
-	const struct call *in = atomic_load(&l->call);
-	const char *component = in ? atomic_load_explicit(&in->component, memory_order_relaxed) : NULL;
-
-	return (struct culprit){component,
-				component ? atomic_load_explicit(&in->callback, memory_order_relaxed) : ""};
-}
-
 /* 0 or -ETIMEDOUT. */
 static int stop_one(struct component *c, uint64_t timeout_ns)
 {
@@ -498,7 +486,7 @@ static int stop_one(struct component *c, uint64_t timeout_ns)
 	/* one wait for each loop: the others on it hang as well */
 	if (loop_call(l, call_stop, c, l->hangs ? 0 : timeout_ns) != -ETIMEDOUT)
 		return 0;
-	const struct culprit at = find_culprit(l);
+	const struct culprit at = loop_culprit(l);
 	if (!l->hangs)
 		log_printf(SS_LOG_ERROR, at.component ? at.component : c->id,
 			   "Component hangs and cannot be stopped callback=%s", at.callback);
@@ -563,7 +551,7 @@ static void set_watch_health(struct pipeline *p, const char *component,
 
 static void blame(struct pipeline *p, struct worker *w, unsigned seconds)
 {
-	const struct culprit at = find_culprit(&w->loop);
+	const struct culprit at = loop_culprit(&w->loop);
 	char why[96];
 
 	if (!at.component)

@@ -249,6 +249,17 @@ uint64_t queue_discard(struct queue *q)
 	return lost;
 }
 
+uint64_t queue_oldest_ns(const struct queue *q)
+{
+	uint64_t head = atomic_load_explicit(&q->head, memory_order_acquire);
+
+	if (q->limits.overflow == OVERFLOW_DROP_OLDEST ||
+	    head == atomic_load_explicit(&q->tail, memory_order_acquire))
+		return 0;
+	const struct ss_batch *b = atomic_load_explicit(&q->slots[head & q->mask], memory_order_relaxed);
+	return b->count ? b->events[0].time_ns : 0;
+}
+
 static uint64_t difference(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b : 0;

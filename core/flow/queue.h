@@ -70,6 +70,10 @@ bool queue_empty(const struct queue *);
 /* [consumer] Closed and empty: nothing will ever come. */
 bool queue_finished(const struct queue *);
 
+/* [consumer] When the first event inside was received, wall clock; 0: there is none, or the producer may take
+ * it away meanwhile. */
+uint64_t queue_oldest_ns(const struct queue *);
+
 /* [ctl] Throw away all content when both ends have stopped; the number of events, not counted as dropped. */
 uint64_t queue_discard(struct queue *);
 

@@ -82,7 +82,8 @@ def test_cannot_drain(start, generate, check_numbers, small_disk):
     assert program.terminate() == 1
     took = time.monotonic() - before
     assert 1.5 <= took < 10
-    assert re.search(r"WARN Not drained within the shutdown timeout.* component=file\b", program.log())
+    assert re.search(r"WARN Not drained within the shutdown timeout waits_for=.* events_held=[1-9]\d* events_queued=\d+ "
+                     r"oldest_s=\d.* reason=.*No space left on device.* component=file$", program.log(), re.M)
     assert "Stopped drained=false" in program.log()
     last = last_words(program, config)
     stored = check_numbers(file, 1, sent // 2, 2)

@@ -96,15 +96,21 @@ static void account_emitted(struct component *c, const struct ss_batch *b, bool 
 	} /* else: not counted as out, so the end of its input batch finds it filtered */
 }
 
+static bool is_inside(const struct ss_batch *memory, const struct ss_event *e)
+{
+	uintptr_t at = (uintptr_t)e->data, begin = (uintptr_t)memory->data;
+
+	return memory->data && at >= begin && at - begin <= memory->size &&
+	       e->len <= memory->size - (at - begin);
+}
+
 /* Do the rows lie in the memory of the batch or of its ancestors? */
 static bool rows_are_inside(const struct ss_batch *batch)
 {
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const struct ss_event *e = &batch->events[i];
 		const struct batch *b = (const struct batch *)batch;
-		uintptr_t at = (uintptr_t)e->data;
-		while (b && !(b->pub.data && at >= (uintptr_t)b->pub.data &&
-			      at + e->len <= (uintptr_t)b->pub.data + b->pub.size))
+		while (b && !is_inside(&b->pub, e))
 			b = b->parent;
 		if (!b && e->len)
 			return false;

@@ -403,6 +403,34 @@ static void add_type(struct loader *l, struct file *f, struct ss_component *desc
 	l->n_types++;
 }
 
+/* A metric of one name is of one kind, or a scrape is no valid text: the one that differs, or NULL. */
+static const struct ss_metric *find_clash(const struct ss_component *a, const struct ss_component *b)
+{
+	for (uint32_t i = 0; i < a->n_metrics; i++)
+		for (uint32_t k = 0; k < b->n_metrics; k++)
+			if (strcmp(a->metrics[i].name, b->metrics[k].name) == 0 &&
+			    a->metrics[i].kind != b->metrics[k].kind)
+				return &a->metrics[i];
+	return NULL;
+}
+
+/* Of the last one with those before it in the file, and with what other files have. */
+static void check_clashes(struct loader *l, struct file *f, struct ss_component *const *descs, size_t n)
+{
+	static const char *const kinds[] = {[SS_METRIC_COUNTER] = "counter", [SS_METRIC_GAUGE] = "gauge"};
+	const struct ss_component *own = descs[n - 1], *other = NULL;
+	const struct ss_metric *m = NULL;
+
+	for (size_t i = 0; !m && i < n - 1 + l->n_types; i++) {
+		other = i < n - 1 ? descs[i] : l->types[i - (n - 1)].desc;
+		m = find_clash(own, other);
+	}
+	if (m)
+		refuse(l, f, "has the metric %s as a %s in type '%s', but type '%s' has it as a %s", m->name,
+		       kinds[m->kind], own->type, other->type,
+		       kinds[m->kind == SS_METRIC_GAUGE ? SS_METRIC_COUNTER : SS_METRIC_GAUGE]);
+}
+
 /* All of a file's types, or none and the file is refused. */
 static void add_types(struct loader *l, struct file *f, const struct ss_entry *entry)
 {
@@ -416,12 +444,13 @@ static void add_types(struct loader *l, struct file *f, const struct ss_entry *e
 		       entry->struct_size, entry->n_components);
 		return;
 	}
-	for (; n < entry->n_components; n++) {
+	while (n < entry->n_components && f->state != FILE_REFUSED) {
 		int rc = descriptor_copy(entry->components[n], &descs[n], why);
 		if (rc < 0) {
 			refuse(l, f, "has a bad descriptor: %s", rc == -EINVAL ? why : strerror(-rc));
 			break;
 		}
+		check_clashes(l, f, descs, ++n);
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (f->state == FILE_REFUSED)

@@ -101,6 +101,84 @@ def test_rules(faulty, fault):
     assert program.terminate() == 0
 
 
+STRICT = {
+    "rows_outside": "rows point into the memory of their batch or of its parents",
+    "rows_null": "rows point into the memory of their batch or of its parents",
+    "rows_too_long": "rows point into the memory of their batch or of its parents",
+    "other_thread": "emit() is called in the thread of the instance only",
+    "drop_too_many": "drop() counts events of the batches at hand only",
+}
+
+
+@pytest.mark.parametrize("fault", STRICT)
+def test_rules_of_strict_mode(start, plugins, generate, udp_port, tmp_path, fault):
+    """They cost something for each event or call; what breaks one is named and goes no further."""
+    bad = {"id": "bad", "type": "faulty_filter", "config": {"fault": fault}}
+    program = start(pipeline(udp(port=udp_port), bad, storage(), plugins={"paths": [str(plugins)], "strict": True}))
+    generate(udp_port, 20)
+    program.wait_metric("semstreams_events_in_total", 20, component="bad")
+    program.wait_log(rf'ERROR Plugin broke a rule of the plugin interface type=faulty_filter rule="{re.escape(STRICT[fault])}" '
+                     "component=bad$")
+    program.terminate()
+    assert program.log().count("broke a rule") <= 20
+    assert not (tmp_path / "out.jsonl").exists() or (tmp_path / "out.jsonl").read_bytes() == b""
+
+
+def test_one_metric_of_two_kinds(command, tmp_path):
+    """Two plugins that give one metric different kinds: the second is refused, and both are named."""
+    source = (Path(__file__).parent / "plugins" / "feed.c").read_text()
+    metric = 'static const struct ss_metric rows[] = {{.name = "shared_things_total", .help = "h", .kind = SS_METRIC_%s}};\n'
+    for name, kind in (("one", "COUNTER"), ("two", "GAUGE")):
+        code = tmp_path / f"{name}.c"
+        start, end = source.rindex("static const struct ss_component"), source.rindex(".create")
+        code.write_text(source[:start] + metric % kind + source[start:end].replace('.type = "feed"', f'.type = "{name}"')
+                        + ".metrics = rows, .metric_size = sizeof *rows, .n_metrics = 1,\n" + source[end:])
+        build(code, tmp_path / f"{name}.so")
+    config = {"plugins": {"paths": [str(tmp_path)]}, "admin": {"listen": "off"}, "components": [
+        {"id": "a", "type": "one"}, {"id": "b", "type": "two"}, {"id": "c", "type": "two"}]}
+    done = command("check", "-", input=json.dumps(config))
+    assert done.returncode == 78
+    assert ("two.so has the metric shared_things_total as a gauge in type 'two', but type 'one' has it as a counter"
+            in done.stderr), done.stderr
+
+
+@pytest.fixture
+def undrained(start, plugins, generate, udp_port):
+    """The lines of components that were not drained in time: {component: line}"""
+
+    def run(fault, events):
+        bad = {"id": "bad", "type": "faulty_filter" if fault == "never_drained" else "faulty", "config": {"fault": fault}}
+        config = pipeline(udp(port=udp_port), bad, *([storage()] if fault == "never_drained" else []),
+                          plugins={"paths": [str(plugins)]})
+        program = start(config, "--shutdown-timeout", "300ms")
+        generate(udp_port, events)
+        program.wait_metric("semstreams_events_in_total", events, component="udp")
+        assert program.terminate() == 1
+        found = re.findall(r"WARN Not drained within the shutdown timeout (.*) component=(\w+)$", program.log(), re.M)
+        assert len(found) == len(dict(found)), found
+        return {component: line for line, component in found}
+
+    return run
+
+
+def test_not_drained_because_something_is_kept(undrained):
+    lines = undrained("never_drained", 7)
+    assert set(lines) == {"bad", "file"}
+    assert re.fullmatch(r'waits_for="drained\(\) after drain\(\) has returned SS_BUSY" events_held=7 events_queued=0 '
+                        r"oldest_s=\d+\.\d", lines["bad"])
+    assert lines["file"] == 'waits_for="the end of bad" events_held=0 events_queued=0'
+
+
+def test_not_drained_because_input_is_refused(undrained):
+    line = undrained("busy", 5)["bad"]
+    assert re.fullmatch(r'waits_for="input_ready\(\) after process\(\) has returned SS_BUSY" events_held=[1-5] '
+                        r"events_queued=[0-4] oldest_s=\d+\.\d", line)
+
+
+def test_not_drained_because_a_callback_does_not_return(undrained):
+    assert undrained("block", 1) == {"bad": 'waits_for="process() to return"'}
+
+
 def test_kept_at_the_end(faulty):
     """drain() returns 0 although a batch is kept: it is lost, so the end is no success."""
     program = faulty("keep")

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* faulty - a sink for tests of what the host does about bugs of plugins: each "fault" is one. */
+/* faulty, faulty_filter - a sink and a processor for tests of what the host does about bugs of plugins: each
+ * "fault" is one. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 #include <semstreams/sugar.h>
@@ -16,7 +18,13 @@ enum fault {
 	UNKNOWN_RETURN,
 	KEEP,
 	DROP_UNKNOWN,
-	EMIT
+	EMIT,
+	ROWS_OUTSIDE,
+	ROWS_NULL,
+	ROWS_TOO_LONG,
+	OTHER_THREAD,
+	DROP_TOO_MANY,
+	NEVER_DRAINED
 };
 
 struct conf {
@@ -29,9 +37,26 @@ struct faulty {
 	struct ss_batch *kept;
 };
 
-static const char *const faults[] = {
-	"none",         "crash",          "abort", "exit",         "block", "busy", "done_twice",
-	"done_unasked", "unknown_return", "keep",  "drop_unknown", "emit",  NULL};
+static const char *const faults[] = {"none",
+				     "crash",
+				     "abort",
+				     "exit",
+				     "block",
+				     "busy",
+				     "done_twice",
+				     "done_unasked",
+				     "unknown_return",
+				     "keep",
+				     "drop_unknown",
+				     "emit",
+				     "rows_outside",
+				     "rows_null",
+				     "rows_too_long",
+				     "other_thread",
+				     "drop_too_many",
+				     "never_drained",
+				     NULL};
+static const char *const reasons[] = {"too_many", NULL};
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, fault, SS_OPT_ENUM, "none", "what it does wrong", SS_CHOICES(faults)),
 };
@@ -69,6 +94,13 @@ static int32_t misuse(struct faulty *f, struct ss_batch *batch)
 		h->emit(h, 3, batch);
 		h->metric_add(h, 9, 1);
 		return SS_DONE;
+	case KEEP:
+	case NEVER_DRAINED:
+		f->kept = batch;
+		return SS_KEPT;
+	case DROP_TOO_MANY:
+		h->drop(h, 0, batch->count + 1);
+		return SS_DONE;
 	default:
 		return SS_DONE;
 	}
@@ -94,13 +126,92 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 		return SS_DONE;
 	case BUSY:
 		return SS_BUSY;
-	case KEEP:
-		f->kept = batch;
-		return SS_KEPT;
 	default:
 		return misuse(f, batch);
 	}
 }
+
+static int32_t drain(void *self)
+{
+	const struct faulty *f = self;
+
+	return f->conf->fault == NEVER_DRAINED ? SS_BUSY : 0;
+}
+
+/* ---- a processor that emits what it must not ---- */
+
+struct emission {
+	const struct ss_host *host;
+	struct ss_batch *batch;
+};
+
+static void *emit_elsewhere(void *arg)
+{
+	const struct emission *e = arg;
+
+	e->host->emit(e->host, 0, e->batch);
+	return NULL;
+}
+
+static int32_t emit_in_thread(const struct ss_host *h, struct ss_batch *batch)
+{
+	struct emission e = {h, batch};
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, emit_elsewhere, &e))
+		return -1;
+	pthread_join(thread, NULL);
+	return SS_DONE;
+}
+
+static int32_t filter(void *self, uint32_t port, struct ss_batch *batch)
+{
+	static const uint8_t elsewhere[] = "not in the memory of the batch";
+	struct faulty *f = self;
+	const struct ss_host *h = f->host;
+	struct ss_batch *out = h->batch_new(h, batch, 1, 64);
+
+	(void)port;
+	if (!out)
+		return -1;
+	out->events[out->count++] = (struct ss_event){.data = out->data, .len = 1};
+	struct ss_event *row = &out->events[0];
+	switch ((enum fault)f->conf->fault) {
+	case ROWS_OUTSIDE:
+		row->data = elsewhere;
+		break;
+	case ROWS_NULL:
+		row->data = NULL;
+		break;
+	case ROWS_TOO_LONG:
+		row->len = UINT32_MAX;
+		break;
+	case OTHER_THREAD:
+		return emit_in_thread(h, out);
+	default:
+		return misuse(f, batch);
+	}
+	h->emit(h, 0, out);
+	return SS_DONE;
+}
+
+static const struct ss_component faulty_filter = {
+	.struct_size = sizeof faulty_filter,
+	.kind = SS_KIND_PROCESSOR,
+	.type = "faulty_filter",
+	.version = "1.0",
+	.summary = "a processor with a bug",
+	.license = "MIT",
+	.options = options,
+	.option_size = sizeof *options,
+	.n_options = sizeof options / sizeof *options,
+	.reasons = reasons,
+	.conf_size = sizeof(struct conf),
+	.create = create,
+	.destroy = free,
+	.process = filter,
+	.drain = drain,
+};
 
 static const struct ss_component faulty = {
 	.struct_size = sizeof faulty,
@@ -116,5 +227,6 @@ static const struct ss_component faulty = {
 	.create = create,
 	.destroy = free,
 	.process = process,
+	.drain = drain,
 };
-SS_REGISTER(&faulty);
+SS_REGISTER(&faulty, &faulty_filter);

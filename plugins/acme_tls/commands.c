@@ -59,10 +59,9 @@ __attribute__((format(printf, 2, 3))) static void say(struct command *c, const c
 	c->print(c->arg, text);
 }
 
-static int load_cert(const struct command *c, struct stored_cert *cert, char *why, size_t why_size)
+static int load_cert(const struct command *c, struct stored_cert *cert)
 {
-	return stored_cert_load(c->store, (const char *const *)c->setup->names, c->setup->n_names, cert, why,
-				why_size);
+	return stored_cert_load(c->store, (const char *const *)c->setup->names, c->setup->n_names, cert);
 }
 
 /* ---- status ---- */
@@ -80,14 +79,13 @@ struct facts {
 
 static void gather(const struct command *c, struct facts *f)
 {
-	char why[512];
 	*f = (struct facts){.now = wall_now()};
 	if (c->store) {
-		int rc = load_cert(c, &f->cert, why, sizeof why);
+		int rc = load_cert(c, &f->cert);
 		if (rc && rc != -ENOENT)
-			snprintf(f->broken, sizeof f->broken, "%s", why);
-		f->has_account = store_account_load(c->store, &f->account, why, sizeof why) == 0;
-		record_load(c->store, &f->state);
+			snprintf(f->broken, sizeof f->broken, "%s", store_why(c->store));
+		f->has_account = store_account_load(c->store, &f->account) == 0;
+		store_state_load(c->store, &f->state);
 	}
 	if (f->cert.exists && chain_root_fingerprint(f->cert.chain.pem, c->ca_files, f->root))
 		f->root[0] = '\0';
@@ -322,7 +320,7 @@ static int failed(struct command *c, enum operation_kind kind, const struct oper
 static bool has_to_wait(const struct command *c)
 {
 	struct store_state state;
-	record_load(c->store, &state);
+	store_state_load(c->store, &state);
 	int64_t until = state.ca_try, now = wall_now();
 	store_state_done(&state);
 	if (until <= now || until >= now + RENEW_MAX_WAIT)
@@ -375,17 +373,16 @@ static int obtain(struct command *c, const struct stored_cert *cert)
 
 static void load_cert_or_warn(struct command *c, struct stored_cert *cert)
 {
-	char why[512] = "";
-	int rc = load_cert(c, cert, why, sizeof why);
+	int rc = load_cert(c, cert);
 	if (rc && rc != -ENOENT)
-		ss_log(c->host, SS_LOG_WARN, "%s", why);
+		ss_log(c->host, SS_LOG_WARN, "%s", store_why(c->store));
 }
 
 /* A failed attempt does not keep an operator from trying again. */
 static struct renew_decision decide(struct command *c, const struct stored_cert *cert)
 {
 	struct store_state state;
-	record_load(c->store, &state);
+	store_state_load(c->store, &state);
 	struct renew_facts f = record_facts(c->setup, cert, &state);
 	f.next_try = 0;
 	store_state_done(&state);

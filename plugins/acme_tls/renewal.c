@@ -217,13 +217,12 @@ static void warn_of_bounds(struct renewal *r, const struct renew_facts *f)
 static void load_cert(struct renewal *r, const struct store_state *state)
 {
 	const struct setup *s = r->setup;
-	char why[512] = "";
 	stored_cert_done(&r->cert);
-	int rc = stored_cert_load(r->store, (const char *const *)s->names, s->n_names, &r->cert, why,
-				  sizeof why);
+	int rc = stored_cert_load(r->store, (const char *const *)s->names, s->n_names, &r->cert);
 	if (rc && rc != -ENOENT)
 		ss_log(r->host, SS_LOG_WARN,
-		       "Stored certificate cannot be used, obtaining a new one error=\"%s\"", why);
+		       "Stored certificate cannot be used, obtaining a new one error=\"%s\"",
+		       store_why(r->store));
 	r->cert_published = r->cert_refused = false;
 	if (r->cert.exists) {
 		struct renew_facts f = record_facts(s, &r->cert, state);
@@ -242,7 +241,7 @@ static void log_renewed(struct renewal *r)
 static void reload(struct renewal *r, int64_t now)
 {
 	struct store_state state;
-	record_load(r->store, &state);
+	store_state_load(r->store, &state);
 	load_cert(r, &state);
 	bool obtained = state.last_success > r->last_success;
 	r->last_success = state.last_success;
@@ -332,7 +331,7 @@ static void obtained(struct renewal *r, const struct operation_result *result, i
 	r->host->metric_add(r->host, METRIC_SUCCESS, 1);
 	r->failures = 0;
 	r->last_success = now;
-	record_load(r->store, &state);
+	store_state_load(r->store, &state);
 	load_cert(r, &state);
 	if (renewal)
 		log_renewed(r);
@@ -543,7 +542,7 @@ static void check(struct renewal *r, bool first, bool at_once)
 {
 	int64_t now = wall_now();
 	struct store_state state;
-	record_load(r->store, &state);
+	store_state_load(r->store, &state);
 	if (state.failures > r->failures && !first) /* of a command */
 		r->host->metric_add(r->host, METRIC_FAILURE, state.failures - r->failures);
 	r->failures = state.failures > r->failures || first ? state.failures : r->failures;
@@ -593,13 +592,13 @@ static bool open_store(struct renewal *r)
 static void log_account(struct renewal *r)
 {
 	struct store_account account;
-	char why[512];
-	int rc = store_account_load(r->store, &account, why, sizeof why);
+	int rc = store_account_load(r->store, &account);
 	if (rc == 0) {
 		ss_log(r->host, SS_LOG_INFO, ACCOUNT_LOADED " email=%s", account.email ? account.email : "");
 		store_account_done(&account);
 	} else if (rc != -ENOENT) {
-		ss_log(r->host, SS_LOG_ERROR, "ACME account cannot be loaded from storage error=\"%s\"", why);
+		ss_log(r->host, SS_LOG_ERROR, "ACME account cannot be loaded from storage error=\"%s\"",
+		       store_why(r->store));
 	}
 }
 
@@ -609,7 +608,7 @@ static void begin(struct renewal *r)
 	struct store_state state;
 	log_account(r);
 	ss_log(r->host, SS_LOG_INFO, "Checking existing certificate domain=%s", r->setup->names[0]);
-	record_load(r->store, &state);
+	store_state_load(r->store, &state);
 	r->last_success = state.last_success;
 	load_cert(r, &state);
 	store_state_done(&state);
@@ -684,8 +683,8 @@ static void check_bounds(struct renewal *r)
 	char why[512];
 	if (access(s->chain_path, R_OK) || store_open(s->path, &r->store, why, sizeof why))
 		return;
-	record_load(r->store, &state);
-	if (stored_cert_load(r->store, NULL, 0, &cert, why, sizeof why) == 0) {
+	store_state_load(r->store, &state);
+	if (stored_cert_load(r->store, NULL, 0, &cert) == 0) {
 		struct renew_facts f = record_facts(s, &cert, &state);
 		warn_of_bounds(r, &f);
 	}

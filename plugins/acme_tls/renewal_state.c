@@ -23,17 +23,9 @@ static uint32_t random_number(void)
 	return random;
 }
 
-void record_load(struct store *store, struct store_state *out)
-{
-	char why[256];
-	if (store_state_load(store, out, why, sizeof why))
-		*out = (struct store_state){0};
-}
-
 static void save(struct store *store, struct store_state *state)
 {
-	char why[256];
-	store_state_save(store, state, why, sizeof why);
+	store_state_save(store, state);
 	store_state_done(state);
 }
 
@@ -100,10 +92,12 @@ int record_success(struct store *store, const struct setup *setup, const struct 
 			 time_text(chain->not_after).s);
 		return -ERANGE;
 	}
-	int rc = stored_cert_save(store, chain->pem, result->key_pem, why, why_size);
-	if (rc)
+	int rc = stored_cert_save(store, chain->pem, result->key_pem);
+	if (rc) {
+		snprintf(why, why_size, "%s", store_why(store));
 		return rc;
-	record_load(store, &state);
+	}
+	store_state_load(store, &state);
 	set_text(&state.order_url, NULL);
 	key_text_free(state.order_key_pem);
 	state.order_key_pem = NULL;
@@ -132,7 +126,7 @@ int64_t record_failure(struct store *store, const struct setup *setup, const str
 	enum renew_cost cost = result->permanent                  ? RENEW_PERMANENT
 			       : result->fail == ACME_UNREACHABLE ? RENEW_CHEAP
 								  : RENEW_COSTLY;
-	record_load(store, &state);
+	store_state_load(store, &state);
 	if (state.failures < *failures)
 		state.failures = *failures;
 	if (state.failures < UINT32_MAX)
@@ -152,7 +146,7 @@ void record_command_failure(struct store *store, const struct operation_result *
 			    int64_t now)
 {
 	struct store_state state;
-	record_load(store, &state);
+	store_state_load(store, &state);
 	if (counts && state.failures < UINT32_MAX)
 		state.failures++;
 	if (result->retry_after > 0)
@@ -164,7 +158,7 @@ void record_command_failure(struct store *store, const struct operation_result *
 void record_revoked(struct store *store)
 {
 	struct store_state state;
-	record_load(store, &state);
+	store_state_load(store, &state);
 	state.revoked = true;
 	save(store, &state);
 }
@@ -193,7 +187,7 @@ void record_ari(struct store *store, const struct stored_cert *cert, const struc
 	const struct chain_info *chain = &cert->chain;
 	bool none = result->fail != ACME_OK && result->permanent;
 	struct store_state state;
-	record_load(store, &state);
+	store_state_load(store, &state);
 	if (!same_text(state.ari_id, chain->ari_id) || none) {
 		set_text(&state.ari_id, none ? ARI_NONE : chain->ari_id);
 		state.ari_at = state.ari_start = state.ari_end = 0;

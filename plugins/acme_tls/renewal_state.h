@@ -12,8 +12,6 @@
 #include "renewal_schedule.h"
 #include "store.h"
 
-/* The state as it is on disk; what is broken counts as absent. */
-void record_load(struct store *, struct store_state *out);
 /* The facts for renew_decide(). */
 struct renew_facts record_facts(const struct setup *, const struct stored_cert *, const struct store_state *);
 

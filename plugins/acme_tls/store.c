@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store - see store.h: the folder, its lock, its files, the ACME account and what renewal remembers.  Called
- * on the loop of whoever opened it; everything is local and short.  Names are relative to the open folder,
- * and links in the last part are never followed for writing.
+ * store - see store.h.  Called on the loop of whoever opened it; everything is local and short.  Names are
+ * relative to the open folder, and links in the last part are never followed for writing.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -15,46 +15,75 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <semstreams/base/file_atomic.h>
-#include "key.h"
-#include "store_impl.h"
+#include "store.h"
 
-#define ACCOUNT "account.json"
-#define KEY     "account.key"
-#define PENDING "account.key.pending"
-#define STATE   "state.json"
+#define ACCOUNT     "account.json"
+#define ACCOUNT_KEY "account.key"
+#define PENDING     "account.key.pending"
+#define STATE       "state.json"
+#define CHAIN       "certificate.pem"
+#define KEY         "certificate.key"
+#define CURRENT     "current"
+
+#define FILE_MAX   (512u << 10) /* bytes of a file */
+#define NUMBER_MAX 999999       /* of generations */
+
+static const char *const files[2] = {CHAIN, KEY}, *const targets[2] = {CURRENT "/" CHAIN, CURRENT "/" KEY};
+
+/* What tells one content of a file from the next. */
+struct stamp {
+	int64_t v[7]; /* all 0: not there */
+};
+
+struct store {
+	char *path;
+	int dir, lock;        /* lock -1: not held */
+	struct stamp pair[2]; /* when it was last loaded or saved here */
+	struct stamp state;   /* when it was last asked about */
+	char warning[320], why[768];
+};
 
 /* ---- messages ---- */
 
-int store_fail(char *why, size_t why_size, int error, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int fail(struct store *s, int error, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(why, why_size, fmt, ap);
+	vsnprintf(s->why, sizeof s->why, fmt, ap);
 	va_end(ap);
 	return error;
 }
 
-int store_fail_at(const struct store *s, const char *doing, const char *name, char *why, size_t why_size,
-		  int error)
+/* With what the system says. */
+static int fail_at(struct store *s, const char *doing, const char *name, int error)
 {
 	switch (error) {
 	case -ENOMEM:
-		return store_fail(why, why_size, error, "out of memory");
+		return fail(s, error, "out of memory");
 	case -EPERM:
-		return store_fail(why, why_size, -EINVAL,
-				  "%s/%s must be readable only by the user that semstreams runs as: run "
-				  "chmod 600 and chown on it and, if others could read it, replace the key",
-				  s->path, name);
+		return fail(s, -EINVAL,
+			    "%s/%s must be readable only by the user that semstreams runs as: run "
+			    "chmod 600 and chown on it and, if others could read it, replace the key",
+			    s->path, name);
 	case -EINVAL:
-		return store_fail(why, why_size, error, "%s/%s is not a text file", s->path, name);
+		return fail(s, error, "%s/%s is not a text file", s->path, name);
 	case -EFBIG:
-		return store_fail(why, why_size, -EINVAL, "%s/%s is larger than %u KiB", s->path, name,
-				  STORE_FILE_MAX >> 10);
+		return fail(s, -EINVAL, "%s/%s is larger than %u KiB", s->path, name, FILE_MAX >> 10);
 	}
-	return store_fail(why, why_size, error, "%s %s/%s: %s", doing, s->path, name, strerror(-error));
+	return fail(s, error, "%s %s/%s: %s", doing, s->path, name, strerror(-error));
 }
 
-/* ---- reading ---- */
+const char *store_why(const struct store *s)
+{
+	return s->why;
+}
+
+const char *store_warning(const struct store *s)
+{
+	return s->warning[0] ? s->warning : NULL;
+}
+
+/* ---- files that are complete or absent ---- */
 
 /* Whose folder it is may have files there, too: root looks after the storage of others. */
 static bool is_ours(int dir, const struct stat *file)
@@ -64,7 +93,7 @@ static bool is_ours(int dir, const struct stat *file)
 	       (fstat(dir, &folder) == 0 && folder.st_uid == file->st_uid);
 }
 
-static int read_whole(int dir, int fd, bool secret, char **text, size_t *len)
+static int read_whole(int dir, int fd, bool secret, char **text)
 {
 	struct stat st;
 	if (fstat(fd, &st))
@@ -73,7 +102,7 @@ static int read_whole(int dir, int fd, bool secret, char **text, size_t *len)
 		return -EINVAL;
 	if (secret && ((st.st_mode & 077) || !is_ours(dir, &st)))
 		return -EPERM;
-	if (st.st_size > (off_t)STORE_FILE_MAX)
+	if (st.st_size > (off_t)FILE_MAX)
 		return -EFBIG;
 	/* one more than it should have: a file that grows meanwhile is noticed */
 	size_t room = (size_t)st.st_size + 1;
@@ -86,23 +115,23 @@ static int read_whole(int dir, int fd, bool secret, char **text, size_t *len)
 	}
 	buf[have] = '\0';
 	*text = buf;
-	*len = (size_t)have;
 	return 0;
 }
 
-int store_read(int dir, const char *name, bool secret, char **text, size_t *len)
+/* The whole of a regular file as text, malloced, NUL behind its end and nowhere else.  0; -ENOENT; -EINVAL
+ * (something else than a text file), -EPERM (secret, but open to others), -EFBIG, ...: see fail_at(). */
+static int read_text(const struct store *s, const char *name, bool secret, char **text)
 {
-	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd = openat(s->dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
-	int rc = read_whole(dir, fd, secret, text, len);
+	int rc = read_whole(s->dir, fd, secret, text);
 	close(fd);
 	return rc;
 }
 
-/* ---- writing ---- */
-
-void store_own(int dir, int fd)
+/* What root makes in the folder of another user becomes that user's. */
+static void own(int dir, int fd)
 {
 	struct stat folder;
 	/* where it cannot be done, as in a user namespace, nobody but root is there to mind */
@@ -112,13 +141,14 @@ void store_own(int dir, int fd)
 	}
 }
 
-int store_write(int dir, const char *name, const char *text, mode_t mode)
+/* dir is the folder or one in it.  Complete and on disk, or as it was before: 0, -errno. */
+static int write_text(int dir, const char *name, const char *text, mode_t mode)
 {
 	struct ss_file_new f;
 	int rc = ss_file_new_open(&f, dir, name, NULL, mode, 0);
 	if (rc)
 		return rc;
-	store_own(dir, f.fd);
+	own(dir, f.fd);
 	rc = ss_write_all(f.fd, text, strlen(text));
 	if (rc == 0)
 		return ss_file_new_commit(&f, 0);
@@ -126,46 +156,50 @@ int store_write(int dir, const char *name, const char *text, mode_t mode)
 	return rc;
 }
 
+/* 0 if it is gone or was not there. */
+static int remove_file(const struct store *s, const char *name)
+{
+	return unlinkat(s->dir, name, 0) && errno != ENOENT ? -errno : 0;
+}
+
 /* Takes over root. */
-static int write_json(const struct store *s, const char *name, json_t *root, char *why, size_t why_size)
+static int write_json(struct store *s, const char *name, json_t *root)
 {
 	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 	json_decref(root);
-	int rc = text ? store_write(s->dir, name, text, 0600) : -ENOMEM;
+	int rc = text ? write_text(s->dir, name, text, 0600) : -ENOMEM;
 	key_text_free(text); /* it may hold a key */
-	return rc ? store_fail_at(s, "cannot write", name, why, why_size, rc) : 0;
+	return rc ? fail_at(s, "cannot write", name, rc) : 0;
 }
 
-/* 0; -ENOENT; -errno with why. */
-static int read_json(const struct store *s, const char *name, size_t flags, json_t **root, char *why,
-		     size_t why_size)
+/* NULL: there is no such file.  0; -errno with why. */
+static int read_json(struct store *s, const char *name, size_t flags, json_t **root)
 {
 	char *text = NULL;
-	size_t len = 0;
 	json_error_t error;
-	int rc = store_read(s->dir, name, false, &text, &len);
+	*root = NULL;
+	int rc = read_text(s, name, false, &text);
 	if (rc)
-		return rc == -ENOENT ? rc : store_fail_at(s, "cannot read", name, why, why_size, rc);
-	*root = json_loadb(text, len, flags, &error);
+		return rc == -ENOENT ? 0 : fail_at(s, "cannot read", name, rc);
+	*root = json_loads(text, flags, &error);
 	key_text_free(text);
 	if (json_is_object(*root))
 		return 0;
-	rc = store_fail(why, why_size, -EINVAL, "%s/%s is broken, line %d: %s", s->path, name, error.line,
-			*root ? "not an object" : error.text);
+	rc = fail(s, -EINVAL, "%s/%s is broken, line %d: %s", s->path, name, error.line,
+		  *root ? "not an object" : error.text);
 	json_decref(*root);
 	*root = NULL;
 	return rc;
 }
 
-/* ---- stamps ---- */
-
-struct store_stamp store_stamp(const struct store *s, const char *name)
+/* Of what the name stands for, links followed. */
+static struct stamp stamp_of(const struct store *s, const char *name)
 {
 	struct stat st;
 	if (fstatat(s->dir, name, &st, 0))
-		return (struct store_stamp){{0}};
-	return (struct store_stamp){{(int64_t)st.st_dev, (int64_t)st.st_ino, st.st_size, st.st_mtim.tv_sec,
-				     st.st_mtim.tv_nsec, st.st_ctim.tv_sec, st.st_ctim.tv_nsec}};
+		return (struct stamp){{0}};
+	return (struct stamp){{(int64_t)st.st_dev, (int64_t)st.st_ino, st.st_size, st.st_mtim.tv_sec,
+			       st.st_mtim.tv_nsec, st.st_ctim.tv_sec, st.st_ctim.tv_nsec}};
 }
 
 /* ---- the folder ---- */
@@ -181,40 +215,32 @@ static void user_name(char *out, size_t size)
 }
 
 /* The folder and those above it; only the last is for us alone. */
-static int make_folders(const char *path)
+static int make_folders(char *path)
 {
-	char *copy = strdup(path);
-	if (!copy)
-		return -ENOMEM;
 	int rc = 0;
-	for (char *p = copy + 1; rc == 0 && (p = strchr(p, '/')); *p++ = '/') {
+	for (char *p = path + 1; rc == 0 && (p = strchr(p, '/')); *p++ = '/') {
 		*p = '\0';
-		if (mkdir(copy, 0755) && errno != EEXIST)
-			rc = -errno;
+		rc = mkdir(path, 0755) && errno != EEXIST ? -errno : 0;
 	}
-	free(copy);
-	if (rc == 0 && mkdir(path, 0700) && errno != EEXIST)
-		rc = -errno;
-	return rc;
+	return rc == 0 && mkdir(path, 0700) && errno != EEXIST ? -errno : rc;
 }
 
-static int open_folder(struct store *s, char *why, size_t why_size)
+static int open_folder(struct store *s)
 {
 	struct stat st;
 	char user[64];
 	int rc = make_folders(s->path);
 	if (rc)
-		return store_fail(why, why_size, rc, "storage_path %s cannot be created: %s", s->path,
-				  strerror(-rc));
+		return fail(s, rc, "storage_path %s cannot be created: %s", s->path, strerror(-rc));
 	s->dir = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dir < 0 || fstat(s->dir, &st) || faccessat(s->dir, ".", R_OK | W_OK | X_OK, AT_EACCESS)) {
 		rc = -errno;
 		user_name(user, sizeof user);
-		return store_fail(why, why_size, rc,
-				  "storage_path %s is not writable by user %s: %s; give the folder to that "
-				  "user, as in \"chown %s "
-				  "%s\"",
-				  s->path, user, strerror(-rc), user, s->path);
+		return fail(
+			s, rc,
+			"storage_path %s is not writable by user %s: %s; give the folder to that user, as "
+			"in \"chown %s %s\"",
+			s->path, user, strerror(-rc), user, s->path);
 	}
 	s->warning[0] = '\0';
 	if (st.st_mode & 022)
@@ -227,16 +253,15 @@ static int open_folder(struct store *s, char *why, size_t why_size)
 int store_open(const char *path, struct store **out, char *why, size_t why_size)
 {
 	struct store *s = calloc(1, sizeof *s);
-	if (!s || !*path || !(s->path = strdup(path))) {
+	if (!s || !(s->path = strdup(path))) {
 		free(s);
-		return *path ? store_fail(why, why_size, -ENOMEM, "out of memory")
-			     : store_fail(why, why_size, -EINVAL, "storage_path is empty");
+		snprintf(why, why_size, "out of memory");
+		return -ENOMEM;
 	}
-	for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/'; n--)
-		s->path[n - 1] = '\0';
 	s->dir = s->lock = -1;
-	int rc = open_folder(s, why, why_size);
+	int rc = *path ? open_folder(s) : fail(s, -EINVAL, "storage_path is empty");
 	if (rc) {
+		snprintf(why, why_size, "%s", s->why);
 		store_free(s);
 		return rc;
 	}
@@ -255,28 +280,17 @@ void store_free(struct store *s)
 	free(s);
 }
 
-const char *store_path(const struct store *s)
-{
-	return s->path;
-}
-
-const char *store_warning(const struct store *s)
-{
-	return s->warning[0] ? s->warning : NULL;
-}
-
 /* ---- the lock ---- */
 
 /* Open the folder anew if the one we know was deleted. */
 static int still_there(struct store *s)
 {
 	struct stat st;
-	char why[512];
 	if (fstat(s->dir, &st) == 0 && st.st_nlink > 0)
 		return 0;
 	close(s->dir);
 	s->dir = -1;
-	return open_folder(s, why, sizeof why);
+	return open_folder(s);
 }
 
 int store_lock(struct store *s)
@@ -291,7 +305,7 @@ int store_lock(struct store *s)
 		int fd = openat(s->dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (fd < 0)
 			return -errno;
-		store_own(s->dir, fd);
+		own(s->dir, fd);
 		if (fcntl(fd, F_OFD_SETLK, &whole)) {
 			rc = errno == EACCES ? -EAGAIN : -errno;
 			close(fd);
@@ -316,85 +330,65 @@ void store_unlock(struct store *s)
 
 /* ---- the account ---- */
 
-/* Absent, or not a text: *out stays. */
-static int get_text(const json_t *object, const char *key, char **out)
+/* NULL: absent, or not a text; or no memory, then *rc says so. */
+static char *get_text(const json_t *object, const char *key, int *rc)
 {
 	const json_t *value = json_object_get(object, key);
-	if (!json_is_string(value))
-		return 0;
-	*out = strdup(json_string_value(value));
-	return *out ? 0 : -ENOMEM;
+	char *text = json_is_string(value) ? strdup(json_string_value(value)) : NULL;
+	if (!text && json_is_string(value))
+		*rc = -ENOMEM;
+	return text;
 }
 
-static int parse_account(const json_t *root, struct store_account *out)
+static int read_key(struct store *s, const char *name, char **out)
 {
-	const json_t *registration = json_object_get(root, "registration");
-	const json_t *body = json_object_get(registration, "body");
-	int rc = get_text(root, "email", &out->email);
-	if (rc == 0)
-		rc = get_text(root, "directory", &out->directory);
-	if (rc == 0)
-		rc = get_text(registration, "uri", &out->url);
+	int rc = read_text(s, name, true, out);
+	return rc == 0 || rc == -ENOENT ? rc : fail_at(s, "cannot read", name, rc);
+}
+
+/* account.json is missing where a registration was interrupted. */
+static int read_registration(struct store *s, struct store_account *out)
+{
+	json_t *root;
+	int rc = read_json(s, ACCOUNT, JSON_REJECT_DUPLICATES, &root);
 	if (rc)
 		return rc;
+	const json_t *registration = json_object_get(root, "registration");
+	const json_t *body = json_object_get(registration, "body");
+	out->email = get_text(root, "email", &rc);
+	out->directory = get_text(root, "directory", &rc);
+	out->url = get_text(registration, "uri", &rc);
 	out->body = json_is_object(body) ? json_dumps(body, JSON_COMPACT) : strdup("{}");
-	return out->body ? 0 : -ENOMEM;
+	json_decref(root);
+	return rc || !out->body ? fail_at(s, "", "", -ENOMEM) : 0;
 }
 
-static int load_key(struct store *s, const char *name, char **out, char *why, size_t why_size)
-{
-	size_t len;
-	int rc = store_read(s->dir, name, true, out, &len);
-	return rc == 0 || rc == -ENOENT ? rc : store_fail_at(s, "cannot read", name, why, why_size, rc);
-}
-
-int store_account_load(struct store *s, struct store_account *out, char *why, size_t why_size)
+int store_account_load(struct store *s, struct store_account *out)
 {
 	struct store_account a = {0};
-	json_t *root = NULL;
-	int rc = load_key(s, KEY, &a.key_pem, why, why_size);
+	int rc = read_key(s, ACCOUNT_KEY, &a.key_pem);
+	if (rc == 0)
+		rc = read_registration(s, &a);
 	if (rc == 0) {
-		rc = read_json(s, ACCOUNT, JSON_REJECT_DUPLICATES, &root, why, why_size);
-		if (rc == 0 || rc == -ENOENT) /* without: a key whose registration was interrupted */
-			rc = parse_account(root, &a);
-		json_decref(root);
-	}
-	if (rc == 0) {
-		rc = load_key(s, PENDING, &a.pending_key_pem, why, why_size);
-		if (rc == -ENOENT)
-			rc = 0;
+		rc = read_key(s, PENDING, &a.pending_key_pem);
+		rc = rc == -ENOENT ? 0 : rc;
 	}
 	/* the roll-over was completed, all but deleting its file */
 	if (rc == 0 && a.pending_key_pem && strcmp(a.pending_key_pem, a.key_pem) == 0) {
 		key_text_free(a.pending_key_pem);
 		a.pending_key_pem = NULL;
 	}
-	if (rc) {
+	if (rc)
 		store_account_done(&a);
-		return rc == -ENOMEM ? store_fail_at(s, "", "", why, why_size, rc) : rc;
-	}
-	*out = a;
-	return 0;
+	else
+		*out = a;
+	return rc;
 }
 
-static json_t *account_json(const struct store_account *a)
-{
-	json_t *body = a->body ? json_loads(a->body, 0, NULL) : NULL;
-	if (!json_is_object(body)) {
-		json_decref(body);
-		body = json_object();
-	}
-	return json_pack("{s:s?, s:{s:o, s:s?}, s:s?}", "email", a->email, "registration", "body", body,
-			 "uri", a->url, "directory", a->directory);
-}
-
-static bool holds(struct store *s, const char *name, const char *key_pem)
+static bool holds(const struct store *s, const char *name, const char *key_pem)
 {
 	char *text = NULL;
-	size_t len = 0;
-	if (store_read(s->dir, name, false, &text, &len))
-		return false;
-	bool same = strcmp(text, key_pem) == 0;
+	bool same = read_text(s, name, false, &text) == 0 && strcmp(text, key_pem) == 0;
 	key_text_free(text);
 	return same;
 }
@@ -403,33 +397,27 @@ static bool holds(struct store *s, const char *name, const char *key_pem)
  * At every moment the key belongs to the registration that is on disk, or the new one of a roll-over is
  * pending beside it: a key that has nothing to do with the registration is written after that is gone.
  */
-static int save_keys(struct store *s, const struct store_account *a, const char **name)
+int store_account_save(struct store *s, const struct store_account *a)
 {
+	bool new_key = !holds(s, ACCOUNT_KEY, a->key_pem);
+	const char *name = PENDING;
 	int rc = 0;
-	*name = PENDING;
 	if (a->pending_key_pem && !holds(s, PENDING, a->pending_key_pem))
-		rc = store_write(s->dir, PENDING, a->pending_key_pem, 0600);
-	*name = ACCOUNT;
-	bool new_key = !holds(s, KEY, a->key_pem);
+		rc = write_text(s->dir, PENDING, a->pending_key_pem, 0600);
 	if (rc == 0 && new_key && !holds(s, PENDING, a->key_pem))
-		rc = store_remove(s->dir, ACCOUNT);
-	*name = KEY;
+		rc = remove_file(s, name = ACCOUNT);
 	if (rc == 0 && new_key)
-		rc = store_write(s->dir, KEY, a->key_pem, 0600);
-	return rc;
-}
-
-int store_account_save(struct store *s, const struct store_account *a, char *why, size_t why_size)
-{
-	const char *name;
-	int rc = save_keys(s, a, &name);
+		rc = write_text(s->dir, name = ACCOUNT_KEY, a->key_pem, 0600);
 	if (rc)
-		return store_fail_at(s, "cannot write", name, why, why_size, rc);
-	rc = write_json(s, ACCOUNT, account_json(a), why, why_size);
+		return fail_at(s, "cannot write", name, rc);
+	json_t *body = a->body ? json_loads(a->body, 0, NULL) : NULL;
+	rc = write_json(s, ACCOUNT,
+			json_pack("{s:s?, s:{s:o, s:s?}, s:s?}", "email", a->email, "registration", "body",
+				  body ? body : json_object(), "uri", a->url, "directory", a->directory));
 	if (rc || a->pending_key_pem)
 		return rc;
-	rc = store_remove(s->dir, PENDING);
-	return rc ? store_fail_at(s, "cannot remove", PENDING, why, why_size, rc) : 0;
+	rc = remove_file(s, PENDING);
+	return rc ? fail_at(s, "cannot remove", PENDING, rc) : 0;
 }
 
 void store_account_done(struct store_account *a)
@@ -447,65 +435,54 @@ void store_account_done(struct store_account *a)
 
 static int64_t get_time(const json_t *root, const char *key)
 {
-	const json_t *v = json_object_get(root, key);
-	return json_is_integer(v) && json_integer_value(v) > 0 ? (int64_t)json_integer_value(v) : 0;
+	int64_t value = json_integer_value(json_object_get(root, key)); /* 0: it is no integer */
+	return value > 0 ? value : 0;
 }
 
-static int parse_state(const json_t *root, struct store_state *out)
+int store_state_load(struct store *s, struct store_state *out)
 {
+	json_t *root;
+	int rc = read_json(s, STATE, 0, &root);
 	const json_t *order = json_object_get(root, "order"), *ari = json_object_get(root, "ari");
 	int64_t failures = get_time(root, "failures");
-	int rc = get_text(order, "url", &out->order_url);
-	if (rc == 0)
-		rc = get_text(order, "key", &out->order_key_pem);
-	if (rc == 0)
-		rc = get_text(root, "last_error", &out->last_error);
-	if (rc == 0)
-		rc = get_text(root, "config", &out->config);
-	if (rc == 0)
-		rc = get_text(ari, "id", &out->ari_id);
-	out->failures = failures > UINT32_MAX ? UINT32_MAX : (uint32_t)failures;
-	out->next_try = get_time(root, "next_try");
-	out->ca_try = get_time(root, "ca_try");
-	out->last_success = get_time(root, "last_success");
-	out->jitter = get_time(root, "jitter");
-	out->revoked = json_is_true(json_object_get(root, "revoked"));
-	out->ari_at = get_time(ari, "at");
-	out->ari_start = get_time(ari, "start");
-	out->ari_end = get_time(ari, "end");
-	out->ari_check = get_time(ari, "check");
-	return rc;
-}
-
-int store_state_load(struct store *s, struct store_state *out, char *why, size_t why_size)
-{
-	struct store_state state = {0};
-	json_t *root = NULL;
-	int rc = read_json(s, STATE, 0, &root, why, why_size);
-	if (rc == -ENOENT)
-		rc = 0;
-	if (rc == 0 && parse_state(root, &state))
-		rc = store_fail_at(s, "cannot read", STATE, why, why_size, -ENOMEM);
+	*out = (struct store_state){
+		.order_url = get_text(order, "url", &rc),
+		.order_key_pem = get_text(order, "key", &rc),
+		.failures = failures > UINT32_MAX ? UINT32_MAX : (uint32_t)failures,
+		.next_try = get_time(root, "next_try"),
+		.last_error = get_text(root, "last_error", &rc),
+		.last_success = get_time(root, "last_success"),
+		.ari_id = get_text(ari, "id", &rc),
+		.ari_at = get_time(ari, "at"),
+		.ari_start = get_time(ari, "start"),
+		.ari_end = get_time(ari, "end"),
+		.ari_check = get_time(ari, "check"),
+		.jitter = get_time(root, "jitter"),
+		.revoked = json_is_true(json_object_get(root, "revoked")),
+		.ca_try = get_time(root, "ca_try"),
+		.config = get_text(root, "config", &rc),
+	};
 	json_decref(root);
+	if (rc == -ENOMEM)
+		fail_at(s, "cannot read", STATE, rc);
 	if (rc)
-		store_state_done(&state);
-	else
-		*out = state;
+		store_state_done(out);
 	return rc;
 }
 
-int store_state_save(struct store *s, const struct store_state *state, char *why, size_t why_size)
+int store_state_save(struct store *s, const struct store_state *state)
 {
-	json_t *root = json_pack(
-		"{s:{s:s?, s:s?}, s:I, s:I, s:I, s:s?, s:I, s:I, s:b, s:s?, s:{s:s?, s:I, s:I, s:I, s:I}}",
-		"order", "url", state->order_url, "key", state->order_key_pem, "failures",
-		(json_int_t)state->failures, "next_try", (json_int_t)state->next_try, "ca_try",
-		(json_int_t)state->ca_try, "last_error", state->last_error, "last_success",
-		(json_int_t)state->last_success, "jitter", (json_int_t)state->jitter, "revoked",
-		(int)state->revoked, "config", state->config, "ari", "id", state->ari_id, "at",
-		(json_int_t)state->ari_at, "start", (json_int_t)state->ari_start, "end",
-		(json_int_t)state->ari_end, "check", (json_int_t)state->ari_check);
-	return write_json(s, STATE, root, why, why_size);
+	return write_json(s, STATE,
+			  json_pack("{s:{s:s?, s:s?}, s:I, s:I, s:I, s:s?, s:I, s:I, s:b, s:s?, s:{s:s?, "
+				    "s:I, s:I, s:I, s:I}}",
+				    "order", "url", state->order_url, "key", state->order_key_pem, "failures",
+				    (json_int_t)state->failures, "next_try", (json_int_t)state->next_try,
+				    "ca_try", (json_int_t)state->ca_try, "last_error", state->last_error,
+				    "last_success", (json_int_t)state->last_success, "jitter",
+				    (json_int_t)state->jitter, "revoked", (int)state->revoked, "config",
+				    state->config, "ari", "id", state->ari_id, "at",
+				    (json_int_t)state->ari_at, "start", (json_int_t)state->ari_start, "end",
+				    (json_int_t)state->ari_end, "check", (json_int_t)state->ari_check));
 }
 
 void store_state_done(struct store_state *state)
@@ -520,7 +497,298 @@ void store_state_done(struct store_state *state)
 
 bool store_state_changed(struct store *s)
 {
-	struct store_stamp before = s->state;
-	s->state = store_stamp(s, STATE);
-	return !store_same_stamp(&before, &s->state);
+	struct stamp before = s->state;
+	s->state = stamp_of(s, STATE);
+	return memcmp(&before, &s->state, sizeof before) != 0;
+}
+
+/* ---- reading the pair ---- */
+
+static void take_stamps(const struct store *s, struct stamp out[2])
+{
+	for (int i = 0; i < 2; i++)
+		out[i] = stamp_of(s, files[i]);
+}
+
+bool stored_cert_changed(struct store *s)
+{
+	struct stamp now[2];
+	take_stamps(s, now);
+	return memcmp(now, s->pair, sizeof now) != 0;
+}
+
+static int parse_pair(struct store *s, const char *chain_pem, const char *const *names, size_t n,
+		      struct stored_cert *out)
+{
+	struct acme_key *key = NULL;
+	struct chain_info again;
+	char reason[256] = "";
+	const char *file = KEY;
+	int rc = key_load(out->key_pem, strlen(out->key_pem), &key, reason, sizeof reason);
+	if (rc == 0) {
+		file = CHAIN;
+		rc = chain_read(chain_pem, strlen(chain_pem), key, NULL, 0, &out->chain, reason,
+				sizeof reason);
+	}
+	if (rc == -EINVAL)
+		fail(s, rc, "%s/%s: %s", s->path, file, reason);
+	else if (rc)
+		fail_at(s, "cannot read", file, rc);
+	out->exists = rc == 0;
+	if (rc == 0 && chain_read(out->chain.pem, strlen(out->chain.pem), key, names, n, &again, reason,
+				  sizeof reason) == 0) {
+		out->names_match = true;
+		chain_done(&again);
+	}
+	key_free(key);
+	return rc;
+}
+
+static int read_pair(struct store *s, const char *const *names, size_t n, struct stored_cert *out)
+{
+	char *chain = NULL;
+	int rc = read_text(s, CHAIN, false, &chain);
+	if (rc)
+		return rc == -ENOENT ? rc : fail_at(s, "cannot read", CHAIN, rc);
+	rc = read_key(s, KEY, &out->key_pem);
+	if (rc == -ENOENT)
+		rc = fail(s, -EINVAL, "%s/" KEY " is missing", s->path);
+	else if (rc == 0)
+		rc = parse_pair(s, chain, names, n, out);
+	free(chain);
+	return rc;
+}
+
+int stored_cert_load(struct store *s, const char *const *names, size_t n, struct stored_cert *out)
+{
+	const int tries = 5;
+	/* again if it was exchanged between the two files */
+	for (int i = 0; i < tries; i++) {
+		*out = (struct stored_cert){0};
+		take_stamps(s, s->pair);
+		int rc = read_pair(s, names, n, out);
+		bool same = !stored_cert_changed(s);
+		if (same && rc == 0)
+			return 0;
+		stored_cert_done(out);
+		if (same)
+			return rc;
+	}
+	return fail(s, -EINVAL, "%s/" CHAIN " and " KEY " keep changing", s->path);
+}
+
+void stored_cert_done(struct stored_cert *cert)
+{
+	chain_done(&cert->chain);
+	key_text_free(cert->key_pem);
+	*cert = (struct stored_cert){0};
+}
+
+/*
+ * ---- generations: a folder for each holds certificate and key, which change together; "current" is a link
+ * to one of them, certificate.pem and certificate.key are links through it.  Exchanging "current" is the one
+ * step that counts.
+ */
+
+struct name {
+	char text[24];
+};
+
+static struct name numbered(const char *kind, int n)
+{
+	struct name name;
+	snprintf(name.text, sizeof name.text, "%s-%06d", kind, n);
+	return name;
+}
+
+/* 0: not the name of a generation. */
+static int gen_number(const char *name)
+{
+	int n = 0;
+	if (sscanf(name, "gen-%6d", &n) != 1 || n <= 0 || n > NUMBER_MAX)
+		return 0;
+	return strcmp(numbered("gen", n).text, name) == 0 ? n : 0;
+}
+
+/* The generation "current" stands for, 0: none. */
+static int current_gen(const struct store *s)
+{
+	char target[32] = "";
+	return readlinkat(s->dir, CURRENT, target, sizeof target - 1) < 0 ? 0 : gen_number(target);
+}
+
+static DIR *list(const struct store *s, const char *folder)
+{
+	int fd = openat(s->dir, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir && fd >= 0)
+		close(fd);
+	return dir;
+}
+
+/* With all that is in it; not an error if that cannot be done. */
+static void remove_gen(const struct store *s, int n)
+{
+	struct name name = numbered("gen", n);
+	DIR *dir = list(s, name.text);
+	for (const struct dirent *e; dir && (e = readdir(dir));)
+		unlinkat(dirfd(dir), e->d_name, 0);
+	if (dir)
+		closedir(dir);
+	unlinkat(s->dir, name.text, AT_REMOVEDIR);
+}
+
+/* All but two: the present one, and the one before it for whoever is just reading. */
+static void sweep(const struct store *s, int present, int before)
+{
+	DIR *dir = list(s, ".");
+	for (const struct dirent *e; dir && (e = readdir(dir));) {
+		int n = gen_number(e->d_name);
+		if (n > 0 && n != present && n != before)
+			remove_gen(s, n);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* A folder with the first number behind *n that no other has: what a crash left may lie in the way.  Its
+ * descriptor, -errno. */
+static int make_numbered(const struct store *s, const char *kind, mode_t mode, int *n)
+{
+	struct name name;
+	int rc = -EEXIST;
+	for (int tries = 0; rc == -EEXIST && tries < NUMBER_MAX; tries++) {
+		*n = *n % NUMBER_MAX + 1;
+		name = numbered(kind, *n);
+		rc = mkdirat(s->dir, name.text, mode) ? -errno : 0;
+	}
+	if (rc)
+		return rc;
+	rc = ss_sync_folder(s->dir);
+	int dir = openat(s->dir, name.text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (rc == 0 && dir < 0)
+		rc = -errno;
+	if (rc == 0) {
+		own(s->dir, dir);
+		return dir;
+	}
+	if (dir >= 0)
+		close(dir);
+	unlinkat(s->dir, name.text, AT_REMOVEDIR);
+	return rc;
+}
+
+static bool is_link_to(const struct store *s, const char *name, const char *target)
+{
+	char buf[64];
+	ssize_t n = readlinkat(s->dir, name, buf, sizeof buf);
+	return n >= 0 && (size_t)n == strlen(target) && memcmp(buf, target, (size_t)n) == 0;
+}
+
+/* ---- what an operator put there ---- */
+
+/* A file of ours is older than "current", which was made after it.  One with a second name is kept already.
+ */
+static bool is_operators(const struct store *s, const char *name)
+{
+	struct stat itself, file, link;
+	if (fstatat(s->dir, name, &itself, AT_SYMLINK_NOFOLLOW) || fstatat(s->dir, name, &file, 0) ||
+	    !S_ISREG(file.st_mode) || file.st_nlink != 1)
+		return false;
+	if (S_ISREG(itself.st_mode))
+		return true;
+	return fstatat(s->dir, CURRENT, &link, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       (file.st_mtim.tv_sec > link.st_mtim.tv_sec ||
+		(file.st_mtim.tv_sec == link.st_mtim.tv_sec && file.st_mtim.tv_nsec > link.st_mtim.tv_nsec));
+}
+
+/* One more name for the file, in the folder kept; a plain file gets this name only where there are no hard
+ * links. */
+static int keep_file(const struct store *s, const char *name, int kept)
+{
+	struct stat st;
+	if (linkat(s->dir, name, kept, name, AT_SYMLINK_FOLLOW) == 0 || errno == ENOENT)
+		return 0;
+	if (fstatat(s->dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+		return 0;
+	return renameat(s->dir, name, kept, name) ? -errno : 0;
+}
+
+/* Certificate and key that are about to be replaced and that somebody else wrote: both are kept in a folder
+ * that nothing here ever deletes, as the key may be the only copy. */
+static int set_aside(struct store *s)
+{
+	int n = 0, rc = 0;
+	if (!is_operators(s, CHAIN) && !is_operators(s, KEY))
+		return 0;
+	int dir = make_numbered(s, "replaced", 0700, &n);
+	if (dir < 0)
+		return dir;
+	for (int i = 0; rc == 0 && i < 2; i++)
+		rc = keep_file(s, files[i], dir);
+	if (rc == 0)
+		rc = ss_sync_folder(dir);
+	close(dir);
+	snprintf(s->warning, sizeof s->warning,
+		 "Certificate or key in storage was written by somebody else and is replaced; the files are "
+		 "kept in %.128s/%s",
+		 s->path, numbered("replaced", n).text);
+	return rc;
+}
+
+/* ---- saving ---- */
+
+/* A new generation with both files, all of it on disk, becomes the present one. */
+static int make_current(struct store *s, const char *chain_pem, const char *key_pem)
+{
+	int n = current_gen(s);
+	/* certificates are for everybody who may look into storage_path */
+	int dir = make_numbered(s, "gen", 0755, &n);
+	if (dir < 0)
+		return dir;
+	int rc = write_text(dir, KEY, key_pem, 0600);
+	if (rc == 0)
+		rc = write_text(dir, CHAIN, chain_pem, 0644);
+	close(dir);
+	if (rc == 0)
+		rc = set_aside(s);
+	if (rc == 0)
+		rc = ss_link_write(s->dir, numbered("gen", n).text, CURRENT);
+	if (rc && current_gen(s) != n)
+		remove_gen(s, n);
+	return rc;
+}
+
+/* Plain files that an operator put there become a generation first, so that they can be exchanged in one
+ * step. */
+static int adopt(struct store *s)
+{
+	struct stored_cert cert;
+	if (is_link_to(s, KEY, targets[1]) && is_link_to(s, CHAIN, targets[0]))
+		return 0;
+	int rc = stored_cert_load(s, NULL, 0, &cert);
+	if (rc == 0)
+		rc = make_current(s, cert.chain.pem, cert.key_pem);
+	else if ((rc == -ENOENT || rc == -EINVAL) && (rc = set_aside(s)) == 0)
+		rc = remove_file(s, CURRENT); /* nothing usable: what "current" means must not come up */
+	stored_cert_done(&cert);
+	/* The key first: without a certificate.pem there is no pair, so what "current" may still point to
+	 * from earlier times is not half taken for one. */
+	for (int i = 1; rc == 0 && i >= 0; i--)
+		if (!is_link_to(s, files[i], targets[i]))
+			rc = ss_link_write(s->dir, targets[i], files[i]);
+	return rc;
+}
+
+int stored_cert_save(struct store *s, const char *chain_pem, const char *key_pem)
+{
+	s->warning[0] = '\0';
+	int rc = adopt(s), before = current_gen(s);
+	if (rc == 0)
+		rc = make_current(s, chain_pem, key_pem);
+	if (rc)
+		return fail(s, rc, "cannot write the certificate to %s: %s", s->path, strerror(-rc));
+	take_stamps(s, s->pair);
+	sweep(s, current_gen(s), before);
+	return 0;
 }

@@ -3,7 +3,8 @@
  * store - storage_path: account.json, account.key, certificate.pem, certificate.key and state.json.  Every
  * file is complete or absent.  Certificate and key change together: both are links through "current" to one
  * folder per generation, and "current" is exchanged in one step.  Plain files that an operator put in their
- * place are read as well.  Reading is safe at any time, in any process; ..._save needs the lock.
+ * place are read as well.  Reading is safe at any time, in any process; ..._save needs the lock.  Errors are
+ * -errno, with a sentence in store_why().
  */
 #pragma once
 #include <stdbool.h>
@@ -17,8 +18,8 @@ struct store;
  * writable by user semstreams: ..."). */
 int store_open(const char *path, struct store **out, char *why, size_t why_size);
 void store_free(struct store *);
-/* As it was given, without slashes at its end. */
-const char *store_path(const struct store *);
+/* Of the last error: a sentence, which names the file. */
+const char *store_why(const struct store *);
 /* What an operator should know about the folder, one sentence; NULL: nothing. */
 const char *store_warning(const struct store *);
 
@@ -33,10 +34,10 @@ struct store_account {
 	char *key_pem;
 	char *pending_key_pem; /* a roll-over was begun and may have reached the CA */
 };
-/* 0; -ENOENT: none; -EINVAL with why: broken (names the file). */
-int store_account_load(struct store *, struct store_account *out, char *why, size_t why_size);
-/* The key is on disk before the registration.  0, -errno with why. */
-int store_account_save(struct store *, const struct store_account *, char *why, size_t why_size);
+/* 0; -ENOENT: none; -EINVAL: broken. */
+int store_account_load(struct store *, struct store_account *out);
+/* The key is on disk before the registration. */
+int store_account_save(struct store *, const struct store_account *);
 void store_account_done(struct store_account *);
 
 /* The certificate as it lies in the folder, with its key. */
@@ -46,12 +47,11 @@ struct stored_cert {
 	char *key_pem;
 	struct chain_info chain;
 };
-/* 0; -ENOENT: none; -EINVAL with why: broken, or they do not match.  *out is to be released in any case. */
-int stored_cert_load(struct store *, const char *const *names, size_t n, struct stored_cert *out, char *why,
-		     size_t why_size);
+/* 0; -ENOENT: none; -EINVAL: broken, or they do not match.  *out is to be released in any case. */
+int stored_cert_load(struct store *, const char *const *names, size_t n, struct stored_cert *out);
 /* Both or none, also through kill -9 and a full disk; what somebody else wrote meanwhile is kept in a folder
- * replaced-..., and store_warning() says so.  0, -errno with why. */
-int stored_cert_save(struct store *, const char *chain_pem, const char *key_pem, char *why, size_t why_size);
+ * replaced-..., and store_warning() says so. */
+int stored_cert_save(struct store *, const char *chain_pem, const char *key_pem);
 void stored_cert_done(struct stored_cert *);
 /* Has somebody else (the command line, another process) changed it since it was last loaded or saved here? */
 bool stored_cert_changed(struct store *);
@@ -71,9 +71,9 @@ struct store_state {
 	int64_t ca_try; /* the CA asked not to come before; unlike next_try nothing overrides it */
 	char *config;   /* what was asked of which CA when next_try was set; NULL: unknown */
 };
-int store_state_load(struct store *, struct store_state *out, char *why,
-		     size_t why_size); /* nothing there: zeros, 0 */
-int store_state_save(struct store *, const struct store_state *, char *why, size_t why_size);
+/* Nothing there: zeros, 0.  After an error zeros, too. */
+int store_state_load(struct store *, struct store_state *out);
+int store_state_save(struct store *, const struct store_state *);
 void store_state_done(struct store_state *);
 /* Has it been written, here or elsewhere, since this was last asked? */
 bool store_state_changed(struct store *);

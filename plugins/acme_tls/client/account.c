@@ -29,9 +29,8 @@ static const char *email(const struct client *c)
 
 static int account_save(struct client *c)
 {
-	char why[256] = "out of memory";
-	if (store_account_save(c->o.store, &c->account, why, sizeof why) < 0)
-		return client_fail(c, ACME_STORAGE, false, "%s", why);
+	if (store_account_save(c->o.store, &c->account) < 0)
+		return client_fail(c, ACME_STORAGE, false, "%s", store_why(c->o.store));
 	return 0;
 }
 
@@ -55,7 +54,7 @@ int account_load(struct client *c, bool needed)
 	c->account = (struct store_account){0};
 	key_free(c->key);
 	c->key = NULL;
-	int rc = store_account_load(c->o.store, &c->account, why, sizeof why);
+	int rc = store_account_load(c->o.store, &c->account);
 	bool of_this_ca = c->account.directory && url_same(c->account.directory, c->o.directory_url);
 	if (rc == 0 && c->account.url && of_this_ca)
 		client_log(c, SS_LOG_INFO, "ACME account loaded from storage email=%s",
@@ -63,7 +62,7 @@ int account_load(struct client *c, bool needed)
 	if (!needed)
 		return 0;
 	if (rc < 0 && rc != -ENOENT)
-		return client_fail(c, ACME_STORAGE, rc == -EINVAL, "%s", why);
+		return client_fail(c, ACME_STORAGE, rc == -EINVAL, "%s", store_why(c->o.store));
 	if (rc == 0 && !of_this_ca) {
 		/* the key may have an account there, too */
 		text_set(&c->account.url, NULL);

@@ -64,21 +64,18 @@ static void challenges_recheck(struct order *o)
 
 /* ---- what the store remembers */
 
-static int save_in_store(struct client *c, const char *url, const char *key_text, char *why, size_t why_size)
+static int save_in_store(struct client *c, const char *url, const char *key_text)
 {
 	struct store_state state;
-	snprintf(why, why_size, "out of memory");
-	int rc = store_state_load(c->o.store, &state, why, why_size);
-	if (rc == -EINVAL)
-		state = (struct store_state){0}; /* what is broken is written anew */
-	else if (rc < 0)
+	int rc = store_state_load(c->o.store, &state);
+	if (rc < 0 && rc != -EINVAL) /* what is broken is written anew */
 		return rc;
 	free(state.order_url);
 	key_text_free(state.order_key_pem);
 	state.order_url = url ? strdup(url) : NULL;
 	state.order_key_pem = key_text ? strdup(key_text) : NULL;
 	rc = (!url || state.order_url) && (!key_text || state.order_key_pem)
-		     ? store_state_save(c->o.store, &state, why, why_size)
+		     ? store_state_save(c->o.store, &state)
 		     : -ENOMEM;
 	store_state_done(&state);
 	return rc;
@@ -86,16 +83,15 @@ static int save_in_store(struct client *c, const char *url, const char *key_text
 
 static int order_save(struct client *c)
 {
-	char why[256];
-	if (save_in_store(c, c->order->url, c->order->key_text, why, sizeof why) < 0)
-		return client_fail(c, ACME_STORAGE, false, "%s", why);
-	return 0;
+	int rc = save_in_store(c, c->order->url, c->order->key_text);
+	if (rc == -ENOMEM)
+		return client_no_memory(c);
+	return rc < 0 ? client_fail(c, ACME_STORAGE, false, "%s", store_why(c->o.store)) : 0;
 }
 
 /* The operation has failed: forget the order unless a later attempt can go on with it. */
 static void order_failed(struct client *c)
 {
-	char why[256];
 	switch (c->result.fail) {
 	case ACME_UNREACHABLE:
 	case ACME_RATE_LIMITED:
@@ -110,8 +106,9 @@ static void order_failed(struct client *c)
 	default:
 		break;
 	}
-	if (c->order && c->order->url && save_in_store(c, NULL, NULL, why, sizeof why) < 0)
-		client_log(c, SS_LOG_WARN, "Cannot remove the ACME order from storage error=\"%s\"", why);
+	if (c->order && c->order->url && save_in_store(c, NULL, NULL) < 0)
+		client_log(c, SS_LOG_WARN, "Cannot remove the ACME order from storage error=\"%s\"",
+			   store_why(c->o.store));
 }
 
 static void order_empty(struct order *o)
@@ -209,11 +206,10 @@ static bool content_is_chain(const struct http_reply *reply)
 static bool chain_stale(struct client *c, const struct chain_info *chain)
 {
 	struct stored_cert stored;
-	char why[160];
 	int64_t now = (int64_t)time(NULL), life = chain->not_after - chain->not_before;
 	if (now > chain->not_before && now - chain->not_before > life / 3)
 		return true;
-	if (stored_cert_load(c->o.store, NULL, 0, &stored, why, sizeof why) < 0)
+	if (stored_cert_load(c->o.store, NULL, 0, &stored) < 0)
 		return false;
 	bool same =
 		!strcmp(stored.chain.serial, chain->serial) && !strcmp(stored.chain.issuer, chain->issuer);
@@ -442,7 +438,7 @@ static bool order_remembered(struct client *c)
 	struct store_state state;
 	struct order *o = c->order;
 	char why[256];
-	if (store_state_load(c->o.store, &state, why, sizeof why) < 0)
+	if (store_state_load(c->o.store, &state) < 0)
 		return false;
 	if (state.order_url && state.order_key_pem && strlen(state.order_url) <= MESSAGE_URL_MAX &&
 	    key_load(state.order_key_pem, strlen(state.order_key_pem), &o->key, why, sizeof why) >= 0) {

@@ -49,15 +49,14 @@ void put_pair(const char *name, int64_t not_before, int64_t not_after, int64_t l
 	struct store *s = other_store();
 	struct pair pair;
 	struct store_state state;
-	char why[256];
 	make_pair(name, not_before, not_after, &pair);
 	OK(store_lock(s));
-	OK(stored_cert_save(s, pair.chain_pem, pair.key_pem, why, sizeof why));
+	OK(stored_cert_save(s, pair.chain_pem, pair.key_pem));
 	drop_pair(&pair);
 	if (last_success) {
-		OK(store_state_load(s, &state, why, sizeof why));
+		OK(store_state_load(s, &state));
 		state.last_success = last_success;
-		OK(store_state_save(s, &state, why, sizeof why));
+		OK(store_state_save(s, &state));
 		store_state_done(&state);
 	}
 	store_free(s);

@@ -622,13 +622,12 @@ const char *ca_kinds(const struct ca *ca, int since)
 static void forget_order(struct ca *ca)
 {
 	struct store_state s;
-	char why[200] = "";
-	assert_int_equal(store_state_load(ca->store, &s, why, sizeof why), 0);
+	assert_int_equal(store_state_load(ca->store, &s), 0);
 	assert_non_null(s.order_url);
 	free(s.order_url);
 	free(s.order_key_pem);
 	s.order_url = s.order_key_pem = NULL;
-	assert_int_equal(store_state_save(ca->store, &s, why, sizeof why), 0);
+	assert_int_equal(store_state_save(ca->store, &s), 0);
 	store_state_done(&s);
 }
 
@@ -658,8 +657,7 @@ enum acme_fail ca_issue(struct ca *ca)
 bool ca_order_kept(struct ca *ca)
 {
 	struct store_state s;
-	char why[200] = "";
-	assert_int_equal(store_state_load(ca->store, &s, why, sizeof why), 0);
+	assert_int_equal(store_state_load(ca->store, &s), 0);
 	bool kept = s.order_url != NULL;
 	assert_true(!kept || s.order_key_pem);
 	store_state_done(&s);

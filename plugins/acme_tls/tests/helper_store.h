@@ -83,7 +83,8 @@ static inline int pair_on_disk(char *why, size_t why_size)
 {
 	struct stored_cert p;
 	struct store *s = open_store();
-	int rc = stored_cert_load(s, NULL, 0, &p, why, why_size), which = -1;
+	int rc = stored_cert_load(s, NULL, 0, &p), which = -1;
+	snprintf(why, why_size, "%s", store_why(s));
 	store_free(s);
 	if (rc)
 		return rc == -ENOENT ? -1 : -2;

@@ -161,11 +161,10 @@ static void starts_with_the_stored(void **state)
 	(void)state;
 	put_pair("a.test", T0 - HOUR, T0 - HOUR + DAY, T0 - HOUR);
 	struct store *s = other_store();
-	char why[256];
 	struct pair pair;
 	make_pair("k", T0, T0 + 1, &pair);
 	struct store_account account = {.email = (char *)"admin@a.test", .key_pem = pair.key_pem};
-	assert_int_equal(store_account_save(s, &account, why, sizeof why), 0);
+	assert_int_equal(store_account_save(s, &account), 0);
 	drop_pair(&pair);
 	store_free(s);
 	begin();
@@ -524,9 +523,8 @@ static void waits_for_others(void **state)
 	assert_int_equal(published.times_gone, 0);
 	/* the other was faster */
 	struct pair pair;
-	char why[256];
 	make_pair("a.test", now, now + DAY, &pair);
-	assert_int_equal(stored_cert_save(other, pair.chain_pem, pair.key_pem, why, sizeof why), 0);
+	assert_int_equal(stored_cert_save(other, pair.chain_pem, pair.key_pem), 0);
 	drop_pair(&pair);
 	store_free(other);
 	pass(10);

@@ -696,12 +696,11 @@ static void test_resumed_at_another_ca(void **state)
 {
 	struct ca *ca = *state;
 	struct store_state s;
-	char why[200];
 	begin_an_order(ca);
-	assert_int_equal(store_state_load(ca->store, &s, why, sizeof why), 0);
+	assert_int_equal(store_state_load(ca->store, &s), 0);
 	free(s.order_url);
 	s.order_url = strdup("https://other.example/order/1");
-	assert_int_equal(store_state_save(ca->store, &s, why, sizeof why), 0);
+	assert_int_equal(store_state_save(ca->store, &s), 0);
 	store_state_done(&s);
 	assert_int_equal(ca_issue(ca), ACME_OK);
 	assert_int_equal(ca->n_orders, 2);
@@ -712,12 +711,11 @@ static void test_resumed_when_stored(void **state)
 {
 	struct ca *ca = *state;
 	struct store_state s;
-	char why[200];
 	begin_an_order(ca);
-	assert_int_equal(store_state_load(ca->store, &s, why, sizeof why), 0);
+	assert_int_equal(store_state_load(ca->store, &s), 0);
 	assert_int_equal(ca_issue(ca), ACME_OK);
-	assert_int_equal(stored_cert_save(ca->store, ca->chain, ca->key, why, sizeof why), 0);
-	assert_int_equal(store_state_save(ca->store, &s, why, sizeof why), 0);
+	assert_int_equal(stored_cert_save(ca->store, ca->chain, ca->key), 0);
+	assert_int_equal(store_state_save(ca->store, &s), 0);
 	store_state_done(&s);
 	char *old = strdup(ca->chain);
 	assert_int_equal(ca_issue(ca), ACME_OK);

@@ -27,10 +27,9 @@ static char *text_of(const char *name)
 
 static void save_pair(struct store *s, int i)
 {
-	WHY;
 	assert_int_equal(store_lock(s), 0);
-	if (stored_cert_save(s, pairs[i].chain_pem, pairs[i].key_pem, why, sizeof why))
-		fail_msg("%s", why);
+	if (stored_cert_save(s, pairs[i].chain_pem, pairs[i].key_pem))
+		fail_msg("%s", store_why(s));
 	store_unlock(s);
 }
 
@@ -40,7 +39,7 @@ static void keeps_the_pair(void **state)
 	WHY;
 	struct store *s = open_store();
 	struct stored_cert p;
-	assert_int_equal(stored_cert_load(s, NULL, 0, &p, why, sizeof why), -ENOENT);
+	assert_int_equal(stored_cert_load(s, NULL, 0, &p), -ENOENT);
 	assert_false(stored_cert_changed(s));
 	for (int i = 0; i < 7; i++) {
 		save_pair(s, i % 3);
@@ -60,12 +59,11 @@ static void keeps_the_pair(void **state)
 static void notices_changes(void **state)
 {
 	(void)state;
-	WHY;
 	struct store *mine = open_store(), *other = open_store();
 	struct stored_cert p;
 	save_pair(mine, 0);
 	assert_true(stored_cert_changed(other));
-	assert_int_equal(stored_cert_load(other, NULL, 0, &p, why, sizeof why), 0);
+	assert_int_equal(stored_cert_load(other, NULL, 0, &p), 0);
 	stored_cert_done(&p);
 	assert_false(stored_cert_changed(other));
 	save_pair(mine, 1);
@@ -73,7 +71,7 @@ static void notices_changes(void **state)
 	assert_false(stored_cert_changed(mine));
 	unlink(in_folder("certificate.pem"));
 	assert_true(stored_cert_changed(mine));
-	assert_int_equal(stored_cert_load(mine, NULL, 0, &p, why, sizeof why), -ENOENT);
+	assert_int_equal(stored_cert_load(mine, NULL, 0, &p), -ENOENT);
 	assert_false(stored_cert_changed(mine));
 	store_free(mine);
 	store_free(other);
@@ -243,8 +241,8 @@ static void writes_inside_only(void **state)
 	struct store_state st = {.failures = 1};
 	save_pair(s, 0);
 	assert_int_equal(store_lock(s), 0);
-	assert_int_equal(store_account_save(s, &a, why, sizeof why), 0);
-	assert_int_equal(store_state_save(s, &st, why, sizeof why), 0);
+	assert_int_equal(store_account_save(s, &a), 0);
+	assert_int_equal(store_state_save(s, &st), 0);
 	assert_string_equal(text_of("victim"), "untouched");
 	assert_int_equal(pair_on_disk(why, sizeof why), 0);
 	assert_int_equal(unlink(in_folder("lock")), 0);
@@ -257,25 +255,24 @@ static void writes_inside_only(void **state)
 static void keeps_the_account(void **state)
 {
 	(void)state;
-	WHY;
 	struct store *s = open_store();
 	struct store_account a;
-	assert_int_equal(store_account_load(s, &a, why, sizeof why), -ENOENT);
+	assert_int_equal(store_account_load(s, &a), -ENOENT);
 	struct store_account in = {.email = (char *)"admin@example.com",
 				   .key_pem = pairs[0].key_pem,
 				   .directory = (char *)"https://ca/dir"};
 	assert_int_equal(store_lock(s), 0);
-	assert_int_equal(store_account_save(s, &in, why, sizeof why), 0);
+	assert_int_equal(store_account_save(s, &in), 0);
 	assert_int_equal(mode_of("account.key"), 0600);
-	assert_int_equal(store_account_load(s, &a, why, sizeof why), 0);
+	assert_int_equal(store_account_load(s, &a), 0);
 	assert_null(a.url);
 	assert_string_equal(a.body, "{}");
 	store_account_done(&a);
 	in.url = (char *)"https://ca/account/1";
 	in.body = (char *)"{\"status\": \"valid\", \"contact\": [\"mailto:admin@example.com\"]}";
 	in.pending_key_pem = pairs[1].key_pem;
-	assert_int_equal(store_account_save(s, &in, why, sizeof why), 0);
-	assert_int_equal(store_account_load(s, &a, why, sizeof why), 0);
+	assert_int_equal(store_account_save(s, &in), 0);
+	assert_int_equal(store_account_load(s, &a), 0);
 	assert_string_equal(a.email, in.email);
 	assert_string_equal(a.url, in.url);
 	assert_string_equal(a.directory, in.directory);
@@ -287,8 +284,8 @@ static void keeps_the_account(void **state)
 	/* the new key has taken over */
 	in.key_pem = pairs[1].key_pem;
 	in.pending_key_pem = NULL;
-	assert_int_equal(store_account_save(s, &in, why, sizeof why), 0);
-	assert_int_equal(store_account_load(s, &a, why, sizeof why), 0);
+	assert_int_equal(store_account_save(s, &in), 0);
+	assert_int_equal(store_account_load(s, &a), 0);
 	assert_string_equal(a.key_pem, pairs[1].key_pem);
 	assert_null(a.pending_key_pem);
 	assert_string_equal(a.url, in.url);
@@ -300,39 +297,37 @@ static void keeps_the_account(void **state)
 static void understands_broken_accounts(void **state)
 {
 	(void)state;
-	WHY;
 	struct store *s = open_store();
 	struct store_account a;
 	put_file("account.key", pairs[0].key_pem, 0600);
-	assert_int_equal(store_account_load(s, &a, why, sizeof why), 0); /* not registered yet */
+	assert_int_equal(store_account_load(s, &a), 0); /* not registered yet */
 	assert_null(a.url);
 	store_account_done(&a);
 	static const char *const broken[] = {"", "{", "[]", "null", "{\"email\":1,\"email\":2}", "\xff\xfe"};
 	for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
 		put_file("account.json", broken[i], 0600);
-		assert_int_equal(store_account_load(s, &a, why, sizeof why), -EINVAL);
-		assert_non_null(strstr(why, "account.json"));
+		assert_int_equal(store_account_load(s, &a), -EINVAL);
+		assert_non_null(strstr(store_why(s), "account.json"));
 	}
 	static const char *const odd[] = {"{}", "{\"email\":7,\"registration\":[],\"directory\":{}}",
 					  "{\"registration\":{\"uri\":null,\"body\":\"x\"}}"};
 	for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
 		put_file("account.json", odd[i], 0600);
-		assert_int_equal(store_account_load(s, &a, why, sizeof why), 0);
+		assert_int_equal(store_account_load(s, &a), 0);
 		assert_null(a.url);
 		assert_null(a.email);
 		assert_string_equal(a.body, "{}");
 		store_account_done(&a);
 	}
 	chmod(in_folder("account.key"), 0644);
-	assert_int_equal(store_account_load(s, &a, why, sizeof why), -EINVAL);
-	assert_non_null(strstr(why, "chmod 600"));
+	assert_int_equal(store_account_load(s, &a), -EINVAL);
+	assert_non_null(strstr(store_why(s), "chmod 600"));
 	store_free(s);
 }
 
 static void keeps_the_state(void **state)
 {
 	(void)state;
-	WHY;
 	struct store *s = open_store();
 	struct store_state out, in = {.order_url = (char *)"https://ca/order/1",
 				      .order_key_pem = pairs[0].key_pem,
@@ -349,12 +344,12 @@ static void keeps_the_state(void **state)
 				      .jitter = 8,
 				      .revoked = true,
 				      .config = (char *)"c"};
-	assert_int_equal(store_state_load(s, &out, why, sizeof why), 0);
+	assert_int_equal(store_state_load(s, &out), 0);
 	assert_null(out.order_url);
 	assert_int_equal(out.failures, 0);
-	assert_int_equal(store_state_save(s, &in, why, sizeof why), 0);
+	assert_int_equal(store_state_save(s, &in), 0);
 	assert_int_equal(mode_of("state.json"), 0600);
-	assert_int_equal(store_state_load(s, &out, why, sizeof why), 0);
+	assert_int_equal(store_state_load(s, &out), 0);
 	assert_string_equal(out.order_url, in.order_url);
 	assert_string_equal(out.order_key_pem, in.order_key_pem);
 	assert_string_equal(out.last_error, in.last_error);
@@ -372,15 +367,15 @@ static void keeps_the_state(void **state)
 		 "{\"failures\":-4,\"next_try\":\"x\",\"ari\":[],\"order\":{\"url\":7},\"jitter\":1e300,"
 		 "\"revoked\":1}",
 		 0600);
-	assert_int_equal(store_state_load(s, &out, why, sizeof why), 0);
+	assert_int_equal(store_state_load(s, &out), 0);
 	assert_null(out.order_url);
 	assert_int_equal(out.failures + out.next_try + out.jitter + out.revoked, 0);
 	store_state_done(&out);
 	put_file("state.json", "{\"failures\":99999999999}", 0600);
-	assert_int_equal(store_state_load(s, &out, why, sizeof why), 0);
+	assert_int_equal(store_state_load(s, &out), 0);
 	assert_true(out.failures == UINT32_MAX);
 	put_file("state.json", "{\"failures\":", 0600);
-	assert_int_equal(store_state_load(s, &out, why, sizeof why), -EINVAL);
+	assert_int_equal(store_state_load(s, &out), -EINVAL);
 	store_free(s);
 }
 
@@ -430,7 +425,7 @@ static void opens_folders(void **state)
 	char path[128];
 	struct stat st;
 	struct store *s = NULL;
-	snprintf(path, sizeof path, "%s/above/acme//", folder);
+	snprintf(path, sizeof path, "%s/above/acme", folder);
 	assert_int_equal(store_open(path, &s, why, sizeof why), 0);
 	assert_null(store_warning(s));
 	assert_int_equal(stat(path, &st), 0);
@@ -439,7 +434,7 @@ static void opens_folders(void **state)
 	remove_all(in_folder("above"));
 	assert_int_equal(store_lock(s), 0);
 	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(stored_cert_save(s, pairs[0].chain_pem, pairs[0].key_pem, why, sizeof why), 0);
+	assert_int_equal(stored_cert_save(s, pairs[0].chain_pem, pairs[0].key_pem), 0);
 	store_free(s);
 	chmod(path, 0777);
 	assert_int_equal(store_open(path, &s, why, sizeof why), 0);

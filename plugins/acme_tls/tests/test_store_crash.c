@@ -174,22 +174,18 @@ static struct store_account account(int key, int pending, const char *url)
 
 static int save(struct store *s, int i)
 {
-	char why[512];
-	return store_lock(s) ? -EAGAIN
-			     : stored_cert_save(s, pairs[i].chain_pem, pairs[i].key_pem, why, sizeof why);
+	return store_lock(s) ? -EAGAIN : stored_cert_save(s, pairs[i].chain_pem, pairs[i].key_pem);
 }
 
 static int save_account(struct store *s, struct store_account a)
 {
-	char why[512];
-	return store_lock(s) ? -EAGAIN : store_account_save(s, &a, why, sizeof why);
+	return store_lock(s) ? -EAGAIN : store_account_save(s, &a);
 }
 
 static int save_state(struct store *s, uint32_t failures)
 {
-	char why[512];
 	struct store_state st = {.failures = failures, .order_key_pem = pairs[0].key_pem};
-	return store_lock(s) ? -EAGAIN : store_state_save(s, &st, why, sizeof why);
+	return store_lock(s) ? -EAGAIN : store_state_save(s, &st);
 }
 
 static int save_new(struct store *s)
@@ -295,13 +291,12 @@ static int end_roll_over(struct store *s)
  * with /2. */
 static void check_account_now(int old, bool finished, const char *at)
 {
-	char why[512] = "";
 	struct store_account a = {0};
 	struct store *s = open_store();
-	int rc = store_account_load(s, &a, why, sizeof why);
-	store_free(s);
+	int rc = store_account_load(s, &a);
 	if (rc && rc != -ENOENT)
-		fail_msg("%s: %s", at, why);
+		fail_msg("%s: %s", at, store_why(s));
+	store_free(s);
 	if (rc == -ENOENT) {
 		assert_true(old < 0 && !finished);
 		return;
@@ -320,13 +315,12 @@ static void check_account_now(int old, bool finished, const char *at)
 /* Of the two keys of a roll-over none is ever lost, and the registration stays. */
 static void check_roll_over_now(int old, bool finished, const char *at)
 {
-	char why[512] = "";
 	struct store_account a = {0};
 	struct store *s = open_store();
-	int rc = store_account_load(s, &a, why, sizeof why);
-	store_free(s);
+	int rc = store_account_load(s, &a);
 	if (rc || !a.url || strcmp(a.url, "https://ca/1") != 0)
-		fail_msg("%s: %d %s", at, rc, why);
+		fail_msg("%s: %d %s", at, rc, store_why(s));
+	store_free(s);
 	bool new_key = strcmp(a.key_pem, pairs[1].key_pem) == 0;
 	bool pending = a.pending_key_pem && strcmp(a.pending_key_pem, pairs[1].key_pem) == 0;
 	assert_true(new_key || strcmp(a.key_pem, pairs[0].key_pem) == 0);
@@ -350,11 +344,10 @@ static int new_state(struct store *s)
 
 static void check_state_now(int old, bool finished, const char *at)
 {
-	char why[512] = "";
 	struct store_state st;
 	struct store *s = open_store();
-	if (store_state_load(s, &st, why, sizeof why))
-		fail_msg("%s: %s", at, why);
+	if (store_state_load(s, &st))
+		fail_msg("%s: %s", at, store_why(s));
 	assert_true(st.failures == 6 || (!finished && (int)st.failures == old));
 	store_state_done(&st);
 	store_free(s);

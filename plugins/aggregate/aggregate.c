@@ -105,7 +105,10 @@ static void report_counts(struct aggregate *a)
 	}
 	for (size_t i = 0; i < sizeof unusual / sizeof *unusual; i++)
 		if (c->dropped[unusual[i].drop] != r->dropped[unusual[i].drop])
-			ss_log(h, SS_LOG_WARN, "Dropping events that %s", unusual[i].what);
+			ss_log(h, SS_LOG_WARN, "Dropping events that %s%s%s", unusual[i].what, a->source,
+			       a->engine->faults[unusual[i].drop]);
+	for (uint32_t i = 0; i < ENGINE_DROPS; i++)
+		a->engine->faults[i][0] = '\0';
 	h->metric_add(h, METRIC_LATE, (int64_t)(c->dropped[ENGINE_LATE] - r->dropped[ENGINE_LATE]));
 	h->metric_add(h, METRIC_RESULTS, (int64_t)(c->results - r->results));
 	h->metric_add(h, METRIC_EVICTED, (int64_t)(c->evicted - r->evicted));
@@ -165,6 +168,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 		a->busy = true;
 		return SS_BUSY;
 	}
+	ss_batch_source(a->host, b, a->source);
 	if (a->host->position(b, &position, &source) == 0)
 		engine_input(a->engine, port)->resumable = true;
 	for (uint32_t i = 0; i < b->count; i++)

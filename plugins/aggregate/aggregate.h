@@ -41,7 +41,8 @@ struct aggregate {
 	struct plan plan;
 	struct engine *engine;
 	struct outbox *outbox;
-	struct engine_count reported; /* as far as metrics and drop() know */
+	struct engine_count reported;     /* as far as metrics and drop() know */
+	char source[SS_EVENT_FAULT_SIZE]; /* of the newest batch, for the log */
 	uint32_t tick_timer, early_timer;
 	bool stepping; /* a post for the rest of the work is on its way */
 	bool busy, draining, drained, stopped;

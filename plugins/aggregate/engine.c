@@ -434,6 +434,8 @@ size_t engine_memory(const struct engine *e)
 
 static bool drop(struct engine *e, enum engine_drop why)
 {
+	if (why != ENGINE_LATE && !e->faults[why][0])
+		ss_event_fault(e->event, e->error, e->where, e->faults[why]);
 	e->count.dropped[why]++;
 	return false;
 }
@@ -445,9 +447,9 @@ static bool read_fields(struct engine *e, const struct ss_event *event)
 
 	if (!p->reader)
 		return true;
-	int rc = vtbl->read(e->fields.self, p->reader, event->data, event->len, e->values, NULL);
-	if (rc < 0)
-		return drop(e, rc == -ELOOP ? ENGINE_TOO_DEEP : ENGINE_NOT_JSON);
+	e->error = vtbl->read(e->fields.self, p->reader, event->data, event->len, e->values, &e->where);
+	if (e->error < 0)
+		return drop(e, e->error == -ELOOP ? ENGINE_TOO_DEEP : ENGINE_NOT_JSON);
 	for (uint32_t i = 0; i < p->n_paths; i++)
 		if (p->number_field[i] && e->values[i].type == SS_JSON_NUMBER)
 			ss_number_read(&e->fields, &e->values[i], &e->numbers[i]);
@@ -461,14 +463,12 @@ static bool make_key(struct engine *e)
 	return rc == 0 || drop(e, rc == -E2BIG ? ENGINE_KEY : ENGINE_NO_MEMORY);
 }
 
-/* ---- room ---- */
-
 static bool is_full(const struct engine *e)
 {
-	const struct conf *conf = e->plan->conf;
+	const uint64_t groups = (uint64_t)e->plan->conf->max_groups,
+		       bytes = (uint64_t)e->plan->conf->max_memory;
 
-	return e->groups->n >= (uint64_t)conf->max_groups ||
-	       (conf->max_memory && groups_used(e->groups) >= (uint64_t)conf->max_memory);
+	return e->groups->n >= groups || (bytes && groups_used(e->groups) >= bytes);
 }
 
 /* Make room: report groups of windows that are over. */
@@ -707,6 +707,7 @@ bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event
 	bool taken;
 
 	e->order++;
+	e->event = event;
 	if (!read_fields(e, event) || !read_time(e, event, &at) || !make_key(e))
 		return false;
 	struct engine_input *in = engine_input(e, input);

@@ -8,6 +8,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include <semstreams/base/event_fault.h>
 #include <semstreams/ext/fields.h>
 #include "groups.h"
 #include "panes.h"
@@ -67,6 +68,12 @@ struct engine {
 	uint32_t early; /* next group to be reported early, 0: none */
 
 	struct engine_count count;
+	const struct ss_event *event; /* that is being taken, and what its reader said */
+	int error;
+	size_t where;
+	/* What is wrong with the first event dropped for each reason since whoever reports them emptied it.
+	 */
+	char faults[ENGINE_DROPS][SS_EVENT_FAULT_SIZE];
 	/* Called with a finished result, or (late) with a late event, unchanged. */
 	void (*result)(void *arg, bool late, const char *json, size_t len);
 	void *arg;

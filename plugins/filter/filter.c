@@ -11,6 +11,7 @@
 #include "condition.h"
 #include "reshape.h"
 #include "thinning.h"
+#include <semstreams/base/event_fault.h>
 #include <semstreams/base/json_option.h>
 #include <semstreams/ext/fields.h>
 
@@ -64,6 +65,11 @@ struct tally {
 	uint32_t passed, rest;
 	uint32_t errors[N_ERRORS];
 	uint32_t suppressed[THINNING_WAYS];
+	struct {
+		const struct ss_event *event;
+		int32_t error;
+		size_t where;
+	} first[N_ERRORS]; /* to be shown in the log */
 };
 
 static void destroy(void *self)
@@ -179,9 +185,10 @@ static int judge(struct filter *f, const struct ss_event *e, struct tally *tally
 {
 	const struct ss_fields *fields = f->fields.vtbl;
 	int error = -1, r = 0, yes = 1;
+	size_t where = 0;
 
 	if (f->reader)
-		r = fields->read(f->fields.self, f->reader, e->data, e->len, f->values, NULL);
+		r = fields->read(f->fields.self, f->reader, e->data, e->len, f->values, &where);
 	if (r < 0) {
 		error = r == -ELOOP ? REASON_TOO_DEEP : REASON_NOT_JSON;
 		memset(f->values, 0, f->n_paths * sizeof *f->values);
@@ -194,7 +201,11 @@ static int judge(struct filter *f, const struct ss_event *e, struct tally *tally
 			error = REASON_REGEX;
 	}
 	if (error >= 0) {
-		tally->errors[error]++;
+		if (tally->errors[error]++ == 0) {
+			tally->first[error].event = e;
+			tally->first[error].error = r;
+			tally->first[error].where = where;
+		}
 		if (f->conf->on_error == ON_ERROR_DROP)
 			return -EBADMSG;
 	}
@@ -222,8 +233,9 @@ static void count_keys(struct filter *f, enum thinning_way way, const struct key
 		f->host->metric_add(f->host, counter, (int64_t)(now.evicted - before->evicted));
 }
 
-static void count(struct filter *f, const struct tally *t)
+static void count(struct filter *f, const struct ss_batch *batch, const struct tally *t)
 {
+	char source[SS_EVENT_FAULT_SIZE], fault[SS_EVENT_FAULT_SIZE];
 	static const char *const what[N_ERRORS] = {"Events that are not valid JSON",
 						   "Events nested more than 64 levels deep",
 						   "Events on which a regular expression takes too long"};
@@ -236,8 +248,10 @@ static void count(struct filter *f, const struct tally *t)
 		f->host->metric_add(f->host, METRIC_ERRORS + i, t->errors[i]);
 		if (f->conf->on_error == ON_ERROR_DROP)
 			f->host->drop(f->host, i, t->errors[i]);
-		ss_log(f->host, SS_LOG_WARN, "%s are %s; see the option on_error", what[i],
-		       f->conf->on_error == ON_ERROR_DROP ? "dropped" : "passed on");
+		ss_batch_source(f->host, batch, source);
+		ss_event_fault(t->first[i].event, t->first[i].error, t->first[i].where, fault);
+		ss_log(f->host, SS_LOG_WARN, "%s are %s; see the option on_error%s%s", what[i],
+		       f->conf->on_error == ON_ERROR_DROP ? "dropped" : "passed on", source, fault);
 	}
 	for (int way = 0; way < THINNING_WAYS; way++)
 		if (t->suppressed[way])
@@ -308,7 +322,7 @@ static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 		if (r < 0 && r != -EBADMSG)
 			return r;
 	}
-	count(f, &tally); /* who sees an event come out sees it counted */
+	count(f, batch, &tally); /* who sees an event come out sees it counted */
 	int r = f->reshape ? emit_reshaped(f, batch, rows, tally.passed)
 			   : ss_emit_rows(f->host, PORT_MATCH, batch, rows, tally.passed);
 	if (r < 0)

@@ -113,3 +113,31 @@ def test_errors_name_their_place(command, tmp_path):
     for line, what in [(5, 'did you mean "starts_with"'), (6, '"gt" takes a number or a string'),
                        (7, "does not compile"), (8, '"d..e" is not a path'), (9, 'did you mean "per"')]:
         assert re.search(rf"config\.json:{line}:\d+.*{re.escape(what)}", said), (line, what, said)
+
+
+def test_events_that_are_not_json_are_shown(start, send, udp_port, tmp_path):
+    """Filter and aggregate say where and why an event is no JSON, and how it begins; not for each event."""
+    program = start({"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": udp_port, "bind": "127.0.0.1"}},
+        {"id": "hot", "type": "filter", "config": {"where": {"field": "v", "op": "exists"}}},
+        {"id": "sum", "type": "aggregate", "inputs": ["udp"], "config": {
+            "window": {"type": "tumbling", "size": "1h"}, "functions": {"n": "count(v)"}}},
+        {"id": "file", "type": "storage", "inputs": ["hot", "sum"], "config": {"path": str(tmp_path / "out")}},
+    ]})
+    cases = [(b"\xef\xbb\xbf{}", r'offset=0 reason="a byte order mark (BOM)" start="\xef\xbb\xbf{}"'),
+             (b'{"v":\0}', r'offset=5 reason="a NUL byte" start="{\"v\":\x00}"'),
+             (b'{"v":NaN}', r'offset=5 reason="NaN is no JSON number" start="{\"v\":NaN}"')]
+    for n, (payload, shown) in enumerate(cases, 1):
+        send(udp_port, payload)
+        for component, words in (("hot", "Events that are not valid JSON are dropped; see the option on_error"),
+                                 ("sum", "Dropping events that are not JSON")):
+            program.wait_metric("semstreams_events_dropped_total", n, component=component, reason="not_json")
+            program.wait_log(re.escape(f"WARN {words} {shown} component={component}"))
+    for n in range(4, 24):
+        send(udp_port, b"x" * 1400)
+        program.wait_metric("semstreams_events_dropped_total", n, component="sum", reason="not_json")
+    assert program.terminate() == 0
+    written = [line for line in program.log().splitlines() if "Dropping events that are not JSON" in line]
+    assert all(len(line) < 400 for line in written)
+    assert program.log().count('start="' + 32 * "x" + '..."') == len(
+        [line for line in program.log().splitlines() if "xxx" in line]) < 20

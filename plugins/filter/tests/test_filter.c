@@ -175,7 +175,12 @@ static void test_not_json(void **state)
 	assert_int_equal(t.host.metrics[NOT_JSON], 5);
 	assert_int_equal(t.host.metrics[TOO_DEEP], 1);
 	assert_true(has_line(t.host.log,
-			     "WARN Events that are not valid JSON are dropped; see the option on_error"));
+			     "WARN Events that are not valid JSON are dropped; see the option on_error "
+			     "offset=0 reason=\"an unexpected character\" start=\"hello\""));
+	assert_true(has_line(t.host.log,
+			     "WARN Events nested more than 64 levels deep are dropped; see the "
+			     "option on_error offset=64 reason=\"nested more than 64 levels deep\" "
+			     "start=\"[[[["));
 	finish(&t);
 
 	CREATE(&t, "where", COND("eq", "5"), "on_error", "pass");

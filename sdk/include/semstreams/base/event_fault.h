@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * semstreams/base/event_fault.h - what is wrong with an event, as "key=value" pairs behind a message of the
+ * log: for the first such event of a batch, not for each.
+ */
+#ifndef SEMSTREAMS_BASE_EVENT_FAULT_H
+#define SEMSTREAMS_BASE_EVENT_FAULT_H
+
+#include <stddef.h>
+#include <semstreams/plugin.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SS_EVENT_FAULT_SIZE 512 /* of the text, at most */
+
+/*
+ * [any] error and where come from read() of SS_FIELDS: " offset=3 reason=\"...\" start=\"...\"", where start
+ * has the first bytes, and near those at the offset, if that is further on.  Other errors: start alone.
+ */
+void ss_event_fault(const struct ss_event *, int32_t error, size_t where, char text[SS_EVENT_FAULT_SIZE]);
+/* [inst] Whom a batch came from: " source=ID", or "" where nobody knows. */
+void ss_batch_source(const struct ss_host *, const struct ss_batch *, char text[SS_EVENT_FAULT_SIZE]);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

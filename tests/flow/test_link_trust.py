@@ -8,11 +8,14 @@ import re
 import signal
 import socket
 import time
+from pathlib import Path
 
+import pytest
 import websockets
 
 import link_peer
 from conftest import unused_port
+from pki import Pki
 from test_link_tls import CNS, context, federation  # noqa: F401
 
 OPTIONS = {"subprotocols": [link_peer.SUBPROTOCOL], "compression": None, "max_size": link_peer.SIZE_MAX}
@@ -263,6 +266,70 @@ def test_a_peer_that_is_not_allowed_any_more_is_cut(start, tmp_path, federation)
             assert b.open
     asyncio.run(run())
     program.wait_log(f"connection cut off, the peer is no longer trusted: .* peer={CNS['c']}")
+
+
+def pair_over_tls(start, tmp_path, server, client):
+    """(sender, receiver), linked or about to be."""
+    port = unused_port(socket.SOCK_STREAM)
+    folders = [tmp_path / f"{which}-{port}" for which in ("sender", "receiver")]
+    for folder in folders:
+        folder.mkdir()
+    sender = start({"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": 0, "bind": "127.0.0.1"}},
+        {"id": "edge", "type": "websocket_output", "config": {"port": port, "path": "/data", "bind": "127.0.0.1"}}],
+        "security": {"tls": {"server": server}}}, folder=folders[0])
+    receiver = start({"components": [
+        {"id": "in", "type": "websocket_input", "config": {"url": f"wss://localhost:{port}/data", "retry_max": "500ms"}},
+        {"id": "file", "type": "storage", "config": {"path": str(folders[1] / "out.jsonl")}}],
+        "security": {"tls": {"client": client}}}, folder=folders[1])
+    return sender, receiver
+
+
+CUT = "connection cut off, the peer is no longer trusted: .*"
+
+
+@pytest.mark.parametrize("expires, role", [("b", "server"), ("a", "client")])
+def test_a_link_is_cut_when_a_certificate_expires(start, tmp_path, federation, expires, role):
+    """A certificate of a few seconds, in use on a link that is up: who checked it cuts the link, and says so."""
+    for life in 4, 12, 40:  # a busy machine may need more to get the link up
+        until = time.time() + life
+        leaf = federation.leaf(expires, days=(-1, life / 86400), file=f"short-{role}-{life}")
+        settings = {"a": {}, "b": {}, expires: leaf.settings()}
+        sender, receiver = pair_over_tls(start, tmp_path, federation.server("a", "b", **settings["a"]),
+                                         federation.client("b", **settings["b"]))
+        checks = {"server": sender, "client": receiver}[role]
+        checks.wait_for(lambda: checks.metrics().sum("semstreams_link_up") == 1 or time.time() > until + 2, what="the link")
+        if checks.metrics().sum("semstreams_ws_connected_total"):
+            break
+        sender.close()
+        receiver.close()
+    checks.wait_log(CUT + f"expired.* peer={CNS[expires]}" if role == "server" else CUT + "expired")
+    assert time.time() >= until - 1, "not before"
+    assert checks.metrics().sum("semstreams_tls_revoked_peers_total", role=role, reason="expired") == 1
+    checks.wait_for(lambda: checks.metrics().sum("semstreams_link_up") == 0, what="the end of the link")
+    checks.wait_for(lambda: checks.metrics().sum("semstreams_mtls_handshake_failures_total", role=role, reason="expired") >= 1,
+                    what="a new link to be refused")
+
+
+def test_a_link_is_cut_when_the_receiver_trusts_another_ca(start, tmp_path, federation):
+    """The CA of the sender is taken out of the receiver's file while they are linked."""
+    ca = tmp_path / "ca.crt"
+    ca.write_bytes(Path(federation.pki.ca_file).read_bytes())
+    sender, receiver = pair_over_tls(start, tmp_path, federation.server("a", "b"), federation.client("b", ca_files=[str(ca)]))
+    receiver.wait_metric("semstreams_link_up", 1)
+    new = tmp_path / "new.crt"
+    new.write_bytes(Path(Pki(tmp_path / "other", "Another Root CA").ca_file).read_bytes())
+    new.rename(ca)
+    receiver.signal(signal.SIGHUP)
+    receiver.wait_log(CUT)
+    assert receiver.metrics().sum("semstreams_tls_revoked_peers_total", role="client") == 1
+    receiver.wait_for(lambda: receiver.metrics().sum("semstreams_link_up") == 0, what="the end of the link")
+    receiver.wait_for(lambda: receiver.metrics().sum("semstreams_mtls_handshake_failures_total", role="client") >= 1,
+                      what="a new link to be refused")
+    ca.write_bytes(ca.read_bytes() + Path(federation.pki.ca_file).read_bytes())
+    receiver.signal(signal.SIGHUP)
+    receiver.wait_metric("semstreams_link_up", 1)
+    assert sender.terminate() == receiver.terminate() == 0
 
 
 def test_readiness_knows_a_link_that_never_came_up(start):

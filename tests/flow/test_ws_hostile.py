@@ -3,12 +3,14 @@
 nothing.  A crash, also one a sanitizer finds, ends the program and so the test."""
 
 import contextlib
+import os
 import random
 import resource
 import select
 import socket
 import ssl
 import struct
+import threading
 import time
 
 import pytest
@@ -404,6 +406,88 @@ def test_five_thousand_connections_are_too_many(site, many_files, tls):
     with s.peer() as peer:  # there is room again
         s.program.wait_for(lambda: "\"status\":\"ok\"" in http_health(s), what="room")
         peer.upgrade()
+    s.end()
+
+
+class Flood:
+    """Half-open connections of several kinds from forty addresses; what the other end gives up is opened anew, by a thread."""
+
+    def __init__(self, s, count):
+        self._port, self._count, self._end = s.port, count, threading.Event()
+        self._context = ssl.create_default_context(cafile=s.ca) if s.ca else None
+        self._begun = [b"", TLS_HELLO, TLS_HELLO[:-2]] if s.ca else [b"", b"GET /", b"GET /live HTTP/1.1\r\n"]
+        self._poll, self._sockets = select.poll(), {}
+        self.opened = self.standing = 0  # since the beginning; not hung up
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self._end.set()
+        self._thread.join()
+        for c in self._sockets.values():
+            c.close()
+
+    def _open(self):
+        c = socket.socket()
+        c.settimeout(PATIENCE)
+        c.bind((f"127.0.0.{2 + self.opened % 40}", 0))
+        with contextlib.suppress(OSError):
+            c.connect(("127.0.0.1", self._port))
+            if self._context and self.opened % 20 == 0:  # TLS is done, HTTP has begun
+                c = self._context.wrap_socket(c, server_hostname="localhost")
+                c.sendall(b"GET /live HTTP/1.1\r\n")
+            else:
+                c.sendall(self._begun[self.opened % 3])
+        self.opened += 1
+        if c.fileno() >= 0:
+            c.setblocking(False)
+            self._sockets[c.fileno()] = c
+            self._poll.register(c, select.POLLIN)
+
+    def _gone(self):
+        for fd, _ in self._poll.poll(10):
+            with contextlib.suppress(BlockingIOError):
+                try:
+                    if os.read(fd, 65536):
+                        continue
+                except ConnectionError:
+                    pass
+                yield fd
+
+    def _run(self):
+        """Twenty at a time, so that this process has time for others."""
+        while not self._end.is_set():
+            gone = list(self._gone())
+            self.standing = len(self._sockets) - len(gone)
+            for fd in gone[:20]:
+                self._poll.unregister(fd)
+                self._sockets.pop(fd).close()
+            for _ in range(min(20, self._count - len(self._sockets))):
+                self._open()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_half_open_connections_lock_nobody_out(site, many_files, tls):
+    """Two thousand that do not finish their handshake, and more for each that gives way: who means well gets in."""
+    s = site(tls, max_clients=100, handshake_timeout="5m")
+    with Flood(s, 2000) as flood:
+        s.program.wait_for(lambda: flood.opened >= 2000 and flood.standing >= 200, what="the flood")
+        for _ in range(5):
+            before, got_in = flood.opened, []
+
+            def get_in(got_in=got_in):
+                with contextlib.suppress(OSError, EOFError):
+                    with s.peer() as peer:
+                        peer.upgrade()
+                        got_in.append(peer)
+                return got_in
+
+            s.program.wait_for(get_in, what="a newcomer")
+            s.still_well()
+            s.program.wait_for(lambda before=before: flood.opened > before and flood.standing >= 200, what="the flood goes on")
     s.end()
 
 

@@ -26,6 +26,7 @@ struct script {
 	size_t behind_len;
 	const struct breach *breach;
 	bool mute; /* the closing handshake is not answered */
+	bool late; /* the client is busy from its request until the answer is there and handshake_ns over */
 };
 
 struct fixture {
@@ -34,6 +35,8 @@ struct fixture {
 	struct peer peer;
 	struct script script;
 	int listener;
+	struct ev_async asked;
+	int busy[2]; /* a pair of sockets: the client's loop, the server */
 };
 
 static int set_up(void **state)
@@ -113,6 +116,32 @@ static void hear(struct peer *p)
 	while (p->opcode == 9);
 }
 
+/* In the client's loop. */
+static void on_asked(struct ev_loop *loop, struct ev_async *async, int revents)
+{
+	(void)loop, (void)revents;
+	struct fixture *f = async->data;
+	char byte = 0;
+	if (write(f->busy[0], &byte, 1) != 1 || read(f->busy[0], &byte, 1) != 1)
+		abort();
+}
+
+static void make_busy(struct fixture *f)
+{
+	char byte;
+	ev_async_send(f->h.loop, &f->asked);
+	if (read(f->busy[1], &byte, 1) != 1)
+		abort();
+}
+
+static void let_go_late(struct fixture *f)
+{
+	char byte = 0;
+	usleep((useconds_t)(f->client.options.limits.handshake_ns / 1000));
+	if (write(f->busy[1], &byte, 1) != 1)
+		abort();
+}
+
 static void serve(struct peer *p)
 {
 	struct fixture *f = p->arg;
@@ -125,6 +154,8 @@ static void serve(struct peer *p)
 	setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 	while (len < sizeof p->text - 1 && !strstr(p->text, "\r\n\r\n") && peer_read(p, p->text + len, 1))
 		p->text[++len] = '\0';
+	if (f->script.late)
+		make_busy(f);
 	accept_key(p->text, key);
 	int n = snprintf(answer, sizeof answer,
 			 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -133,7 +164,9 @@ static void serve(struct peer *p)
 	if (f->script.behind_len)
 		memcpy(answer + n, f->script.behind, f->script.behind_len);
 	peer_write(p, answer, (size_t)n + f->script.behind_len);
-	if (!f->script.behind_len && read_frame(p) < 0) /* it knows its connection is open */
+	if (f->script.late)
+		let_go_late(f);
+	else if (!f->script.behind_len && read_frame(p) < 0) /* it knows its connection is open */
 		abort();
 	f->script.run(p);
 }
@@ -201,6 +234,33 @@ static void test_messages(void **state)
 	assert_int_equal(f->client.code, 4001);
 	assert_true(f->client.by_peer);
 	assert_string_equal(f->client.why, "bye now");
+}
+
+static void run_until_end(struct peer *p)
+{
+	hear(p);
+}
+
+/* The answer comes in the same turn of the loop in which the client gives up: it stays with that. */
+static void test_answer_too_late(void **state)
+{
+	struct fixture *f = *state;
+	f->client.options.limits.handshake_ns = 1000 * MS;
+	f->script.late = true;
+	f->script.run = run_until_end;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, f->busy), 0);
+	ev_async_init(&f->asked, on_asked);
+	f->asked.data = f;
+	ev_async_start(f->h.loop, &f->asked);
+	dial(f);
+	test_peer(&f->h, &f->peer, 0, serve, f);
+	ev_async_stop(f->h.loop, &f->asked);
+	close(f->busy[0]);
+	close(f->busy[1]);
+	assert_int_equal(f->client.opened, 0);
+	assert_int_equal(f->client.failed, 1);
+	assert_non_null(strstr(f->client.failure, "handshake not finished within 1 s"));
+	assert_int_equal(f->peer.opcode, -1);
 }
 
 /* Sizes around those of the buffer, in one stream and cut anywhere. */
@@ -458,6 +518,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_messages, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_answer_too_late, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_sizes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_behind_the_answer, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_breaches, set_up, tear_down),

@@ -112,6 +112,8 @@ static int on_connection(struct ws *ws, struct ws_conn *c, enum lws_callback_rea
 	switch (reason) {
 	case LWS_CALLBACK_ESTABLISHED:
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
+		if (c->killed)
+			return -1;
 		ws_conn_opened(c);
 		return 0;
 	case LWS_CALLBACK_RECEIVE:

@@ -71,7 +71,7 @@ void ws_socket_options(const struct ws *ws, int fd)
 
 void ws_conn_kill(struct ws_conn *c)
 {
-	if (c->killed || !c->wsi)
+	if (!c->wsi)
 		return;
 	c->killed = true;
 	/* a timeout is the only end that does not wait for a peer that reads nothing */
@@ -415,6 +415,8 @@ static int send_ping(struct ws_conn *c)
 
 int ws_conn_writable(struct ws_conn *c)
 {
+	if (c->killed)
+		return -1;
 	if (c->state == WS_CLOSING) {
 		if (c->close_sent)
 			return 0;
@@ -478,8 +480,12 @@ void ws_recheck(struct ws *ws)
 void ws_conn_tick(struct ws_conn *c, uint64_t now)
 {
 	const struct ws_limits *limits = &c->ws->limits;
-	if (c->killed || !c->wsi)
+	if (!c->wsi)
 		return;
+	if (c->killed) { /* libwebsockets forgets a timeout where its own state changes */
+		ws_conn_kill(c);
+		return;
+	}
 	if (c->deadline_ns && now >= c->deadline_ns) {
 		too_late(c);
 		return;

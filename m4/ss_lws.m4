@@ -1,8 +1,8 @@
 # SS_LWS_OPENSSL: have_lws becomes no, with a warning, if libwebsockets cannot be used because of its TLS library; an error
-# if it was asked for; ss_lws_missing is what to install.  After SS_LIBRARY([lws]) and SS_LIBRARY([openssl]).
+# if it was asked for; ss_lws_missing is what to install.  After SS_LIBRARY([lws]) and SS_LIBRARY_NEEDED([openssl]).
 AC_DEFUN([SS_LWS_OPENSSL], [
   ss_lws_missing="libwebsockets-dev libwebsockets-evlib-ev libssl-dev"
-  AS_IF([test "x$have_lws$have_openssl" = xyesyes], [
+  AS_IF([test "x$have_lws" = xyes], [
     ss_saved_cflags=$CFLAGS ss_saved_libs=$LIBS
     CFLAGS="$CFLAGS $LWS_CFLAGS $OPENSSL_CFLAGS" LIBS="$LWS_LIBS $OPENSSL_LIBS $LIBS"
     AC_CACHE_CHECK([whether libwebsockets does TLS by OpenSSL], [ss_cv_lws_openssl], [

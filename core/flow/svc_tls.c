@@ -9,6 +9,7 @@
 #include <semstreams/ext/tls.h>
 #include <semstreams/ext/tls-provider.h>
 #include "core/flow/component.h"
+#include "core/tls/tls_peer.h"
 
 static int32_t enabled(void *self, uint32_t role)
 {

@@ -36,8 +36,8 @@ int cert_list_load(const char *pem, size_t len, unsigned max, struct cert_list *
 void cert_list_free(struct cert_list *);
 /* 0, -EINVAL. */
 int cert_from_der(const void *der, size_t len, gnutls_x509_crt_t *out);
-/* The first private key of a PEM text: PKCS #8, PKCS #1 or SEC 1, not encrypted.  0, -EINVAL with the reason
- * in why, -ENOMEM. */
+/* The first private key of a PEM text: PKCS #8, PKCS #1 or SEC 1, with or without its public part, not
+ * encrypted. Both libraries can use it.  0, -EINVAL with the reason in why, -ENOMEM. */
 int cert_key_load(const char *pem, size_t len, gnutls_x509_privkey_t *out, char *why, size_t why_size);
 bool cert_key_matches(gnutls_x509_crt_t, gnutls_x509_privkey_t);
 
@@ -66,5 +66,8 @@ const char *cert_show_bytes(char buf[CERT_SHOWN], const void *bytes, size_t len)
 /* The first CN of subject or issuer, else the whole of it. */
 const char *cert_show_subject(char buf[CERT_SHOWN], gnutls_x509_crt_t);
 const char *cert_show_issuer(char buf[CERT_SHOWN], gnutls_x509_crt_t);
+/* "an RSA key of 2048 bits", "an EC key on curve secp224r1" */
+struct evp_pkey_st;
+const char *cert_show_key(char buf[CERT_SHOWN], const struct evp_pkey_st *);
 /* "2025-11-16T10:00:00Z" */
 const char *cert_show_time(char buf[CERT_SHOWN], int64_t seconds);

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "core/tls/cert.h"
+#include "core/tls/tls_trial.h"
 
 enum { FILE_CERT, FILE_KEY, FILE_CA }; /* the numbers of files; CAs from the last on */
 #define MAX_CAS_IN_FILE 2000
@@ -294,6 +295,36 @@ static void load_pair(struct load *l, struct tls_generation *g)
 		gnutls_x509_privkey_deinit(key);
 }
 
+struct useless {
+	struct load *load;
+	const struct content *content;
+	char first[TLS_COMPLAINT / 2];
+};
+
+static void keep_useless(void *arg, gnutls_x509_crt_t ca, const char *why)
+{
+	struct useless *u = arg;
+	char who[CERT_SHOWN];
+
+	cert_show_subject(who, ca);
+	complain(u->load, DIAG_WARN, u->content->file, "CA %s in \"%s\" %s; what it signed will not verify",
+		 who, u->content->file->path, why);
+	if (!u->first[0])
+		snprintf(u->first, sizeof u->first, "CA %s %s", who, why);
+}
+
+/* A bundle may hold some that are of no use, but not only such. */
+static void try_cas(struct load *l, const struct content *c, const struct cert_list *list)
+{
+	struct useless u = {.load = l, .content = c};
+	int n = tls_trial_cas(list, keep_useless, &u);
+
+	l->out_of_memory |= n < 0;
+	if (n == 0)
+		complain(l, DIAG_ERROR, c->file, "CA file \"%s\" holds no CA that can be used: %s",
+			 c->file->path, u.first);
+}
+
 static void check_ca(struct load *l, const struct tls_file *file, gnutls_x509_crt_t crt)
 {
 	char who[CERT_SHOWN];
@@ -322,6 +353,7 @@ static void load_ca(struct load *l, const struct content *c, FILE *to)
 		return;
 	for (unsigned i = 0; i < list.n; i++)
 		check_ca(l, c->file, list.certs[i]);
+	try_cas(l, c, &list);
 	char *pem = cert_list_pem(&list, 0);
 	if (!pem || fputs(pem, to) == EOF)
 		l->out_of_memory = true;
@@ -345,6 +377,21 @@ static void load_cas(struct load *l, struct tls_generation *g)
 }
 
 /* ---- the whole ---- */
+
+/* Is what GnuTLS has read what OpenSSL can use? */
+static void try_identity(struct load *l, const struct tls_generation *g)
+{
+	char why[TLS_COMPLAINT / 2];
+	int rc = tls_trial_identity(&g->material, g->material.role, g->material.min_version, why, sizeof why);
+
+	if (rc == -ENOMEM)
+		l->out_of_memory = true;
+	else if (rc && g->chain)
+		complain(l, DIAG_ERROR, &l->config->cert, "certificate file \"%s\": %s", l->config->cert.path,
+			 why);
+	else if (rc)
+		complain(l, DIAG_ERROR, &l->config->ca[0], "CA files: %s", why);
+}
 
 int tls_files_load(const struct tls_role *config, uint32_t role, int64_t now,
 		   const struct tls_complaints *complaints, struct tls_stamp *stamps,
@@ -375,6 +422,8 @@ int tls_files_load(const struct tls_role *config, uint32_t role, int64_t now,
 	g->material.min_version = config->min_version;
 	g->material.flags = config->flags;
 	l.out_of_memory |= tls_generation_allow(g, config->names, config->n_names) || tls_generation_seal(g);
+	if (l.errors == 0 && !l.out_of_memory)
+		try_identity(&l, g);
 	for (size_t i = 0; i < l.n; i++)
 		forget(&l.files[i]);
 	free(l.files);

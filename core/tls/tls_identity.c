@@ -22,6 +22,7 @@
 #include "core/plugin/provider.h"
 #include "core/tls/tls_files.h"
 #include "core/tls/tls_peer.h"
+#include "core/tls/tls_trial.h"
 #include "core/tls/tls_trust.h"
 
 struct role {
@@ -78,6 +79,11 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static bool has_same_pair(const struct tls_generation *a, const struct tls_generation *b)
+{
+	return same_text(a->chain, b->chain) && same_text(a->key, b->key);
+}
+
 /* ---- changing ---- */
 
 /* What is to be current now, with a reference; NULL: out of memory. */
@@ -99,8 +105,8 @@ static int renew_role(struct tls_identity *id, struct role *r)
 		return -ENOMEM;
 	if (r->config.mode && !g->chain && !r->lost)
 		g->material.flags |= SS_TLS_PENDING;
-	if (old && old->material.flags == g->material.flags && same_text(old->chain, g->chain) &&
-	    same_text(old->key, g->key) && same_text(old->ca, g->ca) && strcmp(old->source, g->source) == 0 &&
+	if (old && old->material.flags == g->material.flags && has_same_pair(old, g) &&
+	    same_text(old->ca, g->ca) && strcmp(old->source, g->source) == 0 &&
 	    tls_generation_same_names(old, g)) {
 		tls_generation_unref(g);
 		return 0;
@@ -132,13 +138,16 @@ static void notify_watchers(struct tls_identity *id)
 /* [writers] */
 static void report_health(struct tls_identity *id, const struct role *r)
 {
-	char text[sizeof r->reason + 128];
+	char text[sizeof r->reason + sizeof r->failure + 128];
 	bool fails;
 
 	if (!id->health || !r->current)
 		return;
 	fails = tls_generation_judge(r->current, r->config.mode, r->lost ? r->reason : NULL, now_s(), text,
 				     sizeof text);
+	if (!fails && r->failure[0])
+		snprintf(text, sizeof text, "changed certificate files cannot be used, the old ones stay: %s",
+			 r->failure);
 	health_set(id->health, role_ids[r->number], fails ? text : NULL);
 	health_degrade(id->health, role_ids[r->number], !fails && text[0] ? text : NULL);
 }
@@ -203,7 +212,7 @@ static void log_new(const struct role *r, const struct tls_generation *g, bool c
 static int use_files(struct tls_identity *id, struct role *r, struct tls_generation *g)
 {
 	struct tls_generation *old = r->files;
-	bool certificate = !same_text(old->chain, g->chain) || !same_text(old->key, g->key);
+	bool certificate = !has_same_pair(old, g);
 
 	if (!certificate && same_text(old->ca, g->ca)) { /* touched, but the same */
 		tls_generation_unref(g);
@@ -354,6 +363,7 @@ int tls_identity_reload(struct tls_identity *id)
 	pthread_mutex_lock(&id->writers);
 	for (size_t i = 0; i < TLS_ROLES; i++) {
 		int err = id->roles[i].files ? load_again(id, &id->roles[i]) : 0;
+		report_health(id, &id->roles[i]);
 		rc = err ? err : rc;
 	}
 	pthread_mutex_unlock(&id->writers);
@@ -413,12 +423,18 @@ static void withdraw(struct tls_identity *id, struct role *r, const char *reason
 		log_lost(r);
 }
 
+/* Is it one of roles, (1 << SS_TLS_...), with a certificate of a provider? */
+static bool takes_pairs(const struct role *r, uint32_t roles)
+{
+	return (roles & 1u << r->number) && r->files && r->config.mode;
+}
+
 void tls_identity_unavailable(struct tls_identity *id, uint32_t roles, const char *reason)
 {
 	pthread_mutex_lock(&id->writers);
 	for (uint32_t i = 0; i < TLS_ROLES; i++) {
 		struct role *r = &id->roles[i];
-		if ((roles & 1u << i) && r->files && r->config.mode)
+		if (takes_pairs(r, roles))
 			withdraw(id, r, reason ? reason : "no reason given");
 	}
 	pthread_mutex_unlock(&id->writers);
@@ -427,22 +443,19 @@ void tls_identity_unavailable(struct tls_identity *id, uint32_t roles, const cha
 
 /* ---- here is one ---- */
 
-/* Roles that one line of the log is about, "server,client". */
-struct names {
-	char text[32];
-};
+enum { NAMES_SIZE = 32 }; /* of roles that one line of the log is about, "server,client" */
 
-static void add_name(struct names *n, const struct role *r)
+static void add_name(char names[NAMES_SIZE], const struct role *r)
 {
-	size_t len = strlen(n->text);
+	size_t len = strlen(names);
 
-	snprintf(n->text + len, sizeof n->text - len, "%s%s", len ? "," : "", role_names[r->number]);
+	snprintf(names + len, NAMES_SIZE - len, "%s%s", len ? "," : "", role_names[r->number]);
 }
 
 /* Use the pair for the role.  Roles whose certificate it replaces are added to swapped, those that had none
  * of the provider to ended. */
-static int accept_pair(struct tls_identity *id, struct role *r, struct tls_generation *g,
-		       struct names *swapped, struct names *ended)
+static int accept_pair(struct tls_identity *id, struct role *r, struct tls_generation *g, char *swapped,
+		       char *ended)
 {
 	struct tls_generation *before = r->given;
 	bool had = r->current->chain, lost = r->lost;
@@ -465,41 +478,43 @@ static int accept_pair(struct tls_identity *id, struct role *r, struct tls_gener
 	return 0;
 }
 
-static void log_given(const struct tls_generation *g, const struct names *swapped, const struct names *ended)
+static void log_given(const struct tls_generation *g, const char *swapped, const char *ended)
 {
 	char who[TLS_COMPLAINT], source[2 * TLS_MAX_SOURCE], when[CERT_SHOWN];
 
 	log_value(who, sizeof who, g->subject);
 	log_value(source, sizeof source, g->source);
 	cert_show_time(when, g->material.not_after);
-	if (ended->text[0])
-		log_info("Certificate available again role=%s source=%s subject=%s expiry=%s", ended->text,
-			 source, who, when);
-	if (swapped->text[0])
+	if (ended[0])
+		log_info("Certificate available again role=%s source=%s subject=%s expiry=%s", ended, source,
+			 who, when);
+	if (swapped[0])
 		log_info("Hot-reloaded certificate without downtime role=%s source=%s subject=%s expiry=%s",
-			 swapped->text, source, who, when);
+			 swapped, source, who, when);
 }
 
 int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *source, const char *chain_pem,
 			 const char *key_pem, char *why, size_t why_size)
 {
-	struct names swapped = {""}, ended = {""};
+	char swapped[NAMES_SIZE] = "", ended[NAMES_SIZE] = "";
 	struct tls_generation *g;
 
 	int rc = tls_generation_read(source, chain_pem, key_pem, now_s(), &g, why, why_size);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&id->writers);
-	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++) {
-		struct role *r = &id->roles[i];
-		if ((roles & 1u << i) && r->files && r->config.mode)
-			rc = accept_pair(id, r, g, &swapped, &ended);
-	}
+	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++)
+		if (takes_pairs(&id->roles[i], roles))
+			rc = tls_trial_identity(&g->material, i, id->roles[i].config.min_version, why,
+						why_size);
+	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++)
+		if (takes_pairs(&id->roles[i], roles))
+			rc = accept_pair(id, &id->roles[i], g, swapped, ended);
 	pthread_mutex_unlock(&id->writers);
-	if (rc)
+	if (rc == -ENOMEM)
 		snprintf(why, why_size, "out of memory");
-	else
-		log_given(g, &swapped, &ended);
+	else if (rc == 0)
+		log_given(g, swapped, ended);
 	tls_generation_unref(g);
 	notify_watchers(id);
 	return rc;
@@ -668,26 +683,6 @@ int tls_identity_check_peer(struct tls_identity *id, uint32_t role, const struct
 	return rc;
 }
 
-static int recheck(const struct tls_peer_policy *policy, const struct tls_generation *g,
-		   const struct tls_known_peer *peer, int32_t *fail, char *why, size_t why_size)
-{
-	bool verified = policy->role == SS_TLS_CLIENT ? !(policy->flags & SS_TLS_INSECURE)
-						      : (policy->flags & SS_TLS_VERIFY_PEER) != 0;
-	char name[TLS_PEER_MAX_NAME + 1], shown[CERT_SHOWN];
-	int32_t error = -1;
-
-	if (verified && peer->n)
-		error = g ? tls_trust_verify(g->trust, peer->chain, peer->n) : SS_TLS_FAIL_UNKNOWN_CA;
-	int rc = tls_peer_check(policy, peer->chain, peer->n, error, peer->host, now_s(), name, sizeof name,
-				fail, why, why_size);
-	if (rc || !peer->name || strcasecmp(peer->name, name) == 0)
-		return rc;
-	*fail = SS_TLS_FAIL_NAME;
-	snprintf(why, why_size, "the peer is no longer allowed as %s",
-		 cert_show_bytes(shown, peer->name, strlen(peer->name)));
-	return -EACCES;
-}
-
 int tls_identity_recheck_peer(struct tls_identity *id, const struct tls_known_peer *peer,
 			      int64_t *valid_until, int32_t *fail, char *why, size_t why_size)
 {
@@ -696,7 +691,7 @@ int tls_identity_recheck_peer(struct tls_identity *id, const struct tls_known_pe
 	const struct tls_peer_policy policy = policy_of(id, role, g);
 	int32_t reason = SS_TLS_FAIL_OTHER;
 
-	int rc = recheck(&policy, g, peer, &reason, why, why_size);
+	int rc = tls_peer_recheck(&policy, g ? g->trust : NULL, peer, now_s(), &reason, why, why_size);
 	if (rc)
 		atomic_fetch_add_explicit(&id->roles[role].revoked[reason], 1, memory_order_relaxed);
 	if (rc && fail)

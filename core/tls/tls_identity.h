@@ -17,6 +17,7 @@ struct health;
 struct metrics_page;
 struct tls_config;
 struct tls_identity;
+struct tls_known_peer;
 
 /* Somebody to notify of a new generation; embedded by its owner. */
 struct tls_watcher {
@@ -71,13 +72,7 @@ void tls_identity_release(const struct ss_tls_material *); /* NULL is allowed */
 int tls_identity_check_peer(struct tls_identity *, uint32_t role, const struct ss_der *chain, uint32_t n,
 			    int32_t error, const char *host, char *name, size_t name_size, int32_t *fail,
 			    char *why, size_t why_size);
-/* A peer that was let in: see recheck_peer of struct ss_tls. */
-struct tls_known_peer {
-	uint32_t role; /* ours */
-	const struct ss_der *chain;
-	uint32_t n;
-	const char *host, *name;
-};
+/* As recheck_peer of struct ss_tls. */
 int tls_identity_recheck_peer(struct tls_identity *, const struct tls_known_peer *, int64_t *valid_until,
 			      int32_t *fail, char *why, size_t why_size);
 bool tls_identity_listed(struct tls_identity *, const char *name);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include "core/tls/cert.h"
 #include "core/tls/tls_trust.h"
 #include <semstreams/base/utf8.h>
@@ -455,4 +456,25 @@ int tls_peer_check(const struct tls_peer_policy *policy, const struct ss_der *ch
 	int rc = check_leaf(&c, error);
 	gnutls_x509_crt_deinit(c.leaf);
 	return rc;
+}
+
+int tls_peer_recheck(const struct tls_peer_policy *policy, struct tls_trust *trust,
+		     const struct tls_known_peer *peer, int64_t now, int32_t *fail, char *why,
+		     size_t why_size)
+{
+	bool verified = policy->role == SS_TLS_CLIENT ? !(policy->flags & SS_TLS_INSECURE)
+						      : (policy->flags & SS_TLS_VERIFY_PEER) != 0;
+	char name[TLS_PEER_MAX_NAME + 1], shown[CERT_SHOWN];
+	int32_t error = -1;
+
+	if (verified && peer->n)
+		error = trust ? tls_trust_verify(trust, peer->chain, peer->n) : SS_TLS_FAIL_UNKNOWN_CA;
+	int rc = tls_peer_check(policy, peer->chain, peer->n, error, peer->host, now, name, sizeof name, fail,
+				why, why_size);
+	if (rc || !peer->name || strcasecmp(peer->name, name) == 0)
+		return rc;
+	*fail = SS_TLS_FAIL_NAME;
+	snprintf(why, why_size, "the peer is no longer allowed as %s",
+		 cert_show_bytes(shown, peer->name, strlen(peer->name)));
+	return -EACCES;
 }

@@ -33,5 +33,17 @@ int tls_peer_check(const struct tls_peer_policy *, const struct ss_der *chain, u
 		   const char *host, int64_t now, char *name, size_t name_size, int32_t *fail, char *why,
 		   size_t why_size);
 
+/* A peer that was let in: see recheck_peer of struct ss_tls. */
+struct tls_known_peer {
+	uint32_t role; /* ours */
+	const struct ss_der *chain;
+	uint32_t n;
+	const char *host, *name;
+};
+/* Would it be let in now, under the same name?  Its chain is verified anew, by these CAs; NULL: there are
+ * none.  0 or -EACCES. */
+int tls_peer_recheck(const struct tls_peer_policy *, struct tls_trust *, const struct tls_known_peer *,
+		     int64_t now, int32_t *fail, char *why, size_t why_size);
+
 /* "unknown_ca" for SS_TLS_FAIL_UNKNOWN_CA, ...: the label in metrics; out of range is "other". */
 const char *tls_peer_reason(int32_t fail);

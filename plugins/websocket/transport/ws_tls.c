@@ -5,7 +5,7 @@
  * with its SSL.
  */
 #include "ws_tls.h"
-#include "ws_tls_material.h"
+#include "ws_tls_verdict.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,6 +23,7 @@
 #include <openssl/x509v3.h>
 #include <semstreams/sugar.h>
 #include <semstreams/ext/tls.h>
+#include <semstreams/ext/tls-openssl.h>
 
 #define WHY_SIZE                   512
 #define ALERT_CERTIFICATE_REQUIRED 116 /* OpenSSL 3.0 has no name for it */
@@ -39,10 +40,10 @@ struct ws_tls {
 	bool watching;
 	bool insecure; /* as of the newest material */
 	bool require;
-	uint64_t built;                  /* generation of the newest context */
-	SSL_CTX *server;                 /* libwebsockets' */
-	struct ws_tls_identity identity; /* what a server shows */
-	struct failure last;             /* client: why the dial failed */
+	uint64_t built;                       /* generation of the newest context */
+	SSL_CTX *server;                      /* libwebsockets' */
+	struct tls_openssl_identity identity; /* what a server shows */
+	struct failure last;                  /* client: why the dial failed */
 	bool failed;
 };
 
@@ -469,20 +470,10 @@ void ws_tls_digest(const void *bytes, size_t len, uint8_t out[32])
 /* What no configuration changes. */
 static int set_policy(struct ws_tls *t, SSL_CTX *ctx)
 {
-	SSL_CTX_set_security_level(ctx, 2);
-	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
-					 SSL_OP_CIPHER_SERVER_PREFERENCE);
-	SSL_CTX_set_num_tickets(ctx, 0);
-	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_info_callback(ctx, on_info);
 	SSL_CTX_set_msg_callback(ctx, on_message);
 	SSL_CTX_set_cert_verify_callback(ctx, verify, t);
-	/* TLS 1.2: forward secrecy and authenticated encryption only */
-	if (SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") != 1 ||
-	    SSL_CTX_set_ex_data(ctx, tls_index, t) != 1)
-		return -ENOMEM;
-	return 0;
+	return SSL_CTX_set_ex_data(ctx, tls_index, t) == 1 ? tls_openssl_policy(ctx) : -ENOMEM;
 }
 
 static const struct ss_tls_material default_client = {.struct_size = sizeof default_client,
@@ -526,14 +517,14 @@ static int set_expected_name(SSL_CTX *ctx, const char *name)
 static int server_apply(struct ws_tls *t, const struct ss_tls_material *m)
 {
 	const char *why = "min_version is not possible";
-	struct ws_tls_identity id;
-	int rc = ws_tls_identity_read(m, &id, &why);
+	struct tls_openssl_identity id;
+	int rc = tls_openssl_identity_read(m, &id, &why);
 	if (rc == 0)
-		rc = ws_tls_set_trust(t->server, m, true, &why);
+		rc = tls_openssl_trust(t->server, m, true, &why);
 	if (rc == 0)
-		rc = ws_tls_set_version(t->server, m);
+		rc = tls_openssl_version(t->server, m);
 	if (rc < 0) {
-		ws_tls_identity_free(&id);
+		tls_openssl_identity_free(&id);
 		ss_log(t->options.host, SS_LOG_ERROR, "TLS of the server not changed: %s", why);
 		return rc;
 	}
@@ -544,7 +535,7 @@ static int server_apply(struct ws_tls *t, const struct ss_tls_material *m)
 	if (t->require)
 		mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
 	SSL_CTX_set_verify(t->server, mode, NULL);
-	ws_tls_identity_free(&t->identity);
+	tls_openssl_identity_free(&t->identity);
 	t->identity = id;
 	t->built = m->generation;
 	return 0;
@@ -567,19 +558,19 @@ int ws_tls_furnish(struct ws_tls *t, void *ssl_ctx)
 void *ws_tls_client_ctx(struct ws_tls *t)
 {
 	const struct ss_tls_material *m = acquire(t);
-	struct ws_tls_identity id = {0};
+	struct tls_openssl_identity id = {0};
 	const char *why = "security.tls has no client section";
 	SSL_CTX *ctx = m ? SSL_CTX_new(TLS_client_method()) : NULL;
 	if (m)
 		why = "min_version is not possible";
-	bool ok = ctx && set_policy(t, ctx) == 0 && ws_tls_set_version(ctx, m) == 0 &&
-		  ws_tls_identity_read(m, &id, &why) == 0 && ws_tls_set_trust(ctx, m, false, &why) == 0;
+	bool ok = ctx && set_policy(t, ctx) == 0 && tls_openssl_version(ctx, m) == 0 &&
+		  tls_openssl_identity_read(m, &id, &why) == 0 && tls_openssl_trust(ctx, m, false, &why) == 0;
 	if (ok) {
 		why = "certificate, key or name cannot be used";
 		ok = set_expected_name(ctx, t->server_name) == 0 &&
 		     (!id.leaf || SSL_CTX_use_cert_and_key(ctx, id.leaf, id.key, id.chain, 1) == 1);
 	}
-	ws_tls_identity_free(&id);
+	tls_openssl_identity_free(&id);
 	if (ok) {
 		t->insecure = m->flags & SS_TLS_INSECURE;
 		t->built = m->generation;
@@ -681,7 +672,7 @@ void ws_tls_free(struct ws_tls *t)
 		return;
 	if (t->watching)
 		t->options.api->unwatch(t->options.self);
-	ws_tls_identity_free(&t->identity);
+	tls_openssl_identity_free(&t->identity);
 	free(t->server_name);
 	free(t);
 }

@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include "core/admin/metrics.h"
 #include "core/tls/tls_identity.h"
+#include "core/tls/tls_peer.h"
 #include "sdk/test-host/tls_certs.h"
 
 static struct cert root, ca, one, two, expired; /* leaves of ca */

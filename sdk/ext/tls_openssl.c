@@ -1,18 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-#include "ws_tls_material.h"
+/* tls_openssl - see semstreams/ext/tls-openssl.h. */
+#include <semstreams/ext/tls-openssl.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
-#include <semstreams/ext/tls.h>
 
-void ws_tls_identity_free(struct ws_tls_identity *id)
+int tls_openssl_policy(SSL_CTX *ctx)
 {
-	X509_free(id->leaf);
-	EVP_PKEY_free(id->key);
-	sk_X509_pop_free(id->chain, X509_free);
-	*id = (struct ws_tls_identity){0};
+	SSL_CTX_set_security_level(ctx, 2);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
+					 SSL_OP_CIPHER_SERVER_PREFERENCE);
+	SSL_CTX_set_num_tickets(ctx, 0);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+	/* TLS 1.2: forward secrecy and authenticated encryption only */
+	return SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 ? 0 : -ENOMEM;
+}
+
+int tls_openssl_version(SSL_CTX *ctx, const struct ss_tls_material *m)
+{
+	int min = m->min_version > TLS1_2_VERSION ? (int)m->min_version : TLS1_2_VERSION;
+
+	return SSL_CTX_set_min_proto_version(ctx, min) == 1 ? 0 : -EINVAL;
 }
 
 /* No password is ever asked for. */
@@ -28,6 +40,7 @@ static STACK_OF(X509) * certificates(const char *pem)
 	BIO *bio = BIO_new_mem_buf(pem, -1);
 	STACK_OF(X509) *all = sk_X509_new_null();
 	X509 *x;
+
 	while (bio && all && (x = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
 		if (!sk_X509_push(all, x)) {
 			X509_free(x);
@@ -43,9 +56,20 @@ static STACK_OF(X509) * certificates(const char *pem)
 	return NULL;
 }
 
-int ws_tls_identity_read(const struct ss_tls_material *m, struct ws_tls_identity *id, const char **why)
+EVP_PKEY *tls_openssl_key(const char *pem, size_t len)
 {
-	*id = (struct ws_tls_identity){0};
+	ERR_clear_error();
+	BIO *bio = len <= INT_MAX ? BIO_new_mem_buf(pem, (int)len) : NULL;
+	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
+
+	BIO_free(bio);
+	return key;
+}
+
+int tls_openssl_identity_read(const struct ss_tls_material *m, struct tls_openssl_identity *id,
+			      const char **why)
+{
+	*id = (struct tls_openssl_identity){0};
 	if (!m->chain_pem || !m->key_pem)
 		return 0;
 	*why = "the certificate is not readable PEM";
@@ -53,25 +77,32 @@ int ws_tls_identity_read(const struct ss_tls_material *m, struct ws_tls_identity
 	if (!id->chain)
 		return -EINVAL;
 	id->leaf = sk_X509_shift(id->chain);
-	BIO *bio = BIO_new_mem_buf(m->key_pem, -1);
-	id->key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
-	BIO_free(bio);
+	id->key = tls_openssl_key(m->key_pem, strlen(m->key_pem));
 	*why = "the private key is not readable PEM, or needs a password";
 	if (id->key)
 		*why = "certificate and private key do not belong together";
 	if (id->key && X509_check_private_key(id->leaf, id->key) == 1)
 		return 0;
 	ERR_clear_error();
-	ws_tls_identity_free(id);
+	tls_openssl_identity_free(id);
 	return -EINVAL;
 }
 
-int ws_tls_set_trust(SSL_CTX *ctx, const struct ss_tls_material *m, bool server, const char **why)
+void tls_openssl_identity_free(struct tls_openssl_identity *id)
+{
+	X509_free(id->leaf);
+	EVP_PKEY_free(id->key);
+	sk_X509_pop_free(id->chain, X509_free);
+	*id = (struct tls_openssl_identity){0};
+}
+
+int tls_openssl_trust(SSL_CTX *ctx, const struct ss_tls_material *m, bool server, const char **why)
 {
 	STACK_OF(X509) *cas = NULL;
 	STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
 	X509_STORE *store = X509_STORE_new();
 	int rc = -ENOMEM;
+
 	*why = "out of memory";
 	if (!store || !names)
 		goto out;
@@ -107,56 +138,4 @@ out:
 	sk_X509_NAME_pop_free(names, X509_NAME_free);
 	sk_X509_pop_free(cas, X509_free);
 	return rc;
-}
-
-int ws_tls_set_version(SSL_CTX *ctx, const struct ss_tls_material *m)
-{
-	int min = m->min_version > TLS1_2_VERSION ? (int)m->min_version : TLS1_2_VERSION;
-	return SSL_CTX_set_min_proto_version(ctx, min) == 1 ? 0 : -EINVAL;
-}
-
-int32_t ws_tls_fail_of_error(long error)
-{
-	switch (error) {
-	case X509_V_OK:
-		return -1;
-	case X509_V_ERR_CERT_HAS_EXPIRED:
-		return SS_TLS_FAIL_EXPIRED;
-	case X509_V_ERR_CERT_NOT_YET_VALID:
-		return SS_TLS_FAIL_NOT_YET_VALID;
-	case X509_V_ERR_INVALID_PURPOSE:
-		return SS_TLS_FAIL_PURPOSE;
-	case X509_V_ERR_HOSTNAME_MISMATCH:
-	case X509_V_ERR_IP_ADDRESS_MISMATCH:
-		return SS_TLS_FAIL_NAME;
-	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-	case X509_V_ERR_CERT_SIGNATURE_FAILURE:
-	case X509_V_ERR_CERT_UNTRUSTED:
-	case X509_V_ERR_INVALID_CA:
-		return SS_TLS_FAIL_UNKNOWN_CA;
-	default:
-		return SS_TLS_FAIL_OTHER;
-	}
-}
-
-int ws_tls_error_of_fail(int32_t fail)
-{
-	switch (fail) {
-	case SS_TLS_FAIL_UNKNOWN_CA:
-		return X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
-	case SS_TLS_FAIL_EXPIRED:
-		return X509_V_ERR_CERT_HAS_EXPIRED;
-	case SS_TLS_FAIL_NOT_YET_VALID:
-		return X509_V_ERR_CERT_NOT_YET_VALID;
-	case SS_TLS_FAIL_PURPOSE:
-		return X509_V_ERR_INVALID_PURPOSE;
-	case SS_TLS_FAIL_NAME:
-		return X509_V_ERR_HOSTNAME_MISMATCH;
-	default:
-		return X509_V_ERR_APPLICATION_VERIFICATION;
-	}
 }

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#include "ws_tls_verdict.h"
+
+#include <openssl/x509_vfy.h>
+#include <semstreams/ext/tls.h>
+
+int32_t ws_tls_fail_of_error(long error)
+{
+	switch (error) {
+	case X509_V_OK:
+		return -1;
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+		return SS_TLS_FAIL_EXPIRED;
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		return SS_TLS_FAIL_NOT_YET_VALID;
+	case X509_V_ERR_INVALID_PURPOSE:
+		return SS_TLS_FAIL_PURPOSE;
+	case X509_V_ERR_HOSTNAME_MISMATCH:
+	case X509_V_ERR_IP_ADDRESS_MISMATCH:
+		return SS_TLS_FAIL_NAME;
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+	case X509_V_ERR_CERT_SIGNATURE_FAILURE:
+	case X509_V_ERR_CERT_UNTRUSTED:
+	case X509_V_ERR_INVALID_CA:
+		return SS_TLS_FAIL_UNKNOWN_CA;
+	default:
+		return SS_TLS_FAIL_OTHER;
+	}
+}
+
+int ws_tls_error_of_fail(int32_t fail)
+{
+	switch (fail) {
+	case SS_TLS_FAIL_UNKNOWN_CA:
+		return X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+	case SS_TLS_FAIL_EXPIRED:
+		return X509_V_ERR_CERT_HAS_EXPIRED;
+	case SS_TLS_FAIL_NOT_YET_VALID:
+		return X509_V_ERR_CERT_NOT_YET_VALID;
+	case SS_TLS_FAIL_PURPOSE:
+		return X509_V_ERR_INVALID_PURPOSE;
+	case SS_TLS_FAIL_NAME:
+		return X509_V_ERR_HOSTNAME_MISMATCH;
+	default:
+		return X509_V_ERR_APPLICATION_VERIFICATION;
+	}
+}

@@ -35,6 +35,8 @@ from link_faults import Disk, Network, build_shim, inside
 from test_link import Chain
 from test_link_tls import Federation
 
+pytestmark = pytest.mark.xdist_group("link_oracle")  # trials are made once
+
 FAULTS = int(os.environ.get("LINK_FAULTS", "80"))
 RATE = 500  # events a second
 PORTION = 1 << 16

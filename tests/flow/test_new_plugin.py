@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("new_plugin")  # built once
+
 MAKEFILE_INC = """\
 # how to build the plugin sample
 nobase_dist_doc_DATA += %D%/sample.md
@@ -92,7 +94,8 @@ def test_lines_outside_its_folder(tree, built):
 def test_it_is_tested_and_documented(built):
     _, build, _, make = built
     make("docs")  # its page gets its table
-    ran = make("check", "TESTS=plugins/sample/tests/test_sample docs/tables.test tests/abi/exports.test", check=False)
+    ran = make("check", "TESTS=plugins/sample/tests/test_sample docs/tables.test tests/abi/exports.test",
+               "check_PROGRAMS=plugins/sample/tests/test_sample", check=False)
     assert ran.returncode == 0, ran.stdout
     assert "plugins/sample/sample.md agrees with the plugin" in (build / "docs" / "tables.log").read_text()
     assert "plugins/sample/.libs/sample.so" in (build / "tests" / "abi" / "exports.log").read_text()

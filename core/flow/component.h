@@ -76,7 +76,7 @@ struct component {
 	bool paused;                    /* the source was told so */
 	bool busy;                      /* the plugin refused a batch */
 	_Atomic uint64_t busy_since_ns; /* 0: it does not */
-	_Atomic bool gave_reason;       /* it says itself why it cannot work */
+	_Atomic unsigned gave_reasons;  /* not 0: it says itself why it cannot work */
 	bool touched;                   /* the plugin ran since its last idle() */
 	bool has_max_delay;             /* the plugin said by how much its input may be late */
 	uint64_t max_delay_ns;          /* that, or what all that follow it said; once it has started */

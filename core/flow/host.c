@@ -271,15 +271,24 @@ static void report_health(const struct component *c,
 	change(c->health, who, reason);
 }
 
+/* One of two bits: whether the component says itself why it cannot work. */
+static void note_reason(struct component *c, unsigned bit, const char *reason)
+{
+	if (reason)
+		atomic_fetch_or_explicit(&c->gave_reasons, bit, memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(&c->gave_reasons, ~bit, memory_order_relaxed);
+}
+
 static void host_set_health(const struct ss_host *host, const char *reason)
 {
-	atomic_store_explicit(&of(host)->gave_reason, reason != NULL, memory_order_relaxed);
+	note_reason(of(host), 1, reason);
 	report_health(of(host), health_set, reason);
 }
 
 static void host_set_degraded(const struct ss_host *host, const char *reason)
 {
-	atomic_store_explicit(&of(host)->gave_reason, reason != NULL, memory_order_relaxed);
+	note_reason(of(host), 2, reason);
 	report_health(of(host), health_degrade, reason);
 }
 

@@ -592,7 +592,7 @@ static void watch_refusal(struct pipeline *p, struct component *c, uint64_t now)
 {
 	uint64_t since = atomic_load_explicit(&c->busy_since_ns, memory_order_relaxed);
 	bool stalls = since && since < now && now - since >= p->config->watchdog_ns &&
-		      !atomic_load_explicit(&c->gave_reason, memory_order_relaxed);
+		      !atomic_load_explicit(&c->gave_reasons, memory_order_relaxed);
 	char why[96];
 
 	if (stalls) {

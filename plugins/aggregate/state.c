@@ -196,7 +196,7 @@ void state_check_stall(struct aggregate *a)
 		if (a->stalled) {
 			ss_log(a->host, SS_LOG_INFO, "The disk answers again path=%s",
 			       a->plan.checkpoint_path);
-			a->host->set_health(a->host, a->failing ? cannot_write : NULL);
+			a->host->set_degraded(a->host, NULL);
 		}
 		a->stalled = false;
 		return;
@@ -211,7 +211,7 @@ void state_check_stall(struct aggregate *a)
 	a->stalled = true;
 	snprintf(text, sizeof text, "writing the checkpoint has taken %llu s so far",
 		 (unsigned long long)(running / 1000000000));
-	a->host->set_health(a->host, text);
+	a->host->set_degraded(a->host, text);
 }
 
 /* ---- when ---- */

@@ -34,6 +34,8 @@ struct sendlog_events {
 	void (*trouble)(void *arg, const char *why); /* the disk cannot be written to; NULL: over */
 	/* Why the log takes in nothing (full, or trouble), in words; NULL: it does again.  May be NULL. */
 	void (*health)(void *arg, const char *why);
+	/* Why it works, but worse than it should: it fills up, or the disk is slow; NULL: it does not. */
+	void (*degraded)(void *arg, const char *why);
 	/* from within sendlog_check_consumers: its cursor is gone; may be NULL */
 	void (*forgotten)(void *arg, const char *consumer, uint64_t acked);
 };

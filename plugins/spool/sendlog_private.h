@@ -73,9 +73,10 @@ struct log_usage {
 		const char *reason;
 	} lost;
 	uint64_t lost_said_ns;
-	char trouble[128]; /* of the disk, "" = none */
-	char reason[288];  /* why it is full or stalled */
-	char health[288];  /* as reported, "" = well */
+	char trouble[128];               /* of the disk, "" = none */
+	char reason[288];                /* why it is full */
+	char health[288], degraded[288]; /* as reported, "" = well */
+	char filling[288], slow[96];
 };
 
 struct log_memory;

@@ -82,15 +82,15 @@ static void say_full(struct sendlog *log, const char *who)
 	       log->store->name, who, log->spool ? "max_bytes" : "buffer", where);
 }
 
-static void set_health(struct sendlog *log, const char *why)
+/* Tell of each reason once. */
+static void report(const struct sendlog *log, const char *why, char reported[288],
+		   void (*tell)(void *arg, const char *why))
 {
-	struct log_usage *u = &log->usage;
-
-	if (strcmp(u->health, why) == 0)
+	if (strcmp(reported, why) == 0)
 		return;
-	snprintf(u->health, sizeof u->health, "%s", why);
-	if (log->events->health)
-		log->events->health(log->arg, why[0] ? u->health : NULL);
+	snprintf(reported, 288, "%s", why);
+	if (tell)
+		tell(log->arg, why[0] ? reported : NULL);
 }
 
 void usage_trouble(struct sendlog *log, const char *why)
@@ -129,14 +129,19 @@ static void check_filling(struct sendlog *log, uint64_t used, uint64_t limit)
 {
 	struct log_usage *u = &log->usage;
 	uint64_t percent = limit ? used * 100 / limit : 0;
+	bool begun = u->filling[0], wanted = log->spool || log->n_cursors;
 	char who[256], where[300];
 
+	u->filling[0] = '\0';
 	if (percent < CALM_PERCENT)
 		u->warned = false;
-	if (percent < WARN_PERCENT || u->warned || u->is_full || (!log->spool && !log->n_cursors))
+	if (percent < (begun ? CALM_PERCENT : WARN_PERCENT) || u->is_full || !wanted)
+		return;
+	describe(log, log->committed, who, sizeof who);
+	snprintf(u->filling, sizeof u->filling, "%s %" PRIu64 " %% full: %s", log->store->name, percent, who);
+	if (u->warned)
 		return;
 	u->warned = true;
-	describe(log, log->committed, who, sizeof who);
 	details(log, where, sizeof where);
 	ss_log(log->host, SS_LOG_WARN, "The %s is %" PRIu64 " %% full, at the limit %s: %s %s",
 	       log->store->name, percent,
@@ -158,8 +163,9 @@ static void check_stalled(struct sendlog *log)
 		ss_log(log->host, SS_LOG_INFO, "The disk of the spool answers again path=\"%s\"",
 		       log->options.path);
 	u->stalled = stalled;
+	u->slow[0] = '\0';
 	if (stalled)
-		snprintf(u->reason, sizeof u->reason, "writing the spool to disk has taken %s so far",
+		snprintf(u->slow, sizeof u->slow, "writing the spool to disk has taken %s so far",
 			 ss_format_span((int64_t)u->committing_ns, age, sizeof age));
 }
 
@@ -233,7 +239,8 @@ void usage_check(struct sendlog *log)
 		say_lost(log);
 	}
 	check_stalled(log);
-	set_health(log, u->trouble[0] ? u->trouble : u->is_full || u->stalled ? u->reason : "");
+	report(log, u->trouble[0] ? u->trouble : u->is_full ? u->reason : "", u->health, log->events->health);
+	report(log, u->stalled ? u->slow : u->filling, u->degraded, log->events->degraded);
 }
 
 void usage_close(struct sendlog *log)

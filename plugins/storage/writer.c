@@ -605,10 +605,10 @@ void writer_check_stall(struct storage *s)
 	s->host->metric_set(s->host, METRIC_OLDEST_UNSYNCED,
 			    oldest ? (int64_t)((now - oldest->since_ns) / SECOND) : 0);
 	if (running < STALL_NS) {
-		if (s->stalled && !s->down)
-			s->host->set_health(s->host, NULL);
-		if (s->stalled)
+		if (s->stalled) {
+			s->host->set_degraded(s->host, NULL);
 			ss_log(s->host, SS_LOG_INFO, "The disk answers again path=%s", s->path.prefix);
+		}
 		s->stalled = false;
 		return;
 	}
@@ -624,7 +624,7 @@ void writer_check_stall(struct storage *s)
 	s->stalled = true;
 	snprintf(text, sizeof text, "syncing %.150s to disk has taken %llu s so far", s->path.prefix,
 		 (unsigned long long)(running / SECOND));
-	s->host->set_health(s->host, text);
+	s->host->set_degraded(s->host, text);
 }
 
 /* ---- the record ---- */

@@ -108,6 +108,16 @@ uint64_t peers_replaced(struct peers *ps)
 	return wait < REPLACED_MAX_NS ? wait : REPLACED_MAX_NS;
 }
 
+/* Tell the host once of each reason. */
+static void report(const struct peers *ps, const char *reason, char reported[320],
+		   void (*tell)(const struct ss_host *, const char *))
+{
+	if (strcmp(reason, reported) == 0)
+		return;
+	snprintf(reported, 320, "%s", reason);
+	tell(ps->host, *reason ? reason : NULL);
+}
+
 void peers_trouble(struct peers *ps, enum peers_trouble which, const char *fmt, ...)
 {
 	va_list ap;
@@ -120,14 +130,11 @@ void peers_trouble(struct peers *ps, enum peers_trouble which, const char *fmt, 
 		if (which == TROUBLE_LOST)
 			ps->lost_ns = LOST_HOLD_NS;
 	}
-	int i = 0;
-	while (i < TROUBLES && !ps->trouble[i][0])
+	int i = TROUBLE_STORE + 1;
+	while (i < TROUBLES - 1 && !ps->trouble[i][0])
 		i++;
-	const char *reason = i < TROUBLES ? ps->trouble[i] : "";
-	if (strcmp(reason, ps->reported) == 0)
-		return;
-	snprintf(ps->reported, sizeof ps->reported, "%s", reason);
-	ps->host->set_health(ps->host, *reason ? reason : NULL);
+	report(ps, ps->trouble[TROUBLE_STORE], ps->unready, ps->host->set_health);
+	report(ps, ps->trouble[i], ps->degraded, ps->host->set_degraded);
 }
 
 /* The link of a peer that had one is down for too long: said once per multiple of the grace. */

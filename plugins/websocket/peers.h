@@ -68,7 +68,13 @@ struct peer {
 };
 
 /* What keeps the component from being healthy, in the order of what an operator should hear first. */
-enum peers_trouble { TROUBLE_STORE, TROUBLE_LOST, TROUBLE_DOWN, TROUBLES };
+enum peers_trouble {
+	TROUBLE_STORE, /* nothing can be taken in: not ready */
+	TROUBLE_LOST,  /* this and the others: ready, or the peer could not come back, but degraded */
+	TROUBLE_DOWN,
+	TROUBLE_FILLING,
+	TROUBLES
+};
 
 struct peers {
 	const struct ss_host *host;
@@ -82,7 +88,7 @@ struct peers {
 	char url[128];     /* as it may be shown */
 	char failure[256]; /* why the last dial failed, or what ended the last connection */
 	char trouble[TROUBLES][320];
-	char reported[320];
+	char unready[320], degraded[320]; /* as reported */
 };
 
 void peers_init(struct peers *, const struct ss_host *, const struct endpoint_conf *);

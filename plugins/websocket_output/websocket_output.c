@@ -198,6 +198,11 @@ static void on_log_health(void *arg, const char *why)
 	peers_trouble(&((struct output *)arg)->peers, TROUBLE_STORE, why ? "%s" : NULL, why);
 }
 
+static void on_log_degraded(void *arg, const char *why)
+{
+	peers_trouble(&((struct output *)arg)->peers, TROUBLE_FILLING, why ? "%s" : NULL, why);
+}
+
 static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
 {
 	struct output *out = arg;
@@ -213,6 +218,7 @@ static const struct sendlog_events log_events = {.committed = on_committed,
 						 .lost = on_lost,
 						 .trouble = on_trouble,
 						 .health = on_log_health,
+						 .degraded = on_log_degraded,
 						 .forgotten = on_forgotten};
 
 /* ---- connections ---- */

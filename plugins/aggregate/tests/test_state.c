@@ -659,17 +659,17 @@ static void a_disk_that_does_not_answer(void **state)
 	start(f);
 	disk_hangs = true;
 	FEED(f, 1, 1, A(1), A(11));
-	for (int i = 0; i < 2000 && !f->h.unready[0]; i++)
+	for (int i = 0; i < 2000 && !f->h.degraded[0]; i++)
 		run(f, 10);
-	assert_string_equal(f->h.unready, "writing the checkpoint has taken 5 s so far");
+	assert_string_equal(f->h.degraded, "writing the checkpoint has taken 5 s so far");
 	assert_non_null(strstr(f->h.log, "WARN Writing the checkpoint takes longer than 5 s"));
 	assert_int_equal(f->h.metrics[METRIC_CHECKPOINT_STALLS], 1);
 	assert_in_range(f->h.metrics[METRIC_OLDEST_UNSAVED], 5, 8);
-	until(f, strcmp(f->h.unready, "writing the checkpoint has taken 6 s so far") == 0);
+	until(f, strcmp(f->h.degraded, "writing the checkpoint has taken 6 s so far") == 0);
 	assert_int_equal(f->n_acked, 0);
 	assert_int_equal(f->h.metrics[METRIC_CHECKPOINT_STALLS], 1);
 	disk_hangs = false;
-	until(f, !f->h.unready[0]);
+	until(f, !f->h.degraded[0]);
 	assert_non_null(strstr(f->h.log, "INFO The disk answers again"));
 	until(f, f->n_acked == 1);
 	until(f, f->h.metrics[METRIC_OLDEST_UNSAVED] == 0);

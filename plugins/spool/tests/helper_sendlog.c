@@ -48,6 +48,13 @@ static void on_health(void *arg, const char *why)
 	snprintf(r->health, sizeof r->health, "%s", why ? why : "");
 }
 
+static void on_degraded(void *arg, const char *why)
+{
+	struct rig *r = arg;
+
+	snprintf(r->degraded, sizeof r->degraded, "%s", why ? why : "");
+}
+
 static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
 {
 	struct rig *r = arg;
@@ -62,6 +69,7 @@ static const struct sendlog_events events = {.committed = on_committed,
 					     .lost = on_lost,
 					     .trouble = on_trouble,
 					     .health = on_health,
+					     .degraded = on_degraded,
 					     .forgotten = on_forgotten};
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)

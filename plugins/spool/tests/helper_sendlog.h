@@ -37,7 +37,7 @@ struct rig {
 	char base[64], path[96]; /* the spool is path: folders below base that are not there yet */
 	uint64_t committed;
 	uint32_t forgotten, rooms, troubles, recoveries, n_lost;
-	char health[300]; /* "" = well */
+	char health[300], degraded[300]; /* "" = well */
 	struct loss lost[512];
 	char trouble[128];
 	struct ss_position taken; /* newest event appended with an epoch; the snapshot */

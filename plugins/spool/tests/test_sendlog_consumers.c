@@ -144,6 +144,7 @@ static void full_says_who(void **state)
 		assert_int_equal(ack(r, "b", committed), 0);
 		sendlog_check_consumers(r->log, hour, nobody, r);
 		assert_string_equal(r->health, ""); /* it may be over in a moment */
+		assert_non_null(strstr(r->degraded, " % full: consumer 'ghost' has not been here for 2h: "));
 		assert_int_equal(count_lines(r, "WARN"), 1);
 		expect_line(r, disk ? "WARN The spool is " : "WARN The buffer is ");
 		expect_line(r,
@@ -152,6 +153,7 @@ static void full_says_who(void **state)
 		snprintf(line, sizeof line, "%s full: consumer 'ghost' has not been here for 3h: %llu events",
 			 disk ? "spool" : "buffer", (unsigned long long)committed - 40);
 		assert_string_equal(r->health, line);
+		assert_string_equal(r->degraded, ""); /* it is worse than that */
 		snprintf(line, sizeof line,
 			 "ERROR The %s is full and input stops: consumer 'ghost' has not been here for 3h: "
 			 "%llu "
@@ -173,13 +175,14 @@ static void full_says_who(void **state)
 		assert_string_equal(r->health, line);
 		assert_int_equal(ack(r, "ghost", committed), 0);
 		/* what had waited may be written now */
-		for (int i = 0; r->health[0] && i < 100; i++) {
+		for (int i = 0; (r->health[0] || r->degraded[0]) && i < 100; i++) {
 			ss_test_host_run(&r->host, 20);
 			ack(r, "ghost", sendlog_committed(r->log));
 			ack(r, "b", sendlog_committed(r->log));
 			sendlog_check_consumers(r->log, 1, everybody, r);
 		}
 		assert_string_equal(r->health, "");
+		assert_string_equal(r->degraded, "");
 		expect_line(r, "INFO ");
 		expect_line(r, " has room again, input goes on");
 		close_log(r);
@@ -224,22 +227,22 @@ static void stalled_disk(void **state)
 	assert_int_equal(sendlog_committing_ns(r->log), 0);
 	atomic_store(&hold_syncs, true);
 	assert_int_equal(append(r, 11, 10, 0), 0);
-	for (int i = 0; i < 70 && !r->health[0]; i++) {
+	for (int i = 0; i < 70 && !r->degraded[0]; i++) {
 		ss_test_host_run(&r->host, 100);
 		sendlog_check_consumers(r->log, 1, everybody, r);
 	}
 	uint64_t ns = sendlog_committing_ns(r->log);
 	atomic_store(&hold_syncs, false);
-	assert_string_equal(r->health, "writing the spool to disk has taken 5s so far");
+	assert_string_equal(r->degraded, "writing the spool to disk has taken 5s so far");
 	assert_true(ns >= UINT64_C(5000000000) && ns < UINT64_C(8000000000));
 	expect_line(r, "WARN Writing the spool to disk takes longer than 5 s: nothing is acknowledged until "
 		       "the disk answers");
 	wait_for(r, r->committed == 20);
-	for (int i = 0; r->health[0] && i < 100; i++) {
+	for (int i = 0; r->degraded[0] && i < 100; i++) {
 		ss_test_host_run(&r->host, 10);
 		sendlog_check_consumers(r->log, 1, everybody, r);
 	}
-	assert_string_equal(r->health, "");
+	assert_string_equal(r->degraded, "");
 	expect_line(r, "INFO The disk of the spool answers again");
 	assert_int_equal(count_lines(r, "WARN"), 1);
 }

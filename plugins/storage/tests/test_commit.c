@@ -971,14 +971,14 @@ static void test_stalled_disk(void **state)
 	world.hold = 1;
 	push(f, "a", 1, 2);
 	desc()->idle(f->host.self);
-	for (int i = 0; i < 700 && !f->host.unready[0]; i++)
+	for (int i = 0; i < 700 && !f->host.degraded[0]; i++)
 		ss_test_host_run(&f->host, 10);
-	assert_non_null(strstr(f->host.unready, "to disk has taken 5 s so far"));
+	assert_non_null(strstr(f->host.degraded, "to disk has taken 5 s so far"));
 	assert_true(logged(f, "WARN Syncing to disk takes longer than 5 s"));
 	assert_int_equal(metric(f, METRIC_STALLS), 1);
 	assert_in_range(metric(f, METRIC_OLDEST_UNSYNCED), 5, 8);
 	world.hold = 0;
-	await(f, f->host.n_finished == 1 && !f->host.unready[0]);
+	await(f, f->host.n_finished == 1 && !f->host.degraded[0]);
 	assert_true(logged(f, "The disk answers again"));
 	ss_test_host_advance(&f->host, 1000000000);
 	assert_int_equal(metric(f, METRIC_OLDEST_UNSYNCED), 0);

@@ -215,8 +215,15 @@ def test_rotate_and_compress(start, udp_port, tmp_path, command):
         program.wait_metric("semstreams_storage_compressed_total", 5, component="out")
     finally:
         load.stop()
-    rotations = int(program.metrics().sum("semstreams_storage_rotations_total"))
-    program.wait_metric("semstreams_storage_compressed_total", rotations, component="out")
+
+    def at_rest():
+        m = program.metrics()
+        read = m.sum("semstreams_udp_datagrams_total")
+        return (read + m.sum("semstreams_udp_kernel_dropped_total") >= load.next
+                and m.sum("semstreams_events_out_total", component="out") == read
+                and m.sum("semstreams_storage_compressed_total") == m.sum("semstreams_storage_rotations_total"))
+
+    program.wait_for(at_rest, what="all that was sent in files, and those that were rotated compressed")
     assert program.terminate() == 0
     closed = sorted(p for p in file.parent.iterdir() if p.name.startswith("data.jsonl."))
     assert [p for p in closed if p.suffix != ".gz"] == []

@@ -4,13 +4,16 @@
 #include <errno.h>
 #include <ev.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <semstreams/ext/tls.h>
 #include "core/admin/admin.h"
+#include "core/config/claims.h"
 #include "core/config/config.h"
+#include "core/config/descriptors.h"
 #include "core/config/diag.h"
 #include "core/admin/health.h"
 #include "core/admin/log.h"
@@ -310,6 +313,18 @@ void run_log_warnings(const struct diag *diag)
 			log_warning(&diag->items[i]);
 }
 
+/* Before a library runs out of them in the middle of something. */
+static bool has_descriptors(const struct config *config)
+{
+	const uint64_t limit = descriptors_set(0), least = descriptors_least(config->n_components);
+
+	if (limit < least)
+		log_error("No more than %llu files can be open (RLIMIT_NOFILE), and %llu are needed to "
+			  "start; raise the limit (LimitNOFILE of systemd, the ulimit nofile of a container)",
+			  (unsigned long long)limit, (unsigned long long)least);
+	return limit >= least;
+}
+
 int run_host(struct config *config, struct loader *loader, const struct run_options *options)
 {
 	struct run r = {.options = options, .config = config, .loader = loader};
@@ -321,6 +336,8 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 	diag_init(&diag);
 	log_info("Starting semstreams version=%s components=%zu", PACKAGE_VERSION, config->n_components);
 
+	if (!has_descriptors(config))
+		goto out;
 	int rc = pipeline_create(config, &diag, &r.pipeline);
 	if (rc) {
 		diag_print(&diag, stderr);
@@ -328,6 +345,7 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 		goto out;
 	}
 	run_log_warnings(&diag);
+	descriptors_set(claims_descriptors(config->claims, 0));
 	r.ev = ev_default_loop(EVFLAG_NOENV);
 	r.metrics = metrics_new();
 	if (!r.ev || !r.metrics || metrics_add_process(r.metrics) ||

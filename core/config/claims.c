@@ -12,6 +12,7 @@ struct claim {
 };
 
 struct claims {
+	uint64_t descriptors;
 	struct claim *rows;
 	size_t n;
 };
@@ -127,4 +128,9 @@ int claims_add(struct claims *c, const char *owner, const char *resource, const 
 	free(row->owner);
 	free(row->resource);
 	return -ENOMEM;
+}
+
+uint64_t claims_descriptors(struct claims *c, uint64_t more)
+{
+	return c->descriptors += more;
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include <stdbool.h>
+#include <stdint.h>
 
 struct claims;
 
@@ -18,3 +19,5 @@ void claims_free(struct claims *);
  */
 int claims_add(struct claims *, const char *owner, const char *resource, const char **other);
 bool claims_is_port(const char *resource);
+/* So many descriptors more; returns how many files and sockets all want to have open at once. */
+uint64_t claims_descriptors(struct claims *, uint64_t more);

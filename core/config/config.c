@@ -6,11 +6,13 @@
 #include "core/config/config.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/ext/tls.h>
 
 #include "core/config/claims.h"
+#include "core/config/descriptors.h"
 #include "core/config/expand.h"
 #include "core/plugin/loader.h"
 #include "core/config/options.h"
@@ -573,8 +575,8 @@ static bool is_consequence(const struct config_component *c, const char *pointer
 	return false;
 }
 
-void config_component_error(const struct config *config, const struct config_component *c, struct diag *diag,
-			    const char *pointer, const char *text)
+static void report_at(const struct config *config, const struct config_component *c, struct diag *diag,
+		      enum diag_level level, const char *pointer, const char *text)
 {
 	if (is_consequence(c, pointer))
 		return;
@@ -585,9 +587,36 @@ void config_component_error(const struct config *config, const struct config_com
 	const char *between = c->options || c->tls_roles ? "" : "/config";
 	if (!base || asprintf(&full, "%s%s%s", base, between, pointer) < 0)
 		full = NULL;
-	diag_add(diag, DIAG_ERROR, config->doc->file, node->place, full, "%s", text);
+	diag_add(diag, level, config->doc->file, node->place, full, "%s", text);
 	free(full);
 	free(base);
+}
+
+void config_component_error(const struct config *config, const struct config_component *c, struct diag *diag,
+			    const char *pointer, const char *text)
+{
+	report_at(config, c, diag, DIAG_ERROR, pointer, text);
+}
+
+/* Descriptors are shared; there may be fewer than all want together. */
+static void claim_descriptors(const struct config *config, const struct config_component *c,
+			      struct diag *diag, const char *pointer, const char *number)
+{
+	const uint64_t left = descriptors_left();
+	char text[512];
+	int64_t n;
+
+	if (ss_parse_integer(number, &n) < 0 || n < 0)
+		return;
+	const uint64_t sum = claims_descriptors(config->claims, (uint64_t)n);
+	if (sum <= left)
+		return;
+	snprintf(text, sizeof text,
+		 "asks for %" PRId64 " open files, %" PRIu64 " with the components before, but the limit of "
+		 "open files (RLIMIT_NOFILE) has room for %" PRIu64 ": raise it (LimitNOFILE of systemd, the "
+		 "ulimit nofile of a container), or make this smaller",
+		 n, sum, left);
+	report_at(config, c, diag, DIAG_WARN, pointer, text);
 }
 
 /* What it is, for a person. */
@@ -610,6 +639,10 @@ int config_claim(const struct config *config, const struct config_component *c, 
 	const char *other;
 	char what[512], text[1024];
 
+	if (strncmp(resource, "descriptors:", 12) == 0) {
+		claim_descriptors(config, c, diag, pointer, resource + 12);
+		return 0;
+	}
 	int rc = claims_add(config->claims, c->id, resource, &other);
 	if (rc != -EEXIST)
 		return rc;

@@ -35,13 +35,17 @@ static int read_origins(struct endpoint *e)
 	return rc;
 }
 
-/* A port that is listened on is one component's. */
+/* A port that is listened on is one component's, and each client takes a descriptor. */
 static int claim_port(const struct endpoint *e)
 {
 	const struct endpoint_conf *c = e->conf;
 	char resource[128];
 
-	if (c->url || c->port == 0 || !SS_KNOWS(e->host, struct ss_host, claim))
+	if (c->url || !SS_KNOWS(e->host, struct ss_host, claim))
+		return 0;
+	snprintf(resource, sizeof resource, "descriptors:%d", (int)c->max_clients);
+	(void)e->host->claim(e->host, "/max_clients", resource);
+	if (c->port == 0)
 		return 0;
 	snprintf(resource, sizeof resource, "tcp:%s:%d", c->bind, (int)c->port);
 	return e->host->claim(e->host, "/port", resource) == -ENOMEM ? -ENOMEM : 0;

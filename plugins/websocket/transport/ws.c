@@ -292,9 +292,19 @@ static int make_context(struct ws *ws, bool dials)
 		/* a safety net behind the limits of our own */
 		.timeout_secs = (unsigned int)(ws->limits.handshake_ns / SECOND) + 5,
 	};
+	errno = 0;
 	ws->cx = lws_create_context(&info);
 	if (ws->cx)
 		return 0;
+	if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
+		int rc = -errno;
+		ss_log(ws->host, SS_LOG_ERROR,
+		       "libwebsockets does not start; see the limits of open files (RLIMIT_NOFILE) and of "
+		       "memory "
+		       "error=\"%s\"",
+		       strerror(-rc));
+		return rc;
+	}
 	ss_log(ws->host, SS_LOG_ERROR,
 	       "libwebsockets does not start; its libev plugin may be missing (on Debian: "
 	       "libwebsockets-evlib-ev)");

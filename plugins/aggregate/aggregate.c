@@ -8,12 +8,32 @@
 #include <string.h>
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
-#include "aggregate.h"
+#include <semstreams/sugar.h>
+#include "state.h"
 
 #define VERSION    "1.0"
 #define CLOSE_STEP 500         /* groups reported in one step, some ms */
 #define OUTBOX_MAX (64u << 20) /* bytes of results not taken downstream; then input is paused */
 #define TICK_NS    UINT64_C(100000000)
+
+enum { PORT_RESULT, PORT_LATE };
+
+struct aggregate {
+	const struct ss_host *host;
+	const struct conf *conf;
+	struct ss_iface fields;
+	const struct ss_loop *loop;
+	void *loop_self;
+	struct plan plan;
+	struct engine *engine;
+	struct outbox *outbox;
+	struct state state;
+	struct engine_count reported;     /* as far as metrics and drop() know */
+	char source[SS_EVENT_FAULT_SIZE]; /* of the newest batch, for the log */
+	uint32_t tick_timer, early_timer;
+	bool stepping; /* a post for the rest of the work is on its way */
+	bool busy, drained, stopped;
+};
 
 /* ---- life ---- */
 
@@ -31,7 +51,7 @@ static void destroy(void *self)
 
 	if (!a)
 		return;
-	state_done(a);
+	state_done(&a->state);
 	engine_free(a->engine);
 	outbox_free(a->outbox);
 	plan_done(&a->plan, &a->fields);
@@ -53,6 +73,8 @@ static int query_services(struct aggregate *a)
 	return 0;
 }
 
+static void step(void *arg);
+
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct aggregate *a = calloc(1, sizeof *a);
@@ -72,6 +94,14 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 		destroy(a);
 		return rc;
 	}
+	a->state = (struct state){.host = host,
+				  .loop = a->loop,
+				  .loop_self = a->loop_self,
+				  .plan = &a->plan,
+				  .engine = a->engine,
+				  .outbox = a->outbox,
+				  .step = step,
+				  .arg = a};
 	a->engine->result = result;
 	a->engine->arg = a;
 	if (!a->plan.checkpoint_path)
@@ -117,7 +147,7 @@ static void report_counts(struct aggregate *a)
 	h->metric_add(h, METRIC_NO_MEMORY, (int64_t)(c->no_memory - r->no_memory));
 	h->metric_set(h, METRIC_GROUPS, a->engine->groups->n);
 	h->metric_set(h, METRIC_MEMORY, (int64_t)engine_memory(a->engine));
-	h->metric_set(h, METRIC_UNSENT, (int64_t)outbox_waiting(a->outbox));
+	h->metric_set(h, METRIC_UNSENT, (int64_t)a->outbox->n_unsent);
 	*r = *c;
 }
 
@@ -128,29 +158,32 @@ static void on_step(void *arg)
 	struct aggregate *a = arg;
 
 	a->stepping = false;
-	aggregate_step(a);
+	step(a);
 }
 
-void aggregate_step(struct aggregate *a)
+/* Continue with closing windows, saving and emitting, a little at a time. */
+static void step(void *arg)
 {
+	struct aggregate *a = arg;
+
 	if (a->stopped) /* by a post after stop() */
 		return;
 	/* in the midst of a sliding window there is no checkpoint, so no result would leave */
-	bool full = outbox_bytes(a->outbox) >= OUTBOX_MAX && !a->engine->sliding;
+	bool full = a->outbox->bytes >= OUTBOX_MAX && !a->engine->sliding;
 	bool reported = !full && engine_close_step(a->engine, CLOSE_STEP);
 	bool more = !full && !reported;
-	more |= state_step(a);
+	more |= state_step(&a->state);
 	/* out of memory: the next tick tries again */
-	(void)outbox_emit(a->outbox, a->durable_last, a->draining);
+	(void)outbox_emit(a->outbox, a->state.durable_last, a->state.draining);
 	report_counts(a);
 	if (more && !a->stepping)
 		a->stepping = a->loop->post(a->loop_self, on_step, a) == 0;
-	if (a->busy && outbox_bytes(a->outbox) < OUTBOX_MAX / 2) {
+	if (a->busy && a->outbox->bytes < OUTBOX_MAX / 2) {
 		a->busy = false;
 		a->host->input_ready(a->host);
 	}
-	if (a->draining && reported && state_is_durable(a)) {
-		a->draining = false;
+	if (a->state.draining && reported && state_is_durable(&a->state)) {
+		a->state.draining = false;
 		a->drained = true;
 		a->host->drained(a->host);
 	}
@@ -164,7 +197,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 	uint64_t now = a->loop->now(a->loop_self);
 
 	/* out of memory: a later batch must not be accepted before this one */
-	if (outbox_bytes(a->outbox) >= OUTBOX_MAX || (a->checkpoint && state_hold(a, b) < 0)) {
+	if (a->outbox->bytes >= OUTBOX_MAX || (a->state.checkpoint && state_hold(&a->state, b) < 0)) {
 		a->busy = true;
 		return SS_BUSY;
 	}
@@ -173,7 +206,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 		engine_input(a->engine, port)->resumable = true;
 	for (uint32_t i = 0; i < b->count; i++)
 		engine_event(a->engine, port, &b->events[i], now);
-	aggregate_step(a); /* a checkpoint that begins here covers this batch */
+	step(a); /* a checkpoint that begins here covers this batch */
 	return SS_DONE;
 }
 
@@ -183,8 +216,8 @@ static void on_tick(void *arg)
 
 	engine_tick(a->engine, a->loop->now(a->loop_self));
 	outbox_again(a->outbox);
-	aggregate_step(a);
-	state_check_stall(a);
+	step(a);
+	state_check_stall(&a->state);
 }
 
 static void on_early(void *arg)
@@ -192,7 +225,7 @@ static void on_early(void *arg)
 	struct aggregate *a = arg;
 
 	engine_early(a->engine);
-	aggregate_step(a);
+	step(a);
 }
 
 static int32_t start(void *self)
@@ -200,13 +233,13 @@ static int32_t start(void *self)
 	struct aggregate *a = self;
 	uint64_t early = (uint64_t)a->conf->early_ns;
 
-	int rc = state_start(a);
+	int rc = state_start(&a->state);
 	if (rc == 0)
 		rc = a->loop->timer(a->loop_self, TICK_NS, TICK_NS, on_tick, a, &a->tick_timer);
 	if (rc == 0 && early)
 		rc = a->loop->timer(a->loop_self, early, early, on_early, a, &a->early_timer);
 	if (rc == 0)
-		aggregate_step(a);
+		step(a);
 	return rc;
 }
 
@@ -215,34 +248,33 @@ static void stop(void *self)
 	struct aggregate *a = self;
 
 	if (a->drained)
-		state_write_last(a);
+		state_write_last(&a->state);
 	a->stopped = true;
 	a->loop->cancel(a->loop_self, a->tick_timer);
 	a->loop->cancel(a->loop_self, a->early_timer);
-	a->loop->cancel(a->loop_self, a->checkpoint_timer);
-	a->tick_timer = a->early_timer = a->checkpoint_timer = 0;
-	state_done(a);
+	a->tick_timer = a->early_timer = 0;
+	state_done(&a->state);
 }
 
 static int32_t drain(void *self)
 {
 	struct aggregate *a = self;
 
-	a->draining = true;
-	if (!a->checkpoint)
+	a->state.draining = true;
+	if (!a->state.checkpoint)
 		engine_flush(a->engine); /* with one, open windows continue after the restart */
-	aggregate_step(a);
-	return a->draining ? SS_BUSY : 0;
+	step(a);
+	return a->state.draining ? SS_BUSY : 0;
 }
 
 static void acked(void *self, uint64_t cookie, int32_t status)
 {
 	struct aggregate *a = self;
 
-	if (status == SS_FAILED && !outbox_failed(a->outbox))
+	if (status == SS_FAILED && !a->outbox->failed)
 		ss_log(a->host, SS_LOG_WARN, "Downstream failed to store results; resending");
 	outbox_acked(a->outbox, cookie, status);
-	aggregate_step(a);
+	step(a);
 }
 
 /* ---- the component ---- */

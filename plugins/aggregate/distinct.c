@@ -18,13 +18,16 @@ struct distinct {
 	uint8_t *registers; /* NULL while exact */
 };
 
-struct distinct *distinct_new(void)
+static void *create(const struct function *f)
 {
+	(void)f;
 	return calloc(1, sizeof(struct distinct));
 }
 
-void distinct_free(struct distinct *d)
+static void destroy(void *sketch)
 {
+	struct distinct *d = sketch;
+
 	if (!d)
 		return;
 	free(d->hashes);
@@ -84,7 +87,7 @@ static int grow(struct distinct *d)
 	return 0;
 }
 
-int distinct_add(struct distinct *d, uint64_t hash)
+static int add_hash(struct distinct *d, uint64_t hash)
 {
 	int rc;
 
@@ -104,11 +107,18 @@ int distinct_add(struct distinct *d, uint64_t hash)
 		}
 	}
 	rc = d->n < DISTINCT_EXACT ? grow(d) : to_registers(d);
-	return rc < 0 ? rc : distinct_add(d, hash);
+	return rc < 0 ? rc : add_hash(d, hash);
 }
 
-int distinct_merge(struct distinct *d, const struct distinct *other)
+static int add(void *sketch, const struct sample *s)
 {
+	return add_hash(sketch, s->hash[0]);
+}
+
+static int merge(void *sketch, const void *from)
+{
+	struct distinct *d = sketch;
+	const struct distinct *other = from;
 	int rc = other->registers && !d->registers ? to_registers(d) : 0;
 
 	for (uint32_t i = 0; i < REGISTERS && other->registers && rc == 0; i++)
@@ -116,7 +126,7 @@ int distinct_merge(struct distinct *d, const struct distinct *other)
 			d->registers[i] = other->registers[i];
 	for (uint32_t i = 0; i < other->size && rc == 0; i++)
 		if (other->hashes[i])
-			rc = distinct_add(d, other->hashes[i]);
+			rc = add_hash(d, other->hashes[i]);
 	return rc;
 }
 
@@ -167,13 +177,23 @@ uint64_t distinct_count(const struct distinct *d)
 	return (uint64_t)llround(m / (2 * M_LN2) * m / z);
 }
 
-size_t distinct_memory(const struct distinct *d)
+static void print(const struct function *f, const void *sketch, struct ss_strbuf *out)
 {
+	(void)f;
+	ss_strbuf_int(out, sketch ? (int64_t)distinct_count(sketch) : 0);
+}
+
+static size_t memory(const void *sketch)
+{
+	const struct distinct *d = sketch;
+
 	return sizeof *d + d->size * sizeof *d->hashes + (d->registers ? REGISTERS : 0);
 }
 
-void distinct_save(const struct distinct *d, struct ss_strbuf *out)
+static void save(const void *sketch, struct ss_strbuf *out)
 {
+	const struct distinct *d = sketch;
+
 	if (d->registers) {
 		ss_strbuf_u64(out, UINT64_MAX);
 		ss_strbuf_add(out, d->registers, REGISTERS);
@@ -185,8 +205,9 @@ void distinct_save(const struct distinct *d, struct ss_strbuf *out)
 			ss_strbuf_u64(out, d->hashes[i]);
 }
 
-static int load(struct distinct *d, struct ss_unpack *r)
+static int load(void *sketch, struct ss_unpack *r)
 {
+	struct distinct *d = sketch;
 	uint64_t n = ss_unpack_u64(r);
 
 	if (n == UINT64_MAX) {
@@ -203,25 +224,19 @@ static int load(struct distinct *d, struct ss_unpack *r)
 		if (r->failed || n > DISTINCT_EXACT)
 			return -EINVAL;
 		for (; n && !r->failed; n--) {
-			int rc = distinct_add(d, ss_unpack_u64(r));
+			int rc = add_hash(d, ss_unpack_u64(r));
 			if (rc < 0)
 				return rc;
 		}
 	}
-	return r->failed || r->at != r->end ? -EINVAL : 0;
+	return 0;
 }
 
-int distinct_load(const uint8_t *bytes, size_t len, struct distinct **out)
-{
-	struct ss_unpack r = {.at = bytes, .end = bytes + len};
-	struct distinct *d = distinct_new();
-
-	if (!d)
-		return -ENOMEM;
-	int rc = load(d, &r);
-	if (rc < 0)
-		distinct_free(d);
-	else
-		*out = d;
-	return rc;
-}
+const struct sketch distinct_sketch = {.create = create,
+				       .free = destroy,
+				       .add = add,
+				       .merge = merge,
+				       .print = print,
+				       .memory = memory,
+				       .save = save,
+				       .load = load};

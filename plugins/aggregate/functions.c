@@ -129,6 +129,7 @@ static void compile_one(struct function *f, const char *name, json_t *json, stru
 	else if (!(f->type = find_type(json_string_value(fn))))
 		unknown_type(spec, json_is_string(json) ? NULL : "fn", json_string_value(fn));
 	if (f->type) {
+		f->size = f->type->size;
 		compile_field(f, expanded, spec, paths);
 		if (f->type->compile) {
 			f->type->compile(f, expanded, spec);
@@ -149,7 +150,7 @@ static void place(struct functions *all)
 	for (uint32_t i = 0; i < all->n; i++) {
 		struct function *f = &all->v[i];
 		f->offset = all->size;
-		all->size += f->type->size(f);
+		all->size += f->size;
 		all->any_heap |= f->type->heap != NULL;
 	}
 }
@@ -321,7 +322,7 @@ int functions_load(const struct functions *all, uint8_t *states, const uint8_t *
 	/* pointers in saved states are invalid */
 	for (uint32_t i = 0; i < all->n; i++)
 		if (all->v[i].type->save)
-			memset(states + all->v[i].offset, 0, all->v[i].type->size(&all->v[i]));
+			memset(states + all->v[i].offset, 0, all->v[i].size);
 	int rc = load_heap(all, states, &r);
 	for (uint32_t i = 0; i < all->n && rc == 0; i++)
 		if (all->v[i].type->is_good &&

@@ -37,14 +37,17 @@ struct span {
 };
 
 struct function;
+struct sketch;
 
 struct function_type {
 	const char *name;
 	bool needs_field, needs_number; /* events without it are skipped */
 	bool needs_hash;
+	bool greatest; /* max, last: of two values the greater or later one stays; min, first: the other */
+	uint32_t size; /* of a state, bytes; a multiple of 8 */
+	const struct sketch *sketch; /* NULL, or the state is a pointer to such a sketch, NULL: empty */
 	/* The function's own members of the object, if it was written as one; errors go to spec. */
 	void (*compile)(struct function *, json_t *options, struct ss_json_option *);
-	uint32_t (*size)(const struct function *); /* of a state, bytes; a multiple of 8 */
 	/* A state of zeros is an empty one.  0, -ENOMEM (the sample is not in it then). */
 	int (*add)(const struct function *, void *state, const struct sample *);
 	/* The other goes into the state and stays as it is.  0, -ENOMEM. */
@@ -67,6 +70,7 @@ struct function {
 	char *label;     /* "name": as it is printed */
 	int field;       /* index of its path, -1: none */
 	uint32_t offset; /* of its state in a group's; set by functions_compile() */
+	uint32_t size;   /* of its state: the type's, unless compile() sets another */
 	/* parameters, of those that have any */
 	uint32_t n;               /* quantiles, bounds, or the k of top */
 	double *values;           /* percent */

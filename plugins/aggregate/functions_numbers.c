@@ -14,12 +14,6 @@
 
 /* ---- count ---- */
 
-static uint32_t count_size(const struct function *f)
-{
-	(void)f;
-	return sizeof(uint64_t);
-}
-
 static int count_add(const struct function *f, void *state, const struct sample *s)
 {
 	uint64_t *n = state;
@@ -45,8 +39,11 @@ static void count_print(const struct function *f, const void *state, const struc
 	ss_strbuf_int(out, (int64_t) * (const uint64_t *)state);
 }
 
-static const struct function_type count = {
-	.name = "count", .size = count_size, .add = count_add, .merge = count_merge, .print = count_print};
+static const struct function_type count = {.name = "count",
+					   .size = sizeof(uint64_t),
+					   .add = count_add,
+					   .merge = count_merge,
+					   .print = count_print};
 
 /* ---- sums ---- */
 
@@ -158,12 +155,6 @@ static void print_whole(struct ss_strbuf *out, __int128 i)
 	ss_strbuf_add(out, p, (size_t)(digits + sizeof digits - p));
 }
 
-static uint32_t sum_size(const struct function *f)
-{
-	(void)f;
-	return sizeof(struct sum);
-}
-
 static int sum_add(const struct function *f, void *state, const struct sample *s)
 {
 	(void)f;
@@ -193,7 +184,7 @@ static void sum_print(const struct function *f, const void *state, const struct 
 static const struct function_type sum = {.name = "sum",
 					 .needs_field = true,
 					 .needs_number = true,
-					 .size = sum_size,
+					 .size = sizeof(struct sum),
 					 .add = sum_add,
 					 .merge = sum_merge,
 					 .print = sum_print,
@@ -205,12 +196,6 @@ struct mean {
 	struct sum sum;
 	uint64_t n;
 };
-
-static uint32_t mean_size(const struct function *f)
-{
-	(void)f;
-	return sizeof(struct mean);
-}
 
 static int mean_add(const struct function *f, void *state, const struct sample *s)
 {
@@ -264,7 +249,7 @@ static void mean_print(const struct function *f, const void *state, const struct
 static const struct function_type mean = {.name = "mean",
 					  .needs_field = true,
 					  .needs_number = true,
-					  .size = mean_size,
+					  .size = sizeof(struct mean),
 					  .add = mean_add,
 					  .merge = mean_merge,
 					  .print = mean_print,
@@ -292,7 +277,7 @@ static void rate_print(const struct function *f, const void *state, const struct
 
 static const struct function_type rate = {.name = "rate",
 					  .needs_number = true,
-					  .size = sum_size,
+					  .size = sizeof(struct sum),
 					  .add = rate_add,
 					  .merge = sum_merge,
 					  .print = rate_print,
@@ -337,12 +322,6 @@ static void stddev_compile(struct function *f, json_t *options, struct ss_json_o
 		ss_json_error(spec, "population", "must be true or false, found %s",
 			      ss_json_type(population));
 	f->population = json_is_true(population);
-}
-
-static uint32_t stddev_size(const struct function *f)
-{
-	(void)f;
-	return sizeof(struct spread);
 }
 
 static int stddev_add(const struct function *f, void *state, const struct sample *s)
@@ -397,7 +376,7 @@ static const struct function_type stddev = {.name = "stddev",
 					    .needs_field = true,
 					    .needs_number = true,
 					    .compile = stddev_compile,
-					    .size = stddev_size,
+					    .size = sizeof(struct spread),
 					    .add = stddev_add,
 					    .merge = stddev_merge,
 					    .print = stddev_print};
@@ -430,11 +409,7 @@ static void histogram_compile(struct function *f, json_t *options, struct ss_jso
 			return;
 		}
 	}
-}
-
-static uint32_t histogram_size(const struct function *f)
-{
-	return (f->n + 1) * (uint32_t)sizeof(uint64_t);
+	f->size = (f->n + 1) * (uint32_t)sizeof(uint64_t);
 }
 
 static int histogram_add(const struct function *f, void *state, const struct sample *s)
@@ -487,7 +462,6 @@ static const struct function_type histogram = {.name = "histogram",
 					       .needs_field = true,
 					       .needs_number = true,
 					       .compile = histogram_compile,
-					       .size = histogram_size,
 					       .add = histogram_add,
 					       .merge = histogram_merge,
 					       .print = histogram_print};
@@ -507,12 +481,6 @@ struct extreme {
 };
 enum { EXTREME_INTEGER = 1, EXTREME_REAL = 2 };
 
-static uint32_t extreme_size(const struct function *f)
-{
-	(void)f;
-	return sizeof(struct extreme);
-}
-
 static struct ss_number value_of(const struct extreme *e)
 {
 	struct ss_number n = {.integer = e->kind == EXTREME_INTEGER};
@@ -525,13 +493,14 @@ static struct ss_number value_of(const struct extreme *e)
 	return n;
 }
 
-/* Is n beyond what e holds?  sign: 1 for max, -1 for min. */
-static bool is_beyond(const struct extreme *e, const struct ss_number *n, int sign)
+/* Is n to take the place of what e holds? */
+static bool is_beyond(const struct function *f, const struct extreme *e, const struct ss_number *n)
 {
 	if (!e->kind)
 		return true;
 	struct ss_number have = value_of(e);
-	return ss_number_compare(n, &have) * sign > 0;
+	int order = ss_number_compare(n, &have);
+	return f->type->greatest ? order > 0 : order < 0;
 }
 
 static void set_number(struct extreme *e, const struct sample *s)
@@ -547,28 +516,22 @@ static void set_number(struct extreme *e, const struct sample *s)
 	memcpy(e->text, s->field->text, e->len);
 }
 
-static int min_add(const struct function *f, void *state, const struct sample *s)
+static int extreme_add(const struct function *f, void *state, const struct sample *s)
 {
-	(void)f;
-	if (is_beyond(state, s->number, -1))
+	if (is_beyond(f, state, s->number))
 		set_number(state, s);
 	return 0;
 }
 
-static int max_add(const struct function *f, void *state, const struct sample *s)
+static int extreme_merge(const struct function *f, void *state, const void *other)
 {
-	(void)f;
-	if (is_beyond(state, s->number, 1))
-		set_number(state, s);
+	struct extreme *e = state;
+	const struct extreme *o = other;
+	struct ss_number n = value_of(o);
+
+	if (o->kind && is_beyond(f, e, &n))
+		*e = *o;
 	return 0;
-}
-
-static void merge_extreme(struct extreme *e, const struct extreme *other, int sign)
-{
-	struct ss_number n = value_of(other);
-
-	if (other->kind && is_beyond(e, &n, sign))
-		*e = *other;
 }
 
 static bool extreme_is_good(const struct function *f, const void *state)
@@ -577,20 +540,6 @@ static bool extreme_is_good(const struct function *f, const void *state)
 
 	(void)f;
 	return e->kind <= EXTREME_REAL && e->len <= NUMBER_TEXT;
-}
-
-static int min_merge(const struct function *f, void *state, const void *other)
-{
-	(void)f;
-	merge_extreme(state, other, -1);
-	return 0;
-}
-
-static int max_merge(const struct function *f, void *state, const void *other)
-{
-	(void)f;
-	merge_extreme(state, other, 1);
-	return 0;
 }
 
 static void extreme_print(const struct function *f, const void *state, const struct span *span,
@@ -607,22 +556,11 @@ static void extreme_print(const struct function *f, const void *state, const str
 		print_double(out, e->kind ? e->d : NAN);
 }
 
-static const struct function_type min = {.name = "min",
-					 .needs_field = true,
-					 .needs_number = true,
-					 .size = extreme_size,
-					 .add = min_add,
-					 .merge = min_merge,
-					 .print = extreme_print,
-					 .is_good = extreme_is_good};
-static const struct function_type max = {.name = "max",
-					 .needs_field = true,
-					 .needs_number = true,
-					 .size = extreme_size,
-					 .add = max_add,
-					 .merge = max_merge,
-					 .print = extreme_print,
-					 .is_good = extreme_is_good};
+#define EXTREME                                                                                              \
+	.needs_field = true, .needs_number = true, .size = sizeof(struct extreme), .add = extreme_add,       \
+	.merge = extreme_merge, .print = extreme_print, .is_good = extreme_is_good
+static const struct function_type min = {.name = "min", EXTREME};
+static const struct function_type max = {.name = "max", .greatest = true, EXTREME};
 
 const struct function_type *const functions_numbers[] = {&count,     &sum, &mean, &rate, &stddev,
 							 &histogram, &min, &max,  NULL};

@@ -5,7 +5,6 @@
  * an error and whose state is a pointer.
  */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/ext/fields.h>
@@ -43,12 +42,6 @@ static void edge_done(const struct function *f, void *state)
 	*e = (struct edge){0};
 }
 
-static uint32_t edge_size(const struct function *f)
-{
-	(void)f;
-	return sizeof(struct edge);
-}
-
 /* Set the value's JSON text; quoted: quotes are added. */
 static int set_text(struct edge *e, int64_t time_ns, uint64_t order, const char *text, size_t len,
 		    bool quoted)
@@ -77,54 +70,29 @@ static int set_text(struct edge *e, int64_t time_ns, uint64_t order, const char 
 	return 0;
 }
 
-/* Is an event earlier than that of e? */
-static bool is_before(int64_t time, uint64_t order, const struct edge *e)
+/* Is an event to take the place of that of e? */
+static bool is_beyond(const struct function *f, const struct edge *e, int64_t time, uint64_t order)
 {
-	return time < e->time_ns || (time == e->time_ns && order < e->order);
+	bool before = time < e->time_ns || (time == e->time_ns && order < e->order);
+
+	return !e->len || before != f->type->greatest;
 }
 
-static int first_add(const struct function *f, void *state, const struct sample *s)
+static int edge_add(const struct function *f, void *state, const struct sample *s)
 {
-	struct edge *e = state;
-
-	(void)f;
-	if (e->len && !is_before(s->time_ns, s->order, e))
+	if (!is_beyond(f, state, s->time_ns, s->order))
 		return 0;
-	return set_text(e, s->time_ns, s->order, s->field->text, s->field->len,
+	return set_text(state, s->time_ns, s->order, s->field->text, s->field->len,
 			s->field->type == SS_JSON_STRING);
 }
 
-static int last_add(const struct function *f, void *state, const struct sample *s)
+static int edge_merge(const struct function *f, void *state, const void *other)
 {
-	struct edge *e = state;
-
-	(void)f;
-	if (e->len && is_before(s->time_ns, s->order, e))
-		return 0;
-	return set_text(e, s->time_ns, s->order, s->field->text, s->field->len,
-			s->field->type == SS_JSON_STRING);
-}
-
-static int first_merge(const struct function *f, void *state, const void *other)
-{
-	struct edge *e = state;
 	const struct edge *o = other;
 
-	(void)f;
-	if (!o->len || (e->len && !is_before(o->time_ns, o->order, e)))
+	if (!o->len || !is_beyond(f, state, o->time_ns, o->order))
 		return 0;
-	return set_text(e, o->time_ns, o->order, edge_text(o), o->len, false);
-}
-
-static int last_merge(const struct function *f, void *state, const void *other)
-{
-	struct edge *e = state;
-	const struct edge *o = other;
-
-	(void)f;
-	if (!o->len || (e->len && is_before(o->time_ns, o->order, e)))
-		return 0;
-	return set_text(e, o->time_ns, o->order, edge_text(o), o->len, false);
+	return set_text(state, o->time_ns, o->order, edge_text(o), o->len, false);
 }
 
 static void edge_print(const struct function *f, const void *state, const struct span *span,
@@ -172,32 +140,86 @@ static int edge_load(const struct function *f, void *state, const uint8_t *bytes
 	return rc == -E2BIG ? -EINVAL : rc;
 }
 
-static const struct function_type first = {.name = "first",
-					   .needs_field = true,
-					   .size = edge_size,
-					   .add = first_add,
-					   .merge = first_merge,
-					   .print = edge_print,
-					   .heap = edge_heap,
-					   .save = edge_save,
-					   .load = edge_load,
-					   .done = edge_done};
-static const struct function_type last = {.name = "last",
-					  .needs_field = true,
-					  .size = edge_size,
-					  .add = last_add,
-					  .merge = last_merge,
-					  .print = edge_print,
-					  .heap = edge_heap,
-					  .save = edge_save,
-					  .load = edge_load,
-					  .done = edge_done};
+#define EDGE                                                                                                 \
+	.needs_field = true, .size = sizeof(struct edge), .add = edge_add, .merge = edge_merge,              \
+	.print = edge_print, .heap = edge_heap, .save = edge_save, .load = edge_load, .done = edge_done
+static const struct function_type first = {.name = "first", EDGE};
+static const struct function_type last = {.name = "last", .greatest = true, EDGE};
 
-static uint32_t pointer_size(const struct function *f)
+/* ---- functions whose state is a sketch ---- */
+
+static int sketch_create(const struct function *f, void **sketch)
 {
-	(void)f;
-	return sizeof(uint64_t);
+	if (!*sketch)
+		*sketch = f->type->sketch->create(f);
+	return *sketch ? 0 : -ENOMEM;
 }
+
+static int sketch_add(const struct function *f, void *state, const struct sample *s)
+{
+	void **sketch = state;
+
+	return sketch_create(f, sketch) < 0 ? -ENOMEM : f->type->sketch->add(*sketch, s);
+}
+
+static int sketch_merge(const struct function *f, void *state, const void *other)
+{
+	void **sketch = state, *const *o = other;
+
+	if (!*o)
+		return 0;
+	return sketch_create(f, sketch) < 0 ? -ENOMEM : f->type->sketch->merge(*sketch, *o);
+}
+
+static void sketch_print(const struct function *f, const void *state, const struct span *span,
+			 struct ss_strbuf *out)
+{
+	(void)span;
+	f->type->sketch->print(f, *(void *const *)state, out);
+}
+
+static size_t sketch_heap(const struct function *f, const void *state)
+{
+	void *const *sketch = state;
+
+	return *sketch ? f->type->sketch->memory(*sketch) : 0;
+}
+
+static void sketch_save(const struct function *f, const void *state, struct ss_strbuf *out)
+{
+	void *const *sketch = state;
+
+	if (*sketch)
+		f->type->sketch->save(*sketch, out);
+}
+
+static void sketch_done(const struct function *f, void *state)
+{
+	void **sketch = state;
+
+	f->type->sketch->free(*sketch);
+	*sketch = NULL;
+}
+
+static int sketch_load(const struct function *f, void *state, const uint8_t *bytes, size_t len)
+{
+	struct ss_unpack r = {.at = bytes, .end = bytes + len};
+	void **sketch = state;
+	int rc = len ? sketch_create(f, sketch) : 0;
+
+	if (len && rc == 0)
+		rc = f->type->sketch->load(*sketch, &r);
+	if (rc == 0 && (r.failed || r.at != r.end))
+		rc = -EINVAL;
+	if (rc < 0)
+		sketch_done(f, state);
+	return rc;
+}
+
+#define SKETCH(kind)                                                                                         \
+	.needs_field = true, .size = sizeof(void *), .sketch = &(kind), .add = sketch_add,                   \
+	.merge = sketch_merge, .print = sketch_print, .heap = sketch_heap, .save = sketch_save,              \
+	.load = sketch_load, .done = sketch_done
 
 /* ---- percentiles ---- */
 
@@ -248,166 +270,15 @@ static void percentiles_compile(struct function *f, json_t *options, struct ss_j
 		add_quantile(f, f->single ? p : json_array_get(p, i), spec);
 }
 
-static int percentiles_add(const struct function *f, void *state, const struct sample *s)
-{
-	struct quantiles **q = state;
-
-	if (!*q && !(*q = quantiles_new(f->accuracy)))
-		return -ENOMEM;
-	return quantiles_add(*q, s->number->d);
-}
-
-static int percentiles_merge(const struct function *f, void *state, const void *other)
-{
-	struct quantiles **q = state, *const *o = other;
-
-	if (!*o)
-		return 0;
-	if (!*q && !(*q = quantiles_new(f->accuracy)))
-		return -ENOMEM;
-	return quantiles_merge(*q, *o);
-}
-
-static void percentiles_print(const struct function *f, const void *state, const struct span *span,
-			      struct ss_strbuf *out)
-{
-	const struct quantiles *const *q = state;
-
-	(void)span;
-	if (f->single) {
-		print_double(out, *q ? quantiles_at(*q, f->values[0]) : NAN);
-		return;
-	}
-	ss_strbuf_text(out, "{");
-	for (uint32_t i = 0; i < f->n; i++) {
-		if (i)
-			ss_strbuf_text(out, ",");
-		ss_strbuf_text(out, f->labels[i]);
-		print_double(out, *q ? quantiles_at(*q, f->values[i]) : NAN);
-	}
-	ss_strbuf_text(out, "}");
-}
-
-static size_t percentiles_heap(const struct function *f, const void *state)
-{
-	const struct quantiles *const *q = state;
-
-	(void)f;
-	return *q ? quantiles_memory(*q) : 0;
-}
-
-static void percentiles_save(const struct function *f, const void *state, struct ss_strbuf *out)
-{
-	const struct quantiles *const *q = state;
-
-	(void)f;
-	if (*q)
-		quantiles_save(*q, out);
-}
-
-static int percentiles_load(const struct function *f, void *state, const uint8_t *bytes, size_t len)
-{
-	return len ? quantiles_load(bytes, len, f->accuracy, state) : 0;
-}
-
-static void percentiles_done(const struct function *f, void *state)
-{
-	struct quantiles **q = state;
-
-	(void)f;
-	quantiles_free(*q);
-	*q = NULL;
-}
-
 static const struct function_type percentiles = {.name = "percentiles",
-						 .needs_field = true,
 						 .needs_number = true,
 						 .compile = percentiles_compile,
-						 .size = pointer_size,
-						 .add = percentiles_add,
-						 .merge = percentiles_merge,
-						 .print = percentiles_print,
-						 .heap = percentiles_heap,
-						 .save = percentiles_save,
-						 .load = percentiles_load,
-						 .done = percentiles_done};
+						 SKETCH(quantiles_sketch)};
 
 /* ---- distinct ---- */
 
-static int distinct_sample(const struct function *f, void *state, const struct sample *s)
-{
-	struct distinct **d = state;
-
-	(void)f;
-	if (!*d && !(*d = distinct_new()))
-		return -ENOMEM;
-	return distinct_add(*d, s->hash[0]);
-}
-
-static int distinct_join(const struct function *f, void *state, const void *other)
-{
-	struct distinct **d = state, *const *o = other;
-
-	(void)f;
-	if (!*o)
-		return 0;
-	if (!*d && !(*d = distinct_new()))
-		return -ENOMEM;
-	return distinct_merge(*d, *o);
-}
-
-static void distinct_print(const struct function *f, const void *state, const struct span *span,
-			   struct ss_strbuf *out)
-{
-	const struct distinct *const *d = state;
-
-	(void)f, (void)span;
-	ss_strbuf_int(out, *d ? (int64_t)distinct_count(*d) : 0);
-}
-
-static size_t distinct_heap(const struct function *f, const void *state)
-{
-	const struct distinct *const *d = state;
-
-	(void)f;
-	return *d ? distinct_memory(*d) : 0;
-}
-
-static void distinct_store(const struct function *f, const void *state, struct ss_strbuf *out)
-{
-	const struct distinct *const *d = state;
-
-	(void)f;
-	if (*d)
-		distinct_save(*d, out);
-}
-
-static int distinct_restore(const struct function *f, void *state, const uint8_t *bytes, size_t len)
-{
-	(void)f;
-	return len ? distinct_load(bytes, len, state) : 0;
-}
-
-static void distinct_done(const struct function *f, void *state)
-{
-	struct distinct **d = state;
-
-	(void)f;
-	distinct_free(*d);
-	*d = NULL;
-}
-
-static const struct function_type distinct = {.name = "distinct",
-					      .needs_field = true,
-					      .needs_hash = true,
-					      .size = pointer_size,
-					      .add = distinct_sample,
-					      .merge = distinct_join,
-					      .print = distinct_print,
-					      .heap = distinct_heap,
-					      .save = distinct_store,
-					      .load = distinct_restore,
-					      .done = distinct_done};
+static const struct function_type distinct = {
+	.name = "distinct", .needs_hash = true, SKETCH(distinct_sketch)};
 
 /* ---- top ---- */
 
@@ -424,81 +295,7 @@ static void top_compile(struct function *f, json_t *options, struct ss_json_opti
 		f->n = (uint32_t)json_integer_value(k);
 }
 
-static int top_sample(const struct function *f, void *state, const struct sample *s)
-{
-	struct heavy_hitters **t = state;
-
-	if (!*t && !(*t = heavy_hitters_new(f->n)))
-		return -ENOMEM;
-	return heavy_hitters_add(*t, s->hash[0], s->field->text, s->field->len,
-				 s->field->type == SS_JSON_STRING);
-}
-
-static int top_join(const struct function *f, void *state, const void *other)
-{
-	struct heavy_hitters **t = state, *const *o = other;
-
-	if (!*o)
-		return 0;
-	if (!*t && !(*t = heavy_hitters_new(f->n)))
-		return -ENOMEM;
-	return heavy_hitters_merge(*t, *o);
-}
-
-static void top_result(const struct function *f, const void *state, const struct span *span,
-		       struct ss_strbuf *out)
-{
-	const struct heavy_hitters *const *t = state;
-
-	(void)f, (void)span;
-	if (*t)
-		heavy_hitters_print(*t, out);
-	else
-		ss_strbuf_text(out, "[]");
-}
-
-static size_t top_heap(const struct function *f, const void *state)
-{
-	const struct heavy_hitters *const *t = state;
-
-	(void)f;
-	return *t ? heavy_hitters_memory(*t) : 0;
-}
-
-static void top_store(const struct function *f, const void *state, struct ss_strbuf *out)
-{
-	const struct heavy_hitters *const *t = state;
-
-	(void)f;
-	if (*t)
-		heavy_hitters_save(*t, out);
-}
-
-static int top_restore(const struct function *f, void *state, const uint8_t *bytes, size_t len)
-{
-	return len ? heavy_hitters_load(bytes, len, f->n, state) : 0;
-}
-
-static void top_done(const struct function *f, void *state)
-{
-	struct heavy_hitters **t = state;
-
-	(void)f;
-	heavy_hitters_free(*t);
-	*t = NULL;
-}
-
-static const struct function_type top = {.name = "top",
-					 .needs_field = true,
-					 .needs_hash = true,
-					 .compile = top_compile,
-					 .size = pointer_size,
-					 .add = top_sample,
-					 .merge = top_join,
-					 .print = top_result,
-					 .heap = top_heap,
-					 .save = top_store,
-					 .load = top_restore,
-					 .done = top_done};
+static const struct function_type top = {
+	.name = "top", .needs_hash = true, .compile = top_compile, SKETCH(heavy_hitters_sketch)};
 
 const struct function_type *const functions_values[] = {&first, &last, &percentiles, &distinct, &top, NULL};

@@ -354,15 +354,8 @@ bool groups_save_step(struct groups *g, uint32_t n)
 				groups_save_one(g, i);
 		n -= n < SLAB_CELLS ? n : SLAB_CELLS;
 	}
-	if (g->saving && g->save_next == g->save_end)
-		groups_save_abandon(g);
+	g->saving = g->saving && g->save_next < g->save_end;
 	return !g->saving;
-}
-
-void groups_save_abandon(struct groups *g)
-{
-	g->saving = false;
-	g->save_to = NULL;
 }
 
 int groups_read(struct ss_unpack *r, struct saved_group *out)

@@ -122,11 +122,11 @@ size_t groups_memory(const struct groups *);
 
 /* ---- snapshots ---- */
 
-/* Save all groups as they are now to out, a few in each groups_save_step() until it returns true. */
+/* Save all groups as they are now to out, a few in each groups_save_step() until it returns true.  One that
+ * was begun before is given up. */
 void groups_save_begin(struct groups *, struct ss_strbuf *out);
 /* Save about n more groups; true: finished. */
 bool groups_save_step(struct groups *, uint32_t n);
-void groups_save_abandon(struct groups *);
 
 struct saved_group {
 	int64_t start_ns, end_ns;

@@ -29,14 +29,14 @@ struct heavy_hitters {
 	size_t bytes;         /* of texts */
 };
 
-struct heavy_hitters *heavy_hitters_new(uint32_t k)
+static void *create(const struct function *f)
 {
 	struct heavy_hitters *t = calloc(1, sizeof *t);
 
 	if (!t)
 		return NULL;
-	t->k = k;
-	t->capacity = k < 10 ? 100 : 10 * k;
+	t->k = f->n;
+	t->capacity = t->k < 10 ? 100 : 10 * t->k;
 	return t;
 }
 
@@ -49,12 +49,11 @@ static void empty(struct heavy_hitters *t)
 	free(t->slots);
 }
 
-void heavy_hitters_free(struct heavy_hitters *t)
+static void destroy(void *sketch)
 {
-	if (!t)
-		return;
-	empty(t);
-	free(t);
+	if (sketch)
+		empty(sketch);
+	free(sketch);
 }
 
 /* ---- the heap ---- */
@@ -187,11 +186,11 @@ static int count(struct heavy_hitters *t, uint64_t hash, const char *value, size
 	return 0;
 }
 
-int heavy_hitters_add(struct heavy_hitters *t, uint64_t hash, const char *value, size_t len, int quoted)
+static int add(void *sketch, const struct sample *s)
 {
-	if (len > HEAVY_HITTERS_VALUE_MAX)
+	if (s->field->len > HEAVY_HITTERS_VALUE_MAX)
 		return -E2BIG;
-	return count(t, hash, value, len, quoted, 1);
+	return count(sketch, s->hash[0], s->field->text, s->field->len, s->field->type == SS_JSON_STRING, 1);
 }
 
 /* The count that a value missing in a sketch may have had there: its least count, if it is full. */
@@ -238,8 +237,9 @@ static int count_all(struct heavy_hitters *into, const struct heavy_hitters *one
 	return rc;
 }
 
-int heavy_hitters_merge(struct heavy_hitters *t, const struct heavy_hitters *other)
+static int merge(void *sketch, const void *other)
 {
+	struct heavy_hitters *t = sketch;
 	struct heavy_hitters both = {.k = t->k, .capacity = 2 * t->capacity};
 	struct heavy_hitters merged = {.k = t->k, .capacity = t->capacity};
 	int rc = count_all(&both, t, other);
@@ -262,10 +262,13 @@ int heavy_hitters_merge(struct heavy_hitters *t, const struct heavy_hitters *oth
 	return 0;
 }
 
-void heavy_hitters_print(const struct heavy_hitters *t, struct ss_strbuf *out)
+static void print(const struct function *f, const void *sketch, struct ss_strbuf *out)
 {
+	static const struct heavy_hitters none;
+	const struct heavy_hitters *t = sketch ? sketch : &none;
 	const struct counter **list = sorted(t);
 
+	(void)f;
 	if (!list) {
 		out->failed = true;
 		return;
@@ -282,14 +285,18 @@ void heavy_hitters_print(const struct heavy_hitters *t, struct ss_strbuf *out)
 	free(list);
 }
 
-size_t heavy_hitters_memory(const struct heavy_hitters *t)
+static size_t memory(const void *sketch)
 {
+	const struct heavy_hitters *t = sketch;
+
 	return sizeof *t + t->size * (sizeof *t->counters + sizeof *t->heap) +
 	       (t->size ? t->mask + 1 : 0) * sizeof *t->slots + t->bytes;
 }
 
-void heavy_hitters_save(const struct heavy_hitters *t, struct ss_strbuf *out)
+static void save(const void *sketch, struct ss_strbuf *out)
 {
+	const struct heavy_hitters *t = sketch;
+
 	ss_strbuf_u64(out, t->n);
 	for (uint32_t i = 0; i < t->n; i++) {
 		ss_strbuf_u64(out, t->counters[i].hash);
@@ -299,28 +306,28 @@ void heavy_hitters_save(const struct heavy_hitters *t, struct ss_strbuf *out)
 	}
 }
 
-int heavy_hitters_load(const uint8_t *bytes, size_t len, uint32_t k, struct heavy_hitters **out)
+static int load(void *sketch, struct ss_unpack *r)
 {
-	struct ss_unpack r = {.at = bytes, .end = bytes + len};
-	struct heavy_hitters *t = heavy_hitters_new(k);
-	uint64_t n = ss_unpack_u64(&r);
-	int rc = t ? 0 : -ENOMEM;
+	struct heavy_hitters *t = sketch;
+	uint64_t n = ss_unpack_u64(r);
+	int rc = n > t->capacity ? -EINVAL : 0;
 
-	if (t && n > t->capacity)
-		rc = -EINVAL;
 	for (; n && rc == 0; n--) {
-		uint64_t hash = ss_unpack_u64(&r), times = ss_unpack_u64(&r), size = ss_unpack_u64(&r);
-		const uint8_t *text = ss_unpack_bytes(&r, size);
+		uint64_t hash = ss_unpack_u64(r), times = ss_unpack_u64(r), size = ss_unpack_u64(r);
+		const uint8_t *text = ss_unpack_bytes(r, size);
 		rc = text && size && size <= HEAVY_HITTERS_VALUE_MAX + 2 && times <= COUNT_MAX &&
 				     find(t, hash) == NONE
 			     ? count(t, hash, (const char *)text, size, false, times)
 			     : -EINVAL;
 	}
-	if (rc == 0 && (r.failed || r.at != r.end))
-		rc = -EINVAL;
-	if (rc < 0)
-		heavy_hitters_free(t);
-	else
-		*out = t;
 	return rc;
 }
+
+const struct sketch heavy_hitters_sketch = {.create = create,
+					    .free = destroy,
+					    .add = add,
+					    .merge = merge,
+					    .print = print,
+					    .memory = memory,
+					    .save = save,
+					    .load = load};

@@ -20,35 +20,7 @@ struct entry {
 	char bytes[];
 };
 
-/* A batch that was emitted and is not acknowledged; its cookie is its number. */
-struct flight {
-	uint64_t last;
-	size_t bytes;
-	bool acked;
-};
-
-struct outbox {
-	const struct ss_host *host;
-	bool numbered, failed;
-	uint8_t epoch[16];
-	uint64_t last;
-	struct entry *first, **end;
-	struct entry *unsent; /* the first that has not been emitted */
-	uint64_t n_unsent;
-	size_t bytes;
-
-	struct flight *flights; /* a ring, room is a power of 2 */
-	uint32_t n_flights, room;
-	uint32_t n_open; /* not finished yet */
-	uint64_t first_flight;
-	size_t flight_bytes;
-
-	struct ss_strbuf *save_to; /* NULL: no snapshot is being taken */
-	struct entry *save_next;
-	uint64_t save_last;
-};
-
-static int new_epoch(struct outbox *o)
+int outbox_renew(struct outbox *o)
 {
 	return getrandom(o->epoch, sizeof o->epoch, 0) == sizeof o->epoch ? 0 : -EIO;
 }
@@ -61,7 +33,7 @@ int outbox_new(const struct ss_host *host, bool numbered, struct outbox **out)
 		return -ENOMEM;
 	*o = (struct outbox){.host = host, .numbered = numbered};
 	o->end = &o->first;
-	if (new_epoch(o) < 0) {
+	if (outbox_renew(o) < 0) {
 		free(o);
 		return -EIO;
 	}
@@ -116,34 +88,9 @@ bool outbox_put(struct outbox *o, uint32_t port, const char *bytes, size_t len)
 	return true;
 }
 
-uint64_t outbox_last(const struct outbox *o)
-{
-	return o->last;
-}
-
 uint64_t outbox_gone(const struct outbox *o)
 {
 	return o->first ? o->first->seq - 1 : o->last;
-}
-
-size_t outbox_bytes(const struct outbox *o)
-{
-	return o->bytes;
-}
-
-uint64_t outbox_waiting(const struct outbox *o)
-{
-	return o->n_unsent;
-}
-
-const uint8_t *outbox_epoch(const struct outbox *o)
-{
-	return o->epoch;
-}
-
-int outbox_renew(struct outbox *o)
-{
-	return new_epoch(o);
 }
 
 /* ---- out ---- */
@@ -271,11 +218,6 @@ void outbox_acked(struct outbox *o, uint64_t cookie, int32_t status)
 		while (o->first && o->first->seq <= f->last)
 			forget_first(o);
 	}
-}
-
-bool outbox_failed(const struct outbox *o)
-{
-	return o->failed;
 }
 
 void outbox_again(struct outbox *o)

@@ -11,7 +11,37 @@
 #include <semstreams/plugin.h>
 #include <semstreams/base/strbuf.h>
 
-struct outbox;
+struct entry;
+
+/* A batch that was emitted and is not acknowledged; its cookie is its number. */
+struct flight {
+	uint64_t last;
+	size_t bytes;
+	bool acked;
+};
+
+/* Only outbox.c changes it. */
+struct outbox {
+	const struct ss_host *host;
+	bool numbered;
+	bool failed; /* a batch failed downstream: nothing is emitted until outbox_again() */
+	uint8_t epoch[16];
+	uint64_t last; /* number of the newest, 0: none yet */
+	struct entry *first, **end;
+	struct entry *unsent; /* the first that has not been emitted */
+	uint64_t n_unsent;
+	size_t bytes; /* of memory, of all entries */
+
+	struct flight *flights; /* a ring, room is a power of 2 */
+	uint32_t n_flights, room;
+	uint32_t n_open; /* not finished yet */
+	uint64_t first_flight;
+	size_t flight_bytes;
+
+	struct ss_strbuf *save_to; /* NULL: no snapshot is being taken */
+	struct entry *save_next;
+	uint64_t save_last;
+};
 
 /* numbered: results stay until they are acknowledged. */
 int outbox_new(const struct ss_host *, bool numbered, struct outbox **out);
@@ -19,11 +49,7 @@ void outbox_free(struct outbox *);
 
 /* A result for an output port; false: out of memory. */
 bool outbox_put(struct outbox *, uint32_t port, const char *bytes, size_t len);
-uint64_t outbox_last(const struct outbox *); /* number of the newest, 0: none yet */
 uint64_t outbox_gone(const struct outbox *); /* all up to this number have been acknowledged */
-size_t outbox_bytes(const struct outbox *);
-uint64_t outbox_waiting(const struct outbox *); /* results not emitted yet */
-const uint8_t *outbox_epoch(const struct outbox *);
 /* Begin a new epoch: the results that are here belong to it, and nobody has any of them.  0, -EIO. */
 int outbox_renew(struct outbox *);
 
@@ -32,8 +58,6 @@ int outbox_renew(struct outbox *);
 int outbox_emit(struct outbox *, uint64_t last, bool all);
 /* The batch with this cookie was finished downstream. */
 void outbox_acked(struct outbox *, uint64_t cookie, int32_t status);
-/* A batch failed downstream: nothing is emitted until outbox_again(). */
-bool outbox_failed(const struct outbox *);
 /* After a failure, when no batch is under way: results without acknowledgement are emitted again. */
 void outbox_again(struct outbox *);
 

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include "json.h"
 
 /* Counts of buckets first .. first + n - 1; bucket i holds (gamma^(i-1), gamma^i]. */
 struct side {
@@ -26,8 +27,9 @@ struct quantiles {
 #define ORDERS    17.1 /* of magnitude that buckets cover */
 #define COUNT_MAX (UINT64_C(1) << 53)
 
-struct quantiles *quantiles_new(double accuracy)
+static void *create(const struct function *f)
 {
+	double accuracy = f->accuracy;
 	struct quantiles *s = calloc(1, sizeof *s);
 
 	if (!s)
@@ -40,8 +42,10 @@ struct quantiles *quantiles_new(double accuracy)
 	return s;
 }
 
-void quantiles_free(struct quantiles *s)
+static void destroy(void *sketch)
 {
+	struct quantiles *s = sketch;
+
 	if (!s)
 		return;
 	free(s->positive.counts);
@@ -118,9 +122,10 @@ static int add_bucket(struct side *side, uint32_t most, int32_t index, uint64_t 
 	return 0;
 }
 
-int quantiles_add(struct quantiles *s, double value)
+static int add(void *sketch, const struct sample *sample)
 {
-	double size = fabs(value);
+	struct quantiles *s = sketch;
+	double value = sample->number->d, size = fabs(value);
 	int rc = 0;
 
 	if (isnan(value))
@@ -153,8 +158,10 @@ static int merge_side(struct side *side, uint32_t most, const struct side *other
 	return rc;
 }
 
-int quantiles_merge(struct quantiles *s, const struct quantiles *other)
+static int merge(void *sketch, const void *from)
 {
+	struct quantiles *s = sketch;
+	const struct quantiles *other = from;
 	int rc = merge_side(&s->positive, s->most, &other->positive);
 
 	if (rc == 0)
@@ -211,8 +218,25 @@ double quantiles_at(const struct quantiles *s, double percent)
 	return value > s->greatest ? s->greatest : value;
 }
 
-size_t quantiles_memory(const struct quantiles *s)
+static void print(const struct function *f, const void *sketch, struct ss_strbuf *out)
 {
+	if (!f->single)
+		ss_strbuf_text(out, "{");
+	for (uint32_t i = 0; i < f->n; i++) {
+		if (i)
+			ss_strbuf_text(out, ",");
+		if (!f->single)
+			ss_strbuf_text(out, f->labels[i]);
+		print_double(out, sketch ? quantiles_at(sketch, f->values[i]) : NAN);
+	}
+	if (!f->single)
+		ss_strbuf_text(out, "}");
+}
+
+static size_t memory(const void *sketch)
+{
+	const struct quantiles *s = sketch;
+
 	return sizeof *s + (s->positive.n + s->negative.n) * sizeof(uint64_t);
 }
 
@@ -249,8 +273,10 @@ static void save_side(const struct side *side, struct ss_strbuf *out)
 	}
 }
 
-void quantiles_save(const struct quantiles *s, struct ss_strbuf *out)
+static void save(const void *sketch, struct ss_strbuf *out)
 {
+	const struct quantiles *s = sketch;
+
 	ss_strbuf_u64(out, bits_of(s->least));
 	ss_strbuf_u64(out, bits_of(s->greatest));
 	ss_strbuf_u64(out, s->zeros);
@@ -274,25 +300,26 @@ static int load_side(struct quantiles *s, struct side *side, struct ss_unpack *r
 	return rc;
 }
 
-int quantiles_load(const uint8_t *bytes, size_t len, double accuracy, struct quantiles **out)
+static int load(void *sketch, struct ss_unpack *r)
 {
-	struct ss_unpack r = {.at = bytes, .end = bytes + len};
-	struct quantiles *s = quantiles_new(accuracy);
+	struct quantiles *s = sketch;
 
-	if (!s)
-		return -ENOMEM;
-	s->least = of_bits(ss_unpack_u64(&r));
-	s->greatest = of_bits(ss_unpack_u64(&r));
-	s->zeros = ss_unpack_u64(&r);
-	int rc = load_side(s, &s->positive, &r);
+	s->least = of_bits(ss_unpack_u64(r));
+	s->greatest = of_bits(ss_unpack_u64(r));
+	s->zeros = ss_unpack_u64(r);
+	int rc = load_side(s, &s->positive, r);
 	if (rc == 0)
-		rc = load_side(s, &s->negative, &r);
-	if (rc == 0 && (r.failed || r.at != r.end || s->zeros > COUNT_MAX || quantiles_count(s) > COUNT_MAX ||
-			!(s->least <= s->greatest)))
+		rc = load_side(s, &s->negative, r);
+	if (rc == 0 && (s->zeros > COUNT_MAX || quantiles_count(s) > COUNT_MAX || !(s->least <= s->greatest)))
 		rc = -EINVAL;
-	if (rc < 0)
-		quantiles_free(s);
-	else
-		*out = s;
 	return rc;
 }
+
+const struct sketch quantiles_sketch = {.create = create,
+					.free = destroy,
+					.add = add,
+					.merge = merge,
+					.print = print,
+					.memory = memory,
+					.save = save,
+					.load = load};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* moment - see moment.h. */
+/* timestamp - see timestamp.h. */
 #include "timestamp.h"
 
 #include <string.h>

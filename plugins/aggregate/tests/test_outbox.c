@@ -67,7 +67,7 @@ static void position_is(const struct fixture *f, uint32_t batch, uint64_t seq)
 
 	assert_int_equal(f->h.host.position(f->h.emitted[batch].batch, &at, &source), 0);
 	assert_int_equal(at.seq, seq);
-	assert_memory_equal(at.epoch, outbox_epoch(f->box), sizeof at.epoch);
+	assert_memory_equal(at.epoch, f->box->epoch, sizeof at.epoch);
 }
 
 static void leaves_at_once_without_numbers(void **state)
@@ -79,12 +79,12 @@ static void leaves_at_once_without_numbers(void **state)
 	put(&f, 0, "a");
 	put(&f, 0, "");
 	put(&f, 1, "b");
-	assert_int_equal(outbox_waiting(f.box), 3);
+	assert_int_equal(f.box->n_unsent, 3);
 	assert_int_equal(outbox_emit(f.box, 0, false), 0);
 	assert_null(f.h.emitted[0].batch->token);
 	assert_string_equal(emitted(&f), "0:0=a 0= ; 1:0=b ; ");
-	assert_int_equal(outbox_waiting(f.box), 0);
-	assert_int_equal(outbox_bytes(f.box), 0);
+	assert_int_equal(f.box->n_unsent, 0);
+	assert_int_equal(f.box->bytes, 0);
 	end(&f);
 }
 
@@ -99,7 +99,7 @@ static void waits_for_its_check_point(void **state)
 	put(&f, 1, "c");
 	put(&f, 0, "d");
 	put(&f, 0, "e");
-	assert_int_equal(outbox_last(f.box), 5);
+	assert_int_equal(f.box->last, 5);
 	assert_int_equal(outbox_emit(f.box, 0, true), 0);
 	assert_string_equal(emitted(&f), "");
 	assert_int_equal(outbox_emit(f.box, 4, false), 0);
@@ -107,7 +107,7 @@ static void waits_for_its_check_point(void **state)
 	position_is(&f, 1, 3);
 	position_is(&f, 2, 4);
 	assert_string_equal(emitted(&f), "0:1=a 2=b ; 1:3=c ; 0:4=d ; ");
-	assert_int_equal(outbox_waiting(f.box), 1);
+	assert_int_equal(f.box->n_unsent, 1);
 	assert_int_equal(outbox_emit(f.box, 4, false), 0);
 	assert_string_equal(emitted(&f), "");
 
@@ -125,9 +125,9 @@ static void waits_for_its_check_point(void **state)
 	outbox_acked(f.box, 3, SS_DELIVERED);
 	outbox_acked(f.box, 2, SS_DELIVERED);
 	assert_int_equal(outbox_gone(f.box), 5);
-	assert_int_equal(outbox_bytes(f.box), 0);
+	assert_int_equal(f.box->bytes, 0);
 	put(&f, 0, "f");
-	assert_int_equal(outbox_last(f.box), 6);
+	assert_int_equal(f.box->last, 6);
 	end(&f);
 }
 
@@ -166,7 +166,7 @@ static void goes_out_as_fast_as_it_is_taken(void **state)
 	begin(&f, true);
 	for (int i = 0; i < 30; i++)
 		put(&f, 0, large);
-	assert_true(outbox_bytes(f.box) > 30u << 20);
+	assert_true(f.box->bytes > 30u << 20);
 	assert_int_equal(outbox_emit(f.box, 30, false), 0);
 	uint32_t first = f.h.n_emitted;
 	assert_in_range(first, 5, 15);
@@ -179,7 +179,7 @@ static void goes_out_as_fast_as_it_is_taken(void **state)
 	assert_int_equal(f.h.n_emitted, 30);
 	while (told < 30)
 		outbox_acked(f.box, told++, SS_DELIVERED);
-	assert_int_equal(outbox_bytes(f.box), 0);
+	assert_int_equal(f.box->bytes, 0);
 	free(large);
 	end(&f);
 }
@@ -198,18 +198,18 @@ static void goes_out_again_after_a_failure(void **state)
 	emitted(&f);
 	outbox_acked(f.box, 0, SS_DELIVERED);
 	outbox_acked(f.box, 1, SS_FAILED);
-	assert_true(outbox_failed(f.box));
+	assert_true(f.box->failed);
 	assert_int_equal(outbox_emit(f.box, 8, false), 0);
 	assert_string_equal(emitted(&f), "");
 	outbox_again(f.box); /* one is still under way */
 	assert_int_equal(outbox_emit(f.box, 8, false), 0);
 	assert_string_equal(emitted(&f), "");
-	assert_int_equal(outbox_waiting(f.box), 5);
+	assert_int_equal(f.box->n_unsent, 5);
 	outbox_acked(f.box, 2, SS_DELIVERED);
 	assert_int_equal(outbox_gone(f.box), 1);
 	outbox_again(f.box);
-	assert_false(outbox_failed(f.box));
-	assert_int_equal(outbox_waiting(f.box), 7);
+	assert_false(f.box->failed);
+	assert_int_equal(f.box->n_unsent, 7);
 	assert_int_equal(outbox_emit(f.box, 4, false), 0);
 	assert_string_equal(emitted(&f), "1:2=b ; 0:3=a ; 1:4=b ; ");
 	outbox_acked(f.box, 2, SS_DELIVERED); /* of the first time */
@@ -263,16 +263,16 @@ static void goes_on_after_a_restart(void **state)
 	put(&f, 0, "later");
 	assert_true(outbox_save_step(f.box, MANY));
 	assert_true(outbox_save_step(f.box, MANY));
-	memcpy(epoch, outbox_epoch(f.box), sizeof epoch);
+	memcpy(epoch, f.box->epoch, sizeof epoch);
 	end(&f);
 
 	begin(&g, true);
-	assert_memory_not_equal(epoch, outbox_epoch(g.box), sizeof epoch);
+	assert_memory_not_equal(epoch, g.box->epoch, sizeof epoch);
 	load(&g, &saved);
-	assert_memory_equal(epoch, outbox_epoch(g.box), sizeof epoch);
-	assert_int_equal(outbox_last(g.box), 4);
+	assert_memory_equal(epoch, g.box->epoch, sizeof epoch);
+	assert_int_equal(g.box->last, 4);
 	assert_int_equal(outbox_gone(g.box), 1);
-	assert_int_equal(outbox_waiting(g.box), 3);
+	assert_int_equal(g.box->n_unsent, 3);
 	put(&g, 0, "new");
 	assert_int_equal(outbox_emit(g.box, 4, false), 0);
 	position_is(&g, 0, 2);
@@ -280,7 +280,7 @@ static void goes_on_after_a_restart(void **state)
 	assert_int_equal(outbox_emit(g.box, 5, false), 0);
 	assert_string_equal(emitted(&g), "0:5=new ; ");
 	assert_int_equal(outbox_renew(g.box), 0);
-	assert_memory_not_equal(epoch, outbox_epoch(g.box), sizeof epoch);
+	assert_memory_not_equal(epoch, g.box->epoch, sizeof epoch);
 	end(&g);
 	ss_strbuf_done(&saved);
 }
@@ -311,10 +311,10 @@ static void is_saved_while_it_is_used(void **state)
 			end(&f);
 			begin(&g, true);
 			load(&g, &saved);
-			assert_int_equal(outbox_last(g.box), 10);
+			assert_int_equal(g.box->last, 10);
 			/* none is missing of those that were not acknowledged */
 			uint64_t had = saved_first < 10 ? saved_first : 10;
-			assert_int_equal(outbox_waiting(g.box), had > gone ? 10 : had + 10 - gone);
+			assert_int_equal(g.box->n_unsent, had > gone ? 10 : had + 10 - gone);
 			assert_int_equal(outbox_emit(g.box, 10, false), 0);
 			const struct ss_batch *b = g.h.n_emitted ? g.h.emitted[0].batch : NULL;
 			for (uint32_t i = 0; b && i < b->count; i++)

@@ -15,6 +15,66 @@
 #include "plugins/aggregate/json.h"
 #include "plugins/aggregate/sketches.h"
 
+/* ---- sketches with their parameters and values given one by one ---- */
+
+static struct quantiles *quantiles_new(double accuracy)
+{
+	const struct function f = {.accuracy = accuracy};
+
+	return quantiles_sketch.create(&f);
+}
+
+static int quantiles_add(struct quantiles *q, double value)
+{
+	const struct ss_number number = {.d = value};
+	const struct sample s = {.number = &number};
+
+	return quantiles_sketch.add(q, &s);
+}
+
+static struct distinct *distinct_new(void)
+{
+	return distinct_sketch.create(NULL);
+}
+
+static int distinct_add(struct distinct *d, uint64_t hash)
+{
+	const struct sample s = {.hash = {hash}};
+
+	return distinct_sketch.add(d, &s);
+}
+
+static void *heavy_hitters_new(uint32_t k)
+{
+	const struct function f = {.n = k};
+
+	return heavy_hitters_sketch.create(&f);
+}
+
+static int heavy_hitters_add(void *t, uint64_t hash, const char *value, size_t len, int quoted)
+{
+	const struct ss_field field = {
+		.type = quoted ? SS_JSON_STRING : SS_JSON_NUMBER, .text = value, .len = (uint32_t)len};
+	const struct sample s = {.field = &field, .hash = {hash}};
+
+	return heavy_hitters_sketch.add(t, &s);
+}
+
+/* Load all of the bytes into a new sketch, as the functions do. */
+static int load_sketch(const struct sketch *kind, void *sketch, const char *bytes, size_t len)
+{
+	struct ss_unpack r = {.at = (const uint8_t *)bytes, .end = (const uint8_t *)bytes + len};
+	int rc = kind->load(sketch, &r);
+
+	return rc == 0 && (r.failed || r.at != r.end) ? -EINVAL : rc;
+}
+
+static void assert_cut_is_refused(const struct sketch *kind, void *sketch, const char *bytes, size_t len)
+{
+	assert_int_equal(load_sketch(kind, sketch, bytes, len), -EINVAL);
+	kind->free(sketch);
+}
+
 static uint64_t seed = 1;
 
 static uint64_t pick(void)
@@ -84,15 +144,13 @@ static void check_quantiles(const struct quantiles *q, double *values, size_t n,
 static struct quantiles *saved_and_loaded(struct quantiles *q, double accuracy)
 {
 	struct ss_strbuf t = {0};
-	struct quantiles *again;
+	struct quantiles *again = quantiles_new(accuracy);
 
-	quantiles_save(q, &t);
-	assert_int_equal(quantiles_load((uint8_t *)t.bytes, t.len, accuracy, &again), 0);
-	for (size_t len = 0; len < t.len; len += 1 + len / 20) {
-		struct quantiles *none;
-		assert_int_equal(quantiles_load((uint8_t *)t.bytes, len, accuracy, &none), -EINVAL);
-	}
-	quantiles_free(q);
+	quantiles_sketch.save(q, &t);
+	assert_int_equal(load_sketch(&quantiles_sketch, again, t.bytes, t.len), 0);
+	for (size_t len = 0; len < t.len; len += 1 + len / 20)
+		assert_cut_is_refused(&quantiles_sketch, quantiles_new(accuracy), t.bytes, len);
+	quantiles_sketch.free(q);
 	ss_strbuf_done(&t);
 	return again;
 }
@@ -118,12 +176,12 @@ static void test_quantiles(void **state)
 			check_quantiles(q, values, N, accuracies[a]);
 			q = saved_and_loaded(q, accuracies[a]);
 			check_quantiles(q, values, N, accuracies[a]);
-			assert_int_equal(quantiles_merge(parts[0], parts[1]), 0);
-			assert_int_equal(quantiles_merge(parts[0], parts[2]), 0);
+			assert_int_equal(quantiles_sketch.merge(parts[0], parts[1]), 0);
+			assert_int_equal(quantiles_sketch.merge(parts[0], parts[2]), 0);
 			check_quantiles(parts[0], values, N, accuracies[a]);
 			for (int p = 0; p < 3; p++)
-				quantiles_free(parts[p]);
-			quantiles_free(q);
+				quantiles_sketch.free(parts[p]);
+			quantiles_sketch.free(q);
 		}
 	free(values);
 }
@@ -143,7 +201,7 @@ static void test_quantiles_bounded(void **state)
 		assert_int_equal(quantiles_add(q, -INFINITY), 0);
 		assert_int_equal(quantiles_add(q, 1.7976931348623157e308), 0);
 		assert_int_equal(quantiles_add(q, 0), 0);
-		assert_true(quantiles_memory(q) < 2 * 8 * 20 / accuracies[a] + 200);
+		assert_true(quantiles_sketch.memory(q) < 2 * 8 * 20 / accuracies[a] + 200);
 		assert_true(isinf(quantiles_at(q, 100)));
 		assert_true(isinf(quantiles_at(q, 0)));
 		/* the values of the upper 17 orders of magnitude */
@@ -155,7 +213,7 @@ static void test_quantiles_bounded(void **state)
 				fail_msg("%d from the top is %g, not %g", back, got, want);
 		}
 		q = saved_and_loaded(q, accuracies[a]);
-		quantiles_free(q);
+		quantiles_sketch.free(q);
 	}
 }
 
@@ -165,7 +223,7 @@ static void test_quantiles_of_little(void **state)
 
 	(void)state;
 	assert_true(isnan(quantiles_at(q, 50)));
-	assert_int_equal(quantiles_merge(q, none), 0);
+	assert_int_equal(quantiles_sketch.merge(q, none), 0);
 	assert_true(isnan(quantiles_at(q, 50)));
 	quantiles_add(q, 7);
 	assert_true(quantiles_at(q, 0) == 7 && quantiles_at(q, 50) == 7 && quantiles_at(q, 100) == 7);
@@ -173,10 +231,10 @@ static void test_quantiles_of_little(void **state)
 	assert_int_equal(quantiles_count(q), 1);
 	quantiles_add(q, 9);
 	assert_true(quantiles_at(q, 99.999) == 7 && quantiles_at(q, 100) == 9);
-	assert_int_equal(quantiles_merge(none, q), 0);
+	assert_int_equal(quantiles_sketch.merge(none, q), 0);
 	assert_true(quantiles_at(none, 0) == 7 && quantiles_at(none, 100) == 9);
-	quantiles_free(q);
-	quantiles_free(none);
+	quantiles_sketch.free(q);
+	quantiles_sketch.free(none);
 }
 
 /* ---- distinct ---- */
@@ -187,7 +245,8 @@ static void test_distinct(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-		struct distinct *d = distinct_new(), *a = distinct_new(), *b = distinct_new(), *again;
+		struct distinct *d = distinct_new(), *a = distinct_new(), *b = distinct_new(),
+				*again = distinct_new();
 		struct ss_strbuf t = {0};
 		uint64_t from = pick();
 		for (int twice = 0; twice < 2; twice++)
@@ -197,22 +256,20 @@ static void test_distinct(void **state)
 				assert_int_equal(distinct_add(d, hash), 0);
 				assert_int_equal(distinct_add(n % 3 || twice ? a : b, hash), 0);
 			}
-		assert_int_equal(distinct_merge(a, b), 0);
+		assert_int_equal(distinct_sketch.merge(a, b), 0);
 		assert_int_equal(distinct_count(a), distinct_count(d));
-		distinct_save(d, &t);
-		assert_int_equal(distinct_load((uint8_t *)t.bytes, t.len, &again), 0);
+		distinct_sketch.save(d, &t);
+		assert_int_equal(load_sketch(&distinct_sketch, again, t.bytes, t.len), 0);
 		assert_int_equal(distinct_count(again), distinct_count(d));
-		for (size_t len = 0; len < t.len; len += 1 + len / 50) {
-			struct distinct *none;
-			assert_int_equal(distinct_load((uint8_t *)t.bytes, len, &none), -EINVAL);
-		}
+		for (size_t len = 0; len < t.len; len += 1 + len / 50)
+			assert_cut_is_refused(&distinct_sketch, distinct_new(), t.bytes, len);
 		double off = fabs((double)distinct_count(d) - sizes[i]);
 		assert_true(off <= (sizes[i] <= DISTINCT_EXACT ? 0 : 5 * 0.0081 * sizes[i]));
-		assert_true(distinct_memory(d) <= 17000);
-		distinct_free(d);
-		distinct_free(a);
-		distinct_free(b);
-		distinct_free(again);
+		assert_true(distinct_sketch.memory(d) <= 17000);
+		distinct_sketch.free(d);
+		distinct_sketch.free(a);
+		distinct_sketch.free(b);
+		distinct_sketch.free(again);
 		ss_strbuf_done(&t);
 	}
 }
@@ -233,7 +290,7 @@ static void test_distinct_error(void **state)
 			double off = (double)distinct_count(d) / sizes[s] - 1;
 			squares += off * off;
 			sum += off;
-			distinct_free(d);
+			distinct_sketch.free(d);
 		}
 		assert_true(sqrt(squares / TIMES) < 0.0081 * 1.4);
 		assert_true(fabs(sum / TIMES) < 4 * 0.0081 / sqrt(TIMES));
@@ -242,7 +299,7 @@ static void test_distinct_error(void **state)
 
 /* ---- top ---- */
 
-static void add(struct heavy_hitters *t, uint32_t value)
+static void add(void *t, uint32_t value)
 {
 	char text[16];
 
@@ -252,11 +309,11 @@ static void add(struct heavy_hitters *t, uint32_t value)
 			 0);
 }
 
-static char *printed(const struct heavy_hitters *t)
+static char *printed(const void *t)
 {
 	struct ss_strbuf out = {0};
 
-	heavy_hitters_print(t, &out);
+	heavy_hitters_sketch.print(&(const struct function){0}, t, &out);
 	ss_strbuf_add(&out, "", 1);
 	assert_false(out.failed);
 	return out.bytes;
@@ -265,8 +322,8 @@ static char *printed(const struct heavy_hitters *t)
 /* As long as there are no more values than counters it is exact. */
 static void test_top_exact(void **state)
 {
-	struct heavy_hitters *t = heavy_hitters_new(3), *a = heavy_hitters_new(3), *b = heavy_hitters_new(3),
-			     *again;
+	void *t = heavy_hitters_new(3), *a = heavy_hitters_new(3), *b = heavy_hitters_new(3),
+	     *again = heavy_hitters_new(3);
 	struct ss_strbuf saved = {0};
 
 	(void)state;
@@ -280,23 +337,21 @@ static void test_top_exact(void **state)
 	 */
 	assert_string_equal(text, "[{\"value\":\"27\",\"count\":50},{\"value\":54,\"count\":50},"
 				  "{\"value\":\"81\",\"count\":49}]");
-	assert_int_equal(heavy_hitters_merge(a, b), 0);
+	assert_int_equal(heavy_hitters_sketch.merge(a, b), 0);
 	char *merged = printed(a);
 	assert_string_equal(merged, text);
-	heavy_hitters_save(t, &saved);
-	assert_int_equal(heavy_hitters_load((uint8_t *)saved.bytes, saved.len, 3, &again), 0);
+	heavy_hitters_sketch.save(t, &saved);
+	assert_int_equal(load_sketch(&heavy_hitters_sketch, again, saved.bytes, saved.len), 0);
 	char *loaded = printed(again);
 	assert_string_equal(loaded, text);
-	assert_true(heavy_hitters_memory(again) > 0 &&
-		    heavy_hitters_memory(again) <= heavy_hitters_memory(t));
-	for (size_t len = 0; len < saved.len; len++) {
-		struct heavy_hitters *none;
-		assert_int_equal(heavy_hitters_load((uint8_t *)saved.bytes, len, 3, &none), -EINVAL);
-	}
-	heavy_hitters_free(t);
-	heavy_hitters_free(a);
-	heavy_hitters_free(b);
-	heavy_hitters_free(again);
+	assert_true(heavy_hitters_sketch.memory(again) > 0 &&
+		    heavy_hitters_sketch.memory(again) <= heavy_hitters_sketch.memory(t));
+	for (size_t len = 0; len < saved.len; len++)
+		assert_cut_is_refused(&heavy_hitters_sketch, heavy_hitters_new(3), saved.bytes, len);
+	heavy_hitters_sketch.free(t);
+	heavy_hitters_sketch.free(a);
+	heavy_hitters_sketch.free(b);
+	heavy_hitters_sketch.free(again);
 	free(text);
 	free(merged);
 	free(loaded);
@@ -304,8 +359,7 @@ static void test_top_exact(void **state)
 }
 
 /* With more: never too low, too high by n / counters at most, and whatever is frequent is there. */
-static void check_top(const struct heavy_hitters *t, const uint32_t *real, uint32_t values, uint64_t n,
-		      uint32_t k)
+static void check_top(const void *t, const uint32_t *real, uint32_t values, uint64_t n, uint32_t k)
 {
 	char *text = printed(t), *at = text;
 	uint64_t counters = k < 10 ? 100 : 10 * k, before = UINT64_MAX;
@@ -340,7 +394,7 @@ static void test_top_bounds(void **state)
 	assert_non_null(real);
 	for (int kind = 0; kind < 3; kind++) {
 		uint32_t k = ks[kind];
-		struct heavy_hitters *t = heavy_hitters_new(k), *parts[4];
+		void *t = heavy_hitters_new(k), *parts[4];
 		memset(real, 0, VALUES * sizeof *real);
 		for (int p = 0; p < 4; p++)
 			parts[p] = heavy_hitters_new(k);
@@ -352,18 +406,18 @@ static void test_top_bounds(void **state)
 		}
 		check_top(t, real, VALUES, N, k);
 		for (int p = 1; p < 4; p++)
-			assert_int_equal(heavy_hitters_merge(parts[0], parts[p]), 0);
+			assert_int_equal(heavy_hitters_sketch.merge(parts[0], parts[p]), 0);
 		check_top(parts[0], real, VALUES, N, k);
 		for (int p = 0; p < 4; p++)
-			heavy_hitters_free(parts[p]);
-		heavy_hitters_free(t);
+			heavy_hitters_sketch.free(parts[p]);
+		heavy_hitters_sketch.free(t);
 	}
 	free(real);
 }
 
 static void test_top_limits(void **state)
 {
-	struct heavy_hitters *t = heavy_hitters_new(1);
+	void *t = heavy_hitters_new(1);
 	char *big = calloc(1, HEAVY_HITTERS_VALUE_MAX + 1);
 
 	(void)state;
@@ -371,8 +425,8 @@ static void test_top_limits(void **state)
 	assert_int_equal(heavy_hitters_add(t, 1, big, HEAVY_HITTERS_VALUE_MAX + 1, 0), -E2BIG);
 	for (uint64_t i = 0; i < 1000; i++)
 		assert_int_equal(heavy_hitters_add(t, i + 1, big, HEAVY_HITTERS_VALUE_MAX, 1), 0);
-	assert_true(heavy_hitters_memory(t) < 120000);
-	heavy_hitters_free(t);
+	assert_true(heavy_hitters_sketch.memory(t) < 120000);
+	heavy_hitters_sketch.free(t);
 	free(big);
 }
 

@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#include "plugins/aggregate/aggregate.h"
+#include "plugins/aggregate/state.h"
 #include <semstreams/test-host.h>
 
 #define MS UINT64_C(1000000)

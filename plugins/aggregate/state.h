@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* aggregate - what the plugin's instance and its checkpoints share. */
+/*
+ * state - checkpoints of an instance: their content, when they are made, and what follows when one is
+ * durable. A checkpoint holds, as of one moment between two events: the host's positions of the input, the
+ * groups, and the results that are not known to be durable downstream.  So after a crash each event counts
+ * once and each result leaves under its old number.  On the instance's loop.
+ */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include <semstreams/sugar.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/positions.h>
 #include "checkpoint.h"
 #include "engine.h"
 #include "outbox.h"
 #include "plan.h"
-
-enum { PORT_RESULT, PORT_LATE };
 
 enum {
 	METRIC_RESULTS,
@@ -30,24 +32,20 @@ enum {
 	METRIC_UNSENT
 };
 
-struct aggregate {
+struct state {
+	/* set by the owner */
 	const struct ss_host *host;
-	const struct conf *conf;
-	struct ss_iface fields;
 	const struct ss_loop *loop;
 	void *loop_self;
-	const struct ss_positions *positions; /* NULL: none */
-	void *positions_self;
-	struct plan plan;
+	const struct plan *plan;
 	struct engine *engine;
 	struct outbox *outbox;
-	struct engine_count reported;     /* as far as metrics and drop() know */
-	char source[SS_EVENT_FAULT_SIZE]; /* of the newest batch, for the log */
-	uint32_t tick_timer, early_timer;
-	bool stepping; /* a post for the rest of the work is on its way */
-	bool busy, draining, drained, stopped;
+	void (*step)(void *arg); /* continue with everything, state_step() included */
+	void *arg;
+	bool draining;
 
-	/* with checkpoints, see state.c */
+	const struct ss_positions *positions; /* NULL: none */
+	void *positions_self;
 	struct checkpoint *checkpoint; /* NULL: none */
 	/* of events that are in no durable checkpoint; the first n_covered are in the one being made */
 	struct ss_token **tokens;
@@ -58,7 +56,7 @@ struct aggregate {
 	bool changed;
 	enum { PHASE_IDLE, PHASE_GATHERING, PHASE_WRITING } phase;
 	struct ss_strbuf snapshot[CHECKPOINT_PARTS]; /* everything but the groups; the groups */
-	uint64_t snapshot_last, snapshot_gone;       /* outbox_last(), outbox_gone() when it began */
+	uint64_t snapshot_last, snapshot_gone;       /* the outbox's when it began */
 	uint64_t durable_last;                       /* results up to this number may leave */
 	uint64_t begun_ns, ended_ns, took_ns;
 	uint64_t checkpoint_at_ns; /* when checkpoint_timer fires */
@@ -67,19 +65,16 @@ struct aggregate {
 	bool stalled; /* the present one takes longer than STALL_NS */
 };
 
-/* Continue with closing windows, saving and emitting, a little at a time. */
-void aggregate_step(struct aggregate *);
-
 /* Restore the checkpoint and tell the host about it.  0, or -errno after logging why. */
-int state_start(struct aggregate *);
-void state_done(struct aggregate *);
+int state_start(struct state *);
+void state_done(struct state *);
 /* The batch goes into the groups: its source is notified when they are durable.  -ENOMEM. */
-int state_hold(struct aggregate *, const struct ss_batch *);
+int state_hold(struct state *, const struct ss_batch *);
 /* Begin a checkpoint or continue with one; true: there is more to do at once. */
-bool state_step(struct aggregate *);
+bool state_step(struct state *);
 /* Report a checkpoint whose writing takes too long, and its end. */
-void state_check_stall(struct aggregate *);
+void state_check_stall(struct state *);
 /* All accepted events are durable, and every result has left or is durable for the next start. */
-bool state_is_durable(const struct aggregate *);
+bool state_is_durable(const struct state *);
 /* The last checkpoint before the end, if results have been acknowledged since the one before. */
-void state_write_last(struct aggregate *);
+void state_write_last(struct state *);

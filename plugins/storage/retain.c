@@ -4,8 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,15 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef HAVE_ZLIB
+#include <zlib.h>
+#endif
+#ifdef HAVE_ZSTD
+#include <zstd.h>
+#endif
+#include <semstreams/sugar.h>
+#include <semstreams/base/file_atomic.h>
+#include <semstreams/base/job.h>
 
 enum { LOOK_EVERY_S = 60 };
 
@@ -24,16 +32,24 @@ struct closed_file {
 };
 
 struct retain {
-	struct retain_conf conf;
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t wanted;
-	bool look;
+	const struct ss_host *host;
+	const struct storage_conf *conf;
+	const struct path *path;
+	struct ss_job *job;
+	bool wanted;
+	unsigned age_s; /* how long ago it last began to look */
 	atomic_bool quit;
-	/* of the thread */
+	/* the job's */
 	struct closed_file *files;
 	size_t n, room;
 };
+
+static void report_failure(const struct retain *r, const char *rel, int rc)
+{
+	r->host->metric_add(r->host, METRIC_RETAIN_ERRORS, 1);
+	ss_log(r->host, SS_LOG_ERROR, "Cannot compress or remove a closed file path=%s/%s error=%s",
+	       r->path->prefix, rel, strerror(-rc));
+}
 
 /* ---- finding ---- */
 
@@ -121,7 +137,7 @@ static int look_at(struct retain *r, int dirfd, const char *part, const char *na
 {
 	struct stat st;
 	struct form form;
-	if (!is_closed_name(r->conf.path, part, name, &form) ||
+	if (!is_closed_name(r->path, part, name, &form) ||
 	    fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) ||
 	    st.st_uid != geteuid())
 		return 0;
@@ -182,10 +198,10 @@ static int find_files(struct retain *r)
 {
 	char why[WHY_MAX];
 	clear_files(r);
-	int fd = path_open_dir(r->conf.path, "", false, why);
+	int fd = path_open_dir(r->path, "", false, why);
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	int rc = scan(r, fd, r->conf.path->pattern, "");
+	int rc = scan(r, fd, r->path->pattern, "");
 	if (rc == 0 && r->n)
 		qsort(r->files, r->n, sizeof *r->files, oldest_first);
 	return rc;
@@ -214,7 +230,7 @@ static void remove_empty_parents(const struct path *p, const char *rel)
 static int remove_file(struct retain *r, const char *rel)
 {
 	char why[WHY_MAX];
-	int dirfd = path_open_dir(r->conf.path, rel, false, why);
+	int dirfd = path_open_dir(r->path, rel, false, why);
 	if (dirfd < 0)
 		return dirfd;
 	int fd = open_closed(dirfd, path_base(rel));
@@ -225,7 +241,7 @@ static int remove_file(struct retain *r, const char *rel)
 	}
 	close(dirfd);
 	if (rc == 0)
-		remove_empty_parents(r->conf.path, rel);
+		remove_empty_parents(r->path, rel);
 	return rc;
 }
 
@@ -234,21 +250,25 @@ static void drop_old(struct retain *r)
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec, bytes = 0;
-	const struct retain_conf *c = &r->conf;
+	const struct storage_conf *c = r->conf;
+	uint64_t max_age = (uint64_t)c->retain_age;
 	size_t left = r->n;
 	for (size_t i = 0; i < r->n; i++)
 		bytes += r->files[i].size;
 	for (size_t i = 0; i < r->n; i++) {
 		const struct closed_file *f = &r->files[i];
-		bool too_old = c->max_age_ns && f->mtime_ns < now_ns && now_ns - f->mtime_ns > c->max_age_ns;
-		if (!too_old && !(c->max_files && left > c->max_files) &&
-		    !(c->max_bytes && bytes > c->max_bytes))
+		bool too_old = max_age && f->mtime_ns < now_ns && now_ns - f->mtime_ns > max_age;
+		if (!too_old && !(c->retain_files && left > (uint64_t)c->retain_files) &&
+		    !(c->retain_bytes && bytes > (uint64_t)c->retain_bytes))
 			continue;
 		int rc = remove_file(r, f->rel);
 		if (rc < 0 && rc != -EWOULDBLOCK && rc != -ENOENT)
-			c->report(c->arg, RETAIN_FAILED, f->rel, -rc);
-		if (rc == 0)
-			c->report(c->arg, RETAIN_REMOVED, f->rel, 0);
+			report_failure(r, f->rel, rc);
+		if (rc == 0) {
+			r->host->metric_add(r->host, METRIC_REMOVED, 1);
+			ss_log(r->host, SS_LOG_INFO, "Removed an old file path=%s/%s", r->path->prefix,
+			       f->rel);
+		}
 		/* one that is being written to is no closed file */
 		left--;
 		bytes -= f->size;
@@ -256,6 +276,142 @@ static void drop_old(struct retain *r)
 }
 
 /* ---- compressing ---- */
+
+enum { BLOCK = 128 * 1024 };
+enum compress_kind {
+	COMPRESS_NONE,
+#ifdef HAVE_ZLIB
+	COMPRESS_GZIP,
+#endif
+#ifdef HAVE_ZSTD
+	COMPRESS_ZSTD,
+#endif
+};
+
+/* What was built in. */
+const char *const compress_names[] = {
+	"none",
+#ifdef HAVE_ZLIB
+	"gzip",
+#endif
+#ifdef HAVE_ZSTD
+	"zstd",
+#endif
+	NULL,
+};
+
+static const char *compress_extension(int64_t kind)
+{
+	const char *name = compress_names[kind];
+	return strcmp(name, "gzip") == 0 ? ".gz" : strcmp(name, "zstd") == 0 ? ".zst" : "";
+}
+
+#if defined HAVE_ZLIB || defined HAVE_ZSTD
+struct stream {
+	int in, out;
+	const atomic_bool *stop;
+	uint8_t from[BLOCK], to[BLOCK];
+};
+
+/* The next block: its length, 0 at the end, or -errno. */
+static ssize_t next_block(struct stream *s)
+{
+	ssize_t n;
+	if (atomic_load(s->stop))
+		return -ECANCELED;
+	do
+		n = read(s->in, s->from, sizeof s->from);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+#endif
+
+#ifdef HAVE_ZLIB
+static int run_gzip(struct stream *s)
+{
+	enum { GZIP_FORMAT = 16 };
+	z_stream z = {0};
+	if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, MAX_WBITS + GZIP_FORMAT, 8,
+			 Z_DEFAULT_STRATEGY) != Z_OK)
+		return -ENOMEM;
+	int rc = 0, end = 0;
+	while (rc == 0 && !end) {
+		ssize_t n = next_block(s);
+		if (n < 0) {
+			rc = (int)n;
+			break;
+		}
+		end = n == 0;
+		z.next_in = s->from;
+		z.avail_in = (uInt)n;
+		do {
+			z.next_out = s->to;
+			z.avail_out = sizeof s->to;
+			deflate(&z, end ? Z_FINISH : Z_NO_FLUSH);
+			rc = ss_write_all(s->out, s->to, sizeof s->to - z.avail_out);
+		} while (rc == 0 && z.avail_out == 0);
+	}
+	deflateEnd(&z);
+	return rc;
+}
+#endif
+
+#ifdef HAVE_ZSTD
+static int run_zstd(struct stream *s)
+{
+	ZSTD_CCtx *z = ZSTD_createCCtx();
+	if (!z)
+		return -ENOMEM;
+	ZSTD_CCtx_setParameter(z, ZSTD_c_checksumFlag, 1);
+	int rc = 0, end = 0;
+	while (rc == 0 && !end) {
+		ssize_t n = next_block(s);
+		if (n < 0) {
+			rc = (int)n;
+			break;
+		}
+		end = n == 0;
+		ZSTD_inBuffer in = {.src = s->from, .size = (size_t)n};
+		size_t left;
+		do {
+			ZSTD_outBuffer out = {.dst = s->to, .size = sizeof s->to};
+			left = ZSTD_compressStream2(z, &out, &in, end ? ZSTD_e_end : ZSTD_e_continue);
+			rc = ZSTD_isError(left) ? -EIO : ss_write_all(s->out, s->to, out.pos);
+		} while (rc == 0 && (end ? left > 0 : in.pos < in.size));
+	}
+	ZSTD_freeCCtx(z);
+	return rc;
+}
+#endif
+
+/* All of in, from its start, to out.  0 or -errno; -ECANCELED soon after *stop became true. */
+static int compress_file(int64_t kind, int in, int out, const atomic_bool *stop)
+{
+	int rc = -EOPNOTSUPP;
+#if defined HAVE_ZLIB || defined HAVE_ZSTD
+	struct stream *s = malloc(sizeof *s);
+	if (!s)
+		return -ENOMEM;
+	s->in = in;
+	s->out = out;
+	s->stop = stop;
+#ifdef HAVE_ZLIB
+	if (kind == COMPRESS_GZIP)
+		rc = run_gzip(s);
+#endif
+#ifdef HAVE_ZSTD
+	if (kind == COMPRESS_ZSTD)
+		rc = run_zstd(s);
+#endif
+	free(s);
+#else
+	(void)kind;
+	(void)in;
+	(void)out;
+	(void)stop;
+#endif
+	return rc;
+}
 
 static bool unchanged(int fd, const struct stat *before)
 {
@@ -273,7 +429,7 @@ static int write_compressed(struct retain *r, int in, int dirfd, const char *tmp
 	int out = path_open_at(dirfd, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (out < 0)
 		return out;
-	int rc = compress_file(r->conf.compress, in, out, &r->quit);
+	int rc = compress_file(r->conf->compress, in, out, &r->quit);
 	const struct timespec times[2] = {st.st_atim, st.st_mtim};
 	if (rc == 0 && (fchmod(out, st.st_mode & 07777) < 0 || futimens(out, times) < 0 || fsync(out) < 0))
 		rc = -errno;
@@ -287,7 +443,7 @@ static int pack_open(struct retain *r, int in, int dirfd, const char *name)
 {
 	char full[REL_MAX], tmp[REL_MAX], stamped[REL_MAX];
 	struct stat st, done;
-	const char *ext = compress_extension(r->conf.compress);
+	const char *ext = compress_extension(r->conf->compress);
 	snprintf(full, sizeof full, "%s%s", name, ext);
 	if (fstatat(dirfd, full, &done, AT_SYMLINK_NOFOLLOW) == 0) {
 		if (fstat(in, &st) < 0)
@@ -322,7 +478,7 @@ static int pack_open(struct retain *r, int in, int dirfd, const char *name)
 static int pack(struct retain *r, const char *rel)
 {
 	char why[WHY_MAX];
-	int dirfd = path_open_dir(r->conf.path, rel, false, why);
+	int dirfd = path_open_dir(r->path, rel, false, why);
 	if (dirfd < 0)
 		return dirfd;
 	int in = open_closed(dirfd, path_base(rel));
@@ -338,26 +494,30 @@ static int pack(struct retain *r, const char *rel)
 /* How many it compressed. */
 static unsigned pack_all(struct retain *r)
 {
-	const struct retain_conf *c = &r->conf;
 	unsigned n = 0;
-	for (size_t i = 0; c->compress != COMPRESS_NONE && i < r->n && !atomic_load(&r->quit); i++) {
+	for (size_t i = 0; r->conf->compress != COMPRESS_NONE && i < r->n && !atomic_load(&r->quit); i++) {
+		const char *rel = r->files[i].rel;
 		if (r->files[i].compressed)
 			continue;
-		int rc = pack(r, r->files[i].rel);
+		int rc = pack(r, rel);
 		if (rc == 0) {
-			c->report(c->arg, RETAIN_COMPRESSED, r->files[i].rel, 0);
+			r->host->metric_add(r->host, METRIC_COMPRESSED, 1);
+			ss_log(r->host, SS_LOG_DEBUG, "Compressed a closed file path=%s/%s", r->path->prefix,
+			       rel);
 			n++;
 		} else if (rc != -EWOULDBLOCK && rc != -ENOENT && rc != -ECANCELED) {
-			c->report(c->arg, RETAIN_FAILED, r->files[i].rel, -rc);
+			report_failure(r, rel, rc);
 		}
 	}
 	return n;
 }
 
-/* ---- the thread ---- */
+/* ---- the job ---- */
 
-static void look(struct retain *r)
+static void look(void *arg)
 {
+	struct retain *r = arg;
+	setpriority(PRIO_PROCESS, 0, 10); /* of this thread only: behind whatever moves data */
 	int rc = find_files(r);
 	/* first smaller, then fewer: limits count what is there after compressing */
 	if (rc == 0 && pack_all(r))
@@ -365,61 +525,54 @@ static void look(struct retain *r)
 	if (rc == 0 && !atomic_load(&r->quit))
 		drop_old(r);
 	if (rc < 0)
-		r->conf.report(r->conf.arg, RETAIN_FAILED, "", -rc);
+		report_failure(r, "", rc);
 	clear_files(r);
 }
 
-static void wait_for_work(struct retain *r)
+static void start(struct retain *r)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += LOOK_EVERY_S;
-	while (!r->look && !atomic_load(&r->quit))
-		if (pthread_cond_timedwait(&r->wanted, &r->lock, &until) == ETIMEDOUT)
-			break;
+	(void)ss_job_take(r->job);
+	if (!r->wanted || ss_job_busy(r->job))
+		return;
+	r->wanted = false;
+	r->age_s = 0;
+	ss_job_start(r->job, look, r);
 }
 
-static void *run(void *arg)
+void retain_wake(struct retain *r)
 {
-	struct retain *r = arg;
-	setpriority(PRIO_PROCESS, 0, 10); /* of this thread only: behind whatever moves data */
-	pthread_mutex_lock(&r->lock);
-	while (!atomic_load(&r->quit)) {
-		r->look = false;
-		pthread_mutex_unlock(&r->lock);
-		look(r);
-		pthread_mutex_lock(&r->lock);
-		wait_for_work(r);
-	}
-	pthread_mutex_unlock(&r->lock);
-	return NULL;
+	if (!r)
+		return;
+	r->wanted = true;
+	start(r);
 }
 
-int retain_new(struct retain **out, const struct retain_conf *conf)
+void retain_tick(struct retain *r)
 {
+	if (!r)
+		return;
+	r->wanted |= ++r->age_s >= LOOK_EVERY_S;
+	start(r);
+}
+
+int retain_new(struct retain **out, const struct ss_host *host, const struct storage_conf *conf,
+	       const struct path *path)
+{
+	if (!conf->retain_files && !conf->retain_age && !conf->retain_bytes &&
+	    conf->compress == COMPRESS_NONE)
+		return 0;
 	struct retain *r = calloc(1, sizeof *r);
 	if (!r)
 		return -ENOMEM;
-	r->conf = *conf;
-	pthread_mutex_init(&r->lock, NULL);
-	pthread_condattr_t attr;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->wanted, &attr);
-	pthread_condattr_destroy(&attr);
-	/* signals are the host's business */
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int rc = pthread_create(&r->thread, NULL, run, r);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (rc) {
-		pthread_cond_destroy(&r->wanted);
-		pthread_mutex_destroy(&r->lock);
+	r->host = host;
+	r->conf = conf;
+	r->path = path;
+	int rc = ss_job_new(&r->job, "storage-keep", NULL, NULL);
+	if (rc < 0) {
 		free(r);
-		return -rc;
+		return rc;
 	}
-	pthread_setname_np(r->thread, "storage-keep");
+	retain_wake(r);
 	*out = r;
 	return 0;
 }
@@ -428,24 +581,9 @@ void retain_free(struct retain *r)
 {
 	if (!r)
 		return;
-	pthread_mutex_lock(&r->lock);
 	atomic_store(&r->quit, true);
-	pthread_cond_signal(&r->wanted);
-	pthread_mutex_unlock(&r->lock);
-	pthread_join(r->thread, NULL);
+	(void)ss_job_free(r->job);
 	clear_files(r);
 	free(r->files);
-	pthread_cond_destroy(&r->wanted);
-	pthread_mutex_destroy(&r->lock);
 	free(r);
-}
-
-void retain_wake(struct retain *r)
-{
-	if (!r)
-		return;
-	pthread_mutex_lock(&r->lock);
-	r->look = true;
-	pthread_cond_signal(&r->wanted);
-	pthread_mutex_unlock(&r->lock);
 }

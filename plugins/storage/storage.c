@@ -137,7 +137,7 @@ static void warn_of_no_closing(const struct storage *s)
 {
 	const struct storage_conf *c = s->conf;
 	bool closes = s->path.dated || c->rotate_size || c->rotate_age;
-	if (!closes && (c->retain_files || c->retain_age || c->retain_bytes || c->compress != COMPRESS_NONE))
+	if (!closes && (c->retain_files || c->retain_age || c->retain_bytes || c->compress))
 		ss_log(s->host, SS_LOG_WARN,
 		       "compress and retain_... have no effect, because no file is ever closed; set "
 		       "rotate_size or "
@@ -200,28 +200,6 @@ static int32_t storage_create(const struct ss_host *host, const void *conf, void
 
 /* ---- start, stop ---- */
 
-/* In the retaining thread. */
-static void on_retained(void *arg, enum retain_event event, const char *rel, int err)
-{
-	const struct storage *s = arg;
-	const struct ss_host *host = s->host;
-	switch (event) {
-	case RETAIN_COMPRESSED:
-		host->metric_add(host, METRIC_COMPRESSED, 1);
-		ss_log(host, SS_LOG_DEBUG, "Compressed a closed file path=%s/%s", s->path.prefix, rel);
-		break;
-	case RETAIN_REMOVED:
-		host->metric_add(host, METRIC_REMOVED, 1);
-		ss_log(host, SS_LOG_INFO, "Removed an old file path=%s/%s", s->path.prefix, rel);
-		break;
-	case RETAIN_FAILED:
-		host->metric_add(host, METRIC_RETAIN_ERRORS, 1);
-		ss_log(host, SS_LOG_ERROR, "Cannot compress or remove a closed file path=%s/%s error=%s",
-		       s->path.prefix, rel, strerror(err));
-		break;
-	}
-}
-
 /* Each second. */
 static void on_check(void *arg)
 {
@@ -229,6 +207,7 @@ static void on_check(void *arg)
 
 	writer_on_synced(s);
 	writer_check_stall(s);
+	retain_tick(s->retain);
 	if (++s->checks % CHECK_FILE_S)
 		return;
 	if (s->down && !s->retry_timer && !s->syncing)
@@ -246,21 +225,13 @@ static void on_interval(void *arg)
 	writer_sync(s);
 }
 
-static int start_retain(struct storage *s)
+/* In the job's thread. */
+static void on_sync_done(void *arg)
 {
-	const struct storage_conf *c = s->conf;
-	const struct retain_conf conf = {
-		.path = &s->path,
-		.max_files = (uint64_t)c->retain_files,
-		.max_age_ns = (uint64_t)c->retain_age,
-		.max_bytes = (uint64_t)c->retain_bytes,
-		.compress = (enum compress_kind)c->compress,
-		.report = on_retained,
-		.arg = s,
-	};
-	if (!conf.max_files && !conf.max_age_ns && !conf.max_bytes && conf.compress == COMPRESS_NONE)
-		return 0;
-	return retain_new(&s->retain, &conf);
+	struct storage *s = arg;
+
+	/* without memory for the post, the check timer takes the result */
+	(void)s->loop->post(s->loop_self, writer_on_synced, s);
 }
 
 /* Cut the file to what one of the records says of it; the newest that can be right counts. */
@@ -371,9 +342,9 @@ static int32_t storage_start(void *self)
 	if (rc == 0)
 		rc = writer_open_first(s);
 	if (rc == 0)
-		rc = ss_job_new(&s->job, "storage-sync", writer_on_sync_done, s);
+		rc = ss_job_new(&s->job, "storage-sync", on_sync_done, s);
 	if (rc == 0)
-		rc = start_retain(s);
+		rc = retain_new(&s->retain, s->host, s->conf, &s->path);
 	if (rc == 0)
 		rc = s->loop->timer(s->loop_self, SECOND_NS, SECOND_NS, on_check, s, &s->check_timer);
 	if (rc == 0 && s->conf->sync == SYNC_INTERVAL)

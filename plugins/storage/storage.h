@@ -20,41 +20,11 @@
 #include <semstreams/base/ring.h>
 #include <semstreams/base/strbuf.h>
 #include "commit.h"
+#include "conf.h"
 #include "lines.h"
 #include "path.h"
 #include "retain.h"
 #include "segment.h"
-
-enum { SYNC_ALWAYS, SYNC_INTERVAL, SYNC_RELAXED };
-enum { BREAKS_SPACE, BREAKS_ESCAPE };
-enum { REASON_EMPTY, REASON_TOO_LONG };
-enum {
-	METRIC_WRITTEN,
-	METRIC_SYNCS,
-	METRIC_OPEN_ERRORS,
-	METRIC_WRITE_ERRORS,
-	METRIC_SYNC_ERRORS,
-	METRIC_COMMIT_ERRORS,
-	METRIC_ROTATE_ERRORS,
-	METRIC_RETAIN_ERRORS,
-	METRIC_BLOCKED,
-	METRIC_REPAIRED,
-	METRIC_CUT,
-	METRIC_ROTATIONS,
-	METRIC_COMPRESSED,
-	METRIC_REMOVED,
-	METRIC_STALLS,
-	METRIC_OLDEST_UNSYNCED,
-};
-
-struct storage_conf {
-	const char *path, *mode;
-	int64_t sync, sync_interval;
-	int64_t rotate_size, rotate_age;
-	int64_t retain_files, retain_age, retain_bytes;
-	int64_t compress, line_breaks;
-	int64_t max_line, write_buffer, max_pending;
-};
 
 /* A batch in our hands. */
 struct kept {
@@ -152,8 +122,7 @@ bool writer_flush(struct storage *);
 /* Start a sync if there is something to sync and none under way; the same, but not before its time. */
 void writer_sync(struct storage *);
 void writer_commit(struct storage *);
-/* A sync ended: in its job's thread; in the loop, if one did. */
-void writer_on_sync_done(void *storage);
+/* In the loop: handle the end of a sync, if one ended. */
 void writer_on_synced(void *storage);
 /* Check the current file: was it moved, is it another hour, is it too old? */
 void writer_check_file(struct storage *);

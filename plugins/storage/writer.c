@@ -763,11 +763,3 @@ void writer_stop(struct storage *s)
 	s->record_whole = s->positioned = s->record_cuts = s->moving = s->recommit = s->waiting =
 		s->check_due = false;
 }
-
-void writer_on_sync_done(void *arg)
-{
-	struct storage *s = arg;
-
-	/* without memory for the post, the check timer takes the result */
-	(void)s->loop->post(s->loop_self, writer_on_synced, s);
-}

@@ -46,7 +46,8 @@ static void *run_jobs(void *arg)
 		j->state = JOB_ENDED;
 		pthread_cond_signal(&j->ended);
 		pthread_mutex_unlock(&j->lock);
-		j->on_done(j->arg);
+		if (j->on_done)
+			j->on_done(j->arg);
 		pthread_mutex_lock(&j->lock);
 	}
 	pthread_mutex_unlock(&j->lock);

@@ -18,7 +18,8 @@ struct ss_job;
 
 /*
  * [inst] Start the thread, named name (at most 15 bytes).  After each job on_done(arg) is called in the job's
- * thread; it posts to the loop and does nothing else.  The caller owns *out: ss_job_free().  0 or -errno.
+ * thread; it posts to the loop and does nothing else.  NULL: the owner looks by itself.  The caller owns
+ * *out: ss_job_free().  0 or -errno.
  */
 int ss_job_new(struct ss_job **out, const char *name, void (*on_done)(void *arg), void *arg);
 /* [inst] Run run(job) in the thread.  There must be no job; what job points to is the thread's until

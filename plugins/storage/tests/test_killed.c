@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* Tests of storage that is killed at any moment: each event of two resumable sources is in the files once. */
+#include "helper_crash.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { STREAMS = 2 };
+#define EPOCH UINT64_C(1000000000000)
+static const char *const sources[STREAMS] = {"a", "b"};
+
+/* What the sources know, as their log on disk would: shared with the children. */
+struct senders {
+	_Atomic uint64_t acked[STREAMS];
+	_Atomic uint64_t finish; /* 0 = send for ever */
+	_Atomic uint8_t epoch[STREAMS];
+	_Atomic unsigned seed;
+};
+static struct senders *senders;
+
+/* Events carry their sequence; another epoch goes on with the numbers in the text, its sequences begin anew.
+ */
+static uint64_t base_of(uint8_t epoch)
+{
+	return (epoch - 1) * EPOCH;
+}
+
+static struct ss_batch *numbered(struct fixture *f, int i, uint64_t first, uint32_t n)
+{
+	uint8_t epoch = senders->epoch[i];
+	struct ss_batch *b = batch(f, sources[i], epoch, base_of(epoch) + first, n);
+	for (uint32_t k = 0; k < n; k++)
+		b->events[k].seq = first + k;
+	return b;
+}
+
+/* Where a source goes on: what it gets asked for must not be acknowledged already. */
+static uint64_t go_on(struct fixture *f, int i)
+{
+	for (uint32_t k = 0; k < f->host.n_kept; k++) {
+		if (f->host.kept[k].port != (uint32_t)i || strcmp(f->host.kept[k].source, sources[i]) != 0 ||
+		    f->host.kept[k].position.epoch[0] != senders->epoch[i])
+			continue;
+		need(f->host.kept[k].position.seq >= senders->acked[i]);
+		return f->host.kept[k].position.seq + 1;
+	}
+	need(senders->acked[i] == 0);
+	return 1;
+}
+
+static void take_acks(struct fixture *f)
+{
+	for (uint32_t k = 0; k < f->host.n_finished; k++) {
+		const struct ss_batch *b = f->host.finished[k].batch;
+		const struct ss_event *last = &b->events[b->count - 1];
+		int i = last->data[0] == 'b';
+		need(f->host.finished[k].status == SS_DELIVERED);
+		if (last->seq > senders->acked[i])
+			senders->acked[i] = last->seq;
+	}
+	f->host.n_finished = 0;
+}
+
+/* Both sources send, again and again overlapping what was sent, until both have sent finish. */
+static void scene_stream(struct fixture *f)
+{
+	uint64_t next[STREAMS];
+	unsigned seed = senders->seed;
+	start(f);
+	for (int i = 0; i < STREAMS; i++)
+		next[i] = go_on(f, i);
+	uint64_t finish = senders->finish;
+	while (!finish || next[0] <= finish || next[1] <= finish) {
+		int i = rand_r(&seed) & 1;
+		uint32_t n = 1 + (uint32_t)rand_r(&seed) % 40;
+		uint64_t first = next[i];
+		if (rand_r(&seed) % 4 == 0)
+			first -= first > 10 ? (uint64_t)(rand_r(&seed) % 10) : 0;
+		if (finish && first > finish)
+			continue;
+		if (finish && first + n - 1 > finish)
+			n = (uint32_t)(finish - first + 1);
+		need(push_on(f, (uint32_t)i, numbered(f, i, first, n)) != SS_BUSY);
+		if (first + n > next[i])
+			next[i] = first + n;
+		if (rand_r(&seed) % 3 == 0)
+			ss_test_host_run(&f->host, 0);
+		take_acks(f);
+		if (f->n > BATCHES - 2) { /* all that is done is free */
+			drain(f);
+			take_acks(f);
+			for (int k = 0; k < f->n; k++)
+				f->host.host.batch_unref(f->batches[k]);
+			f->n = 0;
+		}
+	}
+	drain(f);
+	take_acks(f);
+}
+
+/* Each number of each source once, in order. */
+static void assert_once(struct fixture *f, const uint64_t last[STREAMS])
+{
+	char *all = all_data(f), *at = all;
+	uint64_t seen[STREAMS] = {0};
+	while (*at) {
+		int i = *at == 'b';
+		uint64_t n = strtoull(at + 1, &at, 10);
+		need(*at++ == '\n');
+		if (n / EPOCH != seen[i] / EPOCH)
+			seen[i] = n / EPOCH * EPOCH;
+		if (n != seen[i] + 1)
+			fail_msg("%s%llu after %llu", sources[i], (unsigned long long)n,
+				 (unsigned long long)seen[i]);
+		seen[i] = n;
+	}
+	for (int i = 0; i < STREAMS; i++)
+		assert_int_equal(seen[i], last[i]);
+	free(all);
+}
+
+static void begin_streams(struct fixture *f)
+{
+	senders = mmap(NULL, sizeof *senders, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(senders != MAP_FAILED);
+	for (int i = 0; i < STREAMS; i++)
+		senders->epoch[i] = 1;
+	f->conf.rotate_size = 20000;
+}
+
+static void end_streams(struct fixture *f)
+{
+	uint64_t last[STREAMS];
+	/* beyond all that was sent, acknowledged or not */
+	senders->finish =
+		(senders->acked[0] > senders->acked[1] ? senders->acked[0] : senders->acked[1]) + 100000;
+	crash_after(f, scene_stream);
+	for (int i = 0; i < STREAMS; i++)
+		last[i] = base_of(senders->epoch[i]) + senders->finish;
+	assert_once(f, last);
+	munmap(senders, sizeof *senders);
+}
+
+/* Before and after each call that changes a file, from the first to one far into the stream. */
+static void test_killed_at_each_step(void **state)
+{
+	struct fixture *f = *state;
+	begin_streams(f);
+	for (int at = 1; at < 150; at++) {
+		senders->seed = (unsigned)at;
+		world.die_at = at;
+		crash_after(f, scene_stream);
+	}
+	world.die_at = 0;
+	end_streams(f);
+}
+
+static void kill_at_random(struct fixture *f, unsigned *seed)
+{
+	int status;
+	senders->seed = (unsigned)rand_r(seed);
+	long us = rand_r(seed) % 20000;
+	fflush(NULL);
+	pid_t pid = fork();
+	need(pid >= 0);
+	if (pid == 0) {
+		alarm(60);
+		scene_stream(f);
+		abort();
+	}
+	const struct timespec wait = {.tv_nsec = us * 1000};
+	ppoll(NULL, 0, &wait, NULL);
+	kill(pid, SIGKILL);
+	need(waitpid(pid, &status, 0) == pid);
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+		fail_msg("the child ended by itself: %d", status);
+}
+
+static void test_killed_at_random(void **state)
+{
+	struct fixture *f = *state;
+	unsigned seed = 1;
+	begin_streams(f);
+	for (int i = 0; i < 300; i++) {
+		kill_at_random(f, &seed);
+		/* one of the senders loses its log, and starts another with what was not acknowledged */
+		if (i == 150) {
+			senders->epoch[1] = 2;
+			senders->acked[1] = 0;
+		}
+	}
+	assert_true(senders->acked[0] > 1000 && senders->acked[1] > 1000);
+	end_streams(f);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_killed_at_each_step),
+		T(test_killed_at_random),
+	};
+	return cmocka_run_group_tests_name("killed", tests, NULL, NULL);
+}

@@ -51,13 +51,6 @@ struct job {
 
 /* ---- opening ---- */
 
-static int is_segment(const struct dirent *e)
-{
-	uint64_t ordinal;
-
-	return seg_name_parse(e->d_name, &ordinal);
-}
-
 static bool read_header(int fd, struct contents *c)
 {
 	uint8_t in[SEG_HEADER];
@@ -106,10 +99,9 @@ static int spool_look(struct spool *s, const char *path)
 		ss_two_slot_close(&slots);
 	if (fd >= 0)
 		close(fd);
-	s->n_names = scandirat(s->dir_fd, ".", &s->names, is_segment, alphasort);
+	s->n_names = spool_names(s->dir_fd, &s->names);
 	if (s->n_names < 0) {
-		fprintf(stderr, "semstreams spool: %s: %s\n", path, strerror(errno));
-		s->n_names = 0;
+		fprintf(stderr, "semstreams spool: %s: %s\n", path, strerror(-s->n_names));
 		return EXIT_BAD;
 	}
 	if (!s->has_state && !find_files(s)) {
@@ -121,9 +113,7 @@ static int spool_look(struct spool *s, const char *path)
 
 static void spool_leave(struct spool *s)
 {
-	for (int i = 0; i < s->n_names; i++)
-		free(s->names[i]);
-	free(s->names);
+	spool_names_free(s->names, s->n_names);
 	if (s->dir_fd >= 0)
 		close(s->dir_fd);
 }

@@ -76,7 +76,8 @@ static void release(struct sendlog *log, uint64_t seq)
 static void memory_retain(struct sendlog *log)
 {
 	struct log_memory *m = log->memory;
-	uint64_t acked = log_all_acked(log), limit = log->options.max_age_ns, now = limit ? log_wall_ns() : 0;
+	uint64_t acked = sendlog_all_acked(log), limit = log->options.max_age_ns,
+		 now = limit ? log_wall_ns() : 0;
 
 	if (acked >= log->first)
 		release(log, acked + 1);

@@ -69,7 +69,7 @@ static struct log_cursor *find_cursor(const struct sendlog *log, const char *con
 	return NULL;
 }
 
-uint64_t log_all_acked(const struct sendlog *log)
+uint64_t sendlog_all_acked(const struct sendlog *log)
 {
 	uint64_t least = log->n_cursors ? UINT64_MAX : 0;
 
@@ -146,11 +146,6 @@ int sendlog_ack(struct sendlog *log, const char *consumer, uint64_t seq)
 		return -ENOENT;
 	log_retain(log);
 	return 0;
-}
-
-uint64_t sendlog_all_acked(struct sendlog *log)
-{
-	return log_all_acked(log);
 }
 
 /* ---- those who stay away ---- */
@@ -298,7 +293,7 @@ static int add_loss(struct log_losses *l, struct log_loss loss)
 
 int log_lose(const struct sendlog *log, struct log_losses *l, uint64_t from, uint64_t to, const char *reason)
 {
-	uint64_t acked = log_all_acked(log);
+	uint64_t acked = sendlog_all_acked(log);
 
 	if (from <= acked)
 		from = acked + 1;
@@ -553,34 +548,14 @@ uint64_t sendlog_committed(const struct sendlog *log)
 	return log->committed;
 }
 
-uint64_t sendlog_bytes(const struct sendlog *log)
+struct sendlog_figures sendlog_figures(const struct sendlog *log)
 {
-	return log->store->bytes(log);
-}
-
-uint64_t sendlog_used(const struct sendlog *log)
-{
-	return log->usage.used;
-}
-
-uint64_t sendlog_committing_ns(const struct sendlog *log)
-{
-	return log->usage.committing_ns;
-}
-
-uint64_t sendlog_limit(const struct sendlog *log)
-{
-	return log->usage.limit;
-}
-
-uint64_t sendlog_oldest_ns(const struct sendlog *log)
-{
-	if (log->first > log->committed)
-		return 0;
-	return log->store->oldest_ns(log);
-}
-
-uint64_t sendlog_corrupt(const struct sendlog *log)
-{
-	return log->corrupt;
+	return (struct sendlog_figures){
+		.bytes = log->store->bytes(log),
+		.used = log->usage.used,
+		.limit = log->usage.limit,
+		.committing_ns = log->usage.committing_ns,
+		.oldest_ns = log->first > log->committed ? 0 : log->store->oldest_ns(log),
+		.corrupt = log->corrupt,
+	};
 }

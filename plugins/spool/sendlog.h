@@ -104,13 +104,14 @@ void sendlog_check_consumers(struct sendlog *, uint64_t elapsed_ns,
 /* The consumer that has been away for longest, and for how long; NULL: none is away. */
 const char *sendlog_longest_away(const struct sendlog *, uint64_t *ns);
 /* Everything up to here was acknowledged by every known consumer (0 with none). */
-uint64_t sendlog_all_acked(struct sendlog *);
+uint64_t sendlog_all_acked(const struct sendlog *);
 
-uint64_t sendlog_bytes(const struct sendlog *);
-/* As sendlog_check_consumers found it: bytes in use, of a spool whole segments, and the most there can be. */
-uint64_t sendlog_used(const struct sendlog *);
-uint64_t sendlog_limit(const struct sendlog *);
-uint64_t
-sendlog_committing_ns(const struct sendlog *);      /* for how long the disk has been working at a commit */
-uint64_t sendlog_oldest_ns(const struct sendlog *); /* wall time of the oldest record kept, 0 = empty */
-uint64_t sendlog_corrupt(const struct sendlog *);   /* records skipped because of a wrong checksum */
+/* As sendlog_check_consumers found them: used, limit, committing_ns. */
+struct sendlog_figures {
+	uint64_t bytes;         /* of the events kept */
+	uint64_t used, limit;   /* bytes in use, of a spool whole segments, and the most there can be */
+	uint64_t committing_ns; /* for how long the disk has been working at a commit */
+	uint64_t oldest_ns;     /* wall time of the oldest record kept, 0 = empty */
+	uint64_t corrupt;       /* records skipped because of a wrong checksum */
+};
+struct sendlog_figures sendlog_figures(const struct sendlog *);

@@ -123,7 +123,6 @@ int log_snapshot_set(struct log_snapshot *, const void *bytes, size_t len);
 uint64_t log_wall_ns(void);
 void log_retain(struct sendlog *); /* let go of what everybody has, or is too old */
 
-uint64_t log_all_acked(const struct sendlog *);
 /* A new epoch; what is there up to last is as it was in the old one.  Spool: lock held or not running yet. */
 int log_new_epoch(struct sendlog *, uint64_t last);
 

@@ -62,14 +62,6 @@ int spool_push_segment(struct log_spool *s, struct segment *g)
 	return 0;
 }
 
-struct segment *spool_shift_segment(struct log_spool *s)
-{
-	struct segment *g = s->segs[0];
-
-	memmove(s->segs, s->segs + 1, --s->n_segs * sizeof *s->segs);
-	return g;
-}
-
 void spool_segment_free(struct segment *g)
 {
 	if (!g)
@@ -340,7 +332,7 @@ static uint64_t young_enough(const struct log_spool *s, uint64_t max_age)
 static void spool_retain(struct sendlog *log)
 {
 	struct log_spool *s = log->spool;
-	uint64_t acked = log_all_acked(log), max_age = log->options.max_age_ns;
+	uint64_t acked = sendlog_all_acked(log), max_age = log->options.max_age_ns;
 
 	pthread_mutex_lock(&s->lock);
 	bool signal = !s->state_dirty;

@@ -5,6 +5,7 @@
  * alone changes files.
  */
 #pragma once
+#include <dirent.h>
 #include <pthread.h>
 #include <semstreams/base/ring.h>
 #include <semstreams/base/two_slot.h>
@@ -95,6 +96,9 @@ struct log_spool {
 
 /* ---- state.c ---- */
 int spool_folder_open(const char *path, bool create, char why[256]); /* a descriptor */
+/* The names of the segments in the folder, in order: how many, or -errno. */
+int spool_names(int dir_fd, struct dirent ***names);
+void spool_names_free(struct dirent **, int n);
 int spool_folder_lock(struct log_spool *, const char *path, char why[256]);
 /* What the file `state` says.  boot and identity: of the machine's start and of the file itself when it was
  * written, so that a copy and a crash of the machine show. */
@@ -122,7 +126,6 @@ void spool_mark(struct segment *, const struct frame *, uint64_t offset, uint64_
 		uint64_t max_age_ns);
 bool spool_removable(const struct log_spool *); /* the oldest segment, by acknowledgement or age */
 void spool_segment_free(struct segment *);
-struct segment *spool_shift_segment(struct log_spool *); /* the oldest, out of the list */
 void spool_cached_free(struct cached_frame *);
 uint64_t spool_clock(void); /* monotonic */
 

@@ -5,7 +5,6 @@
  * is a two-slot record, so that cursors can be saved, and room be made, on a full disk.
  */
 #include <dirent.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -15,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <semstreams/base/strbuf.h>
 #include "spool.h"
 
 /* ---- folder ---- */
@@ -98,100 +98,89 @@ _Static_assert(STATE_HEADER + 8 + SENDLOG_PAST * STATE_PAST + 8 +
 		       SPOOL_STATE_MAX,
 	       "all of the state fits into a slot");
 
-static void put64(uint8_t *to, uint64_t v)
+static void encode(const struct spool_state *st, struct ss_strbuf *out)
 {
-	v = htole64(v);
-	memcpy(to, &v, sizeof v);
-}
-
-static uint64_t get64(const uint8_t *from)
-{
-	uint64_t v;
-	memcpy(&v, from, sizeof v);
-	return le64toh(v);
-}
-
-static size_t encode(const struct spool_state *st, uint8_t out[SPOOL_STATE_MAX])
-{
-	uint8_t *at = out + STATE_HEADER;
-
-	put64(out, st->next);
-	put64(out + 8, st->seg_size);
-	put64(out + 16, st->identity);
-	memcpy(out + 24, st->files, sizeof st->files);
-	memcpy(out + 40, st->epoch, sizeof st->epoch);
-	memcpy(out + 56, st->boot, sizeof st->boot);
-	put64(at, st->n_past);
-	at += 8;
-	for (uint32_t i = 0; i < st->n_past; i++, at += STATE_PAST) {
-		memcpy(at, st->past[i].epoch, sizeof st->past[i].epoch);
-		put64(at + 16, st->past[i].last);
+	ss_strbuf_u64(out, st->next);
+	ss_strbuf_u64(out, st->seg_size);
+	ss_strbuf_u64(out, st->identity);
+	ss_strbuf_add(out, st->files, sizeof st->files);
+	ss_strbuf_add(out, st->epoch, sizeof st->epoch);
+	ss_strbuf_add(out, st->boot, sizeof st->boot);
+	ss_strbuf_u64(out, st->n_past);
+	for (uint32_t i = 0; i < st->n_past; i++) {
+		ss_strbuf_add(out, st->past[i].epoch, sizeof st->past[i].epoch);
+		ss_strbuf_u64(out, st->past[i].last);
 	}
-	put64(at, st->n_cursors);
-	at += 8;
+	ss_strbuf_u64(out, st->n_cursors);
 	for (uint32_t i = 0; i < st->n_cursors; i++) {
 		const struct log_cursor *c = &st->cursors[i];
-		size_t len = strlen(c->name);
-		put64(at, c->acked);
-		put64(at + 8, c->seen_ns);
-		put64(at + 16, c->away_ns);
-		at[24] = (uint8_t)len;
-		at[25] = c->verified;
-		memcpy(at + STATE_CURSOR, c->name, len);
-		at += STATE_CURSOR + len;
+		ss_strbuf_u64(out, c->acked);
+		ss_strbuf_u64(out, c->seen_ns);
+		ss_strbuf_u64(out, c->away_ns);
+		ss_strbuf_char(out, (char)strlen(c->name));
+		ss_strbuf_char(out, c->verified);
+		ss_strbuf_text(out, c->name);
 	}
-	return (size_t)(at - out);
 }
 
 int spool_state_write(struct ss_two_slot *slots, const struct spool_state *st, bool both)
 {
-	uint8_t *bytes = calloc(1, SPOOL_STATE_MAX);
+	struct ss_strbuf out = {0};
 
-	if (!bytes)
-		return -ENOMEM;
-	size_t len = encode(st, bytes);
-	int rc = both ? ss_two_slot_write_both(slots, bytes, len) : ss_two_slot_write(slots, bytes, len);
-	free(bytes);
+	encode(st, &out);
+	int rc = out.failed ? -ENOMEM
+		 : both     ? ss_two_slot_write_both(slots, out.bytes, out.len)
+			    : ss_two_slot_write(slots, out.bytes, out.len);
+	ss_strbuf_done(&out);
 	return rc;
 }
 
-static bool read_cursors(const uint8_t *at, const uint8_t *end, uint64_t n, struct spool_state *st)
+static void take(struct ss_unpack *u, void *to, size_t len)
 {
-	for (st->n_cursors = 0; st->n_cursors < n;) {
-		if (end - at < STATE_CURSOR || at[24] > SENDLOG_NAME || end - at < STATE_CURSOR + at[24])
-			return false;
-		struct log_cursor *c = &st->cursors[st->n_cursors++];
-		*c = (struct log_cursor){.acked = get64(at),
-					 .seen_ns = get64(at + 8),
-					 .away_ns = get64(at + 16),
-					 .verified = at[25]};
-		memcpy(c->name, at + STATE_CURSOR, at[24]);
-		at += STATE_CURSOR + at[24];
-	}
-	return true;
+	const uint8_t *from = ss_unpack_bytes(u, len);
+
+	if (from)
+		memcpy(to, from, len);
+}
+
+static void read_cursor(struct ss_unpack *u, struct log_cursor *c)
+{
+	uint8_t flags[2] = {0}; /* length of the name, verified */
+
+	*c = (struct log_cursor){.acked = ss_unpack_u64(u)};
+	c->seen_ns = ss_unpack_u64(u);
+	c->away_ns = ss_unpack_u64(u);
+	take(u, flags, sizeof flags);
+	c->verified = flags[1];
+	if (flags[0] > SENDLOG_NAME)
+		u->failed = true;
+	else
+		take(u, c->name, flags[0]);
 }
 
 bool spool_state_decode(const uint8_t *bytes, size_t len, struct spool_state *st)
 {
-	const uint8_t *at = bytes + STATE_HEADER, *end = bytes + len;
+	struct ss_unpack u = {.at = bytes, .end = bytes + len};
 
-	if (len < STATE_HEADER + 8 || get64(at) > SENDLOG_PAST ||
-	    (size_t)(end - at) < 8 + get64(at) * STATE_PAST + 8)
+	st->next = ss_unpack_u64(&u);
+	st->seg_size = ss_unpack_u64(&u);
+	st->identity = ss_unpack_u64(&u);
+	take(&u, st->files, sizeof st->files);
+	take(&u, st->epoch, sizeof st->epoch);
+	take(&u, st->boot, sizeof st->boot);
+	uint64_t n = ss_unpack_u64(&u);
+	if (n > SENDLOG_PAST)
 		return false;
-	st->next = get64(bytes);
-	st->seg_size = get64(bytes + 8);
-	st->identity = get64(bytes + 16);
-	memcpy(st->files, bytes + 24, sizeof st->files);
-	memcpy(st->epoch, bytes + 40, sizeof st->epoch);
-	memcpy(st->boot, bytes + 56, sizeof st->boot);
-	uint64_t n_past = get64(at);
-	at += 8;
-	for (st->n_past = 0; st->n_past < n_past; at += STATE_PAST) {
-		struct log_past *p = &st->past[st->n_past++];
-		memcpy(p->epoch, at, sizeof p->epoch);
-		p->last = get64(at + 16);
+	for (st->n_past = 0; st->n_past < n; st->n_past++) {
+		take(&u, st->past[st->n_past].epoch, sizeof st->past->epoch);
+		st->past[st->n_past].last = ss_unpack_u64(&u);
 	}
-	return get64(at) <= SENDLOG_CONSUMERS_MAX && read_cursors(at + 8, end, get64(at), st);
+	n = ss_unpack_u64(&u);
+	if (n > SENDLOG_CONSUMERS_MAX)
+		return false;
+	for (st->n_cursors = 0; st->n_cursors < n && !u.failed; st->n_cursors++)
+		read_cursor(&u, &st->cursors[st->n_cursors]);
+	return !u.failed;
 }
 
 int spool_state_open(struct ss_two_slot *slots, int fd, struct spool_state *st, bool *has, bool *doubt)
@@ -254,50 +243,33 @@ void spool_state_fill(const struct log_spool *s, struct spool_state *st)
 
 /* ---- segments ---- */
 
-struct found {
-	uint64_t *ordinals;
-	size_t n, allocated;
-};
-
-static int compare(const void *a, const void *b)
+static int is_segment(const struct dirent *e)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	uint64_t ordinal;
 
-	return x < y ? -1 : x > y;
+	return seg_name_parse(e->d_name, &ordinal);
 }
 
-static int list_segments(const struct log_spool *s, struct found *out)
+int spool_names(int dir_fd, struct dirent ***names)
 {
-	int fd = openat(s->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	uint64_t ordinal;
-	int rc = 0;
+	int n = scandirat(dir_fd, ".", names, is_segment, alphasort);
 
-	if (!d) {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
-		return rc;
-	}
-	for (struct dirent *e; (e = readdir(d));) {
-		if (!seg_name_parse(e->d_name, &ordinal))
-			continue;
-		if (out->n == out->allocated) {
-			size_t more = out->allocated ? out->allocated * 2 : 64;
-			uint64_t *list = realloc(out->ordinals, more * sizeof *list);
-			if (!list) {
-				rc = -ENOMEM;
-				break;
-			}
-			out->ordinals = list;
-			out->allocated = more;
-		}
-		out->ordinals[out->n++] = ordinal;
-	}
-	closedir(d);
-	if (out->n)
-		qsort(out->ordinals, out->n, sizeof *out->ordinals, compare);
-	return rc;
+	return n < 0 ? -errno : n;
+}
+
+void spool_names_free(struct dirent **names, int n)
+{
+	while (n > 0)
+		free(names[--n]);
+	free(names);
+}
+
+static uint64_t ordinal_of(const struct dirent *e)
+{
+	uint64_t ordinal = 0;
+
+	(void)seg_name_parse(e->d_name, &ordinal);
+	return ordinal;
 }
 
 static int open_segment(const struct log_spool *s, uint64_t ordinal, int flags)
@@ -457,41 +429,31 @@ static bool begins_well(const struct log_spool *s, const struct segment *g)
 
 /* The epoch in the files: the state has it, else the newest segment that can be read, else it is a new log.
  */
-static int find_files(struct log_spool *s, const struct found *found, bool has_state, char why[256])
+static int find_files(struct log_spool *s, struct dirent **names, int n, bool has, char why[256])
 {
 	struct seg_header h;
-	bool has = has_state;
 
-	for (size_t i = found->n; i-- > 0;) {
-		if (!header_of(s, found->ordinals[i], &h))
+	for (int i = n; i-- > 0;) {
+		if (!header_of(s, ordinal_of(names[i]), &h))
 			continue;
 		if (!has)
 			memcpy(s->files, h.epoch, sizeof h.epoch);
 		has = true;
-		if (memcmp(h.epoch, s->files, sizeof h.epoch) != 0 && i + 1 < found->n) {
+		if (memcmp(h.epoch, s->files, sizeof h.epoch) != 0 && i + 1 < n) {
 			snprintf(why, 256,
-				 "%016" PRIx64
-				 ".seg in the spool belongs to another log: move it out of the folder",
-				 found->ordinals[i]);
+				 "%.24s in the spool belongs to another log: move it out of the folder",
+				 names[i]->d_name);
 			return -EINVAL;
 		}
 	}
 	return 0;
 }
 
-static void remove_file(struct log_spool *s, uint64_t ordinal)
+static int load_segments(struct log_spool *s, struct dirent **names, int n)
 {
-	char name[SEG_NAME];
-
-	seg_name(ordinal, name);
-	unlinkat(s->dir_fd, name, 0);
-}
-
-static int load_segments(struct log_spool *s, const struct found *found)
-{
-	for (size_t i = 0; i < found->n; i++) {
+	for (int i = 0; i < n; i++) {
 		struct segment *g = calloc(1, sizeof *g), *before = spool_newest(s);
-		int rc = g ? load_segment(s, found->ordinals[i], g) : -ENOMEM;
+		int rc = g ? load_segment(s, ordinal_of(names[i]), g) : -ENOMEM;
 		if (rc == 0 && before && g->first_seq < before->first_seq)
 			rc = -ENOENT;
 		if (rc == 0)
@@ -499,8 +461,8 @@ static int load_segments(struct log_spool *s, const struct found *found)
 		if (rc < 0)
 			spool_segment_free(g);
 		if (rc == -ENOENT)
-			remove_file(
-				s, found->ordinals[i]); /* nothing in it can be read: what is missing shows */
+			/* nothing in it can be read: what is missing shows */
+			unlinkat(s->dir_fd, names[i]->d_name, 0);
 		else if (rc < 0)
 			return rc;
 		else
@@ -553,7 +515,7 @@ static void take_state(struct log_spool *s, const struct spool_state *st, bool h
 			*next = log->cursors[i].acked + 1;
 	log->next = *next;
 	log->committed = s->committed = *next - 1;
-	uint64_t acked = log_all_acked(log);
+	uint64_t acked = sendlog_all_acked(log);
 	s->first = s->n_segs ? s->segs[0]->first_seq : *next;
 	if (s->first <= acked)
 		s->first = acked + 1;
@@ -606,25 +568,26 @@ static int find_epoch(struct log_spool *s, const struct spool_state *st, bool ha
 int spool_recover(struct log_spool *s, char why[256])
 {
 	struct spool_state st = {.cursors = s->log->cursors};
-	struct found found = {0};
+	struct dirent **names = NULL;
 	uint64_t next = 1;
 	bool has_state = false, doubt = false;
+	int n = 0;
 	int rc = spool_state_open(&s->state, s->state_fd, &st, &has_state, &doubt);
 	if (rc == 0)
-		rc = list_segments(s, &found);
+		rc = n = spool_names(s->dir_fd, &names);
 
 	boot_id(s->boot);
 	s->identity = identity_of(s->state_fd);
 	memcpy(s->files, has_state ? st.files : s->log->epoch, sizeof s->files);
+	if (rc >= 0)
+		rc = find_files(s, names, n, has_state, why);
 	if (rc == 0)
-		rc = find_files(s, &found, has_state, why);
-	if (rc == 0)
-		rc = load_segments(s, &found);
+		rc = load_segments(s, names, n);
 	if (rc == 0)
 		rc = scan_newest(s, &next);
 	if (rc == 0)
 		rc = find_spare(s);
-	free(found.ordinals);
+	spool_names_free(names, n);
 	if (rc < 0)
 		return rc;
 	take_state(s, &st, has_state, &next);

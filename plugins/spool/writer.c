@@ -74,7 +74,8 @@ static void remove_oldest(struct log_spool *s)
 
 	if (s->state_dirty)
 		write_state(s, false);
-	struct segment *g = spool_shift_segment(s);
+	struct segment *g = s->segs[0];
+	memmove(s->segs, s->segs + 1, --s->n_segs * sizeof *s->segs);
 	bool keep = !s->has_spare && g->size == s->seg_size;
 	seg_name(g->ordinal, name);
 	pthread_mutex_unlock(&s->lock);

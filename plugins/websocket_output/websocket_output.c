@@ -409,18 +409,19 @@ static int32_t output_create(const struct ss_host *host, const void *conf, void 
 static void set_gauges(struct output *out)
 {
 	const struct ss_host *h = out->host;
-	uint64_t oldest = sendlog_oldest_ns(out->log);
+	const struct sendlog_figures log = sendlog_figures(out->log);
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	uint64_t wall = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	h->metric_set(h, METRIC_LOG_BYTES, (int64_t)sendlog_bytes(out->log));
-	h->metric_set(h, METRIC_LOG_UNSYNCED, (int64_t)(sendlog_committing_ns(out->log) / 1000000000u));
+	h->metric_set(h, METRIC_LOG_BYTES, (int64_t)log.bytes);
+	h->metric_set(h, METRIC_LOG_UNSYNCED, (int64_t)(log.committing_ns / 1000000000u));
 	h->metric_set(h, METRIC_LOG_AGE,
-		      oldest && wall > oldest ? (int64_t)((wall - oldest) / 1000000000u) : 0);
-	h->metric_set(h, METRIC_LOG_CORRUPT, (int64_t)sendlog_corrupt(out->log));
-	h->metric_set(h, METRIC_LOG_USED, (int64_t)sendlog_used(out->log));
-	h->metric_set(h, METRIC_LOG_LIMIT, (int64_t)sendlog_limit(out->log));
+		      log.oldest_ns && wall > log.oldest_ns ? (int64_t)((wall - log.oldest_ns) / 1000000000u)
+							    : 0);
+	h->metric_set(h, METRIC_LOG_CORRUPT, (int64_t)log.corrupt);
+	h->metric_set(h, METRIC_LOG_USED, (int64_t)log.used);
+	h->metric_set(h, METRIC_LOG_LIMIT, (int64_t)log.limit);
 	h->metric_set(h, METRIC_UNACKED, (int64_t)(sendlog_next(out->log) - 1 - sendlog_all_acked(out->log)));
 }
 

@@ -12,7 +12,7 @@ static void memory_keeps_until_acked(void **state)
 	open_log(r);
 	assert_int_equal(sendlog_first(r->log), 1);
 	assert_int_equal(sendlog_next(r->log), 1);
-	assert_int_equal(sendlog_oldest_ns(r->log), 0);
+	assert_int_equal(sendlog_figures(r->log).oldest_ns, 0);
 	assert_int_equal(append(r, 1, 10, 0), 0);
 	assert_int_equal(append(r, 11, 10, 0), 0);
 	assert_int_equal(sendlog_committed(r->log), 20); /* at once; told from the loop */
@@ -20,7 +20,7 @@ static void memory_keeps_until_acked(void **state)
 	wait_for(r, r->committed == 20);
 	assert_int_equal(read_all(r, 1, 3, NULL), 20);
 	assert_int_equal(read_all(r, 15, 100, NULL), 6);
-	assert_true(sendlog_oldest_ns(r->log) > 0);
+	assert_true(sendlog_figures(r->log).oldest_ns > 0);
 
 	/* nobody is known: it stays */
 	assert_int_equal(sendlog_all_acked(r->log), 0);
@@ -38,7 +38,7 @@ static void memory_keeps_until_acked(void **state)
 	assert_int_equal(ack(r, "c", 1000), 0); /* nor beyond what there is */
 	assert_int_equal(sendlog_cursor(r->log, "c"), 20);
 	assert_int_equal(sendlog_first(r->log), 21);
-	assert_int_equal(sendlog_bytes(r->log), 0);
+	assert_int_equal(sendlog_figures(r->log).bytes, 0);
 	assert_int_equal(r->n_lost, 0);
 }
 
@@ -51,8 +51,8 @@ static void memory_is_limited(void **state)
 	open_log(r);
 	while (append(r, seq, 16, 0) == 0)
 		seq += 16;
-	assert_true(sendlog_bytes(r->log) <= 64 << 10);
-	assert_true(sendlog_bytes(r->log) > 48 << 10);
+	assert_true(sendlog_figures(r->log).bytes <= 64 << 10);
+	assert_true(sendlog_figures(r->log).bytes > 48 << 10);
 	assert_int_equal(append(r, seq, 16, 0), -EAGAIN);
 	assert_int_equal(sendlog_next(r->log), seq);
 	assert_int_equal(ack(r, "b", seq / 2), 0);
@@ -74,7 +74,7 @@ static void memory_drops_oldest(void **state)
 		assert_int_equal(append(r, seq, 16, 0), 0);
 	settle(r);
 	wait_for(r, r->committed == 3200);
-	assert_true(sendlog_bytes(r->log) <= 64 << 10);
+	assert_true(sendlog_figures(r->log).bytes <= 64 << 10);
 	assert_int_equal(lost_records(r, "full"), sendlog_first(r->log) - 1);
 	assert_int_equal(r->lost[0].from, 1);
 	assert_int_equal(read_all(r, 1, 1000, &rd), 3201 - sendlog_first(r->log));
@@ -124,7 +124,7 @@ static void spool_is_there_again(void **state)
 		assert_int_equal(rd.gaps, 0);
 	}
 	assert_int_equal(r->n_lost, 0);
-	assert_int_equal(sendlog_corrupt(r->log), 0);
+	assert_int_equal(sendlog_figures(r->log).corrupt, 0);
 
 	/* fn that has had enough: the record it refused is the next one */
 	rd = (struct reader){.next = 1, .stop_after = 5};
@@ -142,10 +142,10 @@ static void spool_keeps_the_snapshot(void **state)
 	assert_int_equal(append(r, 3, 10, 1), 8);
 	assert_int_equal(append(r, 100, 5, 0), 0); /* one without: the last one counts */
 	settle(r);
-	uint64_t bytes = sendlog_bytes(r->log);
+	uint64_t bytes = sendlog_figures(r->log).bytes;
 	close_log(r);
 	open_log(r);
-	assert_int_equal(sendlog_bytes(r->log), bytes);
+	assert_int_equal(sendlog_figures(r->log).bytes, bytes);
 	assert_int_equal(stored(r).seq, 12);
 	assert_int_equal(stored(r).epoch[5], 1);
 	assert_int_equal(sendlog_next(r->log), 18);
@@ -266,7 +266,7 @@ static void spool_full_blocks(void **state)
 	}
 	assert_int_equal(append(r, seq, 100, 1), -EAGAIN);
 	assert_true(sendlog_committed(r->log) < seq - 1);
-	assert_true(sendlog_bytes(r->log) > MIB / 2);
+	assert_true(sendlog_figures(r->log).bytes > MIB / 2);
 	assert_int_equal(r->rooms, 0);
 	assert_int_equal(r->troubles, 0);
 
@@ -373,7 +373,7 @@ static void spool_forgets_by_age(void **state)
 		r->host.host.batch_unref(b);
 		settle(r);
 	}
-	assert_int_equal(sendlog_oldest_ns(r->log) / 1000000000,
+	assert_int_equal(sendlog_figures(r->log).oldest_ns / 1000000000,
 			 (now - UINT64_C(7200000000000)) / 1000000000);
 	ss_test_host_advance(&r->host, UINT64_C(60000000000));
 	wait_for(r, r->n_lost == 1);
@@ -382,7 +382,7 @@ static void spool_forgets_by_age(void **state)
 	assert_string_equal(r->lost[0].reason, "age");
 	assert_int_equal(sendlog_first(r->log), 51);
 	assert_int_equal(read_all(r, 1, 100, NULL), 50);
-	assert_int_equal(sendlog_oldest_ns(r->log), now + 5);
+	assert_int_equal(sendlog_figures(r->log).oldest_ns, now + 5);
 }
 
 /* A consumer that is far behind reads from disk, while others live from memory. */
@@ -400,7 +400,7 @@ static void spool_serves_laggards(void **state)
 			ss_test_host_run(&r->host, 100);
 	}
 	settle(r);
-	assert_true(sendlog_bytes(r->log) > 12 * MIB);
+	assert_true(sendlog_figures(r->log).bytes > 12 * MIB);
 	for (a = 1, b = 70001; a < end || b < end;) {
 		uint64_t before = ra.bytes;
 		a = a < end ? sendlog_read(r->log, a, 1000000, take, &ra) : a;

@@ -163,7 +163,7 @@ static void full_says_who(void **state)
 			 disk ? "max_bytes" : "buffer");
 		expect_line(r, line);
 		expect_line(r, disk ? "max_bytes=1MiB" : "buffer=1MiB");
-		assert_int_equal(sendlog_limit(r->log) * 9 / 10 < sendlog_used(r->log), 1);
+		assert_int_equal(sendlog_figures(r->log).limit * 9 / 10 < sendlog_figures(r->log).used, 1);
 		for (int i = 0; i < 100; i++)
 			sendlog_check_consumers(r->log, 1, nobody, r);
 		assert_int_equal(count_lines(r, "ERROR"), 1);
@@ -220,18 +220,18 @@ static void stalled_disk(void **state)
 	settle(r);
 	for (int i = 0; i < 100; i++) { /* the writer has a seal to write yet */
 		sendlog_check_consumers(r->log, 1, everybody, r);
-		if (sendlog_committing_ns(r->log) == 0)
+		if (sendlog_figures(r->log).committing_ns == 0)
 			break;
 		ss_test_host_run(&r->host, 10);
 	}
-	assert_int_equal(sendlog_committing_ns(r->log), 0);
+	assert_int_equal(sendlog_figures(r->log).committing_ns, 0);
 	atomic_store(&hold_syncs, true);
 	assert_int_equal(append(r, 11, 10, 0), 0);
 	for (int i = 0; i < 70 && !r->degraded[0]; i++) {
 		ss_test_host_run(&r->host, 100);
 		sendlog_check_consumers(r->log, 1, everybody, r);
 	}
-	uint64_t ns = sendlog_committing_ns(r->log);
+	uint64_t ns = sendlog_figures(r->log).committing_ns;
 	atomic_store(&hold_syncs, false);
 	assert_string_equal(r->degraded, "writing the spool to disk has taken 5s so far");
 	assert_true(ns >= UINT64_C(5000000000) && ns < UINT64_C(8000000000));

@@ -60,25 +60,20 @@ static void set_up_log(const struct cli_options *o, const struct config *config)
 static int run(const struct cli_options *o)
 {
 	struct run_options options = {.shutdown_timeout_ns = o->shutdown_timeout_ns};
-	struct config *config;
-	struct loader *loader;
-	struct diag diag;
+	struct loaded l;
 
-	diag_init(&diag);
-	int code = code_of(load_config(o, &diag, &config, &loader));
-	set_up_log(o, config);
-	if (code == EXIT_CONFIG && config)
-		pipeline_check(config, &diag);
+	int code = code_of(load_config(o, &l));
+	set_up_log(o, l.config);
+	if (code == EXIT_CONFIG && l.config)
+		pipeline_check(l.config, &l.diag);
 	if (code != 0)
-		diag_print(&diag, stderr);
+		diag_print(&l.diag, stderr);
 	else
-		run_log_warnings(&diag);
-	diag_done(&diag);
+		run_log_warnings(&l.diag);
 	if (code == 0)
-		code = run_host(config, loader, &options);
+		code = run_host(l.config, l.loader, &options);
 	log_flush();
-	config_free(config);
-	loader_free(loader);
+	load_done(&l);
 	return code;
 }
 
@@ -114,32 +109,28 @@ static void print_ok(const struct config *config, const struct diag *diag)
 static int check(const struct cli_options *o)
 {
 	struct pipeline *pipeline = NULL;
-	struct config *config;
-	struct loader *loader;
-	struct diag diag;
+	struct loaded l;
+	struct diag *diag = &l.diag;
 
-	diag_init(&diag);
-	int rc = load_config(o, &diag, &config, &loader);
-	set_up_log(o, config);
+	int rc = load_config(o, &l);
+	set_up_log(o, l.config);
 	if (rc == 0)
-		rc = pipeline_create(config, &diag, &pipeline);
-	else if (rc == -EINVAL && config)
-		pipeline_check(config, &diag);
+		rc = pipeline_create(l.config, diag, &pipeline);
+	else if (rc == -EINVAL && l.config)
+		pipeline_check(l.config, diag);
 	if (rc == 0)
-		diag_add(&diag, DIAG_SKIP, NULL, (struct place){0}, NULL,
+		diag_add(diag, DIAG_SKIP, NULL, (struct place){0}, NULL,
 			 "nothing was started: no address was bound, no peer was contacted, and of all files "
 			 "only certificates and keys were opened");
 	log_flush();
-	diag_print(&diag, stderr);
+	diag_print(diag, stderr);
 	if (rc == 0)
-		print_ok(config, &diag);
+		print_ok(l.config, diag);
 	else if (rc == -EINVAL)
-		printf("%zu error%s, %zu warning%s\n", diag.errors, S(diag.errors), diag.warnings,
-		       S(diag.warnings));
+		printf("%zu error%s, %zu warning%s\n", diag->errors, S(diag->errors), diag->warnings,
+		       S(diag->warnings));
 	pipeline_free(pipeline);
-	config_free(config);
-	loader_free(loader);
-	diag_done(&diag);
+	load_done(&l);
 	return code_of(rc);
 }
 
@@ -148,38 +139,28 @@ static int check(const struct cli_options *o)
 
 static int graph(const struct cli_options *o)
 {
-	struct config *config;
-	struct loader *loader;
-	struct diag diag;
+	struct loaded l;
+	int rc = load_config(o, &l);
 
-	diag_init(&diag);
-	int rc = load_config(o, &diag, &config, &loader);
-	diag_print(&diag, stderr);
+	diag_print(&l.diag, stderr);
 	if (rc == 0)
-		rc = graph_print(config, o->format, stdout);
-	config_free(config);
-	loader_free(loader);
-	diag_done(&diag);
+		rc = graph_print(l.config, o->format, stdout);
+	load_done(&l);
 	return code_of(rc);
 }
 
 static int cert(const struct cli_options *o)
 {
-	struct config *config;
-	struct loader *loader;
-	struct diag diag;
+	struct loaded l;
+	int rc = load_config(o, &l);
 
-	diag_init(&diag);
-	int rc = load_config(o, &diag, &config, &loader);
-	set_up_log(o, config);
+	set_up_log(o, l.config);
 	if (rc == 0)
-		rc = cert_command(config, o->role, o->n_words, o->words, &diag);
+		rc = cert_command(l.config, o->role, o->n_words, o->words, &l.diag);
 	log_flush();
 	if (rc < 0)
-		diag_print(&diag, stderr);
-	config_free(config);
-	loader_free(loader);
-	diag_done(&diag);
+		diag_print(&l.diag, stderr);
+	load_done(&l);
 	return rc < 0 ? code_of(rc) : rc;
 }
 
@@ -222,20 +203,17 @@ static int describe(const struct cli_options *o, struct loader *loader)
 
 static int types(const struct cli_options *o)
 {
-	struct loader *loader;
-	struct diag diag;
+	struct loaded l;
+	int code = code_of(load_types(o, &l));
 
-	diag_init(&diag);
-	int code = code_of(load_types(o, &diag, &loader));
-	diag_print(&diag, stderr);
-	diag_done(&diag);
+	diag_print(&l.diag, stderr);
 	if (code == 0 && o->command == CLI_PLUGINS_LIST)
-		code = list(o, loader);
+		code = list(o, l.loader);
 	else if (code == 0 && o->command == CLI_PLUGINS_DESCRIBE)
-		code = describe(o, loader);
+		code = describe(o, l.loader);
 	else if (code == 0)
-		code = print_json(schema_config(loader));
-	loader_free(loader);
+		code = print_json(schema_config(l.loader));
+	load_done(&l);
 	return code;
 }
 

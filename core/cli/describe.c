@@ -4,24 +4,11 @@
 #include <stdbool.h>
 #include <string.h>
 #include "core/cli/describe.h"
+#include "core/plugin/descriptor.h"
 #include "core/plugin/loader.h"
 #include "core/cli/schema.h"
 #include "core/cli/table.h"
 #include <semstreams/base/units.h>
-
-const char *describe_kind(const struct ss_component *desc)
-{
-	switch (desc->kind) {
-	case SS_KIND_SOURCE:
-		return "source";
-	case SS_KIND_PROCESSOR:
-		return "processor";
-	case SS_KIND_SINK:
-		return "sink";
-	default:
-		return "provider";
-	}
-}
 
 static const char *option_type(const struct ss_option *o)
 {
@@ -130,7 +117,7 @@ void describe_type(const struct ss_component *desc, const char *file, FILE *to)
 	struct table t = {.columns = 2};
 
 	fprintf(to, "%s%s%s\n", desc->type, *desc->summary ? ": " : "", desc->summary);
-	const char *const rows[][2] = {{"kind", describe_kind(desc)},
+	const char *const rows[][2] = {{"kind", descriptor_kind(desc)},
 				       {"version", desc->version},
 				       {"license", desc->license},
 				       {"file", file}};
@@ -154,7 +141,7 @@ void describe_list(const struct loader *l, FILE *to)
 		const char *file;
 		const struct ss_component *desc = loader_type(l, i, &file);
 		table_add(&t, "%s", desc->type);
-		table_add(&t, "%s", describe_kind(desc));
+		table_add(&t, "%s", descriptor_kind(desc));
 		table_add(&t, "%s", desc->version);
 		table_add(&t, "%s", file);
 		table_add(&t, "%s", desc->summary);
@@ -344,9 +331,9 @@ json_t *describe_type_json(const struct ss_component *desc, const char *file)
 							 text(m->help)));
 	}
 	return json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "type", desc->type, "kind",
-			 describe_kind(desc), "version", text(desc->version), "summary", text(desc->summary),
-			 "license", text(desc->license), "file", text(file), "options", options, "metrics",
-			 metrics, "outputs", names_json(desc->outputs), "drop_reasons",
+			 descriptor_kind(desc), "version", text(desc->version), "summary",
+			 text(desc->summary), "license", text(desc->license), "file", text(file), "options",
+			 options, "metrics", metrics, "outputs", names_json(desc->outputs), "drop_reasons",
 			 names_json(desc->reasons));
 }
 
@@ -358,7 +345,7 @@ json_t *describe_list_json(const struct loader *l)
 		const char *file;
 		const struct ss_component *desc = loader_type(l, i, &file);
 		json_array_append_new(list, json_pack("{s:s,s:s,s:o,s:o,s:o}", "type", desc->type, "kind",
-						      describe_kind(desc), "version", text(desc->version),
+						      descriptor_kind(desc), "version", text(desc->version),
 						      "file", text(file), "summary", text(desc->summary)));
 	}
 	return list;

@@ -8,8 +8,6 @@
 
 struct loader;
 
-const char *describe_kind(const struct ss_component *);
-
 /* All types that are loaded, a line each. */
 void describe_list(const struct loader *, FILE *);
 /* Everything about one type; file = where it is from. */

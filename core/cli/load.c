@@ -28,8 +28,8 @@ static int add_folders(const struct cli_options *o, const struct config *config,
 	return rc;
 }
 
-/* Is a problem the reason that a component has no type?  Then it has been told as an error. */
-static bool is_told(const struct config *config, struct loader *l, const struct loader_problem *problem)
+/* Is a problem the reason that a component has no type?  Then it is in diag as an error. */
+static bool is_reported(const struct config *config, struct loader *l, const struct loader_problem *problem)
 {
 	for (size_t i = 0; config && i < config->n_components; i++) {
 		const struct config_component *c = &config->components[i];
@@ -49,54 +49,60 @@ static bool is_told(const struct config *config, struct loader *l, const struct 
 
 static void warn_problems(const struct config *config, struct loader *l, struct diag *diag)
 {
-	for (size_t i = 0; i < loader_n_problems(l); i++) {
-		const struct loader_problem *problem = loader_problem(l, i);
-		if (!is_told(config, l, problem))
-			diag_add(diag, DIAG_WARN, NULL, (struct place){0}, NULL, "%s", problem->text);
-	}
+	size_t n;
+	const struct loader_problem *problems = loader_problems(l, &n);
+
+	for (size_t i = 0; i < n; i++)
+		if (!is_reported(config, l, &problems[i]))
+			diag_add(diag, DIAG_WARN, NULL, (struct place){0}, NULL, "%s", problems[i].text);
 }
 
-int load_config(const struct cli_options *o, struct diag *diag, struct config **out, struct loader **loader)
+int load_config(const struct cli_options *o, struct loaded *out)
 {
-	*out = NULL;
-	*loader = loader_new();
-	if (!*loader)
+	*out = (struct loaded){.loader = loader_new()};
+	diag_init(&out->diag);
+	if (!out->loader)
 		return -ENOMEM;
-	int rc = config_load(config_file(o), diag, out);
-	if (!*out)
+	int rc = config_load(config_file(o), &out->diag, &out->config);
+	if (!out->config)
 		return rc < 0 ? rc : -EINVAL;
-	int rc2 = add_folders(o, *out, *loader);
+	int rc2 = add_folders(o, out->config, out->loader);
 	if (rc2 == 0)
-		rc2 = config_resolve(*out, *loader, diag);
+		rc2 = config_resolve(out->config, out->loader, &out->diag);
 	if (rc2 == -ENOMEM)
 		return rc2;
-	loader_check_all(*loader);
-	warn_problems(*out, *loader, diag);
+	loader_check_all(out->loader);
+	warn_problems(out->config, out->loader, &out->diag);
 	return rc < 0 ? rc : rc2;
 }
 
-int load_types(const struct cli_options *o, struct diag *diag, struct loader **loader)
+void load_done(struct loaded *l)
 {
-	struct config *config = NULL;
+	config_free(l->config);
+	loader_free(l->loader);
+	diag_done(&l->diag);
+}
+
+int load_types(const struct cli_options *o, struct loaded *out)
+{
 	struct diag ignored;
 	int rc = 0;
 
-	*loader = loader_new();
-	if (!*loader)
+	*out = (struct loaded){.loader = loader_new()};
+	diag_init(&out->diag);
+	if (!out->loader)
 		return -ENOMEM;
 	diag_init(&ignored); /* for its folders only; whatever else is wrong in it does not matter here */
 	if (o->config || access(CLI_DEFAULT_CONFIG, R_OK) == 0)
-		rc = config_load(config_file(o), o->config ? diag : &ignored, &config);
+		rc = config_load(config_file(o), o->config ? &out->diag : &ignored, &out->config);
 	diag_done(&ignored);
-	if (rc == -ENOMEM || (o->config && !config))
-		goto out;
-	diag_done(diag);
-	rc = add_folders(o, config, *loader);
+	if (rc == -ENOMEM || (o->config && !out->config))
+		return rc;
+	diag_done(&out->diag);
+	rc = add_folders(o, out->config, out->loader);
 	if (rc == 0) {
-		loader_load_all(*loader);
-		warn_problems(NULL, *loader, diag);
+		loader_load_all(out->loader);
+		warn_problems(NULL, out->loader, &out->diag);
 	}
-out:
-	config_free(config);
 	return rc;
 }

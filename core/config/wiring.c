@@ -11,6 +11,7 @@
 
 #include "core/config/expand.h"
 #include "core/config/options.h"
+#include "core/plugin/descriptor.h"
 
 /* ---- queue limits ---------------------------------------------------------------------------------------
  */
@@ -304,20 +305,6 @@ static bool has_output(const struct config_component *c)
 	return c->desc && (c->desc->kind == SS_KIND_PROCESSOR || c->desc->kind == SS_KIND_SOURCE);
 }
 
-static const char *kind_name(const struct ss_component *desc)
-{
-	switch (desc->kind) {
-	case SS_KIND_SOURCE:
-		return "source";
-	case SS_KIND_PROCESSOR:
-		return "processor";
-	case SS_KIND_SINK:
-		return "sink";
-	default:
-		return "provider";
-	}
-}
-
 static size_t count_outputs(const struct ss_component *desc)
 {
 	size_t n = 0;
@@ -335,7 +322,7 @@ static bool check_port(const struct config *config, struct config_input *input, 
 
 	if (!has_output(from)) {
 		jdoc_report(config->doc, diag, DIAG_ERROR, name_node(input), J_VALUE,
-			    "\"%s\" has no output: it is a %s (%s)", from->id, kind_name(from->desc),
+			    "\"%s\" has no output: it is a %s (%s)", from->id, descriptor_kind(from->desc),
 			    from->type);
 		return false;
 	}
@@ -371,7 +358,7 @@ static void check_inputs(const struct config *config, struct config_component *c
 	if (c->n_inputs && c->desc && !takes_input(c)) {
 		jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(c->node, "inputs"), J_NAME,
 			    "\"%s\" takes no input: it is a %s (%s); remove \"inputs\"", id_of(c),
-			    kind_name(c->desc), c->type);
+			    descriptor_kind(c->desc), c->type);
 		return;
 	}
 	size_t kept = 0;

@@ -316,3 +316,17 @@ void descriptor_free(struct ss_component *d)
 	free((void *)d->metrics);
 	free(d);
 }
+
+const char *descriptor_kind(const struct ss_component *desc)
+{
+	switch (desc->kind) {
+	case SS_KIND_SOURCE:
+		return "source";
+	case SS_KIND_PROCESSOR:
+		return "processor";
+	case SS_KIND_SINK:
+		return "sink";
+	default:
+		return "provider";
+	}
+}

@@ -15,3 +15,6 @@
  */
 int descriptor_copy(const struct ss_component *from, struct ss_component **out, char why[DESCRIPTOR_WHY]);
 void descriptor_free(struct ss_component *); /* NULL is allowed */
+
+/* "source", "processor", "sink" or "provider". */
+const char *descriptor_kind(const struct ss_component *);

@@ -149,16 +149,11 @@ static const char *unsafe(struct loader *l, const char *path, const struct stat 
 /* ---- folders --------------------------------------------------------------------------------------------
  */
 
-static int by_name(const void *a, const void *b)
+static int is_plugin(const struct dirent *e)
 {
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
+	size_t n = strlen(e->d_name);
 
-static bool is_plugin_name(const char *name)
-{
-	size_t n = strlen(name);
-
-	return n > 3 && name[0] != '.' && strcmp(name + n - 3, ".so") == 0;
+	return n > 3 && e->d_name[0] != '.' && strcmp(e->d_name + n - 3, ".so") == 0;
 }
 
 static int add_file(struct loader *l, const struct folder *folder, const char *name)
@@ -176,52 +171,18 @@ static int add_file(struct loader *l, const struct folder *folder, const char *n
 	return 0;
 }
 
-/* Names of the plugin files in a folder, sorted. */
-static int list(DIR *dir, char ***names, size_t *n)
-{
-	for (;;) {
-		errno = 0;
-		struct dirent *entry = readdir(dir);
-		if (!entry)
-			break;
-		if (!is_plugin_name(entry->d_name))
-			continue;
-		if (grow(names, *n, sizeof **names) < 0)
-			return -ENOMEM;
-		(*names)[*n] = strdup(entry->d_name);
-		if (!(*names)[*n])
-			return -ENOMEM;
-		++*n;
-	}
-	if (errno != 0)
-		return -errno;
-	if (*n > 1)
-		qsort(*names, *n, sizeof **names, by_name);
-	return 0;
-}
-
 static int add_files(struct loader *l, const struct folder *folder)
 {
-	char **names = NULL;
-	size_t n = 0;
-	int rc = -ENOMEM, fd = openat(folder->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent **names = NULL;
+	int rc = 0, n = scandirat(folder->fd, ".", &names, is_plugin, alphasort);
 
-	if (dir) {
-		rc = list(dir, &names, &n);
-		closedir(dir);
-	} else {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
-	}
-	if (rc < 0 && rc != -ENOMEM) {
-		problem(l, folder->path, "cannot be read: %s", strerror(-rc));
-		rc = 0;
-	}
-	for (size_t i = 0; i < n; i++) {
+	if (n < 0 && errno == ENOMEM)
+		return -ENOMEM;
+	if (n < 0)
+		problem(l, folder->path, "cannot be read: %s", strerror(errno));
+	for (int i = 0; i < n; i++) {
 		if (rc == 0)
-			rc = add_file(l, folder, names[i]);
+			rc = add_file(l, folder, names[i]->d_name);
 		free(names[i]);
 	}
 	free(names);
@@ -316,7 +277,7 @@ static int open_file(struct loader *l, struct file *f, struct stat *st)
  * Put debuggers, dladdr and backtraces, which know the object as /proc/self/fd/N, on the track of the file.
  * The name before is the dynamic loader's memory: it is kept behind the new one, for leak checkers to find.
  */
-static void tell_name(void *object, const char *path)
+static void set_object_name(void *object, const char *path)
 {
 	struct link_map *map;
 
@@ -347,7 +308,7 @@ static void *open_object(struct loader *l, struct file *f, int fd)
 
 	void *object = dlopen(from, RTLD_NOW | RTLD_LOCAL);
 	if (object) {
-		tell_name(object, f->path);
+		set_object_name(object, f->path);
 		return object;
 	}
 	const char *text = dlerror();
@@ -589,12 +550,8 @@ const struct ss_component *loader_type(const struct loader *l, size_t i, const c
 	return l->types[i].desc;
 }
 
-size_t loader_n_problems(const struct loader *l)
+const struct loader_problem *loader_problems(const struct loader *l, size_t *n)
 {
-	return l->n_problems;
-}
-
-const struct loader_problem *loader_problem(const struct loader *l, size_t i)
-{
-	return &l->problems[i];
+	*n = l->n_problems;
+	return l->problems;
 }

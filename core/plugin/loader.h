@@ -47,5 +47,4 @@ void loader_load_all(struct loader *);
 size_t loader_count(const struct loader *);
 const struct ss_component *loader_type(const struct loader *, size_t i, const char **file);
 
-size_t loader_n_problems(const struct loader *);
-const struct loader_problem *loader_problem(const struct loader *, size_t i);
+const struct loader_problem *loader_problems(const struct loader *, size_t *n);

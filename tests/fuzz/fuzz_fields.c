@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* fuzz_fields - any bytes as a document, compared with Jansson, and their beginning as a path. */
 #include "core/fields/fields.h"
-#include "sdk/test-host/json_jansson.h"
+#include "sdk/test-host/tests/json_jansson.h"
 
 #include <semstreams/ext/fields.h>
 

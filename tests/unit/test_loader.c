@@ -45,12 +45,27 @@ static struct loader *loader_of(const char *dir)
 	return l;
 }
 
+static size_t n_problems(const struct loader *l)
+{
+	size_t n;
+
+	(void)loader_problems(l, &n);
+	return n;
+}
+
+static const struct loader_problem *first_problem(const struct loader *l)
+{
+	size_t n;
+
+	return loader_problems(l, &n);
+}
+
 /* The only problem there is must name the file and hold all of the words. */
 static void expect_problem(const struct loader *l, const char *file, const char *const *words)
 {
-	if (loader_n_problems(l) != 1)
-		fail_msg("%zu problems for %s", loader_n_problems(l), file);
-	const struct loader_problem *p = loader_problem(l, 0);
+	if (n_problems(l) != 1)
+		fail_msg("%zu problems for %s", n_problems(l), file);
+	const struct loader_problem *p = first_problem(l);
 	assert_string_equal(p->file, file);
 	assert_int_equal(strncmp(p->text, file, strlen(file)), 0);
 	assert_null(strchr(p->text, '\n'));
@@ -74,10 +89,10 @@ static void expect_refused(const char *dir, const char *type, const char *const 
 	const char *why = NULL;
 	assert_null(loader_find(l, type, &why));
 	expect_problem(l, file, words);
-	assert_string_equal(why, loader_problem(l, 0)->text);
+	assert_string_equal(why, first_problem(l)->text);
 	assert_int_equal(loader_count(l), 0);
 	loader_load_all(l);
-	assert_int_equal(loader_n_problems(l), 1);
+	assert_int_equal(n_problems(l), 1);
 	loader_free(l);
 	free(file);
 }
@@ -109,7 +124,7 @@ static void loads_several(void **state)
 			free(version);
 		}
 		loader_load_all(l);
-		assert_int_equal(loader_n_problems(l), 0);
+		assert_int_equal(n_problems(l), 0);
 		const char *const sorted[] = {"four", "one", "three", "two"};
 		for (size_t i = 0; i < 4; i++) {
 			const char *file;
@@ -157,7 +172,7 @@ static void finds_a_type_in_a_file_of_another_name(void **state)
 	assert_null(why);
 	assert_null(loader_find(l, "../bundle", &why));
 	expect_version(loader_find(l, "inside", &why), "inside", "inside-1.0");
-	assert_int_equal(loader_n_problems(l), 0);
+	assert_int_equal(n_problems(l), 0);
 	loader_free(l);
 	free(dir);
 }
@@ -172,7 +187,7 @@ static void first_folder_wins(void **state)
 	assert_int_equal(loader_add_path(l, b), 0);
 	assert_int_equal(loader_add_path(l, a), 0); /* twice is once */
 	assert_non_null(loader_find(l, "same", NULL));
-	assert_int_equal(loader_n_problems(l), 0);
+	assert_int_equal(n_problems(l), 0);
 	const char *file;
 	loader_type(l, 0, &file);
 	assert_int_equal(strncmp(file, a, strlen(a)), 0);
@@ -302,7 +317,7 @@ static void judges_links_by_their_target(void **state)
 	assert_non_null(loader_find(l, "linked", NULL));
 	assert_int_equal(loader_add_path(l, elsewhere), 0);
 	loader_load_all(l); /* the same file by another name is no duplicate */
-	assert_int_equal(loader_n_problems(l), 0);
+	assert_int_equal(n_problems(l), 0);
 	loader_free(l);
 	free(target);
 	free(link);
@@ -444,7 +459,7 @@ static void checking_runs_nothing(void **state)
 	unsetenv("SS_TEST_PLUGIN_RAN");
 	struct loader *l = loader_of(dir);
 	loader_check_all(l);
-	assert_int_equal(loader_n_problems(l), 0);
+	assert_int_equal(n_problems(l), 0);
 	assert_int_equal(loader_count(l), 0);
 	assert_null(getenv("SS_TEST_PLUGIN_RAN"));
 	assert_non_null(loader_find(l, "ran", NULL));
@@ -466,7 +481,7 @@ static void other_names_need_no_mention(void **state)
 	}
 	struct loader *l = loader_of(dir);
 	loader_load_all(l);
-	assert_int_equal(loader_n_problems(l), 0);
+	assert_int_equal(n_problems(l), 0);
 	loader_free(l);
 	free(dir);
 }

@@ -19,7 +19,7 @@
 #include <gnutls/gnutls.h>
 #include "plugins/acme_tls/client/http.h"
 #include "plugins/acme_tls/client/url.h"
-#include "sdk/test-host/tls_certs.h"
+#include "sdk/test-host/tests/tls_certs.h"
 
 #define SECOND 1000000000ull
 

@@ -8,7 +8,7 @@
 
 #include <semstreams/ext/fields.h>
 #include <semstreams/test-host.h>
-#include "sdk/test-host/json_jansson.h"
+#include "sdk/test-host/tests/json_jansson.h"
 
 static const struct fields_path verdict_paths[] = {
 	{.text = "", .n = 0},

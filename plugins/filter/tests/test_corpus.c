@@ -3,8 +3,8 @@
 #include <jansson.h>
 #include "helper_filter.h"
 #include "helper_verdict.h"
-#include "sdk/test-host/json_departures.h"
-#include "sdk/test-host/json_documents.h"
+#include "sdk/test-host/tests/json_departures.h"
+#include "sdk/test-host/tests/json_documents.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

@@ -15,7 +15,7 @@
 #include <semstreams/ext/fields.h>
 #include "core/fields/fields.h"
 #include "core/fields/fields_block.h"
-#include "sdk/test-host/json_documents.h"
+#include "sdk/test-host/tests/json_documents.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

@@ -8,9 +8,9 @@
 #include <cmocka.h>
 #include <semstreams/ext/fields.h>
 #include "core/fields/fields.h"
-#include "sdk/test-host/json_departures.h"
-#include "sdk/test-host/json_documents.h"
-#include "sdk/test-host/json_jansson.h"
+#include "sdk/test-host/tests/json_departures.h"
+#include "sdk/test-host/tests/json_documents.h"
+#include "sdk/test-host/tests/json_jansson.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 #include <semstreams/ext/fields.h>
 #include "core/fields/fields.h"
-#include "sdk/test-host/json_jansson.h"
+#include "sdk/test-host/tests/json_jansson.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

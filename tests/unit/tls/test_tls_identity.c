@@ -21,7 +21,7 @@
 #include "core/admin/metrics.h"
 #include "core/tls/tls_identity.h"
 #include "core/tls/tls_peer.h"
-#include "sdk/test-host/tls_certs.h"
+#include "sdk/test-host/tests/tls_certs.h"
 
 static struct cert root, ca, one, two, expired; /* leaves of ca */
 static char folder[] = "/tmp/tls-identity-XXXXXX";

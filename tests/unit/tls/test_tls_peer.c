@@ -10,7 +10,7 @@
 #include "core/tls/cert.h"
 #include "core/tls/tls_peer.h"
 #include "core/tls/tls_trust.h"
-#include "sdk/test-host/tls_certs.h"
+#include "sdk/test-host/tests/tls_certs.h"
 
 #define GOOD "semstreams-b.local"
 static const char *const allowed[] = {GOOD, "semstreams-c.local", "ÄB"};

@@ -19,7 +19,7 @@
 #include "core/admin/metrics.h"
 #include "core/config/tls_config.h"
 #include "core/tls/tls_identity.h"
-#include "sdk/test-host/tls_certs.h"
+#include "sdk/test-host/tests/tls_certs.h"
 
 enum { SERVER = 1 << SS_TLS_SERVER, CLIENT = 1 << SS_TLS_CLIENT };
 

@@ -173,7 +173,7 @@ BYTES = {
                  "/components/0/" + "k" * (2048 - 14) + "...", "unknown key \"" + "k" * 40 + "..."),
     "many-values": (b'{"components": [' + b"1," * 600000 + b"1]}", "1:1000013", "", "more than 500000 values"),
     "many-components": (b'{"components": [\n' + b",\n".join(
-        b'{"id": "c%d", "type": "udp_input"}' % i for i in range(257)) + b"]}", "258:1", "/components/256",
+        b'{"id": "c%d", "type": "udp_input", "config": {"port": 0}}' % i for i in range(257)) + b"]}", "258:1", "/components/256",
         "more than 256 components"),
     "carriage-returns": (b'{\r\n"components": [\r\n' + UDP.encode() + b",\r\n" + DISK.encode() + b",\r\n]}", "4:79",
                          "/components", "trailing comma before ]"),

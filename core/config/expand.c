@@ -9,7 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <semstreams/base/strbuf.h>
 #include <semstreams/base/utf8.h>
+
+/* Free a text that may be a secret. */
+static void wipe(char *text)
+{
+	if (text)
+		explicit_bzero(text, strlen(text));
+	free(text);
+}
 
 static size_t name_length(const char *s)
 {
@@ -45,38 +54,39 @@ static const char *variable(const struct jdoc *doc, const struct jnode *node, st
 	return value;
 }
 
+static int take(struct ss_strbuf *text, int rc, char **out)
+{
+	char *taken = rc ? NULL : ss_strbuf_take(text);
+
+	ss_strbuf_done(text);
+	if (rc == 0 && !taken)
+		return -ENOMEM;
+	if (taken)
+		*out = taken;
+	return rc;
+}
+
 static int expand_string(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
 {
 	const char *at = node->string;
-	char *text = NULL;
-	size_t len;
+	struct ss_strbuf text = {.secret = true};
 	int rc = 0;
 
-	FILE *to = open_memstream(&text, &len);
-	if (!to)
-		return -ENOMEM;
-	while (*at) {
+	while (*at && rc == 0) {
 		if (at[0] == '$' && at[1] == '$' && at[2] == '{') {
-			fputs("${", to);
+			ss_strbuf_text(&text, "${");
 			at += 3;
 		} else if (at[0] == '$' && at[1] == '{') {
 			const char *value = variable(doc, node, diag, &at);
-			if (!value) {
+			if (value)
+				ss_strbuf_text(&text, value);
+			else
 				rc = -EINVAL;
-				break;
-			}
-			fputs(value, to);
 		} else {
-			fputc(*at++, to);
+			ss_strbuf_char(&text, *at++);
 		}
 	}
-	if (fclose(to) && rc == 0)
-		rc = -ENOMEM;
-	if (rc)
-		free(text);
-	else
-		*out = text;
-	return rc;
+	return take(&text, rc, out);
 }
 
 bool expand_is_text(const struct jnode *node)
@@ -128,9 +138,11 @@ static int expand_file(const struct jdoc *doc, const struct jnode *node, struct 
 	*out = text;
 	text = NULL;
 out:
+	if (text)
+		explicit_bzero(text, len);
 	free(text);
 	free(whole);
-	free(path);
+	wipe(path);
 	return rc;
 }
 
@@ -148,7 +160,7 @@ int expand_tree(const struct jdoc *doc, struct jnode *node, struct diag *diag)
 		int rc = expand_text(doc, node, diag, &text);
 		if (rc)
 			return rc;
-		free(node->string);
+		wipe(node->string);
 		node->string = text;
 		node->type = J_STRING;
 		return 0;
@@ -161,22 +173,8 @@ int expand_tree(const struct jdoc *doc, struct jnode *node, struct diag *diag)
 	return result;
 }
 
-static void put_json_string(FILE *to, const char *s)
-{
-	fputc('"', to);
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			fprintf(to, "\\%c", *s);
-		else if ((unsigned char)*s < 0x20)
-			fprintf(to, "\\u%04x", (unsigned char)*s);
-		else
-			fputc(*s, to);
-	}
-	fputc('"', to);
-}
-
 /* All of the node's text, with strings that hold a reference replaced. */
-static int put_json(const struct jdoc *doc, const struct jnode *node, struct diag *diag, FILE *to)
+static int put_json(const struct jdoc *doc, const struct jnode *node, struct diag *diag, struct ss_strbuf *to)
 {
 	int result = 0;
 	if (node->type == J_STRING && strstr(node->string, "${")) {
@@ -184,35 +182,26 @@ static int put_json(const struct jdoc *doc, const struct jnode *node, struct dia
 		result = expand_string(doc, node, diag, &text);
 		if (result)
 			return result;
-		put_json_string(to, text);
-		free(text);
+		ss_strbuf_json(to, text, strlen(text));
+		wipe(text);
 		return 0;
 	}
 	const char *from = node->text;
 	for (const struct jnode *child = node->child; child; child = child->next) {
-		fwrite(from, 1, (size_t)(child->text - from), to);
+		ss_strbuf_add(to, from, (size_t)(child->text - from));
 		int rc = put_json(doc, child, diag, to);
 		if (rc)
 			result = rc;
 		from = child->text + child->text_len;
 	}
-	fwrite(from, 1, (size_t)(node->text + node->text_len - from), to);
+	ss_strbuf_add(to, from, (size_t)(node->text + node->text_len - from));
 	return result;
 }
 
 int expand_json(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
 {
-	char *text = NULL;
-	size_t len;
-	FILE *to = open_memstream(&text, &len);
-	if (!to)
-		return -ENOMEM;
-	int rc = put_json(doc, node, diag, to);
-	if (fclose(to) && rc == 0)
-		rc = -ENOMEM;
-	if (rc)
-		free(text);
-	else
-		*out = text;
-	return rc;
+	struct ss_strbuf text = {.secret = true};
+	int rc = put_json(doc, node, diag, &text);
+
+	return take(&text, rc, out);
 }

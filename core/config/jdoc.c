@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <semstreams/base/nearest.h>
+#include <semstreams/base/strbuf.h>
 
 static void node_free(struct jnode *node)
 {
@@ -62,21 +63,22 @@ static int read_all(int fd, size_t max, char **text, size_t *len)
 		if (rc < 0 && errno == EINTR)
 			continue;
 		if (rc < 0) {
-			int e = errno;
+			rc = -errno;
+			explicit_bzero(buf, n);
 			free(buf);
-			return -e;
+			return (int)rc;
 		}
 		if (rc == 0)
 			break;
 		n += (size_t)rc;
 	}
 	if (n > max) {
+		explicit_bzero(buf, n);
 		free(buf);
 		return -EFBIG;
 	}
-	char *fitting = realloc(buf, n + 1);
-	*text = fitting ? fitting : buf;
-	(*text)[n] = '\0';
+	buf[n] = '\0';
+	*text = buf;
 	*len = n;
 	return 0;
 }
@@ -97,25 +99,34 @@ int file_read(const char *path, size_t max, char **text, size_t *len, const char
 	return rc;
 }
 
-/* Standard input to its end, as file_read() does with a file. */
+/* Standard input to its end, as file_read() does with a file; stdio would keep a copy. */
 static int stdin_read(size_t max, char **text, size_t *len, const char **why)
 {
-	char chunk[4096];
-	size_t n;
-	FILE *to = open_memstream(text, len);
+	enum { CHUNK = 4096 };
+	struct ss_strbuf all = {.secret = true};
+	int rc = -EAGAIN;
 
-	if (!to)
-		return -ENOMEM;
-	while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0 && (size_t)ftell(to) <= max)
-		fwrite(chunk, 1, n, to);
-	explicit_bzero(chunk, sizeof chunk);
-	if (fclose(to))
-		return -ENOMEM;
-	int rc = ferror(stdin) ? -EIO : *len > max ? -EFBIG : 0;
-	if (rc) {
-		free(*text);
-		*why = rc == -EFBIG ? "the text is too large" : strerror(EIO);
+	while (rc == -EAGAIN) {
+		char *room = ss_strbuf_room(&all, CHUNK);
+		ssize_t n = room ? read(STDIN_FILENO, room, CHUNK) : 0;
+		if (n > 0)
+			all.len += (size_t)n;
+		if (!room)
+			rc = -ENOMEM;
+		else if (n < 0 && errno != EINTR)
+			rc = errno == EAGAIN ? -EIO : -errno;
+		else if (n == 0)
+			rc = 0;
+		else if (all.len > max)
+			rc = -EFBIG;
 	}
+	*len = all.len;
+	*text = rc ? NULL : ss_strbuf_take(&all);
+	ss_strbuf_done(&all);
+	if (rc == 0 && !*text)
+		rc = -ENOMEM;
+	if (rc)
+		*why = rc == -EFBIG ? "the text is too large" : strerror(-rc);
 	return rc;
 }
 

@@ -248,6 +248,7 @@ static bool parse_string(struct parser *p, const struct jnode *node, char **out)
 	}
 	*to = '\0';
 	if (*p->at != '"') {
+		explicit_bzero(value, (size_t)(to - value));
 		free(value);
 		return false;
 	}

@@ -9,6 +9,27 @@
 
 enum { FIRST_SIZE = 256 };
 
+static void release(struct ss_strbuf *b)
+{
+	if (b->secret && b->bytes)
+		explicit_bzero(b->bytes, b->size);
+	free(b->bytes);
+	*b = (struct ss_strbuf){.secret = b->secret};
+}
+
+/* As realloc() does, which leaves behind what was there. */
+static char *grow_secret(const struct ss_strbuf *b, size_t size)
+{
+	char *bytes = malloc(size);
+
+	if (bytes && b->bytes) {
+		memcpy(bytes, b->bytes, b->len);
+		explicit_bzero(b->bytes, b->size);
+		free(b->bytes);
+	}
+	return bytes;
+}
+
 char *ss_strbuf_room(struct ss_strbuf *b, size_t len)
 {
 	if (b->failed)
@@ -17,7 +38,9 @@ char *ss_strbuf_room(struct ss_strbuf *b, size_t len)
 		size_t size = b->size ? b->size : FIRST_SIZE;
 		while (size - b->len <= len && size <= SIZE_MAX / 2)
 			size *= 2;
-		char *bytes = size - b->len <= len ? NULL : realloc(b->bytes, size);
+		char *bytes = size - b->len <= len ? NULL
+			      : b->secret          ? grow_secret(b, size)
+						   : realloc(b->bytes, size);
 		if (!bytes) {
 			b->failed = true;
 			return NULL;
@@ -153,18 +176,18 @@ char *ss_strbuf_take(struct ss_strbuf *b)
 	char *room = ss_strbuf_room(b, 0);
 	char *text = room ? b->bytes : NULL;
 
-	if (room)
+	if (room) {
 		*room = '\0';
-	else
-		free(b->bytes);
-	*b = (struct ss_strbuf){0};
+		*b = (struct ss_strbuf){.secret = b->secret};
+	} else {
+		release(b);
+	}
 	return text;
 }
 
 void ss_strbuf_done(struct ss_strbuf *b)
 {
-	free(b->bytes);
-	*b = (struct ss_strbuf){0};
+	release(b);
 }
 
 /* ---- reading ---- */

@@ -21,6 +21,7 @@ struct ss_strbuf {
 			there */
 	size_t len, size;
 	bool failed; /* out of memory: something is missing, and nothing is appended any more */
+	bool secret; /* memory is wiped before it is freed; set to begin with */
 };
 
 /* [any] Room for len bytes behind the end, which the caller fills and adds to len; NULL when out of memory.
@@ -39,7 +40,8 @@ void ss_strbuf_u32(struct ss_strbuf *, uint32_t u);
 void ss_strbuf_u64(struct ss_strbuf *, uint64_t u);
 /* [any] The text with a NUL at its end, until the next call; "" when there is none or memory ran out. */
 const char *ss_strbuf_cstr(struct ss_strbuf *);
-/* [any] The same as memory that the caller frees, and the buffer is empty again; NULL when out of memory. */
+/* [any] The same as memory that the caller frees (and wipes, of a secret), and the buffer is empty again;
+ * NULL when out of memory. */
 char *ss_strbuf_take(struct ss_strbuf *);
 /* [any] Empty, its memory kept for more. */
 static inline void ss_strbuf_clear(struct ss_strbuf *b)
@@ -47,7 +49,7 @@ static inline void ss_strbuf_clear(struct ss_strbuf *b)
 	b->len = 0;
 	b->failed = false;
 }
-/* [any] Free the memory; the struct is as at the beginning. */
+/* [any] Free the memory; the struct is empty, and as secret as before. */
 void ss_strbuf_done(struct ss_strbuf *);
 
 /* Reading a record: fails once, when it ends too early, and then gives zeros. */

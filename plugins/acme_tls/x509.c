@@ -182,63 +182,53 @@ static int put_in_order(struct chain *c, const struct acme_key *key)
 
 /* ---- names ---- */
 
-static bool same_name(const char *wanted, unsigned kind, const gnutls_datum_t *name)
-{
-	unsigned char raw[16];
-	size_t len = name_address(wanted, raw);
-	if (kind == GNUTLS_SAN_IPADDRESS)
-		return len && len == name->size && memcmp(raw, name->data, len) == 0;
-	return !len && strlen(wanted) == name->size &&
-	       strncasecmp(wanted, (const char *)name->data, name->size) == 0;
-}
-
-static int refuse_name(struct chain *c, unsigned kind, const gnutls_datum_t *name)
+/* Which name wanted is it?  kind: as an alternative name; 0: a common name, which may be of either. */
+static int match_name(struct chain *c, unsigned kind, const gnutls_datum_t *name, const char *const *names,
+		      size_t n, bool *found)
 {
 	char text[256];
-	if (kind != GNUTLS_SAN_IPADDRESS)
+	unsigned char raw[16];
+	bool wanted = false, is_address = kind == GNUTLS_SAN_IPADDRESS;
+	if (!is_address)
 		name_harmless((const char *)name->data, name->size, text, sizeof text);
 	else if (name->size == 4 || name->size == 16)
 		inet_ntop(name->size == 4 ? AF_INET : AF_INET6, name->data, text, sizeof text);
 	else
 		snprintf(text, sizeof text, "an address of %u bytes", name->size);
-	return refuse(c, "the certificate is also for \"%s\", which was not requested", text);
+	for (size_t k = 0; k < n; k++)
+		if (name_same(names[k], text) && (!kind || is_address == (name_address(names[k], raw) > 0)))
+			wanted = found[k] = true;
+	return wanted ? 0 : refuse(c, "the certificate is also for \"%s\", which was not requested", text);
 }
 
-/* Which of the names wanted are there; other kinds than DNS names and addresses do not matter. */
-static int match_names(struct chain *c, gnutls_subject_alt_names_t sans, const char *const *names, size_t n,
-		       bool *found)
+/* Other kinds than DNS names and addresses do not matter. */
+static int match_alt_names(struct chain *c, gnutls_subject_alt_names_t sans, const char *const *names,
+			   size_t n, bool *found)
 {
-	for (unsigned i = 0; i < SAN_MAX; i++) {
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && i < SAN_MAX; i++) {
 		gnutls_datum_t name;
 		unsigned kind;
-		int rc = gnutls_subject_alt_names_get(sans, i, &kind, &name, NULL);
+		rc = gnutls_subject_alt_names_get(sans, i, &kind, &name, NULL);
 		if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
 			return 0;
 		if (rc)
 			return refuse(c, "the certificate's names cannot be read: %s", gnutls_strerror(rc));
-		if (kind != GNUTLS_SAN_DNSNAME && kind != GNUTLS_SAN_IPADDRESS)
-			continue;
-		bool wanted = false;
-		for (size_t k = 0; k < n; k++)
-			if (same_name(names[k], kind, &name))
-				wanted = found[k] = true;
-		if (!wanted)
-			return refuse_name(c, kind, &name);
+		if (kind == GNUTLS_SAN_DNSNAME || kind == GNUTLS_SAN_IPADDRESS)
+			rc = match_name(c, kind, &name, names, n, found);
 	}
-	return refuse(c, "the certificate has more than %d names", SAN_MAX);
+	return rc ? rc : refuse(c, "the certificate has more than %d names", SAN_MAX);
 }
 
-static int check_alt_names(struct chain *c, const char *const *names, size_t n)
+static int check_alt_names(struct chain *c, const char *const *names, size_t n, bool *found)
 {
-	gnutls_subject_alt_names_t sans = NULL;
+	gnutls_subject_alt_names_t sans;
 	gnutls_datum_t extension = {0};
-	bool *found = calloc(n + 1, sizeof *found);
 	unsigned critical;
-	int rc = -ENOMEM;
-	if (!found || gnutls_subject_alt_names_init(&sans))
-		goto out;
-	rc = gnutls_x509_crt_get_extension_by_oid2(c->certs[0], GNUTLS_X509EXT_OID_SAN, 0, &extension,
-						   &critical);
+	if (gnutls_subject_alt_names_init(&sans))
+		return -ENOMEM;
+	int rc = gnutls_x509_crt_get_extension_by_oid2(c->certs[0], GNUTLS_X509EXT_OID_SAN, 0, &extension,
+						       &critical);
 	if (rc == 0)
 		rc = gnutls_x509_ext_import_subject_alt_names(&extension, sans, 0);
 	if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
@@ -246,37 +236,34 @@ static int check_alt_names(struct chain *c, const char *const *names, size_t n)
 	else if (rc)
 		rc = refuse(c, "the certificate's names cannot be read: %s", gnutls_strerror(rc));
 	else
-		rc = match_names(c, sans, names, n, found);
+		rc = match_alt_names(c, sans, names, n, found);
 	for (size_t i = 0; rc == 0 && i < n; i++)
 		if (!found[i])
 			rc = refuse(c, "the certificate is not for \"%s\"", names[i]);
-out:
 	gnutls_free(extension.data);
-	if (sans)
-		gnutls_subject_alt_names_deinit(sans);
-	free(found);
+	gnutls_subject_alt_names_deinit(sans);
 	return rc;
 }
 
 /* A certificate without a CN is fine, one with another name is not: peers may go by it. */
-static int check_common_names(struct chain *c, const char *const *names, size_t n)
+static int check_names(struct chain *c, const char *const *names, size_t n)
 {
-	for (unsigned i = 0;; i++) {
+	bool *found = calloc(n + 1, sizeof *found);
+	int rc = found ? check_alt_names(c, names, n, found) : -ENOMEM;
+	for (unsigned i = 0; rc == 0; i++) {
 		char cn[256];
 		size_t len = sizeof cn;
-		int rc = gnutls_x509_crt_get_dn_by_oid(c->certs[0], GNUTLS_OID_X520_COMMON_NAME, i, 0, cn,
-						       &len);
-		if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
-			return 0;
-		if (rc)
-			return refuse(c, "the certificate's subject cannot be read: %s", gnutls_strerror(rc));
+		rc = gnutls_x509_crt_get_dn_by_oid(c->certs[0], GNUTLS_OID_X520_COMMON_NAME, i, 0, cn, &len);
+		if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE) {
+			rc = 0;
+			break;
+		}
 		gnutls_datum_t name = key_datum(cn, len);
-		bool wanted = false;
-		for (size_t k = 0; k < n; k++)
-			wanted |= strlen(names[k]) == len && strncasecmp(names[k], cn, len) == 0;
-		if (!wanted)
-			return refuse_name(c, GNUTLS_SAN_DNSNAME, &name);
+		rc = rc ? refuse(c, "the certificate's subject cannot be read: %s", gnutls_strerror(rc))
+			: match_name(c, 0, &name, names, n, found);
 	}
+	free(found);
+	return rc;
 }
 
 /* ---- description ---- */
@@ -366,9 +353,7 @@ int chain_read(const char *pem, size_t len, const struct acme_key *key, const ch
 	if (rc == 0)
 		rc = put_in_order(&c, key);
 	if (rc == 0 && names)
-		rc = check_alt_names(&c, names, n);
-	if (rc == 0 && names)
-		rc = check_common_names(&c, names, n);
+		rc = check_names(&c, names, n);
 	if (rc == 0)
 		rc = describe(&c, &info);
 	if (rc == 0)

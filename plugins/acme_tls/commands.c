@@ -15,7 +15,7 @@
 #include <semstreams/sugar.h>
 #include "names.h"
 #include "operation.h"
-#include "renewal_state.h"
+#include "renewal_schedule.h"
 #include "time_text.h"
 
 #define LOCK_WAIT_NS 200000000 /* between two tries */
@@ -33,6 +33,12 @@ struct command {
 	bool json, force, keep, yes;
 	struct store *store; /* NULL: storage_path does not exist */
 	int port;            /* port_lock(), negative: not held */
+
+	/* what is in the store */
+	int64_t now;
+	struct stored_cert cert;
+	char broken[512]; /* why the stored certificate cannot be used */
+	struct store_state state;
 };
 
 static const char usage[] =
@@ -59,150 +65,115 @@ __attribute__((format(printf, 2, 3))) static void say(struct command *c, const c
 	c->print(c->arg, text);
 }
 
-static int load_cert(const struct command *c, struct stored_cert *cert)
+static void look(struct command *c)
 {
-	return stored_cert_load(c->store, (const char *const *)c->setup->names, c->setup->n_names, cert);
+	c->now = wall_now();
+	if (!c->store)
+		return;
+	int rc = stored_cert_load(c->store, c->setup->names, c->setup->n_names, &c->cert);
+	if (rc && rc != -ENOENT)
+		snprintf(c->broken, sizeof c->broken, "%s", store_why(c->store));
+	store_state_load(c->store, &c->state);
+}
+
+/* own_wait: as the host does, which waits after a failed attempt. */
+static struct renew_decision decide(const struct command *c, bool own_wait)
+{
+	struct renew_facts f = record_facts(c->setup, &c->cert, &c->state);
+	if (!own_wait)
+		f.next_try = 0;
+	return renew_decide(&f, c->now);
 }
 
 /* ---- status ---- */
 
-struct facts {
-	int64_t now;
-	struct stored_cert cert;
-	char broken[512]; /* why the stored certificate cannot be used */
-	bool has_account;
-	struct store_account account;
-	struct store_state state;
-	struct renew_decision next;
-	char root[CHAIN_FINGERPRINT]; /* "": not known */
-};
-
-static void gather(const struct command *c, struct facts *f)
-{
-	*f = (struct facts){.now = wall_now()};
-	if (c->store) {
-		int rc = load_cert(c, &f->cert);
-		if (rc && rc != -ENOENT)
-			snprintf(f->broken, sizeof f->broken, "%s", store_why(c->store));
-		f->has_account = store_account_load(c->store, &f->account) == 0;
-		store_state_load(c->store, &f->state);
-	}
-	if (f->cert.exists && chain_root_fingerprint(f->cert.chain.pem, c->ca_files, f->root))
-		f->root[0] = '\0';
-	struct renew_facts facts = record_facts(c->setup, &f->cert, &f->state);
-	f->next = renew_decide(&facts, f->now);
-}
-
-static void release(struct facts *f)
-{
-	stored_cert_done(&f->cert);
-	if (f->has_account)
-		store_account_done(&f->account);
-	store_state_done(&f->state);
-}
-
 /* When it will be tried: due, or after what it has to wait for. */
-static int64_t next_try(const struct facts *f)
+static int64_t next_try(const struct command *c)
 {
-	int64_t wait = f->next.why != RENEW_NOT_DUE && !f->next.now ? f->state.next_try : 0;
-	if (wait < f->state.ca_try && wait)
-		wait = f->state.ca_try;
-	return wait > f->next.due_at ? wait : f->next.due_at;
-}
-
-/* Less than a tenth of its lifetime is left: renewal must have failed. */
-static bool expires_soon(const struct facts *f)
-{
-	const struct chain_info *chain = &f->cert.chain;
-	return chain->not_after - f->now < (chain->not_after - chain->not_before) / 10;
+	struct renew_decision d = decide(c, true);
+	int64_t wait = d.why != RENEW_NOT_DUE && !d.now ? c->state.next_try : 0;
+	if (wait < c->state.ca_try && wait)
+		wait = c->state.ca_try;
+	return wait > d.due_at ? wait : d.due_at;
 }
 
 /* What is wrong with the certificate; NULL: nothing. */
-static const char *trouble(const struct facts *f)
+static const char *trouble(const struct command *c)
 {
-	if (f->broken[0])
-		return f->broken;
-	if (!f->cert.exists)
+	const struct chain_info *chain = &c->cert.chain;
+	if (c->broken[0])
+		return c->broken;
+	if (!c->cert.exists)
 		return "there is none yet; nothing has been obtained";
-	if (f->now >= f->cert.chain.not_after)
+	if (c->now >= chain->not_after)
 		return "expired";
-	if (f->now < f->cert.chain.not_before)
+	if (c->now < chain->not_before)
 		return "not valid yet; is this machine's clock right?";
-	if (f->state.revoked)
+	if (c->state.revoked)
 		return "revoked";
-	if (!f->cert.names_match)
+	if (!c->cert.names_match)
 		return "not for the names in \"domains\"";
-	if (expires_soon(f))
+	/* renewal must have failed */
+	if (chain->not_after - c->now < (chain->not_after - chain->not_before) / 10)
 		return "expires soon: less than a tenth of its lifetime is left";
 	return NULL;
-}
-
-static const char *verdict(const struct facts *f)
-{
-	const char *what = trouble(f);
-	return what ? what : "good";
 }
 
 __attribute__((format(printf, 3, 4))) static void row(struct command *c, const char *what, const char *format,
 						      ...)
 {
-	char raw[1024], clean[1024], line[1152];
+	char raw[1000], clean[1000];
 	va_list ap;
 	va_start(ap, format);
 	vsnprintf(raw, sizeof raw, format, ap);
 	va_end(ap);
 	name_harmless(raw, strlen(raw), clean, sizeof clean);
-	snprintf(line, sizeof line, "  %-13s %s\n", what, clean);
-	c->print(c->arg, line);
+	say(c, "  %-13s %s\n", what, clean);
 }
 
-static void print_certificate(struct command *c, const struct facts *f)
+static void print_certificate(struct command *c, const char *root)
 {
-	const struct chain_info *chain = &f->cert.chain;
-	int64_t left = chain->not_after - f->now;
+	const struct chain_info *chain = &c->cert.chain;
+	int64_t left = chain->not_after - c->now;
 	row(c, "subject", "%s", chain->subject);
 	row(c, "issuer", "%s, root %s", chain->issuer, chain->root);
-	if (f->root[0]) /* two roots may have one name */
-		row(c, "root SHA-256", "%s", f->root);
+	if (root) /* two roots may have one name */
+		row(c, "root SHA-256", "%s", root);
 	row(c, "serial", "%s", chain->serial);
 	row(c, "valid from", "%s", time_text(chain->not_before).s);
 	row(c, "valid until", "%s (%s%s)", time_text(chain->not_after).s,
 	    span_text(left > 0 ? left : -left).s, left > 0 ? " left" : " ago");
 }
 
-static void print_rest(struct command *c, const struct facts *f)
+static void print_text(struct command *c, const struct store_account *account, const char *root)
 {
-	int64_t next = next_try(f);
-	if (next > f->now)
-		row(c, "next renewal", "%s (in %s)", time_text(next).s, span_text(next - f->now).s);
-	else
-		row(c, "next renewal", "due now");
-	if (f->state.last_success)
-		row(c, "obtained", "%s", time_text(f->state.last_success).s);
-	row(c, "failures", "%" PRIu32 "%s", f->state.failures, f->state.failures ? " in a row" : "");
-	if (f->state.last_error)
-		row(c, "last error", "%s", f->state.last_error);
-	row(c, "directory", "%s", c->setup->conf->directory_url);
-	if (f->has_account)
-		row(c, "account", "%s (%s)", f->account.url ? f->account.url : "not registered",
-		    f->account.email ? f->account.email : "");
-	else
-		row(c, "account", "none yet");
-}
-
-static void print_text(struct command *c, const struct facts *f)
-{
+	const char *wrong = trouble(c);
+	int64_t next = next_try(c);
 	char names[512] = "";
 	size_t used = 0;
 	for (size_t i = 0; i < c->setup->n_names && used < sizeof names; i++)
 		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
 					 c->setup->names[i]);
 	row(c, "names", "%s", names);
-	row(c, "certificate", "%s", verdict(f));
+	row(c, "certificate", "%s", wrong ? wrong : "good");
 	row(c, "file", "%s", c->setup->chain_path);
-	if (f->cert.exists)
-		print_certificate(c, f);
-	print_rest(c, f);
+	if (c->cert.exists)
+		print_certificate(c, root);
+	if (next > c->now)
+		row(c, "next renewal", "%s (in %s)", time_text(next).s, span_text(next - c->now).s);
+	else
+		row(c, "next renewal", "due now");
+	if (c->state.last_success)
+		row(c, "obtained", "%s", time_text(c->state.last_success).s);
+	row(c, "failures", "%" PRIu32 "%s", c->state.failures, c->state.failures ? " in a row" : "");
+	if (c->state.last_error)
+		row(c, "last error", "%s", c->state.last_error);
+	row(c, "directory", "%s", c->setup->conf->directory_url);
+	if (account)
+		row(c, "account", "%s (%s)", account->url ? account->url : "not registered",
+		    account->email ? account->email : "");
+	else
+		row(c, "account", "none yet");
 }
 
 static json_t *time_json(int64_t at)
@@ -210,35 +181,31 @@ static json_t *time_json(int64_t at)
 	return at ? json_string(time_text(at).s) : json_null();
 }
 
-static json_t *certificate_json(const struct facts *f)
+static json_t *certificate_json(const struct command *c, const char *root)
 {
-	const struct chain_info *chain = &f->cert.chain;
-	if (!f->cert.exists)
+	const struct chain_info *chain = &c->cert.chain;
+	if (!c->cert.exists)
 		return json_null();
 	return json_pack("{s:s, s:s, s:s, s:s*, s:s, s:o, s:o, s:I, s:b, s:b}", "subject", chain->subject,
-			 "issuer", chain->issuer, "root", chain->root, "root_sha256",
-			 f->root[0] ? f->root : NULL, "serial", chain->serial, "not_before",
-			 time_json(chain->not_before), "not_after", time_json(chain->not_after),
-			 "remaining_seconds", (json_int_t)(chain->not_after - f->now), "names_match",
-			 (int)f->cert.names_match, "revoked", (int)f->state.revoked);
+			 "issuer", chain->issuer, "root", chain->root, "root_sha256", root, "serial",
+			 chain->serial, "not_before", time_json(chain->not_before), "not_after",
+			 time_json(chain->not_after), "remaining_seconds",
+			 (json_int_t)(chain->not_after - c->now), "names_match", (int)c->cert.names_match,
+			 "revoked", (int)c->state.revoked);
 }
 
-static json_t *account_json(const struct facts *f)
+static void print_json(struct command *c, const struct store_account *account, const char *root_sha256)
 {
-	if (!f->has_account)
-		return json_null();
-	return json_pack("{s:s?, s:s?}", "email", f->account.email, "url", f->account.url);
-}
-
-static void print_json(struct command *c, const struct facts *f)
-{
+	const char *wrong = trouble(c);
+	json_t *known = account ? json_pack("{s:s?, s:s?}", "email", account->email, "url", account->url)
+				: json_null();
 	json_t *root =
-		json_pack("{s:b, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:s?}", "good", !trouble(f),
-			  "state", verdict(f), "domains", json_loads(c->setup->names_json, 0, NULL), "file",
-			  c->setup->chain_path, "directory_url", c->setup->conf->directory_url, "account",
-			  account_json(f), "certificate", certificate_json(f), "next_renewal",
-			  time_json(next_try(f)), "last_success", time_json(f->state.last_success),
-			  "failures", (json_int_t)f->state.failures, "last_error", f->state.last_error);
+		json_pack("{s:b, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:s?}", "good", !wrong, "state",
+			  wrong ? wrong : "good", "domains", json_loads(c->setup->names_json, 0, NULL),
+			  "file", c->setup->chain_path, "directory_url", c->setup->conf->directory_url,
+			  "account", known, "certificate", certificate_json(c, root_sha256), "next_renewal",
+			  time_json(next_try(c)), "last_success", time_json(c->state.last_success),
+			  "failures", (json_int_t)c->state.failures, "last_error", c->state.last_error);
 	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 	if (text) {
 		c->print(c->arg, text);
@@ -250,40 +217,32 @@ static void print_json(struct command *c, const struct facts *f)
 
 static int status(struct command *c)
 {
-	struct facts f;
-	gather(c, &f);
-	if (c->json)
-		print_json(c, &f);
-	else
-		print_text(c, &f);
-	int code = !trouble(&f) ? EXIT_SUCCESS : EXIT_FAILURE;
-	release(&f);
-	return code;
+	struct store_account account = {0};
+	bool has_account = c->store && store_account_load(c->store, &account) == 0;
+	char root[CHAIN_FINGERPRINT];
+	bool has_root = c->cert.exists && chain_root_fingerprint(c->cert.chain.pem, c->ca_files, root) == 0;
+	(c->json ? print_json : print_text)(c, has_account ? &account : NULL, has_root ? root : NULL);
+	store_account_done(&account);
+	return trouble(c) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 /* ---- the lock ---- */
 
-/* The store, and for those who answer challenges the port. */
-static int try_lock(struct command *c, bool wants_port)
-{
-	int rc = store_lock(c->store);
-	if (rc || !wants_port)
-		return rc;
-	c->port = port_lock(c->setup->conf->challenge_address, c->setup->challenge_port);
-	return c->port == -EAGAIN ? -EAGAIN : 0;
-}
-
-/* 0, or the exit status. */
+/* The store, and for those who answer challenges the port.  0, or the exit status. */
 static int lock(struct command *c, bool wants_port)
 {
 	const struct timespec pause = {.tv_nsec = LOCK_WAIT_NS};
-	int rc = try_lock(c, wants_port);
-	if (rc == -EAGAIN)
-		say(c, "Waiting for another process that works with %s ...\n", c->setup->path);
-	for (int i = 0; rc == -EAGAIN && i < LOCK_TRIES; i++) {
-		rc = try_lock(c, wants_port);
-		if (rc == -EAGAIN)
+	int rc = -EAGAIN;
+	for (int i = 0; rc == -EAGAIN && i <= LOCK_TRIES; i++) {
+		if (i == 1)
+			say(c, "Waiting for another process that works with %s ...\n", c->setup->path);
+		if (i > 0)
 			nanosleep(&pause, NULL);
+		rc = store_lock(c->store);
+		if (rc == 0 && wants_port) {
+			c->port = port_lock(c->setup->conf->challenge_address, c->setup->challenge_port);
+			rc = c->port == -EAGAIN ? -EAGAIN : 0;
+		}
 	}
 	/* only the store has to be locked: whether the port is free, the operation will find out */
 	if (rc == 0 || store_lock(c->store) == 0)
@@ -302,12 +261,13 @@ static void on_log(void *arg, int32_t level, const char *text)
 }
 
 /* The exit status after a failure, which is logged and remembered. */
-static int failed(struct command *c, enum operation_kind kind, const struct operation_result *result)
+static int failed(struct command *c, bool counts, const struct operation_result *result)
 {
+	uint32_t failures = 0;
 	bool later = !result->permanent &&
 		     (result->fail == ACME_UNREACHABLE || result->fail == ACME_RATE_LIMITED ||
 		      result->fail == ACME_TIMEOUT || result->retry_after > 0);
-	record_command_failure(c->store, result, kind == OPERATION_ISSUE, wall_now());
+	record_failure(c->store, NULL, result, 0, wall_now(), counts ? &failures : NULL);
 	if (result->retry_after > 0)
 		ss_log(c->host, SS_LOG_ERROR, "%s; the CA asks to wait %s", result->why,
 		       duration_text(result->retry_after).s);
@@ -319,10 +279,7 @@ static int failed(struct command *c, enum operation_kind kind, const struct oper
 /* The CA may have asked to be left alone. */
 static bool has_to_wait(const struct command *c)
 {
-	struct store_state state;
-	store_state_load(c->store, &state);
-	int64_t until = state.ca_try, now = wall_now();
-	store_state_done(&state);
+	int64_t until = c->state.ca_try, now = wall_now();
 	if (until <= now || until >= now + RENEW_MAX_WAIT)
 		return false;
 	ss_log(c->host, SS_LOG_ERROR, "The CA asked not to be asked again before %s, in %s",
@@ -330,86 +287,69 @@ static bool has_to_wait(const struct command *c)
 	return true;
 }
 
-/* To its end; the exit status. */
-static int carry_out(struct command *c, struct operation_request *request)
+/* To its end; the exit status.  Takes over request. */
+static int carry_out(struct command *c, json_t *request)
 {
 	const struct operation_events events = {.log = on_log, .arg = c};
-	struct operation_result wrong = {.fail = ACME_LOCAL};
-	struct operation *operation;
-	if (has_to_wait(c))
+	struct operation_result wrong = {.fail = ACME_LOCAL}, *result = &wrong;
+	struct operation *operation = NULL;
+	const char *kind = json_string_value(json_object_get(request, "operation"));
+	bool issues = kind && strcmp(kind, "issue") == 0;
+	if (has_to_wait(c)) {
+		json_decref(request);
 		return EX_TEMPFAIL;
-	request->ca_files = c->ca_files;
-	if (operation_start(c->setup, request, &events, &operation, wrong.why, sizeof wrong.why))
-		return failed(c, request->kind, &wrong);
-	const struct operation_result *result = operation_wait(operation);
-	if (result->fail == ACME_OK && request->kind == OPERATION_ISSUE) {
-		int rc = record_success(c->store, c->setup, result, wall_now(), wrong.why, sizeof wrong.why);
-		if (rc == 0)
-			say(c,
-			    "Certificate valid until %s saved to %s; a running semstreams uses it within a "
-			    "second.\n",
-			    time_text(result->chain.not_after).s, c->setup->chain_path);
-		else
-			result = &wrong;
-		if (rc == 0 && store_warning(c->store))
+	}
+	if (operation_start(c->setup, request, c->ca_files, &events, &operation, wrong.why,
+			    sizeof wrong.why) == 0)
+		result = operation_wait(operation);
+	if (result->fail == ACME_OK && issues)
+		record_success(c->store, c->setup, result, wall_now());
+	int code = result->fail == ACME_OK ? EXIT_SUCCESS : failed(c, issues, result);
+	if (code == EXIT_SUCCESS && issues) {
+		say(c,
+		    "Certificate valid until %s saved to %s; a running semstreams uses it within a second.\n",
+		    time_text(result->chain.not_after).s, c->setup->chain_path);
+		if (store_warning(c->store))
 			ss_log(c->host, SS_LOG_WARN, "%s", store_warning(c->store));
 	}
-	int code = result->fail == ACME_OK ? EXIT_SUCCESS : failed(c, request->kind, result);
 	operation_free(operation);
 	return code;
 }
 
-static int obtain(struct command *c, const struct stored_cert *cert)
+static int obtain(struct command *c)
 {
-	struct operation_request request = {.kind = OPERATION_ISSUE, .old_key_pem = cert->key_pem};
-	if (cert->chain.ari_id[0])
-		request.old_ari_id = cert->chain.ari_id;
 	say(c, "Getting a certificate for %s from %s ...\n", c->setup->names_json,
 	    c->setup->conf->directory_url);
-	return carry_out(c, &request);
+	return carry_out(c, operation_issue(c->setup, &c->cert));
 }
 
 /* ---- verbs ---- */
 
-static void load_cert_or_warn(struct command *c, struct stored_cert *cert)
+static void warn_if_broken(const struct command *c)
 {
-	int rc = load_cert(c, cert);
-	if (rc && rc != -ENOENT)
-		ss_log(c->host, SS_LOG_WARN, "%s", store_why(c->store));
+	if (c->broken[0])
+		ss_log(c->host, SS_LOG_WARN, "%s", c->broken);
 }
 
 /* A failed attempt does not keep an operator from trying again. */
-static struct renew_decision decide(struct command *c, const struct stored_cert *cert)
-{
-	struct store_state state;
-	store_state_load(c->store, &state);
-	struct renew_facts f = record_facts(c->setup, cert, &state);
-	f.next_try = 0;
-	store_state_done(&state);
-	return renew_decide(&f, wall_now());
-}
-
 static int issue_or_renew(struct command *c)
 {
-	struct stored_cert cert;
 	bool only_missing = strcmp(c->verb, "issue") == 0;
-	load_cert_or_warn(c, &cert);
-	struct renew_decision d = decide(c, &cert);
+	warn_if_broken(c);
+	struct renew_decision d = decide(c, false);
 	bool missing = d.why == RENEW_NO_CERT || d.why == RENEW_EXPIRED || d.why == RENEW_NAMES ||
 		       d.why == RENEW_REVOKED;
-	int code = EXIT_SUCCESS;
 	if (c->force || (only_missing ? missing : d.now))
-		code = obtain(c, &cert);
-	else if (only_missing)
-		say(c, "There is a certificate, valid until %s; \"renew --force\" gets another.\n",
-		    time_text(cert.chain.not_after).s);
+		return obtain(c);
+	struct time_text until = time_text(c->cert.chain.not_after);
+	if (only_missing)
+		say(c, "There is a certificate, valid until %s; \"renew --force\" gets another.\n", until.s);
 	else
 		say(c,
 		    "Renewal is due %s, the certificate is valid until %s; \"renew --force\" renews it "
 		    "now.\n",
-		    time_text(d.due_at).s, time_text(cert.chain.not_after).s);
-	stored_cert_done(&cert);
-	return code;
+		    time_text(d.due_at).s, until.s);
+	return EXIT_SUCCESS;
 }
 
 static int reason_code(const char *name)
@@ -429,37 +369,28 @@ static int reason_code(const char *name)
 
 static int revoke_cert(struct command *c)
 {
-	struct stored_cert cert;
-	int code = EXIT_FAILURE;
-	load_cert_or_warn(c, &cert);
-	struct operation_request request = {
-		.kind = OPERATION_REVOKE, .chain_pem = cert.chain.pem, .reason = reason_code(c->reason)};
-	if (!cert.exists)
+	warn_if_broken(c);
+	if (!c->cert.exists) {
 		ss_log(c->host, SS_LOG_ERROR, "There is no certificate in %s to revoke", c->setup->path);
-	else
-		code = carry_out(c, &request);
-	if (code == EXIT_SUCCESS) {
-		say(c, "Certificate %s revoked.\n", cert.chain.serial);
-		record_revoked(c->store);
-		code = c->keep ? EXIT_SUCCESS : obtain(c, &cert);
+		return EXIT_FAILURE;
 	}
-	stored_cert_done(&cert);
-	return code;
+	int code = carry_out(c, json_pack("{s:s, s:s, s:i}", "operation", "revoke", "chain",
+					  c->cert.chain.pem, "reason", reason_code(c->reason)));
+	if (code != EXIT_SUCCESS)
+		return code;
+	say(c, "Certificate %s revoked.\n", c->cert.chain.serial);
+	c->state.revoked = true;
+	store_state_save(c->store, &c->state);
+	return c->keep ? EXIT_SUCCESS : obtain(c);
 }
 
-static int rollover(struct command *c)
+static int change_account(struct command *c)
 {
-	int code = carry_out(c, &(struct operation_request){.kind = OPERATION_ROLLOVER});
+	int code = carry_out(c, json_pack("{s:s}", "operation", c->verb));
 	if (code == EXIT_SUCCESS)
-		say(c, "The ACME account has a new key.\n");
-	return code;
-}
-
-static int deactivate(struct command *c)
-{
-	int code = carry_out(c, &(struct operation_request){.kind = OPERATION_DEACTIVATE});
-	if (code == EXIT_SUCCESS)
-		say(c, "The ACME account is deactivated; the next order needs a new one.\n");
+		say(c, strcmp(c->verb, "rollover") == 0
+			       ? "The ACME account has a new key.\n"
+			       : "The ACME account is deactivated; the next order needs a new one.\n");
 	return code;
 }
 
@@ -468,9 +399,9 @@ static const struct verb {
 	int (*run)(struct command *);
 	bool wants_lock, wants_port;
 } verbs[] = {
-	{"status", status, false, false},      {"issue", issue_or_renew, true, true},
-	{"renew", issue_or_renew, true, true}, {"revoke", revoke_cert, true, true},
-	{"rollover", rollover, true, false},   {"deactivate", deactivate, true, false},
+	{"status", status, false, false},          {"issue", issue_or_renew, true, true},
+	{"renew", issue_or_renew, true, true},     {"revoke", revoke_cert, true, true},
+	{"rollover", change_account, true, false}, {"deactivate", change_account, true, false},
 };
 
 /* ---- the command ---- */
@@ -544,10 +475,14 @@ int32_t commands_run(const struct ss_host *host, const struct setup *setup, cons
 		return EXIT_FAILURE;
 	}
 	int code = verb->wants_lock ? lock(&c, verb->wants_port) : 0;
-	if (code == 0)
+	if (code == 0) {
+		look(&c);
 		code = verb->run(&c);
+	}
 	if (c.port >= 0)
 		close(c.port);
+	stored_cert_done(&c.cert);
+	store_state_done(&c.state);
 	store_free(c.store);
 	return code;
 }

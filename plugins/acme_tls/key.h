@@ -27,16 +27,6 @@ char *key_pem(const struct acme_key *);
 void key_free(struct acme_key *);
 void key_text_free(char *pem);
 
-/* What GnuTLS takes as a datum; it only reads it. */
-static inline gnutls_datum_t key_datum(const void *data, size_t len)
-{
-	union {
-		const void *in;
-		unsigned char *out;
-	} p = {.in = data};
-	return (gnutls_datum_t){.data = p.out, .size = (unsigned)len};
-}
-
 /* Unpadded base64url, malloced; NULL if out of memory. */
 char *base64url(const void *data, size_t len);
 /* base64url, and the standard alphabet, in which some CAs hand out keys; padding at the end is let pass.  0
@@ -59,3 +49,13 @@ int jws_thumbprint(const struct acme_key *, char out[JWS_THUMBPRINT]);
 /* token "." thumbprint, malloced (section 8.1).  -EINVAL: the token has other characters than base64url's, or
  * more than 256 of them. */
 int jws_key_authorization(const struct acme_key *account, const char *token, char **out);
+
+/* What GnuTLS takes as a datum; it only reads it. */
+static inline gnutls_datum_t key_datum(const void *data, size_t len)
+{
+	union {
+		const void *in;
+		unsigned char *out;
+	} p = {.in = data};
+	return (gnutls_datum_t){.data = p.out, .size = (unsigned)len};
+}

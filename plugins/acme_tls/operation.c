@@ -26,9 +26,9 @@ struct operation {
 	pid_t pid;
 	int fd;
 	int64_t deadline; /* monotonic ns */
-	char *text;       /* of PROTOCOL_LINE_MAX: a line that is not complete yet */
-	size_t len, high, total;
 	struct operation_result result;
+	size_t len, high, total;
+	char text[PROTOCOL_LINE_MAX]; /* a line that is not complete yet */
 };
 
 static int64_t monotonic_now(void)
@@ -43,13 +43,13 @@ static int64_t monotonic_now(void)
 /* The process has not done its work. */
 __attribute__((format(printf, 2, 3))) static void break_off(struct operation *op, const char *format, ...)
 {
-	char what[400];
+	struct operation_result *r = &op->result;
 	va_list ap;
 	va_start(ap, format);
-	vsnprintf(what, sizeof what, format, ap);
+	snprintf(r->why, sizeof r->why, "%.200s ", op->setup->program);
+	vsnprintf(r->why + strlen(r->why), sizeof r->why - strlen(r->why), format, ap);
 	va_end(ap);
-	op->result.fail = ACME_LOCAL;
-	snprintf(op->result.why, sizeof op->result.why, "%s %s", op->setup->program, what);
+	r->fail = ACME_LOCAL;
 	op->ended = true;
 }
 
@@ -71,8 +71,8 @@ static void take_certificate(struct operation *op, const char *pem, const char *
 	char why[256] = "out of memory";
 	int rc = key_load(key_pem, strlen(key_pem), &key, why, sizeof why);
 	if (rc == 0)
-		rc = chain_read(pem, strlen(pem), key, (const char *const *)s->names, s->n_names,
-				&op->result.chain, why, sizeof why);
+		rc = chain_read(pem, strlen(pem), key, s->names, s->n_names, &op->result.chain, why,
+				sizeof why);
 	key_free(key);
 	if (rc == 0 && !(op->result.key_pem = strdup(key_pem)))
 		rc = -ENOMEM;
@@ -133,7 +133,7 @@ static void take_lines(struct operation *op, size_t n)
 			  op->len == PROTOCOL_LINE_MAX ? PROTOCOL_LINE_MAX : PROTOCOL_TEXT_MAX);
 }
 
-const struct operation_result *operation_read(struct operation *op)
+struct operation_result *operation_read(struct operation *op)
 {
 	if (op->ended)
 		return &op->result;
@@ -147,9 +147,9 @@ const struct operation_result *operation_read(struct operation *op)
 	return op->ended ? &op->result : NULL;
 }
 
-const struct operation_result *operation_wait(struct operation *op)
+struct operation_result *operation_wait(struct operation *op)
 {
-	const struct operation_result *result;
+	struct operation_result *result;
 	while (!(result = operation_read(op))) {
 		struct pollfd ready = {.fd = op->fd, .events = POLLIN};
 		poll(&ready, 1, 1000);
@@ -171,9 +171,7 @@ void operation_free(struct operation *op)
 		close(op->fd);
 		waitpid(op->pid, NULL, WNOHANG);
 	}
-	if (op->text)
-		explicit_bzero(op->text, op->high); /* it held a key */
-	free(op->text);
+	explicit_bzero(op->text, op->high); /* it held a key */
 	chain_done(&op->result.chain);
 	key_text_free(op->result.key_pem);
 	free(op->result.ari_url);
@@ -182,53 +180,30 @@ void operation_free(struct operation *op)
 
 /* ---- the start ---- */
 
-static json_t *texts(const char *const *list, size_t n)
+json_t *operation_issue(const struct setup *s, const struct stored_cert *old)
 {
-	json_t *array = json_array();
-	for (size_t i = 0; i < n; i++)
-		json_array_append_new(array, json_string(list[i]));
-	return array;
+	return json_pack("{s:s, s:s?, s:s?}", "operation", "issue", "old_ari_id",
+			 old->chain.ari_id[0] ? old->chain.ari_id : NULL, "old_key",
+			 s->conf->reuse_key ? old->key_pem : NULL);
 }
 
-static json_t *request_of_kind(const struct setup *s, const struct operation_request *r)
-{
-	switch (r->kind) {
-	case OPERATION_ISSUE:
-		return json_pack("{s:s, s:s?, s:s?}", "operation", "issue", "old_ari_id", r->old_ari_id,
-				 "old_key", s->conf->reuse_key ? r->old_key_pem : NULL);
-	case OPERATION_REVOKE:
-		return json_pack("{s:s, s:s, s:i}", "operation", "revoke", "chain", r->chain_pem, "reason",
-				 r->reason);
-	case OPERATION_ARI:
-		return json_pack("{s:s, s:s}", "operation", "ari", "ari_id", r->ari_id);
-	case OPERATION_ROLLOVER:
-		return json_pack("{s:s}", "operation", "rollover");
-	case OPERATION_DEACTIVATE:
-		break;
-	}
-	return json_pack("{s:s}", "operation", "deactivate");
-}
-
-/* The line to send; NULL: out of memory. */
-static char *request_text(const struct setup *s, const struct operation_request *r)
+/* The line to send, request with the settings; NULL: out of memory. */
+static char *request_text(const struct setup *s, json_t *request, const char *const *ca_files)
 {
 	const struct acme_conf *c = s->conf;
-	size_t n_files = 0;
-	while (r->ca_files && r->ca_files[n_files])
-		n_files++;
-	json_t *root = request_of_kind(s, r);
+	json_t *files = json_array();
+	for (; ca_files && *ca_files; ca_files++)
+		json_array_append_new(files, json_string(*ca_files));
 	json_t *settings = json_pack(
 		"{s:s, s:s, s:s, s:o, s:i, s:s, s:i, s:o, s:s?, s:s?, s:s?, s:s?, s:b, s:I}", "storage_path",
 		s->path, "directory_url", c->directory_url, "email", c->email, "names",
-		texts((const char *const *)s->names, s->n_names), "challenge", (int)c->challenge_type,
-		"challenge_address", c->challenge_address, "challenge_port", (int)s->challenge_port,
-		"ca_files", texts(r->ca_files, n_files), "eab_kid", c->eab_kid, "eab_mac", c->eab_hmac,
-		"profile", c->profile, "preferred_chain", c->preferred_chain, "reuse_key", (int)c->reuse_key,
-		"order_ns", (json_int_t)c->order_timeout);
-	char *line = NULL;
-	if (root && settings && json_object_update(root, settings) == 0)
-		line = json_dumps(root, JSON_COMPACT);
-	json_decref(root);
+		json_loads(s->names_json, 0, NULL), "challenge", (int)c->challenge_type, "challenge_address",
+		c->challenge_address, "challenge_port", (int)s->challenge_port, "ca_files", files, "eab_kid",
+		c->eab_kid, "eab_mac", c->eab_hmac, "profile", c->profile, "preferred_chain",
+		c->preferred_chain, "reuse_key", (int)c->reuse_key, "order_ns", (json_int_t)c->order_timeout);
+	char *line = settings && json_object_update(request, settings) == 0
+			     ? json_dumps(request, JSON_COMPACT)
+			     : NULL;
 	json_decref(settings);
 	return line;
 }
@@ -290,23 +265,23 @@ static int start(struct operation *op, char *line)
 	return rc ? rc : send_line(op->fd, line);
 }
 
-int operation_start(const struct setup *s, const struct operation_request *request,
+int operation_start(const struct setup *s, json_t *request, const char *const *ca_files,
 		    const struct operation_events *events, struct operation **out, char *why, size_t why_size)
 {
 	struct operation *op = calloc(1, sizeof *op);
-	char *line = op ? request_text(s, request) : NULL;
+	char *line = request_text(s, request, ca_files);
 	int rc = -ENOMEM;
-	if (op) {
-		*op = (struct operation){.setup = s,
-					 .events = *events,
-					 .wants_chain = request->kind == OPERATION_ISSUE,
-					 .fd = -1,
-					 .deadline = monotonic_now() + s->conf->order_timeout + GRACE,
-					 .text = malloc(PROTOCOL_LINE_MAX)};
-	}
-	if (line && op->text)
+	if (op)
+		op->fd = -1;
+	if (op && line) {
+		op->setup = s;
+		op->events = *events;
+		op->wants_chain = strcmp(text(request, "operation"), "issue") == 0;
+		op->deadline = monotonic_now() + s->conf->order_timeout + GRACE;
 		rc = start(op, line);
+	}
 	key_text_free(line);
+	json_decref(request);
 	if (rc) {
 		snprintf(why, why_size, "%s cannot be run: %s; is semstreams installed completely?",
 			 s->program, strerror(-rc));

@@ -9,30 +9,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <jansson.h>
 #include "options.h"
 #include "protocol.h"
-#include "x509.h"
-
-enum operation_kind {
-	OPERATION_ISSUE,
-	OPERATION_REVOKE,
-	OPERATION_ROLLOVER,
-	OPERATION_DEACTIVATE,
-	OPERATION_ARI
-};
-
-/* All texts are borrowed for the call of operation_start(). */
-struct operation_request {
-	enum operation_kind kind;
-	const char *const *ca_files; /* to trust for the CA's HTTPS, NULL-ended; none: the system's pool */
-	/* issue: the certificate to be replaced, NULL: none, or it has no ARI identifier */
-	const char *old_ari_id, *old_key_pem;
-	/* revoke; reason: RFC 5280 section 5.3.1 */
-	const char *chain_pem;
-	int reason;
-	/* ari */
-	const char *ari_id;
-};
+#include "store.h"
 
 struct operation_events {
 	/* A line for the log, finished "message key=value"; level SS_LOG_... */
@@ -57,18 +37,23 @@ struct operation_result {
 
 struct operation;
 
-/* The store has to be locked.  0, -errno with why. */
-int operation_start(const struct setup *, const struct operation_request *, const struct operation_events *,
-		    struct operation **out, char *why, size_t why_size);
+/* The request for a certificate, which may replace one. */
+json_t *operation_issue(const struct setup *, const struct stored_cert *old);
+/*
+ * The store has to be locked.  request: what protocol.h says of the operation itself, to which the settings
+ * are added; it is taken over.  ca_files: to trust for the CA's HTTPS, NULL-ended.  0, -errno with why.
+ */
+int operation_start(const struct setup *, json_t *request, const char *const *ca_files,
+		    const struct operation_events *, struct operation **out, char *why, size_t why_size);
 /* Readable when there is something for operation_read(). */
 int operation_fd(const struct operation *);
 /*
  * Take what the process has said, without waiting, and pass it to the events.  The result, valid until
  * operation_free(); NULL: still under way.  To be called each second or so as well: it ends what is overdue.
  */
-const struct operation_result *operation_read(struct operation *);
+struct operation_result *operation_read(struct operation *);
 /* The same, to the end. */
-const struct operation_result *operation_wait(struct operation *);
+struct operation_result *operation_wait(struct operation *);
 /* An operation under way is given up.  NULL is allowed. */
 void operation_free(struct operation *);
 

@@ -139,17 +139,14 @@ static int32_t add_name(struct setup *s, const struct ss_host *host, const char 
 			host, pointer,
 			wildcard ? "is a wildcard, which needs a dns-01 challenge; that is not supported"
 				 : "is neither a DNS name nor an IP address");
+	for (size_t i = 0; i < s->n_names; i++)
+		if (name_same(s->names[i], name))
+			return ss_config_error(host, pointer, "is listed twice");
 	char *copy = strdup(name);
 	if (!copy)
 		return -ENOMEM;
 	for (char *p = copy; *p; p++)
 		*p = (char)tolower((unsigned char)*p);
-	for (size_t i = 0; i < s->n_names; i++) {
-		if (name_same(s->names[i], copy)) {
-			free(copy);
-			return ss_config_error(host, pointer, "is listed twice");
-		}
-	}
 	s->names[s->n_names++] = copy;
 	return 0;
 }
@@ -158,14 +155,14 @@ static int32_t read_names(struct setup *s, const struct ss_host *host, const cha
 {
 	char pointer[32];
 	json_t *array = json_loads(text, JSON_DECODE_ANY, NULL);
+	size_t n = json_array_size(array);
 	int32_t rc = 0;
-	if (!json_is_array(array) || json_array_size(array) == 0)
+	if (n == 0)
 		rc = ss_config_error(host, "/domains",
 				     "must be an array of names, like [\"semstreams.local\"]");
-	else if (json_array_size(array) > ACME_MAX_NAMES)
+	else if (n > ACME_MAX_NAMES)
 		rc = ss_config_error(host, "/domains", "has more than %d names", ACME_MAX_NAMES);
-	for (size_t i = 0;
-	     rc != -ENOMEM && json_is_array(array) && i < json_array_size(array) && i < ACME_MAX_NAMES; i++) {
+	for (size_t i = 0; rc != -ENOMEM && i < n && i < ACME_MAX_NAMES; i++) {
 		const json_t *name = json_array_get(array, i);
 		snprintf(pointer, sizeof pointer, "/domains/%zu", i);
 		int32_t bad = json_is_string(name) ? add_name(s, host, pointer, json_string_value(name))
@@ -201,7 +198,6 @@ static int make_texts(struct setup *s)
 
 int32_t setup_init(struct setup *s, const struct ss_host *host, const struct acme_conf *conf)
 {
-	int32_t rc = 0, bad;
 	*s = (struct setup){.conf = conf,
 			    .program = PKGLIBEXECDIR "/semstreams-acme",
 			    .challenge_port = (uint16_t)(conf->challenge_port   ? conf->challenge_port
@@ -209,8 +205,7 @@ int32_t setup_init(struct setup *s, const struct ss_host *host, const struct acm
 										: 80),
 			    .renew_before = conf->renew_before / ACME_SECOND,
 			    .check_interval = conf->check_interval / ACME_SECOND};
-	if ((bad = check_url(host, conf->directory_url)))
-		rc = bad;
+	int32_t rc = check_url(host, conf->directory_url), bad;
 	if ((bad = check_email(host, conf->email)))
 		rc = bad;
 	if ((bad = read_names(s, host, conf->domains)))
@@ -225,7 +220,7 @@ int32_t setup_init(struct setup *s, const struct ss_host *host, const struct acm
 void setup_done(struct setup *s)
 {
 	for (size_t i = 0; i < s->n_names; i++)
-		free(s->names[i]);
+		free((char *)s->names[i]);
 	free(s->names_json);
 	free(s->path);
 	free(s->chain_path);

@@ -31,7 +31,7 @@ struct setup {
 	const char *program; /* path of semstreams-acme */
 	uint16_t challenge_port;
 	int64_t renew_before, check_interval; /* s */
-	char *names[ACME_MAX_NAMES];
+	const char *names[ACME_MAX_NAMES];
 	size_t n_names;
 	char *names_json;  /* ["a.local","b.local"] */
 	char *path;        /* storage_path without slashes at its end */

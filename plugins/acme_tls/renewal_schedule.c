@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * renewal_schedule - when to get a certificate.  Everything here is arithmetic on hostile numbers: a CA
- * chooses the dates, a state file may come from anywhere, clocks jump.  Pure.
+ * renewal_schedule - see renewal_schedule.h.  Arithmetic on hostile numbers: a CA chooses the dates, a state
+ * file may come from anywhere, clocks jump.
  */
 #include "renewal_schedule.h"
 
-#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <gnutls/crypto.h>
+#include "time_text.h"
 
-#define HOUR 3600
-#define FAR  (INT64_C(1) << 40) /* seconds; dates beyond are cut to it, so that no sum overflows */
+#define HOUR         3600
+#define FAR          (INT64_C(1) << 40) /* seconds; dates beyond are cut to it, so that no sum overflows */
+#define ARI_INTERVAL 21600              /* seconds between questions where the CA names no time */
+#define ARI_RETRY    (7 * 86400)        /* seconds until a CA without ARI is asked again */
+#define ARI_NONE     "-"                /* in place of a certificate's id: the CA has no ARI */
 
 static int64_t clamp(int64_t v, int64_t low, int64_t high)
 {
@@ -128,12 +135,9 @@ struct renew_decision renew_decide(const struct renew_facts *f, int64_t now)
 int64_t renew_backoff(uint32_t failures, enum renew_cost cost, int64_t left, int64_t retry_after,
 		      uint32_t random)
 {
-	int64_t longest = HOUR, wait = cost == RENEW_CHEAP ? 5 : 60;
-	if (left > 0)
-		longest = clamp(left / 8, 2, HOUR);
-	else
-		longest =
-			RENEW_SHORT_WAIT; /* nothing to serve: back soon after whatever is wrong was mended */
+	/* with nothing to serve, back soon after whatever is wrong was mended */
+	int64_t longest = left > 0 ? clamp(left / 8, 2, HOUR) : RENEW_SHORT_WAIT;
+	int64_t wait = cost == RENEW_CHEAP ? 5 : 60;
 	for (uint32_t i = 1; i < failures && wait < longest; i++)
 		wait *= 4;
 	if (wait > longest || cost == RENEW_PERMANENT)
@@ -144,4 +148,159 @@ int64_t renew_backoff(uint32_t failures, enum renew_cost cost, int64_t left, int
 	if (wait < retry_after)
 		wait = retry_after + part_of(least(retry_after / 10, 60), random);
 	return most(wait, 1);
+}
+
+/* ---- what is remembered ---- */
+
+/* [0, 2^32) */
+static uint32_t random_number(void)
+{
+	uint32_t random = 0;
+	gnutls_rnd(GNUTLS_RND_NONCE, &random, sizeof random);
+	return random;
+}
+
+static void save(struct store *store, struct store_state *state)
+{
+	store_state_save(store, state);
+	store_state_done(state);
+}
+
+static void set_text(char **to, const char *text)
+{
+	free(*to);
+	*to = text ? strdup(text) : NULL;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a && b && strcmp(a, b) == 0;
+}
+
+struct renew_facts record_facts(const struct setup *setup, const struct stored_cert *cert,
+				const struct store_state *state)
+{
+	const struct chain_info *chain = &cert->chain;
+	struct renew_facts f = {.has_cert = cert->exists,
+				.names_match = cert->names_match,
+				.revoked = state->revoked,
+				.renew_before = setup->renew_before,
+				.check_interval = setup->check_interval,
+				.jitter = state->jitter,
+				.ca_try = state->ca_try,
+				.last_success = state->last_success};
+	/* what failed with other settings says nothing about these, nor does what another CA asked for */
+	if (!state->config || same_text(state->config, setup->fingerprint))
+		f.next_try = state->next_try;
+	else if (strncmp(setup->fingerprint, state->config, strcspn(setup->fingerprint, " ") + 1) != 0)
+		f.ca_try = 0;
+	if (!cert->exists)
+		return f;
+	f.not_after = chain->not_after;
+	/* CAs date certificates back */
+	bool dated_back = state->last_success > chain->not_before && state->last_success < chain->not_after;
+	f.not_before = dated_back ? state->last_success : chain->not_before;
+	if (setup->conf->ari && same_text(state->ari_id, chain->ari_id))
+		f.ari_at = state->ari_at;
+	return f;
+}
+
+void record_success(struct store *store, const struct setup *setup, struct operation_result *result,
+		    int64_t now)
+{
+	const struct chain_info *chain = &result->chain;
+	struct store_state state;
+	if (now >= chain->not_after) {
+		result->fail = ACME_BROKEN;
+		snprintf(result->why, sizeof result->why,
+			 "the new certificate expired %s by the clock of this machine; is the clock right?",
+			 time_text(chain->not_after).s);
+		return;
+	}
+	if (stored_cert_save(store, chain->pem, result->key_pem)) {
+		result->fail = ACME_STORAGE;
+		snprintf(result->why, sizeof result->why, "%s", store_why(store));
+		return;
+	}
+	store_state_load(store, &state);
+	set_text(&state.order_url, NULL);
+	key_text_free(state.order_key_pem);
+	state.order_key_pem = NULL;
+	set_text(&state.last_error, NULL);
+	set_text(&state.config, setup->fingerprint);
+	state.failures = 0;
+	state.next_try = state.ca_try = 0;
+	state.revoked = false;
+	state.ari_at = state.ari_start = state.ari_end = 0;
+	if (!same_text(state.ari_id, ARI_NONE)) {
+		set_text(&state.ari_id, chain->ari_id);
+		state.ari_check = now + least((chain->not_after - now) / 8, ARI_INTERVAL);
+	}
+	state.last_success = now;
+	state.jitter = renew_jitter(most(chain->not_before, now), chain->not_after, setup->renew_before,
+				    random_number());
+	save(store, &state);
+}
+
+int64_t record_failure(struct store *store, const struct setup *setup, const struct operation_result *result,
+		       int64_t left, int64_t now, uint32_t *failures)
+{
+	struct store_state state;
+	enum renew_cost cost = result->permanent                  ? RENEW_PERMANENT
+			       : result->fail == ACME_UNREACHABLE ? RENEW_CHEAP
+								  : RENEW_COSTLY;
+	int64_t wait = 0;
+	store_state_load(store, &state);
+	if (failures) {
+		*failures = state.failures > *failures ? state.failures : *failures;
+		*failures += *failures < UINT32_MAX;
+		state.failures = *failures;
+	}
+	if (setup) {
+		wait = renew_backoff(state.failures, cost, left, result->retry_after, random_number());
+		state.next_try = now + wait;
+		set_text(&state.config, setup->fingerprint);
+	}
+	if (result->retry_after > 0)
+		state.ca_try = now + result->retry_after;
+	set_text(&state.last_error, result->why);
+	save(store, &state);
+	return wait;
+}
+
+bool record_ari_due(const struct store_state *state, const struct stored_cert *cert, int64_t now)
+{
+	bool known = same_text(state->ari_id, ARI_NONE) || same_text(state->ari_id, cert->chain.ari_id);
+	return !known || now >= state->ari_check || state->ari_check > now + ARI_RETRY;
+}
+
+static int64_t ari_wait(const struct operation_result *result, const struct chain_info *chain)
+{
+	if (result->retry_after > 0)
+		return clamp(result->retry_after, 60, 86400);
+	int64_t part = most((chain->not_after - chain->not_before) / 24, 60);
+	return result->fail != ACME_OK ? least(part, ARI_INTERVAL) : ARI_INTERVAL;
+}
+
+void record_ari(struct store *store, const struct stored_cert *cert, const struct operation_result *result,
+		int64_t now)
+{
+	const struct chain_info *chain = &cert->chain;
+	bool none = result->fail != ACME_OK && result->permanent;
+	struct store_state state;
+	store_state_load(store, &state);
+	if (!same_text(state.ari_id, chain->ari_id) || none) {
+		set_text(&state.ari_id, none ? ARI_NONE : chain->ari_id);
+		state.ari_at = state.ari_start = state.ari_end = 0;
+	}
+	if (result->fail == ACME_OK) {
+		/* once per window: who draws lots at every look ends up early */
+		if (state.ari_start != result->ari_start || state.ari_end != result->ari_end)
+			state.ari_at = renew_ari_moment(result->ari_start, result->ari_end, chain->not_after,
+							random_number());
+		state.ari_start = result->ari_start;
+		state.ari_end = result->ari_end;
+	}
+	state.ari_check = now + (none ? ARI_RETRY : ari_wait(result, chain));
+	save(store, &state);
 }

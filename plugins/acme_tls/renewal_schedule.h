@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * renewal_schedule - when to get a certificate: pure decisions, the clock is an argument.  Times are seconds
- * since 1970, 0: none; durations are seconds.
+ * renewal_schedule - what became of an attempt to get a certificate, and when the next may be made: for the
+ * host's loop and the commands beside it.  Times are seconds since 1970, 0: none; durations are seconds.
  */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "operation.h"
+#include "options.h"
+#include "store.h"
+
+/* ---- decisions: pure, the clock is an argument ---- */
 
 #define RENEW_MAX_WAIT                                                                                       \
 	(86400 + 8640) /* no wait is longer: a day, and what is added so that not all come at once */
@@ -63,3 +68,26 @@ enum renew_cost {
  */
 #define RENEW_SHORT_WAIT 300
 int64_t renew_backoff(uint32_t failures, enum renew_cost, int64_t left, int64_t retry_after, uint32_t random);
+
+/*
+ * ---- what is remembered: each reads state.json, changes its part and writes the file back, as the client
+ * and other processes change it too; the store must be locked.  A state that cannot be written costs no
+ * certificate, so that is no error here ----
+ */
+
+/* The facts for renew_decide(). */
+struct renew_facts record_facts(const struct setup *, const struct stored_cert *, const struct store_state *);
+/* A new certificate: the pair, then the state.  If it has expired, or is not on disk, result becomes that
+ * failure, and the order is still remembered. */
+void record_success(struct store *, const struct setup *, struct operation_result *, int64_t now);
+/*
+ * A failure: counted, and the next attempt postponed.  left: seconds until the certificate in use expires, <=
+ * 0 without one.  Returns the seconds to wait, *failures is how many there were in a row.  Of a command setup
+ * is NULL: the time of the host's next attempt stays; failures NULL: not counted.  Retry-After holds for all.
+ */
+int64_t record_failure(struct store *, const struct setup *, const struct operation_result *, int64_t left,
+		       int64_t now, uint32_t *failures);
+/* Is it time to ask the CA for its renewal window? */
+bool record_ari_due(const struct store_state *, const struct stored_cert *, int64_t now);
+/* The answer; fail is ACME_OK or why there is no window. */
+void record_ari(struct store *, const struct stored_cert *, const struct operation_result *, int64_t now);

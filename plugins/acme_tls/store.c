@@ -521,27 +521,22 @@ static int parse_pair(struct store *s, const char *chain_pem, const char *const 
 		      struct stored_cert *out)
 {
 	struct acme_key *key = NULL;
-	struct chain_info again;
 	char reason[256] = "";
 	const char *file = KEY;
+	size_t len = strlen(chain_pem);
 	int rc = key_load(out->key_pem, strlen(out->key_pem), &key, reason, sizeof reason);
 	if (rc == 0) {
 		file = CHAIN;
-		rc = chain_read(chain_pem, strlen(chain_pem), key, NULL, 0, &out->chain, reason,
-				sizeof reason);
+		rc = chain_read(chain_pem, len, key, names, n, &out->chain, reason, sizeof reason);
+		out->names_match = rc == 0;
+		if (rc == -EINVAL && names)
+			rc = chain_read(chain_pem, len, key, NULL, 0, &out->chain, reason, sizeof reason);
 	}
-	if (rc == -EINVAL)
-		fail(s, rc, "%s/%s: %s", s->path, file, reason);
-	else if (rc)
-		fail_at(s, "cannot read", file, rc);
 	out->exists = rc == 0;
-	if (rc == 0 && chain_read(out->chain.pem, strlen(out->chain.pem), key, names, n, &again, reason,
-				  sizeof reason) == 0) {
-		out->names_match = true;
-		chain_done(&again);
-	}
 	key_free(key);
-	return rc;
+	if (rc == -EINVAL)
+		return fail(s, rc, "%s/%s: %s", s->path, file, reason);
+	return rc ? fail_at(s, "cannot read", file, rc) : 0;
 }
 
 static int read_pair(struct store *s, const char *const *names, size_t n, struct stored_cert *out)

@@ -71,44 +71,50 @@ struct operation {
 };
 static struct operation *under_way;
 
-int __wrap_operation_start(const struct setup *, const struct operation_request *,
+int __wrap_operation_start(const struct setup *, json_t *request, const char *const *ca_files,
 			   const struct operation_events *, struct operation **out, char *why,
 			   size_t why_size);
 int __wrap_operation_fd(const struct operation *);
-const struct operation_result *__wrap_operation_read(struct operation *);
-const struct operation_result *__wrap_operation_wait(struct operation *);
+struct operation_result *__wrap_operation_read(struct operation *);
+struct operation_result *__wrap_operation_wait(struct operation *);
 void __wrap_operation_free(struct operation *);
 
-int __wrap_operation_start(const struct setup *setup, const struct operation_request *request,
+int __wrap_operation_start(const struct setup *setup, json_t *request, const char *const *ca_files,
 			   const struct operation_events *events, struct operation **out, char *why,
 			   size_t why_size)
 {
 	(void)why;
 	(void)why_size;
 	assert_null(under_way);
+	const char *kind = json_string_value(json_object_get(request, "operation"));
+	const char *ari_id = json_string_value(json_object_get(request, "ari_id"));
+	const char *old_ari_id = json_string_value(json_object_get(request, "old_ari_id"));
+	const char *chain = json_string_value(json_object_get(request, "chain"));
+	bool issues = strcmp(kind, "issue") == 0, revokes = strcmp(kind, "revoke") == 0,
+	     asks = strcmp(kind, "ari") == 0;
 	engine.made++;
 	engine.alive++;
-	engine.issues += request->kind == OPERATION_ISSUE;
-	engine.aris += request->kind == OPERATION_ARI;
-	engine.revokes += request->kind == OPERATION_REVOKE;
-	engine.rollovers += request->kind == OPERATION_ROLLOVER;
-	engine.deactivations += request->kind == OPERATION_DEACTIVATE;
+	engine.issues += issues;
+	engine.aris += asks;
+	engine.revokes += revokes;
+	engine.rollovers += strcmp(kind, "rollover") == 0;
+	engine.deactivations += strcmp(kind, "deactivate") == 0;
 	engine.setup = setup;
 	engine.events = *events;
-	if (request->kind == OPERATION_REVOKE)
-		engine.reason = request->reason;
-	engine.has_old_key = request->old_key_pem != NULL;
-	snprintf(engine.old_ari_id, sizeof engine.old_ari_id, "%s",
-		 request->old_ari_id ? request->old_ari_id : "");
-	for (engine.n_ca_files = 0; request->ca_files[engine.n_ca_files]; engine.n_ca_files++)
+	if (revokes)
+		engine.reason = (int)json_integer_value(json_object_get(request, "reason"));
+	engine.has_old_key = json_is_string(json_object_get(request, "old_key"));
+	snprintf(engine.old_ari_id, sizeof engine.old_ari_id, "%s", old_ari_id ? old_ari_id : "");
+	for (engine.n_ca_files = 0; ca_files[engine.n_ca_files]; engine.n_ca_files++)
 		if (engine.n_ca_files < 2)
 			snprintf(engine.ca_files[engine.n_ca_files], sizeof engine.ca_files[0], "%s",
-				 request->ca_files[engine.n_ca_files]);
-	assert_true(request->kind != OPERATION_ARI || request->ari_id[0]);
-	assert_true(request->kind != OPERATION_REVOKE || strstr(request->chain_pem, "BEGIN CERTIFICATE"));
+				 ca_files[engine.n_ca_files]);
+	assert_true(!asks || (ari_id && ari_id[0]));
+	assert_true(!revokes || (chain && strstr(chain, "BEGIN CERTIFICATE")));
+	json_decref(request);
 	*out = under_way = calloc(1, sizeof **out);
 	assert_non_null(under_way);
-	under_way->brings = request->kind == OPERATION_ISSUE;
+	under_way->brings = issues;
 	under_way->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	engine.running = true;
 	return 0;
@@ -119,7 +125,7 @@ int __wrap_operation_fd(const struct operation *op)
 	return op->fd;
 }
 
-const struct operation_result *__wrap_operation_read(struct operation *op)
+struct operation_result *__wrap_operation_read(struct operation *op)
 {
 	return op->ended ? &op->result : NULL;
 }
@@ -150,7 +156,7 @@ static void set_certificate(struct operation_result *result, int64_t not_before,
 	free(pair.chain_pem);
 }
 
-const struct operation_result *__wrap_operation_wait(struct operation *op)
+struct operation_result *__wrap_operation_wait(struct operation *op)
 {
 	op->result = engine.at_once;
 	if (!engine.at_once.fail && op->brings)
@@ -285,6 +291,7 @@ int test_begin(void **state)
 				  /* tests that run meanwhile do not wait for our port */
 				  .challenge_port = 1024 + getpid() % 60000,
 				  .order_timeout = 600 * ACME_SECOND,
+				  .reuse_key = 1,
 				  .ari = 0};
 	new_host();
 	return 0;

@@ -92,7 +92,7 @@ static void shows_the_state(void **state)
 	assert_int_equal(run("status", NULL), 0);
 	has("names         a.test\n");
 	has("certificate   good\n");
-	has("valid until   2027-01-16T08:00:00Z (24h left)\n");
+	has("valid until   2027-01-16T08:00:00Z (1d left)\n");
 	has("next renewal  2027-01-16T00:00:00Z (in 16h)\n");
 	has("directory     https://ca.test/dir\n");
 	has("account       none yet\n");
@@ -105,7 +105,7 @@ static void shows_the_state(void **state)
 	now += 2 * DAY;
 	assert_int_equal(run("status", NULL), 1);
 	has("certificate   expired\n");
-	has("(24h ago)");
+	has("(1d ago)");
 	now -= 2 * DAY;
 	assert_int_equal(run("status", "--json", NULL), 0);
 	json_t *root = json_loads(out, 0, NULL);

@@ -28,7 +28,7 @@ static struct acme_conf conf;
 static struct setup setup;
 static struct store *store;
 static struct operation *operation;
-static const struct operation_result *result;
+static struct operation_result *result;
 static struct {
 	int counted, levels;
 	char log[1024];
@@ -72,7 +72,8 @@ static int begin(void **state)
 	setup = (struct setup){.conf = &conf,
 			       .program = program,
 			       .challenge_port = 80,
-			       .names = {(char *)"a.test"},
+			       .names = {"a.test"},
+			       .names_json = (char *)"[\"a.test\"]",
 			       .n_names = 1,
 			       .path = folder};
 	return 0;
@@ -99,40 +100,47 @@ static void speaks(const char *script)
 	fclose(f);
 }
 
-static void start(const struct operation_request *request)
+static void start(json_t *request, const char *const *ca_files)
 {
 	static const struct operation_events events = {.log = on_log, .counted = on_counted};
 	char why[256];
 	operation_free(operation);
 	operation = NULL;
-	if (operation_start(&setup, request, &events, &operation, why, sizeof why))
+	if (operation_start(&setup, request, ca_files, &events, &operation, why, sizeof why))
 		fail_msg("%s", why);
 }
 
-static void run(const struct operation_request *request)
+static void run(json_t *request)
 {
-	start(request);
+	start(request, NULL);
 	result = operation_wait(operation);
 	assert_ptr_equal(operation_read(operation), result); /* for ever */
 }
 
-static const struct operation_request issue = {.kind = OPERATION_ISSUE};
+static json_t *issue(void)
+{
+	return operation_issue(&setup, &(struct stored_cert){.exists = false});
+}
+
+static json_t *ari(void)
+{
+	return json_pack("{s:s, s:s}", "operation", "ari", "ari_id", "a.b");
+}
 
 static void goes_all_the_way(void **state)
 {
 	(void)state;
 	snprintf(program, sizeof program, "%s", ACME_PROGRAM);
-	run(&issue);
+	run(issue());
 	assert_int_equal(result->fail, ACME_UNREACHABLE);
 	assert_non_null(strstr(result->why, "failed to connect to ACME server"));
 	assert_true(seen.counted > 0);
 	/* the other operations find no account */
-	run(&(struct operation_request){.kind = OPERATION_ARI, .ari_id = "a.b"});
+	run(ari());
 	assert_int_equal(result->fail, ACME_UNREACHABLE);
-	static const enum operation_kind others[] = {OPERATION_ROLLOVER, OPERATION_REVOKE,
-						     OPERATION_DEACTIVATE};
+	static const char *const others[] = {"rollover", "revoke", "deactivate"};
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-		run(&(struct operation_request){.kind = others[i], .chain_pem = "-", .reason = 1});
+		run(json_pack("{s:s, s:s, s:i}", "operation", others[i], "chain", "-", "reason", 1));
 		assert_int_not_equal(result->fail, ACME_OK);
 	}
 }
@@ -144,7 +152,7 @@ static void passes_on_what_is_said(void **state)
 	       "say \"{\\\"log\\\":\\\"$(head -c 12345 /dev/zero | tr '\\0' x)\\\",\\\"level\\\":10}\"\n"
 	       "say '{\"result\":{\"fail\":4,\"why\":\"too many\",\"permanent\":true,\"retry_after\":77}}'\n"
 	       "say '{\"log\":\"never\",\"level\":0}'");
-	run(&issue);
+	run(issue());
 	assert_int_equal(seen.levels, 30);
 	assert_int_equal(seen.log_len, ARRIVED);
 	assert_int_equal(seen.counted, 1);
@@ -153,7 +161,7 @@ static void passes_on_what_is_said(void **state)
 	assert_int_equal(result->retry_after, 77);
 	assert_string_equal(result->why, "too many");
 	speaks("say '{\"result\":{\"fail\":0,\"ari_start\":5,\"ari_end\":6,\"ari_url\":\"https://x\"}}'");
-	run(&(struct operation_request){.kind = OPERATION_ARI, .ari_id = "a.b"});
+	run(ari());
 	assert_int_equal(result->fail, ACME_OK);
 	assert_int_equal(result->ari_start + 10 * result->ari_end, 65);
 	assert_string_equal(result->ari_url, "https://x");
@@ -168,8 +176,9 @@ static void asks_for_all(void **state)
 	speaks("printf '%s' \"$request\" >\"$(dirname \"$0\")/request\"\nsay '{\"result\":{\"fail\":5}}'");
 	conf.reuse_key = 1;
 	conf.profile = "short";
-	run(&(struct operation_request){
-		.kind = OPERATION_ISSUE, .ca_files = files, .old_ari_id = "a.b", .old_key_pem = "key"});
+	struct stored_cert old = {.key_pem = (char *)"key", .chain.ari_id = "a.b"};
+	start(operation_issue(&setup, &old), files);
+	result = operation_wait(operation);
 	snprintf(text, sizeof text, "%s/request", folder);
 	FILE *f = fopen(text, "re");
 	assert_non_null(f);
@@ -189,6 +198,11 @@ static void asks_for_all(void **state)
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
 		if (!strstr(text, parts[i]))
 			fail_msg("no %s in %s", parts[i], text);
+	/* a new key, unless it is to be used again */
+	conf.reuse_key = 0;
+	json_t *request = operation_issue(&setup, &old);
+	assert_true(json_is_null(json_object_get(request, "old_key")));
+	json_decref(request);
 }
 
 static void survives_bad_programs(void **state)
@@ -209,7 +223,7 @@ static void survives_bad_programs(void **state)
 	};
 	for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
 		speaks(scripts[i]);
-		run(&issue);
+		run(issue());
 		if (result->fail != ACME_LOCAL || result->chain.pem || result->key_pem)
 			fail_msg("\"%s\": %d %s", scripts[i], result->fail, result->why);
 	}
@@ -217,7 +231,7 @@ static void survives_bad_programs(void **state)
 	char why[256];
 	struct operation *none = NULL;
 	const struct operation_events events = {.log = on_log};
-	assert_int_equal(operation_start(&setup, &issue, &events, &none, why, sizeof why), -ENOENT);
+	assert_int_equal(operation_start(&setup, issue(), NULL, &events, &none, why, sizeof why), -ENOENT);
 	assert_non_null(strstr(why, "cannot be run"));
 }
 
@@ -249,7 +263,7 @@ static void checks_certificates(void **state)
 		fputs("\"}}\n", f);
 		fclose(f);
 		speaks("cat \"$(dirname \"$0\")/chain\" >&3");
-		run(&issue);
+		run(issue());
 		assert_int_equal(result->fail == ACME_OK, rows[i].accepted);
 		if (rows[i].accepted)
 			assert_string_equal(result->key_pem, good.key_pem);
@@ -269,7 +283,7 @@ static void ends_the_program(void **state)
 	snprintf(program, sizeof program, "%s", ACME_PROGRAM);
 	assert_int_equal(pipe(pipe_fds), 0);          /* inherited, as it is not close-on-exec */
 	conf.directory_url = "https://192.0.2.1/dir"; /* no answer comes from there */
-	start(&issue);
+	start(issue(), NULL);
 	assert_null(operation_read(operation));
 	operation_free(operation);
 	operation = NULL;

@@ -40,7 +40,7 @@ static const char skeleton[] =
 	"          \"items\": {\"anyOf\": [{\"type\": \"string\", \"minLength\": 1}, {\"$ref\": \"#/$defs/from_elsewhere\"}]},"
 	"          \"description\": \"Folders with plugins, searched before the one that came with the program\""
 	"        },"
-	"        \"strict\": {\"type\": \"boolean\", \"default\": false, \"description\": \"Check all rules of the plugin interface\"}"
+	"        \"strict\": {\"anyOf\": [{\"type\": \"boolean\"}, {\"$ref\": \"#/$defs/variable\"}], \"default\": false, \"description\": \"Check all rules of the plugin interface\"}"
 	"      }"
 	"    },"
 	"    \"admin\": {"
@@ -75,6 +75,10 @@ static const char skeleton[] =
 	"  \"$defs\": {"
 	"    \"duration\": {\"type\": \"string\", \"pattern\": \"^(0|([0-9]+(\\\\.[0-9]+)?(ns|us|ms|s|m|h|d))+)$\"},"
 	"    \"size\": {\"type\": \"string\", \"pattern\": \"^[0-9]+(\\\\.[0-9]+)?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)?$\"},"
+	"    \"variable\": {"
+	"      \"description\": \"A value from the environment, ${env:NAME}\","
+	"      \"type\": \"string\", \"pattern\": \"\\\\$\\\\{env:[A-Za-z_][A-Za-z0-9_]*\\\\}\""
+	"    },"
 	"    \"from_elsewhere\": {"
 	"      \"description\": \"Text from the environment, ${env:NAME}, or from a file, {\\\"file\\\": path}\","
 	"      \"anyOf\": ["
@@ -95,7 +99,8 @@ static const char skeleton[] =
 	"      \"type\": \"object\", \"additionalProperties\": false,"
 	"      \"properties\": {"
 	"        \"events\": {"
-	"          \"type\": \"integer\", \"minimum\": 1, \"maximum\": 1000000000, \"default\": 65536,"
+	"          \"anyOf\": [{\"type\": \"integer\", \"minimum\": 1, \"maximum\": 1000000000}, {\"$ref\": \"#/$defs/variable\"}],"
+	"          \"default\": 65536,"
 	"          \"description\": \"The most events that wait\""
 	"        },"
 	"        \"bytes\": {"
@@ -220,9 +225,9 @@ static json_t *value_schema(const char *type, const struct ss_option *o)
 	case SS_OPT_STRING:
 		return or_from_elsewhere(json_pack("{s:s}", "type", "string"));
 	case SS_OPT_INT:
-		return integer(o, INT64_MIN);
+		return any_of(integer(o, INT64_MIN), ref("variable"));
 	case SS_OPT_BOOL:
-		return json_pack("{s:s}", "type", "boolean");
+		return any_of(json_pack("{s:s}", "type", "boolean"), ref("variable"));
 	case SS_OPT_BYTES:
 		return json_pack("{s:[o,o,o]}", "anyOf", integer(o, 0), ref("size"), ref("from_elsewhere"));
 	case SS_OPT_DURATION:

@@ -179,7 +179,10 @@ static int read_plugins(struct config *config, const struct jnode *node, struct 
 	if (!node || !expect(config, node, J_OBJECT, diag))
 		return 0;
 	check_keys(config, node, keys, N(keys), diag);
-	const struct jnode *strict = jnode_get(node, "strict");
+	struct jnode *strict = jnode_get(node, "strict");
+	if (strict && expand_is_variable(strict) && expand_tree(config->doc, strict, diag) == 0 &&
+	    (strcmp(strict->string, "true") == 0 || strcmp(strict->string, "false") == 0))
+		strict->type = strict->string[0] == 't' ? J_TRUE : J_FALSE;
 	config->strict = strict && strict->type == J_TRUE;
 	if (strict && strict->type != J_FALSE)
 		expect(config, strict, J_TRUE, diag);

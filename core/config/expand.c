@@ -96,6 +96,12 @@ bool expand_is_text(const struct jnode *node)
 		node->child->type == J_STRING);
 }
 
+/* The node's text stays when the string is expanded. */
+bool expand_is_variable(const struct jnode *node)
+{
+	return node->type == J_STRING && memmem(node->text, node->text_len, "${env:", 6);
+}
+
 char *expand_path(const struct jdoc *doc, const char *path)
 {
 	const char *slash = strrchr(doc->file, '/');

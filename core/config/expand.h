@@ -14,6 +14,8 @@
 
 /* Is this a string, or {"file": path}? */
 bool expand_is_text(const struct jnode *);
+/* Is this a string, expanded or not, with a variable in it?  Then a number or a boolean may be written so. */
+bool expand_is_variable(const struct jnode *);
 /* The value of such a node, malloced.  0, or -EINVAL or -ENOMEM, both reported. */
 int expand_text(const struct jdoc *, const struct jnode *, struct diag *, char **out);
 

@@ -104,6 +104,8 @@ static const char *hint(const struct ss_option *option, const struct jnode *node
 	int64_t number;
 	if (node->type == J_NULL)
 		return "; leave the key out for its default";
+	if (expand_is_variable(node))
+		return "; the variable has another value";
 	if (option->type == SS_OPT_INT && text && ss_parse_integer(node->string, &number) == 0)
 		return "; write numbers without quotes";
 	if (option->type == SS_OPT_BOOL && text &&
@@ -197,9 +199,9 @@ static bool type_fits(const struct ss_option *option, const struct jnode *node)
 {
 	switch (option->type) {
 	case SS_OPT_INT:
-		return node->type == J_NUMBER;
+		return node->type == J_NUMBER || expand_is_variable(node);
 	case SS_OPT_BOOL:
-		return node->type == J_TRUE || node->type == J_FALSE;
+		return node->type == J_TRUE || node->type == J_FALSE || expand_is_variable(node);
 	case SS_OPT_BYTES:
 		return node->type == J_NUMBER || expand_is_text(node);
 	case SS_OPT_JSON:

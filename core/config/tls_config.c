@@ -22,7 +22,7 @@
 #define KEYS(table) .keys = (table), .n = sizeof(table) / sizeof(table)[0]
 
 #define ELSEWHERE "{\"$ref\": \"#/$defs/from_elsewhere\"}"
-#define BOOLEAN   "{\"type\": \"boolean\"}"
+#define BOOLEAN   "{\"anyOf\": [{\"type\": \"boolean\"}, {\"type\": \"string\", \"pattern\": \"[$][{]env:\"}]}"
 #define TEXT      "{\"anyOf\": [{\"type\": \"string\", \"minLength\": 1}, " ELSEWHERE "]}"
 #define LIST(least, most)                                                                                    \
 	"{\"type\": \"array\", \"minItems\": " #least ", \"maxItems\": " #most ", \"items\": " TEXT "}"
@@ -200,9 +200,14 @@ static bool boolean(struct reader *r, const struct jnode *object, const char *ke
 		return otherwise;
 	if (node->type == J_TRUE || node->type == J_FALSE)
 		return node->type == J_TRUE;
+	const bool variable = expand_is_variable(node);
+	if (variable && (strcmp(node->string, "true") == 0 || strcmp(node->string, "false") == 0))
+		return node->string[0] == 't';
 	jdoc_report(r->doc, r->diag, DIAG_ERROR, node, J_VALUE, "expected true or false, got %s%s",
 		    jnode_shown(node, shown),
-		    node->type == J_STRING ? "; write true and false without quotes" : "");
+		    variable                 ? "; the variable has another value"
+		    : node->type == J_STRING ? "; write true and false without quotes"
+					     : "");
 	return otherwise;
 }
 

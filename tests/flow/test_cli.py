@@ -402,6 +402,11 @@ GOOD = [
     (["components", 0, "config", "receive_buffer"], 65536),
     (["components", 0, "config", "bind"], {"file": "address"}),
     (["components", 0, "config", "truncated"], "${env:TRUNCATED}"),
+    (["components", 0, "config", "port"], "${env:PORT}"),
+    (["components", 0, "config", "gro"], "${env:GRO}"),
+    (["components", 1, "queue"], {"events": "${env:EVENTS}", "bytes": "${env:EVENTS}"}),
+    (["plugins", "strict"], "${env:STRICT}"),
+    (["security", "tls", "server"], {"enabled": "${env:TLS}"}),
     (["security"], {}),
     (["security", "tls"], {"server": {}, "client": {"mtls": {}}}),
     (["security", "tls", "server"], {"enabled": False, "min_version": "1.3", "acme": {"enabled": False}}),
@@ -468,7 +473,8 @@ def test_schema_and_check_accept(schema, command, config, tmp_path, path, value)
     (tmp_path / "address").write_text("127.0.0.1\n")
     document = edited(path, value)
     assert problems(schema, document) == []
-    done = command("check", config(document), env={**os.environ, "TRUNCATED": "keep"})
+    variables = {"TRUNCATED": "keep", "PORT": "14550", "GRO": "true", "EVENTS": "100", "STRICT": "true", "TLS": "false"}
+    done = command("check", config(document), env={**os.environ, **variables})
     assert done.returncode == 0, done.stderr
 
 

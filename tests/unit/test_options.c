@@ -399,6 +399,67 @@ static void test_row_sizes(void **state)
 	done(&f);
 }
 
+/* Numbers and booleans may come from the environment; the value is never shown. */
+static void test_variables(void **state)
+{
+	(void)state;
+	struct fixture f;
+	static const struct {
+		const char *key, *value;
+		bool good;
+	} cases[] = {
+		{"port", "8080", true},
+		{"port", "65536", false},
+		{"port", "080", false},
+		{"port", "", false},
+		{"port", "80 ", false},
+		{"port", "http", false},
+		{"port", "1e3", false},
+		{"any", "-5", true},
+		{"fast", "false", true},
+		{"fast", "False", false},
+		{"fast", "0", false},
+		{"size", "2MiB", true},
+		{"size", "4096", true},
+		{"size", "much", false},
+		{"wait", "1m30s", true},
+		{"mode", "drop", true},
+		{"mode", "dorp", false},
+		{"wait", "soon", false},
+		{"any", "9223372036854775808", false},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		char text[256];
+		setenv("SS_TEST_A", cases[i].value, 1);
+		snprintf(text, sizeof text, "{\"needed\": 1, \"%s\": \"${env:SS_TEST_A}\"}", cases[i].key);
+		fill(&f, &table, text);
+		assert_int_equal(f.result, cases[i].good ? 0 : -EINVAL);
+		if (!cases[i].good) {
+			assert_int_equal(f.diag.n, 1);
+			assert_non_null(strstr(f.diag.items[0].text,
+					       ", got \"${env:SS_TEST_A}\"; the variable has another value"));
+			assert_true(!cases[i].value[0] || !strstr(f.diag.items[0].text, cases[i].value) ||
+				    strlen(cases[i].value) < 4);
+		}
+		done(&f);
+	}
+	setenv("SS_TEST_A", "80", 1);
+	setenv("SS_TEST_MODE", "false", 1);
+	fill(&f, &table,
+	     "{\"needed\": \"${env:SS_TEST_A}1\", \"port\": \"${env:SS_TEST_A}${env:SS_TEST_A}\","
+	     " \"fast\": \"${env:SS_TEST_MODE}\"}");
+	assert_int_equal(f.result, 0);
+	assert_int_equal(f.conf->needed, 801);
+	assert_int_equal(f.conf->port, 8080);
+	assert_int_equal(f.conf->fast, 0);
+	done(&f);
+	fill(&f, &table, "{\"needed\": \"80\"}");
+	assert_int_equal(f.result, -EINVAL);
+	assert_non_null(strstr(f.diag.items[0].text, "write numbers without quotes"));
+	done(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -406,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_wrong),         cmocka_unit_test(test_all_at_once),
 		cmocka_unit_test(test_references),    cmocka_unit_test(test_files),
 		cmocka_unit_test(test_faulty_tables), cmocka_unit_test(test_row_sizes),
+		cmocka_unit_test(test_variables),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,8 +94,10 @@ static void options_in_the_schema(void **state)
 	expect(full, "properties/text/default", "\"x\"");
 	expect(full, "properties/text/description", "\"Some text.\"");
 	expect(full, "properties/n",
-	       "{\"type\": \"integer\", \"minimum\": -5, \"maximum\": 5, \"default\": -3}");
-	expect(full, "properties/on", "{\"type\": \"boolean\", \"default\": true}");
+	       "{\"anyOf\": [{\"type\": \"integer\", \"minimum\": -5, \"maximum\": 5}, "
+	       "{\"$ref\": \"#/$defs/variable\"}], \"default\": -3}");
+	expect(full, "properties/on",
+	       "{\"anyOf\": [{\"type\": \"boolean\"}, {\"$ref\": \"#/$defs/variable\"}], \"default\": true}");
 	expect(full, "properties/size/anyOf/0", "{\"type\": \"integer\", \"minimum\": 1024}");
 	expect(full, "properties/size/anyOf/1", "{\"$ref\": \"#/$defs/size\"}");
 	expect(full, "properties/wait/anyOf/0", "{\"$ref\": \"#/$defs/duration\"}");

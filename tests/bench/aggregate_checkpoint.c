@@ -15,7 +15,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include "plugins/aggregate/aggregate.h"
+#include "plugins/aggregate/state.h"
 #include <semstreams/test-host.h>
 
 #define FILE_NAME "aggregate_checkpoint.state"

@@ -12,9 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <lmdb.h>
 #include <signal.h>
-#include <sqlite3.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,6 +23,12 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef HAVE_LMDB
+#include <lmdb.h>
+#endif
+#ifdef HAVE_SQLITE3
+#include <sqlite3.h>
+#endif
 #include "plugins/spool/sendlog.h"
 #include <semstreams/test-host.h>
 
@@ -38,11 +42,15 @@ struct bench {
 	bool joined; /* all batches of a transaction in one blob */
 	bool grow;   /* delete nothing */
 	int page;    /* SQLite's */
+#ifdef HAVE_SQLITE3
 	sqlite3 *db;
 	sqlite3_stmt *put, *del, *last, *begin, *commit, *rollback;
+#endif
+#ifdef HAVE_LMDB
 	MDB_env *env;
 	MDB_dbi dbi;
 	MDB_txn *txn;
+#endif
 	int fd;
 };
 
@@ -62,6 +70,8 @@ struct store {
 };
 
 /* ---- SQLite ---- */
+
+#ifdef HAVE_SQLITE3
 
 static int sq_open(struct bench *b)
 {
@@ -167,7 +177,11 @@ static void sq_close(struct bench *b)
 	sqlite3_close(b->db);
 }
 
+#endif
+
 /* ---- LMDB ---- */
+
+#ifdef HAVE_LMDB
 
 static int lm_open(struct bench *b)
 {
@@ -271,6 +285,8 @@ static void lm_close(struct bench *b)
 	mdb_env_close(b->env);
 }
 
+#endif
+
 /* ---- a bare file: append, fdatasync; no index, no deletion: nothing can be cheaper ---- */
 
 static int raw_open(struct bench *b)
@@ -331,14 +347,18 @@ static void raw_close(struct bench *b)
 }
 
 static const struct store stores[] = {
+#ifdef HAVE_SQLITE3
 	{"sqlite 4K", 4096, sq_open, sq_begin, sq_put, sq_del, sq_count, sq_commit, sq_rollback, sq_last,
 	 sq_text, sq_close},
 	{"sqlite 16K", 16384, sq_open, sq_begin, sq_put, sq_del, sq_count, sq_commit, sq_rollback, sq_last,
 	 sq_text, sq_close},
 	{"sqlite 64K", 65536, sq_open, sq_begin, sq_put, sq_del, sq_count, sq_commit, sq_rollback, sq_last,
 	 sq_text, sq_close},
+#endif
+#ifdef HAVE_LMDB
 	{"lmdb", 0, lm_open, lm_begin, lm_put, lm_del, lm_count, lm_commit, lm_rollback, lm_last, lm_text,
 	 lm_close},
+#endif
 	{"bare file", 0, raw_open, raw_begin, raw_put, raw_del, raw_last, raw_commit, raw_rollback, raw_last,
 	 raw_text, raw_close},
 };
@@ -554,7 +574,7 @@ static void full(const struct store *s, const char *dir)
 static void flips(const struct store *s, const char *dir)
 {
 	int died = 0, failed = 0, whole = 0;
-	const char *file = s->page ? "spool.db" : s->open == lm_open ? "data.mdb" : "raw";
+	const char *file = s->page ? "spool.db" : strcmp(s->name, "lmdb") == 0 ? "data.mdb" : "raw";
 
 	for (int round = 0; round < 300; round++) {
 		uint64_t key = 0;
@@ -640,7 +660,7 @@ static bool count_bytes(void *arg, uint64_t seq, const struct ss_event *e)
 }
 
 static const struct sendlog_events log_events = {
-	.committed = ignore_seq, .room = ignore, .lost = on_lost, .trouble = on_trouble};
+	.committed = ignore_seq, .room = ignore, .lost = on_lost, .disk_error = on_trouble};
 
 /* rate: records per second, 0 = as fast as it goes. */
 static void measure_log(const char *dir, uint64_t records, uint64_t rate, bool relaxed, bool use_log)

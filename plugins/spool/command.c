@@ -81,7 +81,7 @@ static bool find_files(struct spool *s)
 	return false;
 }
 
-static int spool_look(struct spool *s, const char *path)
+static int open_spool(struct spool *s, const char *path)
 {
 	s->path = path;
 	s->state.cursors = s->cursors;
@@ -111,7 +111,7 @@ static int spool_look(struct spool *s, const char *path)
 	return 0;
 }
 
-static void spool_leave(struct spool *s)
+static void close_spool(struct spool *s)
 {
 	spool_names_free(s->names, s->n_names);
 	if (s->dir_fd >= 0)
@@ -160,14 +160,14 @@ static void print_record(const struct job *job, const struct ss_event *e)
 }
 
 /* One frame; false if not all of it is sound. */
-static bool look_at_frame(struct job *job, uint8_t *bytes, struct frame *f)
+static bool check_frame(struct job *job, uint8_t *bytes, struct frame *f)
 {
 	struct contents *c = &job->at;
 	struct frame_walk w = {0};
 	struct ss_event e;
-	bool good = frame_mend_index(bytes, f), dump = strcmp(job->command, "dump") == 0;
+	bool good = frame_repair_index(bytes, f), dump = strcmp(job->command, "dump") == 0;
 
-	if (f->mended && strcmp(job->command, "check") == 0)
+	if (f->repaired && strcmp(job->command, "check") == 0)
 		printf("damaged but readable: the index of %" PRIu64 " to %" PRIu64 "\n", f->first_seq,
 		       f->first_seq + f->count - 1);
 	if (!good) {
@@ -222,7 +222,7 @@ static int walk_segment(const struct spool *s, const char *name, struct job *job
 			break;
 		}
 		job->damaged_before = c->damaged;
-		last_good = look_at_frame(job, bytes, &f);
+		last_good = check_frame(job, bytes, &f);
 		c->frames++;
 		c->records += f.count;
 		c->last_count = f.count;
@@ -314,7 +314,7 @@ static int run(struct spool *s, struct job *job)
 			return EXIT_BAD;
 		}
 		if (c->unfinished && i + 1 == s->n_names) {
-			/* it was being written when the end came: nobody was told of it */
+			/* it was being written when the end came: it was never reported */
 			c->damaged = job->damaged_before;
 			c->records -= c->last_count;
 			c->next -= c->last_count;
@@ -406,9 +406,9 @@ int main(int argc, char **argv)
 	}
 	if (!path)
 		return usage(stderr);
-	int rc = spool_look(&s, path);
+	int rc = open_spool(&s, path);
 	if (rc == 0)
 		rc = run(&s, &job);
-	spool_leave(&s);
+	close_spool(&s);
 	return rc;
 }

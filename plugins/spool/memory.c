@@ -84,7 +84,7 @@ static void memory_retain(struct sendlog *log)
 	while (limit && oldest(m)) {
 		const struct log_piece *p = oldest(m);
 		uint64_t end = piece_end(p), at = p->batch->events[p->count - 1].time_ns;
-		if (at + limit > now || log_lose(log, &m->losses, log->first, end - 1, "age") < 0)
+		if (at + limit > now || log_add_loss(log, &m->losses, log->first, end - 1, "age") < 0)
 			break;
 		release(log, end);
 		m->news = true;
@@ -105,7 +105,7 @@ static int memory_admit(struct sendlog *log, uint32_t fresh, size_t largest, siz
 		if (!log->options.drop_oldest)
 			return -EAGAIN;
 		uint64_t end = piece_end(oldest(m));
-		int rc = log_lose(log, &m->losses, log->first, end - 1, "full");
+		int rc = log_add_loss(log, &m->losses, log->first, end - 1, "full");
 		if (rc < 0)
 			return rc;
 		release(log, end);
@@ -137,7 +137,7 @@ static void memory_handle(struct sendlog *log)
 
 	if (room)
 		log->wants_room = false;
-	log_tell(log, &m->losses);
+	log_report_losses(log, &m->losses);
 	if (m->news) {
 		m->news = false;
 		log->events->committed(log->arg, log->committed);

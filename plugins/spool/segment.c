@@ -154,14 +154,14 @@ bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_
 {
 	uint64_t place = ordinal << 32 | offset;
 	uint8_t head[FRAME_HEADER];
-	bool mended = false;
+	bool repaired = false;
 
 	if (is_elsewhere(in, place))
 		return false;
 	memcpy(head, in, sizeof head);
 	if (get32(head + 40) != header_crc(head, epoch)) {
-		mended = ss_crc32c_mend(ss_crc32c(0, epoch, 16), head, 40, get32(head + 40));
-		if (!mended)
+		repaired = ss_crc32c_mend(ss_crc32c(0, epoch, 16), head, 40, get32(head + 40));
+		if (!repaired)
 			return false;
 	}
 	uint32_t magic = get32(head);
@@ -173,17 +173,17 @@ bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_
 			    .first_seq = get64(head + 8),
 			    .time_ns = get64(head + 24),
 			    .seal = magic == SEAL_MAGIC,
-			    .mended = mended};
+			    .repaired = repaired};
 	return f->len % 8 == 0 && f->len <= SEG_MAX && index_end(f) <= f->len;
 }
 
-bool frame_mend_index(uint8_t *frame, struct frame *f)
+bool frame_repair_index(uint8_t *frame, struct frame *f)
 {
 	size_t end = index_end(f), len;
 	uint64_t sum = end;
 
 	if (get32(frame + 44) != ss_crc32c(0, frame + FRAME_HEADER, end - FRAME_HEADER)) {
-		f->mended = true;
+		f->repaired = true;
 		if (!ss_crc32c_mend(0, frame + FRAME_HEADER, end - FRAME_HEADER, get32(frame + 44)))
 			return false;
 	}

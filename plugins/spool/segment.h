@@ -18,8 +18,8 @@
  * A frame's checksum covers the log's epoch and its place, so that neither an older life of a recycled file
  * nor a record that looks like a frame can pass for one.  The seal tells a frame that was damaged later from
  * one that was never finished.  A wrong bit, and in most cases a wrong byte, in a header or an index is
- * mended by its checksum in what was read (the file stays as it is): so only the record in which it lies can
- * be lost to it.
+ * repaired by its checksum in what was read (the file stays as it is): so only the record in which it lies
+ * can be lost to it.
  */
 enum {
 	SEG_HEADER = 64,
@@ -37,7 +37,7 @@ struct frame {
 	uint32_t len, count, meta_len; /* len: all of it; meta: the snapshot */
 	uint64_t first_seq, time_ns;   /* of the first record */
 	bool seal;                     /* count 0: the next sequence is first_seq */
-	bool mended;                   /* a damaged byte in its header or index was mended */
+	bool repaired;                 /* a damaged byte in its header or index was repaired */
 };
 
 static inline size_t seg_align(size_t n)
@@ -70,7 +70,7 @@ void frame_finish(uint8_t *frame, const struct frame *, const uint8_t epoch[16],
 bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_t ordinal, uint64_t offset,
 		struct frame *);
 /* Are snapshot and index sound, if need be after mending them, and is everything inside the frame? */
-bool frame_mend_index(uint8_t *frame, struct frame *);
+bool frame_repair_index(uint8_t *frame, struct frame *);
 /* The snapshot in it; NULL if there is none. */
 const uint8_t *frame_snapshot(const uint8_t *frame, const struct frame *, size_t *len);
 

@@ -153,7 +153,7 @@ int sendlog_ack(struct sendlog *log, const char *consumer, uint64_t seq)
 #define SAVE_SEEN_NS UINT64_C(60000000000) /* what the disk has of it is at most so old */
 
 /* One that has been away for too long: out of the list; false: there is none. */
-static bool take_missing(struct sendlog *log, struct log_cursor *out)
+static bool take_expired(struct sendlog *log, struct log_cursor *out)
 {
 	uint64_t limit = log->options.forget_ns;
 
@@ -190,7 +190,7 @@ void sendlog_check_consumers(struct sendlog *log, uint64_t elapsed_ns, bool (*he
 	unlock(log);
 	do {
 		lock(log);
-		one = take_missing(log, &gone);
+		one = take_expired(log, &gone);
 		unlock(log);
 		any |= one;
 		if (one && log->events->forgotten)
@@ -291,7 +291,8 @@ static int add_loss(struct log_losses *l, struct log_loss loss)
 	return 0;
 }
 
-int log_lose(const struct sendlog *log, struct log_losses *l, uint64_t from, uint64_t to, const char *reason)
+int log_add_loss(const struct sendlog *log, struct log_losses *l, uint64_t from, uint64_t to,
+		 const char *reason)
 {
 	uint64_t acked = sendlog_all_acked(log);
 
@@ -306,7 +307,7 @@ static void report_lost(struct sendlog *log, uint64_t from, uint64_t to, const c
 	log->events->lost(log->arg, from, to, reason);
 }
 
-void log_tell(struct sendlog *log, struct log_losses *l)
+void log_report_losses(struct sendlog *log, struct log_losses *l)
 {
 	struct log_losses mine = *l;
 
@@ -318,11 +319,11 @@ void log_tell(struct sendlog *log, struct log_losses *l)
 
 void log_corrupt(struct sendlog *log, uint64_t from, uint64_t to)
 {
-	enum { TOLD = sizeof log->told / sizeof log->told[0] };
-	uint32_t known = log->n_told < TOLD ? log->n_told : TOLD;
+	enum { KNOWN_MAX = sizeof log->reported / sizeof log->reported[0] };
+	uint32_t known = log->n_reported < KNOWN_MAX ? log->n_reported : KNOWN_MAX;
 
 	for (uint32_t i = 0; i < known; i++) {
-		const struct log_loss *t = &log->told[i];
+		const struct log_loss *t = &log->reported[i];
 		if (from >= t->from && from <= t->to)
 			from = t->to + 1;
 		if (to >= t->from && to <= t->to)
@@ -330,22 +331,22 @@ void log_corrupt(struct sendlog *log, uint64_t from, uint64_t to)
 	}
 	if (from > to)
 		return;
-	struct log_loss *last = log->n_told ? &log->told[(log->n_told - 1) % TOLD] : NULL;
+	struct log_loss *last = log->n_reported ? &log->reported[(log->n_reported - 1) % KNOWN_MAX] : NULL;
 	if (last && last->to + 1 == from)
 		last->to = to;
 	else
-		log->told[log->n_told++ % TOLD] = (struct log_loss){from, to, "corrupt"};
+		log->reported[log->n_reported++ % KNOWN_MAX] = (struct log_loss){from, to, "corrupt"};
 	log->corrupt += to - from + 1;
 	report_lost(log, from, to, "corrupt");
 }
 
-void log_mended(struct sendlog *log, uint64_t ordinal)
+void log_warn_repaired(struct sendlog *log, uint64_t ordinal)
 {
-	if (log->mended_in == ordinal)
+	if (log->repaired_in == ordinal)
 		return;
-	log->mended_in = ordinal;
+	log->repaired_in = ordinal;
 	ss_log(log->host, SS_LOG_WARN,
-	       "The spool mended a damaged byte of its files, no event is lost by it: check the disk "
+	       "The spool repaired a damaged byte of its files, no event is lost by it: check the disk "
 	       "segment=%016" PRIx64 ".seg",
 	       ordinal);
 }

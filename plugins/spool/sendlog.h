@@ -23,16 +23,17 @@ struct sendlog_options {
 };
 
 /* Called on the loop, never from within sendlog_append or sendlog_ack; only lost(..., "corrupt") comes from
- * within sendlog_read.  They may call everything but sendlog_close.  sendlog_committed and sendlog_first are
- * already as told. */
+ * within sendlog_read.  They may call everything but sendlog_close.  sendlog_committed and sendlog_first
+ * already have the new values. */
 struct sendlog_events {
 	void (*committed)(void *arg, uint64_t seq); /* all up to seq are durable (spool) and may be sent */
 	void (*room)(void *arg);                    /* after -EAGAIN: try again */
 	/* Records from..to went before every known consumer had acknowledged them (or any was known): reason
 	 * "full", "age" or "corrupt".  Each record once, when it goes; it is logged already. */
 	void (*lost)(void *arg, uint64_t from, uint64_t to, const char *reason);
-	void (*trouble)(void *arg, const char *why); /* the disk cannot be written to; NULL: over */
-	/* Why the log takes in nothing (full, or trouble), in words; NULL: it does again.  May be NULL. */
+	void (*disk_error)(void *arg, const char *why); /* the disk cannot be written to; NULL: over */
+	/* Why the log takes in nothing (full, or a disk error), in words; NULL: it does again.  May be NULL.
+	 */
 	void (*health)(void *arg, const char *why);
 	/* Why it works, but worse than it should: it fills up, or the disk is slow; NULL: it does not. */
 	void (*degraded)(void *arg, const char *why);

@@ -65,15 +65,15 @@ struct log_usage {
 	uint64_t used, limit; /* bytes */
 	bool is_full, warned, stalled;
 	uint64_t committing_ns;
-	uint32_t looks;     /* in a row that say the opposite of is_full */
-	uint64_t said_ns;   /* when it was logged that it is full */
-	bool said_unwanted; /* that events go which nobody has asked for */
+	uint32_t checks;      /* in a row that say the opposite of is_full */
+	uint64_t logged_ns;   /* when it was logged that it is full */
+	bool logged_unwanted; /* that events go which nobody has asked for */
 	struct {
 		uint64_t n, from, to; /* n: not logged yet */
 		const char *reason;
 	} lost;
-	uint64_t lost_said_ns;
-	char trouble[128];               /* of the disk, "" = none */
+	uint64_t lost_logged_ns;
+	char disk_error[128];            /* "" = none */
 	char reason[288];                /* why it is full */
 	char health[288], degraded[288]; /* as reported, "" = well */
 	char filling[288], slow[96];
@@ -99,12 +99,12 @@ struct sendlog {
 	struct log_cursor *cursors;   /* written by the loop with the spool's lock held */
 	uint32_t n_cursors;
 	uint64_t unseen_ns; /* how old what the disk has of seen_ns and away_ns is */
-	int event_fd;       /* somebody has news for the loop */
+	int event_fd;       /* there is something to handle on the loop */
 	uint32_t fd_id, timer_id;
-	bool wants_room;          /* -EAGAIN was said */
-	struct log_loss told[64]; /* corruption told, newest at told[n_told - 1 modulo] */
-	uint32_t n_told;
-	uint64_t mended_in; /* segment of the last warning, 0 = none */
+	bool wants_room;              /* -EAGAIN was said */
+	struct log_loss reported[64]; /* corruption reported, newest at reported[n_reported - 1 modulo] */
+	uint32_t n_reported;
+	uint64_t repaired_in; /* segment of the last warning, 0 = none */
 	struct log_usage usage;
 	const struct log_store *store;
 	struct log_memory *memory; /* one of the two */
@@ -113,11 +113,11 @@ struct sendlog {
 
 /* ---- sendlog.c ---- */
 void log_wake(struct sendlog *); /* any thread: run the handler on the loop */
-/* Records from..to went without being read: to be told if a known consumer lacks them, or nobody is known. */
-int log_lose(const struct sendlog *, struct log_losses *, uint64_t from, uint64_t to, const char *reason);
+/* Records from..to went without being read: a loss if a known consumer lacks them, or nobody is known. */
+int log_add_loss(const struct sendlog *, struct log_losses *, uint64_t from, uint64_t to, const char *reason);
 void log_corrupt(struct sendlog *, uint64_t from, uint64_t to); /* count and tell, once */
-void log_mended(struct sendlog *, uint64_t ordinal);            /* warn of a disk that damages this segment */
-void log_tell(struct sendlog *, struct log_losses *);           /* and empty it */
+void log_warn_repaired(struct sendlog *, uint64_t ordinal);     /* warn of a disk that damages this segment */
+void log_report_losses(struct sendlog *, struct log_losses *);  /* and empty it */
 void log_pieces_free(struct sendlog *, struct log_piece *);
 int log_snapshot_set(struct log_snapshot *, const void *bytes, size_t len);
 uint64_t log_wall_ns(void);
@@ -129,7 +129,7 @@ int log_new_epoch(struct sendlog *, uint64_t last);
 /* ---- usage.c ---- */
 void usage_check(struct sendlog *); /* each second */
 void usage_lost(struct sendlog *, uint64_t from, uint64_t to, const char *reason);
-void usage_trouble(struct sendlog *, const char *why); /* the disk cannot be written to; NULL: over */
+void usage_disk_error(struct sendlog *, const char *why); /* the disk cannot be written to; NULL: over */
 void usage_close(struct sendlog *);
 
 /* ---- memory.c, spool.c ---- */

@@ -252,7 +252,7 @@ static void spool_close(struct sendlog *log)
 		pthread_mutex_unlock(&s->lock);
 		pthread_join(s->thread, NULL);
 	}
-	/* what could not be written any more was never told to be */
+	/* what could not be written any more was never reported as committed */
 	log_pieces_free(log, s->work);
 	log_pieces_free(log, s->pending);
 	log_pieces_free(log, s->done);
@@ -340,9 +340,9 @@ static void spool_retain(struct sendlog *log)
 	if (s->first <= acked)
 		s->first = acked + 1;
 	uint64_t young = max_age ? young_enough(s, max_age) : 0;
-	if (young > s->first && log_lose(log, &s->losses, s->first, young - 1, "age") == 0) {
+	if (young > s->first && log_add_loss(log, &s->losses, s->first, young - 1, "age") == 0) {
 		s->first = young;
-		s->commit_news = true;
+		s->commit_is_news = true;
 		log_wake(log);
 	}
 	if (s->waits == WRITER_IDLE && (signal || s->full || spool_removable(s)))
@@ -354,21 +354,21 @@ static void spool_retain(struct sendlog *log)
 static void spool_handle(struct sendlog *log)
 {
 	struct log_spool *s = log->spool;
-	char trouble[sizeof s->trouble];
+	char error[sizeof s->disk_error];
 
 	pthread_mutex_lock(&s->lock);
 	struct log_piece *done = s->done;
 	struct cached_frame *fresh = s->fresh;
 	struct log_losses losses = s->losses;
-	bool commit_news = s->commit_news, trouble_news = s->trouble_news;
+	bool commit_is_news = s->commit_is_news, error_is_news = s->error_is_news;
 	bool room = log->wants_room && !s->full && s->pending_bytes <= SENDLOG_PENDING / 2;
-	memcpy(trouble, s->trouble, sizeof trouble);
+	memcpy(error, s->disk_error, sizeof error);
 	s->done = NULL;
 	s->done_end = &s->done;
 	s->fresh = NULL;
 	s->fresh_end = &s->fresh;
 	s->losses = (struct log_losses){0};
-	s->commit_news = s->trouble_news = false;
+	s->commit_is_news = s->error_is_news = false;
 	log->first = s->first;
 	log->committed = s->committed;
 	pthread_mutex_unlock(&s->lock);
@@ -379,12 +379,12 @@ static void spool_handle(struct sendlog *log)
 	}
 	if (room)
 		log->wants_room = false;
-	if (trouble_news) {
-		log->events->trouble(log->arg, trouble[0] ? trouble : NULL);
-		usage_trouble(log, trouble[0] ? trouble : NULL);
+	if (error_is_news) {
+		log->events->disk_error(log->arg, error[0] ? error : NULL);
+		usage_disk_error(log, error[0] ? error : NULL);
 	}
-	log_tell(log, &losses);
-	if (commit_news)
+	log_report_losses(log, &losses);
+	if (commit_is_news)
 		log->events->committed(log->arg, log->committed);
 	/* after it: until then the owner may still have use for the batches */
 	log_pieces_free(log, done);
@@ -578,9 +578,9 @@ static void give_frame(struct log_spool *s, struct reading *r, uint8_t *bytes, s
 	struct frame_walk w = {0};
 	struct ss_event e;
 
-	bool good = frame_mend_index(bytes, f);
-	if (good && f->mended)
-		log_mended(s->log, ordinal);
+	bool good = frame_repair_index(bytes, f);
+	if (good && f->repaired)
+		log_warn_repaired(s->log, ordinal);
 	if (!good) {
 		log_corrupt(s->log, r->seq, f->first_seq + f->count - 1);
 		r->seq = f->first_seq + f->count;

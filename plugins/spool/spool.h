@@ -73,8 +73,8 @@ struct log_spool {
 	uint64_t first, committed;
 	bool full, state_dirty;
 	uint64_t commit_since; /* when the commit under way began, 0 = none is */
-	char trouble[128];     /* "" = none */
-	bool trouble_news, commit_news;
+	char disk_error[128];  /* "" = none */
+	bool error_is_news, commit_is_news;
 	struct log_losses losses;
 	struct log_piece *done, **done_end;
 	struct cached_frame *fresh, **fresh_end;

@@ -350,7 +350,8 @@ static bool was_finished(const uint8_t *bytes, const struct frame *f, uint64_t *
 
 /*
  * Walk over a segment: snapshot, marks and, if it is the newest, its end.  A last frame that is not whole
- * and has no seal behind it was being written when the end came: nobody was told of it, it is not there.
+ * and has no seal behind it was being written when the end came: it was never reported as committed, so it is
+ * not there.
  */
 static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uint64_t *next)
 {
@@ -367,7 +368,7 @@ static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uin
 	while ((rc = seg_reader_next(&r, &f, &bytes)) == 1) {
 		if (doubtful) {
 			/* something follows: it was finished, and damaged later */
-			rc = frame_mend_index(doubtful, &doubt) ? take_snapshot(s, doubtful, &doubt) : 0;
+			rc = frame_repair_index(doubtful, &doubt) ? take_snapshot(s, doubtful, &doubt) : 0;
 			used += doubt.len;
 			*next = doubt.first_seq + doubt.count;
 			free(doubtful);
@@ -382,9 +383,9 @@ static int scan_segment(struct log_spool *s, struct segment *g, bool newest, uin
 			rc = 0;
 			break;
 		}
-		bool good = frame_mend_index(bytes, &f);
-		if (good && f.mended)
-			log_mended(s->log, g->ordinal);
+		bool good = frame_repair_index(bytes, &f);
+		if (good && f.repaired)
+			log_warn_repaired(s->log, g->ordinal);
 		if (!good || !was_finished(bytes, &f, &last_ns)) {
 			used = r.at - f.len;
 			doubt = f;
@@ -421,7 +422,7 @@ static bool begins_well(const struct log_spool *s, const struct segment *g)
 		return false;
 	seg_reader_init(&r, fd, s->files, g->ordinal, g->size);
 	bool good = seg_reader_next(&r, &f, &bytes) == 1 && r.at - f.len == SEG_HEADER && !f.seal &&
-		    frame_mend_index(bytes, &f) &&
+		    frame_repair_index(bytes, &f) &&
 		    (was_finished(bytes, &f, &ignored) || seg_reader_next(&r, &f, &bytes) == 1);
 	seg_reader_done(&r);
 	return good;

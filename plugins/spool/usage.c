@@ -13,15 +13,15 @@
 enum {
 	WARN_PERCENT = 80,
 	CALM_PERCENT = 70, /* below it the next rise is news again */
-	LOOKS_AWAY = 2,    /* so long it is full before that is said, if nobody reads */
-	LOOKS_SLOW = 30,   /* ... if the hindmost consumer is there: it may catch up */
+	CHECKS_AWAY = 2,   /* so long it is full before that is said, if nobody reads */
+	CHECKS_SLOW = 30,  /* ... if the slowest consumer is there: it may catch up */
 };
 #define STALL_NS    UINT64_C(5000000000)   /* a commit that takes longer is news */
-#define SAY_FULL_NS UINT64_C(600000000000) /* the same again after so long */
-#define SAY_LOST_NS UINT64_C(10000000000)
+#define LOG_FULL_NS UINT64_C(600000000000) /* the same again after so long */
+#define LOG_LOST_NS UINT64_C(10000000000)
 
 /* The consumer that is furthest behind, NULL if none is; *n: how many are. */
-static const struct log_cursor *hindmost(const struct sendlog *log, uint64_t seq, uint32_t *n)
+static const struct log_cursor *slowest(const struct sendlog *log, uint64_t seq, uint32_t *n)
 {
 	const struct log_cursor *last = NULL;
 
@@ -41,7 +41,7 @@ static const struct log_cursor *hindmost(const struct sendlog *log, uint64_t seq
 static void describe(const struct sendlog *log, uint64_t seq, char *out, size_t size)
 {
 	uint32_t n;
-	const struct log_cursor *c = hindmost(log, seq, &n);
+	const struct log_cursor *c = slowest(log, seq, &n);
 	char more[48] = "", age[24];
 
 	if (n > 1)
@@ -72,7 +72,7 @@ static void details(const struct sendlog *log, char *out, size_t size)
 		snprintf(out, size, "buffer=%s", limit);
 }
 
-static void say_full(struct sendlog *log, const char *who)
+static void log_full(struct sendlog *log, const char *who)
 {
 	char where[300];
 
@@ -93,9 +93,9 @@ static void report(const struct sendlog *log, const char *why, char reported[288
 		tell(log->arg, why[0] ? reported : NULL);
 }
 
-void usage_trouble(struct sendlog *log, const char *why)
+void usage_disk_error(struct sendlog *log, const char *why)
 {
-	snprintf(log->usage.trouble, sizeof log->usage.trouble, "%s", why ? why : "");
+	snprintf(log->usage.disk_error, sizeof log->usage.disk_error, "%s", why ? why : "");
 	usage_check(log);
 }
 
@@ -104,13 +104,13 @@ static void check_full(struct sendlog *log, bool full, uint64_t now)
 	struct log_usage *u = &log->usage;
 	char who[256];
 	uint32_t n;
-	const struct log_cursor *c = hindmost(log, log->committed, &n);
+	const struct log_cursor *c = slowest(log, log->committed, &n);
 
-	u->looks = full == u->is_full ? 0 : u->looks + 1;
-	if (u->looks >= (full && c && !c->away_ns ? LOOKS_SLOW : LOOKS_AWAY)) {
-		u->looks = 0;
+	u->checks = full == u->is_full ? 0 : u->checks + 1;
+	if (u->checks >= (full && c && !c->away_ns ? CHECKS_SLOW : CHECKS_AWAY)) {
+		u->checks = 0;
 		u->is_full = full;
-		u->said_ns = 0;
+		u->logged_ns = 0;
 		if (!full)
 			ss_log(log->host, SS_LOG_INFO, "The %s has room again, input goes on",
 			       log->store->name);
@@ -118,9 +118,9 @@ static void check_full(struct sendlog *log, bool full, uint64_t now)
 	if (!u->is_full)
 		return;
 	describe(log, log->committed, who, sizeof who);
-	if (!u->said_ns || now - u->said_ns >= SAY_FULL_NS) {
-		u->said_ns = now;
-		say_full(log, who);
+	if (!u->logged_ns || now - u->logged_ns >= LOG_FULL_NS) {
+		u->logged_ns = now;
+		log_full(log, who);
 	}
 	snprintf(u->reason, sizeof u->reason, "%s full: %s", log->store->name, who);
 }
@@ -171,7 +171,7 @@ static void check_stalled(struct sendlog *log)
 
 /* ---- what was lost ---- */
 
-static void say_lost(struct sendlog *log)
+static void log_lost(struct sendlog *log)
 {
 	struct log_usage *u = &log->usage;
 	char who[256];
@@ -180,11 +180,11 @@ static void say_lost(struct sendlog *log)
 		return;
 	if (!log->spool && !log->n_cursors) {
 		/* nobody ever asked for them: once is enough */
-		if (!u->said_unwanted)
+		if (!u->logged_unwanted)
 			ss_log(log->host, SS_LOG_INFO,
 			       "No consumer has connected yet and the buffer is full: the oldest events are "
 			       "dropped");
-		u->said_unwanted = true;
+		u->logged_unwanted = true;
 		u->lost.n = 0;
 		return;
 	}
@@ -209,15 +209,15 @@ void usage_lost(struct sendlog *log, uint64_t from, uint64_t to, const char *rea
 	uint64_t now = log->loop->now(log->loop_self);
 
 	if (u->lost.n && (strcmp(u->lost.reason, reason) != 0 || from != u->lost.to + 1))
-		say_lost(log);
+		log_lost(log);
 	if (!u->lost.n)
 		u->lost.from = from;
 	u->lost.n += to - from + 1;
 	u->lost.to = to;
 	u->lost.reason = reason;
-	if (!u->lost_said_ns || now - u->lost_said_ns >= SAY_LOST_NS) {
-		u->lost_said_ns = now;
-		say_lost(log);
+	if (!u->lost_logged_ns || now - u->lost_logged_ns >= LOG_LOST_NS) {
+		u->lost_logged_ns = now;
+		log_lost(log);
 	}
 }
 
@@ -234,12 +234,16 @@ void usage_check(struct sendlog *log)
 	u->limit = limit;
 	check_full(log, full && !log->options.drop_oldest, now);
 	check_filling(log, used, limit);
-	if (u->lost.n && now - u->lost_said_ns >= SAY_LOST_NS) {
-		u->lost_said_ns = now;
-		say_lost(log);
+	if (u->lost.n && now - u->lost_logged_ns >= LOG_LOST_NS) {
+		u->lost_logged_ns = now;
+		log_lost(log);
 	}
 	check_stalled(log);
-	report(log, u->trouble[0] ? u->trouble : u->is_full ? u->reason : "", u->health, log->events->health);
+	report(log,
+	       u->disk_error[0] ? u->disk_error
+	       : u->is_full     ? u->reason
+				: "",
+	       u->health, log->events->health);
 	report(log, u->stalled ? u->slow : u->filling, u->degraded, log->events->degraded);
 }
 
@@ -247,7 +251,7 @@ void usage_close(struct sendlog *log)
 {
 	char who[256];
 
-	say_lost(log);
+	log_lost(log);
 	if (!log->usage.is_full)
 		return;
 	describe(log, log->committed, who, sizeof who);

@@ -103,10 +103,10 @@ static int make_room(struct log_spool *s, uint64_t size)
 		} else if (s->log->options.drop_oldest && s->n_segs > 1) {
 			uint64_t last = s->segs[0]->last_seq;
 			if (s->first <= last) {
-				if (log_lose(s->log, &s->losses, s->first, last, "full") < 0)
+				if (log_add_loss(s->log, &s->losses, s->first, last, "full") < 0)
 					return -ENOMEM;
 				s->first = last + 1;
-				s->commit_news = true;
+				s->commit_is_news = true;
 				log_wake(s->log);
 			}
 			remove_oldest(s);
@@ -340,10 +340,10 @@ static void publish(struct log_spool *s, const struct plan *plan, struct cached_
 	g->used += c->head.len;
 	*s->fresh_end = c;
 	s->fresh_end = &c->next;
-	s->commit_news = true;
-	if (s->trouble[0]) {
-		s->trouble[0] = '\0';
-		s->trouble_news = true;
+	s->commit_is_news = true;
+	if (s->disk_error[0]) {
+		s->disk_error[0] = '\0';
+		s->error_is_news = true;
 	}
 	s->full = false;
 	pthread_mutex_unlock(&s->lock);
@@ -446,9 +446,9 @@ static void wait_for_better(struct log_spool *s, int rc, uint64_t *backoff)
 			wait_until(s, s->state_dirty ? s->state_ns + STATE_NS : 0, WRITER_IDLE);
 		return;
 	}
-	if (!s->trouble[0]) {
-		snprintf(s->trouble, sizeof s->trouble, "%s", strerror(-rc));
-		s->trouble_news = true;
+	if (!s->disk_error[0]) {
+		snprintf(s->disk_error, sizeof s->disk_error, "%s", strerror(-rc));
+		s->error_is_news = true;
 		log_wake(s->log);
 	}
 	*backoff = *backoff == 0                   ? BACKOFF_MIN_NS

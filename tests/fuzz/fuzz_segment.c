@@ -76,7 +76,7 @@ static void look_at(uint8_t *frame, struct frame *f)
 	unsigned sum = 0, good = 0;
 
 	CHECK(f->len >= FRAME_HEADER && f->len % 8 == 0);
-	if (!frame_mend_index(frame, f))
+	if (!frame_repair_index(frame, f))
 		return;
 	const uint8_t *snapshot = frame_snapshot(frame, f, &len);
 	CHECK(!snapshot == !f->meta_len &&

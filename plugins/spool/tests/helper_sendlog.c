@@ -67,7 +67,7 @@ static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
 static const struct sendlog_events events = {.committed = on_committed,
 					     .room = on_room,
 					     .lost = on_lost,
-					     .trouble = on_trouble,
+					     .disk_error = on_trouble,
 					     .health = on_health,
 					     .degraded = on_degraded,
 					     .forgotten = on_forgotten};

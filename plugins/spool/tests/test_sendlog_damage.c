@@ -180,7 +180,7 @@ static uint32_t good_records(uint8_t *frame, const uint8_t epoch[16], uint64_t o
 	size_t len;
 	uint32_t good = 0;
 
-	if (!frame_read(frame, epoch, 7, offset, &f) || !frame_mend_index(frame, &f))
+	if (!frame_read(frame, epoch, 7, offset, &f) || !frame_repair_index(frame, &f))
 		return 0;
 	assert_true(f.first_seq == 100 && f.time_ns == 9 && f.count == 20);
 	const uint8_t *snapshot = frame_snapshot(frame, &f, &len);

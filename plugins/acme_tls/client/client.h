@@ -2,13 +2,14 @@
 /*
  * client - one operation at a CA (RFC 8555, RFC 9773), in straight lines: each step asks the CA or waits and
  * returns when that is over; options->loop runs meanwhile, so that challenges are answered.  client.c holds
- * the operations and calls account.c and order.c, which calls authorization.c; all of them call session.c,
- * and nobody calls back.
+ * the operations and the account and calls order.c; both call session.c, and nobody calls back.
  */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <ev.h>
 #include "http.h"
 #include "message.h"
@@ -88,27 +89,31 @@ void client_free(struct client *);
  * -ENOKEY: the CA does not know the account;
  * -ESTALE: the order of an earlier attempt is useless, a new one is needed. */
 
-/* One request to the CA. */
-struct ask {
-	const char *what;           /* for metrics, a literal */
-	const char *url;            /* borrowed */
-	const char *payload;        /* "": POST-as-GET; NULL: an unsigned GET */
-	const char *accept;         /* NULL: JSON */
-	const struct acme_key *key; /* NULL: the account's */
-	bool by_jwk;                /* send the key itself, not the account's URL */
-	bool may_break;             /* no answer is returned as reply.http->error; else the operation fails */
-	unsigned repeat; /* so many more tries if the connection breaks or the CA has an internal error */
+/* How to ask the CA.  Without one of the first two it is a POST of a payload. */
+enum {
+	ASK_GET = 1,        /* not signed */
+	ASK_LOOK = 2,       /* POST-as-GET */
+	ASK_BY_JWK = 4,     /* send the key itself, not the account's URL */
+	ASK_MAY_REFUSE = 8, /* no problem is a failure */
+	ASK_MAY_BREAK = 16, /* no answer is returned as reply.error; else the operation fails */
 };
 
-/* Valid until the next request. */
-struct reply {
-	const struct http_reply *http;
-	const struct problem *problem; /* NULL: the status is 2xx */
+struct ask {
+	unsigned how;
+	enum message_kind expect; /* the document to be read into session.message */
+	unsigned repeat;    /* so many more tries if the connection breaks or the CA has an internal error */
+	const char *passes; /* the type of a problem that is no failure; NULL: none */
+	const char *accept; /* NULL: JSON */
+	const struct acme_key *key; /* NULL: the account's */
 };
 
 struct session {
 	struct http *http;
+	/* of the last request, valid until the next */
 	struct http_reply reply;
+	const struct problem *refusal; /* NULL: the status is 2xx, or there is no answer */
+	struct message message;        /* what was expected, if there is neither refusal nor error */
+
 	struct problem problem;
 	char *nonces[NONCES]; /* the newest last */
 	size_t n_nonces;
@@ -190,41 +195,32 @@ int client_fail(struct client *, enum acme_fail, bool permanent, const char *for
 int client_no_memory(struct client *);
 /* The CA has refused. */
 int client_refused(struct client *, const struct problem *);
-/* Waits as long as the last answer's Retry-After says, else ns; fails if that is beyond the deadline. */
-int client_poll(struct client *, uint64_t ns);
-/* Before the next look at the order or an authorization; each wait is longer than the last. */
-int order_wait(struct client *);
 /* The order leads nowhere: -ESTALE if it is of an earlier attempt, else the operation fails. */
 int order_useless(struct client *, enum acme_fail, bool permanent, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
-int session_ask(struct client *, const struct ask *, struct reply *out);
-/* JSON as a payload, malloced; takes it over.  NULL for NULL, or out of memory. */
-char *client_json(struct json_t *);
-int session_post(struct client *, const char *what, const char *url, const char *payload, unsigned repeat,
-		 struct reply *out);
-/* The document of a reply, to be released by message_done(). */
-int session_read(struct client *, enum message_kind, const struct reply *, struct message *out);
+/* Waits as long as the last answer's Retry-After says, else ns; fails if that is beyond the deadline. */
+int client_poll(struct client *, uint64_t ns);
+/* what: for metrics, a literal.  The payload is taken over. */
+int session_ask(struct client *, const char *what, const char *url, struct json_t *payload,
+		const struct ask *);
+/* Look for the account of a key; NULL: ours. */
+int session_find_account(struct client *, const struct acme_key *, bool may_fail);
 /* Read the directory. */
 int session_open(struct client *);
 /* The end of the operation. */
 void session_close(struct client *);
 
-/* ---- account.c */
-/* From the store; not needed: only to log what there is. */
-int account_load(struct client *, bool needed);
-/* Have one that the CA knows. */
-int account_ready(struct client *);
-/* The CA does not know it any more: register its key again. */
-int account_lost(struct client *);
-int account_rollover(struct client *);
-int account_deactivate(struct client *);
-
 /* ---- order.c */
 int order_issue(struct client *);
 void order_free(struct order *);
 
-/* ---- authorization.c */
-/* Obtain the order's authorizations: all names are proven to be ours. */
-int challenges_prove(struct client *);
-/* Answer none of them any more. */
-void challenges_retract(struct client *);
+/* A copy in place of *to; false: out of memory, and *to is as it was. */
+static inline bool text_set(char **to, const char *from)
+{
+	char *copy = from ? strdup(from) : NULL;
+	if (from && !copy)
+		return false;
+	free(*to);
+	*to = copy;
+	return true;
+}

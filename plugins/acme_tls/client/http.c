@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <semstreams/base/strbuf.h>
 #include "http.h"
-#include "url.h"
+#include "message.h"
 
 #define HEADERS_MAX  65536u    /* bytes of all header fields of a reply */
 #define LINKS_MAX    16        /* Link fields that are kept */

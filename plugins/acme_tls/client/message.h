@@ -31,6 +31,7 @@ enum message_status {
 };
 
 enum message_kind {
+	MESSAGE_NONE,
 	MESSAGE_DIRECTORY,
 	MESSAGE_ACCOUNT,
 	MESSAGE_ORDER,
@@ -93,13 +94,25 @@ bool message_time(const char *text, int64_t *seconds);
 bool message_token_ok(const char *token);
 /* The target of a Link field if its relation is rel, into out; false: it is another one or malformed. */
 bool message_link(const char *field, const char *rel, char *out, size_t size);
-/* An URL of at most MESSAGE_URL_MAX visible ASCII characters; where it leads is not looked at. */
-bool message_url_ok(const char *url);
 /* printf behind the text in out, cut at size. */
 void append(char *out, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void append_list(char *out, size_t size, const char *format, va_list) __attribute__((format(printf, 3, 0)));
 /* Foreign text made harmless for the value of a field in a log, cut at size: quotes become apostrophes. */
 void message_text(const char *in, char *out, size_t size);
+
+/* ---- URLs of a CA, by libcurl's parser */
+
+/* An URL of at most MESSAGE_URL_MAX visible ASCII characters; where it leads is not looked at. */
+bool message_url_ok(const char *url);
+/* Host and port, "ca.example:443".  -EINVAL for a URL that no CA needs, with the reason, which follows the
+ * URL in a sentence; -ENOMEM. */
+int url_origin(const char *url, char *out, size_t size, char *why, size_t why_size);
+/* 0 if it is at the origin of directory_url, else as url_origin(). */
+int url_check(const char *directory_url, const char *url, char *why, size_t why_size);
+/* The same but for a default port that one of them names (RFC 3986 section 6.2.3). */
+bool url_same(const char *a, const char *b);
+/* A reference as a whole URL, seen from base; what cannot be resolved is left as it is, cut to fit. */
+void url_resolve(const char *base, const char *reference, char *out, size_t size);
 
 /* ---- problem documents (RFC 7807, RFC 8555 section 6.7): what kind, whether trying again helps, and in
  * words an operator can act on */

@@ -1,68 +1,61 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * order - from a new or remembered order to its certificate, in every state the CA may answer (RFC 8555
- * section 7.4).
+ * sections 7.4 and 7.5).  The challenges of all names are posted first, then waited for one after the other,
+ * so the CA validates them side by side.
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <strings.h>
 #include <time.h>
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
 #include "plugins/acme_tls/names.h"
-#include "url.h"
 
-#define FINALIZES_MAX 3
 #define PEM_CHAIN     "application/pem-certificate-chain"
+#define FINALIZES_MAX 3
+#define POSTS_MAX     6      /* of one challenge */
+#define POST_AGAIN    SECOND /* doubled from post to post */
+#define PORT_WAIT     (SECOND / 10)
+#define PORT_WAITS    200          /* 20 s: a validation takes less */
+#define POLL_SOON     (2 * SECOND) /* up to here the waits grow, and stay for: */
+#define POLLS_SOON    30
+#define POLL_LATER    (15 * SECOND) /* then they grow up to here */
 
-/* ---- the authorizations to obtain */
+/* ---- what is kept of an order */
 
-static void challenges_free(struct order *o)
+static int order_new(struct client *c)
 {
+	order_free(c->order);
+	c->order = calloc(1, sizeof *c->order);
+	if (!c->order)
+		return client_no_memory(c);
+	c->order->poll = POLL_FIRST;
+	return 0;
+}
+
+void order_free(struct order *o)
+{
+	if (!o)
+		return;
 	for (size_t i = 0; i < o->n_challenges; i++) {
 		free(o->challenges[i].url);
 		free(o->challenges[i].challenge_url);
 		free(o->challenges[i].token);
 	}
 	free(o->challenges);
-	o->challenges = NULL;
-	o->n_challenges = 0;
+	free(o->url);
+	free(o->finalize);
+	free(o->certificate);
+	key_free(o->key);
+	key_text_free(o->key_text);
+	if (o->has_chain)
+		chain_done(&o->chain);
+	while (o->n_alternates)
+		free(o->alternates[--o->n_alternates]);
+	free(o);
 }
-
-static int challenges_load(struct client *c, const struct message *m)
-{
-	struct order *o = c->order;
-	if (o->challenges)
-		return 0;
-	o->challenges = calloc(m->n_authorizations + 1, sizeof *o->challenges);
-	if (!o->challenges)
-		return client_no_memory(c);
-	for (size_t i = 0; i < m->n_authorizations; i++) {
-		size_t j = 0;
-		while (j < o->n_challenges && strcmp(o->challenges[j].url, m->authorizations[i]) != 0)
-			j++;
-		if (j < o->n_challenges)
-			continue;
-		o->challenges[j].url = strdup(m->authorizations[i]);
-		if (!o->challenges[j].url)
-			return client_no_memory(c);
-		o->n_challenges++;
-	}
-	return 0;
-}
-
-/* Check all of them again. */
-static void challenges_recheck(struct order *o)
-{
-	for (size_t i = 0; i < o->n_challenges; i++)
-		if (o->challenges[i].state == CHALLENGE_DONE)
-			o->challenges[i].state = CHALLENGE_POSTED;
-}
-
-/* ---- what the store remembers */
 
 static int save_in_store(struct client *c, const char *url, const char *key_text)
 {
@@ -70,11 +63,9 @@ static int save_in_store(struct client *c, const char *url, const char *key_text
 	int rc = store_state_load(c->o.store, &state);
 	if (rc < 0 && rc != -EINVAL) /* what is broken is written anew */
 		return rc;
-	free(state.order_url);
 	key_text_free(state.order_key_pem);
-	state.order_url = url ? strdup(url) : NULL;
 	state.order_key_pem = key_text ? strdup(key_text) : NULL;
-	rc = (!url || state.order_url) && (!key_text || state.order_key_pem)
+	rc = text_set(&state.order_url, url) && (!key_text || state.order_key_pem)
 		     ? store_state_save(c->o.store, &state)
 		     : -ENOMEM;
 	store_state_done(&state);
@@ -111,35 +102,18 @@ static void order_failed(struct client *c)
 			   store_why(c->o.store));
 }
 
-static void order_empty(struct order *o)
-{
-	challenges_free(o);
-	free(o->url);
-	free(o->finalize);
-	free(o->certificate);
-	key_free(o->key);
-	key_text_free(o->key_text);
-	if (o->has_chain)
-		chain_done(&o->chain);
-	while (o->n_alternates)
-		free(o->alternates[--o->n_alternates]);
-	*o = (struct order){.poll = POLL_FIRST};
-}
-
-void order_free(struct order *o)
-{
-	if (o)
-		order_empty(o);
-	free(o);
-}
-
 /* ---- the CA's replies */
 
-static bool replace(char **to, const char *from)
+/* A problem of the CA's own passes; any other one means that the order is no good.  why NULL: what the CA
+ * says. */
+static int order_refused(struct client *c, const char *why)
 {
-	free(*to);
-	*to = from ? strdup(from) : NULL;
-	return !from || *to;
+	const struct problem *problem = c->s.refusal;
+	char text[400];
+	if (problem->status >= 500)
+		return client_refused(c, problem);
+	problem_text(problem, text, sizeof text);
+	return order_useless(c, ACME_REFUSED, !why && problem_permanent(problem), "%s", why ? why : text);
 }
 
 static bool same_name(const char *name, const struct message_identifier *id)
@@ -161,46 +135,326 @@ static bool names_match(const struct client *c, const struct message *m)
 	return !memchr(ours, false, c->o.n_names) && !memchr(theirs, false, m->n_identifiers);
 }
 
-static int order_update(struct client *c, const struct reply *reply, bool check_names)
+/* The authorizations to obtain. */
+static int challenges_load(struct client *c, const struct message *m)
 {
 	struct order *o = c->order;
-	struct message m;
-	int rc = session_read(c, MESSAGE_ORDER, reply, &m);
-	if (rc)
-		return rc;
-	o->status = m.status;
-	message_text(m.status_word, o->status_word, sizeof o->status_word);
-	problem_from(m.error, &o->error);
-	if (check_names && !names_match(c, &m))
-		rc = order_useless(c, ACME_BROKEN, false, "the order is for other names");
-	else if (!replace(&o->finalize, m.finalize) || !replace(&o->certificate, m.certificate))
-		rc = client_no_memory(c);
-	else if (o->status == MESSAGE_PENDING)
-		rc = challenges_load(c, &m);
-	message_done(&m);
-	return rc;
+	if (o->challenges)
+		return 0;
+	o->challenges = calloc(m->n_authorizations + 1, sizeof *o->challenges);
+	if (!o->challenges)
+		return client_no_memory(c);
+	for (size_t i = 0; i < m->n_authorizations; i++) {
+		size_t j = 0;
+		while (j < o->n_challenges && strcmp(o->challenges[j].url, m->authorizations[i]) != 0)
+			j++;
+		if (j < o->n_challenges)
+			continue;
+		if (!text_set(&o->challenges[j].url, m->authorizations[i]))
+			return client_no_memory(c);
+		o->n_challenges++;
+	}
+	return 0;
 }
 
-/* Look at the order after a while. */
+static int order_update(struct client *c, bool check_names)
+{
+	struct order *o = c->order;
+	const struct message *m = &c->s.message;
+	o->status = m->status;
+	message_text(m->status_word, o->status_word, sizeof o->status_word);
+	problem_from(m->error, &o->error);
+	if (check_names && !names_match(c, m))
+		return order_useless(c, ACME_BROKEN, false, "the order is for other names");
+	if (!text_set(&o->finalize, m->finalize) || !text_set(&o->certificate, m->certificate))
+		return client_no_memory(c);
+	return o->status == MESSAGE_PENDING ? challenges_load(c, m) : 0;
+}
+
+/* Before the next look at the order or an authorization; each wait is longer than the last. */
+static int order_wait(struct client *c)
+{
+	struct order *o = c->order;
+	uint64_t now = o->poll, most = ++o->polls > POLLS_SOON ? POLL_LATER : POLL_SOON;
+	o->poll = now + now / 5 * 3;
+	if (o->poll > most)
+		o->poll = most;
+	return client_poll(c, now);
+}
+
+static int order_look(struct client *c, bool of_earlier_attempt)
+{
+	int rc = session_ask(c, "order", c->order->url, NULL,
+			     &(struct ask){.how = ASK_LOOK | (of_earlier_attempt ? ASK_MAY_REFUSE : 0),
+					   .expect = MESSAGE_ORDER,
+					   .repeat = 3});
+	if (!rc && c->s.refusal)
+		return order_refused(c, "the CA no longer has the order");
+	return rc ? rc : order_update(c, of_earlier_attempt);
+}
+
 static int order_poll(struct client *c)
 {
-	struct reply r;
 	int rc = order_wait(c);
-	if (!rc)
-		rc = session_post(c, "order", c->order->url, "", 3, &r);
-	if (!rc)
-		rc = r.problem ? client_refused(c, r.problem) : order_update(c, &r, false);
+	return rc ? rc : order_look(c, false);
+}
+
+/* ---- challenges: what comes of one */
+
+static const char *challenge_type(const struct client *c)
+{
+	return c->o.challenge == ACME_TLS_ALPN_01 ? "tls-alpn-01" : "http-01";
+}
+
+static void retract(struct client *c, struct challenge *p)
+{
+	if (p->answering)
+		responder_remove(c->responder, p->name, p->token);
+	p->answering = false;
+}
+
+/* Answer none of them any more. */
+static void challenges_retract(struct client *c)
+{
+	for (size_t i = 0; c->order && i < c->order->n_challenges; i++)
+		retract(c, &c->order->challenges[i]);
+}
+
+static int challenge_done(struct client *c, struct challenge *p)
+{
+	retract(c, p);
+	p->state = CHALLENGE_DONE;
+	c->order->poll = POLL_FIRST;
+	c->order->polls = 0;
+	return 0;
+}
+
+static void note_trouble(struct challenge *p, const json_t *error)
+{
+	struct problem problem;
+	if (!error)
+		return;
+	problem_from(error, &problem);
+	problem_text(&problem, p->trouble, sizeof p->trouble);
+}
+
+static int challenge_failed(struct client *c, struct challenge *p, const json_t *error)
+{
+	struct problem problem;
+	problem_from(error, &problem);
+	note_trouble(p, error);
+	return order_useless(c, ACME_CHALLENGE_FAILED, problem_is(&problem, "caa"), "%s: %s", p->name,
+			     p->trouble[0] ? p->trouble : "the CA gives no reason");
+}
+
+/* ---- a challenge is posted */
+
+static int challenge_post(struct client *c, struct challenge *p)
+{
+	const struct message_challenge *m = &c->s.message.challenges[0];
+	p->posts++;
+	client_doing(c, "validating %s", p->name);
+	int rc = session_ask(
+		c, "challenge", p->challenge_url, json_object(),
+		&(struct ask){.how = ASK_MAY_REFUSE | ASK_MAY_BREAK, .expect = MESSAGE_CHALLENGE});
+	if (rc)
+		return rc;
+	p->state = CHALLENGE_POSTED;
+	p->post_again = false;
+	p->unsure = c->s.reply.error || c->s.refusal; /* the CA may be validating: look */
+	if (c->s.refusal)
+		problem_text(c->s.refusal, p->trouble, sizeof p->trouble);
+	else if (c->s.reply.error)
+		snprintf(p->trouble, sizeof p->trouble, "during validation, %s", c->s.reply.why);
+	if (p->unsure)
+		return 0;
+	note_trouble(p, m->error);
+	p->post_again = m->status == MESSAGE_PENDING && m->error;
+	if (m->status == MESSAGE_VALID)
+		return challenge_done(c, p);
+	return m->status == MESSAGE_INVALID ? challenge_failed(c, p, m->error) : 0;
+}
+
+/* Answer the challenge as soon as the port is free: another process of this host may be answering there. */
+static int answer(struct client *c, struct challenge *p)
+{
+	char *authorization = NULL, why[300] = "out of memory";
+	struct order *o = c->order;
+	int rc = jws_key_authorization(c->key, p->token, &authorization), waited = 0;
+	while (rc == 0 && waited == 0) {
+		rc = responder_add(c->responder, p->name, p->token, authorization, why, sizeof why);
+		if (rc != -EADDRINUSE || o->port_waits >= PORT_WAITS)
+			break;
+		if (!o->port_waits++)
+			client_log(c, SS_LOG_WARN, "Challenge port is busy, waiting for it error=\"%s\"",
+				   why);
+		client_doing(c, "%s", why);
+		waited = client_poll(c, PORT_WAIT);
+		rc = 0;
+	}
+	free(authorization);
+	if (waited)
+		return waited;
+	if (rc < 0)
+		return client_fail(c, ACME_LOCAL, false, "%s", why);
+	p->answering = true;
+	if (!o->announced) {
+		uint16_t port = responder_port(c->responder);
+		client_log(c, SS_LOG_INFO, "%s challenge server started port=%u",
+			   c->o.challenge == ACME_TLS_ALPN_01 ? "TLS-ALPN-01" : "HTTP-01",
+			   port ? port : c->o.challenge_port);
+		client_log(c, SS_LOG_INFO, "Waiting for ACME validation");
+	}
+	o->announced = true;
+	return challenge_post(c, p);
+}
+
+/* tls-alpn-01 has one answer for a name, so two challenges of one name are answered one after the other. */
+static bool name_busy(const struct order *o, const struct challenge *p)
+{
+	for (size_t i = 0; i < o->n_challenges; i++)
+		if (&o->challenges[i] != p && o->challenges[i].answering &&
+		    !strcasecmp(o->challenges[i].name, p->name))
+			return true;
+	return false;
+}
+
+static int challenge_begin(struct client *c, struct challenge *p, const struct message_challenge *m)
+{
+	if (!m->url || !m->token || !message_token_ok(m->token))
+		return order_useless(c, ACME_BROKEN, false,
+				     "the CA's challenge has no URL, or a token with invalid characters");
+	if (name_busy(c->order, p)) {
+		p->state = CHALLENGE_HELD;
+		return 0;
+	}
+	return text_set(&p->challenge_url, m->url) && text_set(&p->token, m->token) ? answer(c, p)
+										    : client_no_memory(c);
+}
+
+/* ---- what the CA wants */
+
+static int not_offered(struct client *c, const struct challenge *p, const struct message *m)
+{
+	char offered[200] = "", type[40];
+	for (size_t i = 0; i < m->n_challenges; i++) {
+		message_text(m->challenges[i].type, type, sizeof type);
+		append(offered, sizeof offered, "%s%s", i ? ", " : "", type);
+	}
+	return order_useless(
+		c, ACME_CHALLENGE_FAILED, true,
+		"the CA does not offer %s for %s; it offers: %s. Choose challenge_type among them",
+		challenge_type(c), p->name, offered[0] ? offered : "nothing");
+}
+
+static int challenge_pending(struct client *c, struct challenge *p, const struct message *m)
+{
+	const struct message_challenge *ours = NULL;
+	for (size_t i = 0; i < m->n_challenges && !ours; i++)
+		if (!strcmp(m->challenges[i].type, challenge_type(c)))
+			ours = &m->challenges[i];
+	if (!ours)
+		return not_offered(c, p, m);
+	/* some CAs let the authorization pend for a day */
+	if (ours->status == MESSAGE_INVALID)
+		return challenge_failed(c, p, ours->error);
+	if (p->state != CHALLENGE_POSTED && ours->status == MESSAGE_PENDING)
+		return challenge_begin(c, p, ours);
+	note_trouble(p, ours->error);
+	p->post_again = p->posts && ours->status == MESSAGE_PENDING && (ours->error || p->unsure);
+	p->state = CHALLENGE_POSTED;
+	return 0;
+}
+
+/* Is it about one of our names?  Wildcards come without their "*.". */
+static bool name_ours(const struct client *c, const char *name)
+{
+	for (size_t i = 0; i < c->o.n_names; i++)
+		if (name_same(c->o.names[i] + (strncmp(c->o.names[i], "*.", 2) ? 0 : 2), name))
+			return true;
+	return false;
+}
+
+static const json_t *invalid_reason(const struct client *c, const struct message *m)
+{
+	const json_t *any = NULL;
+	for (size_t i = 0; i < m->n_challenges; i++) {
+		if (m->challenges[i].error && !strcmp(m->challenges[i].type, challenge_type(c)))
+			return m->challenges[i].error;
+		if (m->challenges[i].error)
+			any = m->challenges[i].error;
+	}
+	return any;
+}
+
+static int challenge_look(struct client *c, struct challenge *p)
+{
+	const struct message *m = &c->s.message;
+	char word[32];
+	int rc = session_ask(c, "authorization", p->url, NULL,
+			     &(struct ask){.how = ASK_LOOK | ASK_MAY_REFUSE,
+					   .expect = MESSAGE_AUTHORIZATION,
+					   .repeat = 3});
+	if (rc)
+		return rc;
+	if (c->s.refusal)
+		return order_refused(c, NULL);
+	if (!name_ours(c, m->identifiers[0].value))
+		return order_useless(c, ACME_BROKEN, false,
+				     "the CA wants proof of a name that was not ordered");
+	snprintf(p->name, sizeof p->name, "%s", m->identifiers[0].value);
+	switch (m->status) {
+	case MESSAGE_VALID:
+		return challenge_done(c, p);
+	case MESSAGE_PENDING:
+	case MESSAGE_PROCESSING:
+		return challenge_pending(c, p, m);
+	case MESSAGE_INVALID:
+		return challenge_failed(c, p, invalid_reason(c, m));
+	default:
+		message_text(m->status_word, word, sizeof word);
+		return order_useless(c, m->status == MESSAGE_OTHER ? ACME_BROKEN : ACME_CHALLENGE_FAILED,
+				     false, "the CA's authorization has the status %s", word);
+	}
+}
+
+/* A challenge that has been posted: wait, then look, or make the CA try again. */
+static int challenge_advance(struct client *c, struct challenge *p)
+{
+	int rc = 0;
+	client_doing(c, "validating %s%s%s", p->name, p->trouble[0] ? ": " : "", p->trouble);
+	if (p->state == CHALLENGE_HELD || !p->post_again) {
+		if (p->state != CHALLENGE_HELD)
+			rc = order_wait(c);
+		return rc ? rc : challenge_look(c, p);
+	}
+	if (p->posts >= POSTS_MAX)
+		return challenge_failed(c, p, NULL);
+	client_log(c, SS_LOG_WARN,
+		   "ACME validation failed, requesting another attempt domain=%s error=\"%s\"", p->name,
+		   p->trouble);
+	rc = client_poll(c, POST_AGAIN << (p->posts - 1));
+	return rc ? rc : challenge_post(c, p);
+}
+
+/* All names are proven to be ours. */
+static int challenges_prove(struct client *c)
+{
+	struct order *o = c->order;
+	int rc = 0;
+	for (size_t i = 0; i < o->n_challenges && !rc; i++) {
+		if (o->challenges[i].state != CHALLENGE_NEW)
+			continue;
+		client_doing(c, "reading the CA's authorizations");
+		rc = challenge_look(c, &o->challenges[i]);
+	}
+	for (size_t i = 0; i < o->n_challenges && !rc; i++)
+		while (!rc && o->challenges[i].state != CHALLENGE_DONE)
+			rc = challenge_advance(c, &o->challenges[i]);
 	return rc;
 }
 
 /* ---- the chain of a valid order (section 7.4.2) */
-
-static bool content_is_chain(const struct http_reply *reply)
-{
-	const char *type = reply->content_type;
-	size_t n = sizeof PEM_CHAIN - 1;
-	return !type || (!strncasecmp(type, PEM_CHAIN, n) && (!type[n] || type[n] == ';' || type[n] == ' '));
-}
 
 /* The order of an earlier attempt may bring a certificate that is in use already, or that expires soon. */
 static bool chain_stale(struct client *c, const struct chain_info *chain)
@@ -217,16 +471,31 @@ static bool chain_stale(struct client *c, const struct chain_info *chain)
 	return same;
 }
 
-static int download(struct client *c, const char *url, bool may_break, struct reply *r)
+static int download(struct client *c, const char *url, bool alternate)
 {
-	return session_ask(c,
-			   &(struct ask){.what = "certificate",
-					 .url = url,
-					 .payload = "",
+	return session_ask(c, "certificate", url, NULL,
+			   &(struct ask){.how = ASK_LOOK | ASK_MAY_REFUSE | (alternate ? ASK_MAY_BREAK : 0),
 					 .accept = PEM_CHAIN,
-					 .may_break = may_break,
-					 .repeat = may_break ? 1 : 3},
-			   r);
+					 .repeat = alternate ? 1 : 3});
+}
+
+/* What was downloaded.  -EINVAL, -ENOMEM with why. */
+static int read_chain(const struct client *c, struct chain_info *out, char *why, size_t why_size)
+{
+	static const char not_ordered[] = "a certificate that was not ordered: ";
+	const struct http_reply *reply = &c->s.reply;
+	const char *type = reply->content_type;
+	char foreign[80];
+	size_t n = sizeof PEM_CHAIN - 1;
+	if (type && (strncasecmp(type, PEM_CHAIN, n) || (type[n] && type[n] != ';' && type[n] != ' '))) {
+		message_text(type, foreign, sizeof foreign);
+		snprintf(why, why_size, "content of type %s, not a certificate chain", foreign);
+		return -EINVAL;
+	}
+	snprintf(why, why_size, "%sout of memory", not_ordered);
+	n = sizeof not_ordered - 1;
+	return chain_read(reply->body, reply->len, c->order->key, c->o.names, c->o.n_names, out, why + n,
+			  why_size - n);
 }
 
 static void alternates_keep(struct order *o, const struct http_reply *reply)
@@ -247,16 +516,13 @@ static int choose_alternate(struct client *c)
 	struct order *o = c->order;
 	struct chain_info chain;
 	char why[200], root[256];
-	struct reply r;
 	for (size_t i = 0; i < o->n_alternates; i++) {
 		if (url_check(c->o.directory_url, o->alternates[i], why, sizeof why) < 0)
 			continue;
-		int rc = download(c, o->alternates[i], true, &r);
+		int rc = download(c, o->alternates[i], true);
 		if (rc)
 			return rc;
-		if (r.http->error || r.problem || !content_is_chain(r.http) ||
-		    chain_read(r.http->body, r.http->len, o->key, c->o.names, c->o.n_names, &chain, why,
-			       sizeof why) < 0)
+		if (c->s.reply.error || c->s.refusal || read_chain(c, &chain, why, sizeof why) < 0)
 			continue;
 		if (!strcmp(chain.root, c->o.preferred_chain)) {
 			chain_done(&o->chain);
@@ -274,44 +540,25 @@ static int choose_alternate(struct client *c)
 	return 0;
 }
 
-/* The CA's own choice. */
-static int get_first(struct client *c)
-{
-	struct order *o = c->order;
-	char why[360] = "out of memory";
-	struct reply r;
-	int rc = download(c, o->certificate, false, &r);
-	if (rc)
-		return rc;
-	if (r.problem && r.problem->status >= 500)
-		return client_refused(c, r.problem);
-	if (r.problem) {
-		problem_text(r.problem, why, sizeof why);
-		return order_useless(c, ACME_REFUSED, problem_permanent(r.problem), "%s", why);
-	}
-	if (!content_is_chain(r.http)) {
-		message_text(r.http->content_type, why, 80);
-		return order_useless(c, ACME_BROKEN, false,
-				     "the CA returned content of type %s, not a certificate chain", why);
-	}
-	rc = chain_read(r.http->body, r.http->len, o->key, c->o.names, c->o.n_names, &o->chain, why,
-			sizeof why);
-	if (rc < 0)
-		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false,
-				     "the CA returned a certificate that was not ordered: %s", why);
-	o->has_chain = true;
-	alternates_keep(o, r.http);
-	return 0;
-}
-
 static int certificate_get(struct client *c)
 {
 	struct order *o = c->order;
+	char why[360];
 	challenges_retract(c);
 	o->validating = false;
 	client_doing(c, "downloading the certificate");
-	int rc = get_first(c);
-	if (!rc && c->o.preferred_chain && strcmp(o->chain.root, c->o.preferred_chain) != 0)
+	int rc = download(c, o->certificate, false);
+	if (rc)
+		return rc;
+	if (c->s.refusal)
+		return order_refused(c, NULL);
+	rc = read_chain(c, &o->chain, why, sizeof why);
+	if (rc < 0)
+		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "the CA returned %s",
+				     why);
+	o->has_chain = true;
+	alternates_keep(o, &c->s.reply);
+	if (c->o.preferred_chain && strcmp(o->chain.root, c->o.preferred_chain) != 0)
 		rc = choose_alternate(c);
 	if (rc)
 		return rc;
@@ -330,23 +577,33 @@ static int certificate_get(struct client *c)
 
 /* ---- the request for the certificate */
 
-static char *request_payload(const struct client *c)
+/* As JSON; NULL: it cannot be made. */
+static json_t *certificate_request(const struct client *c)
 {
 	gnutls_datum_t der = {0};
-	char *csr = NULL, *text = NULL;
+	char *csr = NULL;
 	if (csr_new(c->order->key, c->o.names, c->o.n_names, &der) >= 0)
 		csr = base64url(der.data, der.size);
-	if (csr)
-		text = client_json(json_pack("{ss}", "csr", csr));
+	json_t *payload = csr ? json_pack("{ss}", "csr", csr) : NULL;
 	free(csr);
 	gnutls_free(der.data);
-	return text;
+	return payload;
+}
+
+/* No answer tells what became of the request but the order: check all again. */
+static int finalize_unsure(struct client *c)
+{
+	struct order *o = c->order;
+	for (size_t i = 0; i < o->n_challenges; i++)
+		if (o->challenges[i].state == CHALLENGE_DONE)
+			o->challenges[i].state = CHALLENGE_POSTED;
+	return c->s.refusal && o->finalizes >= FINALIZES_MAX ? client_refused(c, c->s.refusal)
+							     : order_poll(c);
 }
 
 static int order_finalize(struct client *c)
 {
 	struct order *o = c->order;
-	struct reply r;
 	o->validating = false;
 	challenges_retract(c);
 	o->poll = POLL_FIRST << o->finalizes;
@@ -356,27 +613,21 @@ static int order_finalize(struct client *c)
 	if (o->finalizes++ >= FINALIZES_MAX)
 		return order_useless(c, ACME_BROKEN, false,
 				     "the order stays ready after %d certificate requests", FINALIZES_MAX);
-	client_doing(c, "waiting for the CA to issue the certificate");
-	char *payload = request_payload(c);
+	json_t *payload = certificate_request(c);
 	if (!payload)
 		return client_fail(c, ACME_LOCAL, true,
 				   "cannot make a certificate request for these domains");
-	int rc = session_ask(
-		c,
-		&(struct ask){.what = "finalize", .url = o->finalize, .payload = payload, .may_break = true},
-		&r);
-	free(payload);
+	client_doing(c, "waiting for the CA to issue the certificate");
+	int rc = session_ask(c, "finalize", o->finalize, payload,
+			     &(struct ask){.how = ASK_MAY_REFUSE | ASK_MAY_BREAK, .expect = MESSAGE_ORDER});
 	if (rc)
 		return rc;
-	if (r.problem && !problem_is(r.problem, "orderNotReady") && r.problem->status < 500)
-		return client_refused(c, r.problem);
-	if (r.http->error || r.problem) {
-		/* the order tells what became of the request */
-		challenges_recheck(o);
-		return r.problem && o->finalizes >= FINALIZES_MAX ? client_refused(c, r.problem)
-								  : order_poll(c);
-	}
-	rc = order_update(c, &r, false);
+	const struct problem *problem = c->s.refusal;
+	if (problem && !problem_is(problem, "orderNotReady") && problem->status < 500)
+		return client_refused(c, problem);
+	if (c->s.reply.error || problem)
+		return finalize_unsure(c);
+	rc = order_update(c, false);
 	if (!rc && (o->status == MESSAGE_READY || o->status == MESSAGE_PENDING))
 		rc = order_poll(c);
 	return rc;
@@ -451,43 +702,7 @@ static bool order_remembered(struct client *c)
 	return o->resumed;
 }
 
-static int order_resume(struct client *c)
-{
-	struct reply r;
-	client_doing(c, "looking at the order of an earlier attempt");
-	int rc = session_post(c, "order", c->order->url, "", 3, &r);
-	if (rc)
-		return rc;
-	if (r.problem && r.problem->status >= 500)
-		return client_refused(c, r.problem);
-	if (r.problem)
-		return order_useless(c, ACME_REFUSED, false, "the CA no longer has the order");
-	rc = order_update(c, &r, true);
-	return rc ? rc : order_complete(c);
-}
-
 /* ---- a new order */
-
-static char *order_payload(const struct client *c, bool replaces)
-{
-	json_t *names = json_array();
-	json_t *json = json_pack("{so}", "identifiers", names);
-	unsigned char address[16];
-	bool ok = json != NULL;
-	for (size_t i = 0; i < c->o.n_names; i++)
-		ok = ok && json_array_append_new(
-				   names, json_pack("{ssss}", "type",
-						    name_address(c->o.names[i], address) ? "ip" : "dns",
-						    "value", c->o.names[i])) == 0;
-	if (ok && c->o.profile)
-		ok = json_object_set_new(json, "profile", json_string(c->o.profile)) == 0;
-	if (ok && replaces)
-		ok = json_object_set_new(json, "replaces", json_string(c->q.old_ari_id)) == 0;
-	if (ok)
-		return client_json(json);
-	json_decref(json);
-	return NULL;
-}
 
 /* The certificate's key, on disk before anything is asked for: a full disk costs the CA no order. */
 static int order_new_key(struct client *c)
@@ -515,62 +730,68 @@ static int profile_check(struct client *c)
 	return client_fail(c, ACME_REFUSED, true, "the CA has no profiles: leave out \"profile\"");
 }
 
-static int ask_order(struct client *c, bool replaces, struct reply *r)
+static int ask_order(struct client *c, const char *replaces)
 {
-	char *payload = order_payload(c, replaces);
-	if (!payload)
-		return client_no_memory(c);
-	int rc = session_post(c, "newOrder", c->s.directory.new_order, payload, 0, r);
-	free(payload);
-	return rc;
+	json_t *names = json_array();
+	unsigned char address[16];
+	for (size_t i = 0; names && i < c->o.n_names; i++) {
+		const char *type = name_address(c->o.names[i], address) ? "ip" : "dns";
+		if (json_array_append_new(names, json_pack("{ssss}", "type", type, "value", c->o.names[i]))) {
+			json_decref(names);
+			names = NULL;
+		}
+	}
+	json_t *payload = json_pack("{so, ss*, ss*}", "identifiers", names, "profile", c->o.profile,
+				    "replaces", replaces);
+	client_doing(c, "ordering the certificate");
+	return session_ask(c, "newOrder", c->s.directory.new_order, payload,
+			   &(struct ask){.how = ASK_MAY_REFUSE, .expect = MESSAGE_ORDER});
 }
 
 static int order_create(struct client *c)
 {
 	struct order *o = c->order;
+	const struct http_reply *reply = &c->s.reply;
 	bool replaces = c->q.old_ari_id && *c->q.old_ari_id && c->s.directory.renewal_info;
-	struct reply r;
-	client_doing(c, "ordering the certificate");
 	int rc = profile_check(c);
 	if (!rc)
 		rc = order_new_key(c);
 	if (!rc)
-		rc = ask_order(c, replaces, &r);
+		rc = ask_order(c, replaces ? c->q.old_ari_id : NULL);
 	/* that it replaces a certificate is only a courtesy */
-	if (!rc && replaces && r.problem && r.problem->status < 500)
-		rc = ask_order(c, false, &r);
+	if (!rc && replaces && c->s.refusal && c->s.refusal->status < 500)
+		rc = ask_order(c, NULL);
 	if (rc)
 		return rc;
-	if (r.problem)
-		return client_refused(c, r.problem);
-	if (!r.http->location || !message_url_ok(r.http->location))
+	if (c->s.refusal)
+		return client_refused(c, c->s.refusal);
+	if (!reply->location || !message_url_ok(reply->location))
 		return client_fail(c, ACME_BROKEN, false, "the CA's reply has no order URL");
-	if (!replace(&o->url, r.http->location))
+	if (!text_set(&o->url, reply->location))
 		return client_no_memory(c);
 	rc = order_save(c);
 	if (!rc)
-		rc = order_update(c, &r, false);
+		rc = order_update(c, false);
 	return rc ? rc : order_complete(c);
-}
-
-static int resume_or_create(struct client *c)
-{
-	int rc = order_remembered(c) ? order_resume(c) : -ESTALE;
-	if (rc != -ESTALE)
-		return rc;
-	challenges_retract(c);
-	order_empty(c->order);
-	return order_create(c);
 }
 
 int order_issue(struct client *c)
 {
-	order_free(c->order);
-	c->order = calloc(1, sizeof *c->order);
-	if (!c->order)
-		return client_no_memory(c);
-	c->order->poll = POLL_FIRST;
-	int rc = resume_or_create(c);
+	int rc = order_new(c);
+	if (!rc)
+		rc = -ESTALE;
+	if (rc == -ESTALE && order_remembered(c)) {
+		client_doing(c, "looking at the order of an earlier attempt");
+		rc = order_look(c, true);
+		if (!rc)
+			rc = order_complete(c);
+	}
+	if (rc == -ESTALE) {
+		challenges_retract(c);
+		rc = order_new(c);
+		if (!rc)
+			rc = order_create(c);
+	}
 	challenges_retract(c);
 	if (rc == -ECANCELED)
 		order_failed(c);

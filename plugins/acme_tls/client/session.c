@@ -21,10 +21,7 @@
 #define WAITS_MAX      3 /* times that Retry-After is waited for, per request */
 #define NONCE_MAX      512
 #define REPEAT_FIRST   (SECOND / 4)
-#define POLL_SOON      (2 * SECOND) /* up to here the waits grow, and stay for: */
-#define POLLS_SOON     30
-#define POLL_LATER     (15 * SECOND) /* then they grow up to here */
-#define SKEW_MATTERS   300           /* seconds */
+#define SKEW_MATTERS   300 /* seconds */
 
 /* ---- the log, waits, the end */
 
@@ -169,16 +166,6 @@ int order_useless(struct client *c, enum acme_fail fail, bool permanent, const c
 	return -ESTALE;
 }
 
-int order_wait(struct client *c)
-{
-	struct order *o = c->order;
-	uint64_t now = o->poll, most = ++o->polls > POLLS_SOON ? POLL_LATER : POLL_SOON;
-	o->poll = now + now / 5 * 3;
-	if (o->poll > most)
-		o->poll = most;
-	return client_poll(c, now);
-}
-
 /* ---- nonces */
 
 /* What a request has cost so far. */
@@ -221,7 +208,7 @@ static int answer_none(struct client *c, const struct ask *ask, struct tries *t)
 		return order_useless(c, ACME_BROKEN, false, "%s", why);
 	if (c->s.heard && passing && t->repeats < ask->repeat)
 		return repeat_later(c, t);
-	if (ask->may_break)
+	if (ask->how & ASK_MAY_BREAK)
 		return 0;
 	return client_fail(c, error == -EMSGSIZE ? ACME_BROKEN : ACME_UNREACHABLE, false, "%s", why);
 }
@@ -259,7 +246,7 @@ static int answer_problem(struct client *c, const struct ask *ask, bool for_nonc
 		return repeat_later(c, t);
 	if (for_nonce || problem_is(&s->problem, "badNonce"))
 		return client_refused(c, &s->problem);
-	if (problem_is(&s->problem, "accountDoesNotExist") && ask->payload && !ask->by_jwk)
+	if (problem_is(&s->problem, "accountDoesNotExist") && !(ask->how & (ASK_GET | ASK_BY_JWK)))
 		return -ENOKEY;
 	return 0;
 }
@@ -328,19 +315,20 @@ static int send_request(struct client *c, const char *what, const struct http_re
 	return reply->error && now_ns() >= c->deadline ? timed_out(c) : 0;
 }
 
-static int send_signed(struct client *c, const struct ask *ask)
+static int send_signed(struct client *c, const char *what, const char *url, const struct ask *ask,
+		       const char *payload)
 {
 	struct session *s = &c->s;
 	char *nonce = s->nonces[--s->n_nonces], *body = NULL;
-	int rc = jws_sign(ask->key ? ask->key : c->key, ask->by_jwk ? NULL : c->account.url, nonce, ask->url,
-			  ask->payload, &body);
+	int rc = jws_sign(ask->key ? ask->key : c->key, ask->how & ASK_BY_JWK ? NULL : c->account.url, nonce,
+			  url, payload, &body);
 	free(nonce);
 	if (rc < 0)
 		return client_fail(c, ACME_LOCAL, rc == -EINVAL, "a request cannot be signed: %s",
 				   rc == -EINVAL ? "the account's key cannot sign requests" : strerror(-rc));
-	rc = send_request(c, ask->what,
+	rc = send_request(c, what,
 			  &(struct http_request){.method = "POST",
-						 .url = ask->url,
+						 .url = url,
 						 .body = body,
 						 .accept = ask->accept,
 						 .deadline = c->deadline});
@@ -367,77 +355,87 @@ static int confirm_account(struct client *c)
 	struct session *s = &c->s;
 	const struct problem first = s->problem;
 	const char *const *links = s->reply.links;
-	struct reply r;
 	c->account_confirmed = true;
-	int rc = session_ask(c,
-			     &(struct ask){.what = "newAccount",
-					   .url = s->directory.new_account,
-					   .payload = "{\"onlyReturnExisting\":true}",
-					   .by_jwk = true,
-					   .may_break = true},
-			     &r);
-	if (!rc && r.problem && problem_is(r.problem, "accountDoesNotExist"))
+	int rc = session_find_account(c, NULL, true);
+	if (!rc && s->refusal && problem_is(s->refusal, "accountDoesNotExist"))
 		rc = -ENOKEY;
 	s->problem = first;
 	s->reply = (struct http_reply){.status = first.status, .body = "", .links = links};
 	return rc;
 }
 
-int session_ask(struct client *c, const struct ask *ask, struct reply *out)
+/* Until there is an answer to go on with.  payload NULL: an unsigned GET. */
+static int ask_persistently(struct client *c, const char *what, const char *url, const char *payload,
+			    const struct ask *ask)
 {
 	struct session *s = &c->s;
+	struct http_request get = {
+		.method = "GET", .url = url, .accept = ask->accept, .deadline = c->deadline};
+	struct http_request head = {.method = "HEAD", .url = s->directory.new_nonce, .deadline = c->deadline};
 	struct tries tries = {0};
 	int rc;
 	do {
-		bool for_nonce = ask->payload && !s->n_nonces;
-		struct http_request get = {
-			.method = "GET", .url = ask->url, .accept = ask->accept, .deadline = c->deadline};
-		if (for_nonce) {
-			get.method = "HEAD";
-			get.url = s->directory.new_nonce;
-			get.accept = NULL;
-		}
+		bool for_nonce = payload && !s->n_nonces;
 		rc = leave_alone(c);
-		if (!rc)
-			rc = for_nonce || !ask->payload
-				     ? send_request(c, for_nonce ? "newNonce" : ask->what, &get)
-				     : send_signed(c, ask);
+		if (!rc && for_nonce)
+			rc = send_request(c, "newNonce", &head);
+		else if (!rc)
+			rc = payload ? send_signed(c, what, url, ask, payload) : send_request(c, what, &get);
 		if (!rc)
 			rc = answer_judge(c, ask, for_nonce, &tries);
 	} while (rc == -EAGAIN);
-	if (!rc && !s->reply.error && s->reply.status >= 500 && s->reply.status != 501 && ask->payload &&
-	    !ask->by_jwk && !c->account_confirmed)
+	if (!rc && !s->reply.error && s->reply.status >= 500 && s->reply.status != 501 &&
+	    !(ask->how & (ASK_GET | ASK_BY_JWK)) && !c->account_confirmed)
 		rc = confirm_account(c);
-	out->http = &s->reply;
-	out->problem = !s->reply.error && s->reply.status >= 400 ? &s->problem : NULL;
 	return rc;
 }
 
-char *client_json(json_t *json)
+static int read_message(struct client *c, enum message_kind kind)
 {
-	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-	json_decref(json);
-	return text;
-}
-
-int session_post(struct client *c, const char *what, const char *url, const char *payload, unsigned repeat,
-		 struct reply *out)
-{
-	return session_ask(c, &(struct ask){.what = what, .url = url, .payload = payload, .repeat = repeat},
-			   out);
-}
-
-int session_read(struct client *c, enum message_kind kind, const struct reply *r, struct message *out)
-{
+	struct session *s = &c->s;
 	char why[256];
-	int rc = message_read(kind, r->http->body, r->http->len, out, why, sizeof why);
+	int rc = message_read(kind, s->reply.body, s->reply.len, &s->message, why, sizeof why);
+	if (rc == -EINVAL && kind == MESSAGE_DIRECTORY)
+		return client_fail(c, ACME_BROKEN, false, "%s: check directory_url", why);
 	if (rc == -EINVAL)
 		return order_useless(c, ACME_BROKEN, false, "%s", why);
 	return rc ? client_no_memory(c) : 0;
 }
 
-static int open_http(struct client *c)
+int session_ask(struct client *c, const char *what, const char *url, json_t *payload, const struct ask *ask)
 {
+	struct session *s = &c->s;
+	char *text = ask->how & ASK_LOOK ? strdup("") : payload ? json_dumps(payload, JSON_COMPACT) : NULL;
+	json_decref(payload);
+	message_done(&s->message);
+	s->refusal = NULL;
+	int rc = text || ask->how & ASK_GET ? ask_persistently(c, what, url, text, ask) : client_no_memory(c);
+	free(text);
+	if (rc || s->reply.error)
+		return rc;
+	if (s->reply.status < 400)
+		return ask->expect ? read_message(c, ask->expect) : 0;
+	s->refusal = &s->problem;
+	if (ask->how & ASK_MAY_REFUSE || (ask->passes && problem_is(s->refusal, ask->passes)))
+		return 0;
+	return client_refused(c, s->refusal);
+}
+
+int session_find_account(struct client *c, const struct acme_key *key, bool may_fail)
+{
+	return session_ask(c, "newAccount", c->s.directory.new_account,
+			   json_pack("{sb}", "onlyReturnExisting", 1),
+			   &(struct ask){.how = ASK_BY_JWK | (may_fail ? ASK_MAY_REFUSE | ASK_MAY_BREAK : 0),
+					 .key = key,
+					 .passes = "accountDoesNotExist",
+					 .repeat = may_fail ? 0 : 2});
+}
+
+/* ---- from the directory to the end */
+
+int session_open(struct client *c)
+{
+	struct session *s = &c->s;
 	const struct http_options options = {
 		.loop = c->o.loop,
 		.user_agent = "semstreams/" PACKAGE_VERSION,
@@ -450,35 +448,25 @@ static int open_http(struct client *c)
 		.min_rate = RATE_MIN,
 	};
 	char why[512] = "out of memory";
-	if (!c->s.http && http_new(&options, &c->s.http, why, sizeof why) < 0)
-		return client_fail(c, ACME_LOCAL, false, "%s", why);
-	return 0;
-}
-
-int session_open(struct client *c)
-{
-	struct session *s = &c->s;
-	char why[256] = "out of memory";
-	struct reply r;
 	message_done(&s->directory);
+	if (!s->http && http_new(&options, &s->http, why, sizeof why) < 0)
+		return client_fail(c, ACME_LOCAL, false, "%s", why);
 	client_doing(c, "asking for the CA's directory");
-	int rc = open_http(c);
-	if (!rc)
-		rc = session_ask(
-			c, &(struct ask){.what = "directory", .url = c->o.directory_url, .repeat = 2}, &r);
+	int rc = session_ask(
+		c, "directory", c->o.directory_url, NULL,
+		&(struct ask){.how = ASK_GET | ASK_MAY_REFUSE, .expect = MESSAGE_DIRECTORY, .repeat = 2});
+	if (!rc && s->refusal)
+		rc = s->refusal->status != 404
+			     ? client_refused(c, s->refusal)
+			     : client_fail(c, ACME_REFUSED, true,
+					   "the CA has nothing at %s (HTTP status 404): is the ACME "
+					   "provisioner in directory_url the one that the CA has?",
+					   c->o.directory_url);
 	if (rc)
 		return rc;
-	if (r.problem && r.problem->status == 404)
-		return client_fail(c, ACME_REFUSED, true,
-				   "the CA has nothing at %s (HTTP status 404): is the ACME provisioner in "
-				   "directory_url the one that the CA has?",
-				   c->o.directory_url);
-	if (r.problem)
-		return client_refused(c, r.problem);
-	rc = message_read(MESSAGE_DIRECTORY, r.http->body, r.http->len, &s->directory, why, sizeof why);
-	if (rc == -EINVAL)
-		return client_fail(c, ACME_BROKEN, false, "%s: check directory_url", why);
-	return rc ? client_no_memory(c) : 0;
+	s->directory = s->message;
+	s->message = (struct message){0};
+	return 0;
 }
 
 void session_close(struct client *c)
@@ -496,5 +484,6 @@ void session_close(struct client *c)
 	s->http = NULL;
 	while (s->n_nonces)
 		free(s->nonces[--s->n_nonces]);
+	message_done(&s->message);
 	message_done(&s->directory);
 }

@@ -11,7 +11,7 @@
 #include "helper_ca.h"
 #include "plugins/acme_tls/key.h"
 #include "plugins/acme_tls/client/responder.h"
-#include "plugins/acme_tls/client/url.h"
+#include "plugins/acme_tls/client/message.h"
 
 static struct ca *the_ca;
 

@@ -18,7 +18,7 @@
 #include <cmocka.h>
 #include <gnutls/gnutls.h>
 #include "plugins/acme_tls/client/http.h"
-#include "plugins/acme_tls/client/url.h"
+#include "plugins/acme_tls/client/message.h"
 #include "sdk/test-host/tests/tls_certs.h"
 
 #define SECOND 1000000000ull

@@ -43,7 +43,7 @@ void message_text(const char *in, char *out, size_t size)
 
 bool message_token_ok(const char *token)
 {
-	size_t n = strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
+	size_t n = strspn(token, BASE64URL);
 	return n > 0 && n <= MESSAGE_TOKEN_MAX && !token[n];
 }
 
@@ -71,26 +71,13 @@ static int __attribute__((format(printf, 2, 3))) bad(const struct reader *r, con
 	return -EINVAL;
 }
 
-static int read_object(const struct reader *r, const char *body, size_t len, json_t **out)
+static const char *text(const json_t *in, const char *key)
 {
-	char text[JSON_ERROR_TEXT_LENGTH];
-	json_error_t error;
-	*out = json_loadb(body, len, JSON_REJECT_DUPLICATES, &error);
-	if (json_is_object(*out))
-		return 0;
-	if (*out) {
-		json_decref(*out);
-		*out = NULL;
-		return bad(r, "is not a JSON object");
-	}
-	if (json_error_code(&error) == json_error_out_of_memory)
-		return -ENOMEM;
-	message_text(error.text, text, sizeof text);
-	return bad(r, "is not JSON: %s", text);
+	return json_string_value(json_object_get(in, key));
 }
 
 /* An URL that may be missing. */
-static int read_url(const struct reader *r, const json_t *in, const char *key, const char **out)
+static int read_url(const struct reader *r, const char *key, const json_t *in, const char **out)
 {
 	const json_t *value = json_object_get(in, key);
 	*out = json_string_value(value);
@@ -102,7 +89,7 @@ static int read_url(const struct reader *r, const json_t *in, const char *key, c
 static int read_status(const struct reader *r, const json_t *in, enum message_status *out, const char **word)
 {
 	size_t i = 0;
-	*word = json_string_value(json_object_get(in, "status"));
+	*word = text(in, "status");
 	if (!*word)
 		return bad(r, "has no \"status\"");
 	while (i < MESSAGE_OTHER && strcmp(*word, status_words[i]) != 0)
@@ -111,30 +98,61 @@ static int read_status(const struct reader *r, const json_t *in, enum message_st
 	return 0;
 }
 
-static int read_identifier(const struct reader *r, const json_t *in, struct message_identifier *out)
+static const json_t *error_member(const json_t *in)
 {
-	out->type = json_string_value(json_object_get(in, "type"));
-	out->value = json_string_value(json_object_get(in, "value"));
+	const json_t *error = json_object_get(in, "error");
+	return json_is_object(error) ? error : NULL;
+}
+
+/* Reads an element, into the place of its number. */
+typedef int read_element(const struct reader *, const json_t *, struct message *, size_t i);
+
+static int read_identifier(const struct reader *r, const json_t *in, struct message *m, size_t i)
+{
+	struct message_identifier *out = &m->identifiers[i];
+	out->type = text(in, "type");
+	out->value = text(in, "value");
 	if (!out->type || !out->value || !*out->value || strlen(out->value) > MESSAGE_NAME_MAX)
 		return bad(r, "has an identifier without type and value");
 	return 0;
 }
 
-/* An array that may be missing. */
-static int read_list(const struct reader *r, const json_t *in, const char *key, size_t most,
-		     const json_t **out, size_t *n)
+static int read_authorization_url(const struct reader *r, const json_t *in, struct message *m, size_t i)
 {
-	*out = json_object_get(in, key);
-	*n = json_array_size(*out);
-	if (*out && !json_is_array(*out))
-		return bad(r, "has something other than a list as \"%s\"", key);
-	return *n > most ? bad(r, "has %zu \"%s\", more than the limit of %zu", *n, key, most) : 0;
+	m->authorizations[i] = json_string_value(in);
+	if (!m->authorizations[i] || !message_url_ok(m->authorizations[i]))
+		return bad(r, "lists an authorization that is not a URL");
+	return 0;
 }
 
-static const json_t *error_member(const json_t *in)
+static int read_challenge(const struct reader *r, const json_t *in, struct message *m, size_t i)
 {
-	const json_t *error = json_object_get(in, "error");
-	return json_is_object(error) ? error : NULL;
+	struct message_challenge *out = &m->challenges[i];
+	const char *word;
+	out->type = text(in, "type");
+	if (!out->type)
+		return bad(r, "has a challenge without \"type\"");
+	/* the token of a type that is not known is not checked: such a challenge is never chosen */
+	out->token = text(in, "token");
+	out->error = error_member(in);
+	int rc = read_status(r, in, &out->status, &word);
+	return rc ? rc : read_url(r, "url", in, &out->url);
+}
+
+/* An array that may be missing. */
+static int read_list(const struct reader *r, const char *key, struct message *m, size_t most, size_t *n,
+		     read_element *read)
+{
+	const json_t *list = json_object_get(m->json, key);
+	int rc = 0;
+	*n = json_array_size(list);
+	if (list && !json_is_array(list))
+		return bad(r, "has something other than a list as \"%s\"", key);
+	if (*n > most)
+		return bad(r, "has %zu \"%s\", more than the limit of %zu", *n, key, most);
+	for (size_t i = 0; i < *n && !rc; i++)
+		rc = read(r, json_array_get(list, i), m, i);
+	return rc;
 }
 
 static int read_directory(const struct reader *r, struct message *d)
@@ -149,7 +167,7 @@ static int read_directory(const struct reader *r, struct message *d)
 		{"keyChange", &d->key_change, false}, {"renewalInfo", &d->renewal_info, false},
 	};
 	for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
-		int rc = read_url(r, d->json, links[i].key, links[i].to);
+		int rc = read_url(r, links[i].key, d->json, links[i].to);
 		if (rc)
 			return rc;
 		if (!*links[i].to && links[i].needed)
@@ -168,69 +186,41 @@ static int read_account(const struct reader *r, struct message *m)
 
 static int read_order(const struct reader *r, struct message *m)
 {
-	const json_t *list;
 	int rc = read_status(r, m->json, &m->status, &m->status_word);
-	if (!rc)
-		rc = read_list(r, m->json, "identifiers", MESSAGE_LIST_MAX, &list, &m->n_identifiers);
-	for (size_t i = 0; !rc && i < m->n_identifiers; i++)
-		rc = read_identifier(r, json_array_get(list, i), &m->identifiers[i]);
-	if (!rc)
-		rc = read_list(r, m->json, "authorizations", MESSAGE_LIST_MAX, &list, &m->n_authorizations);
-	for (size_t i = 0; !rc && i < m->n_authorizations; i++) {
-		m->authorizations[i] = json_string_value(json_array_get(list, i));
-		if (!m->authorizations[i] || !message_url_ok(m->authorizations[i]))
-			return bad(r, "lists an authorization that is not a URL");
-	}
-	if (!rc)
-		rc = read_url(r, m->json, "finalize", &m->finalize);
-	if (!rc)
-		rc = read_url(r, m->json, "certificate", &m->certificate);
 	m->error = error_member(m->json);
-	return rc;
-}
-
-static int read_challenge(const struct reader *r, const json_t *in, struct message_challenge *out)
-{
-	const char *word;
-	out->type = json_string_value(json_object_get(in, "type"));
-	if (!out->type)
-		return bad(r, "has a challenge without \"type\"");
-	/* the token of a type that is not known is not checked: such a challenge is never chosen */
-	out->token = json_string_value(json_object_get(in, "token"));
-	out->error = error_member(in);
-	int rc = read_status(r, in, &out->status, &word);
-	return rc ? rc : read_url(r, in, "url", &out->url);
+	if (!rc)
+		rc = read_list(r, "identifiers", m, MESSAGE_LIST_MAX, &m->n_identifiers, read_identifier);
+	if (!rc)
+		rc = read_list(r, "authorizations", m, MESSAGE_LIST_MAX, &m->n_authorizations,
+			       read_authorization_url);
+	if (!rc)
+		rc = read_url(r, "finalize", m->json, &m->finalize);
+	return rc ? rc : read_url(r, "certificate", m->json, &m->certificate);
 }
 
 static int read_authorization(const struct reader *r, struct message *m)
 {
-	const json_t *list;
 	int rc = read_status(r, m->json, &m->status, &m->status_word);
 	m->n_identifiers = 1;
 	if (!rc)
-		rc = read_identifier(r, json_object_get(m->json, "identifier"), &m->identifiers[0]);
-	if (!rc)
-		rc = read_list(r, m->json, "challenges", MESSAGE_CHOICES_MAX, &list, &m->n_challenges);
-	for (size_t i = 0; !rc && i < m->n_challenges; i++)
-		rc = read_challenge(r, json_array_get(list, i), &m->challenges[i]);
-	return rc;
+		rc = read_identifier(r, json_object_get(m->json, "identifier"), m, 0);
+	return rc ? rc : read_list(r, "challenges", m, MESSAGE_CHOICES_MAX, &m->n_challenges, read_challenge);
 }
 
 static int read_single_challenge(const struct reader *r, struct message *m)
 {
 	m->n_challenges = 1;
-	return read_challenge(r, m->json, &m->challenges[0]);
+	return read_challenge(r, m->json, m, 0);
 }
 
 static int read_renewal(const struct reader *r, struct message *m)
 {
 	const json_t *window = json_object_get(m->json, "suggestedWindow");
-	const char *start = json_string_value(json_object_get(window, "start"));
-	const char *end = json_string_value(json_object_get(window, "end"));
+	const char *start = text(window, "start"), *end = text(window, "end");
 	if (!start || !end || !message_time(start, &m->start) || !message_time(end, &m->end) ||
 	    m->end <= m->start)
 		return bad(r, "has no suggestedWindow from an earlier to a later time");
-	return read_url(r, m->json, "explanationURL", &m->explanation);
+	return read_url(r, "explanationURL", m->json, &m->explanation);
 }
 
 int message_read(enum message_kind kind, const char *body, size_t len, struct message *out, char *why,
@@ -248,10 +238,20 @@ int message_read(enum message_kind kind, const char *body, size_t len, struct me
 		[MESSAGE_RENEWAL] = {"renewal information", read_renewal},
 	};
 	const struct reader r = {.what = kinds[kind].what, .why = why, .why_size = why_size};
-	*out = (struct message){0};
-	int rc = read_object(&r, body, len, &out->json);
-	if (!rc)
+	char foreign[JSON_ERROR_TEXT_LENGTH];
+	json_error_t error;
+	int rc;
+	*out = (struct message){.json = json_loadb(body, len, JSON_REJECT_DUPLICATES, &error)};
+	if (json_is_object(out->json))
 		rc = kinds[kind].read(&r, out);
+	else if (out->json)
+		rc = bad(&r, "is not a JSON object");
+	else if (json_error_code(&error) == json_error_out_of_memory)
+		return -ENOMEM;
+	else {
+		message_text(error.text, foreign, sizeof foreign);
+		rc = bad(&r, "is not JSON: %s", foreign);
+	}
 	if (rc)
 		message_done(out);
 	return rc;
@@ -285,119 +285,70 @@ bool message_http_date(const char *text, int64_t *seconds)
 	return true;
 }
 
-static int64_t clamp(int64_t seconds)
+int64_t message_retry_after(const char *value, int64_t now)
 {
+	char *end;
+	if (!value)
+		return 0;
+	int64_t seconds = strtoll(value, &end, 10); /* the nearest there is, if it is too large */
+	if (end == value || end[strspn(end, " \t")]) {
+		if (!message_http_date(value, &seconds))
+			return 0;
+		seconds -= now;
+	}
 	return seconds < 1 ? 1 : seconds > DAY ? DAY : seconds;
 }
 
-int64_t message_retry_after(const char *value, int64_t now)
+/* Does it begin like the pattern, where 0 stands for any digit? */
+static bool is_like(const char *text, const char *pattern)
 {
-	int64_t date;
-	if (!value)
-		return 0;
-	while (*value == ' ' || *value == '\t')
-		value++;
-	const char *digits = value + (*value == '-' || *value == '+');
-	size_t n = strspn(digits, "0123456789");
-	if (n && !digits[n + strspn(digits + n, " \t")]) {
-		if (*value == '-')
-			return 1;
-		while (*digits == '0') {
-			digits++;
-			n--;
-		}
-		return n > 6 ? DAY : clamp(strtol(digits, NULL, 10));
-	}
-	if (!message_http_date(value, &date))
-		return 0;
-	return clamp(date - now);
-}
-
-/* Exactly n digits. */
-static bool number(const char **p, int n, int *out)
-{
-	*out = 0;
-	for (int i = 0; i < n; i++, (*p)++) {
-		if (!isdigit((unsigned char)**p))
+	for (; *pattern; text++, pattern++)
+		if (*pattern == '0' ? !isdigit((unsigned char)*text)
+				    : toupper((unsigned char)*text) != *pattern)
 			return false;
-		*out = *out * 10 + (**p - '0');
-	}
-	return true;
-}
-
-static bool letter(const char **p, const char *set)
-{
-	if (!**p || !strchr(set, **p))
-		return false;
-	(*p)++;
 	return true;
 }
 
 bool message_time(const char *text, int64_t *seconds)
 {
-	struct tm tm = {0};
-	int hours = 0, minutes = 0;
-	const char *p = text;
-	if (!(number(&p, 4, &tm.tm_year) && letter(&p, "-") && number(&p, 2, &tm.tm_mon) && letter(&p, "-") &&
-	      number(&p, 2, &tm.tm_mday) && letter(&p, "Tt ") && number(&p, 2, &tm.tm_hour) &&
-	      letter(&p, ":") && number(&p, 2, &tm.tm_min) && letter(&p, ":") && number(&p, 2, &tm.tm_sec)))
+	struct tm tm = {0}, zone = {0};
+	if (!is_like(text, "0000-00-00") || !strptime(text, "%Y-%m-%d", &tm) || tm.tm_year < 70 ||
+	    !text[10] || !strchr("Tt ", text[10]) || !is_like(text + 11, "00:00:00") ||
+	    !strptime(text + 11, "%H:%M:%S", &tm) || tm.tm_sec > 60)
 		return false;
-	if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 ||
-	    tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
-		return false;
+	const char *p = text + 19;
 	if (*p == '.') {
-		size_t n = strspn(p + 1, "0123456789");
-		if (!n)
+		if (!isdigit((unsigned char)p[1]))
 			return false;
-		p += 1 + n;
+		p += 1 + strspn(p + 1, "0123456789");
 	}
-	int east = *p == '-' ? -1 : 1;
-	if (!letter(&p, "Zz") && !(letter(&p, "+-") && number(&p, 2, &hours) && letter(&p, ":") &&
-				   number(&p, 2, &minutes) && hours < 24 && minutes < 60))
+	bool utc = is_like(p, "Z"), offset = is_like(p, "+00:00") || is_like(p, "-00:00");
+	if (p[utc ? 1 : offset ? 6 : 0] || !(utc || (offset && strptime(p + 1, "%H:%M", &zone))))
 		return false;
-	if (*p)
-		return false;
-	tm.tm_year -= 1900;
-	tm.tm_mon -= 1;
-	*seconds = (int64_t)timegm(&tm) - east * (hours * 3600 + minutes * 60);
+	int ahead = zone.tm_hour * 3600 + zone.tm_min * 60;
+	*seconds = (int64_t)timegm(&tm) - (*p == '-' ? -ahead : ahead);
 	return true;
-}
-
-/* Does this parameter, "rel=alternate" or "rel="alternate next"", name the relation? */
-static bool relation_is(const char *p, const char *end, const char *rel)
-{
-	size_t len = strlen(rel);
-	if (p < end && *p == '"')
-		p++;
-	while (p < end && *p != '"' && *p != ';') {
-		const char *word = p;
-		while (p < end && *p != ' ' && *p != '"' && *p != ';')
-			p++;
-		if ((size_t)(p - word) == len && !strncasecmp(word, rel, len))
-			return true;
-		if (p < end && *p == ' ')
-			p++;
-	}
-	return false;
 }
 
 bool message_link(const char *field, const char *rel, char *out, size_t size)
 {
-	const char *end = field + strlen(field), *p = field + strspn(field, " \t");
-	if (*p++ != '<')
+	char url[MESSAGE_URL_MAX + 1];
+	int used = 0;
+	if (sscanf(field, " <%2048[^>]>%n", url, &used) != 1 || !used || strlen(url) >= size ||
+	    !message_url_ok(url))
 		return false;
-	size_t n = strcspn(p, ">");
-	if (p[n] != '>' || n == 0 || n >= size || n > MESSAGE_URL_MAX)
-		return false;
-	memcpy(out, p, n);
-	out[n] = '\0';
-	if (!message_url_ok(out))
-		return false;
-	for (p = strchr(p + n, ';'); p; p = strchr(p, ';')) {
-		p++;
-		p += strspn(p, " \t");
-		if (!strncasecmp(p, "rel=", 4) && relation_is(p + 4, end, rel))
-			return true;
+	strcpy(out, url);
+	/* its parameters: rel=alternate, or rel="alternate next" */
+	for (const char *p = strchr(field + used, ';'); p; p = strchr(p, ';')) {
+		p += 1 + strspn(p + 1, " \t");
+		if (strncasecmp(p, "rel=", 4) != 0)
+			continue;
+		for (p += p[4] == '"' ? 5 : 4; *p && !strchr("\";", *p); p += strspn(p, " ")) {
+			size_t len = strcspn(p, " \";");
+			if (len == strlen(rel) && !strncasecmp(p, rel, len))
+				return true;
+			p += len;
+		}
 	}
 	return false;
 }
@@ -483,10 +434,10 @@ void url_resolve(const char *base, const char *reference, char *out, size_t size
 
 /* ---- problem documents */
 
-static const struct {
+static const struct meaning {
 	const char *type, *means;
 	bool permanent;
-} table[] = {
+} meanings[] = {
 	{"accountDoesNotExist", "the CA does not know the account", false},
 	{"alreadyReplaced", "the certificate was replaced already", true},
 	{"alreadyRevoked", "the certificate is revoked already", true},
@@ -524,27 +475,22 @@ static const struct {
 	 true},
 };
 
-static size_t row_of(const char *type)
+/* NULL: the type is not the RFC's. */
+static const struct meaning *meaning_of(const struct problem_part *part)
 {
-	size_t i = 0;
-	while (i < sizeof table / sizeof *table && strcmp(type, table[i].type) != 0)
-		i++;
-	return i;
-}
-
-static bool known(size_t row)
-{
-	return row < sizeof table / sizeof *table;
+	for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++)
+		if (!strcmp(part->type, meanings[i].type))
+			return &meanings[i];
+	return NULL;
 }
 
 static void part_read(const json_t *in, struct problem_part *out)
 {
 	static const char acme[] = "urn:ietf:params:acme:error:";
-	const char *type = json_string_value(json_object_get(in, "type"));
-	const char *detail = json_string_value(json_object_get(in, "detail"));
-	const char *name = json_string_value(json_object_get(json_object_get(in, "identifier"), "value"));
+	const char *type = text(in, "type"), *detail = text(in, "detail");
+	const char *name = text(json_object_get(in, "identifier"), "value");
 	if (!detail)
-		detail = json_string_value(json_object_get(in, "title"));
+		detail = text(in, "title");
 	if (type && !strncmp(type, acme, sizeof acme - 1))
 		message_text(type + sizeof acme - 1, out->type, sizeof out->type);
 	else if (type && strcmp(type, "about:blank") != 0)
@@ -583,19 +529,15 @@ bool problem_is(const struct problem *p, const char *type)
 	return !strcmp(p->main.type, type);
 }
 
-static bool part_permanent(const struct problem_part *part)
-{
-	size_t row = row_of(part->type);
-	return known(row) && table[row].permanent;
-}
-
 bool problem_permanent(const struct problem *p)
 {
+	const struct meaning *meaning;
 	for (size_t i = 0; i < p->n_subs; i++)
-		if (part_permanent(&p->subs[i]))
+		if ((meaning = meaning_of(&p->subs[i])) && meaning->permanent)
 			return true;
-	if (known(row_of(p->main.type)))
-		return part_permanent(&p->main);
+	meaning = meaning_of(&p->main);
+	if (meaning)
+		return meaning->permanent;
 	switch (p->status) {
 	case 408:
 	case 425:
@@ -610,22 +552,14 @@ bool problem_permanent(const struct problem *p)
 
 static void part_text(const struct problem_part *part, long status, char *out, size_t size)
 {
-	size_t row = row_of(part->type);
-	bool said = true;
-	if (known(row))
-		append(out, size, "%s", table[row].means);
-	else if (status == 404)
-		append(out, size, "the CA has nothing at this address");
-	else if (status == 501)
-		append(out, size, "the CA cannot do this");
-	else if (status >= 500)
-		append(out, size, "the CA reports an internal error");
-	else
-		said = false;
-	if (part->detail[0])
-		append(out, size, "%s%s", said ? ": " : "", part->detail);
-	else if (!said)
-		append(out, size, "the CA gives no reason");
+	const struct meaning *meaning = meaning_of(part);
+	const char *means = meaning           ? meaning->means
+			    : status == 404   ? "the CA has nothing at this address"
+			    : status == 501   ? "the CA cannot do this"
+			    : status >= 500   ? "the CA reports an internal error"
+			    : part->detail[0] ? ""
+					      : "the CA gives no reason";
+	append(out, size, "%s%s%s", means, *means && part->detail[0] ? ": " : "", part->detail);
 	if (part->type[0] && status)
 		append(out, size, " (%s, HTTP status %ld)", part->type, status);
 	else if (part->type[0])

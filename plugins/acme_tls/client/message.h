@@ -11,6 +11,7 @@
 
 struct json_t;
 
+#define BASE64URL           "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 #define MESSAGE_URL_MAX     2048 /* bytes of an URL */
 #define MESSAGE_NAME_MAX    255  /* bytes of an identifier */
 #define MESSAGE_TOKEN_MAX   256  /* bytes of a token */

@@ -175,8 +175,7 @@ struct tries {
 
 static void nonce_keep(struct session *s, const char *nonce)
 {
-	if (!nonce || !*nonce || strlen(nonce) > NONCE_MAX ||
-	    nonce[strspn(nonce, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")])
+	if (!nonce || !*nonce || strlen(nonce) > NONCE_MAX || nonce[strspn(nonce, BASE64URL)])
 		return;
 	char *copy = strdup(nonce);
 	if (!copy)

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include "plugins/acme_tls/client/responder_impl.h"
+#include "plugins/acme_tls/client/responder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

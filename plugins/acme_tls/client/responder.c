@@ -3,7 +3,7 @@
  * responder - what both challenges' responders do alike: connections come, are stepped, time out and go;
  * answers are added and removed.  Anybody may call, so everything is bounded.  In the loop's thread.
  */
-#include "responder_impl.h"
+#include "responder.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -73,15 +73,6 @@ static void close_conn(struct conn *c)
 	free(c);
 }
 
-static void start_deadline(struct conn *c)
-{
-	struct ev_loop *loop = c->responder->o.loop;
-
-	ev_timer_stop(loop, &c->deadline);
-	ev_timer_set(&c->deadline, step_s, 0);
-	ev_timer_start(loop, &c->deadline);
-}
-
 static void watch(struct conn *c, int events)
 {
 	struct ev_loop *loop = c->responder->o.loop;
@@ -118,7 +109,7 @@ static void enter(struct conn *c, enum conn_next next)
 	case CONN_LINGER:
 		shutdown(c->io.fd, SHUT_WR);
 		if (was_reading)
-			start_deadline(c);
+			ev_timer_again(c->responder->o.loop, &c->deadline);
 		watch(c, EV_READ);
 		linger(c);
 		return;
@@ -135,7 +126,6 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 	struct conn *c = io->data;
 	struct responder *r = c->responder;
 
-	(void)loop;
 	(void)events;
 	if (c->state == CONN_LINGER) {
 		linger(c);
@@ -145,7 +135,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 	/* the owner may remove answers in there, which closes connections without one */
 	if (c->answer && !c->told) {
 		c->told = true;
-		start_deadline(c);
+		ev_timer_again(loop, &c->deadline);
 		if (r->o.asked)
 			r->o.asked(r->o.arg, r->kind->by_token ? c->answer->token : c->answer->name, c->peer);
 	}
@@ -199,9 +189,9 @@ static void add_conn(struct responder *r, int fd, const struct sockaddr_storage 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	ev_io_init(&c->io, on_io, fd, EV_READ);
 	c->io.data = c;
-	ev_timer_init(&c->deadline, on_deadline, 0, 0);
+	ev_timer_init(&c->deadline, on_deadline, 0, step_s);
 	c->deadline.data = c;
-	start_deadline(c);
+	ev_timer_again(r->o.loop, &c->deadline);
 	enter(c, CONN_READ);
 }
 
@@ -248,12 +238,12 @@ static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
 static void explain(const struct responder *r, int error, char *why, size_t why_size)
 {
 	unsigned ca_port = r->kind->ca_port;
+	const char *address = r->o.address;
 	char place[160];
 
-	snprintf(place, sizeof place, "port %u%s%s", r->o.port, *r->o.address ? " of " : "", r->o.address);
+	snprintf(place, sizeof place, "port %u%s%s", r->o.port, *address ? " of " : "", address);
 	if (error == EINVAL)
-		snprintf(why, why_size, "challenge_address \"%s\" is not an IPv4 or IPv6 address",
-			 r->o.address);
+		snprintf(why, why_size, "challenge_address \"%s\" is not an IPv4 or IPv6 address", address);
 	else if (error == EADDRINUSE)
 		snprintf(why, why_size,
 			 "%s is in use by another program: stop it (ss -ltnp shows which it is), or set "
@@ -265,16 +255,13 @@ static void explain(const struct responder *r, int error, char *why, size_t why_
 			 "systemd unit), or set challenge_port to a port from 1024 up that port %u is "
 			 "forwarded to",
 			 place, ca_port);
-	else if (error == EADDRNOTAVAIL)
+	else if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT)
 		snprintf(why, why_size,
-			 "%s cannot be bound, as this machine has no such address (ip address lists them): "
-			 "correct challenge_address, or leave it out for all addresses",
-			 place);
-	else if (error == EAFNOSUPPORT)
-		snprintf(why, why_size,
-			 "%s cannot be bound, as this machine does not support this kind of address: correct "
-			 "challenge_address, or leave it out for all addresses",
-			 place);
+			 "%s cannot be bound, as this machine %s: correct challenge_address, or leave it out "
+			 "for all addresses",
+			 place,
+			 error == EAFNOSUPPORT ? "does not support this kind of address"
+					       : "has no such address (ip address lists them)");
 	else
 		snprintf(why, why_size, "%s cannot be bound: %s", place, strerror(error));
 }

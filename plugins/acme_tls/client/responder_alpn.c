@@ -3,7 +3,7 @@
  * responder_alpn - answers tls-alpn-01 (RFC 8737; addresses: RFC 8738): a TLS handshake with a certificate
  * made for the challenge, for clients of ALPN acme-tls/1 only.  In the loop's thread.
  */
-#include "responder_impl.h"
+#include "responder.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -54,27 +54,18 @@ static int fill(gnutls_x509_crt_t crt, const struct answer *a, gnutls_x509_privk
 	int rc = gnutls_rnd(GNUTLS_RND_NONCE, serial, sizeof serial);
 
 	serial[0] = (serial[0] & 0x7f) | 0x40; /* positive, of full length */
-	if (rc == 0)
-		rc = gnutls_x509_crt_set_version(crt, 3);
-	if (rc == 0)
-		rc = gnutls_x509_crt_set_serial(crt, serial, sizeof serial);
-	if (rc == 0)
-		rc = gnutls_x509_crt_set_activation_time(crt, now - DAY);
-	if (rc == 0)
-		rc = gnutls_x509_crt_set_expiration_time(crt, now + 7 * DAY);
-	if (rc == 0)
-		rc = gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, cn, sizeof cn - 1);
-	if (rc == 0)
-		rc = gnutls_x509_crt_set_key(crt, key);
-	if (rc == 0)
-		rc = put_name(crt, a->name);
-	if (rc == 0)
-		rc = put_identifier(crt, a->key_authorization);
-	return rc ? rc : gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0);
+	if (rc || (rc = gnutls_x509_crt_set_version(crt, 3)) ||
+	    (rc = gnutls_x509_crt_set_serial(crt, serial, sizeof serial)) ||
+	    (rc = gnutls_x509_crt_set_activation_time(crt, now - DAY)) ||
+	    (rc = gnutls_x509_crt_set_expiration_time(crt, now + 7 * DAY)) ||
+	    (rc = gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, cn, sizeof cn - 1)) ||
+	    (rc = gnutls_x509_crt_set_key(crt, key)) || (rc = put_name(crt, a->name)) ||
+	    (rc = put_identifier(crt, a->key_authorization)))
+		return rc;
+	return gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0);
 }
 
-static int make_credentials(const struct answer *a, const struct acme_key *key,
-			    gnutls_certificate_credentials_t credentials)
+static int make_credentials(const struct answer *a, const struct acme_key *key)
 {
 	gnutls_x509_privkey_t private = NULL;
 	gnutls_x509_crt_t crt = NULL;
@@ -85,7 +76,7 @@ static int make_credentials(const struct answer *a, const struct acme_key *key,
 	if (rc == 0)
 		rc = fill(crt, a, private);
 	if (rc == 0)
-		rc = gnutls_certificate_set_x509_key(credentials, &crt, 1, private);
+		rc = gnutls_certificate_set_x509_key(a->credentials, &crt, 1, private);
 	if (crt)
 		gnutls_x509_crt_deinit(crt);
 	if (private)
@@ -112,7 +103,7 @@ static int make(struct answer *a, char *why, size_t why_size)
 	a->credentials = credentials;
 	if (key_new(&key))
 		return -ENOMEM;
-	int rc = make_credentials(a, key, credentials);
+	int rc = make_credentials(a, key);
 	key_free(key);
 	if (!rc)
 		return 0;
@@ -175,8 +166,8 @@ static int on_hello(gnutls_session_t session, unsigned type, unsigned when, unsi
 
 static int set_up(struct alpn_conn *c, int fd)
 {
-	unsigned char protocol[] = {'a', 'c', 'm', 'e', '-', 't', 'l', 's', '/', '1'}; /* is copied */
-	gnutls_datum_t alpn = {.data = protocol, .size = sizeof protocol};
+	unsigned char protocol[] = "acme-tls/1"; /* is copied */
+	gnutls_datum_t alpn = {.data = protocol, .size = sizeof protocol - 1};
 	int rc = gnutls_priority_set_direct(c->session, priorities, NULL);
 
 	if (rc == 0)

@@ -4,111 +4,70 @@
  * hostile bytes.  libmicrohttpd is not used here: it can neither close the oldest connection when there are
  * too many nor limit the time of a whole request, only the time between two bytes.
  */
-#include "responder_impl.h"
+#include "responder.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include "message.h"
 
 /* ---- requests and replies as bytes.  Pure ---- */
 
-static const char *const token_letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-struct span {
-	const char *at;
-	size_t len;
-};
-
-static bool is(struct span s, const char *text)
+static bool skip(const char **text, const char *what)
 {
-	return s.len == strlen(text) && memcmp(s.at, text, s.len) == 0;
+	size_t n = strlen(what);
+
+	if (strncmp(*text, what, n) != 0)
+		return false;
+	*text += n;
+	return true;
 }
 
-/* What is before the first c, which is dropped too; all if there is none. */
-static struct span cut(struct span *from, char c)
+/* The line ends in LF or CR LF, which is what keeps each step within it. */
+static int read_request_line(const char *method, struct responder_request *out)
 {
-	const char *end = from->len ? memchr(from->at, c, from->len) : NULL;
-	struct span got = {from->at, end ? (size_t)(end - from->at) : from->len};
-	size_t used = got.len + (end != NULL);
+	size_t method_len = strcspn(method, " \r\n");
+	const char *target = method + method_len + 1;
 
-	from->at += used;
-	from->len -= used;
-	return got;
-}
-
-/* A line without its end, CR LF or LF alone. */
-static struct span cut_line(struct span *from)
-{
-	struct span line = cut(from, '\n');
-
-	if (line.len && line.at[line.len - 1] == '\r')
-		line.len--;
-	return line;
-}
-
-/* "http://host" in front of a path is allowed to any client (RFC 9112 section 3.2.2). */
-static struct span path_of(struct span target)
-{
-	static const char scheme[] = "http://";
-	const size_t n = sizeof scheme - 1;
-
-	if (target.len <= n || strncasecmp(target.at, scheme, n) != 0)
-		return target;
-	const char *path = memchr(target.at + n, '/', target.len - n);
-	return path ? (struct span){path, target.len - (size_t)(path - target.at)}
-		    : (struct span){target.at, 0};
-}
-
-static struct span token_of(struct span path)
-{
-	static const char prefix[] = "/.well-known/acme-challenge/";
-	const size_t n = sizeof prefix - 1;
-	const struct span none = {NULL, 0};
-
-	if (path.len <= n || path.len > n + RESPONDER_TOKEN_MAX || memcmp(path.at, prefix, n) != 0)
-		return none;
-	for (size_t i = n; i < path.len; i++)
-		if (!path.at[i] || !strchr(token_letters, path.at[i]))
-			return none;
-	return (struct span){path.at + n, path.len - n};
-}
-
-static int read_request_line(struct span line, struct responder_request *out)
-{
-	struct span method = cut(&line, ' '), target = cut(&line, ' ');
-
-	/* what is left is the version; two blanks in a row end up there too */
-	if (method.len == 0 || target.len == 0 || !(is(line, "HTTP/1.1") || is(line, "HTTP/1.0")))
+	if (method_len == 0 || method[method_len] != ' ')
 		return 400;
-	if (!is(method, "GET") && !is(method, "HEAD"))
+	/* two blanks in a row end up in front of the version */
+	size_t len = strcspn(target, " \r\n");
+	const char *version = target + len + 1;
+	if (len == 0 || target[len] != ' ' || !(skip(&version, "HTTP/1.1") || skip(&version, "HTTP/1.0")) ||
+	    version[*version == '\r'] != '\n')
+		return 400;
+	out->head = skip(&method, "HEAD ");
+	if (!out->head && !skip(&method, "GET "))
 		return 404;
-	struct span token = token_of(path_of(target));
-	out->head = is(method, "HEAD");
-	out->token = token.at;
-	out->token_len = token.len;
-	return token.at ? 200 : 404;
+	/* "http://host" in front of a path is allowed to any client (RFC 9112 section 3.2.2) */
+	if (strncasecmp(target, "http://", 7) == 0)
+		target += 7 + strcspn(target + 7, "/ ");
+	size_t token_len = skip(&target, "/.well-known/acme-challenge/") ? strspn(target, BASE64URL) : 0;
+	if (token_len == 0 || token_len > RESPONDER_TOKEN_MAX || target[token_len] != ' ')
+		return 404;
+	out->token = target;
+	out->token_len = token_len;
+	return 200;
 }
 
 int responder_request(const char *data, size_t len, struct responder_request *out)
 {
-	struct span text = {data, len < RESPONDER_REQUEST_MAX ? len : RESPONDER_REQUEST_MAX},
-		    line = {data, 0};
-	struct span rest;
+	size_t n = len < RESPONDER_REQUEST_MAX ? len : RESPONDER_REQUEST_MAX, at = 0;
 
 	*out = (struct responder_request){0};
 	/* empty lines in front are no request (RFC 9112 section 2.2) */
-	while (line.len == 0 && memchr(text.at, '\n', text.len))
-		line = cut_line(&text);
-	bool whole = false;
-	for (rest = text; line.len && !whole && rest.len && memchr(rest.at, '\n', rest.len);)
-		whole = cut_line(&rest).len == 0;
-	if (!whole)
+	while (at < n && (data[at] == '\r' || data[at] == '\n'))
+		at++;
+	const char *crlf = memmem(data + at, n - at, "\n\r\n", 3), *lf = memmem(data + at, n - at, "\n\n", 2);
+	const char *end = crlf && (!lf || crlf < lf) ? crlf : lf;
+	if (!end)
 		return len < RESPONDER_REQUEST_MAX ? 0 : 431;
-	if (memchr(data, 0, (size_t)(rest.at - data)))
+	if (memchr(data, 0, (size_t)(end - data)))
 		return 400;
-	return read_request_line(line, out);
+	return read_request_line(data + at, out);
 }
 
 int responder_reply(int status, const char *body, bool head, char out[RESPONDER_REPLY_MAX])
@@ -135,9 +94,8 @@ int responder_reply(int status, const char *body, bool head, char out[RESPONDER_
 
 struct http_conn {
 	struct conn base;
-	size_t have;          /* bytes of the request */
-	size_t to_send, sent; /* of the answer; none: still reading */
-	char in[RESPONDER_REQUEST_MAX], out[RESPONDER_REPLY_MAX];
+	size_t have; /* bytes of the request */
+	char in[RESPONDER_REQUEST_MAX];
 };
 
 static struct answer *find(const struct responder *r, const struct responder_request *request)
@@ -149,57 +107,30 @@ static struct answer *find(const struct responder *r, const struct responder_req
 	return NULL;
 }
 
-/* 0: more bytes are needed */
-static int prepare(struct http_conn *c)
+static enum conn_next step(struct conn *base, int fd)
 {
+	struct http_conn *c = (struct http_conn *)base;
 	struct responder_request request;
-	int status = responder_request(c->in, c->have, &request);
+	char out[RESPONDER_REPLY_MAX];
+	ssize_t n = recv(fd, c->in + c->have, sizeof c->in - c->have, 0);
 
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return CONN_READ;
+	if (n <= 0)
+		return CONN_CLOSE;
+	c->have += (size_t)n;
+	int status = responder_request(c->in, c->have, &request);
 	if (status == 0)
-		return 0;
-	struct answer *a = status == 200 ? find(c->base.responder, &request) : NULL;
-	c->base.answer = a;
+		return CONN_READ;
+	const struct answer *a = base->answer = status == 200 ? find(base->responder, &request) : NULL;
 	if (!a && status == 200)
 		status = 404;
 	const char *body = a               ? a->key_authorization
 			   : status == 404 ? "there is no such challenge\n"
 					   : "not understood\n";
-	int n = responder_reply(status, body, request.head, c->out);
-	if (n < 0)
-		return n;
-	c->to_send = (size_t)n;
-	return 1;
-}
-
-static enum conn_next send_out(struct http_conn *c, int fd)
-{
-	while (c->sent < c->to_send) {
-		ssize_t n = send(fd, c->out + c->sent, c->to_send - c->sent, MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno == EAGAIN ? CONN_WRITE : CONN_CLOSE;
-		c->sent += (size_t)n;
-	}
-	return CONN_LINGER;
-}
-
-static enum conn_next step(struct conn *base, int fd)
-{
-	struct http_conn *c = (struct http_conn *)base;
-
-	if (!c->to_send) {
-		ssize_t n = recv(fd, c->in + c->have, sizeof c->in - c->have, 0);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return CONN_READ;
-		if (n <= 0)
-			return CONN_CLOSE;
-		c->have += (size_t)n;
-		int rc = prepare(c);
-		if (rc <= 0)
-			return rc == 0 ? CONN_READ : CONN_CLOSE;
-	}
-	return send_out(c, fd);
+	int len = responder_reply(status, body, request.head, out);
+	/* the first bytes of a connection: a socket's buffer takes them all */
+	return len > 0 && send(fd, out, (size_t)len, MSG_NOSIGNAL) == len ? CONN_LINGER : CONN_CLOSE;
 }
 
 const struct responder_kind responder_http = {

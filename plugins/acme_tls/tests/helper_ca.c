@@ -50,10 +50,6 @@ double ca_now(void)
 
 /* ---- the responder */
 
-struct responder {
-	int unused;
-};
-
 int responder_new(const struct responder_options *options, struct responder **out)
 {
 	assert_int_equal(options->alpn, the_ca->options.challenge == ACME_TLS_ALPN_01);

@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <cmocka.h>
 #include "plugins/acme_tls/client/responder.h"
-#include "plugins/acme_tls/client/responder_impl.h"
+#include "plugins/acme_tls/client/responder.h"
 
 #define TOKEN "DGyRejmCefe7v4NfDGDKfA"
 #define AUTH  TOKEN ".oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"

@@ -10,28 +10,31 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/select.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <semstreams/base/job.h>
 #include <semstreams/base/strbuf.h>
 #include "http.h"
 #include "message.h"
+#include "plugins/acme_tls/time_text.h"
 
-#define HEADERS_MAX  65536u    /* bytes of all header fields of a reply */
-#define LINKS_MAX    16        /* Link fields that are kept */
-#define CA_FILE_MAX  (4 << 20) /* bytes of trusted certificates */
-#define SOCKETS_MAX  4         /* that libcurl waits for at once: happy eyeballs, resolver */
-#define WAIT_MAX     1.        /* s, after which libcurl is asked again */
-#define IDLE_SECONDS 15L       /* a connection not used for so long is not used again */
+#define HEADERS_MAX 65536u    /* bytes of all header fields of a reply */
+#define LINKS_MAX   16        /* Link fields that are kept */
+#define CA_FILE_MAX (4 << 20) /* bytes of trusted certificates */
+#define UNKNOWN_AUTHORITY                                                                                    \
+	"certificate signed by unknown authority: set ca_bundle to the root certificate of the CA"
+#define IDLE_SECONDS 15L /* a connection not used for so long is not used again */
 /* below min_rate for so long: given up; waiting for the first byte counts, and a CA may validate before it
  * answers */
 #define SLOW_SECONDS 20L
 
 struct http {
 	struct http_options o; /* its strings are borrowed */
-	CURLM *multi;          /* keeps the connection from request to request */
-	CURL *easy;
+	struct ss_job *job;    /* performs a request while the loop runs */
+	ev_async performed;
+	CURL *easy; /* keeps the connection from request to request; in the hands of the job while it runs */
+	CURLcode code;
 	char origin[300];    /* "ca.example:443" */
 	struct ss_strbuf ca; /* PEM of all ca_files */
 	/* the request */
@@ -100,51 +103,39 @@ static int host_len(const struct http *h)
 	return (int)(strrchr(h->origin, ':') - h->origin);
 }
 
+static const struct {
+	long verify; /* X509_V_ERR_... of OpenSSL */
+	const char *why;
+	bool by_clock; /* what this machine's clock says follows */
+} distrust[] = {
+	{2, UNKNOWN_AUTHORITY, false},
+	{18, UNKNOWN_AUTHORITY, false},
+	{19, UNKNOWN_AUTHORITY, false},
+	{20, UNKNOWN_AUTHORITY, false},
+	{21, UNKNOWN_AUTHORITY, false},
+	{9, "the CA's certificate is not yet valid: is the clock of this machine right? It says ", true},
+	{10, "the CA's certificate has expired: renew it, or set the clock of this machine right: it says ",
+	 true},
+};
+
 static void explain_peer(const struct http *h, char *why, size_t size)
 {
 	long verify = 0;
-	char now[32];
-	time_t t = time(NULL);
-	struct tm tm;
-	strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
 	curl_easy_getinfo(h->easy, CURLINFO_SSL_VERIFYRESULT, &verify);
-	switch (verify) { /* X509_V_ERR_... of OpenSSL */
-	case 0: /* the chain is good, the name remains; the library's first value is 1, and then stays */
-	case 1:
-	case 62:
-	case 64:
+	for (size_t i = 0; i < sizeof distrust / sizeof *distrust; i++)
+		if (verify == distrust[i].verify) {
+			snprintf(why, size, "%s%s", distrust[i].why,
+				 distrust[i].by_clock ? time_text(wall_now()).s : "");
+			return;
+		}
+	/* 0, 62, 64: the chain is good, the name remains; the library's first value is 1, and then stays */
+	if (verify <= 1 || verify == 62 || verify == 64)
 		snprintf(why, size,
 			 "the CA's certificate is not valid for host %.*s (hostname mismatch): put a name of "
-			 "the "
-			 "certificate into directory_url",
+			 "the certificate into directory_url",
 			 host_len(h), h->origin);
-		break;
-	case 9:
-		snprintf(why, size,
-			 "the CA's certificate is not yet valid: is the clock of this machine right? It says "
-			 "%s",
-			 now);
-		break;
-	case 10:
-		snprintf(why, size,
-			 "the CA's certificate has expired: renew it, or set the clock of this machine "
-			 "right: it "
-			 "says %s",
-			 now);
-		break;
-	case 2:
-	case 18:
-	case 19:
-	case 20:
-	case 21:
-		snprintf(why, size,
-			 "certificate signed by unknown authority: set ca_bundle to the root certificate of "
-			 "the "
-			 "CA");
-		break;
-	default:
+	else
 		snprintf(why, size, "the CA's certificate cannot be trusted: %s", h->error_text);
-	}
 }
 
 static const struct {
@@ -198,6 +189,7 @@ static const struct {
 	{CURLE_OUT_OF_MEMORY, ENOMEM, "out of memory"},
 	{CURLE_WEIRD_SERVER_REPLY, EPROTO, "the server does not speak HTTP"},
 	{CURLE_UNSUPPORTED_PROTOCOL, EPROTO, "the server does not speak HTTP"},
+	{CURLE_COULDNT_RESOLVE_PROXY, EHOSTUNREACH, "the name of the proxy cannot be resolved"},
 };
 
 /* The proxy that libcurl takes from the environment, without a password that is in its URL. */
@@ -231,9 +223,6 @@ static int explain_code(const struct http *h, CURLcode code, char *why, size_t s
 	case CURLE_COULDNT_RESOLVE_HOST:
 		snprintf(why, size, "host %.*s cannot be resolved: check directory_url and the DNS",
 			 host_len(h), h->origin);
-		return -EHOSTUNREACH;
-	case CURLE_COULDNT_RESOLVE_PROXY:
-		snprintf(why, size, "the name of the proxy cannot be resolved");
 		return -EHOSTUNREACH;
 	case CURLE_COULDNT_CONNECT:
 		return explain_connect(h, why, size);
@@ -312,18 +301,40 @@ static void set_common(struct http *h)
 	}
 }
 
+static void perform(void *arg)
+{
+	struct http *h = arg;
+	h->code = curl_easy_perform(h->easy);
+}
+
+static void on_performed(void *arg)
+{
+	struct http *h = arg;
+	ev_async_send(h->o.loop, &h->performed);
+}
+
+/* It ends a round of the loop. */
+static void on_async(struct ev_loop *loop, ev_async *async, int events)
+{
+	(void)loop;
+	(void)async;
+	(void)events;
+}
+
 /* Not before the first request: the TLS library is slow to start. */
 static int set_up(struct http *h)
 {
-	if (h->multi) {
+	if (h->job) {
 		curl_easy_reset(h->easy);
 		return 0;
 	}
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	if (!h->easy && (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(h->easy = curl_easy_init())))
 		return -ENOMEM;
-	h->multi = curl_multi_init();
-	h->easy = h->multi ? curl_easy_init() : NULL;
-	return h->easy ? 0 : -ENOMEM;
+	if (ss_job_new(&h->job, "request", on_performed, h))
+		return -ENOMEM;
+	ev_async_init(&h->performed, on_async);
+	ev_async_start(h->o.loop, &h->performed);
+	return 0;
 }
 
 static bool add_field(struct curl_slist **fields, const char *field)
@@ -367,78 +378,13 @@ static int set_request(struct http *h, const struct http_request *q, struct curl
 	return 0;
 }
 
-static void on_event(struct ev_loop *loop, ev_io *io, int events)
+void http_ask(struct http *h, const struct http_request *q, struct http_reply *out)
 {
-	(void)loop;
-	(void)io;
-	(void)events;
-}
-
-static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	(void)loop;
-	(void)timer;
-	(void)events;
-}
-
-/* Run the loop until a socket of libcurl's is ready, or it wants to be called, or something else happened.
- * This process has a handful of descriptors, so all of them fit into an fd_set. */
-static void run_loop_once(struct http *h)
-{
-	fd_set in, out, err;
-	ev_io sockets[SOCKETS_MAX];
-	ev_timer timer;
-	int max = -1, n = 0;
-	long ms = -1;
-	FD_ZERO(&in);
-	FD_ZERO(&out);
-	FD_ZERO(&err);
-	curl_multi_fdset(h->multi, &in, &out, &err, &max);
-	curl_multi_timeout(h->multi, &ms);
-	for (int fd = 0; fd <= max && n < SOCKETS_MAX; fd++) {
-		int events = (FD_ISSET(fd, &in) ? EV_READ : 0) | (FD_ISSET(fd, &out) ? EV_WRITE : 0);
-		if (events) {
-			ev_io_init(&sockets[n], on_event, fd, events);
-			ev_io_start(h->o.loop, &sockets[n++]);
-		}
-	}
-	double wait = n ? WAIT_MAX : WAIT_MAX / 10;
-	ev_timer_init(&timer, on_timer, ms >= 0 && (double)ms / 1e3 < wait ? (double)ms / 1e3 : wait, 0.);
-	ev_now_update(h->o.loop);
-	ev_timer_start(h->o.loop, &timer);
-	ev_run(h->o.loop, EVRUN_ONCE);
-	ev_timer_stop(h->o.loop, &timer);
-	while (n)
-		ev_io_stop(h->o.loop, &sockets[--n]);
-}
-
-static CURLcode perform(struct http *h)
-{
-	CURLcode code = CURLE_OUT_OF_MEMORY;
-	CURLMsg *message;
-	int running = 0, left;
-	if (curl_multi_add_handle(h->multi, h->easy) != CURLM_OK)
-		return code;
-	while (curl_multi_perform(h->multi, &running) == CURLM_OK && running)
-		run_loop_once(h);
-	while ((message = curl_multi_info_read(h->multi, &left)))
-		if (message->msg == CURLMSG_DONE)
-			code = message->data.result;
-	return code;
-}
-
-static void reply_forget(struct http *h)
-{
+	struct curl_slist *fields = NULL;
 	ss_strbuf_clear(&h->body);
 	h->header_bytes = h->sent = 0;
 	h->given_up = NULL;
 	h->error_text[0] = '\0';
-}
-
-void http_ask(struct http *h, const struct http_request *q, struct http_reply *out)
-{
-	struct curl_slist *fields = NULL;
-	reply_forget(h);
 	h->links[0] = NULL;
 	*out = (struct http_reply){.body = "", .links = h->links};
 	out->error = url_check(h->o.origin, q->url, out->why, sizeof out->why);
@@ -449,11 +395,12 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 	set_common(h);
 	out->error = set_request(h, q, &fields);
 	if (!out->error) {
-		CURLcode code = perform(h);
-		if (code != CURLE_OK)
-			out->error = explain(h, code, out->why, sizeof out->why);
+		ss_job_start(h->job, perform, h);
+		while (!ss_job_take(h->job))
+			ev_run(h->o.loop, EVRUN_ONCE);
+		if (h->code != CURLE_OK)
+			out->error = explain(h, h->code, out->why, sizeof out->why);
 		curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &out->status);
-		curl_multi_remove_handle(h->multi, h->easy);
 	}
 	curl_slist_free_all(fields);
 	const char *location = field(h, "Location", 0);
@@ -522,8 +469,10 @@ void http_free(struct http *h)
 {
 	if (!h)
 		return;
+	if (h->job)
+		ev_async_stop(h->o.loop, &h->performed);
+	ss_job_free(h->job);
 	curl_easy_cleanup(h->easy);
-	curl_multi_cleanup(h->multi);
 	ss_strbuf_done(&h->body);
 	ss_strbuf_done(&h->ca);
 	free(h);

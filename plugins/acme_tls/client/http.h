@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http - HTTPS requests to a CA: libcurl, one request at a time, on the loop given, which runs until the
+ * http - HTTPS requests to a CA: libcurl, one at a time in a thread; the loop given runs until the
  * answer is there.  The answers are hostile: sizes, times and places are bounded.
  */
 #pragma once

@@ -3,11 +3,9 @@
  * semstreams-acme - one operation at a CA, for the process that holds the other end of the socket; see
  * protocol.h.  Ends with the operation, or when the socket is closed.
  */
-#include <errno.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,23 +18,13 @@
 
 /* ---- answers ---- */
 
-/* Nobody is left to read it: end. */
-static void answer(json_t *root)
+/* A line to the socket that is arg.  Nobody is left to read it: end. */
+static void answer(FILE *to, json_t *root)
 {
-	char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+	bool said = root && json_dumpf(root, to, JSON_COMPACT) == 0 && fputc('\n', to) != EOF;
 	json_decref(root);
-	if (!text)
+	if (!said || fflush(to))
 		_exit(EXIT_FAILURE);
-	size_t len = strlen(text);
-	text[len] = '\n'; /* in place of the NUL */
-	for (size_t at = 0; at <= len;) {
-		ssize_t n = send(PROTOCOL_FD, text + at, len + 1 - at, MSG_NOSIGNAL);
-		if (n < 0 && errno != EINTR)
-			_exit(EXIT_FAILURE);
-		at += n > 0 ? (size_t)n : 0;
-	}
-	explicit_bzero(text, len);
-	free(text);
 }
 
 /* What a CA said may be in it, so it may not be UTF-8. */
@@ -48,56 +36,40 @@ static json_t *text_of(const char *text)
 
 static void on_log(void *arg, int32_t level, const char *text)
 {
-	(void)arg;
-	answer(json_pack("{s:o, s:i}", "log", text_of(text), "level", (int)level));
+	answer(arg, json_pack("{s:o, s:i}", "log", text_of(text), "level", (int)level));
 }
 
 static void on_counted(void *arg, const char *what)
 {
-	(void)arg;
-	answer(json_pack("{s:s}", "counted", what));
+	answer(arg, json_pack("{s:s}", "counted", what));
 }
 
-static void answer_result(const struct client_result *r)
+static void answer_result(FILE *to, const struct client_result *r)
 {
-	json_t *result = json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:s?, s:s?, s:s?}", "fail", (int)r->fail,
-				   "why", text_of(r->why), "permanent", (int)r->permanent, "retry_after",
-				   (json_int_t)r->retry_after, "ari_start", (json_int_t)r->ari_start,
-				   "ari_end", (json_int_t)r->ari_end, "ari_url", r->ari_url, "chain",
-				   r->chain ? r->chain->pem : NULL, "key", r->key_pem);
-	answer(json_pack("{s:o}", "result", result));
+	answer(to, json_pack("{s:{s:i, s:o, s:b, s:I, s:I, s:I, s:s?, s:s?, s:s?}}", "result", "fail",
+			     (int)r->fail, "why", text_of(r->why), "permanent", (int)r->permanent,
+			     "retry_after", (json_int_t)r->retry_after, "ari_start", (json_int_t)r->ari_start,
+			     "ari_end", (json_int_t)r->ari_end, "ari_url", r->ari_url, "chain",
+			     r->chain ? r->chain->pem : NULL, "key", r->key_pem));
 }
 
-static int refuse(const char *why)
+static int refuse(FILE *to, const char *why)
 {
-	answer(json_pack("{s:{s:i, s:o}}", "result", "fail", (int)ACME_LOCAL, "why", text_of(why)));
+	struct client_result r = {.fail = ACME_LOCAL};
+	snprintf(r.why, sizeof r.why, "%s", why);
+	answer_result(to, &r);
 	return EXIT_FAILURE;
 }
 
-/* ---- the request ---- */
+/* ---- the process ---- */
 
-/* The one line there is; NULL: there is none. */
-static json_t *read_request(void)
+/* Nothing comes any more but the end. */
+static void on_socket(struct ev_loop *loop, ev_io *io, int events)
 {
-	size_t len = 0, size = PROTOCOL_LINE_MAX;
-	char *text = malloc(size);
-	json_t *root = NULL;
-	while (text && len < size) {
-		ssize_t n = recv(PROTOCOL_FD, text + len, size - len, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		len += (size_t)n;
-		if (text[len - 1] == '\n') {
-			root = json_loadb(text, len - 1, 0, NULL);
-			break;
-		}
-	}
-	if (text)
-		explicit_bzero(text, len);
-	free(text);
-	return root;
+	(void)loop;
+	(void)io;
+	(void)events;
+	_exit(EXIT_FAILURE);
 }
 
 static const char *text(const json_t *request, const char *key)
@@ -119,18 +91,7 @@ static size_t list(const json_t *request, const char *key, const char **out, siz
 	return n;
 }
 
-/* ---- the process ---- */
-
-/* Nothing comes any more but the end. */
-static void on_socket(struct ev_loop *loop, ev_io *io, int events)
-{
-	(void)loop;
-	(void)io;
-	(void)events;
-	_exit(EXIT_FAILURE);
-}
-
-static int run(struct ev_loop *loop, struct store *store, const json_t *request)
+static int run(struct ev_loop *loop, struct store *store, const json_t *request, FILE *to)
 {
 	const char *names[NAMES_MAX], *files[FILES_MAX];
 	const struct client_options options = {
@@ -154,6 +115,7 @@ static int run(struct ev_loop *loop, struct store *store, const json_t *request)
 		.order_ns = (uint64_t)number(request, "order_ns"),
 		.log = on_log,
 		.counted = on_counted,
+		.arg = to,
 	};
 	const struct client_request what = {
 		.operation = text(request, "operation"),
@@ -165,14 +127,14 @@ static int run(struct ev_loop *loop, struct store *store, const json_t *request)
 	};
 	ev_io io;
 	if (!options.directory_url || !options.email || !what.operation)
-		return refuse("the request is incomplete");
+		return refuse(to, "the request is incomplete");
 	ev_io_init(&io, on_socket, PROTOCOL_FD, EV_READ);
 	ev_io_start(loop, &io);
 	struct client *c = client_run(&options, &what);
 	if (c)
-		answer_result(&c->result);
+		answer_result(to, &c->result);
 	else
-		refuse("out of memory");
+		refuse(to, "out of memory");
 	ev_io_stop(loop, &io);
 	client_free(c);
 	return c ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -181,6 +143,7 @@ static int run(struct ev_loop *loop, struct store *store, const json_t *request)
 int main(void)
 {
 	struct store *store = NULL;
+	json_t *request = NULL;
 	char why[512];
 	int type, code;
 	socklen_t size = sizeof type;
@@ -190,16 +153,19 @@ int main(void)
 		      stderr);
 		return 2;
 	}
-	json_t *request = read_request();
-	if (!json_is_object(request) || !text(request, "storage_path"))
+	signal(SIGPIPE, SIG_IGN);
+	FILE *from = fdopen(PROTOCOL_FD, "r"), *to = fdopen(PROTOCOL_FD, "w");
+	if (from && to)
+		request = json_loadf(from, JSON_DISABLE_EOF_CHECK, NULL);
+	if (!text(request, "storage_path") || fgetc(from) != '\n')
 		return 2;
 	struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	if (!loop)
-		code = refuse("cannot create an event loop");
+		code = refuse(to, "cannot create an event loop");
 	else if (store_open(text(request, "storage_path"), &store, why, sizeof why))
-		code = refuse(why);
+		code = refuse(to, why);
 	else
-		code = run(loop, store, request);
+		code = run(loop, store, request, to);
 	store_free(store);
 	if (loop)
 		ev_loop_destroy(loop);

@@ -37,11 +37,8 @@ static void documents(const char *body, size_t len)
 static void problems(const char *body, size_t len)
 {
 	struct problem problem;
-	char text[300];
 	problem_read(body, len, 400, &problem);
-	problem_permanent(&problem);
-	problem_text(&problem, text, sizeof text);
-	for (const char *p = text; *p; p++)
+	for (const char *p = problem.text; *p; p++)
 		check((unsigned char)*p >= ' ' && *p != 0x7f);
 }
 

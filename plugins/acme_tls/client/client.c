@@ -109,17 +109,15 @@ static json_t *contact(const struct client *c)
 static int account_contact(struct client *c)
 {
 	const char *email = given(c->o.email);
-	char text[512];
 	client_doing(c, "updating the account's email address");
 	int rc = session_ask(c, "account", c->account.url, json_pack("{so}", "contact", contact(c)),
 			     &(struct ask){.how = ASK_MAY_REFUSE, .expect = MESSAGE_ACCOUNT, .repeat = 2});
 	if (!rc && c->s.refusal) {
-		problem_text(c->s.refusal, text, sizeof text);
 		client_log(
 			c, SS_LOG_WARN,
 			"ACME account keeps its old email, as the ACME server refuses the new one email=%s "
 			"error=\"%s\"",
-			email, text);
+			email, c->s.refusal->text);
 		return 0;
 	}
 	if (!rc)
@@ -193,26 +191,25 @@ static int registered(struct client *c)
 
 static int account_register(struct client *c, bool known_key)
 {
-	const struct problem no_eab = {.main = {.type = "externalAccountRequired"}};
+	static const char no_eab[] = "{\"type\":\"urn:ietf:params:acme:error:externalAccountRequired\"}";
 	/* the binding to an external account is good for one registration: look for the account first */
 	bool look_first = known_key && c->o.eab_kid;
-	char text[512];
 	c->registering = true;
 	client_doing(c, "registering the account");
-	if (c->s.directory.eab_required && !c->o.eab_kid && !known_key)
-		return client_refused(c, &no_eab);
+	if (c->s.directory.eab_required && !c->o.eab_kid && !known_key) {
+		problem_read(no_eab, sizeof no_eab - 1, 0, &c->s.problem);
+		return client_refused(c, &c->s.problem);
+	}
 	int rc = ask_registration(c, look_first);
 	if (!rc && look_first && c->s.refusal && problem_is(c->s.refusal, "accountDoesNotExist"))
 		rc = ask_registration(c, false);
 	if (rc)
 		return rc;
-	if (c->s.refusal && problem_is(c->s.refusal, "unauthorized") && known_key) {
-		problem_text(c->s.refusal, text, sizeof text);
+	if (c->s.refusal && problem_is(c->s.refusal, "unauthorized") && known_key)
 		return client_fail(c, ACME_ACCOUNT, true,
 				   "%s: if the account was deactivated, remove account.json and account.key "
 				   "from storage_path to register a new one",
-				   text);
-	}
+				   c->s.refusal->text);
 	return c->s.refusal ? client_refused(c, c->s.refusal) : registered(c);
 }
 
@@ -285,7 +282,8 @@ static int account_ready(struct client *c)
 static int account_rollover(struct client *c)
 {
 	const char *url = c->s.directory.key_change;
-	char *inner = NULL, refused[400] = "the CA has kept the old account key";
+	struct problem problem = {.text = "the CA has kept the old account key"};
+	char *inner = NULL;
 	bool taken;
 	if (!url)
 		return client_fail(c, ACME_REFUSED, true, "the CA does not offer to change account keys");
@@ -303,17 +301,15 @@ static int account_rollover(struct client *c)
 	free(inner);
 	if (rc)
 		return rc;
-	const struct problem *problem = c->s.refusal;
-	if (problem && problem->status == 501)
-		snprintf(refused, sizeof refused,
+	if (c->s.refusal)
+		problem = *c->s.refusal;
+	if (problem.status == 501)
+		snprintf(problem.text, sizeof problem.text,
 			 "the CA cannot change account keys, as step-ca cannot: to have another key, remove "
 			 "account.json and account.key from storage_path");
-	else if (problem)
-		problem_text(problem, refused, sizeof refused);
-	bool for_good = problem && problem_permanent(problem);
 	/* whatever the answer, which may be lost or somebody else's: what counts is which key the CA has */
 	rc = pending_probe(c, &taken);
-	return rc || taken ? rc : client_fail(c, ACME_REFUSED, for_good, "%s", refused);
+	return rc || taken ? rc : client_fail(c, ACME_REFUSED, problem.permanent, "%s", problem.text);
 }
 
 static int account_deactivate(struct client *c)

@@ -21,7 +21,7 @@
 
 #define SECOND     1000000000ull
 #define POLL_FIRST (SECOND / 40)
-#define NONCES     4 /* kept at most */
+#define NONCE_MAX  512
 #define ALTERNATES 8 /* chains considered beside the CA's first */
 
 /* Strings are borrowed as long as the client lives. */
@@ -115,11 +115,10 @@ struct session {
 	struct message message;        /* what was expected, if there is neither refusal nor error */
 
 	struct problem problem;
-	char *nonces[NONCES]; /* the newest last */
-	size_t n_nonces;
-	bool heard;          /* the CA has answered before */
-	uint64_t not_before; /* monotonic ns; the CA wants no request earlier */
-	int64_t retry_after; /* seconds, of the last answer; 0: none */
+	char nonce[NONCE_MAX + 1]; /* the newest; "": none */
+	bool heard;                /* the CA has answered before */
+	uint64_t not_before;       /* monotonic ns; the CA wants no request earlier */
+	int64_t retry_after;       /* seconds, of the last answer; 0: none */
 	bool has_skew;
 	int64_t skew; /* the CA's clock minus ours, seconds */
 	struct message directory;
@@ -139,7 +138,7 @@ struct challenge {
 	bool unsure;     /* the last post got no answer, the CA may have received it */
 	bool post_again; /* the CA tried and failed; another post makes it try again */
 	unsigned posts;
-	char trouble[512]; /* what the CA said last */
+	char trouble[PROBLEM_TEXT]; /* what the CA said last */
 };
 
 struct order {

@@ -475,107 +475,71 @@ static const struct meaning {
 	 true},
 };
 
-/* NULL: the type is not the RFC's. */
-static const struct meaning *meaning_of(const struct problem_part *part)
-{
-	for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++)
-		if (!strcmp(part->type, meanings[i].type))
-			return &meanings[i];
-	return NULL;
-}
-
-static void part_read(const json_t *in, struct problem_part *out)
+/* The words of one problem behind those in out, and its type.  Is it permanent? */
+static bool read_part(const json_t *in, long status, char type[PROBLEM_TYPE], char *out, size_t size)
 {
 	static const char acme[] = "urn:ietf:params:acme:error:";
-	const char *type = text(in, "type"), *detail = text(in, "detail");
-	const char *name = text(json_object_get(in, "identifier"), "value");
-	if (!detail)
-		detail = text(in, "title");
-	if (type && !strncmp(type, acme, sizeof acme - 1))
-		message_text(type + sizeof acme - 1, out->type, sizeof out->type);
-	else if (type && strcmp(type, "about:blank") != 0)
-		message_text(strrchr(type, ':') ? strrchr(type, ':') + 1 : type, out->type, sizeof out->type);
-	if (detail)
-		message_text(detail, out->detail, sizeof out->detail);
-	if (name)
-		message_text(name, out->name, sizeof out->name);
+	const char *full = text(in, "type"), *says = text(in, "detail");
+	char detail[256] = "";
+	size_t i = 0, n = sizeof meanings / sizeof *meanings;
+	type[0] = '\0';
+	if (full && !strncmp(full, acme, sizeof acme - 1))
+		message_text(full + sizeof acme - 1, type, PROBLEM_TYPE);
+	else if (full && strcmp(full, "about:blank") != 0)
+		message_text(strrchr(full, ':') ? strrchr(full, ':') + 1 : full, type, PROBLEM_TYPE);
+	if (says || (says = text(in, "title")))
+		message_text(says, detail, sizeof detail);
+	while (i < n && strcmp(type, meanings[i].type) != 0)
+		i++;
+	const char *means = i < n           ? meanings[i].means
+			    : status == 404 ? "the CA has nothing at this address"
+			    : status == 501 ? "the CA cannot do this"
+			    : status >= 500 ? "the CA reports an internal error"
+			    : detail[0]     ? ""
+					    : "the CA gives no reason";
+	append(out, size, "%s%s%s", means, *means && detail[0] ? ": " : "", detail);
+	if (type[0] && status)
+		append(out, size, " (%s, HTTP status %ld)", type, status);
+	else if (type[0])
+		append(out, size, " (%s)", type);
+	else if (status)
+		append(out, size, " (HTTP status %ld)", status);
+	if (i < n)
+		return meanings[i].permanent;
+	return status == 501 ||
+	       (status >= 400 && status < 500 && status != 408 && status != 425 && status != 429);
 }
 
-void problem_from(const json_t *in, struct problem *out)
+void problem_from(const json_t *in, long status, struct problem *out)
 {
-	*out = (struct problem){0};
-	if (!json_is_object(in))
-		return;
-	part_read(in, &out->main);
-	const json_t *subs = json_object_get(in, "subproblems");
-	for (size_t i = 0; i < json_array_size(subs); i++) {
-		if (out->n_subs == PROBLEM_SUBS)
-			out->n_subs_left++;
-		else
-			part_read(json_array_get(subs, i), &out->subs[out->n_subs++]);
+	const json_t *subs = json_object_get(in, "subproblems"), *sub;
+	char type[PROBLEM_TYPE];
+	size_t i;
+	*out = (struct problem){.status = status};
+	out->permanent = read_part(in, status, out->type, out->text, sizeof out->text);
+	json_array_foreach(subs, i, sub)
+	{
+		const char *of = text(json_object_get(sub, "identifier"), "value");
+		char name[128];
+		message_text(of ? of : "", name, sizeof name);
+		if (i == PROBLEM_SUBS) {
+			append(out->text, sizeof out->text, "; and %zu more", json_array_size(subs) - i);
+			break;
+		}
+		append(out->text, sizeof out->text, "; %s%s", name, name[0] ? ": " : "");
+		if (read_part(sub, 0, type, out->text, sizeof out->text))
+			out->permanent = true;
 	}
 }
 
 void problem_read(const char *body, size_t len, long status, struct problem *out)
 {
 	json_t *json = json_loadb(body, len, 0, NULL);
-	problem_from(json, out);
-	out->status = status;
+	problem_from(json, status, out);
 	json_decref(json);
 }
 
 bool problem_is(const struct problem *p, const char *type)
 {
-	return !strcmp(p->main.type, type);
-}
-
-bool problem_permanent(const struct problem *p)
-{
-	const struct meaning *meaning;
-	for (size_t i = 0; i < p->n_subs; i++)
-		if ((meaning = meaning_of(&p->subs[i])) && meaning->permanent)
-			return true;
-	meaning = meaning_of(&p->main);
-	if (meaning)
-		return meaning->permanent;
-	switch (p->status) {
-	case 408:
-	case 425:
-	case 429:
-		return false;
-	case 501:
-		return true;
-	default:
-		return p->status >= 400 && p->status < 500;
-	}
-}
-
-static void part_text(const struct problem_part *part, long status, char *out, size_t size)
-{
-	const struct meaning *meaning = meaning_of(part);
-	const char *means = meaning           ? meaning->means
-			    : status == 404   ? "the CA has nothing at this address"
-			    : status == 501   ? "the CA cannot do this"
-			    : status >= 500   ? "the CA reports an internal error"
-			    : part->detail[0] ? ""
-					      : "the CA gives no reason";
-	append(out, size, "%s%s%s", means, *means && part->detail[0] ? ": " : "", part->detail);
-	if (part->type[0] && status)
-		append(out, size, " (%s, HTTP status %ld)", part->type, status);
-	else if (part->type[0])
-		append(out, size, " (%s)", part->type);
-	else if (status)
-		append(out, size, " (HTTP status %ld)", status);
-}
-
-void problem_text(const struct problem *p, char *out, size_t size)
-{
-	out[0] = '\0';
-	part_text(&p->main, p->status, out, size);
-	for (size_t i = 0; i < p->n_subs; i++) {
-		append(out, size, "; %s%s", p->subs[i].name, p->subs[i].name[0] ? ": " : "");
-		part_text(&p->subs[i], 0, out, size);
-	}
-	if (p->n_subs_left)
-		append(out, size, "; and %zu more", p->n_subs_left);
+	return !strcmp(p->type, type);
 }

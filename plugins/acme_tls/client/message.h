@@ -118,27 +118,20 @@ void url_resolve(const char *base, const char *reference, char *out, size_t size
 /* ---- problem documents (RFC 7807, RFC 8555 section 6.7): what kind, whether trying again helps, and in
  * words an operator can act on */
 
-#define PROBLEM_SUBS 8
-
-struct problem_part {
-	char type[40];  /* the word after the ACME namespace, or the end of a foreign type; "" none */
-	char name[128]; /* the identifier it is about; "" none */
-	char detail[256];
-};
+#define PROBLEM_SUBS 8 /* told in words */
+#define PROBLEM_TYPE 40
+#define PROBLEM_TEXT 640
 
 struct problem {
-	long status; /* of HTTP, 0: not known */
-	struct problem_part main;
-	struct problem_part subs[PROBLEM_SUBS];
-	size_t n_subs, n_subs_left; /* kept, and how many more there were */
+	long status;             /* of HTTP, 0: not known */
+	char type[PROBLEM_TYPE]; /* the word after the ACME namespace, or the end of a foreign type; "" none
+				  */
+	bool permanent;          /* it will not get better by itself */
+	char text[PROBLEM_TEXT]; /* one sentence: what it means, what the CA says, for which names */
 };
 
 /* From a reply; anything that is no problem document is one without type. */
 void problem_read(const char *body, size_t len, long status, struct problem *out);
 /* From an error member of an order or challenge; NULL is allowed. */
-void problem_from(const struct json_t *, struct problem *out);
+void problem_from(const struct json_t *, long status, struct problem *out);
 bool problem_is(const struct problem *, const char *type);
-/* It will not get better by itself. */
-bool problem_permanent(const struct problem *);
-/* One sentence: what it means, what the CA says, for which names. */
-void problem_text(const struct problem *, char *out, size_t size);

@@ -83,20 +83,10 @@ static int order_save(struct client *c)
 /* The operation has failed: forget the order unless a later attempt can go on with it. */
 static void order_failed(struct client *c)
 {
-	switch (c->result.fail) {
-	case ACME_UNREACHABLE:
-	case ACME_RATE_LIMITED:
-	case ACME_STORAGE:
-	case ACME_LOCAL:
-	case ACME_ACCOUNT:
+	const unsigned passing = 1u << ACME_UNREACHABLE | 1u << ACME_RATE_LIMITED | 1u << ACME_STORAGE |
+				 1u << ACME_LOCAL | 1u << ACME_ACCOUNT;
+	if (passing >> c->result.fail & 1 || (c->result.fail == ACME_REFUSED && !c->result.permanent))
 		return;
-	case ACME_REFUSED:
-		if (!c->result.permanent)
-			return;
-		break;
-	default:
-		break;
-	}
 	if (c->order && c->order->url && save_in_store(c, NULL, NULL) < 0)
 		client_log(c, SS_LOG_WARN, "Cannot remove the ACME order from storage error=\"%s\"",
 			   store_why(c->o.store));
@@ -109,11 +99,9 @@ static void order_failed(struct client *c)
 static int order_refused(struct client *c, const char *why)
 {
 	const struct problem *problem = c->s.refusal;
-	char text[400];
 	if (problem->status >= 500)
 		return client_refused(c, problem);
-	problem_text(problem, text, sizeof text);
-	return order_useless(c, ACME_REFUSED, !why && problem_permanent(problem), "%s", why ? why : text);
+	return order_useless(c, ACME_REFUSED, !why && problem->permanent, "%s", why ? why : problem->text);
 }
 
 static bool same_name(const char *name, const struct message_identifier *id)
@@ -163,7 +151,7 @@ static int order_update(struct client *c, bool check_names)
 	const struct message *m = &c->s.message;
 	o->status = m->status;
 	message_text(m->status_word, o->status_word, sizeof o->status_word);
-	problem_from(m->error, &o->error);
+	problem_from(m->error, 0, &o->error);
 	if (check_names && !names_match(c, m))
 		return order_useless(c, ACME_BROKEN, false, "the order is for other names");
 	if (!text_set(&o->finalize, m->finalize) || !text_set(&o->certificate, m->certificate))
@@ -229,22 +217,19 @@ static int challenge_done(struct client *c, struct challenge *p)
 	return 0;
 }
 
-static void note_trouble(struct challenge *p, const json_t *error)
+static void note_trouble(struct challenge *p, const json_t *error, struct problem *out)
 {
-	struct problem problem;
-	if (!error)
-		return;
-	problem_from(error, &problem);
-	problem_text(&problem, p->trouble, sizeof p->trouble);
+	problem_from(error, 0, out);
+	if (error)
+		snprintf(p->trouble, sizeof p->trouble, "%s", out->text);
 }
 
 static int challenge_failed(struct client *c, struct challenge *p, const json_t *error)
 {
 	struct problem problem;
-	problem_from(error, &problem);
-	note_trouble(p, error);
+	note_trouble(p, error, &problem);
 	return order_useless(c, ACME_CHALLENGE_FAILED, problem_is(&problem, "caa"), "%s: %s", p->name,
-			     p->trouble[0] ? p->trouble : "the CA gives no reason");
+			     p->trouble[0] ? p->trouble : problem.text);
 }
 
 /* ---- a challenge is posted */
@@ -252,6 +237,7 @@ static int challenge_failed(struct client *c, struct challenge *p, const json_t 
 static int challenge_post(struct client *c, struct challenge *p)
 {
 	const struct message_challenge *m = &c->s.message.challenges[0];
+	struct problem problem;
 	p->posts++;
 	client_doing(c, "validating %s", p->name);
 	int rc = session_ask(
@@ -263,12 +249,12 @@ static int challenge_post(struct client *c, struct challenge *p)
 	p->post_again = false;
 	p->unsure = c->s.reply.error || c->s.refusal; /* the CA may be validating: look */
 	if (c->s.refusal)
-		problem_text(c->s.refusal, p->trouble, sizeof p->trouble);
+		snprintf(p->trouble, sizeof p->trouble, "%s", c->s.refusal->text);
 	else if (c->s.reply.error)
 		snprintf(p->trouble, sizeof p->trouble, "during validation, %s", c->s.reply.why);
 	if (p->unsure)
 		return 0;
-	note_trouble(p, m->error);
+	note_trouble(p, m->error, &problem);
 	p->post_again = m->status == MESSAGE_PENDING && m->error;
 	if (m->status == MESSAGE_VALID)
 		return challenge_done(c, p);
@@ -350,6 +336,7 @@ static int not_offered(struct client *c, const struct challenge *p, const struct
 static int challenge_pending(struct client *c, struct challenge *p, const struct message *m)
 {
 	const struct message_challenge *ours = NULL;
+	struct problem problem;
 	for (size_t i = 0; i < m->n_challenges && !ours; i++)
 		if (!strcmp(m->challenges[i].type, challenge_type(c)))
 			ours = &m->challenges[i];
@@ -360,7 +347,7 @@ static int challenge_pending(struct client *c, struct challenge *p, const struct
 		return challenge_failed(c, p, ours->error);
 	if (p->state != CHALLENGE_POSTED && ours->status == MESSAGE_PENDING)
 		return challenge_begin(c, p, ours);
-	note_trouble(p, ours->error);
+	note_trouble(p, ours->error, &problem);
 	p->post_again = p->posts && ours->status == MESSAGE_PENDING && (ours->error || p->unsure);
 	p->state = CHALLENGE_POSTED;
 	return 0;
@@ -651,7 +638,6 @@ static int order_prove(struct client *c)
 static int order_complete(struct client *c)
 {
 	struct order *o = c->order;
-	char text[512];
 	for (int rc = 0; !rc;) {
 		switch (o->status) {
 		case MESSAGE_PENDING:
@@ -670,8 +656,7 @@ static int order_complete(struct client *c)
 			return order_useless(c, ACME_BROKEN, false,
 					     "the order is valid but has no certificate");
 		case MESSAGE_INVALID:
-			problem_text(&o->error, text, sizeof text);
-			return order_useless(c, ACME_REFUSED, problem_permanent(&o->error), "%s", text);
+			return order_useless(c, ACME_REFUSED, o->error.permanent, "%s", o->error.text);
 		default:
 			return order_useless(c, ACME_BROKEN, false, "the order has the unexpected status %s",
 					     o->status_word);

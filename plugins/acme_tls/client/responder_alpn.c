@@ -164,30 +164,22 @@ static int on_hello(gnutls_session_t session, unsigned type, unsigned when, unsi
 	return 0;
 }
 
-static int set_up(struct alpn_conn *c, int fd)
+static int open_conn(struct conn *base, int fd)
 {
+	struct alpn_conn *c = (struct alpn_conn *)base;
 	unsigned char protocol[] = "acme-tls/1"; /* is copied */
 	gnutls_datum_t alpn = {.data = protocol, .size = sizeof protocol - 1};
-	int rc = gnutls_priority_set_direct(c->session, priorities, NULL);
 
-	if (rc == 0)
-		rc = gnutls_alpn_set_protocols(c->session, &alpn, 1, GNUTLS_ALPN_MANDATORY);
+	if (gnutls_init(&c->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS))
+		return -ENOMEM;
 	gnutls_session_set_ptr(c->session, c);
 	gnutls_handshake_set_max_packet_length(c->session, HANDSHAKE_MAX);
 	gnutls_handshake_set_post_client_hello_function(c->session, on_name);
 	gnutls_handshake_set_hook_function(c->session, GNUTLS_HANDSHAKE_CLIENT_HELLO, GNUTLS_HOOK_POST,
 					   on_hello);
 	gnutls_transport_set_int(c->session, fd);
-	return rc;
-}
-
-static int open_conn(struct conn *base, int fd)
-{
-	struct alpn_conn *c = (struct alpn_conn *)base;
-
-	if (gnutls_init(&c->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS))
-		return -ENOMEM;
-	if (set_up(c, fd) == 0)
+	if (gnutls_priority_set_direct(c->session, priorities, NULL) == 0 &&
+	    gnutls_alpn_set_protocols(c->session, &alpn, 1, GNUTLS_ALPN_MANDATORY) == 0)
 		return 0;
 	gnutls_deinit(c->session);
 	return -ENOMEM;

@@ -19,7 +19,6 @@
 #define RATE_MIN       64u /* bytes/s */
 #define BAD_NONCES_MAX 10
 #define WAITS_MAX      3 /* times that Retry-After is waited for, per request */
-#define NONCE_MAX      512
 #define REPEAT_FIRST   (SECOND / 4)
 #define SKEW_MATTERS   300 /* seconds */
 
@@ -146,11 +145,9 @@ int client_poll(struct client *c, uint64_t ns)
 
 int client_refused(struct client *c, const struct problem *problem)
 {
-	char text[512];
 	bool limited = problem_is(problem, "rateLimited") || problem->status == 429;
-	problem_text(problem, text, sizeof text);
-	return client_fail(c, limited ? ACME_RATE_LIMITED : ACME_REFUSED, problem_permanent(problem), "%s",
-			   text);
+	return client_fail(c, limited ? ACME_RATE_LIMITED : ACME_REFUSED, problem->permanent, "%s",
+			   problem->text);
 }
 
 int order_useless(struct client *c, enum acme_fail fail, bool permanent, const char *format, ...)
@@ -175,17 +172,8 @@ struct tries {
 
 static void nonce_keep(struct session *s, const char *nonce)
 {
-	if (!nonce || !*nonce || strlen(nonce) > NONCE_MAX || nonce[strspn(nonce, BASE64URL)])
-		return;
-	char *copy = strdup(nonce);
-	if (!copy)
-		return;
-	if (s->n_nonces == NONCES) {
-		free(s->nonces[0]);
-		memmove(s->nonces, s->nonces + 1, (NONCES - 1) * sizeof *s->nonces);
-		s->n_nonces--;
-	}
-	s->nonces[s->n_nonces++] = copy;
+	if (nonce && *nonce && strlen(nonce) <= NONCE_MAX && !nonce[strspn(nonce, BASE64URL)])
+		strcpy(s->nonce, nonce);
 }
 
 /* ---- answers.  -EAGAIN: try again */
@@ -196,15 +184,13 @@ static int repeat_later(struct client *c, struct tries *t)
 	return rc ? rc : -EAGAIN;
 }
 
-/* No answer.  A URL that is refused leads nowhere; a CA that never answered is not asked again: the cause
+/* No answer.  A CA that never answered is not asked again: the cause
  * will not be gone in a second. */
 static int answer_none(struct client *c, const struct ask *ask, struct tries *t)
 {
 	const char *why = c->s.reply.why;
 	int error = c->s.reply.error;
 	bool passing = error == -ECONNRESET || error == -ETIMEDOUT || error == -ECONNREFUSED;
-	if (error == -EINVAL)
-		return order_useless(c, ACME_BROKEN, false, "%s", why);
 	if (c->s.heard && passing && t->repeats < ask->repeat)
 		return repeat_later(c, t);
 	if (ask->how & ASK_MAY_BREAK)
@@ -217,18 +203,16 @@ static int answer_wait(struct client *c, struct tries *t)
 {
 	struct session *s = &c->s;
 	uint64_t until = now_ns() + (uint64_t)s->retry_after * SECOND;
-	char text[400];
 	if (s->retry_after)
 		s->not_before = until;
 	if (s->retry_after && t->waits < WAITS_MAX && until < c->deadline) {
 		t->waits++;
 		return -EAGAIN;
 	}
-	problem_text(&s->problem, text, sizeof text);
 	if (s->retry_after)
-		return client_fail(c, ACME_RATE_LIMITED, false, "%s; the CA asks to retry in %lld s", text,
-				   (long long)s->retry_after);
-	return client_fail(c, ACME_RATE_LIMITED, false, "%s", text);
+		return client_fail(c, ACME_RATE_LIMITED, false, "%s; the CA asks to retry in %lld s",
+				   s->problem.text, (long long)s->retry_after);
+	return client_fail(c, ACME_RATE_LIMITED, false, "%s", s->problem.text);
 }
 
 static int answer_problem(struct client *c, const struct ask *ask, bool for_nonce, struct tries *t)
@@ -285,9 +269,9 @@ static int answer_judge(struct client *c, const struct ask *ask, bool for_nonce,
 	}
 	if (!for_nonce)
 		return 0;
-	return s->n_nonces
-		       ? -EAGAIN
-		       : client_fail(c, ACME_BROKEN, false, "the CA's newNonce resource returned no nonce");
+	if (s->nonce[0])
+		return -EAGAIN;
+	return client_fail(c, ACME_BROKEN, false, "the CA's newNonce resource returned no nonce");
 }
 
 /* ---- requests */
@@ -295,7 +279,7 @@ static int answer_judge(struct client *c, const struct ask *ask, bool for_nonce,
 static int send_request(struct client *c, const char *what, const struct http_request *q)
 {
 	struct http_reply *reply = &c->s.reply;
-	char foreign[100], why[sizeof reply->why];
+	char foreign[100];
 	if (c->requests >= c->requests_max)
 		return client_fail(c, ACME_BROKEN, false, "gave up after %u requests while %s", c->requests,
 				   c->doing);
@@ -305,9 +289,8 @@ static int send_request(struct client *c, const char *what, const struct http_re
 	http_ask(c->s.http, q, reply);
 	if (reply->error == -EINVAL) {
 		message_text(q->url, foreign, sizeof foreign);
-		int n = snprintf(why, sizeof why, "the CA's address for %s, %s, %s", what, foreign,
-				 reply->why);
-		memcpy(reply->why, why, n < (int)sizeof why ? (size_t)n + 1 : sizeof why);
+		return order_useless(c, ACME_BROKEN, false, "the CA's address for %s, %s, %s", what, foreign,
+				     reply->why);
 	}
 	if (reply->error == -ENOMEM)
 		return client_no_memory(c);
@@ -318,10 +301,10 @@ static int send_signed(struct client *c, const char *what, const char *url, cons
 		       const char *payload)
 {
 	struct session *s = &c->s;
-	char *nonce = s->nonces[--s->n_nonces], *body = NULL;
-	int rc = jws_sign(ask->key ? ask->key : c->key, ask->how & ASK_BY_JWK ? NULL : c->account.url, nonce,
-			  url, payload, &body);
-	free(nonce);
+	char *body = NULL;
+	int rc = jws_sign(ask->key ? ask->key : c->key, ask->how & ASK_BY_JWK ? NULL : c->account.url,
+			  s->nonce, url, payload, &body);
+	s->nonce[0] = '\0';
 	if (rc < 0)
 		return client_fail(c, ACME_LOCAL, rc == -EINVAL, "a request cannot be signed: %s",
 				   rc == -EINVAL ? "the account's key cannot sign requests" : strerror(-rc));
@@ -374,7 +357,7 @@ static int ask_persistently(struct client *c, const char *what, const char *url,
 	struct tries tries = {0};
 	int rc;
 	do {
-		bool for_nonce = payload && !s->n_nonces;
+		bool for_nonce = payload && !s->nonce[0];
 		rc = leave_alone(c);
 		if (!rc && for_nonce)
 			rc = send_request(c, "newNonce", &head);
@@ -481,8 +464,7 @@ void session_close(struct client *c)
 			   (long long)-s->skew);
 	http_free(s->http);
 	s->http = NULL;
-	while (s->n_nonces)
-		free(s->nonces[--s->n_nonces]);
+	s->nonce[0] = '\0';
 	message_done(&s->message);
 	message_done(&s->directory);
 }

@@ -90,7 +90,7 @@ struct responder {
 	uint16_t port;
 };
 
-/* ---- responder_http.c, pure: the requests of http-01 as bytes */
+/* ---- pure: the requests of http-01 as bytes */
 
 #define RESPONDER_REQUEST_MAX 8192 /* bytes of request line and fields */
 #define RESPONDER_TOKEN_MAX   256

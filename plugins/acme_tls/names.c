@@ -3,7 +3,6 @@
 #include "names.h"
 
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,27 +29,17 @@ bool name_same(const char *a, const char *b)
 	return strcasecmp(a, b) == 0 || (n && name_address(b, raw_b) == n && memcmp(raw_a, raw_b, n) == 0);
 }
 
-static bool is_label(const char *label, size_t len)
-{
-	if (len == 0 || len > LABEL_MAX || label[0] == '-' || label[len - 1] == '-')
-		return false;
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)label[i];
-		if (c >= 0x80 || (!isalnum(c) && c != '-' && c != '_'))
-			return false;
-	}
-	return true;
-}
-
 bool name_is_dns(const char *name)
 {
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
 	if (strlen(name) > DNS_MAX)
 		return false;
 	if (name[0] == '*' && name[1] == '.')
 		name += 2;
 	for (;;) {
-		size_t len = strcspn(name, ".");
-		if (!is_label(name, len))
+		size_t len = strspn(name, letters);
+		if (len == 0 || len > LABEL_MAX || name[0] == '-' || name[len - 1] == '-' ||
+		    (name[len] && name[len] != '.'))
 			return false;
 		if (!name[len])
 			return true;
@@ -97,17 +86,13 @@ void name_harmless(const char *text, size_t len, char *out, size_t size)
 {
 	while (len > 0 && size > 1) {
 		uint32_t c;
-		size_t n = ss_utf8_next(text, len, &c), put = n;
-		if (n == 0 || !is_harmless(c)) {
-			n += n == 0;
-			put = 0;
-		}
+		size_t n = ss_utf8_next(text, len, &c);
+		bool good = n > 0 && is_harmless(c);
+		size_t put = good ? n : 1;
 		if (put >= size)
 			break;
-		if (put)
-			memcpy(out, text, put);
-		else
-			out[put++] = '?';
+		memcpy(out, good ? text : "?", put);
+		n += n == 0;
 		out += put;
 		size -= put;
 		text += n;

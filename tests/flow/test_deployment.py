@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from acmelib import HostProgram, Pki, hosts, servers, until  # noqa: F401
 from conftest import TREE
+from lab import ports
 
 yaml = pytest.importorskip("yaml")
 
@@ -68,6 +69,48 @@ def test_pki(tmp_path):
         assert pki(*args).returncode != 0
     assert {f: f.read_bytes() for f in tmp_path.iterdir()} == before
     assert "Fingerprint=" in pki("show").stdout
+
+
+def test_where_the_guides_err(tmp_path):
+    """docs/guides.md on openssl and csplit: what the guides' commands do, and what those given instead do."""
+    run = lambda *args, **more: subprocess.run(args, cwd=tmp_path, capture_output=True, text=True,  # noqa: E731
+                                               stdin=subprocess.DEVNULL, timeout=60, **more)
+    for args in (["root", "."], ["location", ".", "a"]):
+        assert run(FEDERATION / "pki", *args).returncode == 0
+    root, ca = "federation-root-ca.crt", "location-a-intermediate-ca"
+    assert run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout", "leaf.key", "-out", "leaf.csr",
+               "-subj", "/CN=localhost").returncode == 0
+    assert run("openssl", "x509", "-req", "-in", "leaf.csr", "-CA", f"{ca}.crt", "-CAkey", f"{ca}-key.pem", "-CAcreateserial",
+               "-out", "leaf.pem").returncode == 0
+    (tmp_path / "chain.pem").write_text((tmp_path / "leaf.pem").read_text() + (tmp_path / f"{ca}.crt").read_text())
+    for wrong in ("leaf.pem", "chain.pem"):
+        assert "unable to get local issuer" in run("openssl", "verify", "-CAfile", root, wrong).stderr
+        assert run("openssl", "verify", "-CAfile", root, "-untrusted", "chain.pem", wrong).returncode == 0
+
+    def connect(*options):
+        """What client and server say of a handshake with a certificate asked for."""
+        port = ports.unused_port()
+        server = subprocess.Popen(["openssl", "s_server", "-accept", str(port), "-cert", "chain.pem", "-key", "leaf.key",
+                                   "-cert_chain", f"{ca}.crt", "-CAfile", root, "-Verify", "2", "-verify_return_error", "-tls1_2",
+                                   "-www"], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True)
+        try:
+            assert any("ACCEPT" in line for line in server.stdout)
+            client = run("openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-CAfile", root, "-showcerts", "-cert",
+                         "chain.pem", "-key", "leaf.key", *options)
+            return client.returncode, client.stdout
+        finally:
+            server.kill()
+            server.communicate()
+
+    assert connect()[0] != 0
+    code, shown = connect("-cert_chain", "chain.pem")
+    assert code == 0, shown
+    (tmp_path / "shown.pem").write_text(shown)
+    assert run("csplit", "-z", "-f", "cert-", "shown.pem", "/-----BEGIN CERTIFICATE-----/", "{*}").returncode == 0
+    subjects = [run("openssl", "x509", "-in", f"cert-0{i}", "-noout", "-subject").stdout for i in range(3)]
+    assert subjects[0] == "" and "localhost" in subjects[1] and "Intermediate CA" in subjects[2]
+    assert not (tmp_path / "cert-03").exists()
 
 
 # ---- compose -----------------------------------------------------------------------------------------------
@@ -196,8 +239,9 @@ def test_image_has_the_libraries(semstreams):
                 break
     installed = set(re.findall(r"[a-z0-9+.-]+", stages()[1].split("install -y")[1].split("&&")[0]))
     assert owners - {"libc6", "libgcc-s1"} <= installed, "missing in the image"
-    extra = {"ca-certificates", "curl", "openssl", "no-install-recommends", "--no-install-recommends",
-             "libwebsockets-evlib-ev", "libev4"}  # libwebsockets loads its event loop by itself
+    # libwebsockets loads its event loop by itself
+    extra = {"bind9-dnsutils", "ca-certificates", "curl", "iputils-ping", "net-tools", "openssl",
+             "no-install-recommends", "--no-install-recommends", "libwebsockets-evlib-ev", "libev4"}
     assert installed - owners <= extra, "not needed in the image"
 
 

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <semstreams/base/host_name.h>
 #include "core/admin/admin.h"
 
 #define CONNECTIONS       32
@@ -63,10 +64,15 @@ static bool host_is_ours(const struct admin *a, const char *host)
 	const char *const ours[] = {"localhost", "127.0.0.1", "[::1]", a->host, a->numeric};
 	const char *bracket = host[0] == '[' ? strchr(host, ']') : NULL;
 	size_t n = bracket ? (size_t)(bracket + 1 - host) : strcspn(host, ":");
+	struct ss_host_name theirs, mine;
+
 	if (host[n] && (host[n] != ':' || strspn(host + n + 1, "0123456789") != strlen(host + n + 1)))
 		return false;
-	for (size_t i = 0; n > 0 && i < sizeof ours / sizeof ours[0]; i++)
-		if (strlen(ours[i]) == n && strncasecmp(ours[i], host, n) == 0)
+	if (ss_host_name_read(host, n, &theirs))
+		return false;
+	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
+		if (ss_host_name_read(ours[i], strlen(ours[i]), &mine) == 0 &&
+		    ss_host_name_same(&mine, &theirs))
 			return true;
 	return false;
 }

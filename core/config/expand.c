@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <semstreams/base/strbuf.h>
+#include <semstreams/base/file_atomic.h>
 #include <semstreams/base/utf8.h>
 
 /* Free a text that may be a secret. */
@@ -116,7 +118,21 @@ char *expand_path(const struct jdoc *doc, const char *path)
 	return whole;
 }
 
-static int expand_file(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
+/* Only a warning: the configuration itself may hold such a value, too. */
+static void warn_of_readers(const struct jdoc *doc, const struct jnode *node, struct diag *diag,
+			    const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) == 0 && !ss_file_is_private(&st))
+		jdoc_report(doc, diag, DIAG_WARN, node->child, J_VALUE,
+			    "\"%s\" holds a secret and is open to group or others (mode %04o); run chmod 600 "
+			    "on it",
+			    path, (unsigned)st.st_mode & 07777);
+}
+
+static int expand_file(const struct jdoc *doc, const struct jnode *node, struct diag *diag, bool secret,
+		       char **out)
 {
 	char *path = NULL, *whole = NULL, *text = NULL;
 	const char *why = NULL;
@@ -139,6 +155,8 @@ static int expand_file(const struct jdoc *doc, const struct jnode *node, struct 
 		rc = -EINVAL;
 		goto out;
 	}
+	if (secret)
+		warn_of_readers(doc, node, diag, whole);
 	if (len && text[len - 1] == '\n')
 		text[len - 1] = '\0';
 	*out = text;
@@ -155,7 +173,13 @@ out:
 int expand_text(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
 {
 	return node->type == J_STRING ? expand_string(doc, node, diag, out)
-				      : expand_file(doc, node, diag, out);
+				      : expand_file(doc, node, diag, false, out);
+}
+
+int expand_secret(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
+{
+	return node->type == J_STRING ? expand_string(doc, node, diag, out)
+				      : expand_file(doc, node, diag, true, out);
 }
 
 int expand_tree(const struct jdoc *doc, struct jnode *node, struct diag *diag)

@@ -19,6 +19,9 @@ bool expand_is_variable(const struct jnode *);
 /* The value of such a node, malloced.  0, or -EINVAL or -ENOMEM, both reported. */
 int expand_text(const struct jdoc *, const struct jnode *, struct diag *, char **out);
 
+/* The same of a secret: a file that others may read is warned about. */
+int expand_secret(const struct jdoc *, const struct jnode *, struct diag *, char **out);
+
 /* A path as the document means it: relative to the document's folder.  Malloced; NULL if out of memory. */
 char *expand_path(const struct jdoc *, const char *path);
 

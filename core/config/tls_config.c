@@ -58,6 +58,10 @@ static const struct tls_key server_keys[] = {
 	{"mode", MODE_HELP, MODE, "\"manual\"", NULL},
 	{"cert_file", "Certificate of the server, followed by its chain, PEM file", TEXT, NULL, NULL},
 	{"key_file", "Private key of cert_file, PEM file with mode 0600", TEXT, NULL, NULL},
+	{"allow_open_key_file",
+	 "Accept a key file whose mode lets others read it, for file systems without modes (CIFS, squashed "
+	 "NFS)",
+	 BOOLEAN, "false", NULL},
 	{"min_version", "Minimum TLS version", VERSION, "\"1.2\"", NULL},
 	{"mtls", NULL, NULL, NULL, &tls_server_mtls},
 	{"acme", "Settings of mode \"acme\": how to obtain a certificate by ACME", NULL, NULL, NULL},
@@ -85,6 +89,10 @@ static const struct tls_key client_keys[] = {
 	{"min_version", "Minimum TLS version", VERSION, "\"1.2\"", NULL},
 	{"cert_file", "Certificate of the client, followed by its chain, PEM file", TEXT, NULL, NULL},
 	{"key_file", "Private key of cert_file, PEM file with mode 0600", TEXT, NULL, NULL},
+	{"allow_open_key_file",
+	 "Accept a key file whose mode lets others read it, for file systems without modes (CIFS, squashed "
+	 "NFS)",
+	 BOOLEAN, "false", NULL},
 	{"mtls", NULL, NULL, NULL, &tls_client_mtls},
 	{"acme", "Settings of mode \"acme\": how to obtain a certificate by ACME", NULL, NULL, NULL},
 };
@@ -407,6 +415,15 @@ static bool read_mode(struct reader *r, const struct jnode *section, struct tls_
 	return false;
 }
 
+/* For keys on file systems where everybody may read everything. */
+static void read_open_key(struct reader *r, const struct jnode *section, struct tls_role *role)
+{
+	role->open_key = boolean(r, section, "allow_open_key_file", false);
+	if (role->open_key && role->on)
+		warn(r, section, "allow_open_key_file",
+		     "the mode of key_file is not looked at: whoever can read it can be this program");
+}
+
 /* ---- server ---- */
 
 static void read_names(struct reader *r, const struct jnode *mtls, bool on, struct tls_role *role)
@@ -471,6 +488,7 @@ static void read_server(struct reader *r, const struct jnode *tls)
 	bool manual = read_mode(r, server, role);
 	read_min_version(r, server, role);
 	read_pair(r, server, "cert_file", "key_file", role);
+	read_open_key(r, server, role);
 	if (role->on && manual && !jnode_get(server, "cert_file") && !jnode_get(server, "key_file"))
 		missing(r, server, "cert_file",
 			"mode \"manual\" takes the certificate and key of the server from cert_file and "
@@ -524,6 +542,7 @@ static void read_client(struct reader *r, const struct jnode *tls)
 	read_min_version(r, client, role);
 	read_cas(r, client, "ca_files", "leave the key out to trust the CAs of the system", role);
 	read_client_pair(r, client, manual, role);
+	read_open_key(r, client, role);
 	role->flags = SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER |
 		      (jnode_get(client, "ca_files") ? 0u : SS_TLS_SYSTEM_CA);
 	if (boolean(r, client, "insecure_skip_verify", false)) {

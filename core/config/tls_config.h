@@ -55,6 +55,7 @@ struct tls_role {
 	size_t n_ca;
 	const char **names; /* server: allowed_client_cns; the document's */
 	size_t n_names;
+	bool open_key;               /* whoever else may read the key, it is accepted */
 	uint32_t min_version, flags; /* as in struct ss_tls_material */
 };
 

@@ -321,9 +321,40 @@ int64_t cert_not_after(gnutls_x509_crt_t crt)
 
 /* ---- names ---- */
 
+/*
+ * Pass a CN on in UTF-8.  A TeletexString counts as Latin-1, as those who write it mean it and others read
+ * it.  Strings of one byte a letter go as they are: what is not ASCII in them matches nothing but itself.
+ */
+static bool pass_cn(const gnutls_x509_ava_st *ava, cert_each_fn *each, void *arg)
+{
+	ASN1_STRING value = {
+		.length = (int)ava->value.size, .type = (int)ava->value_tag, .data = ava->value.data};
+	unsigned char *text = NULL;
+	int len;
+
+	switch (value.type) {
+	case V_ASN1_UTF8STRING:
+	case V_ASN1_PRINTABLESTRING:
+	case V_ASN1_IA5STRING:
+	case V_ASN1_NUMERICSTRING:
+	case V_ASN1_VISIBLESTRING:
+		return each(arg, ava->value.data, ava->value.size);
+	case V_ASN1_T61STRING:
+	case V_ASN1_BMPSTRING:
+	case V_ASN1_UNIVERSALSTRING:
+		len = ASN1_STRING_to_UTF8(&text, &value);
+		break;
+	default:
+		len = -1;
+	}
+	ERR_clear_error();
+	bool more = len < 0 ? each(arg, NULL, ava->value_tag) : each(arg, text, (size_t)len);
+	OPENSSL_free(text);
+	return more;
+}
+
 static bool dn_each_cn(gnutls_x509_dn_t dn, cert_each_fn *each, void *arg)
 {
-	enum { UTF8_STRING = 12, PRINTABLE_STRING = 19, TELETEX_STRING = 20, IA5_STRING = 22 };
 	static const char cn[] = GNUTLS_OID_X520_COMMON_NAME;
 	gnutls_x509_ava_st ava;
 	bool any = false;
@@ -335,9 +366,7 @@ static bool dn_each_cn(gnutls_x509_dn_t dn, cert_each_fn *each, void *arg)
 			if (n != sizeof cn - 1 || memcmp(ava.oid.data, cn, n) != 0)
 				continue;
 			any = true;
-			bool known = ava.value_tag == UTF8_STRING || ava.value_tag == PRINTABLE_STRING ||
-				     ava.value_tag == TELETEX_STRING || ava.value_tag == IA5_STRING;
-			if (!each(arg, ava.value.data, known ? ava.value.size : 0))
+			if (!pass_cn(&ava, each, arg))
 				return any;
 		}
 		if (i == 0)
@@ -353,7 +382,7 @@ void cert_each_cn(gnutls_x509_crt_t crt, cert_each_fn *each, void *arg)
 		dn_each_cn(dn, each, arg);
 }
 
-int cert_each_dns(gnutls_x509_crt_t crt, cert_each_fn *each, void *arg)
+int cert_each_san(gnutls_x509_crt_t crt, unsigned kind, cert_each_fn *each, void *arg)
 {
 	gnutls_subject_alt_names_t names = NULL;
 	gnutls_datum_t extension = {0}, name;
@@ -367,7 +396,7 @@ int cert_each_dns(gnutls_x509_crt_t crt, cert_each_fn *each, void *arg)
 		rc = gnutls_x509_ext_import_subject_alt_names(&extension, names, 0);
 	for (unsigned i = 0; rc == 0; i++) {
 		rc = gnutls_subject_alt_names_get(names, i, &type, &name, NULL);
-		if (rc == 0 && type == GNUTLS_SAN_DNSNAME && !each(arg, name.data, name.size))
+		if (rc == 0 && type == kind && !each(arg, name.data, name.size))
 			break;
 	}
 	if (names)
@@ -408,9 +437,18 @@ const char *cert_show_bytes(char buf[CERT_SHOWN], const void *bytes, size_t len)
 	return buf;
 }
 
+const char *cert_show_name(char buf[CERT_SHOWN], const uint8_t *name, size_t len)
+{
+	if (name)
+		return cert_show_bytes(buf, name, len);
+	snprintf(buf, CERT_SHOWN, "(of type %s, tag %zu, which cannot be decoded)", ASN1_tag2str((int)len),
+		 len);
+	return buf;
+}
+
 static bool show_first(void *arg, const uint8_t *name, size_t len)
 {
-	cert_show_bytes(arg, name, len);
+	cert_show_name(arg, name, len);
 	return false;
 }
 

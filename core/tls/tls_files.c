@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <semstreams/base/file_atomic.h>
 #include "core/tls/cert.h"
 #include "core/tls/tls_trial.h"
 
@@ -26,7 +27,7 @@ struct content {
 	char *text;
 	size_t len;
 	int error; /* of reading it, -errno */
-	mode_t mode;
+	struct stat st;
 	struct tls_stamp stamp;
 };
 
@@ -115,7 +116,7 @@ static int read_content(int fd, struct content *c)
 	if (fstat(fd, &st))
 		return -errno;
 	c->stamp = stamp_of(&st);
-	c->mode = st.st_mode;
+	c->st = st;
 	if (S_ISDIR(st.st_mode))
 		return -EISDIR;
 	if (!S_ISREG(st.st_mode))
@@ -197,11 +198,12 @@ static bool is_usable(struct load *l, const struct content *c)
 	else if (c->error)
 		complain(l, DIAG_ERROR, c->file, "%s reading %s file \"%s\"", strerror(-c->error), c->what,
 			 path);
-	else if (c->file == &l->config->key && (c->mode & 077))
+	else if (c->file == &l->config->key && !ss_file_is_private(&c->st) && !l->config->open_key)
 		complain(l, DIAG_ERROR, c->file,
 			 "key file \"%s\" is open to group or others (mode %04o); run chmod 600 on it, and "
-			 "replace the key if others may have read it",
-			 path, (unsigned)c->mode & 07777);
+			 "replace the key if others may have read it; where modes cannot be changed set "
+			 "allow_open_key_file",
+			 path, (unsigned)c->st.st_mode & 07777);
 	else
 		return true;
 	return false;
@@ -332,7 +334,8 @@ static void check_ca(struct load *l, const struct tls_file *file, gnutls_x509_cr
 
 	if (gnutls_x509_crt_get_version(crt) >= 3 && gnutls_x509_crt_get_ca_status(crt, &critical) <= 0)
 		complain(l, DIAG_WARN, file,
-			 "certificate %s in \"%s\" is not a CA certificate: nothing it signed will verify",
+			 "certificate %s in \"%s\" is not a CA certificate: only a peer that shows this very "
+			 "certificate will verify",
 			 cert_show_subject(who, crt), file->path);
 	check_times(l, file, crt, "; what it signed will not verify");
 }

@@ -13,6 +13,7 @@
 #include <strings.h>
 #include "core/tls/cert.h"
 #include "core/tls/tls_trust.h"
+#include <semstreams/base/host_name.h>
 #include <semstreams/base/utf8.h>
 #include <semstreams/ext/tls.h>
 
@@ -151,7 +152,9 @@ static int check_purpose(struct check *c)
 	bool any = false, good = false;
 
 	cert_show_subject(who, c->leaf);
-	if (gnutls_x509_crt_get_ca_status(c->leaf, &critical) > 0)
+	/* one that is trusted by itself is a peer's that made it, as openssl req -x509 does */
+	if (gnutls_x509_crt_get_ca_status(c->leaf, &critical) > 0 &&
+	    !tls_trust_has(c->policy->trust, c->leaf))
 		return refuse(c, SS_TLS_FAIL_PURPOSE,
 			      "certificate %s is a CA certificate and cannot identify a peer", who);
 	int rc = gnutls_x509_crt_get_key_usage(c->leaf, &usage, &critical);
@@ -232,7 +235,9 @@ static bool check_one_name(void *arg, const uint8_t *bytes, size_t len)
 	struct names *names = arg;
 
 	if (names->n++ == 0)
-		cert_show_bytes(names->shown, bytes, len);
+		cert_show_name(names->shown, bytes, len);
+	if (!bytes)
+		return true;
 	for (size_t i = 0; i < len; i++) {
 		if (bytes[i] >= 0x20 && bytes[i] != 0x7f)
 			continue;
@@ -294,7 +299,7 @@ static int check_name(struct check *c)
 	bool listed = c->policy->role == SS_TLS_SERVER && c->policy->n_names > 0;
 
 	cert_each_cn(c->leaf, check_one_name, &cn);
-	if (cert_each_dns(c->leaf, check_one_name, &dns))
+	if (cert_each_san(c->leaf, GNUTLS_SAN_DNSNAME, check_one_name, &dns))
 		return refuse_sans(c);
 	if (cn.hostile[0] || dns.hostile[0])
 		return refuse(c, SS_TLS_FAIL_NAME, "certificate with a NUL or control byte in its name %s",
@@ -328,48 +333,67 @@ static bool list_name(void *arg, const uint8_t *bytes, size_t len)
 	return true;
 }
 
-static bool is_good_for_host(struct check *c, const struct listing *dns)
+static bool list_address(void *arg, const uint8_t *bytes, size_t len)
 {
-	char host[256];
-	unsigned char ip[16];
-	size_t len = strlen(c->host);
+	struct listing *l = arg;
+	char shown[INET6_ADDRSTRLEN];
+	size_t used = strlen(l->text);
 
-	if (len == 0 || len >= sizeof host)
-		return false;
-	memcpy(host, c->host, len + 1);
-	if (host[0] == '[' && host[len - 1] == ']') {
-		host[len - 1] = '\0';
-		memmove(host, host + 1, len - 1);
-	}
-	if (inet_pton(AF_INET, host, ip) == 1)
-		return gnutls_x509_crt_check_ip(c->leaf, ip, 4, 0) != 0;
-	if (inet_pton(AF_INET6, host, ip) == 1)
-		return gnutls_x509_crt_check_ip(c->leaf, ip, 16, 0) != 0;
-	if (len > 1 && host[len - 1] == '.')
-		host[len - 1] = '\0';
+	if (l->n++ < 4 && (len == 4 || len == 16) &&
+	    inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, shown, sizeof shown))
+		snprintf(l->text + used, sizeof l->text - used, "%s%s", used ? ", " : "", shown);
+	return true;
+}
+
+static bool is_good_for_host(struct check *c, const struct ss_host_name *host, const struct listing *dns)
+{
+	if (host->address_len)
+		return gnutls_x509_crt_check_ip(c->leaf, host->address, host->address_len, 0) != 0;
 	/* without DNS names GnuTLS would look at the CN, which RFC 6125 gave up and others do not */
 	const unsigned flags = GNUTLS_VERIFY_DO_NOT_ALLOW_IP_MATCHES |
 			       (dns->partial ? GNUTLS_VERIFY_DO_NOT_ALLOW_WILDCARDS : 0u);
-	return dns->n && gnutls_x509_crt_check_hostname2(c->leaf, host, flags) != 0;
+	return dns->n && gnutls_x509_crt_check_hostname2(c->leaf, host->text, flags) != 0;
+}
+
+/* Names of the wrong kind can look right, so the kinds are named. */
+static int refuse_host(struct check *c, const struct ss_host_name *host, const struct listing *dns,
+		       const struct listing *ip)
+{
+	char shown[CERT_SHOWN];
+
+	cert_show_bytes(shown, host->text, strlen(host->text));
+	if (host->address_len)
+		return refuse(
+			c, SS_TLS_FAIL_NAME,
+			"certificate is valid for %s%s%s%s%s%s, not address %s; an address needs a subject "
+			"alternative name of its own kind: add IP:%s",
+			dns->n ? "DNS name " : "", dns->text, dns->n > 4 ? ", ..." : "",
+			ip->n         ? dns->n ? ", address " : "address "
+			: dns->n == 0 ? "no address"
+				      : "",
+			ip->text, ip->n > 4 ? ", ..." : "", shown, host->text);
+	if (dns->n == 0)
+		return refuse(
+			c, SS_TLS_FAIL_NAME,
+			"certificate is valid for no DNS name%s%s, not %s; its CN is ignored, it needs a "
+			"subject alternative name: add DNS:%s",
+			ip->n ? ", only for address " : "", ip->text, shown, host->text);
+	return refuse(c, SS_TLS_FAIL_NAME, "certificate is valid for %s%s, not %s", dns->text,
+		      dns->n > 4 ? ", ..." : "", shown);
 }
 
 static int check_host(struct check *c)
 {
-	struct listing dns = {0};
-	char shown[CERT_SHOWN];
+	struct listing dns = {0}, ip = {0};
+	struct ss_host_name host = {.text = ""};
 
-	if (cert_each_dns(c->leaf, list_name, &dns))
+	if (cert_each_san(c->leaf, GNUTLS_SAN_DNSNAME, list_name, &dns) ||
+	    cert_each_san(c->leaf, GNUTLS_SAN_IPADDRESS, list_address, &ip))
 		return refuse_sans(c);
-	if (c->host && is_good_for_host(c, &dns))
+	if (c->host && ss_host_name_read(c->host, strlen(c->host), &host) == 0 &&
+	    is_good_for_host(c, &host, &dns))
 		return 0;
-	cert_show_bytes(shown, c->host ? c->host : "", c->host ? strlen(c->host) : 0);
-	if (dns.n == 0)
-		return refuse(c, SS_TLS_FAIL_NAME,
-			      "certificate is valid for no DNS name, not %s; its CN is ignored, it needs a "
-			      "subject alternative name",
-			      shown);
-	return refuse(c, SS_TLS_FAIL_NAME, "certificate is valid for %s%s, not %s", dns.text,
-		      dns.n > 4 ? ", ..." : "", shown);
+	return refuse_host(c, &host, &dns, &ip);
 }
 
 /* ---- the whole ---- */

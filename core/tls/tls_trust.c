@@ -65,6 +65,15 @@ void tls_trust_free(struct tls_trust *t)
 	free(t);
 }
 
+bool tls_trust_has(const struct tls_trust *t, gnutls_x509_crt_t crt)
+{
+	unsigned i = 0;
+
+	while (t && i < t->cas.n && !gnutls_x509_crt_equals(t->cas.certs[i], crt))
+		i++;
+	return t && i < t->cas.n;
+}
+
 /* ---- who signed whom ---- */
 
 /* The part of a certificate that is signed; false: it is not DER. */

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <gnutls/x509.h>
 #include <semstreams/ext/tls.h>
 
 struct tls_trust;
@@ -14,6 +15,9 @@ struct tls_trust;
 /* ca_pem may be NULL; with system the CAs of the system are trusted as well.  NULL: out of memory. */
 struct tls_trust *tls_trust_new(const char *ca_pem, bool system);
 void tls_trust_free(struct tls_trust *); /* NULL is allowed */
+
+/* Is this very certificate one of the CAs? */
+bool tls_trust_has(const struct tls_trust *, gnutls_x509_crt_t);
 
 /*
  * Do the name constraints of all CAs above the leaf allow this name as a DNS name?  chain is what the peer

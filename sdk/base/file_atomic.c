@@ -7,9 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- whole reads and writes ---- */
+
+bool ss_file_is_private(const struct stat *st)
+{
+	bool given = st->st_uid == 0 && (st->st_mode & 077) == 040;
+
+	return (st->st_mode & 077) == 0 || (given && (geteuid() != 0 || (st->st_mode & 0200) == 0));
+}
 
 int ss_write_all(int fd, const void *bytes, size_t len)
 {

@@ -285,13 +285,18 @@ static int ask_host(const char *host)
 static void test_host(void **state)
 {
 	(void)state;
-	static const char *const good[] = {"localhost", "LocalHost:9600", "127.0.0.1", "127.0.0.1:1",
-					   "[::1]",     "[::1]:9600",     "localhost:"};
+	static const char *const good[] = {"localhost",       "LocalHost:9600", "127.0.0.1",  "127.0.0.1:1",
+					   "[::1]",           "[::1]:9600",     "localhost:", "localhost.",
+					   "LOCALHOST.:9600", "[0:0::1]:9600"};
 	static const char *const bad[] = {"evil.example",
 					  "evil.example:9600",
 					  "localhost.evil.example",
 					  "127.0.0.1.evil",
 					  "localhost@evil",
+					  "localhost..",
+					  ".localhost",
+					  ".",
+					  "[localhost]",
 					  "[::1",
 					  "[::1]x",
 					  "[::2]",

@@ -396,7 +396,8 @@ static void test_refusals(void **state)
 				"\"root.crt\"\n"},
 		{break_mode, "error f.json:1:85 /security/tls/server/key_file  key file \"s.key\" is open to "
 			     "group or others (mode 0640); "
-			     "run chmod 600 on it, and replace the key if others may have read it\n"},
+			     "run chmod 600 on it, and replace the key if others may have read it; "
+			     "where modes cannot be changed set allow_open_key_file\n"},
 		{break_pair,
 		 "error f.json:1:85 /security/tls/server/key_file  key file \"s.key\" does not match the "
 		 "certificate in \"s.crt\"\n"},
@@ -469,7 +470,8 @@ static void test_warnings(void **state)
 		 "warning f.json:1:64 /security/tls/server/cert_file  certificate 'old' in \"s.crt\" expired "
 		 "%s; it is used, but peers will reject it\n"
 		 "warning f.json:1:174 /security/tls/server/mtls/client_ca_files/1  certificate 'two' in "
-		 "\"other.crt\" is not a CA certificate: nothing it signed will verify\n",
+		 "\"other.crt\" is not a CA certificate: only a peer that shows this very certificate will "
+		 "verify\n",
 		 when);
 	assert_string_equal(f.told, expected);
 	assert_int_equal(f.rc, 0);

@@ -106,6 +106,58 @@ static void test_listed_names(void **state)
 	WELCOME(check(&server, &(struct cert_spec){.cns = {{GOOD, 0}}}, -1, NULL), GOOD);
 }
 
+/* A client's certificate whose CN, eight bytes, is a string of this type; as GnuTLS would not write it. */
+static struct verdict check_cn_of_type(uint8_t tag, const char bytes[8], const char *name)
+{
+	struct cert leaf = cert_make(CLIENT_OF(.cns = {{"eight by", 0}}), &intermediate);
+	gnutls_datum_t der = cert_der(&leaf);
+	uint8_t *cn = memmem(der.data, der.size, "eight by", 8);
+	const struct tls_peer_policy policy = {.role = SS_TLS_SERVER,
+					       .flags = SS_TLS_VERIFY_PEER,
+					       .names = (const char *const[]){name},
+					       .n_names = 1};
+	const struct ss_der chain = {der.data, der.size};
+	struct verdict v = {.fail = -1};
+
+	assert_non_null(cn);
+	cn[-2] = tag;
+	memcpy(cn, bytes, 8);
+	v.rc = tls_peer_check(&policy, &chain, 1, -1, NULL, CERT_NOW, v.name, sizeof v.name, &v.fail, v.why,
+			      sizeof v.why);
+	gnutls_free(der.data);
+	cert_drop(&leaf);
+	return v;
+}
+
+static void test_encodings_of_a_common_name(void **state)
+{
+	static const struct {
+		uint8_t tag;
+		const char bytes[9], *shown;
+	} odd[] = {
+		{27, "eight by", "(of type GENERALSTRING, tag 27, which cannot be decoded)"},
+		{25, "eight by", "(of type GRAPHICSTRING, tag 25, which cannot be decoded)"},
+		{21, "eight by", "(of type VIDEOTEXSTRING, tag 21, which cannot be decoded)"},
+		{4, "eight by", "(of type OCTET STRING, tag 4, which cannot be decoded)"},
+		{30, "\xd8\x00\0A\0B\0C", "(of type BMPSTRING, tag 30, which cannot be decoded)"},
+		{28, "\x7f\xff\xff\xff\0\0\0A", "(of type UNIVERSALSTRING, tag 28, which cannot be decoded)"},
+		{20, "M\xfcnster\xb0", "'Münster°'"},
+	};
+
+	(void)state;
+	WELCOME(check_cn_of_type(30, "\0M\0\xfc\1a \xac", "Müš€"), "Müš€");
+	WELCOME(check_cn_of_type(28, "\0\0\0\xfc\0\1\xf6\x00", "ü😀"), "ü😀");
+	WELCOME(check_cn_of_type(20, "M\xfcnster ", "Münster "), "Münster ");
+	WELCOME(check_cn_of_type(26, "eight by", "eight by"), "eight by");
+	for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+		char text[200];
+		snprintf(text, sizeof text, "client certificate CN %s not in allowed list", odd[i].shown);
+		REFUSED(check_cn_of_type(odd[i].tag, odd[i].bytes, "eight by"), SS_TLS_FAIL_NAME, text);
+	}
+	REFUSED(check_cn_of_type(30, "\0g\0o\0\0\0d", "go"), SS_TLS_FAIL_NAME,
+		"certificate with a NUL or control byte in its name 'go\\x00d'");
+}
+
 /* A CA may be bound to certify other DNS names only; its CNs are free text. */
 static void test_common_name_beside_dns_names(void **state)
 {
@@ -526,7 +578,7 @@ static void test_hosts(void **state)
 		"certificate is valid for 'semstreams-a.local', 'b.example', not ''");
 	REFUSED(check(&client, SERVER_OF(.cns = {{"h", 0}}), -1, "h"), SS_TLS_FAIL_NAME,
 		"certificate is valid for no DNS name, not 'h'; its CN is ignored, it needs a subject "
-		"alternative name");
+		"alternative name: add DNS:h");
 	REFUSED(check(&client, SERVER_OF(.dns = {{"1", 0}, {"2", 0}, {"3", 0}, {"4", 0}, {"5", 0}}), -1, "h"),
 		SS_TLS_FAIL_NAME, "certificate is valid for '1', '2', '3', '4', ..., not 'h'");
 }
@@ -547,7 +599,8 @@ static void test_wildcards(void **state)
 	REFUSED(check(&client, SERVER_OF(.dns = {{"*", 0}}), -1, "foo"), SS_TLS_FAIL_NAME,
 		"certificate is valid for '*', not 'foo'");
 	REFUSED(check(&client, SERVER_OF(.dns = {{"*.0.0.1", 0}}), -1, "127.0.0.1"), SS_TLS_FAIL_NAME,
-		"certificate is valid for '*.0.0.1', not '127.0.0.1'");
+		"certificate is valid for DNS name '*.0.0.1', not address '127.0.0.1'; an address needs a "
+		"subject alternative name of its own kind: add IP:127.0.0.1");
 }
 
 static void test_addresses(void **state)
@@ -560,10 +613,14 @@ static void test_addresses(void **state)
 	WELCOME(check(&client, v6, -1, "::1"), "a");
 	WELCOME(check(&client, v6, -1, "[::1]"), "a");
 	REFUSED(check(&client, v6, -1, "[::2]"), SS_TLS_FAIL_NAME,
-		"certificate is valid for 'a', not '[::2]'");
+		"certificate is valid for DNS name 'a', address ::1, not address '::2'; an address needs a "
+		"subject "
+		"alternative name of its own kind: add IP:::2");
 	/* an address is no DNS name, even if it stands there as one */
 	REFUSED(check(&client, v4, -1, "127.0.0.9"), SS_TLS_FAIL_NAME,
-		"certificate is valid for '127.0.0.9', not '127.0.0.9'");
+		"certificate is valid for DNS name '127.0.0.9', address 127.0.0.1, not address '127.0.0.9'; "
+		"an address "
+		"needs a subject alternative name of its own kind: add IP:127.0.0.9");
 }
 
 static void test_nul_in_host_name(void **state)
@@ -627,6 +684,7 @@ int main(void)
 		cmocka_unit_test(test_common_name_beside_dns_names),
 		cmocka_unit_test(test_name_constraints),
 		cmocka_unit_test(test_constraints_by_signature),
+		cmocka_unit_test(test_encodings_of_a_common_name),
 		cmocka_unit_test(test_listed_names),
 		cmocka_unit_test(test_names_that_look_alike),
 		cmocka_unit_test(test_nul_in_names),

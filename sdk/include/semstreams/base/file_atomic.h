@@ -55,6 +55,14 @@ int ss_file_write(int dir, const char *name, const void *bytes, size_t len, mode
 /* [any] The same for a symbolic link. */
 int ss_link_write(int dir, const char *target, const char *name);
 
+/*
+ * [any] May nobody else read or write it?  Its owner alone may, or root owns it and lets a group read it: we
+ * are not root and in that group or, as systemd and Kubernetes hand secrets out, nobody may write to it.  An
+ * ACL's mask shows as the bits of the group.
+ */
+struct stat;
+bool ss_file_is_private(const struct stat *);
+
 /* [any] Write all of it, at the file's offset or at one given.  0 or -errno (-EIO where nothing more is
  * written). */
 int ss_write_all(int fd, const void *bytes, size_t len);

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* semstreams/base/host_name.h - hosts as URLs, Host fields and certificates write them, in one form.  Pure.
+ */
+#ifndef SEMSTREAMS_BASE_HOST_NAME_H
+#define SEMSTREAMS_BASE_HOST_NAME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SS_HOST_NAME_MAX 255 /* bytes */
+
+struct ss_host_name {
+	char text[SS_HOST_NAME_MAX +
+		  1]; /* without brackets, without the dot at the end (RFC 6066, section 3) */
+	unsigned char address[16];
+	unsigned address_len; /* bytes, 4 or 16; 0: it is a name */
+};
+
+/* 0; -EINVAL: empty, too long, or brackets around what is no IPv6 address. */
+int ss_host_name_read(const char *text, size_t len, struct ss_host_name *out);
+/* The same name, whatever the case of its ASCII letters, or the same address, in whatever form. */
+bool ss_host_name_same(const struct ss_host_name *, const struct ss_host_name *);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

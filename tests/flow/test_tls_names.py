@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""Names in certificates that are written in unusual ways, and what a message tells the operator to add."""
+
+import json
+import os
+import socket
+import ssl
+
+import pytest
+from conftest import PATIENCE
+from pki import CLIENT, Pki, openssl
+from test_tls_usable import listener
+
+BMP, T61, UNIVERSAL, UTF8, BITS = 0x1e, 0x14, 0x1c, 0x0c, 0x03
+NAME = "Sensor Münster"
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module")
+def location(pki):
+    return pki.location("a")
+
+
+@pytest.fixture
+def serve(start, pki, location):
+    """serve(*names): a listener that lets in who has one of these names, and its port."""
+
+    def run(*names, cas=None):
+        mtls = {"enabled": True, "client_ca_files": cas or [pki.ca_file], "allowed_client_cns": list(names)}
+        leaf = location.leaf("localhost")
+        program = start(listener({"server": {"enabled": True, **leaf.settings(), "mtls": mtls}}))
+        return program, int(program.wait_log(r"INFO TLS server started .*port=(\d+)")[1])
+
+    return run
+
+
+def knock(port, pki, cert, key):
+    """Is whoever has this certificate let in?"""
+    context = ssl.create_default_context(cafile=pki.ca_file)
+    context.load_cert_chain(cert, key)
+    try:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain, \
+                context.wrap_socket(plain, server_hostname="localhost") as s:
+            s.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                      b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+            return s.recv(100).startswith(b"HTTP/1.1 101")
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
+@pytest.mark.parametrize("tag, encoding", [(BMP, "utf-16-be"), (T61, "latin-1"), (UNIVERSAL, "utf-32-be"), (UTF8, "utf-8")])
+def test_encodings_of_a_common_name(serve, pki, location, tag, encoding):
+    program, port = serve(NAME)
+    good = location.leaf(None, subject=[("CN", NAME.encode(encoding), tag)], sans=[], uses=[CLIENT])
+    assert knock(port, pki, good.cert, good.key)
+    # a NUL is one in whatever encoding, and a look-alike is none
+    for text in "Sensor Münster\0.evil", "Sensor Munster":
+        bad = location.leaf(None, subject=[("CN", text.encode(encoding), tag)], sans=[], uses=[CLIENT])
+        assert not knock(port, pki, bad.cert, bad.key)
+    program.wait_log(r"certificate with a NUL or control byte in its name")
+    program.wait_log(r"client certificate CN 'Sensor Munster' not in allowed list")
+
+
+def test_unknown_encoding_is_named(serve, pki, location):
+    """One that the TLS library lets pass; what others come to is in the unit tests."""
+    program, port = serve("Sensor")
+    leaf = location.leaf(None, subject=[("CN", b"\0Sensor", BITS)], sans=[], uses=[CLIENT])
+    assert not knock(port, pki, leaf.cert, leaf.key)
+    program.wait_log(r"client certificate CN \(of type BIT STRING, tag 3, which cannot be decoded\) not in allowed list")
+
+
+# ---- what is missing is said --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def call(start, serve_plain, tmp_path_factory):
+    """call(cert, key, ca, url): the log of one who dials a server with this certificate."""
+
+    def run(cert, key, ca, host):
+        port = serve_plain(cert, key)
+        dialler = {"id": "in", "type": "websocket_input", "config": {"url": f"wss://{host}:{port}/"}}
+        file = {"id": "file", "type": "storage", "config": {"path": "out.jsonl"}}
+        return start({"components": [dialler, file], "security": {"tls": {"client": {"ca_files": [str(ca)]}}},
+                      "admin": {"listen": "127.0.0.1:0"}}, ready=False, folder=tmp_path_factory.mktemp("dialler"))
+
+    return run
+
+
+@pytest.fixture
+def serve_plain(start, tmp_path_factory):
+    def run(cert, key):
+        program = start(listener({"server": {"enabled": True, "cert_file": str(cert), "key_file": str(key)}}),
+                        folder=tmp_path_factory.mktemp("server"))
+        return int(program.wait_log(r"INFO TLS server started .*port=(\d+)")[1])
+
+    return run
+
+
+def test_kinds_of_alternative_names(call, pki, location):
+    leaf = location.leaf("wrong kind", sans=[b"127.0.0.1"])
+    call(leaf.cert, leaf.key, pki.ca_file, "127.0.0.1").wait_log(
+        r"certificate is valid for DNS name '127.0.0.1', not address '127.0.0.1'; .* add IP:127.0.0.1")
+    leaf = location.leaf("addresses only", sans=["127.0.0.1"])
+    call(leaf.cert, leaf.key, pki.ca_file, "localhost").wait_log(
+        r"valid for no DNS name, only for address 127.0.0.1, not 'localhost'; .* add DNS:localhost")
+    leaf = location.leaf("localhost", sans=[])
+    call(leaf.cert, leaf.key, pki.ca_file, "localhost").wait_log(
+        r"valid for no DNS name, not 'localhost'; its CN is ignored, .* add DNS:localhost")
+
+
+def self_made(folder, name, *more):
+    """As openssl req -x509 makes it by default: a CA's, of no particular use."""
+    key, cert = folder / f"{name}.key", folder / f"{name}.crt"
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-subj", f"/CN={name}", *more)
+    key.chmod(0o600)
+    return cert, key
+
+
+def test_pinned_server(call, tmp_path):
+    cert, key = self_made(tmp_path, "bare")
+    call(cert, key, cert, "localhost").wait_log(r"valid for no DNS name, not 'localhost'; .* add DNS:localhost")
+    cert, key = self_made(tmp_path, "named", "-addext", "subjectAltName=DNS:localhost")
+    program = call(cert, key, cert, "localhost")
+    program.wait_ready()
+    assert program.metrics().sum("semstreams_tls_revoked_peers_total") == 0
+    cert, key = self_made(tmp_path, "leaf", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE")
+    program = call(cert, key, cert, "localhost")
+    program.wait_ready()
+    assert "is not a CA certificate: only a peer that shows this very certificate will verify" in program.log()
+
+
+def test_pinned_client(serve, pki, location, tmp_path):
+    cert, key = self_made(tmp_path, "sensor")
+    program, port = serve("sensor", "Location A Intermediate CA", cas=[str(cert), str(location.crt)])
+    assert knock(port, pki, cert, key)
+    # a CA that is not pinned by itself is nobody's identity
+    other = location.leaf("sensor", ca=True)
+    assert not knock(port, pki, other.cert, other.key)
+    program.wait_log(r"certificate 'sensor' is a CA certificate and cannot identify a peer")
+
+
+# ---- who else may read a key --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def check_key(command, tmp_path, location):
+    def run(mode, owner=None, **more):
+        leaf = location.leaf("localhost")
+        leaf.key.chmod(mode)
+        if owner is not None:
+            os.chown(leaf.key, owner, -1)
+        udp = {"id": "udp", "type": "udp_input", "config": {"bind": "127.0.0.1", "port": 0}}
+        tls = {"server": {"enabled": True, **leaf.settings(), **more}, "client": {**leaf.settings(), **more}}
+        (tmp_path / "c.json").write_text(json.dumps({"components": [udp], "security": {"tls": tls}}))
+        done = command("check", "c.json")
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs files of several users")
+def test_open_keys(check_key):
+    for mode, owner in (0o666, 65534), (0o640, 65534), (0o440, 65534), (0o644, 0), (0o444, 0), (0o460, 0):
+        status, told = check_key(mode, owner)
+        assert status == 78 and told.count(f"is open to group or others (mode {mode:04o})") == 2, told
+        status, told = check_key(mode, owner, allow_open_key_file=True)
+        assert status == 0 and told.count("the mode of key_file is not looked at") == 2, told
+    # what root gave to a group, as systemd and Kubernetes do
+    status, told = check_key(0o440, 0)
+    assert status == 0, told
+
+
+def test_secret_that_others_can_read(command, tmp_path):
+    """A secret in a file of its own is the operator's to guard, like one in the configuration: a warning."""
+    mac = tmp_path / "mac"
+    mac.write_text("c2VjcmV0\n")
+    acme = {"enabled": True, "directory_url": "https://ca.test/directory", "email": "a@ca.test", "domains": ["a.test"],
+            "storage_path": "acme", "eab_kid": "kid", "eab_hmac": {"file": "mac"}}
+    udp = {"id": "udp", "type": "udp_input", "config": {"bind": "127.0.0.1", "port": 0}}
+    (tmp_path / "c.json").write_text(json.dumps(
+        {"components": [udp], "security": {"tls": {"server": {"enabled": True, "mode": "acme", "acme": acme}}}}))
+    for mode, warned in (0o644, True), (0o666, True), (0o600, False):
+        mac.chmod(mode)
+        done = command("check", "c.json")
+        told = done.stdout + done.stderr
+        assert done.returncode == 0 and ("holds a secret and is open to group or others" in told) == warned, told
+        assert "c2VjcmV0" not in told

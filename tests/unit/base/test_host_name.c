@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* Hosts in one form: brackets, dots at the end, case, and addresses however they are written. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include <semstreams/base/host_name.h>
+
+static struct ss_host_name read_host(const char *text)
+{
+	struct ss_host_name h;
+
+	assert_int_equal(ss_host_name_read(text, strlen(text), &h), 0);
+	return h;
+}
+
+static bool same(const char *a, const char *b)
+{
+	struct ss_host_name one = read_host(a), other = read_host(b);
+
+	assert_int_equal(ss_host_name_same(&one, &other), ss_host_name_same(&other, &one));
+	return ss_host_name_same(&one, &other);
+}
+
+static void test_forms(void **state)
+{
+	(void)state;
+	assert_string_equal(read_host("srv.test.").text, "srv.test");
+	assert_string_equal(read_host("srv.test..").text, "srv.test.");
+	assert_string_equal(read_host("[::1]").text, "::1");
+	assert_int_equal(read_host("[::1]").address_len, 16);
+	assert_int_equal(read_host("127.0.0.1").address_len, 4);
+	assert_int_equal(read_host("127.0.0.1.").address_len, 4);
+	assert_int_equal(read_host("127.1").address_len, 0);
+	assert_int_equal(read_host("localhost").address_len, 0);
+}
+
+static void test_same(void **state)
+{
+	(void)state;
+	assert_true(same("LocalHost.", "localhost"));
+	assert_true(same("[0:0::1]", "::1"));
+	assert_true(same("2001:DB8::1", "[2001:db8:0:0::1]"));
+	assert_false(same("localhost..", "localhost"));
+	assert_false(same("localhos", "localhost"));
+	assert_false(same("127.0.0.1", "::ffff:127.0.0.1"));
+	assert_false(same("127.0.0.1", "127.0.0.2"));
+	assert_false(same("127.0.0.1", "localhost"));
+	assert_false(same("a[", "a{")); /* they differ by the bit of case only */
+}
+
+static void test_refused(void **state)
+{
+	static const char *const wrong[] = {"", "[]", "[localhost]", "[127.0.0.1]"};
+	char many[300];
+	struct ss_host_name h;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+		assert_int_equal(ss_host_name_read(wrong[i], strlen(wrong[i]), &h), -EINVAL);
+	memset(many, 'x', sizeof many);
+	assert_int_equal(ss_host_name_read(many, SS_HOST_NAME_MAX, &h), 0);
+	assert_int_equal(ss_host_name_read(many, SS_HOST_NAME_MAX + 1, &h), -EINVAL);
+	assert_int_equal(ss_host_name_read("a\0b", 3, &h), -EINVAL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_same),
+		cmocka_unit_test(test_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Files for containers and clusters: parsed, checked against what they are for, and run on hosts instead of in containers.
 
-What is not covered: docker, podman and Kubernetes themselves, and the image of step-ca.
+tests/containers runs them with podman.  What is not covered: docker and Kubernetes themselves, and the image of step-ca.
 """
 
 import json

@@ -301,8 +301,8 @@ def test_a_link_is_cut_when_a_certificate_expires(start, tmp_path, federation, e
         checks.wait_for(lambda: checks.metrics().sum("semstreams_link_up") == 1 or time.time() > until + 2, what="the link")
         if checks.metrics().sum("semstreams_ws_connected_total"):
             break
-        sender.close()
-        receiver.close()
+        sender.terminate()
+        receiver.terminate()
     checks.wait_log(CUT + f"expired.* peer={CNS[expires]}" if role == "server" else CUT + "expired")
     assert time.time() >= until - 1, "not before"
     assert checks.metrics().sum("semstreams_tls_revoked_peers_total", role=role, reason="expired") == 1

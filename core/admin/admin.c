@@ -77,6 +77,24 @@ static bool host_is_ours(const struct admin *a, const char *host)
 	return false;
 }
 
+/* The path of a request target that may be a URL, as proxies write it; NULL if that is another server's. */
+static const char *path_of(const struct admin *a, const char *target)
+{
+	static const char scheme[] = "http://";
+	char host[256];
+	if (strncasecmp(target, scheme, sizeof scheme - 1) != 0)
+		return target;
+	const char *authority = target + sizeof scheme - 1;
+	size_t n = strcspn(authority, "/");
+	if (n >= sizeof host)
+		return NULL;
+	memcpy(host, authority, n);
+	host[n] = '\0';
+	if (a->loopback && !host_is_ours(a, host))
+		return NULL;
+	return authority[n] ? authority + n : "/";
+}
+
 static enum MHD_Result send_body(struct MHD_Connection *c, unsigned status, const char *type, char *body,
 				 size_t n, enum MHD_ResponseMemoryMode mode)
 {
@@ -171,8 +189,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
 		*seen = arg;
 		return status ? refuse(c, status, text) : MHD_YES;
 	}
-	for (const struct admin_page *p = a->pages; p->path; p++)
-		if (strcmp(p->path, url) == 0)
+	const char *path = path_of(a, url);
+	for (const struct admin_page *p = a->pages; path && p->path; p++)
+		if (strcmp(p->path, path) == 0)
 			return send_page(a, c, p);
 	return send_list(a, c);
 }

@@ -95,6 +95,9 @@ def test_what_is_not_served(start, ask):
             assert (status, headers["Allow"]) == (405, "GET, HEAD"), method
     assert ask(program, "GET", "/metrics?name=x")[0] == 200
     assert ask(program, "GET", "/metrics", headers={"Host": "evil.example"})[0] == 403
+    for target, status in [("http://localhost/metrics", 200), ("HTTP://127.0.0.1:1/metrics", 200), ("http://localhost", 404),
+                           ("http://evil.example/metrics", 404), ("http:///metrics", 404)]:
+        assert ask(program, "GET", target, headers={"Host": "localhost"})[0] == status, target
     assert program.terminate() == 0
 
 

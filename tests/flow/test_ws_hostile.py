@@ -183,7 +183,6 @@ def test_broken_frames_end_their_connection(site, tls):
     s.end()
 
 
-@pytest.mark.xfail(strict=True, reason="libwebsockets 4.1 takes frames of clients that are not masked")
 @pytest.mark.parametrize("opcode", [TEXT, PING])
 def test_frames_that_are_not_masked(site, opcode):
     s = site()

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fuzz_ws_frames - the bytes a server sends after its handshake, found whole and in pieces: both ways must
- * find the same.  The first byte is the size of a message at most and how the rest is cut.
+ * fuzz_ws_frames - the bytes a server or a client sends after the handshake, found whole and in pieces: both
+ * ways must find the same.  The first byte is the size of a message at most and how the rest is cut.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -30,9 +30,9 @@ static void note(struct found *f, const struct ws_frame *frame)
 }
 
 /* Up to step more bytes are there each time. */
-static struct found find(const uint8_t *data, size_t size, size_t max, size_t step)
+static struct found find(const uint8_t *data, size_t size, size_t max, size_t step, bool masked)
 {
-	struct ws_frames frames = {.max_message = max};
+	struct ws_frames frames = {.max_message = max, .masked = masked};
 	struct found f = {0};
 	size_t have = 0, need = 0;
 	while (!f.end) {
@@ -60,6 +60,7 @@ static struct found find(const uint8_t *data, size_t size, size_t max, size_t st
 		}
 		must(n <= have - f.at && frame.payload >= data + f.at &&
 		     frame.payload + frame.len == data + f.at + n);
+		must((frame.mask != NULL) == masked);
 		must(frame.opcode != WS_CONTINUED && (frame.opcode < WS_CLOSE || frame.final));
 		note(&f, &frame);
 		f.at += n;
@@ -72,8 +73,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 1)
 		return 0;
 	size_t max = (size_t)1 << (data[0] & 15);
-	struct found whole = find(data + 1, size - 1, max, size);
-	struct found pieces = find(data + 1, size - 1, max, 1u + (data[0] >> 4));
-	must(whole.at == pieces.at && whole.end == pieces.end && whole.sum == pieces.sum);
+	for (int masked = 0; masked < 2; masked++) {
+		struct found whole = find(data + 1, size - 1, max, size, masked);
+		struct found pieces = find(data + 1, size - 1, max, 1u + (data[0] >> 4), masked);
+		must(whole.at == pieces.at && whole.end == pieces.end && whole.sum == pieces.sum);
+	}
+	ws_close_code(data + 1, size - 1);
 	return 0;
 }

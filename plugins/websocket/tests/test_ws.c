@@ -269,13 +269,14 @@ static void test_http(void **state)
 	assert_answer(f, "HTTP/1.1 404 ");
 	f->server.options.limits.close_ns = 50 * MS;
 	http(f, "CONNECT", "/data", "");
-	assert_string_equal(f->peer.text, "");
+	assert_answer(f, "HTTP/1.1 405 ");
 	http(f, "GET", "/data",
 	     "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n");
-	assert_null(strstr(f->peer.text, " 101 "));
+	assert_answer(f, "HTTP/1.1 426 ");
 	http(f, "GET", "/data", "Connection: Upgrade\r\nUpgrade: foo\r\n");
-	assert_null(strstr(f->peer.text, " 101 "));
+	assert_answer(f, "HTTP/1.1 426 ");
 	http(f, "NONSENSE", "/data", "");
+	assert_answer(f, "HTTP/1.1 405 ");
 	assert_int_equal(f->server.opened, 0);
 }
 
@@ -359,30 +360,40 @@ static void run_bytes(struct peer *p)
 		;
 }
 
-/* What libwebsockets turns down without a question is counted once; one that says nothing is not. */
+/* Each is counted once and answered, unless it breaks off; one that says nothing is not counted. */
 static void test_not_http(void **state)
 {
 	struct fixture *f = *state;
 	char *long_one = malloc(40000);
-	char *const bytes[] = {
-		"\x01\x02 garbage\r\n\r\n",
-		"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n",
-		"GET /data HTTP/1.1\r\nHos",
-		long_one,
-		"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
-		"GET /data HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"};
-	const int n = sizeof bytes / sizeof bytes[0];
+	const struct {
+		char *bytes;
+		const char *why, *answer;
+	} rows[] = {
+		{"\x01\x02 garbage\r\n\r\n", "no HTTP request", "HTTP/1.1 400 "},
+		{"\x16\x03\x01", "a TLS handshake", "HTTP/1.1 400 "},
+		{"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", "request for /%zz, the path served is /data",
+		 "HTTP/1.1 404 "},
+		{"GET /data HTTP/1.1\r\nHos", "broken off", ""},
+		{long_one, "longer than 8 KiB", "HTTP/1.1 431 "},
+		{"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", "another method", "HTTP/1.1 405 "},
+		{"GET /data HTTP/1.1\r\n\r\n", "has no Host", "HTTP/1.1 400 "},
+		{"GET /data HTTP/2.0\r\nHost: x\r\n\r\n", "another version", "HTTP/1.1 505 "},
+		{"GET /data HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+		 "does not upgrade to WebSocket", "HTTP/1.1 426 "},
+	};
+	const int n = sizeof rows / sizeof rows[0];
 	memset(long_one, 'a', 39999);
 	long_one[39999] = '\0';
 	memcpy(long_one, "GET /", 5);
-	f->server.options.limits.close_ns = 50 * MS;
 	test_listen(&f->server);
 	for (int i = 0; i < n; i++) {
-		test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_bytes, bytes[i]);
+		test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_bytes, rows[i].bytes);
 		test_until(&f->h, &f->server.failed, i + 1);
-		assert_non_null(
-			strstr(f->server.failure, i + 1 < n ? "no HTTP request" : "else than WebSocket"));
+		assert_non_null(strstr(f->server.failure, rows[i].why));
 		assert_non_null(strstr(f->server.failure, " peer=127.0.0.1"));
+		assert_answer(f, rows[i].answer);
+		if (rows[i].answer[0])
+			assert_says(f, rows[i].why);
 	}
 	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_bytes, "");
 	/* the listener is through with all of them when it has answered this */

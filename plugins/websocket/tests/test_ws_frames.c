@@ -165,13 +165,57 @@ static void test_close_codes(void **state)
 		assert_false(ws_close_code_valid(bad[i]));
 }
 
+static void test_masks(void **state)
+{
+	(void)state;
+	static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+	for (size_t len = 0; len <= 40; len++) {
+		uint8_t data[64], plain[40];
+		size_t n = header(data, 0x82, len);
+		data[1] |= 0x80;
+		memcpy(data + n, mask, 4);
+		for (size_t i = 0; i < len; i++) {
+			plain[i] = (uint8_t)(i * 7);
+			data[n + 4 + i] = plain[i] ^ mask[i & 3];
+		}
+		struct ws_frames f = {.max_message = 40, .masked = true};
+		for (size_t have = 0; have < n + 4 + len; have++)
+			assert_int_equal(next(&f, data, have).rc, 0);
+		struct result r = next(&f, data, n + 4 + len);
+		assert_int_equal(r.rc, 1);
+		assert_int_equal(r.size, n + 4 + len);
+		assert_ptr_equal(r.frame.payload, data + n + 4);
+		ws_frames_mask(data + n + 4, len, mask);
+		assert_memory_equal(data + n + 4, plain, len);
+		data[1] &= 0x7f;
+		assert_int_equal(next(&f, data, n + len).rc, -1002);
+		data[1] |= 0x80;
+		f.masked = false;
+		assert_int_equal(next(&f, data, n + 4 + len).rc, -1002);
+	}
+}
+
+static void test_close_frames(void **state)
+{
+	(void)state;
+	for (int code = 0; code < 65536; code++) {
+		const uint8_t data[] = {(uint8_t)(code >> 8), (uint8_t)code, 'x'};
+		bool valid = (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+			     (code >= 3000 && code <= 4999);
+		assert_int_equal(ws_close_code(data, 3), valid ? code : -1002);
+		assert_int_equal(ws_close_code(data, 2), valid ? code : -1002);
+	}
+	assert_int_equal(ws_close_code((const uint8_t *)"", 0), WS_NO_STATUS);
+	assert_int_equal(ws_close_code((const uint8_t *)"\x03", 1), -1002);
+	assert_int_equal(ws_close_code((const uint8_t *)"\x03\xe8\xff", 3), -1007);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lengths),
-		cmocka_unit_test(test_fragments),
-		cmocka_unit_test(test_breaches),
-		cmocka_unit_test(test_close_codes),
+		cmocka_unit_test(test_lengths),  cmocka_unit_test(test_fragments),
+		cmocka_unit_test(test_breaches), cmocka_unit_test(test_close_codes),
+		cmocka_unit_test(test_masks),    cmocka_unit_test(test_close_frames),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

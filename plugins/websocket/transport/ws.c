@@ -68,28 +68,17 @@ void ws_failed_n(struct ws *ws, uint32_t n, const char *fmt, ...)
 
 /* ---- what libwebsockets tells ---- */
 
-static int on_server(struct ws *ws, struct ws_conn *c, enum lws_callback_reasons reason, void *in)
+/* A listener's connection is raw to libwebsockets, which does the TLS and the writing. */
+static int on_server(struct ws_conn *c, enum lws_callback_reasons reason, void *in, size_t len)
 {
 	switch (reason) {
-	case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-		snprintf(ws->protocol_name, sizeof ws->protocol_name, "%s", WS_PROTOCOL);
-		return ws_http_upgrade(c);
-	case LWS_CALLBACK_FILTER_PROTOCOL_CONNECTION:
-		/* now it is what the 101 says */
-		snprintf(ws->protocol_name, sizeof ws->protocol_name, "%s", c->subprotocol);
-		return 0;
-	case LWS_CALLBACK_ADD_HEADERS:
-		snprintf(ws->protocol_name, sizeof ws->protocol_name, "%s", WS_PROTOCOL);
-		return 0;
-	case LWS_CALLBACK_HTTP:
-		return ws_http_request(c, in);
-	case LWS_CALLBACK_RAW_ADOPT:
-	case LWS_CALLBACK_RAW_CONNECTED:
 	case LWS_CALLBACK_RAW_RX:
+		return ws_http_received(c, in, len);
+	case LWS_CALLBACK_RAW_WRITEABLE:
+		return ws_conn_writable(c);
+	case LWS_CALLBACK_RAW_CLOSE:
 		ws_http_gone(c);
-		return -1; /* CONNECT */
-	case LWS_CALLBACK_CLOSED_HTTP:
-		ws_http_gone(c);
+		ws_conn_closed(c);
 		return 0;
 	default:
 		return 0;
@@ -110,26 +99,25 @@ static int on_connection(struct ws *ws, struct ws_conn *c, enum lws_callback_rea
 			 size_t len)
 {
 	switch (reason) {
-	case LWS_CALLBACK_ESTABLISHED:
+	case LWS_CALLBACK_ESTABLISHED_CLIENT_HTTP:
+		return ws_client_answered(c);
+	case LWS_CALLBACK_RECEIVE_CLIENT_HTTP_READ:
+		return ws_conn_append(c, in, len, WS_EARLY_MAX) ? 0 : -1;
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		if (c->killed)
 			return -1;
-		ws_conn_opened(c);
+		ws_client_established(c);
 		return 0;
-	case LWS_CALLBACK_RECEIVE:
 	case LWS_CALLBACK_CLIENT_RECEIVE:
 		ws_conn_received(c, in, len);
 		return 0;
-	case LWS_CALLBACK_RECEIVE_PONG:
 	case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
 		ws_conn_pong(c, in, len);
 		return 0;
 	case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
 		return ws_conn_peer_close(c, in, len);
-	case LWS_CALLBACK_SERVER_WRITEABLE:
 	case LWS_CALLBACK_CLIENT_WRITEABLE:
 		return ws_conn_writable(c);
-	case LWS_CALLBACK_CLOSED:
 	case LWS_CALLBACK_CLIENT_CLOSED:
 		ws_conn_closed(c);
 		return 0;
@@ -145,7 +133,7 @@ static int on_connection(struct ws *ws, struct ws_conn *c, enum lws_callback_rea
 		on_gone(ws, c);
 		return 0;
 	default:
-		return on_server(ws, c, reason, in);
+		return on_server(c, reason, in, len);
 	}
 }
 
@@ -242,11 +230,9 @@ static void free_list(char **list)
 
 static int take_options(struct ws *ws, const struct ws_options *o)
 {
-	for (size_t i = 0; o->subprotocols && o->subprotocols[i]; i++)
-		if (strlen(o->subprotocols[i]) >= WS_SUB_MAX)
-			return -EINVAL;
 	ws->limits = o->limits;
 	ws->port = o->port;
+	ws->rx_buffer = o->rx_buffer ? o->rx_buffer : WS_RX_LISTENER;
 	ws->bind = strdup(o->bind ? o->bind : "");
 	ws->path = strdup(o->path && o->path[0] ? o->path : "/");
 	int rc = strdup_list(o->subprotocols, &ws->subprotocols);
@@ -286,8 +272,7 @@ static int make_context(struct ws *ws, bool dials)
 		.user = ws,
 		.fd_limit_per_thread = fd_limit(ws, dials),
 		.max_http_header_data = 8192,
-		.max_http_header_pool =
-			dials ? 8 : (unsigned short)(at_once(ws) < 60000 ? at_once(ws) : 60000),
+		.max_http_header_pool = 8, /* a dialer's: a listener reads requests itself */
 		.pt_serv_buf_size = WS_RX_DIALER + 2048,
 		/* a safety net behind the limits of our own */
 		.timeout_secs = (unsigned int)(ws->limits.handshake_ns / SECOND) + 5,
@@ -338,11 +323,9 @@ int ws_open(const struct ss_host *host, const struct ws_options *options, const 
 	ws->host = host;
 	ws->events = *events;
 	ws->arg = arg;
-	snprintf(ws->protocol_name, sizeof ws->protocol_name, "%s", WS_PROTOCOL);
-	size_t listener_rx = options->rx_buffer ? options->rx_buffer : WS_RX_LISTENER;
-	ws->protocols[0] = (struct lws_protocols){.name = ws->protocol_name,
+	ws->protocols[0] = (struct lws_protocols){.name = WS_PROTOCOL,
 						  .callback = on_lws,
-						  .rx_buffer_size = options->url ? WS_RX_DIALER : listener_rx,
+						  .rx_buffer_size = WS_RX_DIALER,
 						  .tx_packet_size = WS_TX_MAX};
 	int rc = host->query(host, SS_LOOP_LIBEV, sizeof(struct ss_loop_libev), &ws->libev);
 	if (rc == 0) {

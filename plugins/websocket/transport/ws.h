@@ -4,10 +4,11 @@
  * Everything of libwebsockets and OpenSSL is behind this header; only ws_tls.c names SSL_.  All functions
  * [inst].
  *
- * libwebsockets does the HTTP upgrade, the framing of what is sent and of what a listener receives, the TLS
- * records, and the queue of what the kernel did not take.  The rest is done here because its releases up to
- * 5.0 cannot: accepting (refusals and limits before anything is spent), receiving as a dialer (it parses byte
- * by byte), UTF-8, verification of peers, timers (they stall on libev), name lookup (it blocks).
+ * libwebsockets does the TLS records, the queue of what the kernel did not take, and a dialer's HTTP upgrade.
+ * The rest is done here because its releases up to 5.0 cannot: accepting (refusals and limits before anything
+ * is spent), a listener's upgrade (it cuts headers and closes without a word), receiving (it takes frames of
+ * clients that are not masked, and parses those of servers byte by byte), UTF-8, verification of peers,
+ * timers (they stall on libev), name lookup (it blocks).
  */
 #pragma once
 #include <stdbool.h>
@@ -91,7 +92,7 @@ void ws_retry_after(struct ws *, uint64_t delay_ns);
 /* Send one message whose payload is at buf + WS_PRE; buf may be reused at once.  0, -EAGAIN: wait for
  * writable, -EPIPE. */
 int ws_send(struct ws_conn *, bool binary, uint8_t *buf, size_t len);
-/* A listener whose libwebsockets is known to pass frames on as they are. */
+/* Does it pass on frames that are made already, as they are?  A listener does. */
 bool ws_passes_frames(const struct ws *);
 /* There only: send bytes that are whole, unmasked frames already, shared by many connections; as ws_send. */
 int ws_send_frames(struct ws_conn *, const uint8_t *frames, size_t len);

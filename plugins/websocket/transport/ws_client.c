@@ -431,8 +431,8 @@ int ws_client_check(struct ws_conn *c)
 	struct ws *ws = c->ws;
 	char buf[512], why[512];
 	int n = lws_hdr_copy(c->wsi, buf, sizeof buf, WSI_TOKEN_PROTOCOL);
-	if (n > 0) {
-		c->subprotocol = known(ws, buf, (size_t)n);
+	if (lws_hdr_total_length(c->wsi, WSI_TOKEN_PROTOCOL) > 0) {
+		c->subprotocol = n > 0 ? known(ws, buf, (size_t)n) : NULL;
 		if (!c->subprotocol) {
 			c->subprotocol = "";
 			ws_client_error(c, "the server chose a subprotocol that was not offered");
@@ -446,6 +446,41 @@ int ws_client_check(struct ws_conn *c)
 		return -1;
 	c->peer = buf[0] ? strdup(buf) : NULL;
 	return 0;
+}
+
+/*
+ * What came behind the answer lies in libwebsockets' buffer.  It would parse that by its own rules, so it is
+ * taken as if it were the body of an answer that refuses, which may be read here.
+ */
+int ws_client_answered(struct ws_conn *c)
+{
+	size_t before;
+	if (LWS_LIBRARY_VERSION_MAJOR >= 5 || lws_http_client_http_response(c->wsi) != 101)
+		return 0;
+	if (lws_hdr_total_length(c->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0 ||
+	    lws_hdr_total_length(c->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
+		ws_client_error(c, "the server's answer claims to have a body");
+		return -1;
+	}
+	do {
+		char *buf = NULL;
+		int len = 0;
+		before = c->msg_len;
+		if (lws_service_adjust_timeout(c->ws->cx, 1, 0) == 0 &&
+		    lws_http_client_read(c->wsi, &buf, &len) < 0)
+			return -1;
+	} while (c->msg_len > before);
+	return 0;
+}
+
+void ws_client_established(struct ws_conn *c)
+{
+	uint8_t *early = c->msg;
+	size_t len = c->msg_len;
+	c->msg = NULL;
+	c->msg_len = c->msg_size = 0;
+	ws_conn_opened(c, early, len);
+	free(early);
 }
 
 void ws_client_opened(struct ws_conn *c)

@@ -74,6 +74,13 @@ void ws_conn_kill(struct ws_conn *c)
 	if (!c->wsi)
 		return;
 	c->killed = true;
+	if (c->take && !c->ws->dial) {
+		/* libwebsockets finds it ended; a timeout for each of many costs the square of their number
+		 */
+		shutdown(lws_get_socket_fd(c->wsi), SHUT_RDWR);
+		lws_rx_flow_control(c->wsi, 1);
+		return;
+	}
 	/* a timeout is the only end that does not wait for a peer that reads nothing */
 	lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 	lws_cancel_service(c->ws->cx);
@@ -94,7 +101,7 @@ static void recheck(struct ws_conn *c)
 		c->deadline_ns = ws_now() + SECOND / 2;
 }
 
-void ws_conn_opened(struct ws_conn *c)
+void ws_conn_opened(struct ws_conn *c, const uint8_t *data, size_t len)
 {
 	struct ws *ws = c->ws;
 	c->state = WS_OPEN;
@@ -107,9 +114,12 @@ void ws_conn_opened(struct ws_conn *c)
 		ws_close(c, WS_GOING_AWAY, "shutting down");
 		return;
 	}
-	if (ws->dial) {
+	if (ws->dial)
 		ws_client_opened(c);
-		ws_take(c);
+	if (ws_take(c, data, len) < 0) {
+		c->state = WS_CLOSING;
+		ws_conn_kill(c);
+		return;
 	}
 	int code = ws->events.opened(ws->arg, c, c->subprotocol, c->peer, &c->user);
 	c->told = code == 0;
@@ -122,7 +132,8 @@ void ws_conn_opened(struct ws_conn *c)
 /* libwebsockets closes by itself when it finds a breach of the protocol. */
 static void notice_breach(struct ws_conn *c)
 {
-	int len = c->state == WS_OPEN && c->wsi ? lws_get_close_length(c->wsi) : 0;
+	bool lws_reads = c->ws->dial && !c->take && c->state == WS_OPEN && c->wsi;
+	int len = lws_reads ? lws_get_close_length(c->wsi) : 0;
 	if (len < 2)
 		return;
 	const uint8_t *p = lws_get_close_payload(c->wsi);
@@ -196,11 +207,6 @@ void ws_close(struct ws_conn *c, int code, const char *reason)
 		lws_callback_on_writable(c->wsi);
 }
 
-static bool may_send_code(int code)
-{
-	return code >= 1000 && code != WS_NO_STATUS && code != WS_VANISHED && code != 1015;
-}
-
 /* Not by libwebsockets, which would close the connection by its own rules then. */
 static void write_close(struct ws_conn *c, int code, const char *reason)
 {
@@ -218,8 +224,7 @@ static void write_close(struct ws_conn *c, int code, const char *reason)
 	p[0] = (uint8_t)(code >> 8);
 	p[1] = (uint8_t)code;
 	memcpy(p + 2, reason, len);
-	for (size_t i = 0; i < n; i++)
-		p[i] ^= mask[i & 3];
+	ws_frames_mask(p, n, mask);
 	lws_write(c->wsi, frame, (size_t)(p - frame) + n, LWS_WRITE_HTTP);
 }
 
@@ -228,8 +233,9 @@ int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
 	if (c->state != WS_OPEN)
 		return 0;
 	c->deadline_ns = ws_now() + c->ws->limits.close_ns;
-	if (len == 1 || (len > 2 && !ss_utf8_valid(data + 2, len - 2))) {
-		int code = len == 1 ? LWS_CLOSE_STATUS_PROTOCOL_ERR : LWS_CLOSE_STATUS_INVALID_PAYLOAD;
+	int code = ws_close_code(data, len);
+	if (code < 0) {
+		code = -code;
 		if (c->take) {
 			ws_close(c, code, "broken close frame");
 			return 0;
@@ -241,7 +247,7 @@ int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
 		lws_close_reason(c->wsi, (enum lws_close_status)code, NULL, 0);
 		return -1;
 	}
-	c->peer_code = len >= 2 ? data[0] << 8 | data[1] : WS_NO_STATUS;
+	c->peer_code = code;
 	char text[WS_REASON_MAX] = "";
 	if (len > 2)
 		memcpy(text, data + 2, len - 2 < sizeof text ? len - 2 : sizeof text - 1);
@@ -256,9 +262,21 @@ int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
 	return 0;
 }
 
+void ws_conn_fin(struct ws_conn *c)
+{
+	c->fin_due = lws_partial_buffered(c->wsi) || (c->state == WS_CLOSING && !c->close_sent);
+	if (c->fin_due) {
+		lws_callback_on_writable(c->wsi);
+		return;
+	}
+	if (lws_get_ssl(c->wsi))
+		ws_tls_end(lws_get_ssl(c->wsi));
+	shutdown(lws_get_socket_fd(c->wsi), SHUT_WR);
+}
+
 void ws_conn_last_word(struct ws_conn *c)
 {
-	if (c->state != WS_CLOSING || c->close_sent || c->killed || !may_send_code(c->close_code) ||
+	if (c->state != WS_CLOSING || c->close_sent || c->killed || !ws_close_code_valid(c->close_code) ||
 	    !c->wsi || lws_partial_buffered(c->wsi))
 		return;
 	c->close_sent = true;
@@ -278,14 +296,16 @@ static void deliver(struct ws_conn *c, bool binary, const uint8_t *data, size_t 
 	ws_touched(ws);
 }
 
-static bool append(struct ws_conn *c, const uint8_t *data, size_t len)
+bool ws_conn_append(struct ws_conn *c, const uint8_t *data, size_t len, size_t limit)
 {
+	if (len > limit - c->msg_len)
+		return false;
 	if (c->msg_len + len > c->msg_size) {
-		size_t size = c->msg_size ? c->msg_size : WS_RX_DIALER;
+		size_t size = c->msg_size ? c->msg_size : 1024;
 		while (size < c->msg_len + len)
 			size *= 2;
-		if (size > c->ws->limits.max_message)
-			size = c->ws->limits.max_message;
+		if (size > limit)
+			size = limit;
 		uint8_t *p = realloc(c->msg, size);
 		if (!p)
 			return false;
@@ -316,7 +336,7 @@ void ws_conn_part(struct ws_conn *c, bool binary, bool final, const uint8_t *dat
 		deliver(c, binary, data, len);
 		return;
 	}
-	if (!append(c, data, len)) {
+	if (!ws_conn_append(c, data, len, c->ws->limits.max_message)) {
 		ws_close(c, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "out of memory");
 		return;
 	}
@@ -357,28 +377,10 @@ static int sent(struct ws_conn *c, int n)
 	return -EPIPE;
 }
 
-int ws_send(struct ws_conn *c, bool binary, uint8_t *buf, size_t len)
+/* The header of a final frame without a mask. */
+static size_t put_header(uint8_t *to, int opcode, size_t len)
 {
-	if (c->state != WS_OPEN || c->killed)
-		return -EPIPE;
-	if (lws_partial_buffered(c->wsi))
-		return -EAGAIN;
-	return sent(c, lws_write(c->wsi, buf + WS_PRE, len, binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT));
-}
-
-int ws_send_frames(struct ws_conn *c, const uint8_t *frames, size_t len)
-{
-	if (c->state != WS_OPEN || c->killed || c->ws->dial)
-		return -EPIPE;
-	if (lws_partial_buffered(c->wsi))
-		return -EAGAIN;
-	/* bytes of HTTP are passed on as they are, also after the upgrade; they are not written to */
-	return sent(c, lws_write(c->wsi, (unsigned char *)frames, len, LWS_WRITE_HTTP));
-}
-
-size_t ws_frame_header(uint8_t *to, bool binary, size_t len)
-{
-	to[0] = (uint8_t)(0x80 | (binary ? 2 : 1));
+	to[0] = (uint8_t)(0x80 | opcode);
 	if (len < 126) {
 		to[1] = (uint8_t)len;
 		return 2;
@@ -388,6 +390,53 @@ size_t ws_frame_header(uint8_t *to, bool binary, size_t len)
 	for (size_t i = 0; i < n; i++)
 		to[2 + i] = (uint8_t)((uint64_t)len >> 8 * (n - 1 - i));
 	return 2 + n;
+}
+
+size_t ws_frame_header(uint8_t *to, bool binary, size_t len)
+{
+	return put_header(to, binary ? WS_BINARY : WS_TEXT, len);
+}
+
+/* A dialer's frames are made by libwebsockets. */
+static enum lws_write_protocol kind_of(int opcode)
+{
+	switch (opcode) {
+	case WS_PING:
+		return LWS_WRITE_PING;
+	case WS_PONG:
+		return LWS_WRITE_PONG;
+	default:
+		return opcode == WS_BINARY ? LWS_WRITE_BINARY : LWS_WRITE_TEXT;
+	}
+}
+
+int ws_conn_write(struct ws_conn *c, int opcode, uint8_t *payload, size_t len)
+{
+	uint8_t header[WS_HEADER_MAX];
+	if (c->ws->dial)
+		return lws_write(c->wsi, payload, len, kind_of(opcode));
+	size_t n = put_header(header, opcode, len);
+	memcpy(payload - n, header, n);
+	return lws_write(c->wsi, payload - n, n + len, LWS_WRITE_RAW);
+}
+
+int ws_send(struct ws_conn *c, bool binary, uint8_t *buf, size_t len)
+{
+	if (c->state != WS_OPEN || c->killed)
+		return -EPIPE;
+	if (lws_partial_buffered(c->wsi))
+		return -EAGAIN;
+	return sent(c, ws_conn_write(c, binary ? WS_BINARY : WS_TEXT, buf + WS_PRE, len));
+}
+
+int ws_send_frames(struct ws_conn *c, const uint8_t *frames, size_t len)
+{
+	if (c->state != WS_OPEN || c->killed || c->ws->dial)
+		return -EPIPE;
+	if (lws_partial_buffered(c->wsi))
+		return -EAGAIN;
+	/* they are not written to */
+	return sent(c, lws_write(c->wsi, (unsigned char *)frames, len, LWS_WRITE_RAW));
 }
 
 bool ws_idle(const struct ws_conn *c)
@@ -407,31 +456,38 @@ static int send_ping(struct ws_conn *c)
 	c->ping_due = false;
 	c->pinged_ns = ws_now();
 	/* a peer that is not read now gets no answer to its pings: this is a sign of life as well */
-	if (c->paused && lws_write(c->wsi, buf + LWS_PRE, 0, LWS_WRITE_PONG) < 0)
+	if (c->paused && ws_conn_write(c, WS_PONG, buf + LWS_PRE, 0) < 0)
 		return -1;
 	memcpy(buf + LWS_PRE, &c->pinged_ns, sizeof c->pinged_ns);
-	return lws_write(c->wsi, buf + LWS_PRE, sizeof c->pinged_ns, LWS_WRITE_PING) < 0 ? -1 : 0;
+	return ws_conn_write(c, WS_PING, buf + LWS_PRE, sizeof c->pinged_ns) < 0 ? -1 : 0;
+}
+
+static int close_writable(struct ws_conn *c)
+{
+	if (!c->close_sent && c->take && ws_close_code_valid(c->close_code)) {
+		ws_conn_last_word(c);
+		if (!c->close_sent)
+			lws_callback_on_writable(c->wsi);
+	} else if (!c->close_sent) {
+		c->close_sent = true;
+		if (ws_close_code_valid(c->close_code))
+			lws_close_reason(c->wsi, (enum lws_close_status)c->close_code,
+					 (unsigned char *)c->reason, strlen(c->reason));
+		return -1;
+	}
+	if (c->fin_due && c->close_sent)
+		ws_conn_fin(c);
+	return 0;
 }
 
 int ws_conn_writable(struct ws_conn *c)
 {
 	if (c->killed)
 		return -1;
-	if (c->state == WS_CLOSING) {
-		if (c->close_sent)
-			return 0;
-		if (c->take && may_send_code(c->close_code)) {
-			ws_conn_last_word(c);
-			if (!c->close_sent)
-				lws_callback_on_writable(c->wsi);
-			return 0;
-		}
-		c->close_sent = true;
-		if (may_send_code(c->close_code))
-			lws_close_reason(c->wsi, (enum lws_close_status)c->close_code,
-					 (unsigned char *)c->reason, strlen(c->reason));
-		return -1;
-	}
+	if (c->state == WS_CLOSING)
+		return close_writable(c);
+	if (c->state == WS_ANSWERED && c->fin_due)
+		ws_conn_fin(c);
 	if (c->state != WS_OPEN)
 		return 0;
 	if ((c->ping_due && send_ping(c) < 0) || (c->take && ws_take_answer(c->take) < 0))

@@ -2,7 +2,10 @@
 /* ws_frames - see ws_frames.h. */
 #include "ws_frames.h"
 
-enum { PROTOCOL_ERROR = 1002, TOO_BIG = 1009 };
+#include <string.h>
+#include <semstreams/base/utf8.h>
+
+enum { PROTOCOL_ERROR = 1002, NOT_UTF8 = 1007, TOO_BIG = 1009 };
 
 static int breach(int code, const char *text, const char **why)
 {
@@ -17,8 +20,10 @@ static int check_start(const struct ws_frames *f, const uint8_t *p, const char *
 
 	if (p[0] & 0x70)
 		return breach(PROTOCOL_ERROR, "a frame has reserved bits set", why);
-	if (p[1] & 0x80)
-		return breach(PROTOCOL_ERROR, "a server's frame is masked", why);
+	if (!(p[1] & 0x80) == f->masked)
+		return breach(PROTOCOL_ERROR,
+			      f->masked ? "a client's frame is not masked" : "a server's frame is masked",
+			      why);
 	if (opcode >= WS_CLOSE) {
 		if (opcode > WS_PONG)
 			return breach(PROTOCOL_ERROR, "a frame has an unknown opcode", why);
@@ -70,12 +75,15 @@ int ws_frames_next(struct ws_frames *f, const uint8_t *data, size_t len, struct 
 	bool control = opcode >= WS_CLOSE;
 	if (!control && length > f->max_message - f->so_far)
 		return breach(TOO_BIG, "message too big", why);
-	*size += (size_t)length;
+	const uint8_t *mask = f->masked ? data + *size : NULL;
+	size_t begin = *size + (mask ? 4 : 0);
+	*size = begin + (size_t)length;
 	if (len < *size)
 		return 0;
 	*out = (struct ws_frame){.opcode = opcode == WS_CONTINUED ? f->opcode : opcode,
 				 .final = data[0] & 0x80,
-				 .payload = data + 2 + more,
+				 .mask = mask,
+				 .payload = data + begin,
 				 .len = (size_t)length};
 	if (!control) {
 		f->opcode = out->final ? 0 : out->opcode;
@@ -88,4 +96,30 @@ bool ws_close_code_valid(int code)
 {
 	return (code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006) ||
 	       (code >= 3000 && code <= 4999);
+}
+
+void ws_frames_mask(uint8_t *payload, size_t len, const uint8_t mask[4])
+{
+	uint64_t eight, wide;
+	size_t i = 0;
+
+	memcpy(&wide, mask, 4);
+	memcpy((uint8_t *)&wide + 4, mask, 4);
+	for (; len - i >= sizeof eight; i += sizeof eight) {
+		memcpy(&eight, payload + i, sizeof eight);
+		eight ^= wide;
+		memcpy(payload + i, &eight, sizeof eight);
+	}
+	for (; i < len; i++)
+		payload[i] ^= mask[i & 3];
+}
+
+int ws_close_code(const uint8_t *payload, size_t len)
+{
+	if (len == 0)
+		return WS_NO_STATUS;
+	int code = len >= 2 ? payload[0] << 8 | payload[1] : 0;
+	if (!ws_close_code_valid(code))
+		return -PROTOCOL_ERROR;
+	return ss_utf8_valid(payload + 2, len - 2) ? code : -NOT_UTF8;
 }

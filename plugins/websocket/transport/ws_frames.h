@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ws_frames - frames of a WebSocket server as a client takes them (RFC 6455 section 5), strictly: they are
- * found in what was received, in place.  Pure.
+ * ws_frames - frames of WebSocket as either end takes them (RFC 6455 section 5), strictly: they are found in
+ * what was received, in place; and what a close frame says (section 7.4).  Pure.
  */
 #pragma once
 #include <stdbool.h>
@@ -9,12 +9,13 @@
 #include <stdint.h>
 
 enum { WS_CONTINUED = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
-#define WS_HEADER_MAX  10 /* of a frame without a mask */
+#define WS_HEADER_MAX  14
 #define WS_CONTROL_MAX 125
 
-/* What is known between two frames; all zero but max_message to begin with. */
+/* What is known between two frames; all zero but max_message and masked to begin with. */
 struct ws_frames {
 	size_t max_message;
+	bool masked;   /* they are a client's, and have to be */
 	int opcode;    /* of the message whose fragments come: WS_TEXT or WS_BINARY, 0 = none */
 	size_t so_far; /* its bytes */
 };
@@ -22,6 +23,7 @@ struct ws_frames {
 struct ws_frame {
 	int opcode; /* of the message: never WS_CONTINUED */
 	bool final;
+	const uint8_t *mask; /* the payload's, of 4 bytes; NULL: none */
 	const uint8_t *payload;
 	size_t len;
 };
@@ -34,5 +36,11 @@ struct ws_frame {
  */
 int ws_frames_next(struct ws_frames *, const uint8_t *data, size_t len, struct ws_frame *out, size_t *size,
 		   const char **why);
+/* Take the mask off or put it on. */
+void ws_frames_mask(uint8_t *payload, size_t len, const uint8_t mask[4]);
+
+#define WS_NO_STATUS 1005 /* a close frame without a code */
 /* May this code stand in a close frame? */
 bool ws_close_code_valid(int code);
+/* The code in a close frame's payload, or the one to answer a broken one with, negative. */
+int ws_close_code(const uint8_t *payload, size_t len);

@@ -5,13 +5,18 @@
  */
 #include "ws_internal.h"
 
-#include <linux/tcp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include "ws_request.h"
 
 #define BODY_MAX        4096
+#define DISCARD_MAX     (64u << 10) /* bytes received behind an answer */
+#define LINGER_NS       SECOND      /* for the peer to read it */
+#define SHOWN_MAX       128         /* of a path in a message */
+#define ACCEPT_SIZE     32          /* of the answer to a key, with its end */
 #define UPGRADE_HEADERS "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
 
 static const char *phrase(int status)
@@ -29,47 +34,67 @@ static const char *phrase(int status)
 		return "Method Not Allowed";
 	case 426:
 		return "Upgrade Required";
+	case 431:
+		return "Request Header Fields Too Large";
+	case 505:
+		return "HTTP Version Not Supported";
 	default:
 		return "Service Unavailable";
 	}
 }
 
-/* What lies unread at a close makes the kernel reset the connection, and the answer is lost. */
-static void discard_body(struct ws_conn *c)
-{
-	char buf[4096];
-	int fd = lws_get_socket_fd(c->wsi);
-	for (int i = 0; i < 16 && recv(fd, buf, sizeof buf, MSG_DONTWAIT) > 0; i++)
-		;
-}
+/* ---- answers ---- */
 
-/* The answer in one write; -1, to hang up. */
-static int answer(struct ws_conn *c, int status, const char *headers, const char *type, const char *body)
+struct answer {
+	int status;
+	const char *headers, *type, *body;
+	bool head; /* without the body */
+};
+
+/*
+ * In one write.  What lies unread at a close makes the kernel reset the connection, and the answer is lost:
+ * so the peer may finish, within limits.
+ */
+static int send_answer(struct ws_conn *c, const struct answer *a)
 {
 	char buf[LWS_PRE + BODY_MAX + 512], *p = buf + LWS_PRE;
-	bool head = lws_hdr_total_length(c->wsi, WSI_TOKEN_HEAD_URI) > 0;
-	size_t len = strlen(body), room = sizeof buf - LWS_PRE;
+	size_t room = sizeof buf - LWS_PRE;
 	int n = snprintf(p, room,
 			 "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: "
 			 "%s\r\n%s\r\n%s",
-			 status, phrase(status), type, len, status == 426 ? "Upgrade, close" : "close",
-			 headers, head ? "" : body);
+			 a->status, phrase(a->status), a->type, strlen(a->body),
+			 a->status == 426 ? "Upgrade, close" : "close", a->headers, a->head ? "" : a->body);
 	c->state = WS_ANSWERED;
-	if (n > 0 && (size_t)n < room)
-		lws_write(c->wsi, (uint8_t *)p, (size_t)n, LWS_WRITE_HTTP_HEADERS);
-	if (!head && lws_hdr_total_length(c->wsi, WSI_TOKEN_GET_URI) == 0)
-		discard_body(c);
-	return -1;
+	c->deadline_ns = ws_now() + LINGER_NS;
+	free(c->msg);
+	c->msg = NULL;
+	c->msg_len = c->msg_size = 0;
+	if (n < 0 || (size_t)n >= room || lws_write(c->wsi, (uint8_t *)p, (size_t)n, LWS_WRITE_RAW) < 0)
+		return -1;
+	ws_conn_fin(c);
+	return 0;
 }
 
-static int refuse(struct ws_conn *c, int status, const char *headers)
+/* The reason goes to the log, counted, and to the client. */
+__attribute__((format(printf, 5, 6))) static int refuse(struct ws_conn *c, const struct ws_request *r,
+							int status, const char *headers, const char *fmt, ...)
 {
-	char body[64];
-	snprintf(body, sizeof body, "%d %s\n", status, phrase(status));
-	return answer(c, status, headers, "text/plain; charset=utf-8", body);
+	char why[512], body[640];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof why, fmt, ap);
+	va_end(ap);
+	ws_failed(c->ws, "%s peer=%s", why, c->address);
+	snprintf(body, sizeof body, "%d %s: %s\n", status, phrase(status), why);
+	const struct answer a = {.status = status,
+				 .headers = headers,
+				 .type = "text/plain; charset=utf-8",
+				 .body = body,
+				 .head = ws_text_is(r->method, "HEAD")};
+	return send_answer(c, &a);
 }
 
-static int health(struct ws_conn *c)
+static int health(struct ws_conn *c, const struct ws_request *r)
 {
 	char body[BODY_MAX] = "{\"status\":\"ok\"}";
 	bool good = true;
@@ -79,156 +104,197 @@ static int health(struct ws_conn *c)
 	}
 	body[sizeof body - 2] = '\0';
 	strcat(body, "\n");
-	return answer(c, good ? 200 : 503, "Cache-Control: no-store\r\n", "application/json", body);
+	const struct answer a = {.status = good ? 200 : 503,
+				 .headers = "Cache-Control: no-store\r\n",
+				 .type = "application/json",
+				 .body = body,
+				 .head = ws_text_is(r->method, "HEAD")};
+	return send_answer(c, &a);
 }
 
-int ws_http_request(struct ws_conn *c, const char *path)
+/* A path as it may be shown. */
+static const char *shown(struct ws_text path, char *buf)
 {
-	if (c->state != WS_HANDSHAKE)
-		return -1;
-	bool reads = lws_hdr_total_length(c->wsi, WSI_TOKEN_GET_URI) > 0 ||
-		     lws_hdr_total_length(c->wsi, WSI_TOKEN_HEAD_URI) > 0;
-	bool known = strcmp(path, "/health") == 0 || strcmp(path, c->ws->path) == 0;
-	if (known && !reads)
-		return refuse(c, 405, "Allow: GET, HEAD\r\n");
-	if (strcmp(path, "/health") == 0)
-		return health(c);
-	return known ? refuse(c, 426, UPGRADE_HEADERS) : refuse(c, 404, "");
+	char text[SHOWN_MAX];
+	size_t n = path.len < sizeof text ? path.len : sizeof text - 1;
+	memcpy(text, path.at, n);
+	text[n] = '\0';
+	ws_url_redact(text, buf, SHOWN_MAX);
+	return buf;
+}
+
+static int elsewhere(struct ws_conn *c, const struct ws_request *r, const char *what)
+{
+	char asked[SHOWN_MAX];
+	return refuse(c, r, 404, "", "%s %s, the path served is %s", what, shown(r->path, asked),
+		      c->ws->path);
+}
+
+/* A request that does not upgrade. */
+static int answer_request(struct ws_conn *c, const struct ws_request *r)
+{
+	bool reads = ws_text_is(r->method, "GET") || ws_text_is(r->method, "HEAD");
+	bool is_health = ws_path_is(r->path, "/health");
+	if (!is_health && !ws_path_is(r->path, c->ws->path) && !ws_text_is(r->method, "CONNECT"))
+		return elsewhere(c, r, "request for");
+	if (!reads)
+		return refuse(c, r, 405, "Allow: GET, HEAD\r\n",
+			      "request by another method than GET or HEAD");
+	if (is_health)
+		return health(c, r);
+	return refuse(c, r, 426, UPGRADE_HEADERS, "request that does not upgrade to WebSocket");
 }
 
 /* ---- upgrades ---- */
 
-/* A header's value; -1 if it is too long, 0 if absent. */
-static int header(struct ws_conn *c, enum lws_token_indexes token, char *buf, size_t size)
+static bool upgrades(const struct ws_request *r)
 {
-	buf[0] = '\0';
-	if (lws_hdr_total_length(c->wsi, token) == 0)
-		return 0;
-	return lws_hdr_copy(c->wsi, buf, (int)size, token);
+	return r->minor > 0 && ws_request_lists(r, WS_FIELD_UPGRADE, "websocket") &&
+	       ws_request_lists(r, WS_FIELD_CONNECTION, "upgrade");
 }
 
-static bool origin_allowed(struct ws_conn *c)
+static bool origin_allowed(const struct ws *ws, struct ws_text origin)
 {
-	char origin[512];
-	int n = header(c, WSI_TOKEN_ORIGIN, origin, sizeof origin);
-	if (n == 0)
+	if (!origin.at)
 		return true; /* not a page in a browser */
-	for (char **o = c->ws->origins; n > 0 && *o; o++)
-		if (strcmp(*o, "*") == 0 || strcasecmp(*o, origin) == 0)
+	for (char **o = ws->origins; *o; o++)
+		if (strcmp(*o, "*") == 0 ||
+		    (strlen(*o) == origin.len && strncasecmp(*o, origin.at, origin.len) == 0))
 			return true;
 	return false;
 }
 
-static bool lists(const char *list, const char *name)
+/* 16 bytes in base64. */
+static bool is_key(struct ws_text key)
 {
-	size_t len = strlen(name);
-	while (*list) {
-		list += strspn(list, ", \t");
-		size_t n = strcspn(list, ", \t");
-		if (n == len && memcmp(list, name, n) == 0)
-			return true;
-		list += n;
-	}
-	return false;
-}
-
-/*
- * Choose by our preference.  libwebsockets knows one protocol and drops clients that do not offer it, so for
- * the time of this handshake it has the name that was chosen, or of anything the client offers; what the 101
- * says is c->subprotocol.
- */
-static bool choose_subprotocol(struct ws_conn *c)
-{
-	struct ws *ws = c->ws;
-	char offered[126];
-	int n = header(c, WSI_TOKEN_PROTOCOL, offered, sizeof offered);
-	if (n <= 0)
-		return n == 0;
-	for (char **p = ws->subprotocols; *p && !c->subprotocol[0]; p++)
-		if (lists(offered, *p))
-			c->subprotocol = *p;
-	const char *name = c->subprotocol;
-	size_t len = strlen(name);
-	if (len == 0) {
-		name = offered + strspn(offered, ", \t");
-		len = strcspn(name, ", \t");
-	}
-	if (len == 0 || len >= sizeof ws->protocol_name)
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	if (key.len != 24 || key.at[22] != '=' || key.at[23] != '=')
 		return false;
-	snprintf(ws->protocol_name, sizeof ws->protocol_name, "%.*s", (int)len, name);
+	for (size_t i = 0; i < 22; i++)
+		if (!strchr(digits, key.at[i]))
+			return false;
 	return true;
 }
 
-static void forbidden(struct ws_conn *c, const char *why)
+/* By our preference, of what the client offers; none, if it offers nothing that is known. */
+static void choose_subprotocol(struct ws_conn *c, const struct ws_request *r)
 {
-	ws_failed(c->ws, "%s peer=%s", why, c->address);
-}
-
-/* Has anything of a request come? */
-static bool spoke(const struct ws_conn *c)
-{
-	struct tcp_info info;
-	socklen_t len = sizeof info;
-	if (c->ws->tls)
-		return lws_get_ssl(c->wsi) && ws_tls_spoke(lws_get_ssl(c->wsi));
-	return getsockopt(lws_get_socket_fd(c->wsi), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
-	       info.tcpi_bytes_received > 1; /* the end counts as one */
-}
-
-void ws_http_gone(struct ws_conn *c)
-{
-	if (c->state != WS_HANDSHAKE || c->killed || !spoke(c))
-		return;
-	c->state = WS_ANSWERED;
-	forbidden(c, "what came is no HTTP request, is broken off or has headers of more than 8 KiB");
+	for (char **p = c->ws->subprotocols; *p && !c->subprotocol[0]; p++)
+		if (ws_request_lists(r, WS_FIELD_PROTOCOL, *p))
+			c->subprotocol = *p;
 }
 
 /* The certificate once more: the list of welcome names may have changed since the handshake. */
-static bool peer_welcome(struct ws_conn *c)
+static bool peer_welcome(struct ws_conn *c, char *why, size_t size)
 {
-	char name[256] = "", why[512] = "";
+	char name[256] = "";
 	if (!c->ws->tls)
 		return true;
 	if (!lws_get_ssl(c->wsi) ||
-	    ws_tls_check(c->ws->tls, lws_get_ssl(c->wsi), name, sizeof name, why, sizeof why) < 0) {
-		forbidden(c, why);
+	    ws_tls_check(c->ws->tls, lws_get_ssl(c->wsi), name, sizeof name, why, size) < 0)
 		return false;
-	}
 	c->peer = name[0] ? strdup(name) : NULL;
 	return c->peer || !name[0];
 }
 
-static int turn_down(struct ws_conn *c, int status, const char *headers, const char *why)
+/* RFC 6455 section 4.2.2. */
+static int switch_protocols(struct ws_conn *c, struct ws_text key)
 {
-	forbidden(c, why);
-	return refuse(c, status, headers);
+	char text[64], sum[20], accept[ACCEPT_SIZE], buf[LWS_PRE + 512], *p = buf + LWS_PRE;
+	int n = snprintf(text, sizeof text, "%.24s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key.at);
+	lws_SHA1((const unsigned char *)text, (size_t)n, (unsigned char *)sum);
+	if (lws_b64_encode_string(sum, sizeof sum, accept, sizeof accept) < 0)
+		return -1;
+	const char *sub = c->subprotocol;
+	size_t room = sizeof buf - LWS_PRE;
+	n = snprintf(p, room,
+		     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+		     "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
+		     accept, sub[0] ? "Sec-WebSocket-Protocol: " : "", sub, sub[0] ? "\r\n" : "");
+	if ((size_t)n >= room || lws_write(c->wsi, (uint8_t *)p, (size_t)n, LWS_WRITE_RAW) < 0)
+		return -1;
+	lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* of the TLS handshake */
+	return 0;
 }
 
-int ws_http_upgrade(struct ws_conn *c)
+/* 0, and the connection may open; 1: it has its answer; -1. */
+static int check_upgrade(struct ws_conn *c, const struct ws_request *r)
 {
-	char upgrade[32], path[512], version[16], key[64];
-	if (c->state != WS_HANDSHAKE)
-		return -1;
-	if (header(c, WSI_TOKEN_UPGRADE, upgrade, sizeof upgrade) <= 0 ||
-	    strcasecmp(upgrade, "websocket") != 0) {
-		/* HTTP/2 for one, where reading cannot be paused */
-		c->state = WS_ANSWERED;
-		forbidden(c, "request to upgrade to something else than WebSocket");
-		return -1;
+	char why[512] = "the peer is not welcome";
+	struct ws_text version = r->fields[WS_FIELD_VERSION];
+	int rc = 0;
+	if (!ws_text_is(r->method, "GET"))
+		rc = refuse(c, r, 405, "Allow: GET\r\n", "request to upgrade by another method than GET");
+	else if (!ws_path_is(r->path, c->ws->path))
+		rc = elsewhere(c, r, "request to upgrade");
+	else if (!ws_text_is(version, "13"))
+		rc = refuse(c, r, 426, UPGRADE_HEADERS, "request for another version of WebSocket than 13");
+	else if (!is_key(r->fields[WS_FIELD_KEY]))
+		rc = refuse(c, r, 400, "",
+			    "request to upgrade with a Sec-WebSocket-Key that is not 16 bytes in base64");
+	else if (!origin_allowed(c->ws, r->fields[WS_FIELD_ORIGIN]))
+		rc = refuse(c, r, 403, "", "request with an Origin that is not in allowed_origins");
+	else if (ws_is_full(c->ws))
+		rc = refuse(c, r, 503, "", "as many clients as max_clients allows are connected already");
+	else if (c->ws->stopping)
+		rc = refuse(c, r, 503, "", "shutting down");
+	else if (!peer_welcome(c, why, sizeof why))
+		rc = refuse(c, r, 403, "", "%s", why);
+	return rc < 0 ? -1 : c->state == WS_ANSWERED;
+}
+
+/* ---- requests ---- */
+
+/* The head is there, and what follows it: the connection's msg, which it is done with. */
+static int take_request(struct ws_conn *c, size_t head)
+{
+	uint8_t *msg = c->msg;
+	size_t len = c->msg_len;
+	struct ws_request r = {0};
+	const char *why;
+	c->msg = NULL;
+	c->msg_len = c->msg_size = 0;
+	int rc = 431;
+	if (head && head <= WS_HEAD_MAX)
+		rc = ws_request_parse((const char *)msg, head, &r, &why);
+	else
+		why = "the header of the request is longer than 8 KiB";
+	if (rc)
+		rc = refuse(c, &r, rc, "", "%s", why);
+	else if (!upgrades(&r))
+		rc = answer_request(c, &r);
+	else
+		rc = check_upgrade(c, &r);
+	if (rc == 0 && c->state == WS_HANDSHAKE) {
+		choose_subprotocol(c, &r);
+		rc = switch_protocols(c, r.fields[WS_FIELD_KEY]);
+		if (rc == 0)
+			ws_conn_opened(c, msg + head, len - head);
 	}
-	if (lws_hdr_total_length(c->wsi, WSI_TOKEN_GET_URI) == 0)
-		return turn_down(c, 405, "Allow: GET\r\n", "request to upgrade by another method than GET");
-	if (header(c, WSI_TOKEN_GET_URI, path, sizeof path) <= 0 || strcmp(path, c->ws->path) != 0)
-		return turn_down(c, 404, "", "request to upgrade another path");
-	if (header(c, WSI_TOKEN_VERSION, version, sizeof version) <= 0 || strcmp(version, "13") != 0)
-		return turn_down(c, 426, UPGRADE_HEADERS, "request for another version of WebSocket");
-	if (header(c, WSI_TOKEN_KEY, key, sizeof key) != 24 || !choose_subprotocol(c))
-		return turn_down(c, 400, "", "request to upgrade with a broken header");
-	if (!origin_allowed(c))
-		return turn_down(c, 403, "", "request with an Origin that is not in allowed_origins");
-	if (ws_is_full(c->ws))
-		return turn_down(c, 503, "", "as many clients as max_clients allows are connected already");
-	if (!peer_welcome(c) || c->ws->stopping)
-		return refuse(c, c->ws->stopping ? 503 : 403, "");
-	return 0;
+	free(msg);
+	return rc < 0 ? -1 : 0;
+}
+
+int ws_http_received(struct ws_conn *c, const uint8_t *data, size_t len)
+{
+	if (c->killed)
+		return -1;
+	if (c->state != WS_HANDSHAKE) {
+		c->discarded += len;
+		return c->discarded > DISCARD_MAX ? -1 : 0;
+	}
+	if (!ws_conn_append(c, data, len, WS_EARLY_MAX))
+		return -1;
+	size_t head = ws_request_end((const char *)c->msg, c->msg_len, &c->looked);
+	if (!head && c->msg_len <= WS_HEAD_MAX)
+		return 0;
+	return take_request(c, head);
+}
+
+void ws_http_gone(struct ws_conn *c)
+{
+	if (c->state != WS_HANDSHAKE || c->killed || c->msg_len == 0)
+		return;
+	c->state = WS_ANSWERED;
+	ws_failed(c->ws, "what came is no HTTP request, or is broken off peer=%s", c->address);
 }

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include "ws.h"
+#include "ws_frames.h"
 #include "ws_tls.h"
 #include "ws_url.h"
 
@@ -19,13 +20,12 @@
 #define WS_PROTOCOL    "x"   /* name of the one lws protocol: it never reaches the wire */
 #define WS_RX_DIALER   16384 /* bytes read at once; each open connection has a buffer of it */
 #define WS_RX_LISTENER 8192
-#define WS_TX_MAX      (1u << 20) /* bytes handed to the kernel at once */
-#define WS_SUB_MAX     64         /* length of a subprotocol's name, with its end */
-#define WS_REASON_MAX  124        /* of a close frame, with its end */
-#define WS_FAILURE_MAX 384        /* of why a dial failed, with its end */
+#define WS_EARLY_MAX   (32u << 10) /* bytes of a handshake's last part, and what came with it */
+#define WS_TX_MAX      (1u << 20)  /* bytes handed to the kernel at once */
+#define WS_REASON_MAX  124         /* of a close frame, with its end */
+#define WS_FAILURE_MAX 384         /* of why a dial failed, with its end */
 #define WS_LISTENERS   8
 #define WS_GOING_AWAY  1001
-#define WS_NO_STATUS   1005
 #define WS_VANISHED    1006
 #define WS_POLICY      1008
 #define WS_ADDRESSES   16
@@ -50,8 +50,12 @@ struct ws_conn {
 	int peer_code;        /* of the peer's close frame, 0 = none */
 	uint64_t deadline_ns; /* cut off then, 0 = never */
 	uint64_t opened_ns, heard_ns, pinged_ns, rtt_ns;
-	uint8_t *msg; /* fragments of a message so far */
+	bool fin_due; /* the sending half is to be ended when all is written */
+	uint8_t *msg; /* fragments of a message so far; before: of a request, and what came with the
+			 handshake's end */
 	size_t msg_len, msg_size;
+	size_t looked;                  /* of the request: see ws_request_end */
+	size_t discarded;               /* bytes received after the answer */
 	const char *subprotocol;        /* chosen */
 	char *peer;                     /* verified certificate name */
 	char address[INET6_ADDRSTRLEN]; /* listener: whose it is */
@@ -61,7 +65,7 @@ struct ws_conn {
 	bool counted;                   /* in n_open */
 	struct ws_conn *half_older, *half_newer;
 	int64_t valid_until;  /* wall time, s: then the peer is checked again; 0 = never */
-	struct ws_take *take; /* who receives; NULL: libwebsockets */
+	struct ws_take *take; /* who receives; NULL: libwebsockets, or nothing yet */
 };
 
 struct ws_listener {
@@ -105,6 +109,7 @@ struct ws {
 	void *arg;
 	struct ws_limits limits;
 	char *bind, *path;
+	size_t rx_buffer;
 	char **subprotocols, **origins; /* NULL-ended */
 	uint16_t port;
 	struct ws_tls *tls;       /* NULL: plain */
@@ -113,7 +118,6 @@ struct ws {
 
 	struct lws_context *cx;
 	struct lws_protocols protocols[2];
-	char protocol_name[WS_SUB_MAX]; /* of protocols[0]: what lws writes into the 101 it is making */
 	struct ev_timer tick;
 	struct ws_conn *conns;
 	struct ws_conn *birth; /* handed to lws, which has not returned yet */
@@ -144,7 +148,8 @@ void ws_vhost_info(struct ws *, struct lws_context_creation_info *);
 /* ws_conn.c */
 struct ws_conn *ws_conn_new(struct ws *);
 void ws_conn_free(struct ws_conn *);
-void ws_conn_opened(struct ws_conn *);
+/* data: what has been read behind its handshake. */
+void ws_conn_opened(struct ws_conn *, const uint8_t *data, size_t len);
 void ws_conn_received(struct ws_conn *, const uint8_t *data, size_t len);
 /* A part of a message, binary as its first is. */
 void ws_conn_part(struct ws_conn *, bool binary, bool final, const uint8_t *data, size_t len);
@@ -152,6 +157,12 @@ void ws_conn_pong(struct ws_conn *, const uint8_t *data, size_t len);
 int ws_conn_peer_close(struct ws_conn *, const uint8_t *data, size_t len);
 int ws_conn_writable(struct ws_conn *);
 void ws_conn_closed(struct ws_conn *);
+/* Put bytes behind those in msg, up to limit of them: false if that is not possible. */
+bool ws_conn_append(struct ws_conn *, const uint8_t *data, size_t len, size_t limit);
+/* Send one frame of a payload that has LWS_PRE bytes in front: below 0 if the connection is broken. */
+int ws_conn_write(struct ws_conn *, int opcode, uint8_t *payload, size_t len);
+/* Say that nothing more comes, when all that was written has left; the peer may still be sending. */
+void ws_conn_fin(struct ws_conn *);
 /* End it without ceremony, soon. */
 void ws_conn_kill(struct ws_conn *);
 void ws_conn_tick(struct ws_conn *, uint64_t now);
@@ -160,8 +171,11 @@ void ws_conn_last_word(struct ws_conn *);
 void ws_socket_options(const struct ws *, int fd);
 
 /* ws_take.c */
-/* Receive on an open connection, if it can be done. */
-void ws_take(struct ws_conn *);
+/*
+ * Receive on a connection that is open now, beginning with bytes that have been read already.  0, also where
+ * a dialer without such bytes leaves it to libwebsockets; or -errno.
+ */
+int ws_take(struct ws_conn *, const uint8_t *data, size_t len);
 void ws_take_pause(struct ws_take *, bool paused);
 /* Send what is due: 0, -1 if the connection is broken. */
 int ws_take_answer(struct ws_take *);
@@ -192,6 +206,9 @@ void ws_client_free(struct ws *);
 void ws_client_tick(struct ws *);
 /* The handshake's answer is there: 0, or -1 to give up. */
 int ws_client_check(struct ws_conn *);
+/* The answer is read, and not judged yet: 0, or -1 to give up. */
+int ws_client_answered(struct ws_conn *);
+void ws_client_established(struct ws_conn *);
 void ws_client_opened(struct ws_conn *);
 /* lws says it failed. */
 void ws_client_error(struct ws_conn *, const char *what);
@@ -199,10 +216,7 @@ void ws_client_error(struct ws_conn *, const char *what);
 void ws_client_gone(struct ws *, const struct ws_conn *);
 
 /* ws_http.c */
-/* A request without Upgrade: answered; -1, to hang up. */
-int ws_http_request(struct ws_conn *, const char *path);
-/* A request to upgrade: 0 = go on, -1 = answered. */
-int ws_http_upgrade(struct ws_conn *);
-/* It ends without an answer of ours, its descriptor is still open: count what libwebsockets turned down by
- * itself. */
+/* What a listener receives before a connection is open: -1, to hang up. */
+int ws_http_received(struct ws_conn *, const uint8_t *data, size_t len);
+/* It ends without an answer: told if a request had begun. */
 void ws_http_gone(struct ws_conn *);

@@ -135,14 +135,9 @@ static void identity_changed(void *arg)
 	ws_touched(arg);
 }
 
-/*
- * libwebsockets documents no way to send frames that are made already.  That bytes of HTTP are passed on as
- * they are after the upgrade, too, was read and tried in these versions; test_ws.c tries it.
- */
 bool ws_passes_frames(const struct ws *ws)
 {
-	enum { VERSION = LWS_LIBRARY_VERSION_MAJOR * 100 + LWS_LIBRARY_VERSION_MINOR };
-	return !ws->dial && VERSION >= 401 && VERSION <= 500;
+	return !ws->dial;
 }
 
 int ws_server_tls(struct ws *ws, const struct ws_options *options)
@@ -223,7 +218,7 @@ static void adopt(struct ws *ws, int fd, const struct sockaddr_storage *from)
 		    NI_NUMERICHOST);
 	add_half(c);
 	lws_adopt_desc_t desc = {.vh = ws->server,
-				 .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | LWS_ADOPT_ALLOW_SSL,
+				 .type = LWS_ADOPT_SOCKET | LWS_ADOPT_ALLOW_SSL,
 				 .fd.sockfd = fd,
 				 .opaque = c};
 	ws->birth = c;

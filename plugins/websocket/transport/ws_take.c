@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ws_take - receiving on a dialed connection, taken over from libwebsockets once it is open: releases before
- * 5.0 look at each byte a server sends by itself, which costs more than all else that is done with it.  Here
- * whole frames are found in a large buffer and handed on where they lie.  libwebsockets goes on sending.  On
- * the component's loop.
+ * ws_take - receiving on an open connection, taken over from libwebsockets: of what a server sends releases
+ * before 5.0 look at each byte by itself, which costs more than all else that is done with it, and of what a
+ * client sends they do not ask whether it is masked.  Here whole frames are found in a buffer and handed on
+ * where they lie.  libwebsockets goes on sending.  On the component's loop.
  */
 #include "ws_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include "ws_frames.h"
 
 enum {
-	ROOM = 64 << 10,  /* bytes of the buffer, unless a frame is longer */
-	KEEP = 512 << 10, /* a buffer longer than that goes when it is empty */
+	ROOM = 64 << 10,  /* bytes of a dialer's buffer, unless a frame is longer */
+	KEEP = 512 << 10, /* one longer than that goes when it is empty */
 	TURN = 256 << 10, /* bytes read before others have their turn */
 	RECORD = 16 << 10 /* the most that one TLS record holds */
 };
@@ -25,6 +26,7 @@ struct ws_take {
 	void *ssl; /* NULL: plain */
 	struct ws_frames frames;
 	uint8_t *buf;
+	size_t room, keep;
 	size_t start, end, size; /* of what was received and not used yet; of buf */
 	size_t need;             /* that much must be there before there is a frame to find */
 	uint8_t pong[LWS_PRE + WS_CONTROL_MAX];
@@ -46,7 +48,7 @@ int ws_take_answer(struct ws_take *t)
 		return 0;
 	}
 	t->pong_due = false;
-	return lws_write(c->wsi, t->pong + LWS_PRE, t->pong_len, LWS_WRITE_PONG) < 0 ? -1 : 0;
+	return ws_conn_write(c, WS_PONG, t->pong + LWS_PRE, t->pong_len) < 0 ? -1 : 0;
 }
 
 static void take_ping(struct ws_take *t, const struct ws_frame *f)
@@ -59,16 +61,31 @@ static void take_ping(struct ws_take *t, const struct ws_frame *f)
 		ws_conn_kill(t->c);
 }
 
+/* Both have said that they close.  Who listens ends it; what lies unread then would make a reset of that. */
+static void finish(struct ws_take *t)
+{
+	struct ws_conn *c = t->c;
+	int unread = 0;
+	ws_conn_fin(c);
+	if (!c->fin_due && t->start == t->end && ioctl(t->io.fd, FIONREAD, &unread) == 0 && unread == 0)
+		ws_conn_kill(c);
+}
+
 static void take_close(struct ws_take *t, const struct ws_frame *f)
 {
 	struct ws_conn *c = t->c;
-	int code = f->len >= 2 ? f->payload[0] << 8 | f->payload[1] : WS_NO_STATUS;
-	if (c->state != WS_OPEN)
-		ws_conn_kill(c); /* the answer to ours */
-	else if (f->len >= 2 && !ws_close_code_valid(code))
-		ws_close(c, LWS_CLOSE_STATUS_PROTOCOL_ERR, "broken close frame");
-	else
+	if (c->state == WS_OPEN) {
 		ws_conn_peer_close(c, f->payload, f->len);
+		if (!c->ws->dial && c->close_sent)
+			finish(t);
+	} else if (!c->peer_code) {
+		c->peer_code = WS_NO_STATUS; /* the answer to ours, or on its way at the same time */
+		ws_conn_last_word(c);
+		if (c->ws->dial)
+			ws_conn_kill(c);
+		else
+			finish(t);
+	}
 }
 
 /* While the connection is being closed only the peer's close frame counts. */
@@ -108,6 +125,8 @@ static void take_frames(struct ws_take *t)
 			t->broken = true;
 			break;
 		}
+		if (f.mask)
+			ws_frames_mask(t->buf + (f.payload - t->buf), f.len, f.mask);
 		t->start += size;
 		take_frame(t, &f);
 	}
@@ -119,15 +138,21 @@ static void take_frames(struct ws_take *t)
 
 /* ---- reading ---- */
 
+/* An empty buffer that is larger than most goes. */
+static void trim(struct ws_take *t)
+{
+	if (t->end > t->start || t->size <= t->keep || t->need > t->room)
+		return;
+	free(t->buf);
+	t->buf = NULL;
+	t->start = t->end = t->size = 0;
+}
+
 /* Room for what is missing of the frame that has begun, and for something at all. */
 static int make_room(struct ws_take *t)
 {
-	size_t have = t->end - t->start, need = t->need > ROOM ? t->need : ROOM;
-	if (!have && t->size > KEEP && need <= ROOM) {
-		free(t->buf);
-		t->buf = NULL;
-		t->size = 0;
-	}
+	size_t have = t->end - t->start, need = t->need > t->room ? t->need : t->room;
+	trim(t);
 	if (need > t->size) {
 		uint8_t *buf = malloc(need);
 		if (!buf)
@@ -185,6 +210,7 @@ static void on_readable(struct ev_loop *loop, struct ev_io *io, int revents)
 		c->heard_ns = ws_now();
 		take_frames(t);
 	}
+	trim(t);
 	if (c->killed)
 		ev_io_stop(loop, io);
 }
@@ -203,25 +229,48 @@ void ws_take_pause(struct ws_take *t, bool paused)
 
 /* ---- life ---- */
 
-void ws_take(struct ws_conn *c)
+static struct ws_take *take_new(struct ws_conn *c, const uint8_t *data, size_t len)
 {
-	/* what came right behind the handshake's answer is in its buffers: then it has to go on reading */
-	if (LWS_LIBRARY_VERSION_MAJOR >= 5 || lws_service_adjust_timeout(c->ws->cx, 1, 0) == 0)
-		return;
+	const struct ws *ws = c->ws;
 	struct ws_take *t = calloc(1, sizeof *t);
 	if (!t)
-		return;
+		return NULL;
 	t->c = c;
 	t->ssl = lws_get_ssl(c->wsi);
-	t->frames.max_message = c->ws->limits.max_message;
-	if (make_room(t) < 0 || lws_rx_flow_control(c->wsi, 0) < 0) {
-		free(t->buf);
+	t->frames.max_message = ws->limits.max_message;
+	t->frames.masked = !ws->dial;
+	t->room = ws->dial ? ROOM : ws->rx_buffer;
+	t->keep = ws->dial ? KEEP : ws->rx_buffer;
+	t->need = len;
+	if (make_room(t) < 0) {
 		free(t);
-		return;
+		return NULL;
+	}
+	if (len)
+		memcpy(t->buf, data, len);
+	t->end = len;
+	t->need = 0;
+	return t;
+}
+
+int ws_take(struct ws_conn *c, const uint8_t *data, size_t len)
+{
+	/* what came right behind a server's answer is in libwebsockets' buffers: then it has to go on reading
+	 */
+	if (c->ws->dial &&
+	    (LWS_LIBRARY_VERSION_MAJOR >= 5 || lws_service_adjust_timeout(c->ws->cx, 1, 0) == 0))
+		return 0;
+	struct ws_take *t = take_new(c, data, len);
+	if (!t || lws_rx_flow_control(c->wsi, 0) < 0) {
+		ws_take_free(t);
+		return c->ws->dial && !len ? 0 : -ENOMEM;
 	}
 	ev_io_init(&t->io, on_readable, lws_get_socket_fd(c->wsi), EV_READ);
 	ev_io_start(c->ws->loop, &t->io);
+	if (len)
+		ev_feed_event(c->ws->loop, &t->io, EV_READ);
 	c->take = t;
+	return 0;
 }
 
 void ws_take_stop(struct ws_take *t)

@@ -58,7 +58,7 @@ struct handshake {
 };
 
 /* What is left of it when it is done, and when a server has read something after that. */
-static const char handshake_done, handshake_spoke;
+static const char handshake_done;
 
 /* OpenSSL's registry of indices is the process's, so these are too: written once. */
 static pthread_once_t indices_once = PTHREAD_ONCE_INIT;
@@ -69,7 +69,7 @@ static void handshake_free(struct handshake *h);
 static void on_ssl_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long argl, void *argp)
 {
 	(void)parent, (void)ad, (void)index, (void)argl, (void)argp;
-	if (ptr && ptr != &handshake_done && ptr != &handshake_spoke)
+	if (ptr && ptr != &handshake_done)
 		handshake_free(ptr);
 }
 
@@ -125,7 +125,7 @@ static void handshake_free(struct handshake *h)
 static struct handshake *handshake_of(const SSL *ssl)
 {
 	void *p = SSL_get_ex_data(ssl, handshake_index);
-	return p == &handshake_done || p == &handshake_spoke ? NULL : p;
+	return p == &handshake_done ? NULL : p;
 }
 
 /* ---- verification ---- */
@@ -324,23 +324,10 @@ static void blame_alert(struct handshake *h, int alert)
 
 static void on_message(int sent, int version, int type, const void *buf, size_t len, SSL *ssl, void *arg)
 {
-	(void)version, (void)arg;
+	(void)version, (void)type, (void)buf, (void)len, (void)arg;
 	struct handshake *h = handshake_of(ssl);
-	if (sent)
-		return;
-	if (h) {
+	if (!sent && h)
 		h->heard = true;
-	} else if (type == (SSL_version(ssl) < TLS1_3_VERSION ? SSL3_RT_HEADER
-							      : SSL3_RT_INNER_CONTENT_TYPE) &&
-		   len && *(const unsigned char *)buf == SSL3_RT_APPLICATION_DATA) {
-		SSL_set_ex_data(ssl, handshake_index, (void *)&handshake_spoke);
-		SSL_set_msg_callback(ssl, NULL);
-	}
-}
-
-bool ws_tls_spoke(void *ssl)
-{
-	return SSL_get_ex_data(ssl, handshake_index) == &handshake_spoke;
 }
 
 static void name_peer(SSL *ssl, struct handshake *h)
@@ -395,6 +382,7 @@ static void on_info(const SSL *ssl, int where, int ret)
 	} else if ((where & SSL_CB_HANDSHAKE_DONE) && is_server(h->tls)) {
 		/* a TLS 1.3 client is told of its refusal only later */
 		SSL_set_ex_data((SSL *)ssl, handshake_index, (void *)&handshake_done);
+		SSL_set_msg_callback((SSL *)ssl, NULL);
 		free(h);
 	} else if (where & SSL_CB_HANDSHAKE_DONE) {
 		SSL_set_msg_callback((SSL *)ssl, NULL);
@@ -452,6 +440,13 @@ ssize_t ws_tls_read(void *connection, void *buf, size_t size)
 		ERR_clear_error();
 		return -EIO;
 	}
+}
+
+void ws_tls_end(void *ssl)
+{
+	ERR_clear_error();
+	SSL_shutdown(ssl);
+	ERR_clear_error();
 }
 
 size_t ws_tls_pending(void *ssl)

@@ -57,8 +57,6 @@ int ws_tls_recheck(struct ws_tls *, void *ssl, const char *name, int64_t *valid_
 		   size_t why_size);
 /* Server: the handshake is given up here; nothing of it is to be counted or told. */
 void ws_tls_ignore(void *ssl);
-/* Server: has the peer sent anything since the handshake was done? */
-bool ws_tls_spoke(void *ssl);
 /* The handshake was cut off here; true if it was not finished, so that a failure will be told. */
 bool ws_tls_cut(struct ws_tls *, void *ssl, const char *why);
 
@@ -68,6 +66,8 @@ const char *ws_tls_why(struct ws_tls *);
 
 /* Read from an open connection: bytes > 0, 0 = the peer has ended it, -EAGAIN, -EIO. */
 ssize_t ws_tls_read(void *ssl, void *buf, size_t size);
+/* Tell the peer that nothing more comes. */
+void ws_tls_end(void *ssl);
 /* Bytes that can be read although the descriptor tells nothing of them. */
 size_t ws_tls_pending(void *ssl);
 

@@ -74,6 +74,7 @@ void ws_conn_kill(struct ws_conn *c)
 	if (!c->wsi)
 		return;
 	c->killed = true;
+	c->killed_ns = ws_now();
 	if (c->take && !c->ws->dial) {
 		/* libwebsockets finds it ended; a timeout for each of many costs the square of their number
 		 */
@@ -538,8 +539,10 @@ void ws_conn_tick(struct ws_conn *c, uint64_t now)
 	const struct ws_limits *limits = &c->ws->limits;
 	if (!c->wsi)
 		return;
-	if (c->killed) { /* libwebsockets forgets a timeout where its own state changes */
-		ws_conn_kill(c);
+	if (c->killed) {
+		/* libwebsockets forgets a timeout where its own state changes */
+		if (now >= c->killed_ns + SECOND)
+			ws_conn_kill(c);
 		return;
 	}
 	if (c->deadline_ns && now >= c->deadline_ns) {

@@ -46,6 +46,7 @@ struct ws_conn {
 	enum ws_state state;
 	bool told; /* opened said yes: closed must follow */
 	bool ping_due, paused, close_sent, killed;
+	uint64_t killed_ns;   /* the last order to end it */
 	int close_code;       /* chosen here, 0 = none */
 	int peer_code;        /* of the peer's close frame, 0 = none */
 	uint64_t deadline_ns; /* cut off then, 0 = never */

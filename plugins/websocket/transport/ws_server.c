@@ -217,6 +217,8 @@ static void adopt(struct ws *ws, int fd, const struct sockaddr_storage *from)
 	getnameinfo((const struct sockaddr *)from, sizeof *from, c->address, sizeof c->address, NULL, 0,
 		    NI_NUMERICHOST);
 	add_half(c);
+	if (ws->tls)
+		ws_tls_refresh(ws->tls);
 	lws_adopt_desc_t desc = {.vh = ws->server,
 				 .type = LWS_ADOPT_SOCKET | LWS_ADOPT_ALLOW_SSL,
 				 .fd.sockfd = fd,

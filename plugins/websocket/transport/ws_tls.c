@@ -626,15 +626,20 @@ bool ws_tls_stale(const struct ws_tls *t)
 	return stale;
 }
 
+void ws_tls_refresh(struct ws_tls *t)
+{
+	if (!is_server(t) || !t->server)
+		return;
+	const struct ss_tls_material *m = acquire(t);
+	if (m && m->generation != t->built)
+		server_apply(t, m);
+	release(t, m);
+}
+
 static void on_change(void *arg)
 {
 	struct ws_tls *t = arg;
-	if (is_server(t) && t->server) {
-		const struct ss_tls_material *m = acquire(t);
-		if (m && m->generation != t->built)
-			server_apply(t, m);
-		release(t, m);
-	}
+	ws_tls_refresh(t);
 	t->options.changed(t->options.arg);
 }
 

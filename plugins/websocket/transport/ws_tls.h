@@ -40,6 +40,9 @@ void *ws_tls_client_ctx(struct ws_tls *);
 void ws_tls_ctx_free(void *ssl_ctx);
 /* The first certificate is still to come. */
 bool ws_tls_waits(const struct ws_tls *);
+/* Have the server's context be of the newest generation, before on_change of the host comes round. */
+void ws_tls_refresh(struct ws_tls *);
+
 /* Has the client's context been made obsolete by a new generation? */
 bool ws_tls_stale(const struct ws_tls *);
 

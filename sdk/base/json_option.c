@@ -68,7 +68,7 @@ static int find_numbers(const char *text, struct ss_json_numbers **out, char **c
 	const char *end = NULL;
 	size_t n = 0;
 
-	for (const char *p = text; (p = next_number(p, &end)); p = end)
+	for (const char *p = next_number(text, &end); p; p = next_number(end, &end))
 		n++;
 	struct ss_json_numbers *numbers = malloc(sizeof *numbers + n * sizeof *numbers->v);
 	*copy = strdup(text);
@@ -79,7 +79,7 @@ static int find_numbers(const char *text, struct ss_json_numbers **out, char **c
 	}
 	numbers->n = n;
 	n = 0;
-	for (const char *p = text; (p = next_number(p, &end)); p = end) {
+	for (const char *p = next_number(text, &end); p; p = next_number(end, &end)) {
 		numbers->v[n++] = (struct written){.text = p, .len = (size_t)(end - p)};
 		fit_number(*copy + (p - text), (size_t)(end - p));
 	}

@@ -30,7 +30,7 @@ CACHE = Path(os.environ.get("LAB_CACHE") or TREE / "build" / "lab") / "container
 LETTERS = "abc"
 PATIENCE = 120  # s, for whatever a container has to come to
 BUILD = 900  # s, for the image
-DEBIAN = "docker.io/library/debian:12-slim"
+DEBIAN = "localhost/debian:12-slim"
 
 STEP_CA = """FROM debian:12-slim
 COPY step-ca step /usr/bin/
@@ -137,7 +137,7 @@ def images(engine, tmp_path_factory):
     (ca / "step").write_text(STEP)
     (ca / "step").chmod(0o755)
     (ca / "Containerfile").write_text(STEP_CA)
-    build(engine, ca, "docker.io/smallstep/step-ca:latest", ca / "Containerfile")
+    build(engine, ca, "localhost/smallstep/step-ca:latest", ca / "Containerfile")
     return engine
 
 

@@ -241,6 +241,8 @@ int message_read(enum message_kind kind, const char *body, size_t len, struct me
 	char foreign[JSON_ERROR_TEXT_LENGTH];
 	json_error_t error;
 	int rc;
+	if (!kinds[kind].read) /* MESSAGE_NONE */
+		return -EINVAL;
 	*out = (struct message){.json = json_loadb(body, len, JSON_REJECT_DUPLICATES, &error)};
 	if (json_is_object(out->json))
 		rc = kinds[kind].read(&r, out);

@@ -474,7 +474,7 @@ static int read_chain(const struct client *c, struct chain_info *out, char *why,
 	const char *type = reply->content_type;
 	char foreign[80];
 	size_t n = sizeof PEM_CHAIN - 1;
-	if (type && (strncasecmp(type, PEM_CHAIN, n) || (type[n] && type[n] != ';' && type[n] != ' '))) {
+	if (type && (strncasecmp(type, PEM_CHAIN, n) != 0 || (type[n] && type[n] != ';' && type[n] != ' '))) {
 		message_text(type, foreign, sizeof foreign);
 		snprintf(why, why_size, "content of type %s, not a certificate chain", foreign);
 		return -EINVAL;

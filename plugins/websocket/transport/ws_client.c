@@ -530,7 +530,7 @@ void ws_client_gone(struct ws *ws, const struct ws_conn *c)
 		return;
 	}
 	const char *tls = ws->tls ? ws_tls_why(ws->tls) : "";
-	char address[INET6_ADDRSTRLEN + 1 + IF_NAMESIZE] = "?", why[700];
+	char address[INET6_ADDRSTRLEN + 1 + IF_NAMESIZE] = "?", why[1024];
 	getnameinfo((const struct sockaddr *)&d->addresses[d->at], sizeof d->addresses[0], address,
 		    sizeof address, NULL, 0, NI_NUMERICHOST);
 	snprintf(why, sizeof why, "%s url=%s peer=%s",

@@ -27,8 +27,8 @@
 
 /* Eight bytes of each secret, so that a part of it is found, too. */
 static const char mark[] = "n0t4You!";
-static bool watching;
-static unsigned found;
+static volatile bool watching;
+static volatile unsigned found;
 
 #if CAN_WATCH
 extern void __libc_free(void *);

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import assert_conserved
 from flowlib import generate, pipeline, storage, tools, udp
-from test_sdk import build
+from test_sdk import CXX, build
 
 FIXTURES = (generate, tools)  # used by name
 
@@ -36,6 +36,22 @@ def faulty(start, plugins, generate, udp_port):
     return run
 
 
+THROWS = """
+#include <stdexcept>
+#include <semstreams/plugin.h>
+static int32_t create(const struct ss_host *, const void *, void **) { return 0; }
+static void destroy(void *) {}
+static int32_t process(void *, uint32_t, struct ss_batch *) { throw std::runtime_error("nobody catches this"); }
+static const ss_component throws = [] {
+	ss_component c{};
+	c.struct_size = sizeof c, c.kind = SS_KIND_SINK, c.type = "throws", c.version = "1.0", c.summary = "throws";
+	c.license = "MIT", c.create = create, c.destroy = destroy, c.process = process;
+	return c;
+}();
+SS_REGISTER(&throws);
+"""
+
+
 @pytest.mark.parametrize("fault, number", [("crash", signal.SIGSEGV), ("abort", signal.SIGABRT)])
 @pytest.mark.parametrize("form", ["logfmt", "json"])
 def test_crash(faulty, fault, number, form):
@@ -49,6 +65,17 @@ def test_crash(faulty, fault, number, form):
     else:
         assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z ERROR Crashed signal={number.name[3:]} "
                             r"callback=process thread=udp component=bad", last)
+
+
+def test_exception(start, tmp_path, generate, udp_port):
+    """Of C++, which nobody catches."""
+    source = tmp_path / "throws.cc"
+    source.write_text(THROWS)
+    build(source, tmp_path / "throws.so", CXX)
+    program = start(pipeline(udp(port=udp_port), {"id": "bad", "type": "throws"}, plugins={"paths": [str(tmp_path)]}))
+    generate(udp_port, 1)
+    assert program.wait() == -signal.SIGABRT
+    assert re.search(r"ERROR Crashed signal=ABRT callback=process thread=udp component=bad$", program.log().splitlines()[-1])
 
 
 def test_exit(faulty):
@@ -177,6 +204,20 @@ def test_not_drained_because_input_is_refused(undrained):
 
 def test_not_drained_because_a_callback_does_not_return(undrained):
     assert undrained("block", 1) == {"bad": 'waits_for="process() to return"'}
+
+
+def test_one_that_hangs_keeps_no_other_from_stopping(start, plugins, generate, udp_port):
+    def one(name, fault):
+        return {"id": name, "type": "faulty", "inputs": ["udp"], "config": {"fault": fault}}
+
+    program = start(pipeline(udp(port=udp_port), one("first", "none"), one("bad", "hang"), one("last", "none"),
+                             plugins={"paths": [str(plugins)]}), "--shutdown-timeout", "300ms")
+    generate(udp_port, 1)
+    for name in "first", "last":
+        program.wait_metric("semstreams_events_out_total", 1, component=name)
+    assert program.terminate() == 1
+    assert re.search(r"ERROR Component hangs and cannot be stopped callback=process component=bad$", program.log(), re.M)
+    assert set(re.findall(r"INFO Stop was called component=(\w+)$", program.log(), re.M)) == {"first", "last"}
 
 
 def test_kept_at_the_end(faulty):

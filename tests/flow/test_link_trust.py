@@ -5,6 +5,7 @@ acknowledged in another's name is reported as lost."""
 import asyncio
 import json
 import re
+import shutil
 import signal
 import socket
 import time
@@ -66,11 +67,20 @@ class Thief(link_peer.Sender):
         return ack
 
 
-def listening_storage(federation, port, out):
+def listening(port, out, **options):
     return {"components": [
-        {"id": "in", "type": "websocket_input", "config": {"port": port, "path": "/data"}},
-        {"id": "file", "type": "storage", "config": {"path": str(out)}}],
-        "security": {"tls": {"server": federation.server("a")}}}
+        {"id": "in", "type": "websocket_input", "config": {"port": port, "path": "/data", **options}},
+        {"id": "file", "type": "storage", "config": {"path": str(out)}}]}
+
+
+def dialling(port, out):
+    config = listening(port, out)
+    config["components"][0]["config"] = {"url": f"ws://127.0.0.1:{port}/data", "consumer": "hub"}
+    return config
+
+
+def listening_storage(federation, port, out):
+    return {**listening(port, out), "security": {"tls": {"server": federation.server("a")}}}
 
 
 def stored(out):
@@ -125,11 +135,9 @@ def test_no_sender_takes_over_the_stream_of_another(start, tmp_path, federation)
 
 
 def test_what_another_receiver_acknowledged_is_reported(start, tmp_path):
-    """A receiver in its process, and after its store was restored from an older copy: first 601 for 301."""
+    """Another receiver of the name was there in between: first 601 for 301."""
     port, out = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl"
-    program = start({"components": [
-        {"id": "in", "type": "websocket_input", "config": {"port": port, "path": "/data", "consumer": "twin"}},
-        {"id": "file", "type": "storage", "config": {"path": str(out)}}]})
+    program = start(listening(port, out, consumer="twin"))
     sender = link_peer.Sender([b"%d" % n for n in range(300)])
     send_all(sender, port, None, program, out, 300)
     assert ready(program)[0] == 200
@@ -142,6 +150,45 @@ def test_what_another_receiver_acknowledged_is_reported(start, tmp_path):
     assert program.metrics().sum("semstreams_link_lost_total") == 300
     status, body = ready(program)
     assert "events 301 to 600 were lost" in body, (status, body)
+
+
+def test_a_store_that_was_restored_is_reported(start, tmp_path):
+    """File and commit record of an older day: what was acknowledged since will not come again, and both ends say so."""
+    folders = {name: tmp_path / name for name in ("sender", "receiver", "backup")}
+    folders["sender"].mkdir()
+    folders["receiver"].mkdir()
+    port, udp, out = unused_port(socket.SOCK_STREAM), unused_port(socket.SOCK_DGRAM), folders["receiver"] / "out.jsonl"
+    sender = start({"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": udp, "bind": "127.0.0.1"}},
+        {"id": "edge", "type": "websocket_output", "config": {"port": port, "path": "/data"}}]}, folder=folders["sender"])
+    to = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    to.connect(("127.0.0.1", udp))
+
+    def receive(first, last):
+        """Of a receiver that is started, and stopped when these are acknowledged."""
+        (folders["receiver"] / "log").unlink(missing_ok=True)
+        receiver = start(dialling(port, out),
+                         folder=folders["receiver"])
+        receiver.wait_metric("semstreams_link_up", 1)
+        for n in range(first, last + 1):
+            to.send(b"%d" % n)
+        receiver.wait_for(lambda: stored(out)[-1:] == [str(last)], what=f"line {last}")
+        sender.wait_for(lambda: sender.metrics().sum("semstreams_link_unacked_events") == 0, what="the acknowledgement")
+        return receiver
+
+    assert receive(1, 300).terminate() == 0
+    shutil.copytree(folders["receiver"], folders["backup"])
+    assert receive(301, 600).terminate() == 0
+    shutil.rmtree(folders["receiver"])
+    folders["backup"].rename(folders["receiver"])
+    receiver = receive(601, 610)
+    receiver.wait_log("ERROR Events lost: .*or this store was restored from an older copy.* from=301 to=600")
+    receiver.wait_log("Link up stored=300 next=601")
+    sender.wait_log("ERROR Events lost: .*or its store was restored from an older copy.* from=301 to=600")
+    for program in sender, receiver:
+        assert program.metrics().sum("semstreams_link_lost_total") == 300
+        assert "events 301 to 600 were lost" in degraded(program)
+    assert stored(out) == [str(n) for n in [*range(1, 301), *range(601, 611)]]
 
 
 def test_the_sender_reports_it_as_well(start):
@@ -227,6 +274,39 @@ def test_a_name_needs_its_certificate(start, tmp_path, federation):
     assert asyncio.run(answer(port, hello("anything"), with_cert))["t"] == "welcome"
 
 
+def test_a_name_that_was_used_with_a_certificate_needs_it(start, tmp_path, federation):
+    """Without a list of names, and after a restart."""
+    port = unused_port(socket.SOCK_STREAM)
+    config = optional(federation, port, tmp_path)
+    del config["security"]["tls"]["server"]["mtls"]["allowed_client_cns"]
+    program = start(config)
+    anybody, with_cert = context(federation), context(federation, federation.leaves["b"])
+    assert asyncio.run(answer(port, hello("stranger"), anybody))["t"] == "welcome"
+    assert asyncio.run(answer(port, hello("anything"), with_cert))["t"] == "welcome"
+    assert asyncio.run(answer(port, hello(CNS["b"]), anybody)) == 4403
+    assert program.terminate() == 0
+    program.log_file.unlink()
+    program = start(config)
+    assert asyncio.run(answer(port, hello(CNS["b"]), anybody)) == 4403
+    program.wait_log(f"Consumer refused: this name needs its certificate.* consumer={CNS['b']}")
+    assert asyncio.run(answer(port, hello("stranger"), anybody))["t"] == "welcome"
+
+
+def test_the_consumer_after_the_last_is_refused(start):
+    """The default limit, without certificates: one more hears so instead of losing what it acknowledges."""
+    port = unused_port(socket.SOCK_STREAM)
+    program = start({"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": 0, "bind": "127.0.0.1"}},
+        {"id": "edge", "type": "websocket_output", "config": {"port": port, "path": "/data"}}]})
+
+    async def run():
+        return [await answer(port, hello(f"c{n}")) for n in range(129)]
+    answers = asyncio.run(asyncio.wait_for(run(), 60))
+    assert {each["t"] for each in answers[:128]} == {"welcome"} and answers[128] == 1013
+    program.wait_log("Consumer refused: no room for another name, see max_consumers.* consumer=c128")
+    assert asyncio.run(answer(port, hello("c0")))["t"] == "welcome", "who is known has its room"
+
+
 def test_room_for_consumers(start, tmp_path, federation):
     port = unused_port(socket.SOCK_STREAM)
     program = start(optional(federation, port, tmp_path, max_consumers=4))
@@ -268,7 +348,7 @@ def test_a_peer_that_is_not_allowed_any_more_is_cut(start, tmp_path, federation)
     program.wait_log(f"connection cut off, the peer is no longer trusted: .* peer={CNS['c']}")
 
 
-def pair_over_tls(start, tmp_path, server, client):
+def pair_over_tls(start, tmp_path, server, client, **options):
     """(sender, receiver), linked or about to be."""
     port = unused_port(socket.SOCK_STREAM)
     folders = [tmp_path / f"{which}-{port}" for which in ("sender", "receiver")]
@@ -279,7 +359,8 @@ def pair_over_tls(start, tmp_path, server, client):
         {"id": "edge", "type": "websocket_output", "config": {"port": port, "path": "/data", "bind": "127.0.0.1"}}],
         "security": {"tls": {"server": server}}}, folder=folders[0])
     receiver = start({"components": [
-        {"id": "in", "type": "websocket_input", "config": {"url": f"wss://localhost:{port}/data", "retry_max": "500ms"}},
+        {"id": "in", "type": "websocket_input",
+         "config": {"url": f"wss://localhost:{port}/data", "retry_max": "500ms", **options}},
         {"id": "file", "type": "storage", "config": {"path": str(folders[1] / "out.jsonl")}}],
         "security": {"tls": {"client": client}}}, folder=folders[1])
     return sender, receiver
@@ -346,6 +427,21 @@ def test_readiness_knows_a_link_that_never_came_up(start):
          "config": {"url": f"ws://127.0.0.1:{port}/data", "down_after": "1s", "retry_max": "500ms"}}]})
     program.wait_for(lambda: re.search("no connection to ws://127.0.0.1:.*connection refused", degraded(program)),
                      what="the reason in /readyz")
+
+
+@pytest.mark.parametrize("what, reason", [("ca", "certificate .*(unknown|issuer|not trusted|CA)"),
+                                          ("name", "is valid for 'elsewhere.example', not 'localhost'")])
+def test_readiness_knows_a_server_that_is_not_trusted(start, tmp_path, federation, what, reason):
+    """A wrong CA, and a certificate that does not have the host of the URL."""
+    client = federation.client("b")
+    server = federation.server("a", "b")
+    if what == "ca":
+        client["ca_files"] = [str(Pki(tmp_path / "other", "Another Root CA").ca_file)]
+    else:
+        server.update(federation.locations["a"].leaf("elsewhere.example", sans=["elsewhere.example"]).settings())
+    _, receiver = pair_over_tls(start, tmp_path, server, client, down_after="1s")
+    receiver.wait_for(lambda: re.search(f"no connection to wss://localhost:.*({reason})", degraded(receiver)),
+                      what="the reason in /readyz")
 
 
 def test_readiness_knows_a_consumer_that_stays_away(start):

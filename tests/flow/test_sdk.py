@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 CC = shlex.split(os.environ.get("CC", "cc"))
+CXX = shlex.split(os.environ.get("CXX", "c++"))
 
 
 def pkg_config(*args, package="semstreams"):
@@ -22,9 +23,9 @@ def pkg_config(*args, package="semstreams"):
     return shlex.split(answer.stdout)
 
 
-def build(source, target):
+def build(source, target, compiler=CC):
     """What a stranger does: a compiler and pkg-config."""
-    subprocess.run([*CC, "-fPIC", "-shared", *pkg_config("--cflags"), "-o", target, source], check=True)
+    subprocess.run([*compiler, "-fPIC", "-shared", *pkg_config("--cflags"), "-o", target, source], check=True)
     target.chmod(0o755)
 
 

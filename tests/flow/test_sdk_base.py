@@ -2,15 +2,13 @@
 """The installed base library: a stranger's plugin, in C and in C++, reads nested options with it."""
 
 import json
-import os
 import re
-import shlex
 import shutil
 import subprocess
 
 import pytest
 
-from test_sdk import CC, pkg_config, plugins
+from test_sdk import CC, CXX, pkg_config, plugins
 
 FIXTURES = (plugins,)  # used by name
 
@@ -112,7 +110,7 @@ SS_REGISTER(&component);
 def limited(request, plugins):
     """limited.so, by pkg-config semstreams-json alone."""
     cxx = request.param.startswith("c++")
-    compiler = shlex.split(os.environ.get("CXX", "c++")) if cxx else CC
+    compiler = CXX if cxx else CC
     if not shutil.which(compiler[0]):
         pytest.skip(f"no {compiler[0]}")
     source = plugins.parent / ("limited.cc" if cxx else "limited.c")

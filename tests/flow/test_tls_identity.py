@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -95,6 +96,31 @@ def test_warnings(start, pki, location):
     metrics = program.metrics()
     assert metrics.sum("semstreams_tls_insecure_skip_verify") == 1
     assert metrics.sum("semstreams_certificate_expiry_seconds", role="server") < -2 * 86400
+
+
+def test_near_its_end_and_behind(start, command, tmp_path, pki, location):
+    """A certificate with less than a tenth of its life left: check warns, /readyz is degraded; behind its end it is 503."""
+    near, old = location.leaf("near", days=(-10, 1 / 24)), location.leaf("old", days=(-10, -3))
+    copy(near, tmp_path)
+    security = server(near, pki, cert_file="s.crt", key_file="s.key")
+    (tmp_path / "near.json").write_text(json.dumps(config(security)))
+    done = command("check", tmp_path / "near.json")
+    assert done.returncode == 0
+    assert re.search(r"/server/cert_file  certificate 'near' in .* expires .*: less than a tenth of its life is left", done.stderr)
+    program = start(config(security))
+
+    def ready():
+        status, text = program.get("/readyz")
+        page = json.loads(text)
+        return status, *({each["component"]: each["reason"] for each in page[key]} for key in ("reasons", "degraded"))
+
+    status, reasons, degraded = ready()
+    assert (status, reasons, list(degraded)) == (200, {}, ["tls.server"])
+    assert "certificate 'near' expires " in degraded["tls.server"]
+    copy(old, tmp_path)
+    program.signal(signal.SIGHUP)
+    program.wait_for(lambda: ready()[0] == 503, what="not ready")
+    assert "expired" in ready()[1]["tls.server"]
 
 
 def test_change(start, tmp_path, pki, location):

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 #include <semstreams/sugar.h>
 
 enum fault {
@@ -24,7 +25,8 @@ enum fault {
 	ROWS_TOO_LONG,
 	OTHER_THREAD,
 	DROP_TOO_MANY,
-	NEVER_DRAINED
+	NEVER_DRAINED,
+	HANG
 };
 
 struct conf {
@@ -37,25 +39,11 @@ struct faulty {
 	struct ss_batch *kept;
 };
 
-static const char *const faults[] = {"none",
-				     "crash",
-				     "abort",
-				     "exit",
-				     "block",
-				     "busy",
-				     "done_twice",
-				     "done_unasked",
-				     "unknown_return",
-				     "keep",
-				     "drop_unknown",
-				     "emit",
-				     "rows_outside",
-				     "rows_null",
-				     "rows_too_long",
-				     "other_thread",
-				     "drop_too_many",
-				     "never_drained",
-				     NULL};
+static const char *const faults[] = {"none",           "crash",         "abort",         "exit",
+				     "block",          "busy",          "done_twice",    "done_unasked",
+				     "unknown_return", "keep",          "drop_unknown",  "emit",
+				     "rows_outside",   "rows_null",     "rows_too_long", "other_thread",
+				     "drop_too_many",  "never_drained", "hang",          NULL};
 static const char *const reasons[] = {"too_many", NULL};
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, fault, SS_OPT_ENUM, "none", "what it does wrong", SS_CHOICES(faults)),
@@ -124,6 +112,9 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 	case BLOCK:
 		nanosleep(&long_time, NULL);
 		return SS_DONE;
+	case HANG:
+		for (;;)
+			pause();
 	case BUSY:
 		return SS_BUSY;
 	default:
@@ -136,6 +127,13 @@ static int32_t drain(void *self)
 	const struct faulty *f = self;
 
 	return f->conf->fault == NEVER_DRAINED ? SS_BUSY : 0;
+}
+
+static void stop(void *self)
+{
+	const struct faulty *f = self;
+
+	ss_log(f->host, SS_LOG_INFO, "Stop was called");
 }
 
 /* ---- a processor that emits what it must not ---- */
@@ -227,6 +225,7 @@ static const struct ss_component faulty = {
 	.create = create,
 	.destroy = free,
 	.process = process,
+	.stop = stop,
 	.drain = drain,
 };
 SS_REGISTER(&faulty, &faulty_filter);

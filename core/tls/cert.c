@@ -8,29 +8,18 @@
 #include <string.h>
 #include <time.h>
 #include <gnutls/x509-ext.h>
-#include <openssl/core_names.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/x509.h>
 #include <semstreams/base/utf8.h>
-#include <semstreams/ext/tls-openssl.h>
 
 /* ---- PEM ---- */
 
-struct block {
-	const char *label, *start, *end; /* start is at BEGIN, end behind the END line; NULL: it is missing */
-	size_t label_len;
-};
-
-/* The next PEM block at or behind *at, which moves behind it. */
-static bool next_block(const char **at, const char *limit, struct block *b)
+bool cert_next_block(const char **at, const char *limit, struct cert_block *b)
 {
 	static const char begin[] = "-----BEGIN ", dashes[] = "-----";
 	const char *start = memmem(*at, (size_t)(limit - *at), begin, sizeof begin - 1);
 
 	if (!start)
 		return false;
-	*b = (struct block){.start = start, .label = start + sizeof begin - 1};
+	*b = (struct cert_block){.start = start, .label = start + sizeof begin - 1};
 	*at = limit;
 	const char *label_end = memmem(b->label, (size_t)(limit - b->label), dashes, sizeof dashes - 1);
 	if (!label_end || label_end - b->label > 40)
@@ -48,17 +37,17 @@ static bool next_block(const char **at, const char *limit, struct block *b)
 	return true;
 }
 
-static bool label_is(const struct block *b, const char *label)
+bool cert_block_is(const struct cert_block *b, const char *label)
 {
 	return strlen(label) == b->label_len && memcmp(b->label, label, b->label_len) == 0;
 }
 
-static bool is_der(const char *text, size_t len)
+bool cert_is_der(const char *text, size_t len)
 {
 	return len > 4 && (unsigned char)text[0] == 0x30 && (unsigned char)text[1] >= 0x80;
 }
 
-static int import(const struct block *b, struct cert_list *list)
+static int import(const struct cert_block *b, struct cert_list *list)
 {
 	gnutls_datum_t d = cert_datum(b->start, (size_t)(b->end - b->start));
 	gnutls_x509_crt_t *grown = realloc(list->certs, (list->n + 1) * sizeof *grown);
@@ -77,11 +66,12 @@ int cert_list_load(const char *pem, size_t len, unsigned max, struct cert_list *
 {
 	struct cert_list list = {0};
 	const char *at = pem;
-	struct block b;
+	struct cert_block b;
 	int rc = -EINVAL;
 
-	while (next_block(&at, pem + len, &b)) {
-		if (b.label_len && !label_is(&b, "CERTIFICATE") && !label_is(&b, "X509 CERTIFICATE"))
+	while (cert_next_block(&at, pem + len, &b)) {
+		if (b.label_len && !cert_block_is(&b, "CERTIFICATE") &&
+		    !cert_block_is(&b, "X509 CERTIFICATE"))
 			continue;
 		if (!b.end) {
 			snprintf(why, why_size, "certificate %u is cut off, its END line is missing",
@@ -105,8 +95,9 @@ int cert_list_load(const char *pem, size_t len, unsigned max, struct cert_list *
 	}
 	if (list.n == 0) {
 		snprintf(why, why_size, "holds no certificate in PEM form%s",
-			 is_der(pem, len) ? "; this looks like DER, convert it with openssl x509 -inform der"
-					  : "");
+			 cert_is_der(pem, len)
+				 ? "; this looks like DER, convert it with openssl x509 -inform der"
+				 : "");
 		goto out;
 	}
 	*out = list;
@@ -137,121 +128,6 @@ int cert_from_der(const void *der, size_t len, gnutls_x509_crt_t *out)
 	}
 	*out = crt;
 	return 0;
-}
-
-/* Take it over by GnuTLS.  OpenSSL has computed the public part if it was missing, and is told to write it.
- */
-static int take_key(EVP_PKEY *from, gnutls_x509_privkey_t to)
-{
-	gnutls_datum_t d = {0};
-
-	if (EVP_PKEY_is_a(from, "EC"))
-		EVP_PKEY_set_int_param(from, OSSL_PKEY_PARAM_EC_INCLUDE_PUBLIC, 1);
-	PKCS8_PRIV_KEY_INFO *info = EVP_PKEY2PKCS8(from);
-	int len = info ? i2d_PKCS8_PRIV_KEY_INFO(info, &d.data) : -1;
-	PKCS8_PRIV_KEY_INFO_free(info);
-	if (len <= 0)
-		return GNUTLS_E_MEMORY_ERROR;
-	d.size = (unsigned)len;
-	int rc = gnutls_x509_privkey_import2(to, &d, GNUTLS_X509_FMT_DER, NULL, GNUTLS_PKCS_PLAIN);
-	OPENSSL_clear_free(d.data, (size_t)len);
-	return rc;
-}
-
-static bool is_explicit(const EVP_PKEY *key)
-{
-	char how[32] = "";
-
-	return EVP_PKEY_is_a(key, "EC") &&
-	       EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_EC_ENCODING, how, sizeof how, NULL) == 1 &&
-	       strcmp(how, OSSL_PKEY_EC_ENCODING_EXPLICIT) == 0;
-}
-
-/* OpenSSL reads more kinds of keys, GnuTLS works with what it has read. */
-static int import_key(const struct block *b, gnutls_x509_privkey_t *out, char *why, size_t why_size)
-{
-	EVP_PKEY *key = tls_openssl_key(b->start, (size_t)(b->end - b->start));
-	gnutls_x509_privkey_t to = NULL;
-	char shown[CERT_SHOWN];
-	int rc = -EINVAL;
-
-	if (!key) {
-		const char *reason = ERR_reason_error_string(ERR_peek_error());
-		snprintf(why, why_size, "the private key cannot be read: %s",
-			 reason ? reason : "unknown reason");
-		goto out;
-	}
-	if (is_explicit(key)) {
-		snprintf(why, why_size,
-			 "the private key has explicit curve parameters, which TLS does not know; name its "
-			 "curve with "
-			 "openssl ec -param_enc named_curve, and have the certificate issued anew");
-		goto out;
-	}
-	int err = gnutls_x509_privkey_init(&to);
-	if (err == 0)
-		err = take_key(key, to);
-	if (err == 0) {
-		*out = to;
-		to = NULL;
-		rc = 0;
-	} else if (err == GNUTLS_E_MEMORY_ERROR) {
-		rc = -ENOMEM;
-	} else {
-		snprintf(why, why_size,
-			 "it holds %s, which is not supported; usable are RSA from 2048 bits on, EC on "
-			 "P-256, P-384 or "
-			 "P-521, Ed25519",
-			 cert_show_key(shown, key));
-	}
-out:
-	if (to)
-		gnutls_x509_privkey_deinit(to);
-	EVP_PKEY_free(key);
-	ERR_clear_error();
-	return rc;
-}
-
-/* What a file without a key that can be read holds instead, as the end of a message. */
-static const char *instead_of_key(const char *pem, size_t len)
-{
-	static const char ssh[] = "-----BEGIN OPENSSH PRIVATE KEY-----";
-
-	if (memmem(pem, len, ssh, sizeof ssh - 1))
-		return "; this is OpenSSH's own, convert it with ssh-keygen -p -m PKCS8";
-	if (is_der(pem, len))
-		return "; this looks like DER, convert it with openssl pkey -inform der";
-	return "";
-}
-
-int cert_key_load(const char *pem, size_t len, gnutls_x509_privkey_t *out, char *why, size_t why_size)
-{
-	static const char *const labels[] = {"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY",
-					     "DSA PRIVATE KEY"};
-	static const char old_style[] = "4,ENCRYPTED";
-	const char *at = pem;
-	struct block b;
-
-	while (next_block(&at, pem + len, &b)) {
-		bool known = false;
-		for (size_t i = 0; i < sizeof labels / sizeof labels[0]; i++)
-			known |= label_is(&b, labels[i]);
-		if (!b.end && (known || b.label_len == 0)) {
-			snprintf(why, why_size, "the private key is cut off, its END line is missing");
-			return -EINVAL;
-		}
-		if (label_is(&b, "ENCRYPTED PRIVATE KEY") ||
-		    (known && memmem(b.start, (size_t)(b.end - b.start), old_style, sizeof old_style - 1))) {
-			snprintf(why, why_size,
-				 "the private key is encrypted; decrypt it with openssl pkey -in ... -out "
-				 "...");
-			return -EINVAL;
-		}
-		if (known)
-			return import_key(&b, out, why, why_size);
-	}
-	snprintf(why, why_size, "holds no private key in PEM form%s", instead_of_key(pem, len));
-	return -EINVAL;
 }
 
 bool cert_key_matches(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
@@ -321,35 +197,67 @@ int64_t cert_not_after(gnutls_x509_crt_t crt)
 
 /* ---- names ---- */
 
+/* Text of characters of a fixed width, most significant byte first, in UTF-8, malloced; NULL: it is not that.
+ */
+static char *to_utf8(const gnutls_datum_t *value, size_t width, size_t *len)
+{
+	char *text = value->size % width == 0 ? malloc(2 * (size_t)value->size + 1) : NULL;
+
+	*len = 0;
+	for (size_t at = 0; text && at < value->size; at += width) {
+		uint32_t code = 0;
+		for (size_t i = 0; i < width; i++)
+			code = code << 8 | value->data[at + i];
+		if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) {
+			free(text);
+			return NULL;
+		}
+		*len += ss_utf8_put(code, text + *len);
+	}
+	return text;
+}
+
+enum {
+	UTF8 = 12,
+	NUMERIC = 18,
+	PRINTABLE = 19,
+	TELETEX = 20,
+	IA5 = 22,
+	VISIBLE = 26,
+	UNIVERSAL = 28,
+	BMP = 30
+};
+
 /*
  * Pass a CN on in UTF-8.  A TeletexString counts as Latin-1, as those who write it mean it and others read
  * it.  Strings of one byte a letter go as they are: what is not ASCII in them matches nothing but itself.
  */
 static bool pass_cn(const gnutls_x509_ava_st *ava, cert_each_fn *each, void *arg)
 {
-	ASN1_STRING value = {
-		.length = (int)ava->value.size, .type = (int)ava->value_tag, .data = ava->value.data};
-	unsigned char *text = NULL;
-	int len;
+	size_t len = 0;
+	char *text = NULL;
 
-	switch (value.type) {
-	case V_ASN1_UTF8STRING:
-	case V_ASN1_PRINTABLESTRING:
-	case V_ASN1_IA5STRING:
-	case V_ASN1_NUMERICSTRING:
-	case V_ASN1_VISIBLESTRING:
+	switch (ava->value_tag) {
+	case UTF8:
+	case PRINTABLE:
+	case IA5:
+	case NUMERIC:
+	case VISIBLE:
 		return each(arg, ava->value.data, ava->value.size);
-	case V_ASN1_T61STRING:
-	case V_ASN1_BMPSTRING:
-	case V_ASN1_UNIVERSALSTRING:
-		len = ASN1_STRING_to_UTF8(&text, &value);
+	case TELETEX:
+		text = to_utf8(&ava->value, 1, &len);
+		break;
+	case BMP:
+		text = to_utf8(&ava->value, 2, &len);
+		break;
+	case UNIVERSAL:
+		text = to_utf8(&ava->value, 4, &len);
 		break;
 	default:
-		len = -1;
+		break;
 	}
-	ERR_clear_error();
-	bool more = len < 0 ? each(arg, NULL, ava->value_tag) : each(arg, text, (size_t)len);
-	OPENSSL_free(text);
+	bool more = text ? each(arg, (const uint8_t *)text, len) : each(arg, NULL, ava->value_tag);
+	free(text);
 	return more;
 }
 
@@ -441,8 +349,7 @@ const char *cert_show_name(char buf[CERT_SHOWN], const uint8_t *name, size_t len
 {
 	if (name)
 		return cert_show_bytes(buf, name, len);
-	snprintf(buf, CERT_SHOWN, "(of type %s, tag %zu, which cannot be decoded)", ASN1_tag2str((int)len),
-		 len);
+	snprintf(buf, CERT_SHOWN, "(of ASN.1 type %zu, which cannot be decoded)", len);
 	return buf;
 }
 
@@ -477,26 +384,6 @@ const char *cert_show_issuer(char buf[CERT_SHOWN], gnutls_x509_crt_t crt)
 	gnutls_x509_dn_t dn;
 
 	return gnutls_x509_crt_get_issuer(crt, &dn) ? cert_show_bytes(buf, "", 0) : show_dn(buf, dn);
-}
-
-const char *cert_show_key(char buf[CERT_SHOWN], const EVP_PKEY *key)
-{
-	const char *type = key ? EVP_PKEY_get0_type_name(key) : NULL;
-	char group[40] = "";
-	size_t len;
-
-	if (!type)
-		snprintf(buf, CERT_SHOWN, "a key that cannot be read");
-	else if (EVP_PKEY_is_a(key, "EC"))
-		snprintf(buf, CERT_SHOWN, "an EC key on %s%s",
-			 EVP_PKEY_get_group_name(key, group, sizeof group, &len) == 1
-				 ? "curve "
-				 : "a curve without a name",
-			 group);
-	else
-		snprintf(buf, CERT_SHOWN, "%s %s key of %d bits",
-			 strchr("AEFHILMNORSX", type[0]) ? "an" : "a", type, EVP_PKEY_get_bits(key));
-	return buf;
 }
 
 const char *cert_show_time(char buf[CERT_SHOWN], int64_t seconds)

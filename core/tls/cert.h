@@ -29,6 +29,16 @@ static inline gnutls_datum_t cert_datum(const void *data, size_t len)
 	return (gnutls_datum_t){.data = p.out, .size = (unsigned)len};
 }
 
+/* The next PEM block at or behind *at, which moves behind it. */
+struct cert_block {
+	const char *label, *start, *end; /* start is at BEGIN, end behind the END line; NULL: it is missing */
+	size_t label_len;
+};
+bool cert_next_block(const char **at, const char *limit, struct cert_block *);
+bool cert_block_is(const struct cert_block *, const char *label);
+/* Does it look like DER, which is taken for PEM now and then? */
+bool cert_is_der(const char *text, size_t len);
+
 /* All certificates of a PEM text, in order; other blocks and text between are passed over.  0, -EINVAL with
  * the reason in why, -ENOMEM. */
 int cert_list_load(const char *pem, size_t len, unsigned max, struct cert_list *out, char *why,
@@ -36,9 +46,6 @@ int cert_list_load(const char *pem, size_t len, unsigned max, struct cert_list *
 void cert_list_free(struct cert_list *);
 /* 0, -EINVAL. */
 int cert_from_der(const void *der, size_t len, gnutls_x509_crt_t *out);
-/* The first private key of a PEM text: PKCS #8, PKCS #1 or SEC 1, with or without its public part, not
- * encrypted. Both libraries can use it.  0, -EINVAL with the reason in why, -ENOMEM. */
-int cert_key_load(const char *pem, size_t len, gnutls_x509_privkey_t *out, char *why, size_t why_size);
 bool cert_key_matches(gnutls_x509_crt_t, gnutls_x509_privkey_t);
 
 /* Certificates from number first on as one PEM text, malloced; NULL if out of memory. */
@@ -69,8 +76,5 @@ const char *cert_show_name(char buf[CERT_SHOWN], const uint8_t *name, size_t len
 /* The first CN of subject or issuer, else the whole of it. */
 const char *cert_show_subject(char buf[CERT_SHOWN], gnutls_x509_crt_t);
 const char *cert_show_issuer(char buf[CERT_SHOWN], gnutls_x509_crt_t);
-/* "an RSA key of 2048 bits", "an EC key on curve secp224r1" */
-struct evp_pkey_st;
-const char *cert_show_key(char buf[CERT_SHOWN], const struct evp_pkey_st *);
 /* "2025-11-16T10:00:00Z" */
 const char *cert_show_time(char buf[CERT_SHOWN], int64_t seconds);

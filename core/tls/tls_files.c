@@ -34,6 +34,7 @@ struct content {
 struct load {
 	const struct tls_role *config;
 	const struct tls_complaints *complaints;
+	const struct tls_trial *trial;
 	int64_t now;
 	size_t errors;
 	bool out_of_memory, busy; /* busy: somebody is writing to a file */
@@ -281,7 +282,7 @@ static void load_pair(struct load *l, struct tls_generation *g)
 				 why);
 	}
 	if (is_usable(l, private)) {
-		int rc = cert_key_load(private->text, private->len, &key, why, sizeof why);
+		int rc = l->trial->key(private->text, private->len, &key, why, sizeof why);
 		if (rc == -ENOMEM)
 			l->out_of_memory = true;
 		else if (rc)
@@ -319,7 +320,7 @@ static void keep_useless(void *arg, gnutls_x509_crt_t ca, const char *why)
 static void try_cas(struct load *l, const struct content *c, const struct cert_list *list)
 {
 	struct useless u = {.load = l, .content = c};
-	int n = tls_trial_cas(list, keep_useless, &u);
+	int n = l->trial->cas(list, keep_useless, &u);
 
 	l->out_of_memory |= n < 0;
 	if (n == 0)
@@ -385,7 +386,7 @@ static void load_cas(struct load *l, struct tls_generation *g)
 static void try_identity(struct load *l, const struct tls_generation *g)
 {
 	char why[TLS_COMPLAINT / 2];
-	int rc = tls_trial_identity(&g->material, g->material.role, g->material.min_version, why, sizeof why);
+	int rc = l->trial->identity(&g->material, g->material.role, g->material.min_version, why, sizeof why);
 
 	if (rc == -ENOMEM)
 		l->out_of_memory = true;
@@ -402,8 +403,14 @@ int tls_files_load(const struct tls_role *config, uint32_t role, int64_t now,
 {
 	struct load l = {
 		.config = config, .complaints = complaints, .now = now, .n = tls_files_count(config)};
-	struct tls_generation *g = tls_generation_new(config->mode ? "fallback" : "manual");
+	char why[TLS_COMPLAINT];
 
+	l.trial = tls_trial_open(NULL, why, sizeof why);
+	if (!l.trial) {
+		complain(&l, DIAG_ERROR, NULL, "%s", why);
+		return -EINVAL;
+	}
+	struct tls_generation *g = tls_generation_new(config->mode ? "fallback" : "manual");
 	l.files = calloc(l.n, sizeof *l.files);
 	if (!g || !l.files) {
 		tls_generation_unref(g);

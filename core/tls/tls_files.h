@@ -29,7 +29,7 @@ size_t tls_files_count(const struct tls_role *);
 void tls_files_stamp(const struct tls_role *, struct tls_stamp *stamps);
 bool tls_stamps_equal(const struct tls_stamp *, const struct tls_stamp *, size_t n);
 
-/* Receiver of the problems of files; the text names the file. */
+/* Receiver of the problems of files; the text names the file.  file NULL: the problem is that of none. */
 struct tls_complaints {
 	void (*add)(void *arg, enum diag_level, const struct tls_file *, const char *text);
 	void *arg;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "core/tls/tls_trial.h"
 #include "core/tls/tls_trust.h"
 
 #define MAX_TEXT (4u << 20) /* bytes of a chain or key that is read */
@@ -106,9 +107,11 @@ int tls_generation_read(const char *source, const char *chain_pem, const char *k
 		snprintf(why, why_size, "certificate or key is larger than %u MiB", MAX_TEXT >> 20);
 		return -EINVAL;
 	}
-	int rc = cert_list_load(chain_pem, chain_len, CERT_MAX_CHAIN, &chain, why, why_size);
+	const struct tls_trial *trial = tls_trial_open(NULL, why, why_size);
+	int rc =
+		trial ? cert_list_load(chain_pem, chain_len, CERT_MAX_CHAIN, &chain, why, why_size) : -EINVAL;
 	if (rc == 0)
-		rc = cert_key_load(key_pem, key_len, &key, why, why_size);
+		rc = trial->key(key_pem, key_len, &key, why, why_size);
 	if (rc == 0)
 		rc = check(&chain, key, now, why, why_size);
 	if (rc == 0) {

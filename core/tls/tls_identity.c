@@ -497,16 +497,17 @@ int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *so
 			 const char *key_pem, char *why, size_t why_size)
 {
 	char swapped[NAMES_SIZE] = "", ended[NAMES_SIZE] = "";
+	const struct tls_trial *trial = tls_trial_open(NULL, why, why_size);
 	struct tls_generation *g;
 
-	int rc = tls_generation_read(source, chain_pem, key_pem, now_s(), &g, why, why_size);
+	int rc =
+		trial ? tls_generation_read(source, chain_pem, key_pem, now_s(), &g, why, why_size) : -EINVAL;
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&id->writers);
 	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++)
 		if (takes_pairs(&id->roles[i], roles))
-			rc = tls_trial_identity(&g->material, i, id->roles[i].config.min_version, why,
-						why_size);
+			rc = trial->identity(&g->material, i, id->roles[i].config.min_version, why, why_size);
 	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++)
 		if (takes_pairs(&id->roles[i], roles))
 			rc = accept_pair(id, &id->roles[i], g, swapped, ended);
@@ -532,6 +533,18 @@ static void complain_at_start(void *arg, enum diag_level level, const struct tls
 	struct at_start *s = arg;
 
 	jdoc_report(s->doc, s->diag, level, file->node, J_VALUE, "%s", text);
+}
+
+/* Once for all roles. */
+static int open_trial(struct at_start *s)
+{
+	const struct jnode *security = jnode_get(s->doc->root, "security");
+	char why[TLS_COMPLAINT];
+
+	if (tls_trial_open(NULL, why, sizeof why))
+		return 0;
+	jdoc_report(s->doc, s->diag, DIAG_ERROR, jnode_get(security, "tls"), J_NAME, "%s", why);
+	return -EINVAL;
 }
 
 static int start_role(struct tls_identity *id, struct role *r, struct at_start *s)
@@ -570,12 +583,14 @@ int tls_identity_new(const struct jdoc *doc, const struct tls_config *config, bo
 {
 	struct tls_identity *id = calloc(1, sizeof *id);
 	struct at_start s = {.doc = doc, .diag = diag};
-	int rc = 0;
+	const bool on = config->roles[SS_TLS_SERVER].on || config->roles[SS_TLS_CLIENT].on;
 
 	if (!id)
 		return -ENOMEM;
-	if (config->roles[SS_TLS_SERVER].on || config->roles[SS_TLS_CLIENT].on)
+	if (on)
 		protect_keys();
+	int rc = on && with_files ? open_trial(&s) : 0;
+	bool usable = rc == 0;
 	pthread_mutex_init(&id->lock, NULL);
 	pthread_mutex_init(&id->writers, NULL);
 	id->config = config;
@@ -584,7 +599,7 @@ int tls_identity_new(const struct jdoc *doc, const struct tls_config *config, bo
 		struct role *r = &id->roles[i];
 		r->config = config->roles[i];
 		r->number = i;
-		int err = with_files && rc != -ENOMEM ? start_role(id, r, &s) : 0;
+		int err = with_files && usable && rc != -ENOMEM ? start_role(id, r, &s) : 0;
 		if (err)
 			rc = err;
 	}

@@ -121,6 +121,15 @@ def mapped(program):
     return {int(row[4]) for row in rows if row[4] != "0"}
 
 
+def test_host_without_tls_loads_no_openssl(start):
+    """Two of the largest libraries there are; a host on a small machine has them only if it uses them."""
+    program = start(pipeline(udp(), half(), storage()))
+    names = {row.split("/")[-1] for row in Path(f"/proc/{program.pid}/maps").read_text().splitlines() if "/" in row}
+    assert {"udp_input.so", "filter.so", "storage.so"} <= names
+    assert not [name for name in names if name.startswith(("libssl", "libcrypto", "tls_openssl"))]
+    assert program.terminate() == 0
+
+
 def plugin_folder(command):
     return Path(re.search(r"^plugins in (.+)$", command("--version").stdout, re.M)[1])
 

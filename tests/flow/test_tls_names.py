@@ -70,7 +70,7 @@ def test_unknown_encoding_is_named(serve, pki, location):
     program, port = serve("Sensor")
     leaf = location.leaf(None, subject=[("CN", b"\0Sensor", BITS)], sans=[], uses=[CLIENT])
     assert not knock(port, pki, leaf.cert, leaf.key)
-    program.wait_log(r"client certificate CN \(of type BIT STRING, tag 3, which cannot be decoded\) not in allowed list")
+    program.wait_log(r"client certificate CN \(of ASN.1 type 3, which cannot be decoded\) not in allowed list")
 
 
 # ---- what is missing is said --------------------------------------------------------------------------------

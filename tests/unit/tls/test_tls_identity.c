@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include "core/admin/metrics.h"
 #include "core/tls/tls_identity.h"
+#include "core/tls/tls_trial.h"
 #include "core/tls/tls_peer.h"
 #include "sdk/test-host/tests/tls_certs.h"
 
@@ -155,7 +156,9 @@ static bool serves(struct tls_identity *id, const struct cert *leaf)
 	char why[256];
 
 	assert_int_equal(cert_list_load(m->chain_pem, strlen(m->chain_pem), 9, &chain, why, sizeof why), 0);
-	assert_int_equal(cert_key_load(m->key_pem, strlen(m->key_pem), &key, why, sizeof why), 0);
+	assert_int_equal(tls_trial_open(NULL, why, sizeof why)
+				 ->key(m->key_pem, strlen(m->key_pem), &key, why, sizeof why),
+			 0);
 	assert_true(cert_key_matches(chain.certs[0], key));
 	bool yes = cert_key_matches(leaf->crt, key);
 	gnutls_x509_privkey_deinit(key);
@@ -1121,11 +1124,20 @@ static void test_service_without_identity(void **state)
 
 /* ---- */
 
+static void open_module(void)
+{
+	char why[512] = "";
+
+	if (!tls_trial_open(TLS_MODULE, why, sizeof why))
+		fail_msg("%s", why);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
 	if (!mkdtemp(folder))
 		return -1;
+	open_module();
 	root = cert_make(&(struct cert_spec){.cns = {{"Root", 0}},
 					     .ca = true,
 					     .from = time(NULL) - 60,

@@ -135,12 +135,12 @@ static void test_encodings_of_a_common_name(void **state)
 		uint8_t tag;
 		const char bytes[9], *shown;
 	} odd[] = {
-		{27, "eight by", "(of type GENERALSTRING, tag 27, which cannot be decoded)"},
-		{25, "eight by", "(of type GRAPHICSTRING, tag 25, which cannot be decoded)"},
-		{21, "eight by", "(of type VIDEOTEXSTRING, tag 21, which cannot be decoded)"},
-		{4, "eight by", "(of type OCTET STRING, tag 4, which cannot be decoded)"},
-		{30, "\xd8\x00\0A\0B\0C", "(of type BMPSTRING, tag 30, which cannot be decoded)"},
-		{28, "\x7f\xff\xff\xff\0\0\0A", "(of type UNIVERSALSTRING, tag 28, which cannot be decoded)"},
+		{27, "eight by", "(of ASN.1 type 27, which cannot be decoded)"},
+		{25, "eight by", "(of ASN.1 type 25, which cannot be decoded)"},
+		{21, "eight by", "(of ASN.1 type 21, which cannot be decoded)"},
+		{4, "eight by", "(of ASN.1 type 4, which cannot be decoded)"},
+		{30, "\xd8\x00\0A\0B\0C", "(of ASN.1 type 30, which cannot be decoded)"},
+		{28, "\x7f\xff\xff\xff\0\0\0A", "(of ASN.1 type 28, which cannot be decoded)"},
 		{20, "M\xfcnster\xb0", "'Münster°'"},
 	};
 

@@ -19,6 +19,7 @@
 #include "core/admin/metrics.h"
 #include "core/config/tls_config.h"
 #include "core/tls/tls_identity.h"
+#include "core/tls/tls_trial.h"
 #include "sdk/test-host/tests/tls_certs.h"
 
 enum { SERVER = 1 << SS_TLS_SERVER, CLIENT = 1 << SS_TLS_CLIENT };
@@ -148,7 +149,9 @@ static const char *shown(struct fixture *f, uint32_t role)
 		gnutls_x509_privkey_t key;
 		assert_int_equal(
 			cert_list_load(m->chain_pem, strlen(m->chain_pem), 9, &chain, why, sizeof why), 0);
-		assert_int_equal(cert_key_load(m->key_pem, strlen(m->key_pem), &key, why, sizeof why), 0);
+		assert_int_equal(tls_trial_open(NULL, why, sizeof why)
+					 ->key(m->key_pem, strlen(m->key_pem), &key, why, sizeof why),
+				 0);
 		assert_true(cert_key_matches(chain.certs[0], key));
 		assert_int_equal(m->not_after, cert_not_after(chain.certs[0]));
 		snprintf(text, sizeof text, "%s %s", cert_show_subject(who, chain.certs[0]), m->source);
@@ -469,6 +472,14 @@ static void test_threads(void **state)
 
 /* ---- the program ---- */
 
+static void open_module(void)
+{
+	char why[512] = "";
+
+	if (!tls_trial_open(TLS_MODULE, why, sizeof why))
+		fail_msg("%s", why);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -477,6 +488,7 @@ static int set_up(void **state)
 
 	if (!mkdtemp(folder))
 		return -1;
+	open_module();
 	log_file = fopen(path("log"), "w+");
 	if (!log_file)
 		return -1;

@@ -2,7 +2,8 @@
 """What the system tests share: the installed program, running in a folder of its own, waited for without sleeping.
 
 Environment: SEMSTREAMS = the program to test (else the one in PATH); TEST_SLOW_FSYNC = milliseconds that each fsync of a
-folder takes longer, TEST_BUSY_CORES = how many cores are kept busy meanwhile: for runs that look for fragile tests.
+folder takes longer, TEST_SLOW_CLOCK = how many times slower the clock of timers runs in programs, TEST_BUSY_CORES = how many
+cores are kept busy meanwhile: for runs that look for fragile tests.
 """
 
 import contextlib
@@ -82,11 +83,15 @@ def shared_library(source, folder):
 
 @pytest.fixture(scope="session", autouse=True)
 def slow_machine(tmp_path_factory):
-    """For the whole run: a slow disk and busy cores, where the environment says so."""
-    slow, busy = os.environ.get("TEST_SLOW_FSYNC"), int(os.environ.get("TEST_BUSY_CORES", "0"))
-    if slow:
-        os.environ["SLOW_FSYNC_MS"] = slow
-        os.environ["LD_PRELOAD"] = str(shared_library("slow_fsync", tmp_path_factory.mktemp("preload")))
+    """For the whole run: a slow disk, a slow clock and busy cores, where the environment says so."""
+    busy, preload = int(os.environ.get("TEST_BUSY_CORES", "0")), []
+    for test, variable, source in (("TEST_SLOW_FSYNC", "SLOW_FSYNC_MS", "slow_fsync"),
+                                   ("TEST_SLOW_CLOCK", "SLOW_CLOCK", "slow_clock")):
+        if test in os.environ:
+            os.environ[variable] = os.environ[test]
+            preload.append(str(shared_library(source, tmp_path_factory.mktemp("preload"))))
+    if preload:
+        os.environ["LD_PRELOAD"] = " ".join(preload)
     spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
     yield
     for spinner in spinners:
@@ -291,11 +296,14 @@ class Program:
         return self.process.wait(timeout)
 
     def stop_at_once(self, number=None):
-        """A second signal, late enough not to be taken for a repetition of the first."""
+        """Signals until one comes late enough not to be taken for a repetition of the first."""
         self.wait_log("Shutting down")
-        seen = time.monotonic()
-        self.wait_for(lambda: time.monotonic() > seen + 1.1, what="a second gone by")
-        self.signal(number or signal.SIGTERM)
+
+        def again():
+            self.signal(number or signal.SIGTERM)
+            return "Second signal" in self.log()
+
+        self.wait_for(again, what="the second signal to count")
 
     def terminate(self, timeout=PATIENCE):
         """SIGTERM, and the exit code."""

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The lists of the packages against what is installed: nothing is left out, nothing is in both, no line is for nothing."""
 
+import os
 import re
+import shutil
+import subprocess
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -54,3 +57,35 @@ def test_lists_are_what_is_installed(installed, tree, read):
         assert sum(any(takes(pattern, path) for pattern in patterns) for patterns in lists) == 1, path
     for pattern in sum(lists, []):
         assert any(takes(pattern, path) for path in installed), pattern
+
+
+PURGED = """
+set -e
+mount -t tmpfs none /var/lib
+mkdir -p /var/lib/semstreams/spool
+mount --bind "$1" /etc
+sh "$2" purge
+test ! -e /var/lib/semstreams
+if grep semstreams /etc/passwd; then exit 1; fi
+ls /etc/semstreams 2>/dev/null || :
+"""
+
+
+@pytest.mark.parametrize("left", [[], ["config.json"]])
+def test_purge(tree, tmp_path, left):
+    """The state and the user go with the Debian package; of the configuration only what is not the operator's."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "userdel"))):
+        pytest.skip("not root, or no userdel")
+    (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\nsemstreams:x:998:998::/var/lib/semstreams:/bin/false\n")
+    (tmp_path / "group").write_text("root:x:0:\nsemstreams:x:998:\n")
+    (tmp_path / "semstreams").mkdir()
+    for name in left:
+        (tmp_path / "semstreams" / name).touch()
+    run = ["unshare", "--mount", "sh", "-c"]
+    if subprocess.run([*run, "mount -t tmpfs none /var/lib"], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    script = tree / "packaging" / "debian" / "semstreams.postrm"
+    done = subprocess.run([*run, PURGED, "sh", tmp_path, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == left
+    assert (tmp_path / "semstreams").exists() == bool(left)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <semstreams/base/host_name.h>
 
 static int wrong(const char **why, const char *text)
 {
@@ -31,23 +32,6 @@ static bool is_alnum(char c)
 
 /* ---- the host ---- */
 
-/* The last label of a name that is all digits, or hexadecimal, is meant to be an address. */
-static bool looks_like_v4(const char *host)
-{
-	size_t len = strlen(host);
-	if (len && host[len - 1] == '.')
-		len--;
-	size_t at = len;
-	while (at && host[at - 1] != '.')
-		at--;
-	if (len - at > 2 && host[at] == '0' && (host[at + 1] | 0x20) == 'x')
-		return true;
-	for (size_t i = at; i < len; i++)
-		if (!is_digit(host[i]))
-			return false;
-	return len > at;
-}
-
 static int check_name(const char *host, const char **why)
 {
 	struct in_addr v4;
@@ -67,7 +51,7 @@ static int check_name(const char *host, const char **why)
 		if (++label > 63)
 			return wrong(why, "a label of the host is longer than 63 bytes");
 	}
-	if (looks_like_v4(host) && inet_pton(AF_INET, host, &v4) != 1)
+	if (ss_host_name_is_numeric(host) && inet_pton(AF_INET, host, &v4) != 1)
 		return wrong(why, "the host is no IPv4 address; write four numbers from 0 to 255");
 	return 0;
 }

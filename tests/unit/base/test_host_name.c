@@ -36,6 +36,9 @@ static void test_forms(void **state)
 	assert_int_equal(read_host("127.0.0.1.").address_len, 4);
 	assert_int_equal(read_host("127.1").address_len, 0);
 	assert_int_equal(read_host("localhost").address_len, 0);
+	assert_string_equal(read_host("LocalHost").text, "localhost");
+	assert_string_equal(read_host("[2001:DB8:0:0::01]").text, "2001:db8::1");
+	assert_string_equal(read_host("0::1").text, "::1");
 }
 
 static void test_same(void **state)
@@ -50,6 +53,19 @@ static void test_same(void **state)
 	assert_false(same("127.0.0.1", "127.0.0.2"));
 	assert_false(same("127.0.0.1", "localhost"));
 	assert_false(same("a[", "a{")); /* they differ by the bit of case only */
+}
+
+static void test_numeric(void **state)
+{
+	static const char *const numeric[] = {"10.0.0.1", "10.0.0.256", "1.2.3", "1",
+					      "a.1.",     "0x7f",       "a.0X1"};
+	static const char *const names[] = {"", ".", "a", "1.a", "1a", "10.0.0.x", "0x", "a.0x."};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof numeric / sizeof numeric[0]; i++)
+		assert_true(ss_host_name_is_numeric(numeric[i]));
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		assert_false(ss_host_name_is_numeric(names[i]));
 }
 
 static void test_refused(void **state)
@@ -72,6 +88,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_same),
+		cmocka_unit_test(test_numeric),
 		cmocka_unit_test(test_refused),
 	};
 

@@ -14,8 +14,9 @@ extern "C" {
 #define SS_HOST_NAME_MAX 255 /* bytes */
 
 struct ss_host_name {
-	char text[SS_HOST_NAME_MAX +
-		  1]; /* without brackets, without the dot at the end (RFC 6066, section 3) */
+	/* without brackets, without the dot at the end (RFC 6066, section 3); a name in lower case, an
+	 * address as RFC 5952 writes it */
+	char text[SS_HOST_NAME_MAX + 1];
 	unsigned char address[16];
 	unsigned address_len; /* bytes, 4 or 16; 0: it is a name */
 };
@@ -24,6 +25,9 @@ struct ss_host_name {
 int ss_host_name_read(const char *text, size_t len, struct ss_host_name *out);
 /* The same name, whatever the case of its ASCII letters, or the same address, in whatever form. */
 bool ss_host_name_same(const struct ss_host_name *, const struct ss_host_name *);
+/* Is it meant to be an IPv4 address, as its last label is a number?  No top-level domain is one: what is not
+ * an address then is a mistake. */
+bool ss_host_name_is_numeric(const char *text);
 
 #ifdef __cplusplus
 }

@@ -326,7 +326,7 @@ const char *cert_show_bytes(char buf[CERT_SHOWN], const void *bytes, size_t len)
 		unsigned char c = (unsigned char)from[i];
 		bool plain = c >= 0x20 && c != '\'' && c != '\\' && c != 0x7f;
 		step = plain ? ss_utf8_next(from + i, len - i, &code) : 0;
-		if (c >= 0x80 && step && code < 0xa0) /* control characters too */
+		if (step && !ss_utf8_is_plain(code))
 			step = 0;
 		if (n + (step ? step : 4) > room) {
 			memcpy(buf + n, "...", 3);

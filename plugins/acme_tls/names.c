@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <gnutls/gnutls.h>
 #include <semstreams/base/utf8.h>
 
 enum {
@@ -47,6 +48,39 @@ bool name_is_dns(const char *name)
 	}
 }
 
+/* -EINVAL: GnuTLS knows the form that the DNS has of a name in other scripts. */
+static int not_ascii(const char *name, char *why, size_t size)
+{
+	gnutls_datum_t ascii = {0};
+	bool known = gnutls_idna_map(name, (unsigned)strlen(name), &ascii, 0) == 0;
+	snprintf(why, size, "is not ASCII: write its punycode form%s%.*s", known ? ", " : " (xn--...)",
+		 (int)ascii.size, known ? (const char *)ascii.data : "");
+	gnutls_free(ascii.data);
+	return -EINVAL;
+}
+
+int name_read(const char *name, struct ss_host_name *out, char *why, size_t size)
+{
+	bool ascii = true;
+	char four[sizeof out->text];
+	for (const char *p = name; *p; p++)
+		ascii = ascii && (unsigned char)*p < 0x80;
+	if (!ascii)
+		return not_ascii(name, why, size);
+	int rc = ss_host_name_read(name, strlen(name), out);
+	/* an IPv4 address in the form of IPv6 is certified as what it is */
+	if (rc == 0 && out->address_len == 16 && strncmp(out->text, "::ffff:", 7) == 0 &&
+	    strchr(out->text, '.'))
+		return ss_host_name_read(strcpy(four, out->text + 7), strlen(out->text + 7), out);
+	if (rc == 0 && (out->address_len || (name_is_dns(out->text) && !ss_host_name_is_numeric(out->text))))
+		return 0;
+	snprintf(why, size, "%s",
+		 rc == 0 && ss_host_name_is_numeric(out->text)
+			 ? "is not an IPv4 address, which is four numbers from 0 to 255"
+			 : "is neither a DNS name nor an IP address");
+	return -EINVAL;
+}
+
 int name_for_sni(const char *name, char *out, size_t size)
 {
 	unsigned char raw[16];
@@ -67,27 +101,12 @@ int name_for_sni(const char *name, char *out, size_t size)
 	return len >= 0 && (size_t)len < size ? 0 : -EINVAL;
 }
 
-static bool is_harmless(uint32_t c)
-{
-	static const struct {
-		uint32_t from, to;
-	} bad[] = {
-		{0, 0x1f},        {0x7f, 0x9f},     {0xad, 0xad},        {0x61c, 0x61c},   {0x180e, 0x180e},
-		{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},    {0xfe00, 0xfe0f}, {0xfeff, 0xfeff},
-		{0xfff0, 0xffff}, {0xe000, 0xf8ff}, {0xe0000, 0x10ffff},
-	};
-	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-		if (c >= bad[i].from && c <= bad[i].to)
-			return false;
-	return true;
-}
-
 void name_harmless(const char *text, size_t len, char *out, size_t size)
 {
 	while (len > 0 && size > 1) {
 		uint32_t c;
 		size_t n = ss_utf8_next(text, len, &c);
-		bool good = n > 0 && is_harmless(c);
+		bool good = n > 0 && ss_utf8_is_plain(c);
 		size_t put = good ? n : 1;
 		if (put >= size)
 			break;

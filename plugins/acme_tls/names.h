@@ -5,6 +5,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <semstreams/base/host_name.h>
 
 /* 4 or 16 bytes into raw; 0: not an address. */
 size_t name_address(const char *name, unsigned char raw[16]);
@@ -13,6 +14,9 @@ bool name_same(const char *, const char *);
 /* Letters, digits, - and _ in labels of at most 63; "*." may stand in front.  In ASCII, without a dot at the
  * end. */
 bool name_is_dns(const char *name);
+/* A name of the configuration, in the form in which CAs and certificates have it.  -EINVAL with why it cannot
+ * be used, and what to write instead. */
+int name_read(const char *name, struct ss_host_name *out, char *why, size_t why_size);
 /* What a server is called in TLS' SNI (RFC 8738 section 6): a DNS name itself, of an address its name in
  * in-addr.arpa or ip6.arpa.  -EINVAL: neither, or out is too small. */
 int name_for_sni(const char *name, char *out, size_t size);

@@ -59,6 +59,32 @@ const struct ss_option acme_options_table[ACME_N_OPTIONS] = {
 
 /* ---- checks ---- */
 
+/* host[:port] */
+static int32_t check_authority(const struct ss_host *host, const char *text, size_t len)
+{
+	struct ss_host_name read;
+	char name[SS_HOST_NAME_MAX + 3] = "", why[400];
+	size_t n = len;
+	while (n && isdigit((unsigned char)text[n - 1]))
+		n--;
+	bool has_port = n && text[n - 1] == ':';
+	unsigned long port = has_port && n < len ? strtoul(text + n, NULL, 10) : 443;
+	size_t name_len = has_port ? n - 1 : len;
+	/* "%25eth0" of a link-local address is not part of what is checked */
+	const char *zone = text[0] == '[' ? memchr(text, '%', name_len) : NULL;
+	if (port == 0 || port > 65535)
+		return ss_config_error(host, "/directory_url", "has the port %.*s; ports are 1 to 65535",
+				       (int)(len - n), text + n);
+	snprintf(name, sizeof name, "%.*s%s", (int)(zone ? (size_t)(zone - text) : name_len), text,
+		 zone ? "]" : "");
+	int rc = name_read(name, &read, why, sizeof why);
+	if (rc == 0 && (name[0] == '*' || (strchr(name, ':') && name[0] != '['))) {
+		snprintf(why, sizeof why, "is no host of a URL; an IPv6 address stands in brackets");
+		rc = -EINVAL;
+	}
+	return rc ? ss_config_error(host, "/directory_url", "has the host \"%s\", which %s", name, why) : 0;
+}
+
 static int32_t check_url(const struct ss_host *host, const char *url)
 {
 	static const char scheme[] = "https://";
@@ -74,6 +100,9 @@ static int32_t check_url(const struct ss_host *host, const char *url)
 	size_t host_len = strcspn(rest, "/?#");
 	if (host_len == 0 || memchr(rest, '@', host_len) || strlen(url) > 2048)
 		return ss_config_error(host, "/directory_url", "has no usable host name");
+	int32_t rc = check_authority(host, rest, host_len);
+	if (rc)
+		return rc;
 	for (const char *p = url; *p; p++)
 		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
 			return ss_config_error(host, "/directory_url",
@@ -132,21 +161,20 @@ static int32_t check_rest(const struct ss_host *host, const struct acme_conf *co
 
 static int32_t add_name(struct setup *s, const struct ss_host *host, const char *pointer, const char *name)
 {
-	unsigned char raw[16];
-	bool wildcard = strncmp(name, "*.", 2) == 0;
-	if (!name_address(name, raw) && (!name_is_dns(name) || wildcard))
+	struct ss_host_name read;
+	char why[400];
+	if (strncmp(name, "*.", 2) == 0)
 		return ss_config_error(
 			host, pointer,
-			wildcard ? "is a wildcard, which needs a dns-01 challenge; that is not supported"
-				 : "is neither a DNS name nor an IP address");
+			"is a wildcard, which needs a dns-01 challenge; that is not supported");
+	if (name_read(name, &read, why, sizeof why))
+		return ss_config_error(host, pointer, "%s", why);
 	for (size_t i = 0; i < s->n_names; i++)
-		if (name_same(s->names[i], name))
+		if (strcmp(s->names[i], read.text) == 0)
 			return ss_config_error(host, pointer, "is listed twice");
-	char *copy = strdup(name);
+	char *copy = strdup(read.text);
 	if (!copy)
 		return -ENOMEM;
-	for (char *p = copy; *p; p++)
-		*p = (char)tolower((unsigned char)*p);
 	s->names[s->n_names++] = copy;
 	return 0;
 }

@@ -18,6 +18,21 @@ size_t ss_utf8_put(uint32_t code, char out[4])
 	return len;
 }
 
+bool ss_utf8_is_plain(uint32_t code)
+{
+	static const struct {
+		uint32_t from, to;
+	} others[] = {
+		{0, 0x1f},        {0x7f, 0x9f},     {0xad, 0xad},        {0x61c, 0x61c},   {0x180e, 0x180e},
+		{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},    {0xfe00, 0xfe0f}, {0xfeff, 0xfeff},
+		{0xfff0, 0xffff}, {0xe000, 0xf8ff}, {0xe0000, 0x10ffff},
+	};
+	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+		if (code >= others[i].from && code <= others[i].to)
+			return false;
+	return true;
+}
+
 /* How many bytes of text are whole characters, all of them well-formed. */
 static size_t whole_characters(const uint8_t *text, size_t size)
 {

@@ -44,6 +44,16 @@ static void refuses_bad_options(void **state)
 		ROW(directory_url, "https:///dir", "/directory_url: has no usable host"),
 		ROW(directory_url, "https://me@ca.test/dir", "/directory_url: has no usable host"),
 		ROW(directory_url, "https://ca.test/a b", "/directory_url: has a character"),
+		ROW(directory_url, "https://ca.test:99999/dir", "has the port 99999; ports are 1 to 65535"),
+		ROW(directory_url, "https://ca.test:0/dir", "has the port 0;"),
+		ROW(directory_url, "https://ca.test:x/dir", "has the host \"ca.test:x\", which is neither"),
+		ROW(directory_url, "https://10.0.0.256/dir", "\"10.0.0.256\", which is not an IPv4 address"),
+		ROW(directory_url, "https://[::1:9000/dir", "has the host \"[::1\", which is neither"),
+		ROW(directory_url, "https://fe80::1:9000/dir", "an IPv6 address stands in brackets"),
+		ROW(directory_url,
+		    "https://b\xc3\xbc"
+		    "cher.test/",
+		    "punycode form, xn--bcher-kva.test"),
 		ROW(email, "", "/email: is not an e-mail"),
 		ROW(email, "admin", "/email: is not an e-mail"),
 		ROW(email, "@example.com", "/email: is not an e-mail"),
@@ -61,6 +71,16 @@ static void refuses_bad_options(void **state)
 		ROW(domains, "[\"*.a.test\"]", "/domains/0: is a wildcard"),
 		ROW(domains, "[\"a.test\",\"b.test\",\"A.TEST\"]", "/domains/2: is listed twice"),
 		ROW(domains, "[\"fd00::1\",\"FD00:0::1\"]", "/domains/1: is listed twice"),
+		ROW(domains, "[\"::ffff:192.0.2.1\",\"192.0.2.1\"]", "/domains/1: is listed twice"),
+		ROW(domains, "[\"10.0.0.256\"]", "/domains/0: is not an IPv4 address, which is four numbers"),
+		ROW(domains, "[\"a.test\",\"1.2.3\"]", "/domains/1: is not an IPv4 address"),
+		ROW(domains,
+		    "[\"b\xc3\xbc"
+		    "cher.test\"]",
+		    "/domains/0: is not ASCII: write its punycode form, xn--bcher-kva.test"),
+		ROW(domains, "[\"\xff.test\"]", "/domains: must be an array"),
+		ROW(domains, "[\"\xe2\x80\xae.test\"]",
+		    "/domains/0: is not ASCII: write its punycode form (xn--...)"),
 		ROW(challenge_address, "localhost", "/challenge_address: \"localhost\" is not"),
 		ROW(storage_path, "", "/storage_path: is empty"),
 		ROW(ca_bundle, "", "/ca_bundle: is empty"),
@@ -95,14 +115,17 @@ static void hands_options_on(void **state)
 {
 	(void)state;
 	conf.challenge_port = 0;
-	conf.domains = "[ \"A.test\", \"192.0.2.1\", \"2001:db8::1\" ]";
+	conf.directory_url = "https://[fe80::1%25eth0]:9000/dir";
+	conf.domains = "[ \"A.test.\", \"::ffff:192.0.2.1\", \"2001:DB8:0::1\", \"0::1\" ]";
 	conf.eab_kid = "kid-1";
 	conf.eab_hmac = "AAAA";
 	conf.profile = "short";
 	begin_with_port();
 	const struct setup *s = engine.setup;
-	assert_int_equal(s->n_names, 3);
+	assert_int_equal(s->n_names, 4);
 	assert_string_equal(s->names[0], "a.test");
+	assert_string_equal(s->names[1], "192.0.2.1");
+	assert_string_equal(s->names[3], "::1");
 	assert_string_equal(s->names[2], "2001:db8::1");
 	assert_int_equal(s->conf->challenge_type, ACME_HTTP_01);
 	assert_int_equal(s->challenge_port, 80);

@@ -124,9 +124,23 @@ static void test_texts(void **state)
 	}
 }
 
+static void test_plain(void **state)
+{
+	static const uint32_t plain[] = {' ', 'a', 0xa0, 0xe4, 0x20ac, 0x1f512};
+	static const uint32_t others[] = {0,      '\n',   0x1b,   0x7f,   0x85,  0xad,
+					  0x200b, 0x202e, 0x2066, 0xfeff, 0xe000};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
+		assert_true(ss_utf8_is_plain(plain[i]));
+	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+		assert_false(ss_utf8_is_plain(others[i]));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_sequences),
 		cmocka_unit_test(test_codes),
 		cmocka_unit_test(test_texts),

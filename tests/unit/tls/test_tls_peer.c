@@ -649,6 +649,8 @@ static void test_show_bytes(void **state)
 
 	(void)state;
 	assert_string_equal(cert_show_bytes(buf, "", 0), "''");
+	assert_string_equal(cert_show_bytes(buf, "a\xe2\x80\xae", 4),
+			    "'a\\xe2\\x80\\xae'"); /* right to left */
 	assert_string_equal(cert_show_bytes(buf, "a'b\\c\"d", 7), "'a\\x27b\\x5cc\"d'");
 	assert_string_equal(cert_show_bytes(buf, "\xc3\xa4\xff\xc2\x85\x1b[0m\x7f", 10),
 			    "'ä\\xff\\xc2\\x85\\x1b[0m\\x7f'");

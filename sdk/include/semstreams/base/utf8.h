@@ -48,6 +48,10 @@ static inline size_t ss_utf8_next(const void *text, size_t size, uint32_t *code)
  * above U+10FFFF) becomes U+FFFD. */
 size_t ss_utf8_put(uint32_t code, char out[4]);
 
+/* [any] May a character that a stranger chose be shown as it is?  Not one that controls a terminal, changes
+ * the direction, is invisible, or has no meaning that all agree on. */
+bool ss_utf8_is_plain(uint32_t code);
+
 /* [any] Is all of text UTF-8?  Eight bytes at a time where they are ASCII. */
 bool ss_utf8_valid(const void *text, size_t size);
 

@@ -4,11 +4,14 @@
  * protocol.h.  Ends with the operation, or when the socket is closed.
  */
 #include <jansson.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <semstreams/base/file_atomic.h>
+#include <semstreams/base/strbuf.h>
 #include <semstreams/plugin.h>
 #include "client.h"
 #include "plugins/acme_tls/protocol.h"
@@ -18,13 +21,14 @@
 
 /* ---- answers ---- */
 
-/* A line to the socket that is arg.  Nobody is left to read it: end. */
-static void answer(FILE *to, json_t *root)
+/* A line to the socket, which may have a key in it.  Nobody is left to read it: end. */
+static void answer(json_t *root)
 {
-	bool said = root && json_dumpf(root, to, JSON_COMPACT) == 0 && fputc('\n', to) != EOF;
+	char *line = root ? json_dumps(root, JSON_COMPACT) : NULL;
 	json_decref(root);
-	if (!said || fflush(to))
+	if (!line || ss_write_all(PROTOCOL_FD, line, strlen(line)) || ss_write_all(PROTOCOL_FD, "\n", 1))
 		_exit(EXIT_FAILURE);
+	key_text_free(line);
 }
 
 /* What a CA said may be in it, so it may not be UTF-8. */
@@ -36,32 +40,58 @@ static json_t *text_of(const char *text)
 
 static void on_log(void *arg, int32_t level, const char *text)
 {
-	answer(arg, json_pack("{s:o, s:i}", "log", text_of(text), "level", (int)level));
+	(void)arg;
+	answer(json_pack("{s:o, s:i}", "log", text_of(text), "level", (int)level));
 }
 
 static void on_counted(void *arg, const char *what)
 {
-	answer(arg, json_pack("{s:s}", "counted", what));
+	(void)arg;
+	answer(json_pack("{s:s}", "counted", what));
 }
 
-static void answer_result(FILE *to, const struct client_result *r)
+static void answer_result(const struct client_result *r)
 {
-	answer(to, json_pack("{s:{s:i, s:o, s:b, s:I, s:I, s:I, s:s?, s:s?, s:s?}}", "result", "fail",
-			     (int)r->fail, "why", text_of(r->why), "permanent", (int)r->permanent,
-			     "retry_after", (json_int_t)r->retry_after, "ari_start", (json_int_t)r->ari_start,
-			     "ari_end", (json_int_t)r->ari_end, "ari_url", r->ari_url, "chain",
-			     r->chain ? r->chain->pem : NULL, "key", r->key_pem));
+	answer(json_pack("{s:{s:i, s:o, s:b, s:I, s:I, s:I, s:s?, s:s?, s:s?}}", "result", "fail",
+			 (int)r->fail, "why", text_of(r->why), "permanent", (int)r->permanent, "retry_after",
+			 (json_int_t)r->retry_after, "ari_start", (json_int_t)r->ari_start, "ari_end",
+			 (json_int_t)r->ari_end, "ari_url", r->ari_url, "chain",
+			 r->chain ? r->chain->pem : NULL, "key", r->key_pem));
 }
 
-static int refuse(FILE *to, const char *why)
+static int refuse(const char *why)
 {
 	struct client_result r = {.fail = ACME_LOCAL};
 	snprintf(r.why, sizeof r.why, "%s", why);
-	answer_result(to, &r);
+	answer_result(&r);
 	return EXIT_FAILURE;
 }
 
 /* ---- the process ---- */
+
+/* Jansson's: keys and secrets are in what it reads and writes. */
+static void wipe_and_free(void *block)
+{
+	if (block)
+		explicit_bzero(block, malloc_usable_size(block));
+	free(block);
+}
+
+/* The one line that comes; NULL: it does not, or is not JSON. */
+static json_t *read_request(void)
+{
+	enum { ROOM = 16384 };
+	struct ss_strbuf line = {.secret = true};
+	ssize_t n = 0;
+	do {
+		char *to = ss_strbuf_room(&line, ROOM);
+		n = to ? read(PROTOCOL_FD, to, ROOM) : -1;
+		line.len += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && line.bytes[line.len - 1] != '\n' && line.len < PROTOCOL_LINE_MAX);
+	json_t *request = n > 0 ? json_loadb(line.bytes, line.len, 0, NULL) : NULL;
+	ss_strbuf_done(&line);
+	return request;
+}
 
 /* Nothing comes any more but the end. */
 static void on_socket(struct ev_loop *loop, ev_io *io, int events)
@@ -91,7 +121,7 @@ static size_t list(const json_t *request, const char *key, const char **out, siz
 	return n;
 }
 
-static int run(struct ev_loop *loop, struct store *store, const json_t *request, FILE *to)
+static int run(struct ev_loop *loop, struct store *store, const json_t *request)
 {
 	const char *names[NAMES_MAX], *files[FILES_MAX];
 	const struct client_options options = {
@@ -115,7 +145,6 @@ static int run(struct ev_loop *loop, struct store *store, const json_t *request,
 		.order_ns = (uint64_t)number(request, "order_ns"),
 		.log = on_log,
 		.counted = on_counted,
-		.arg = to,
 	};
 	const struct client_request what = {
 		.operation = text(request, "operation"),
@@ -127,14 +156,14 @@ static int run(struct ev_loop *loop, struct store *store, const json_t *request,
 	};
 	ev_io io;
 	if (!options.directory_url || !options.email || !what.operation)
-		return refuse(to, "the request is incomplete");
+		return refuse("the request is incomplete");
 	ev_io_init(&io, on_socket, PROTOCOL_FD, EV_READ);
 	ev_io_start(loop, &io);
 	struct client *c = client_run(&options, &what);
 	if (c)
-		answer_result(to, &c->result);
+		answer_result(&c->result);
 	else
-		refuse(to, "out of memory");
+		refuse("out of memory");
 	ev_io_stop(loop, &io);
 	client_free(c);
 	return c ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -143,7 +172,6 @@ static int run(struct ev_loop *loop, struct store *store, const json_t *request,
 int main(void)
 {
 	struct store *store = NULL;
-	json_t *request = NULL;
 	char why[512];
 	int type, code;
 	socklen_t size = sizeof type;
@@ -154,18 +182,17 @@ int main(void)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	FILE *from = fdopen(PROTOCOL_FD, "r"), *to = fdopen(PROTOCOL_FD, "w");
-	if (from && to)
-		request = json_loadf(from, JSON_DISABLE_EOF_CHECK, NULL);
-	if (!text(request, "storage_path") || fgetc(from) != '\n')
+	json_set_alloc_funcs(malloc, wipe_and_free);
+	json_t *request = read_request();
+	if (!text(request, "storage_path"))
 		return 2;
 	struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	if (!loop)
-		code = refuse(to, "cannot create an event loop");
+		code = refuse("cannot create an event loop");
 	else if (store_open(text(request, "storage_path"), &store, why, sizeof why))
-		code = refuse(to, why);
+		code = refuse(why);
 	else
-		code = run(loop, store, request, to);
+		code = run(loop, store, request);
 	store_free(store);
 	if (loop)
 		ev_loop_destroy(loop);

@@ -15,7 +15,6 @@ enum {
 	RSA_MIN = 2048,
 	RSA_MAX = 16384, /* bits; more take too long to sign with */
 	NUMBER_MAX = 48, /* bytes, of P-384 */
-	TOKEN_MAX = 256,
 };
 
 /* The keys that CAs take, and how they sign (RFC 7518 section 3.1). */
@@ -233,8 +232,6 @@ int key_load(const char *pem, size_t len, struct acme_key **out, char *why, size
 
 /* ---- base64url ---- */
 
-#define ALPHABET "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-
 static void translate(char *text, const char from[2], const char to[2])
 {
 	while ((text = strpbrk(text, from)))
@@ -257,7 +254,7 @@ char *base64url(const void *data, size_t len)
 
 int base64url_decode(const char *text, uint8_t **out, size_t *len)
 {
-	size_t n = strspn(text, ALPHABET "+/"), padding = strspn(text + n, "=");
+	size_t n = strspn(text, BASE64URL "+/"), padding = strspn(text + n, "=");
 	if (text[n + padding] || n % 4 == 1 || padding > 2 || (padding && (n + padding) % 4))
 		return -EINVAL;
 	char *copy = NULL;
@@ -347,8 +344,8 @@ int jws_thumbprint(const struct acme_key *key, char out[JWS_THUMBPRINT])
 int jws_key_authorization(const struct acme_key *account, const char *token, char **out)
 {
 	char thumbprint[JWS_THUMBPRINT];
-	size_t len = strspn(token, ALPHABET);
-	if (len == 0 || len > TOKEN_MAX || token[len])
+	size_t len = strspn(token, BASE64URL);
+	if (len == 0 || len > JWS_TOKEN_MAX || token[len])
 		return -EINVAL;
 	int rc = jws_thumbprint(account, thumbprint);
 	if (rc)

@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <gnutls/abstract.h>
 
-#define JWS_THUMBPRINT 44 /* bytes of SHA-256 in base64url, with the end */
+#define BASE64URL      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+#define JWS_THUMBPRINT 44  /* bytes of SHA-256 in base64url, with the end */
+#define JWS_TOKEN_MAX  256 /* bytes of a challenge's token */
 
 struct acme_key {
 	gnutls_privkey_t private;
@@ -47,7 +49,7 @@ int jws_key_change(const struct acme_key *old_key, const struct acme_key *new_ke
 		   const char *url, char **out);
 int jws_thumbprint(const struct acme_key *, char out[JWS_THUMBPRINT]);
 /* token "." thumbprint, malloced (section 8.1).  -EINVAL: the token has other characters than base64url's, or
- * more than 256 of them. */
+ * more than JWS_TOKEN_MAX of them. */
 int jws_key_authorization(const struct acme_key *account, const char *token, char **out);
 
 /* What GnuTLS takes as a datum; it only reads it. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* operation - see operation.h. */
 #include "operation.h"
+#include "time_text.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -13,7 +14,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define GRACE                                                                                                \
@@ -25,18 +25,11 @@ struct operation {
 	bool wants_chain, ended;
 	pid_t pid;
 	int fd;
-	int64_t deadline; /* monotonic ns */
+	uint64_t deadline; /* monotonic ns */
 	struct operation_result result;
 	size_t len, high, total;
 	char text[PROTOCOL_LINE_MAX]; /* a line that is not complete yet */
 };
-
-static int64_t monotonic_now(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * ACME_SECOND + ts.tv_nsec;
-}
 
 /* ---- the result ---- */
 
@@ -277,7 +270,7 @@ int operation_start(const struct setup *s, json_t *request, const char *const *c
 		op->setup = s;
 		op->events = *events;
 		op->wants_chain = strcmp(text(request, "operation"), "issue") == 0;
-		op->deadline = monotonic_now() + s->conf->order_timeout + GRACE;
+		op->deadline = monotonic_now() + (uint64_t)(s->conf->order_timeout + GRACE);
 		rc = start(op, line);
 	}
 	key_text_free(line);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* time_text - times and durations, in seconds, as the log and people read them.  Pure, but for wall_now(). */
+/* time_text - times and durations, in seconds, as the log and people read them.  Pure, but for the clocks. */
 #pragma once
 #include <inttypes.h>
 #include <stdint.h>
@@ -42,4 +42,11 @@ static inline struct time_text time_text(int64_t at)
 static inline int64_t wall_now(void)
 {
 	return (int64_t)time(NULL);
+}
+
+static inline uint64_t monotonic_now(void) /* ns */
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "plugins/acme_tls/client/responder.h"
+#include "plugins/acme_tls/key.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -20,7 +21,7 @@ static void check(const char *text, size_t len, int status, const struct respond
 		abort();
 	if (!r->token)
 		return;
-	if (r->token < text || r->token_len == 0 || r->token_len > RESPONDER_TOKEN_MAX ||
+	if (r->token < text || r->token_len == 0 || r->token_len > JWS_TOKEN_MAX ||
 	    r->token + r->token_len > text + len)
 		abort();
 	for (size_t i = 0; i < r->token_len; i++)

@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
+#include "plugins/acme_tls/time_text.h"
 
 #define SHORT_NS          (60 * SECOND) /* for what needs no validation */
 #define REQUESTS_MAX      100           /* of an operation, and: */
@@ -91,12 +92,12 @@ static int account_closed_by(struct client *c, enum message_status status)
 static int account_update(struct client *c, const char *url)
 {
 	struct store_account *a = &c->account;
-	char *body = json_dumps(c->s.message.json, JSON_COMPACT);
+	char *body = json_dumps(c->s.message, JSON_COMPACT);
 	bool kept = body && text_set(&a->body, body) && text_set(&a->url, url) &&
 		    text_set(&a->email, c->o.email) && text_set(&a->directory, c->o.directory_url);
 	free(body);
 	int rc = kept ? account_save(c) : client_no_memory(c);
-	return rc ? rc : account_closed_by(c, c->s.message.status);
+	return rc ? rc : account_closed_by(c, message_status(c->s.message));
 }
 
 static json_t *contact(const struct client *c)
@@ -130,12 +131,12 @@ static int account_contact(struct client *c)
 static int account_check(struct client *c)
 {
 	const char *body = c->account.body ? c->account.body : "{}";
-	struct message m;
+	json_t *m;
 	char why[8];
 	/* "{}": the state is not known */
 	if (message_read(MESSAGE_ACCOUNT, body, strlen(body), &m, why, sizeof why) == 0) {
-		message_done(&m);
-		int rc = account_closed_by(c, m.status);
+		int rc = account_closed_by(c, message_status(m));
+		json_decref(m);
 		if (rc)
 			return rc;
 	}
@@ -149,7 +150,8 @@ static json_t *registration(struct client *c)
 	json_t *json = json_pack("{sbso}", "termsOfServiceAgreed", 1, "contact", contact(c));
 	char *eab = NULL;
 	if (json && c->o.eab_kid &&
-	    (jws_eab(c->key, c->o.eab_kid, c->o.eab_mac, c->s.directory.new_account, &eab) < 0 ||
+	    (jws_eab(c->key, c->o.eab_kid, c->o.eab_mac, message_get(c->s.directory, "newAccount"), &eab) <
+		     0 ||
 	     json_object_set_new(json, "externalAccountBinding", json_loads(eab, 0, NULL)) < 0)) {
 		json_decref(json);
 		json = NULL;
@@ -166,7 +168,7 @@ static int ask_registration(struct client *c, bool only_look)
 				   "cannot write the registration: is the HMAC key of the external account "
 				   "binding base64?");
 	return session_ask(
-		c, "newAccount", c->s.directory.new_account, payload,
+		c, "newAccount", message_get(c->s.directory, "newAccount"), payload,
 		&(struct ask){.how = ASK_BY_JWK | ASK_MAY_REFUSE, .expect = MESSAGE_ACCOUNT, .repeat = 2});
 }
 
@@ -176,9 +178,9 @@ static int registered(struct client *c)
 	const struct http_reply *reply = &c->s.reply;
 	char url[MESSAGE_URL_MAX + 1], why[200];
 	if (!reply->location || !message_url_ok(reply->location))
-		return client_fail(c, ACME_BROKEN, false, no_url);
+		return client_broken(c, no_url);
 	if (url_check(c->o.directory_url, reply->location, why, sizeof why) < 0)
-		return client_fail(c, ACME_BROKEN, false, "the account URL in the CA's reply %s", why);
+		return client_broken(c, "the account URL in the CA's reply %s", why);
 	message_text(reply->location, url, sizeof url);
 	int rc = account_update(c, url);
 	if (rc)
@@ -194,9 +196,10 @@ static int account_register(struct client *c, bool known_key)
 	static const char no_eab[] = "{\"type\":\"urn:ietf:params:acme:error:externalAccountRequired\"}";
 	/* the binding to an external account is good for one registration: look for the account first */
 	bool look_first = known_key && c->o.eab_kid;
+	const json_t *meta = json_object_get(c->s.directory, "meta");
 	c->registering = true;
 	client_doing(c, "registering the account");
-	if (c->s.directory.eab_required && !c->o.eab_kid && !known_key) {
+	if (json_is_true(json_object_get(meta, "externalAccountRequired")) && !c->o.eab_kid && !known_key) {
 		problem_read(no_eab, sizeof no_eab - 1, 0, &c->s.problem);
 		return client_refused(c, &c->s.problem);
 	}
@@ -259,7 +262,7 @@ static int pending_probe(struct client *c, bool *taken)
 	if (rc)
 		return rc;
 	if (!c->s.refusal && !c->s.reply.location)
-		return client_fail(c, ACME_BROKEN, false, no_url);
+		return client_broken(c, no_url);
 	/* another account of that key is not ours */
 	*taken = !c->s.refusal && url_same(c->s.reply.location, c->account.url);
 	return pending_settle(c, *taken);
@@ -281,7 +284,7 @@ static int account_ready(struct client *c)
 
 static int account_rollover(struct client *c)
 {
-	const char *url = c->s.directory.key_change;
+	const char *url = message_get(c->s.directory, "keyChange");
 	struct problem problem = {.text = "the CA has kept the old account key"};
 	char *inner = NULL;
 	bool taken;
@@ -319,8 +322,8 @@ static int account_deactivate(struct client *c)
 			     &(struct ask){.expect = MESSAGE_ACCOUNT, .repeat = 2});
 	if (rc)
 		return rc;
-	if (c->s.message.status != MESSAGE_DEACTIVATED)
-		return client_fail(c, ACME_BROKEN, false, "the CA has not deactivated the account");
+	if (message_status(c->s.message) != MESSAGE_DEACTIVATED)
+		return client_broken(c, "the CA has not deactivated the account");
 	rc = text_set(&c->account.body, "{\"status\":\"deactivated\"}") ? account_save(c)
 									: client_no_memory(c);
 	if (!rc)
@@ -330,15 +333,15 @@ static int account_deactivate(struct client *c)
 
 static int revoke_certificate(struct client *c)
 {
-	const char *text = given(c->q.chain_pem);
+	const char *text = given(c->q.chain_pem), *url = message_get(c->s.directory, "revokeCert");
 	gnutls_datum_t pem = {(unsigned char *)text, (unsigned int)strlen(text)}, der = {0};
-	if (!c->s.directory.revoke_cert)
+	if (!url)
 		return client_fail(c, ACME_REFUSED, true, "the CA does not offer to revoke certificates");
 	if (gnutls_pem_base64_decode2("CERTIFICATE", &pem, &der) < 0)
 		return client_fail(c, ACME_LOCAL, true, "the certificate to revoke cannot be read");
 	char *leaf = base64url(der.data, der.size);
 	client_doing(c, "revoking the certificate");
-	int rc = session_ask(c, "revokeCert", c->s.directory.revoke_cert,
+	int rc = session_ask(c, "revokeCert", url,
 			     json_pack("{sssi}", "certificate", leaf, "reason", c->q.reason),
 			     &(struct ask){.passes = "alreadyRevoked", .repeat = 2});
 	free(leaf);
@@ -348,9 +351,8 @@ static int revoke_certificate(struct client *c)
 
 static int renewal_info(struct client *c)
 {
-	const struct message *m = &c->s.message;
 	char url[MESSAGE_URL_MAX + CHAIN_ARI_ID + 2];
-	const char *base = c->s.directory.renewal_info, *id = c->q.ari_id;
+	const char *base = message_get(c->s.directory, "renewalInfo"), *id = c->q.ari_id;
 	if (!id || !*id || strlen(id) >= CHAIN_ARI_ID)
 		return client_fail(c, ACME_LOCAL, true, "the certificate has no ARI identifier");
 	if (!base)
@@ -362,11 +364,10 @@ static int renewal_info(struct client *c)
 			     &(struct ask){.how = ASK_GET, .expect = MESSAGE_RENEWAL, .repeat = 2});
 	if (rc)
 		return rc;
-	c->ari_url = m->explanation ? strdup(m->explanation) : NULL;
-	c->result = (struct client_result){.retry_after = c->s.retry_after,
-					   .ari_start = m->start,
-					   .ari_end = m->end,
-					   .ari_url = c->ari_url};
+	const char *explanation = message_get(c->s.message, "explanationURL");
+	c->ari_url = explanation ? strdup(explanation) : NULL;
+	c->result = (struct client_result){.retry_after = c->s.retry_after, .ari_url = c->ari_url};
+	message_window(c->s.message, &c->result.ari_start, &c->result.ari_end);
 	return 0;
 }
 
@@ -438,7 +439,7 @@ struct client *client_run(const struct client_options *options, const struct cli
 	c->o = *options;
 	c->q = *request;
 	c->failure = i < N_OPERATIONS ? operations[i].failure : request->operation;
-	c->deadline = now_ns() + (i == 0 ? options->order_ns : SHORT_NS);
+	c->deadline = monotonic_now() + (i == 0 ? options->order_ns : SHORT_NS);
 	c->requests_max = REQUESTS_MAX + REQUESTS_PER_NAME * (unsigned)options->n_names;
 	if (i == N_OPERATIONS)
 		client_fail(c, ACME_LOCAL, true, "there is no such operation");

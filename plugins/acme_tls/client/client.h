@@ -112,7 +112,7 @@ struct session {
 	/* of the last request, valid until the next */
 	struct http_reply reply;
 	const struct problem *refusal; /* NULL: the status is 2xx, or there is no answer */
-	struct message message;        /* what was expected, if there is neither refusal nor error */
+	json_t *message;               /* what was expected, if there is neither refusal nor error */
 
 	struct problem problem;
 	char nonce[NONCE_MAX + 1]; /* the newest; "": none */
@@ -121,12 +121,13 @@ struct session {
 	int64_t retry_after;       /* seconds, of the last answer; 0: none */
 	bool has_skew;
 	int64_t skew; /* the CA's clock minus ours, seconds */
-	struct message directory;
+	json_t *directory;
 };
 
 /* The proof that one name is ours. */
 struct challenge {
-	char *url, *challenge_url, *token; /* url: of the authorization */
+	json_t *authorization; /* its URL */
+	json_t *document;      /* of the challenge; NULL: not chosen yet */
 	char name[MESSAGE_NAME_MAX + 1];
 	enum challenge_state {
 		CHALLENGE_NEW,
@@ -142,14 +143,12 @@ struct challenge {
 };
 
 struct order {
-	char *url, *finalize, *certificate;
+	char *url;
+	json_t *document; /* as the CA told it last */
 	struct acme_key *key;
 	char *key_text;
-	enum message_status status;
-	char status_word[32];
-	struct problem error; /* of an invalid order */
-	bool resumed;         /* it is of an earlier attempt */
-	bool announced;       /* "challenge server started" has been logged */
+	bool resumed;   /* it is of an earlier attempt */
+	bool announced; /* "challenge server started" has been logged */
 	bool validating;
 	unsigned finalizes;
 	uint64_t poll; /* ns until the next look */
@@ -158,9 +157,6 @@ struct order {
 	size_t n_challenges;
 	struct challenge *challenges;
 	struct chain_info chain;
-	bool has_chain;
-	char *alternates[ALTERNATES];
-	size_t n_alternates;
 };
 
 struct client {
@@ -184,7 +180,6 @@ struct client {
 };
 
 /* ---- session.c */
-uint64_t now_ns(void);
 void client_log(struct client *, int32_t level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void client_doing(struct client *, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -192,6 +187,9 @@ void client_doing(struct client *, const char *format, ...) __attribute__((forma
 int client_fail(struct client *, enum acme_fail, bool permanent, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 int client_no_memory(struct client *);
+/* The CA's answer makes no sense. */
+#define client_broken(c, ...) client_fail(c, ACME_BROKEN, false, __VA_ARGS__)
+#define order_broken(c, ...)  order_useless(c, ACME_BROKEN, false, __VA_ARGS__)
 /* The CA has refused. */
 int client_refused(struct client *, const struct problem *);
 /* The order leads nowhere: -ESTALE if it is of an earlier attempt, else the operation fails. */
@@ -200,8 +198,7 @@ int order_useless(struct client *, enum acme_fail, bool permanent, const char *f
 /* Waits as long as the last answer's Retry-After says, else ns; fails if that is beyond the deadline. */
 int client_poll(struct client *, uint64_t ns);
 /* what: for metrics, a literal.  The payload is taken over. */
-int session_ask(struct client *, const char *what, const char *url, struct json_t *payload,
-		const struct ask *);
+int session_ask(struct client *, const char *what, const char *url, json_t *payload, const struct ask *);
 /* Look for the account of a key; NULL: ours. */
 int session_find_account(struct client *, const struct acme_key *, bool may_fail);
 /* Read the directory. */

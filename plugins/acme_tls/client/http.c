@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * http - HTTPS requests to a CA by libcurl, one at a time, and why one failed in an operator's words; see
- * http.h.
- */
+/* http - see http.h; and why a request failed, in an operator's words. */
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +33,8 @@ struct http {
 	ev_async performed;
 	CURL *easy; /* keeps the connection from request to request; in the hands of the job while it runs */
 	CURLcode code;
-	char origin[300];    /* "ca.example:443" */
-	struct ss_strbuf ca; /* PEM of all ca_files */
+	char origin[URL_ORIGIN]; /* "ca.example:443" */
+	struct ss_strbuf ca;     /* PEM of all ca_files */
 	/* the request */
 	const char *request;
 	size_t sent; /* of request */
@@ -98,168 +96,147 @@ static const char *field(const struct http *h, const char *name, size_t index)
 
 /* ---- why a request failed */
 
+__attribute__((format(printf, 3, 4))) static int say(struct http_reply *out, int error, const char *format,
+						     ...)
+{
+	va_list args;
+	va_start(args, format);
+	vsnprintf(out->why, sizeof out->why, format, args);
+	va_end(args);
+	return error;
+}
+
 static int host_len(const struct http *h)
 {
 	return (int)(strrchr(h->origin, ':') - h->origin);
 }
 
-static const struct {
-	long verify; /* X509_V_ERR_... of OpenSSL */
-	const char *why;
-	bool by_clock; /* what this machine's clock says follows */
-} distrust[] = {
-	{2, UNKNOWN_AUTHORITY, false},
-	{18, UNKNOWN_AUTHORITY, false},
-	{19, UNKNOWN_AUTHORITY, false},
-	{20, UNKNOWN_AUTHORITY, false},
-	{21, UNKNOWN_AUTHORITY, false},
-	{9, "the CA's certificate is not yet valid: is the clock of this machine right? It says ", true},
-	{10, "the CA's certificate has expired: renew it, or set the clock of this machine right: it says ",
-	 true},
-};
+#define BROKEN_OFF "the connection broke before the answer was complete"
 
-static void explain_peer(const struct http *h, char *why, size_t size)
-{
-	long verify = 0;
-	curl_easy_getinfo(h->easy, CURLINFO_SSL_VERIFYRESULT, &verify);
-	for (size_t i = 0; i < sizeof distrust / sizeof *distrust; i++)
-		if (verify == distrust[i].verify) {
-			snprintf(why, size, "%s%s", distrust[i].why,
-				 distrust[i].by_clock ? time_text(wall_now()).s : "");
-			return;
-		}
-	/* 0, 62, 64: the chain is good, the name remains; the library's first value is 1, and then stays */
-	if (verify <= 1 || verify == 62 || verify == 64)
-		snprintf(why, size,
-			 "the CA's certificate is not valid for host %.*s (hostname mismatch): put a name of "
-			 "the certificate into directory_url",
-			 host_len(h), h->origin);
-	else
-		snprintf(why, size, "the CA's certificate cannot be trusted: %s", h->error_text);
-}
-
-static const struct {
+static const struct failure {
+	CURLcode code;
+	long detail; /* X509_V_ERR_... of OpenSSL or errno; 0: any */
 	int error;
 	const char *text;
-} system_errors[] = {
-	{ECONNREFUSED, "connection refused"},    {EHOSTUNREACH, "no route to host"},
-	{ENETUNREACH, "network is unreachable"}, {ECONNRESET, "connection reset"},
-	{ETIMEDOUT, "connection timed out"},     {EACCES, "a firewall of this machine blocks the connection"},
+} failures[] = {
+	{CURLE_PEER_FAILED_VERIFICATION, 2, EKEYREJECTED, UNKNOWN_AUTHORITY},
+	{CURLE_PEER_FAILED_VERIFICATION, 18, EKEYREJECTED, UNKNOWN_AUTHORITY},
+	{CURLE_PEER_FAILED_VERIFICATION, 19, EKEYREJECTED, UNKNOWN_AUTHORITY},
+	{CURLE_PEER_FAILED_VERIFICATION, 20, EKEYREJECTED, UNKNOWN_AUTHORITY},
+	{CURLE_PEER_FAILED_VERIFICATION, 21, EKEYREJECTED, UNKNOWN_AUTHORITY},
+	{CURLE_COULDNT_CONNECT, ECONNREFUSED, ECONNREFUSED, "connection refused"},
+	{CURLE_COULDNT_CONNECT, EHOSTUNREACH, EHOSTUNREACH, "no route to host"},
+	{CURLE_COULDNT_CONNECT, ENETUNREACH, ENETUNREACH, "network is unreachable"},
+	{CURLE_COULDNT_CONNECT, ECONNRESET, ECONNRESET, "connection reset"},
+	{CURLE_COULDNT_CONNECT, ETIMEDOUT, ETIMEDOUT, "connection timed out"},
+	{CURLE_COULDNT_CONNECT, EACCES, EACCES, "a firewall of this machine blocks the connection"},
+	{CURLE_SSL_CACERT_BADFILE, 0, EKEYREJECTED, "ca_bundle holds no certificate that can be read"},
+	{CURLE_GOT_NOTHING, 0, ECONNRESET, BROKEN_OFF},
+	{CURLE_SEND_ERROR, 0, ECONNRESET, BROKEN_OFF},
+	{CURLE_SEND_FAIL_REWIND, 0, ECONNRESET, BROKEN_OFF},
+	{CURLE_RECV_ERROR, 0, ECONNRESET, BROKEN_OFF},
+	{CURLE_PARTIAL_FILE, 0, ECONNRESET, BROKEN_OFF},
+	{CURLE_OUT_OF_MEMORY, 0, ENOMEM, "out of memory"},
+	{CURLE_WEIRD_SERVER_REPLY, 0, EPROTO, "the server does not speak HTTP"},
+	{CURLE_UNSUPPORTED_PROTOCOL, 0, EPROTO, "the server does not speak HTTP"},
+	{CURLE_COULDNT_RESOLVE_PROXY, 0, EHOSTUNREACH, "the name of the proxy cannot be resolved"},
 };
 
-static int explain_connect(const struct http *h, char *why, size_t size)
+static int explain_peer(const struct http *h, long verify, struct http_reply *out)
 {
-	long error = 0;
-	curl_easy_getinfo(h->easy, CURLINFO_OS_ERRNO, &error);
-	for (size_t i = 0; i < sizeof system_errors / sizeof *system_errors; i++)
-		if (error == system_errors[i].error) {
-			snprintf(why, size, "%s", system_errors[i].text);
-			return -(int)error;
-		}
-	snprintf(why, size, "%s", h->error_text);
-	return -ECONNREFUSED;
+	if (verify == 9)
+		return say(out, -EKEYREJECTED,
+			   "the CA's certificate is not yet valid: is the clock of this machine right? It "
+			   "says %s",
+			   time_text(wall_now()).s);
+	if (verify == 10)
+		return say(out, -EKEYREJECTED,
+			   "the CA's certificate has expired: renew it, or set the clock of this machine "
+			   "right: it says %s",
+			   time_text(wall_now()).s);
+	/* 0, 62, 64: the chain is good, the name remains; the library's first value is 1, and then stays */
+	if (verify <= 1 || verify == 62 || verify == 64)
+		return say(out, -EKEYREJECTED,
+			   "the CA's certificate is not valid for host %.*s (hostname mismatch): put a name "
+			   "of the certificate into directory_url",
+			   host_len(h), h->origin);
+	return say(out, -EKEYREJECTED, "the CA's certificate cannot be trusted: %s", h->error_text);
 }
 
-static int explain_timeout(const struct http *h, char *why, size_t size)
+static int explain_timeout(const struct http *h, struct http_reply *out)
 {
 	curl_off_t ready = 0, first_byte = 0, total = 0;
 	curl_easy_getinfo(h->easy, CURLINFO_PRETRANSFER_TIME_T, &ready);
 	curl_easy_getinfo(h->easy, CURLINFO_STARTTRANSFER_TIME_T, &first_byte);
 	curl_easy_getinfo(h->easy, CURLINFO_TOTAL_TIME_T, &total);
+	double seconds = (double)total / 1e6;
 	if (!ready)
-		snprintf(why, size, "no connection within %.1f s", (double)total / 1e6);
-	else if (!first_byte)
-		snprintf(why, size, "no answer within %.1f s", (double)total / 1e6);
-	else
-		snprintf(why, size, "the reply came too slowly");
-	return -ETIMEDOUT;
+		return say(out, -ETIMEDOUT, "no connection within %.1f s", seconds);
+	if (!first_byte)
+		return say(out, -ETIMEDOUT, "no answer within %.1f s", seconds);
+	return say(out, -ETIMEDOUT, "the reply came too slowly");
 }
 
-static const struct {
-	CURLcode code;
-	int error;
-	const char *text;
-} failures[] = {
-	{CURLE_SSL_CACERT_BADFILE, EKEYREJECTED, "ca_bundle holds no certificate that can be read"},
-	{CURLE_GOT_NOTHING, ECONNRESET, "the connection broke before the answer was complete"},
-	{CURLE_SEND_ERROR, ECONNRESET, "the connection broke before the answer was complete"},
-	{CURLE_SEND_FAIL_REWIND, ECONNRESET, "the connection broke before the answer was complete"},
-	{CURLE_RECV_ERROR, ECONNRESET, "the connection broke before the answer was complete"},
-	{CURLE_PARTIAL_FILE, ECONNRESET, "the connection broke before the answer was complete"},
-	{CURLE_OUT_OF_MEMORY, ENOMEM, "out of memory"},
-	{CURLE_WEIRD_SERVER_REPLY, EPROTO, "the server does not speak HTTP"},
-	{CURLE_UNSUPPORTED_PROTOCOL, EPROTO, "the server does not speak HTTP"},
-	{CURLE_COULDNT_RESOLVE_PROXY, EHOSTUNREACH, "the name of the proxy cannot be resolved"},
-};
-
 /* The proxy that libcurl takes from the environment, without a password that is in its URL. */
-static void name_proxy(char *why, size_t size)
+static void name_proxy(struct http_reply *out)
 {
-	static const char *const names[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
-	const char *url = NULL;
-	size_t i = 0, used = strlen(why);
-	while (i < sizeof names / sizeof *names && !((url = getenv(names[i])) && *url))
-		i++;
-	if (i == sizeof names / sizeof *names)
+	static const char *const names[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", NULL};
+	const char *const *name = names, *url = NULL;
+	while (*name && !((url = getenv(*name)) && *url))
+		name++;
+	if (!*name)
 		return;
 	const char *scheme = strstr(url, "://"), *host = scheme ? scheme + 3 : url, *at = strrchr(host, '@');
-	snprintf(why + used, size - used, "; the environment variable %s names the proxy %.200s", names[i],
-		 at ? at + 1 : host);
+	append(out->why, sizeof out->why, "; the environment variable %s names the proxy %.200s", *name,
+	       at ? at + 1 : host);
 }
 
 /* -errno for what went wrong with a request, and why. */
-static int explain_code(const struct http *h, CURLcode code, char *why, size_t size)
+static int explain_code(const struct http *h, CURLcode code, struct http_reply *out)
 {
-	if (h->given_up) {
-		snprintf(why, size, "%s", h->given_up);
-		return -EMSGSIZE;
-	}
-	for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
-		if (code == failures[i].code) {
-			snprintf(why, size, "%s", failures[i].text);
-			return -failures[i].error;
-		}
+	long verify = 0, error = 0;
+	curl_easy_getinfo(h->easy, CURLINFO_SSL_VERIFYRESULT, &verify);
+	curl_easy_getinfo(h->easy, CURLINFO_OS_ERRNO, &error);
+	long detail = code == CURLE_COULDNT_CONNECT ? error : verify;
+	if (h->given_up)
+		return say(out, -EMSGSIZE, "%s", h->given_up);
+	for (const struct failure *f = failures; f < failures + sizeof failures / sizeof *failures; f++)
+		if (f->code == code && (f->detail == detail || !f->detail))
+			return say(out, -f->error, "%s", f->text);
 	switch (code) {
 	case CURLE_COULDNT_RESOLVE_HOST:
-		snprintf(why, size, "host %.*s cannot be resolved: check directory_url and the DNS",
-			 host_len(h), h->origin);
-		return -EHOSTUNREACH;
+		return say(out, -EHOSTUNREACH,
+			   "host %.*s cannot be resolved: check directory_url and the DNS", host_len(h),
+			   h->origin);
 	case CURLE_COULDNT_CONNECT:
-		return explain_connect(h, why, size);
+		return say(out, -ECONNREFUSED, "%s", h->error_text);
 	case CURLE_OPERATION_TIMEDOUT:
-		return explain_timeout(h, why, size);
+		return explain_timeout(h, out);
 	case CURLE_PEER_FAILED_VERIFICATION:
-		explain_peer(h, why, size);
-		return -EKEYREJECTED;
+		return explain_peer(h, verify, out);
 	case CURLE_SSL_CONNECT_ERROR:
-		if (!strstr(h->error_text, "asn1 encoding routines")) {
-			snprintf(why, size, "the TLS handshake failed: %s", h->error_text);
-			return -EPROTO;
-		}
+		if (!strstr(h->error_text, "asn1 encoding routines"))
+			return say(out, -EPROTO, "the TLS handshake failed: %s", h->error_text);
 		/* all that the library says of a signature by another key of the trusted CA's name */
-		snprintf(why, size,
-			 "certificate signed by unknown authority: ca_bundle has a CA of the same name with "
-			 "another key, set it to the root certificate of the CA");
-		return -EKEYREJECTED;
+		return say(out, -EKEYREJECTED,
+			   "certificate signed by unknown authority: ca_bundle has a CA of the same name "
+			   "with another key, set it to the root certificate of the CA");
 	default:
-		snprintf(why, size, "%s", h->error_text[0] ? h->error_text : curl_easy_strerror(code));
-		return -EPROTO;
+		return say(out, -EPROTO, "%s", h->error_text[0] ? h->error_text : curl_easy_strerror(code));
 	}
 }
 
-static int explain(const struct http *h, CURLcode code, char *why, size_t size)
+static int explain(const struct http *h, struct http_reply *out)
 {
 	curl_off_t ready = 0;
 	long status = 0; /* of a proxy's answer to CONNECT */
-	int rc = -EPROTO;
 	curl_easy_getinfo(h->easy, CURLINFO_HTTP_CONNECTCODE, &status);
 	curl_easy_getinfo(h->easy, CURLINFO_PRETRANSFER_TIME_T, &ready);
-	if (status && status / 100 != 2)
-		snprintf(why, size, "the proxy refuses to connect (HTTP status %ld)", status);
-	else
-		rc = explain_code(h, code, why, size);
+	int rc = status && status / 100 != 2
+			 ? say(out, -EPROTO, "the proxy refuses to connect (HTTP status %ld)", status)
+			 : explain_code(h, h->code, out);
 	if (!ready)
-		name_proxy(why, size);
+		name_proxy(out);
 	return rc;
 }
 
@@ -349,9 +326,7 @@ static bool add_field(struct curl_slist **fields, const char *field)
 static int set_request(struct http *h, const struct http_request *q, struct curl_slist **fields)
 {
 	CURL *easy = h->easy;
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	uint64_t now = (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+	uint64_t now = monotonic_now();
 	/* libcurl counts in milliseconds and may end within the last one */
 	uint64_t left = q->deadline > now ? q->deadline - now : 0;
 	left += left < h->o.total_ns ? 1000000 : 0;
@@ -399,7 +374,7 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 		while (!ss_job_take(h->job))
 			ev_run(h->o.loop, EVRUN_ONCE);
 		if (h->code != CURLE_OK)
-			out->error = explain(h, h->code, out->why, sizeof out->why);
+			out->error = explain(h, out);
 		curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &out->status);
 	}
 	curl_slist_free_all(fields);
@@ -443,15 +418,15 @@ static int ca_file_add(struct http *h, const char *path, char *why, size_t why_s
 
 int http_new(const struct http_options *options, struct http **out, char *why, size_t why_size)
 {
-	char text[128] = "";
 	struct http *h = calloc(1, sizeof *h);
 	snprintf(why, why_size, "out of memory");
 	if (!h)
 		return -ENOMEM;
 	h->o = *options;
-	int rc = url_origin(options->origin, h->origin, sizeof h->origin, text, sizeof text);
-	if (rc == -EINVAL)
-		snprintf(why, why_size, "directory_url %s %s", options->origin, text);
+	const char *wrong = url_origin(options->origin, h->origin);
+	int rc = wrong ? -EINVAL : 0;
+	if (wrong)
+		snprintf(why, why_size, "directory_url %s %s", options->origin, wrong);
 	for (size_t i = 0; !rc && i < options->n_ca_files; i++)
 		rc = ca_file_add(h, options->ca_files[i], why, why_size);
 	if (!rc && options->n_ca_files && !memmem(h->ca.bytes, h->ca.len, "-----BEGIN ", 11)) {

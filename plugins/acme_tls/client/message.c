@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * message - what a CA says, taken as hostile.  Pure; see message.h.
- */
+/* message - see message.h. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -41,19 +39,34 @@ void message_text(const char *in, char *out, size_t size)
 		*quote = '\'';
 }
 
-bool message_token_ok(const char *token)
-{
-	size_t n = strspn(token, BASE64URL);
-	return n > 0 && n <= MESSAGE_TOKEN_MAX && !token[n];
-}
-
-void message_done(struct message *m)
-{
-	json_decref(m->json);
-	m->json = NULL;
-}
-
 /* ---- documents */
+
+const char *message_get(const json_t *in, const char *key)
+{
+	return json_string_value(json_object_get(in, key));
+}
+
+enum message_status message_status(const json_t *in)
+{
+	const char *word = message_get(in, "status");
+	size_t i = 0;
+	while (word && i < MESSAGE_OTHER && strcmp(word, status_words[i]) != 0)
+		i++;
+	return word ? (enum message_status)i : MESSAGE_OTHER;
+}
+
+const json_t *message_error(const json_t *in)
+{
+	const json_t *error = json_object_get(in, "error");
+	return json_is_object(error) ? error : NULL;
+}
+
+bool message_window(const json_t *in, int64_t *start, int64_t *end)
+{
+	const json_t *window = json_object_get(in, "suggestedWindow");
+	const char *from = message_get(window, "start"), *to = message_get(window, "end");
+	return from && to && message_time(from, start) && message_time(to, end) && *start < *end;
+}
 
 struct reader {
 	const char *what; /* "order" */
@@ -71,206 +84,148 @@ static int __attribute__((format(printf, 2, 3))) bad(const struct reader *r, con
 	return -EINVAL;
 }
 
-static const char *text(const json_t *in, const char *key)
+static int check_url(const struct reader *r, const char *key, const json_t *url)
 {
-	return json_string_value(json_object_get(in, key));
-}
-
-/* An URL that may be missing. */
-static int read_url(const struct reader *r, const char *key, const json_t *in, const char **out)
-{
-	const json_t *value = json_object_get(in, key);
-	*out = json_string_value(value);
-	if (!value || json_is_null(value) || (*out && message_url_ok(*out)))
+	if (!url || json_is_null(url) || (json_is_string(url) && message_url_ok(json_string_value(url))))
 		return 0;
 	return bad(r, "has something other than a URL as \"%s\"", key);
 }
 
-static int read_status(const struct reader *r, const json_t *in, enum message_status *out, const char **word)
+static int check_needed_url(const struct reader *r, const char *key, const json_t *url)
 {
-	size_t i = 0;
-	*word = text(in, "status");
-	if (!*word)
-		return bad(r, "has no \"status\"");
-	while (i < MESSAGE_OTHER && strcmp(*word, status_words[i]) != 0)
-		i++;
-	*out = (enum message_status)i;
-	return 0;
+	if (url && !json_is_null(url))
+		return check_url(r, key, url);
+	return bad(r, "is not an ACME directory: \"%s\" is missing", key);
 }
 
-static const json_t *error_member(const json_t *in)
+static int check_status(const struct reader *r, const char *key, const json_t *status)
 {
-	const json_t *error = json_object_get(in, "error");
-	return json_is_object(error) ? error : NULL;
+	return json_is_string(status) ? 0 : bad(r, "has no \"%s\"", key);
 }
 
-/* Reads an element, into the place of its number. */
-typedef int read_element(const struct reader *, const json_t *, struct message *, size_t i);
-
-static int read_identifier(const struct reader *r, const json_t *in, struct message *m, size_t i)
+static int check_identifier(const struct reader *r, const char *key, const json_t *identifier)
 {
-	struct message_identifier *out = &m->identifiers[i];
-	out->type = text(in, "type");
-	out->value = text(in, "value");
-	if (!out->type || !out->value || !*out->value || strlen(out->value) > MESSAGE_NAME_MAX)
+	const char *value = message_get(identifier, "value");
+	(void)key;
+	if (!message_get(identifier, "type") || !value || !*value || strlen(value) > MESSAGE_NAME_MAX)
 		return bad(r, "has an identifier without type and value");
 	return 0;
 }
 
-static int read_authorization_url(const struct reader *r, const json_t *in, struct message *m, size_t i)
+static int check_authorization(const struct reader *r, const char *key, const json_t *url)
 {
-	m->authorizations[i] = json_string_value(in);
-	if (!m->authorizations[i] || !message_url_ok(m->authorizations[i]))
-		return bad(r, "lists an authorization that is not a URL");
-	return 0;
+	(void)key;
+	if (json_is_string(url) && message_url_ok(json_string_value(url)))
+		return 0;
+	return bad(r, "lists an authorization that is not a URL");
 }
 
-static int read_challenge(const struct reader *r, const json_t *in, struct message *m, size_t i)
+/* The token of a type that is not known is not checked: such a challenge is never chosen. */
+static int check_challenge(const struct reader *r, const char *key, const json_t *challenge)
 {
-	struct message_challenge *out = &m->challenges[i];
-	const char *word;
-	out->type = text(in, "type");
-	if (!out->type)
+	(void)key;
+	if (!message_get(challenge, "type"))
 		return bad(r, "has a challenge without \"type\"");
-	/* the token of a type that is not known is not checked: such a challenge is never chosen */
-	out->token = text(in, "token");
-	out->error = error_member(in);
-	int rc = read_status(r, in, &out->status, &word);
-	return rc ? rc : read_url(r, "url", in, &out->url);
+	int rc = check_status(r, "status", json_object_get(challenge, "status"));
+	return rc ? rc : check_url(r, "url", json_object_get(challenge, "url"));
 }
 
-/* An array that may be missing. */
-static int read_list(const struct reader *r, const char *key, struct message *m, size_t most, size_t *n,
-		     read_element *read)
+static int check_renewal(const struct reader *r, const char *key, const json_t *renewal)
 {
-	const json_t *list = json_object_get(m->json, key);
+	int64_t start, end;
+	(void)key;
+	if (message_window(renewal, &start, &end))
+		return 0;
+	return bad(r, "has no suggestedWindow from an earlier to a later time");
+}
+
+/* What is looked at in a document. */
+static const struct rule {
+	enum message_kind kind;
+	const char *key; /* NULL: the document itself */
+	int (*check)(const struct reader *, const char *key, const json_t *value);
+	size_t most; /* elements of a list, which may be missing; 0: it is no list */
+} rules[] = {
+	{MESSAGE_DIRECTORY, "newNonce", check_needed_url, 0},
+	{MESSAGE_DIRECTORY, "newAccount", check_needed_url, 0},
+	{MESSAGE_DIRECTORY, "newOrder", check_needed_url, 0},
+	{MESSAGE_DIRECTORY, "revokeCert", check_url, 0},
+	{MESSAGE_DIRECTORY, "keyChange", check_url, 0},
+	{MESSAGE_DIRECTORY, "renewalInfo", check_url, 0},
+	{MESSAGE_ACCOUNT, "status", check_status, 0},
+	{MESSAGE_ORDER, "status", check_status, 0},
+	{MESSAGE_ORDER, "identifiers", check_identifier, MESSAGE_LIST_MAX},
+	{MESSAGE_ORDER, "authorizations", check_authorization, MESSAGE_LIST_MAX},
+	{MESSAGE_ORDER, "finalize", check_url, 0},
+	{MESSAGE_ORDER, "certificate", check_url, 0},
+	{MESSAGE_AUTHORIZATION, "status", check_status, 0},
+	{MESSAGE_AUTHORIZATION, "identifier", check_identifier, 0},
+	{MESSAGE_AUTHORIZATION, "challenges", check_challenge, MESSAGE_CHOICES_MAX},
+	{MESSAGE_CHALLENGE, NULL, check_challenge, 0},
+	{MESSAGE_RENEWAL, NULL, check_renewal, 0},
+	{MESSAGE_RENEWAL, "explanationURL", check_url, 0},
+};
+
+static int check(const struct reader *r, const struct rule *rule, const json_t *document)
+{
+	const json_t *value = rule->key ? json_object_get(document, rule->key) : document;
+	size_t n = json_array_size(value);
 	int rc = 0;
-	*n = json_array_size(list);
-	if (list && !json_is_array(list))
-		return bad(r, "has something other than a list as \"%s\"", key);
-	if (*n > most)
-		return bad(r, "has %zu \"%s\", more than the limit of %zu", *n, key, most);
-	for (size_t i = 0; i < *n && !rc; i++)
-		rc = read(r, json_array_get(list, i), m, i);
+	if (!rule->most)
+		return rule->check(r, rule->key, value);
+	if (value && !json_is_array(value))
+		return bad(r, "has something other than a list as \"%s\"", rule->key);
+	if (n > rule->most)
+		return bad(r, "has %zu \"%s\", more than the limit of %zu", n, rule->key, rule->most);
+	for (size_t i = 0; i < n && !rc; i++)
+		rc = rule->check(r, rule->key, json_array_get(value, i));
 	return rc;
 }
 
-static int read_directory(const struct reader *r, struct message *d)
-{
-	const struct {
-		const char *key;
-		const char **to;
-		bool needed;
-	} links[] = {
-		{"newNonce", &d->new_nonce, true},    {"newAccount", &d->new_account, true},
-		{"newOrder", &d->new_order, true},    {"revokeCert", &d->revoke_cert, false},
-		{"keyChange", &d->key_change, false}, {"renewalInfo", &d->renewal_info, false},
-	};
-	for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
-		int rc = read_url(r, links[i].key, d->json, links[i].to);
-		if (rc)
-			return rc;
-		if (!*links[i].to && links[i].needed)
-			return bad(r, "is not an ACME directory: \"%s\" is missing", links[i].key);
-	}
-	const json_t *meta = json_object_get(d->json, "meta");
-	d->eab_required = json_is_true(json_object_get(meta, "externalAccountRequired"));
-	d->profiles = json_object_get(meta, "profiles");
-	return 0;
-}
-
-static int read_account(const struct reader *r, struct message *m)
-{
-	return read_status(r, m->json, &m->status, &m->status_word);
-}
-
-static int read_order(const struct reader *r, struct message *m)
-{
-	int rc = read_status(r, m->json, &m->status, &m->status_word);
-	m->error = error_member(m->json);
-	if (!rc)
-		rc = read_list(r, "identifiers", m, MESSAGE_LIST_MAX, &m->n_identifiers, read_identifier);
-	if (!rc)
-		rc = read_list(r, "authorizations", m, MESSAGE_LIST_MAX, &m->n_authorizations,
-			       read_authorization_url);
-	if (!rc)
-		rc = read_url(r, "finalize", m->json, &m->finalize);
-	return rc ? rc : read_url(r, "certificate", m->json, &m->certificate);
-}
-
-static int read_authorization(const struct reader *r, struct message *m)
-{
-	int rc = read_status(r, m->json, &m->status, &m->status_word);
-	m->n_identifiers = 1;
-	if (!rc)
-		rc = read_identifier(r, json_object_get(m->json, "identifier"), m, 0);
-	return rc ? rc : read_list(r, "challenges", m, MESSAGE_CHOICES_MAX, &m->n_challenges, read_challenge);
-}
-
-static int read_single_challenge(const struct reader *r, struct message *m)
-{
-	m->n_challenges = 1;
-	return read_challenge(r, m->json, m, 0);
-}
-
-static int read_renewal(const struct reader *r, struct message *m)
-{
-	const json_t *window = json_object_get(m->json, "suggestedWindow");
-	const char *start = text(window, "start"), *end = text(window, "end");
-	if (!start || !end || !message_time(start, &m->start) || !message_time(end, &m->end) ||
-	    m->end <= m->start)
-		return bad(r, "has no suggestedWindow from an earlier to a later time");
-	return read_url(r, "explanationURL", m->json, &m->explanation);
-}
-
-int message_read(enum message_kind kind, const char *body, size_t len, struct message *out, char *why,
+int message_read(enum message_kind kind, const char *body, size_t len, json_t **out, char *why,
 		 size_t why_size)
 {
-	static const struct {
-		const char *what;
-		int (*read)(const struct reader *, struct message *);
-	} kinds[] = {
-		[MESSAGE_DIRECTORY] = {"directory", read_directory},
-		[MESSAGE_ACCOUNT] = {"account", read_account},
-		[MESSAGE_ORDER] = {"order", read_order},
-		[MESSAGE_AUTHORIZATION] = {"authorization", read_authorization},
-		[MESSAGE_CHALLENGE] = {"challenge", read_single_challenge},
-		[MESSAGE_RENEWAL] = {"renewal information", read_renewal},
+	static const char *const kinds[] = {
+		[MESSAGE_DIRECTORY] = "directory", [MESSAGE_ACCOUNT] = "account",
+		[MESSAGE_ORDER] = "order",         [MESSAGE_AUTHORIZATION] = "authorization",
+		[MESSAGE_CHALLENGE] = "challenge", [MESSAGE_RENEWAL] = "renewal information",
 	};
-	const struct reader r = {.what = kinds[kind].what, .why = why, .why_size = why_size};
+	const struct reader r = {.what = kinds[kind], .why = why, .why_size = why_size};
 	char foreign[JSON_ERROR_TEXT_LENGTH];
 	json_error_t error;
-	int rc;
-	if (!kinds[kind].read) /* MESSAGE_NONE */
-		return -EINVAL;
-	*out = (struct message){.json = json_loadb(body, len, JSON_REJECT_DUPLICATES, &error)};
-	if (json_is_object(out->json))
-		rc = kinds[kind].read(&r, out);
-	else if (out->json)
-		rc = bad(&r, "is not a JSON object");
-	else if (json_error_code(&error) == json_error_out_of_memory)
+	json_t *json = json_loadb(body, len, JSON_REJECT_DUPLICATES, &error);
+	int rc = 0;
+	*out = NULL;
+	if (!json && json_error_code(&error) == json_error_out_of_memory)
 		return -ENOMEM;
-	else {
+	if (!json) {
 		message_text(error.text, foreign, sizeof foreign);
-		rc = bad(&r, "is not JSON: %s", foreign);
+		return bad(&r, "is not JSON: %s", foreign);
 	}
+	if (!json_is_object(json))
+		rc = bad(&r, "is not a JSON object");
+	for (size_t i = 0; i < sizeof rules / sizeof *rules && !rc; i++)
+		if (rules[i].kind == kind)
+			rc = check(&r, &rules[i], json);
 	if (rc)
-		message_done(out);
+		json_decref(json);
+	else
+		*out = json;
 	return rc;
 }
 
-bool message_profiles(const struct message *d, const char *wanted, char *out, size_t size)
+bool message_profiles(const json_t *directory, const char *wanted, char *out, size_t size)
 {
+	json_t *profiles = json_object_get(json_object_get(directory, "meta"), "profiles"), *value;
 	const char *name;
-	json_t *value;
 	char text[64];
 	out[0] = '\0';
-	json_object_foreach((json_t *)d->profiles, name, value)
+	json_object_foreach(profiles, name, value)
 	{
 		message_text(name, text, sizeof text);
 		append(out, size, "%s%s", out[0] ? ", " : "", text);
 	}
-	return json_object_get(d->profiles, wanted) != NULL;
+	return json_object_get(profiles, wanted) != NULL;
 }
 
 /* ---- header fields and times */
@@ -366,15 +321,14 @@ bool message_url_ok(const char *url)
 	return n > 0;
 }
 
-int url_origin(const char *url, char *out, size_t size, char *why, size_t why_size)
+const char *url_origin(const char *url, char out[URL_ORIGIN])
 {
 	char *scheme = NULL, *user = NULL, *host = NULL, *port = NULL;
 	const char *wrong = NULL;
+	struct ss_host_name name;
 	CURLU *u = curl_url();
-	if (!u)
-		return -ENOMEM;
 	if (curl_url_set(u, CURLUPART_URL, url, 0) || curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) ||
-	    curl_url_get(u, CURLUPART_HOST, &host, 0) ||
+	    curl_url_get(u, CURLUPART_HOST, &host, 0) || ss_host_name_read(host, strlen(host), &name) ||
 	    curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT))
 		wrong = "is not a URL";
 	else if (strcasecmp(scheme, "https") != 0)
@@ -382,56 +336,55 @@ int url_origin(const char *url, char *out, size_t size, char *why, size_t why_si
 	else if (curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK)
 		wrong = "contains a user name";
 	else
-		snprintf(out, size, "%s:%s", host, port);
-	if (wrong)
-		snprintf(why, why_size, "%s", wrong);
+		snprintf(out, URL_ORIGIN, host[0] == '[' ? "[%s]:%s" : "%s:%s", name.text, port);
 	curl_free(scheme);
 	curl_free(user);
 	curl_free(host);
 	curl_free(port);
 	curl_url_cleanup(u);
-	return wrong ? -EINVAL : 0;
+	return wrong;
 }
 
 int url_check(const char *directory_url, const char *url, char *why, size_t why_size)
 {
-	char ours[300], theirs[300];
-	int rc = url_origin(directory_url, ours, sizeof ours, why, why_size);
-	if (!rc)
-		rc = url_origin(url, theirs, sizeof theirs, why, why_size);
-	if (rc || strcasecmp(ours, theirs) == 0)
-		return rc;
-	snprintf(why, why_size, "is not at %s, the host of directory_url", ours);
+	char ours[URL_ORIGIN], theirs[URL_ORIGIN];
+	const char *wrong = url_origin(directory_url, ours);
+	if (!wrong)
+		wrong = url_origin(url, theirs);
+	if (wrong)
+		snprintf(why, why_size, "%s", wrong);
+	else if (!strcmp(ours, theirs))
+		return 0;
+	else
+		snprintf(why, why_size, "is not at %s, the host of directory_url", ours);
 	return -EINVAL;
 }
 
-/* To be released by curl_free(); NULL: it cannot be resolved. */
-static char *whole(const char *base, const char *reference, unsigned flags)
+/* Path and query of a URL with an origin. */
+static const char *target(const char *url)
 {
-	char *text = NULL;
-	CURLU *u = curl_url();
-	if (!u || (base && curl_url_set(u, CURLUPART_URL, base, 0)) ||
-	    curl_url_set(u, CURLUPART_URL, reference, 0) || curl_url_get(u, CURLUPART_URL, &text, flags))
-		text = NULL;
-	curl_url_cleanup(u);
-	return text;
+	const char *authority = strstr(url, "://") + 3, *path = authority + strcspn(authority, "/?#");
+	return *path ? path : "/";
 }
 
 bool url_same(const char *a, const char *b)
 {
-	char *one = whole(NULL, a, CURLU_NO_DEFAULT_PORT), *other = whole(NULL, b, CURLU_NO_DEFAULT_PORT);
-	bool same = one && other ? !strcmp(one, other) : !strcmp(a, b);
-	curl_free(one);
-	curl_free(other);
-	return same;
+	char one[URL_ORIGIN], other[URL_ORIGIN];
+	return !strcmp(a, b) || (!url_origin(a, one) && !url_origin(b, other) && !strcmp(one, other) &&
+				 !strcmp(target(a), target(b)));
 }
 
 void url_resolve(const char *base, const char *reference, char *out, size_t size)
 {
+	char *text = NULL;
+	CURLU *u = curl_url();
 	/* a whole one stays letter by letter, as the CA may compare it so */
-	char *text = !*reference || strstr(reference, "://") ? NULL : whole(base, reference, 0);
+	if (*reference && !strstr(reference, "://") && !curl_url_set(u, CURLUPART_URL, base, 0) &&
+	    !curl_url_set(u, CURLUPART_URL, reference, 0))
+		curl_url_get(u, CURLUPART_URL, &text, 0);
 	snprintf(out, size, "%s", text ? text : reference);
 	curl_free(text);
+	curl_url_cleanup(u);
 }
 
 /* ---- problem documents */
@@ -481,7 +434,7 @@ static const struct meaning {
 static bool read_part(const json_t *in, long status, char type[PROBLEM_TYPE], char *out, size_t size)
 {
 	static const char acme[] = "urn:ietf:params:acme:error:";
-	const char *full = text(in, "type"), *says = text(in, "detail");
+	const char *full = message_get(in, "type"), *says = message_get(in, "detail");
 	char detail[256] = "";
 	size_t i = 0, n = sizeof meanings / sizeof *meanings;
 	type[0] = '\0';
@@ -489,7 +442,7 @@ static bool read_part(const json_t *in, long status, char type[PROBLEM_TYPE], ch
 		message_text(full + sizeof acme - 1, type, PROBLEM_TYPE);
 	else if (full && strcmp(full, "about:blank") != 0)
 		message_text(strrchr(full, ':') ? strrchr(full, ':') + 1 : full, type, PROBLEM_TYPE);
-	if (says || (says = text(in, "title")))
+	if (says || (says = message_get(in, "title")))
 		message_text(says, detail, sizeof detail);
 	while (i < n && strcmp(type, meanings[i].type) != 0)
 		i++;
@@ -521,7 +474,7 @@ void problem_from(const json_t *in, long status, struct problem *out)
 	out->permanent = read_part(in, status, out->type, out->text, sizeof out->text);
 	json_array_foreach(subs, i, sub)
 	{
-		const char *of = text(json_object_get(sub, "identifier"), "value");
+		const char *of = message_get(json_object_get(sub, "identifier"), "value");
 		char name[128];
 		message_text(of ? of : "", name, sizeof name);
 		if (i == PROBLEM_SUBS) {

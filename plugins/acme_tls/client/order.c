@@ -40,20 +40,15 @@ void order_free(struct order *o)
 	if (!o)
 		return;
 	for (size_t i = 0; i < o->n_challenges; i++) {
-		free(o->challenges[i].url);
-		free(o->challenges[i].challenge_url);
-		free(o->challenges[i].token);
+		json_decref(o->challenges[i].authorization);
+		json_decref(o->challenges[i].document);
 	}
 	free(o->challenges);
 	free(o->url);
-	free(o->finalize);
-	free(o->certificate);
+	json_decref(o->document);
 	key_free(o->key);
 	key_text_free(o->key_text);
-	if (o->has_chain)
-		chain_done(&o->chain);
-	while (o->n_alternates)
-		free(o->alternates[--o->n_alternates]);
+	chain_done(&o->chain);
 	free(o);
 }
 
@@ -104,43 +99,44 @@ static int order_refused(struct client *c, const char *why)
 	return order_useless(c, ACME_REFUSED, !why && problem->permanent, "%s", why ? why : problem->text);
 }
 
-static bool same_name(const char *name, const struct message_identifier *id)
+static bool same_name(const char *name, const json_t *id)
 {
 	unsigned char address[16];
-	return !strcmp(id->type, name_address(name, address) ? "ip" : "dns") && name_same(name, id->value);
+	return !strcmp(message_get(id, "type"), name_address(name, address) ? "ip" : "dns") &&
+	       name_same(name, message_get(id, "value"));
 }
 
 /* The same names as sets: what is listed twice counts once. */
-static bool names_match(const struct client *c, const struct message *m)
+static bool names_match(const struct client *c, const json_t *identifiers)
 {
 	bool ours[MESSAGE_LIST_MAX] = {false}, theirs[MESSAGE_LIST_MAX] = {false};
+	size_t n_theirs = json_array_size(identifiers);
 	if (c->o.n_names > MESSAGE_LIST_MAX)
 		return false;
 	for (size_t i = 0; i < c->o.n_names; i++)
-		for (size_t j = 0; j < m->n_identifiers; j++)
-			if (same_name(c->o.names[i], &m->identifiers[j]))
+		for (size_t j = 0; j < n_theirs; j++)
+			if (same_name(c->o.names[i], json_array_get(identifiers, j)))
 				ours[i] = theirs[j] = true;
-	return !memchr(ours, false, c->o.n_names) && !memchr(theirs, false, m->n_identifiers);
+	return !memchr(ours, false, c->o.n_names) && !memchr(theirs, false, n_theirs);
 }
 
 /* The authorizations to obtain. */
-static int challenges_load(struct client *c, const struct message *m)
+static int challenges_load(struct client *c)
 {
 	struct order *o = c->order;
+	const json_t *urls = json_object_get(o->document, "authorizations");
 	if (o->challenges)
 		return 0;
-	o->challenges = calloc(m->n_authorizations + 1, sizeof *o->challenges);
+	o->challenges = calloc(json_array_size(urls) + 1, sizeof *o->challenges);
 	if (!o->challenges)
 		return client_no_memory(c);
-	for (size_t i = 0; i < m->n_authorizations; i++) {
+	for (size_t i = 0; i < json_array_size(urls); i++) {
+		json_t *url = json_array_get(urls, i);
 		size_t j = 0;
-		while (j < o->n_challenges && strcmp(o->challenges[j].url, m->authorizations[i]) != 0)
+		while (j < o->n_challenges && !json_equal(o->challenges[j].authorization, url))
 			j++;
-		if (j < o->n_challenges)
-			continue;
-		if (!text_set(&o->challenges[j].url, m->authorizations[i]))
-			return client_no_memory(c);
-		o->n_challenges++;
+		if (j == o->n_challenges)
+			o->challenges[o->n_challenges++].authorization = json_incref(url);
 	}
 	return 0;
 }
@@ -148,15 +144,11 @@ static int challenges_load(struct client *c, const struct message *m)
 static int order_update(struct client *c, bool check_names)
 {
 	struct order *o = c->order;
-	const struct message *m = &c->s.message;
-	o->status = m->status;
-	message_text(m->status_word, o->status_word, sizeof o->status_word);
-	problem_from(m->error, 0, &o->error);
-	if (check_names && !names_match(c, m))
-		return order_useless(c, ACME_BROKEN, false, "the order is for other names");
-	if (!text_set(&o->finalize, m->finalize) || !text_set(&o->certificate, m->certificate))
-		return client_no_memory(c);
-	return o->status == MESSAGE_PENDING ? challenges_load(c, m) : 0;
+	json_decref(o->document);
+	o->document = json_incref(c->s.message);
+	if (check_names && !names_match(c, json_object_get(o->document, "identifiers")))
+		return order_broken(c, "the order is for other names");
+	return message_status(o->document) == MESSAGE_PENDING ? challenges_load(c) : 0;
 }
 
 /* Before the next look at the order or an authorization; each wait is longer than the last. */
@@ -197,7 +189,7 @@ static const char *challenge_type(const struct client *c)
 static void retract(struct client *c, struct challenge *p)
 {
 	if (p->answering)
-		responder_remove(c->responder, p->name, p->token);
+		responder_remove(c->responder, p->name, message_get(p->document, "token"));
 	p->answering = false;
 }
 
@@ -236,12 +228,11 @@ static int challenge_failed(struct client *c, struct challenge *p, const json_t 
 
 static int challenge_post(struct client *c, struct challenge *p)
 {
-	const struct message_challenge *m = &c->s.message.challenges[0];
 	struct problem problem;
 	p->posts++;
 	client_doing(c, "validating %s", p->name);
 	int rc = session_ask(
-		c, "challenge", p->challenge_url, json_object(),
+		c, "challenge", message_get(p->document, "url"), json_object(),
 		&(struct ask){.how = ASK_MAY_REFUSE | ASK_MAY_BREAK, .expect = MESSAGE_CHALLENGE});
 	if (rc)
 		return rc;
@@ -254,21 +245,27 @@ static int challenge_post(struct client *c, struct challenge *p)
 		snprintf(p->trouble, sizeof p->trouble, "during validation, %s", c->s.reply.why);
 	if (p->unsure)
 		return 0;
-	note_trouble(p, m->error, &problem);
-	p->post_again = m->status == MESSAGE_PENDING && m->error;
-	if (m->status == MESSAGE_VALID)
+	enum message_status status = message_status(c->s.message);
+	const json_t *error = message_error(c->s.message);
+	note_trouble(p, error, &problem);
+	p->post_again = status == MESSAGE_PENDING && error;
+	if (status == MESSAGE_VALID)
 		return challenge_done(c, p);
-	return m->status == MESSAGE_INVALID ? challenge_failed(c, p, m->error) : 0;
+	return status == MESSAGE_INVALID ? challenge_failed(c, p, error) : 0;
 }
 
 /* Answer the challenge as soon as the port is free: another process of this host may be answering there. */
 static int answer(struct client *c, struct challenge *p)
 {
 	char *authorization = NULL, why[300] = "out of memory";
+	const char *token = message_get(p->document, "token");
 	struct order *o = c->order;
-	int rc = jws_key_authorization(c->key, p->token, &authorization), waited = 0;
+	bool whole = token && message_get(p->document, "url");
+	int rc = whole ? jws_key_authorization(c->key, token, &authorization) : -EINVAL, waited = 0;
+	if (rc == -EINVAL)
+		return order_broken(c, "the CA's challenge has no URL, or a token with invalid characters");
 	while (rc == 0 && waited == 0) {
-		rc = responder_add(c->responder, p->name, p->token, authorization, why, sizeof why);
+		rc = responder_add(c->responder, p->name, token, authorization, why, sizeof why);
 		if (rc != -EADDRINUSE || o->port_waits >= PORT_WAITS)
 			break;
 		if (!o->port_waits++)
@@ -305,26 +302,27 @@ static bool name_busy(const struct order *o, const struct challenge *p)
 	return false;
 }
 
-static int challenge_begin(struct client *c, struct challenge *p, const struct message_challenge *m)
+static int challenge_begin(struct client *c, struct challenge *p, json_t *challenge)
 {
-	if (!m->url || !m->token || !message_token_ok(m->token))
-		return order_useless(c, ACME_BROKEN, false,
-				     "the CA's challenge has no URL, or a token with invalid characters");
 	if (name_busy(c->order, p)) {
 		p->state = CHALLENGE_HELD;
 		return 0;
 	}
-	return text_set(&p->challenge_url, m->url) && text_set(&p->token, m->token) ? answer(c, p)
-										    : client_no_memory(c);
+	json_decref(p->document);
+	p->document = json_incref(challenge);
+	return answer(c, p);
 }
 
 /* ---- what the CA wants */
 
-static int not_offered(struct client *c, const struct challenge *p, const struct message *m)
+static int not_offered(struct client *c, const struct challenge *p, const json_t *challenges)
 {
 	char offered[200] = "", type[40];
-	for (size_t i = 0; i < m->n_challenges; i++) {
-		message_text(m->challenges[i].type, type, sizeof type);
+	const json_t *challenge;
+	size_t i;
+	json_array_foreach(challenges, i, challenge)
+	{
+		message_text(message_get(challenge, "type"), type, sizeof type);
 		append(offered, sizeof offered, "%s%s", i ? ", " : "", type);
 	}
 	return order_useless(
@@ -333,22 +331,24 @@ static int not_offered(struct client *c, const struct challenge *p, const struct
 		challenge_type(c), p->name, offered[0] ? offered : "nothing");
 }
 
-static int challenge_pending(struct client *c, struct challenge *p, const struct message *m)
+static int challenge_pending(struct client *c, struct challenge *p, const json_t *challenges)
 {
-	const struct message_challenge *ours = NULL;
+	json_t *ours = NULL;
 	struct problem problem;
-	for (size_t i = 0; i < m->n_challenges && !ours; i++)
-		if (!strcmp(m->challenges[i].type, challenge_type(c)))
-			ours = &m->challenges[i];
+	for (size_t i = 0; i < json_array_size(challenges) && !ours; i++)
+		if (!strcmp(message_get(json_array_get(challenges, i), "type"), challenge_type(c)))
+			ours = json_array_get(challenges, i);
 	if (!ours)
-		return not_offered(c, p, m);
+		return not_offered(c, p, challenges);
+	enum message_status status = message_status(ours);
+	const json_t *error = message_error(ours);
 	/* some CAs let the authorization pend for a day */
-	if (ours->status == MESSAGE_INVALID)
-		return challenge_failed(c, p, ours->error);
-	if (p->state != CHALLENGE_POSTED && ours->status == MESSAGE_PENDING)
+	if (status == MESSAGE_INVALID)
+		return challenge_failed(c, p, error);
+	if (p->state != CHALLENGE_POSTED && status == MESSAGE_PENDING)
 		return challenge_begin(c, p, ours);
-	note_trouble(p, ours->error, &problem);
-	p->post_again = p->posts && ours->status == MESSAGE_PENDING && (ours->error || p->unsure);
+	note_trouble(p, error, &problem);
+	p->post_again = p->posts && status == MESSAGE_PENDING && (error || p->unsure);
 	p->state = CHALLENGE_POSTED;
 	return 0;
 }
@@ -362,23 +362,24 @@ static bool name_ours(const struct client *c, const char *name)
 	return false;
 }
 
-static const json_t *invalid_reason(const struct client *c, const struct message *m)
+static const json_t *invalid_reason(const struct client *c, const json_t *challenges)
 {
-	const json_t *any = NULL;
-	for (size_t i = 0; i < m->n_challenges; i++) {
-		if (m->challenges[i].error && !strcmp(m->challenges[i].type, challenge_type(c)))
-			return m->challenges[i].error;
-		if (m->challenges[i].error)
-			any = m->challenges[i].error;
+	const json_t *any = NULL, *challenge;
+	size_t i;
+	json_array_foreach(challenges, i, challenge)
+	{
+		const json_t *error = message_error(challenge);
+		if (error && !strcmp(message_get(challenge, "type"), challenge_type(c)))
+			return error;
+		any = error ? error : any;
 	}
 	return any;
 }
 
 static int challenge_look(struct client *c, struct challenge *p)
 {
-	const struct message *m = &c->s.message;
 	char word[32];
-	int rc = session_ask(c, "authorization", p->url, NULL,
+	int rc = session_ask(c, "authorization", json_string_value(p->authorization), NULL,
 			     &(struct ask){.how = ASK_LOOK | ASK_MAY_REFUSE,
 					   .expect = MESSAGE_AUTHORIZATION,
 					   .repeat = 3});
@@ -386,22 +387,24 @@ static int challenge_look(struct client *c, struct challenge *p)
 		return rc;
 	if (c->s.refusal)
 		return order_refused(c, NULL);
-	if (!name_ours(c, m->identifiers[0].value))
-		return order_useless(c, ACME_BROKEN, false,
-				     "the CA wants proof of a name that was not ordered");
-	snprintf(p->name, sizeof p->name, "%s", m->identifiers[0].value);
-	switch (m->status) {
+	const json_t *challenges = json_object_get(c->s.message, "challenges");
+	const char *name = message_get(json_object_get(c->s.message, "identifier"), "value");
+	enum message_status status = message_status(c->s.message);
+	if (!name_ours(c, name))
+		return order_broken(c, "the CA wants proof of a name that was not ordered");
+	snprintf(p->name, sizeof p->name, "%s", name);
+	switch (status) {
 	case MESSAGE_VALID:
 		return challenge_done(c, p);
 	case MESSAGE_PENDING:
 	case MESSAGE_PROCESSING:
-		return challenge_pending(c, p, m);
+		return challenge_pending(c, p, challenges);
 	case MESSAGE_INVALID:
-		return challenge_failed(c, p, invalid_reason(c, m));
+		return challenge_failed(c, p, invalid_reason(c, challenges));
 	default:
-		message_text(m->status_word, word, sizeof word);
-		return order_useless(c, m->status == MESSAGE_OTHER ? ACME_BROKEN : ACME_CHALLENGE_FAILED,
-				     false, "the CA's authorization has the status %s", word);
+		message_text(message_get(c->s.message, "status"), word, sizeof word);
+		return order_useless(c, status == MESSAGE_OTHER ? ACME_BROKEN : ACME_CHALLENGE_FAILED, false,
+				     "the CA's authorization has the status %s", word);
 	}
 }
 
@@ -485,40 +488,50 @@ static int read_chain(const struct client *c, struct chain_info *out, char *why,
 			  why_size - n);
 }
 
-static void alternates_keep(struct order *o, const struct http_reply *reply)
+/* The URLs of other chains, as the reply with the first one names them. */
+static json_t *alternates(const struct client *c)
 {
+	const char *const *links = c->s.reply.links, *base = message_get(c->order->document, "certificate");
 	char link[MESSAGE_URL_MAX + 1], url[MESSAGE_URL_MAX + 1];
-	for (size_t i = 0; reply->links[i] && o->n_alternates < ALTERNATES; i++) {
-		if (!message_link(reply->links[i], "alternate", link, sizeof link))
-			continue;
-		url_resolve(o->certificate, link, url, sizeof url);
-		if ((o->alternates[o->n_alternates] = strdup(url)))
-			o->n_alternates++;
-	}
+	json_t *urls = json_array();
+	for (; *links && json_array_size(urls) < ALTERNATES; links++)
+		if (message_link(*links, "alternate", link, sizeof link)) {
+			url_resolve(base, link, url, sizeof url);
+			json_array_append_new(urls, json_string(url));
+		}
+	return urls;
 }
 
-/* Look for the preferred chain among the others; an alternate that fails is passed over. */
-static int choose_alternate(struct client *c)
+/* Is it the preferred one?  An alternate that fails is passed over. */
+static int try_alternate(struct client *c, const char *url, bool *found)
 {
 	struct order *o = c->order;
-	struct chain_info chain;
-	char why[200], root[256];
-	for (size_t i = 0; i < o->n_alternates; i++) {
-		if (url_check(c->o.directory_url, o->alternates[i], why, sizeof why) < 0)
-			continue;
-		int rc = download(c, o->alternates[i], true);
-		if (rc)
-			return rc;
-		if (c->s.reply.error || c->s.refusal || read_chain(c, &chain, why, sizeof why) < 0)
-			continue;
-		if (!strcmp(chain.root, c->o.preferred_chain)) {
-			chain_done(&o->chain);
-			o->chain = chain;
-			return 0;
-		}
-		chain_done(&chain);
-	}
-	message_text(o->chain.root, root, sizeof root);
+	struct chain_info chain, first = o->chain;
+	char why[200];
+	if (url_check(c->o.directory_url, url, why, sizeof why) < 0)
+		return 0;
+	int rc = download(c, url, true);
+	if (rc || c->s.reply.error || c->s.refusal || read_chain(c, &chain, why, sizeof why) < 0)
+		return rc;
+	*found = !strcmp(chain.root, c->o.preferred_chain);
+	if (*found)
+		o->chain = chain;
+	chain_done(*found ? &first : &chain);
+	return 0;
+}
+
+static int choose_alternate(struct client *c)
+{
+	json_t *urls = alternates(c);
+	bool found = false;
+	char root[256];
+	int rc = 0;
+	for (size_t i = 0; i < json_array_size(urls) && !rc && !found; i++)
+		rc = try_alternate(c, json_string_value(json_array_get(urls, i)), &found);
+	json_decref(urls);
+	if (rc || found)
+		return rc;
+	message_text(c->order->chain.root, root, sizeof root);
 	client_log(
 		c, SS_LOG_WARN,
 		"ACME server has no chain with the preferred issuer, using its own choice preferred=\"%s\" "
@@ -534,7 +547,7 @@ static int certificate_get(struct client *c)
 	challenges_retract(c);
 	o->validating = false;
 	client_doing(c, "downloading the certificate");
-	int rc = download(c, o->certificate, false);
+	int rc = download(c, message_get(o->document, "certificate"), false);
 	if (rc)
 		return rc;
 	if (c->s.refusal)
@@ -543,15 +556,12 @@ static int certificate_get(struct client *c)
 	if (rc < 0)
 		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "the CA returned %s",
 				     why);
-	o->has_chain = true;
-	alternates_keep(o, &c->s.reply);
 	if (c->o.preferred_chain && strcmp(o->chain.root, c->o.preferred_chain) != 0)
 		rc = choose_alternate(c);
 	if (rc)
 		return rc;
 	if (o->resumed && chain_stale(c, &o->chain))
-		return order_useless(c, ACME_BROKEN, false,
-				     "its certificate is in use already or expires soon");
+		return order_broken(c, "its certificate is in use already or expires soon");
 	int64_t early = o->chain.not_before - (int64_t)time(NULL);
 	if (early > 0)
 		client_log(c, SS_LOG_WARN,
@@ -591,21 +601,21 @@ static int finalize_unsure(struct client *c)
 static int order_finalize(struct client *c)
 {
 	struct order *o = c->order;
+	const char *url = message_get(o->document, "finalize");
 	o->validating = false;
 	challenges_retract(c);
 	o->poll = POLL_FIRST << o->finalizes;
 	o->polls = 0;
-	if (!o->finalize)
-		return order_useless(c, ACME_BROKEN, false, "the order has no \"finalize\"");
+	if (!url)
+		return order_broken(c, "the order has no \"finalize\"");
 	if (o->finalizes++ >= FINALIZES_MAX)
-		return order_useless(c, ACME_BROKEN, false,
-				     "the order stays ready after %d certificate requests", FINALIZES_MAX);
+		return order_broken(c, "the order stays ready after %d certificate requests", FINALIZES_MAX);
 	json_t *payload = certificate_request(c);
 	if (!payload)
 		return client_fail(c, ACME_LOCAL, true,
 				   "cannot make a certificate request for these domains");
 	client_doing(c, "waiting for the CA to issue the certificate");
-	int rc = session_ask(c, "finalize", o->finalize, payload,
+	int rc = session_ask(c, "finalize", url, payload,
 			     &(struct ask){.how = ASK_MAY_REFUSE | ASK_MAY_BREAK, .expect = MESSAGE_ORDER});
 	if (rc)
 		return rc;
@@ -615,7 +625,8 @@ static int order_finalize(struct client *c)
 	if (c->s.reply.error || problem)
 		return finalize_unsure(c);
 	rc = order_update(c, false);
-	if (!rc && (o->status == MESSAGE_READY || o->status == MESSAGE_PENDING))
+	enum message_status status = message_status(o->document);
+	if (!rc && (status == MESSAGE_READY || status == MESSAGE_PENDING))
 		rc = order_poll(c);
 	return rc;
 }
@@ -637,9 +648,11 @@ static int order_prove(struct client *c)
 /* From the state of the last reply to the certificate. */
 static int order_complete(struct client *c)
 {
-	struct order *o = c->order;
+	struct problem problem;
+	char word[32];
 	for (int rc = 0; !rc;) {
-		switch (o->status) {
+		const json_t *order = c->order->document;
+		switch (message_status(order)) {
 		case MESSAGE_PENDING:
 			rc = order_prove(c);
 			break;
@@ -651,15 +664,15 @@ static int order_complete(struct client *c)
 			rc = order_poll(c);
 			break;
 		case MESSAGE_VALID:
-			if (o->certificate)
+			if (message_get(order, "certificate"))
 				return certificate_get(c);
-			return order_useless(c, ACME_BROKEN, false,
-					     "the order is valid but has no certificate");
+			return order_broken(c, "the order is valid but has no certificate");
 		case MESSAGE_INVALID:
-			return order_useless(c, ACME_REFUSED, o->error.permanent, "%s", o->error.text);
+			problem_from(message_error(order), 0, &problem);
+			return order_useless(c, ACME_REFUSED, problem.permanent, "%s", problem.text);
 		default:
-			return order_useless(c, ACME_BROKEN, false, "the order has the unexpected status %s",
-					     o->status_word);
+			message_text(message_get(order, "status"), word, sizeof word);
+			return order_broken(c, "the order has the unexpected status %s", word);
 		}
 		if (rc)
 			return rc;
@@ -707,7 +720,7 @@ static int order_new_key(struct client *c)
 static int profile_check(struct client *c)
 {
 	char offered[300];
-	if (!c->o.profile || message_profiles(&c->s.directory, c->o.profile, offered, sizeof offered))
+	if (!c->o.profile || message_profiles(c->s.directory, c->o.profile, offered, sizeof offered))
 		return 0;
 	if (offered[0])
 		return client_fail(c, ACME_REFUSED, true, "the CA has no profile \"%s\"; it has: %s",
@@ -729,7 +742,7 @@ static int ask_order(struct client *c, const char *replaces)
 	json_t *payload = json_pack("{so, ss*, ss*}", "identifiers", names, "profile", c->o.profile,
 				    "replaces", replaces);
 	client_doing(c, "ordering the certificate");
-	return session_ask(c, "newOrder", c->s.directory.new_order, payload,
+	return session_ask(c, "newOrder", message_get(c->s.directory, "newOrder"), payload,
 			   &(struct ask){.how = ASK_MAY_REFUSE, .expect = MESSAGE_ORDER});
 }
 
@@ -737,7 +750,7 @@ static int order_create(struct client *c)
 {
 	struct order *o = c->order;
 	const struct http_reply *reply = &c->s.reply;
-	bool replaces = c->q.old_ari_id && *c->q.old_ari_id && c->s.directory.renewal_info;
+	bool replaces = c->q.old_ari_id && *c->q.old_ari_id && message_get(c->s.directory, "renewalInfo");
 	int rc = profile_check(c);
 	if (!rc)
 		rc = order_new_key(c);
@@ -751,7 +764,7 @@ static int order_create(struct client *c)
 	if (c->s.refusal)
 		return client_refused(c, c->s.refusal);
 	if (!reply->location || !message_url_ok(reply->location))
-		return client_fail(c, ACME_BROKEN, false, "the CA's reply has no order URL");
+		return client_broken(c, "the CA's reply has no order URL");
 	if (!text_set(&o->url, reply->location))
 		return client_no_memory(c);
 	rc = order_save(c);

@@ -19,7 +19,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "message.h"
+#include "plugins/acme_tls/key.h"
 
 enum {
 	BACKLOG = 64,
@@ -65,7 +65,6 @@ static void close_conn(struct conn *c)
 {
 	struct responder *r = c->responder;
 	int fd = c->io.fd;
-
 	ev_io_stop(r->o.loop, &c->io);
 	ev_timer_stop(r->o.loop, &c->deadline);
 	*(c->prev ? &c->prev->next : &r->oldest) = c->next;
@@ -80,7 +79,6 @@ static void close_conn(struct conn *c)
 static void watch(struct conn *c, int events)
 {
 	struct ev_loop *loop = c->responder->o.loop;
-
 	if (c->io.events == events && ev_is_active(&c->io))
 		return;
 	ev_io_stop(loop, &c->io);
@@ -94,7 +92,6 @@ static void linger(struct conn *c)
 {
 	char scrap[4096];
 	ssize_t n = recv(c->io.fd, scrap, sizeof scrap, 0);
-
 	if (n > 0)
 		c->discarded += (size_t)n;
 	if (n == 0 || c->discarded > DISCARD_MAX || (n < 0 && errno != EAGAIN && errno != EINTR))
@@ -104,7 +101,6 @@ static void linger(struct conn *c)
 static void enter(struct conn *c, enum conn_next next)
 {
 	bool was_reading = c->state == CONN_READ;
-
 	c->state = next;
 	switch (next) {
 	case CONN_CLOSE:
@@ -129,7 +125,6 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct conn *c = io->data;
 	struct responder *r = c->responder;
-
 	(void)events;
 	if (c->state == CONN_LINGER) {
 		linger(c);
@@ -156,7 +151,6 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 static void write_peer(const struct sockaddr_storage *address, socklen_t len, char *out, size_t size)
 {
 	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
-
 	if (address->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
 		inet_ntop(AF_INET, &six->sin6_addr.s6_addr[12], out, (socklen_t)size);
 	else if (getnameinfo((const struct sockaddr *)address, len, out, (socklen_t)size, NULL, 0,
@@ -168,7 +162,6 @@ static void write_peer(const struct sockaddr_storage *address, socklen_t len, ch
 static void make_room(struct responder *r)
 {
 	struct conn *c = r->oldest;
-
 	while (c && c->answer)
 		c = c->next;
 	close_conn(c ? c : r->oldest);
@@ -178,7 +171,6 @@ static void add_conn(struct responder *r, int fd, const struct sockaddr_storage 
 {
 	struct conn *c = calloc(1, r->kind->conn_size);
 	int on = 1;
-
 	if (!c || (r->kind->open && r->kind->open(c, fd))) {
 		free(c);
 		close(fd);
@@ -202,7 +194,6 @@ static void add_conn(struct responder *r, int fd, const struct sockaddr_storage 
 static void on_accept(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct responder *r = io->data;
-
 	(void)events;
 	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
 		struct sockaddr_storage address;
@@ -232,7 +223,6 @@ static void on_accept(struct ev_loop *loop, ev_io *io, int events)
 static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct responder *r = timer->data;
-
 	(void)events;
 	ev_io_start(loop, &r->listener);
 }
@@ -244,7 +234,6 @@ static void explain(const struct responder *r, int error, char *why, size_t why_
 	unsigned ca_port = r->kind->ca_port;
 	const char *address = r->o.address;
 	char place[160];
-
 	snprintf(place, sizeof place, "port %u%s%s", r->o.port, *address ? " of " : "", address);
 	if (error == EINVAL)
 		snprintf(why, why_size, "challenge_address \"%s\" is not an IPv4 or IPv6 address", address);
@@ -278,7 +267,6 @@ static int listen_at(const char *address, uint16_t port)
 	struct addrinfo *found;
 	char service[8];
 	int on = 1, off = 0, rc = 0;
-
 	snprintf(service, sizeof service, "%u", port);
 	if (getaddrinfo(address, service, &hints, &found))
 		return -EINVAL;
@@ -302,7 +290,6 @@ static int listen_at(const char *address, uint16_t port)
 static int listen_socket(const struct responder *r, char *why, size_t why_size)
 {
 	int fd = listen_at(*r->o.address ? r->o.address : "::", r->o.port);
-
 	if (!*r->o.address && (fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL)) /* no IPv6 here */
 		fd = listen_at("0.0.0.0", r->o.port);
 	if (fd < 0)
@@ -315,7 +302,6 @@ static int listen_socket(const struct responder *r, char *why, size_t why_size)
 int responder_new(const struct responder_options *o, struct responder **out)
 {
 	struct responder *r = calloc(1, sizeof *r);
-
 	if (!r)
 		return -ENOMEM;
 	r->kind = o->alpn ? &responder_alpn : &responder_http;
@@ -343,7 +329,6 @@ static int start_listening(struct responder *r, char *why, size_t why_size)
 {
 	struct sockaddr_storage address;
 	socklen_t len = sizeof address;
-
 	if (r->listener.fd >= 0)
 		return 0;
 	int fd = listen_socket(r, why, why_size);
@@ -361,7 +346,6 @@ int responder_add(struct responder *r, const char *name, const char *token, cons
 		  char *why, size_t why_size)
 {
 	int rc = -ENOMEM;
-
 	if (strlen(key_authorization) > KEY_AUTHORIZATION_MAX) {
 		snprintf(why, why_size, "the key authorization for %s is too long", name);
 		return -EINVAL;
@@ -428,7 +412,6 @@ void responder_free(struct responder *r)
 static bool skip(const char **text, const char *what)
 {
 	size_t n = strlen(what);
-
 	if (strncmp(*text, what, n) != 0)
 		return false;
 	*text += n;
@@ -440,7 +423,6 @@ static int read_request_line(const char *method, struct responder_request *out)
 {
 	size_t method_len = strcspn(method, " \r\n");
 	const char *target = method + method_len + 1;
-
 	if (method_len == 0 || method[method_len] != ' ')
 		return 400;
 	/* two blanks in a row end up in front of the version */
@@ -456,7 +438,7 @@ static int read_request_line(const char *method, struct responder_request *out)
 	if (strncasecmp(target, "http://", 7) == 0)
 		target += 7 + strcspn(target + 7, "/ ");
 	size_t token_len = skip(&target, "/.well-known/acme-challenge/") ? strspn(target, BASE64URL) : 0;
-	if (token_len == 0 || token_len > RESPONDER_TOKEN_MAX || target[token_len] != ' ')
+	if (token_len == 0 || token_len > JWS_TOKEN_MAX || target[token_len] != ' ')
 		return 404;
 	out->token = target;
 	out->token_len = token_len;
@@ -466,7 +448,6 @@ static int read_request_line(const char *method, struct responder_request *out)
 int responder_request(const char *data, size_t len, struct responder_request *out)
 {
 	size_t n = len < RESPONDER_REQUEST_MAX ? len : RESPONDER_REQUEST_MAX, at = 0;
-
 	*out = (struct responder_request){0};
 	/* empty lines in front are no request (RFC 9112 section 2.2) */
 	while (at < n && (data[at] == '\r' || data[at] == '\n'))
@@ -496,7 +477,6 @@ int responder_reply(int status, const char *body, bool head, char out[RESPONDER_
 			 "\r\n"
 			 "%s",
 			 status, reason, strlen(body), head ? "" : body);
-
 	return n > 0 && n < RESPONDER_REPLY_MAX ? n : -EINVAL;
 }
 
@@ -523,7 +503,6 @@ static enum conn_next step(struct conn *base, int fd)
 	struct responder_request request;
 	char out[RESPONDER_REPLY_MAX];
 	ssize_t n = recv(fd, c->in + c->have, sizeof c->in - c->have, 0);
-
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return CONN_READ;
 	if (n <= 0)

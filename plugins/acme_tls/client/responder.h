@@ -93,7 +93,6 @@ struct responder {
 /* ---- pure: the requests of http-01 as bytes */
 
 #define RESPONDER_REQUEST_MAX 8192 /* bytes of request line and fields */
-#define RESPONDER_TOKEN_MAX   256
 #define RESPONDER_REPLY_MAX   1024 /* bytes of an answer: a token, a thumbprint and the fields fit */
 
 struct responder_request {

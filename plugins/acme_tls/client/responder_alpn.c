@@ -14,7 +14,6 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
-#include "plugins/acme_tls/key.h"
 #include "plugins/acme_tls/names.h"
 
 enum {
@@ -31,7 +30,6 @@ static int put_identifier(gnutls_x509_crt_t crt, const char *key_authorization)
 {
 	unsigned char value[2 + 32] = {0x04, 32}; /* OCTET STRING */
 	int rc = gnutls_hash_fast(GNUTLS_DIG_SHA256, key_authorization, strlen(key_authorization), value + 2);
-
 	return rc ? rc : gnutls_x509_crt_set_extension_by_oid(crt, identifier_oid, value, sizeof value, 1);
 }
 
@@ -39,7 +37,6 @@ static int put_name(gnutls_x509_crt_t crt, const char *name)
 {
 	unsigned char raw[16];
 	size_t len = name_address(name, raw);
-
 	return len ? gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, raw, (unsigned)len,
 							  GNUTLS_FSAN_SET)
 		   : gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, name,
@@ -52,7 +49,6 @@ static int fill(gnutls_x509_crt_t crt, const struct answer *a, gnutls_x509_privk
 	unsigned char serial[16];
 	time_t now = time(NULL);
 	int rc = gnutls_rnd(GNUTLS_RND_NONCE, serial, sizeof serial);
-
 	serial[0] = (serial[0] & 0x7f) | 0x40; /* positive, of full length */
 	if (rc || (rc = gnutls_x509_crt_set_version(crt, 3)) ||
 	    (rc = gnutls_x509_crt_set_serial(crt, serial, sizeof serial)) ||
@@ -65,22 +61,24 @@ static int fill(gnutls_x509_crt_t crt, const struct answer *a, gnutls_x509_privk
 	return gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0);
 }
 
-static int make_credentials(const struct answer *a, const struct acme_key *key)
+static int make_credentials(const struct answer *a)
 {
-	gnutls_x509_privkey_t private = NULL;
+	gnutls_x509_privkey_t key = NULL;
 	gnutls_x509_crt_t crt = NULL;
-	int rc = gnutls_privkey_export_x509(key->private, &private);
-
+	int rc = gnutls_x509_privkey_init(&key);
+	if (rc == 0)
+		rc = gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA,
+						  GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
 	if (rc == 0)
 		rc = gnutls_x509_crt_init(&crt);
 	if (rc == 0)
-		rc = fill(crt, a, private);
+		rc = fill(crt, a, key);
 	if (rc == 0)
-		rc = gnutls_certificate_set_x509_key(a->credentials, &crt, 1, private);
+		rc = gnutls_certificate_set_x509_key(a->credentials, &crt, 1, key);
 	if (crt)
 		gnutls_x509_crt_deinit(crt);
-	if (private)
-		gnutls_x509_privkey_deinit(private);
+	if (key)
+		gnutls_x509_privkey_deinit(key);
 	return rc;
 }
 
@@ -92,8 +90,6 @@ static void unmake(struct answer *a)
 static int make(struct answer *a, char *why, size_t why_size)
 {
 	gnutls_certificate_credentials_t credentials;
-	struct acme_key *key = NULL;
-
 	if (name_for_sni(a->name, a->sni, sizeof a->sni)) {
 		snprintf(why, why_size, "\"%s\" is neither a DNS name nor an address", a->name);
 		return -EINVAL;
@@ -101,10 +97,7 @@ static int make(struct answer *a, char *why, size_t why_size)
 	if (gnutls_certificate_allocate_credentials(&credentials))
 		return -ENOMEM;
 	a->credentials = credentials;
-	if (key_new(&key))
-		return -ENOMEM;
-	int rc = make_credentials(a, key);
-	key_free(key);
+	int rc = make_credentials(a);
 	if (!rc)
 		return 0;
 	snprintf(why, why_size, "cannot make a certificate to answer for %s: %s", a->name,
@@ -136,7 +129,6 @@ static int on_name(gnutls_session_t session)
 	char sni[sizeof((struct answer *)0)->sni];
 	size_t len = sizeof sni;
 	unsigned kind;
-
 	if (gnutls_server_name_get(session, sni, &len, &kind, 0) || kind != GNUTLS_NAME_DNS)
 		return GNUTLS_E_UNRECOGNIZED_NAME;
 	struct answer *a = find(c->base.responder, sni);
@@ -152,7 +144,6 @@ static int on_hello(gnutls_session_t session, unsigned type, unsigned when, unsi
 {
 	struct alpn_conn *c = gnutls_session_get_ptr(session);
 	gnutls_datum_t chosen;
-
 	(void)type;
 	(void)when;
 	(void)message;
@@ -169,7 +160,6 @@ static int open_conn(struct conn *base, int fd)
 	struct alpn_conn *c = (struct alpn_conn *)base;
 	unsigned char protocol[] = "acme-tls/1"; /* is copied */
 	gnutls_datum_t alpn = {.data = protocol, .size = sizeof protocol - 1};
-
 	if (gnutls_init(&c->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS))
 		return -ENOMEM;
 	gnutls_session_set_ptr(c->session, c);
@@ -188,7 +178,6 @@ static int open_conn(struct conn *base, int fd)
 static void close_conn(struct conn *base)
 {
 	struct alpn_conn *c = (struct alpn_conn *)base;
-
 	gnutls_deinit(c->session);
 }
 
@@ -207,7 +196,6 @@ static enum conn_next say_bye(struct alpn_conn *c)
 static enum conn_next step(struct conn *base, int fd)
 {
 	struct alpn_conn *c = (struct alpn_conn *)base;
-
 	(void)fd;
 	if (c->saying_bye)
 		return say_bye(c);

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
+#include "plugins/acme_tls/time_text.h"
 
 #define CONNECT_NS     (10 * SECOND)
 #define TOTAL_NS       (30 * SECOND)
@@ -23,13 +24,6 @@
 #define SKEW_MATTERS   300 /* seconds */
 
 /* ---- the log, waits, the end */
-
-uint64_t now_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * SECOND + (uint64_t)ts.tv_nsec;
-}
 
 void client_log(struct client *c, int32_t level, const char *format, ...)
 {
@@ -116,7 +110,7 @@ static int timed_out(struct client *c)
 
 static int wait_for(struct client *c, uint64_t ns)
 {
-	uint64_t now = now_ns(), left = c->deadline > now ? c->deadline - now : 0;
+	uint64_t now = monotonic_now(), left = c->deadline > now ? c->deadline - now : 0;
 	bool over = false;
 	ev_timer timer;
 	ev_timer_init(&timer, on_timer, (double)(ns < left ? ns : left) / 1e9, 0.);
@@ -130,7 +124,7 @@ static int wait_for(struct client *c, uint64_t ns)
 
 int client_poll(struct client *c, uint64_t ns)
 {
-	uint64_t asked = (uint64_t)c->s.retry_after * SECOND, until = now_ns() + asked;
+	uint64_t asked = (uint64_t)c->s.retry_after * SECOND, until = monotonic_now() + asked;
 	if (!asked)
 		return wait_for(c, ns);
 	if (c->s.not_before < until)
@@ -202,7 +196,7 @@ static int answer_none(struct client *c, const struct ask *ask, struct tries *t)
 static int answer_wait(struct client *c, struct tries *t)
 {
 	struct session *s = &c->s;
-	uint64_t until = now_ns() + (uint64_t)s->retry_after * SECOND;
+	uint64_t until = monotonic_now() + (uint64_t)s->retry_after * SECOND;
 	if (s->retry_after)
 		s->not_before = until;
 	if (s->retry_after && t->waits < WAITS_MAX && until < c->deadline) {
@@ -271,7 +265,7 @@ static int answer_judge(struct client *c, const struct ask *ask, bool for_nonce,
 		return 0;
 	if (s->nonce[0])
 		return -EAGAIN;
-	return client_fail(c, ACME_BROKEN, false, "the CA's newNonce resource returned no nonce");
+	return client_broken(c, "the CA's newNonce resource returned no nonce");
 }
 
 /* ---- requests */
@@ -281,20 +275,18 @@ static int send_request(struct client *c, const char *what, const struct http_re
 	struct http_reply *reply = &c->s.reply;
 	char foreign[100];
 	if (c->requests >= c->requests_max)
-		return client_fail(c, ACME_BROKEN, false, "gave up after %u requests while %s", c->requests,
-				   c->doing);
+		return client_broken(c, "gave up after %u requests while %s", c->requests, c->doing);
 	c->requests++;
 	if (c->o.counted)
 		c->o.counted(c->o.arg, what);
 	http_ask(c->s.http, q, reply);
 	if (reply->error == -EINVAL) {
 		message_text(q->url, foreign, sizeof foreign);
-		return order_useless(c, ACME_BROKEN, false, "the CA's address for %s, %s, %s", what, foreign,
-				     reply->why);
+		return order_broken(c, "the CA's address for %s, %s, %s", what, foreign, reply->why);
 	}
 	if (reply->error == -ENOMEM)
 		return client_no_memory(c);
-	return reply->error && now_ns() >= c->deadline ? timed_out(c) : 0;
+	return reply->error && monotonic_now() >= c->deadline ? timed_out(c) : 0;
 }
 
 static int send_signed(struct client *c, const char *what, const char *url, const struct ask *ask,
@@ -321,7 +313,7 @@ static int send_signed(struct client *c, const char *what, const char *url, cons
 /* The CA said not to come before. */
 static int leave_alone(struct client *c)
 {
-	uint64_t now = now_ns();
+	uint64_t now = monotonic_now();
 	if (now >= c->s.not_before)
 		return now < c->deadline ? 0 : timed_out(c);
 	if (c->s.not_before < c->deadline)
@@ -353,7 +345,8 @@ static int ask_persistently(struct client *c, const char *what, const char *url,
 	struct session *s = &c->s;
 	struct http_request get = {
 		.method = "GET", .url = url, .accept = ask->accept, .deadline = c->deadline};
-	struct http_request head = {.method = "HEAD", .url = s->directory.new_nonce, .deadline = c->deadline};
+	struct http_request head = {
+		.method = "HEAD", .url = message_get(s->directory, "newNonce"), .deadline = c->deadline};
 	struct tries tries = {0};
 	int rc;
 	do {
@@ -372,15 +365,21 @@ static int ask_persistently(struct client *c, const char *what, const char *url,
 	return rc;
 }
 
+static void forget(json_t **document)
+{
+	json_decref(*document);
+	*document = NULL;
+}
+
 static int read_message(struct client *c, enum message_kind kind)
 {
 	struct session *s = &c->s;
 	char why[256];
 	int rc = message_read(kind, s->reply.body, s->reply.len, &s->message, why, sizeof why);
 	if (rc == -EINVAL && kind == MESSAGE_DIRECTORY)
-		return client_fail(c, ACME_BROKEN, false, "%s: check directory_url", why);
+		return client_broken(c, "%s: check directory_url", why);
 	if (rc == -EINVAL)
-		return order_useless(c, ACME_BROKEN, false, "%s", why);
+		return order_broken(c, "%s", why);
 	return rc ? client_no_memory(c) : 0;
 }
 
@@ -389,7 +388,7 @@ int session_ask(struct client *c, const char *what, const char *url, json_t *pay
 	struct session *s = &c->s;
 	char *text = ask->how & ASK_LOOK ? strdup("") : payload ? json_dumps(payload, JSON_COMPACT) : NULL;
 	json_decref(payload);
-	message_done(&s->message);
+	forget(&s->message);
 	s->refusal = NULL;
 	int rc = text || ask->how & ASK_GET ? ask_persistently(c, what, url, text, ask) : client_no_memory(c);
 	free(text);
@@ -405,7 +404,7 @@ int session_ask(struct client *c, const char *what, const char *url, json_t *pay
 
 int session_find_account(struct client *c, const struct acme_key *key, bool may_fail)
 {
-	return session_ask(c, "newAccount", c->s.directory.new_account,
+	return session_ask(c, "newAccount", message_get(c->s.directory, "newAccount"),
 			   json_pack("{sb}", "onlyReturnExisting", 1),
 			   &(struct ask){.how = ASK_BY_JWK | (may_fail ? ASK_MAY_REFUSE | ASK_MAY_BREAK : 0),
 					 .key = key,
@@ -430,7 +429,7 @@ int session_open(struct client *c)
 		.min_rate = RATE_MIN,
 	};
 	char why[512] = "out of memory";
-	message_done(&s->directory);
+	forget(&s->directory);
 	if (!s->http && http_new(&options, &s->http, why, sizeof why) < 0)
 		return client_fail(c, ACME_LOCAL, false, "%s", why);
 	client_doing(c, "asking for the CA's directory");
@@ -447,14 +446,14 @@ int session_open(struct client *c)
 	if (rc)
 		return rc;
 	s->directory = s->message;
-	s->message = (struct message){0};
+	s->message = NULL;
 	return 0;
 }
 
 void session_close(struct client *c)
 {
 	struct session *s = &c->s;
-	uint64_t now = now_ns();
+	uint64_t now = monotonic_now();
 	if (c->result.fail && s->not_before > now)
 		c->result.retry_after = (int64_t)((s->not_before - now + SECOND - 1) / SECOND);
 	/* certificates are judged by the clock */
@@ -465,6 +464,6 @@ void session_close(struct client *c)
 	http_free(s->http);
 	s->http = NULL;
 	s->nonce[0] = '\0';
-	message_done(&s->message);
-	message_done(&s->directory);
+	forget(&s->message);
+	forget(&s->directory);
 }

@@ -569,6 +569,17 @@ static void test_urls(void **state)
 	assert_int_equal(url_check(base, "http://ca.example/x", why, sizeof why), -EINVAL);
 	assert_int_equal(url_check(base, "https://ca.example@evil.example/x", why, sizeof why), -EINVAL);
 	assert_true(url_same("https://ca.example:443/account/1", "https://ca.example/account/1"));
+	assert_int_equal(url_check(base, "https://ca.example./x", why, sizeof why), 0);
+	assert_int_equal(url_check("https://[::1]/", "https://[0:0::1]:443/x", why, sizeof why), 0);
+	assert_int_equal(url_check("https://[::1]/", "https://[::2]/x", why, sizeof why), -EINVAL);
+	assert_string_equal(why, "is not at [::1]:443, the host of directory_url");
+	assert_true(url_same("https://CA.example./account/1", "https://ca.example/account/1"));
+	assert_true(url_same("https://[2001:DB8::0:1]/account/1", "https://[2001:db8::1]:443/account/1"));
+	assert_true(url_same("https://ca.example", "https://ca.example/"));
+	assert_true(url_same("not a URL", "not a URL"));
+	assert_false(url_same("not a URL", "neither"));
+	assert_false(url_same("https://ca.example/account/1", "https://ca.example/Account/1"));
+	assert_false(url_same("https://ca.example/account?1", "https://ca.example/account?2"));
 	assert_true(url_same("HTTPS://ca.example/account/1", "https://ca.example/account/1"));
 	assert_false(url_same("https://ca.example/account/1", "https://ca.example/account/2"));
 	assert_false(url_same("https://ca.example:444/account/1", "https://ca.example/account/1"));

@@ -127,7 +127,9 @@ void log_retain(struct sendlog *); /* let go of what everybody has, or is too ol
 int log_new_epoch(struct sendlog *, uint64_t last);
 
 /* ---- usage.c ---- */
-void usage_check(struct sendlog *); /* each second */
+#define STALL_NS UINT64_C(5000000000) /* a commit that takes longer is news, and so is its end */
+void usage_check(struct sendlog *);   /* each second */
+void usage_woken(struct sendlog *);   /* by the writer: the disk may answer again */
 void usage_lost(struct sendlog *, uint64_t from, uint64_t to, const char *reason);
 void usage_disk_error(struct sendlog *, const char *why); /* the disk cannot be written to; NULL: over */
 void usage_close(struct sendlog *);

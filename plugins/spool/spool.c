@@ -383,6 +383,7 @@ static void spool_handle(struct sendlog *log)
 		log->events->disk_error(log->arg, error[0] ? error : NULL);
 		usage_disk_error(log, error[0] ? error : NULL);
 	}
+	usage_woken(log);
 	log_report_losses(log, &losses);
 	if (commit_is_news)
 		log->events->committed(log->arg, log->committed);

@@ -16,7 +16,6 @@ enum {
 	CHECKS_AWAY = 2,   /* so long it is full before that is said, if nobody reads */
 	CHECKS_SLOW = 30,  /* ... if the slowest consumer is there: it may catch up */
 };
-#define STALL_NS    UINT64_C(5000000000)   /* a commit that takes longer is news */
 #define LOG_FULL_NS UINT64_C(600000000000) /* the same again after so long */
 #define LOG_LOST_NS UINT64_C(10000000000)
 
@@ -245,6 +244,12 @@ void usage_check(struct sendlog *log)
 				: "",
 	       u->health, log->events->health);
 	report(log, u->stalled ? u->slow : u->filling, u->degraded, log->events->degraded);
+}
+
+void usage_woken(struct sendlog *log)
+{
+	if (log->usage.stalled)
+		usage_check(log);
 }
 
 void usage_close(struct sendlog *log)

@@ -491,6 +491,8 @@ void *spool_writer(void *arg)
 		pthread_mutex_unlock(&s->lock);
 		int rc = commit(s);
 		pthread_mutex_lock(&s->lock);
+		if (spool_clock() - s->commit_since >= STALL_NS)
+			log_wake(s->log); /* what was said of a disk that does not answer is over */
 		s->commit_since = 0;
 		if (rc == 0)
 			backoff = 0;

@@ -182,7 +182,50 @@ static int32_t add_group(const struct ss_host *host, const char *pointer, const 
 	return 0;
 }
 
-int32_t udp_groups_parse(const struct ss_host *host, const char *json, struct udp_groups *groups)
+static int32_t groups_parse(const struct ss_host *host, const char *json, struct udp_groups *groups)
 {
 	return each_string(host, "multicast", json, UDP_MAX_GROUPS, add_group, groups);
+}
+
+/* ---- all of the configuration that is about addresses ---- */
+
+/*
+ * Each socket would get a part of the datagrams only, if the kernel allows two at all.  Multicast sockets do
+ * share a port, each with groups of its own.
+ */
+static int32_t claim_port(const struct ss_host *host, const struct udp_conf *conf,
+			  const struct udp_groups *groups)
+{
+	char resource[128];
+	if (conf->port == 0 || groups->n || !SS_KNOWS(host, struct ss_host, claim))
+		return 0;
+	snprintf(resource, sizeof resource, "udp:%s:%d", strcmp(conf->bind, "::") == 0 ? "" : conf->bind,
+		 (int)conf->port);
+	return host->claim(host, "/port", resource) == -ENOMEM ? -ENOMEM : 0;
+}
+
+int32_t udp_conf_check(const struct ss_host *host, const struct udp_conf *conf, struct udp_allow *allow,
+		       struct udp_groups *groups)
+{
+	union udp_addr addr = {0};
+	int32_t rc = 0, bad;
+	if (udp_addr_parse(conf->bind, 0, &addr) != 0)
+		rc = ss_config_error(host, "/bind", "\"%s\" is not a numeric IPv4 or IPv6 address",
+				     conf->bind);
+	if (conf->allow && (bad = udp_allow_parse(host, conf->allow, allow)) != 0)
+		rc = bad;
+	if (conf->multicast && (bad = groups_parse(host, conf->multicast, groups)) != 0)
+		rc = bad;
+	if (groups->n && conf->sockets > 1)
+		rc = ss_config_error(host, "/sockets",
+				     "must be 1 with multicast: each socket would get every datagram");
+	for (uint32_t i = 0; addr.sa.sa_family == AF_INET && i < groups->n; i++)
+		if (groups->addr[i].sa.sa_family == AF_INET6)
+			rc = ss_config_error(host, "/multicast",
+					     "an IPv6 group cannot be joined when bind is an IPv4 address");
+	if (conf->interface && !groups->n && rc == 0)
+		rc = ss_config_error(host, "/interface", "is only used together with multicast");
+	if (rc != -ENOMEM && (bad = claim_port(host, conf, groups)) != 0)
+		rc = bad;
+	return rc;
 }

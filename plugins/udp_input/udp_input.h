@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* udp_input - what the files of the plugin share: its configuration, address lists, sockets and the receiver.
- */
+/* udp_input - what the files of the plugin share: its configuration, addresses and sockets. */
 #pragma once
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <semstreams/plugin.h>
 
 #define UDP_MAX_SOCKETS  16
@@ -79,9 +77,11 @@ struct udp_groups {
 /* [ctl] A numeric IPv4 or IPv6 address, with %interface where it is link-local; -EINVAL. */
 int32_t udp_addr_parse(const char *text, uint16_t port, union udp_addr *out);
 socklen_t udp_addr_len(const union udp_addr *);
-/* [ctl] Read the lists of the configuration; what is wrong goes to config_error. */
+/* [ctl] Read a list of networks; what is wrong goes to config_error. */
 int32_t udp_allow_parse(const struct ss_host *, const char *json, struct udp_allow *);
-int32_t udp_groups_parse(const struct ss_host *, const char *json, struct udp_groups *);
+/* [ctl] Read and check all addresses of the configuration, and claim the port; likewise. */
+int32_t udp_conf_check(const struct ss_host *, const struct udp_conf *, struct udp_allow *,
+		       struct udp_groups *);
 void udp_allow_done(struct udp_allow *);
 /* [inst] May this sender send? */
 bool udp_allow_ok(struct udp_allow *, const union udp_addr *sender);
@@ -106,48 +106,3 @@ int32_t udp_socket_leave(const struct udp_bound *);
 int32_t udp_socket_drops(int fd, uint32_t *drops);
 /* host:port as text */
 void udp_addr_format(const union udp_addr *, char *address, size_t size, uint16_t *port);
-
-/* ---- udp_recv.c: from a socket into batches ---- */
-
-struct mmsghdr;
-
-struct udp_recv {
-	const struct ss_host *host;
-	const struct udp_conf *conf;
-	struct udp_allow *allow; /* NULL = everybody */
-
-	struct mmsghdr *msgs;  /* conf->batch of each */
-	struct iovec *iov;     /* two per message: a slot of the arena, then the spill area */
-	uint8_t *control;      /* NULL without GRO */
-	union udp_addr *names; /* NULL without an allow-list */
-	uint8_t *spill;        /* mapped; takes the rest of what is longer than a slot */
-	bool spill_used;
-
-	struct ss_batch *arena;
-	size_t used;                     /* bytes of the arena that rows may point to */
-	size_t slot;                     /* bytes a message is given in the arena */
-	uint32_t vlen;                   /* messages to ask for in the next read */
-	uint32_t received;               /* since lengths were last looked at: messages, */
-	uint32_t spilled;                /* those longer than a slot, */
-	size_t longest_spilled, longest; /* the longest of them, and of the others */
-
-	struct ss_batch *parent; /* memory the rows under way lie in */
-	struct ss_batch *out;    /* rows not emitted yet */
-	size_t pinned;           /* bytes of memory they hold on to */
-	uint32_t hint;           /* rows to make room for */
-	uint64_t time_ns;
-	uint64_t datagrams, bytes, truncated; /* of this read */
-	uint64_t dropped[UDP_REASON_UNREAD + 1];
-
-	bool more; /* the last read came back full: there may be more */
-};
-
-/* [inst] */
-int32_t udp_recv_init(struct udp_recv *, const struct ss_host *, const struct udp_conf *, struct udp_allow *);
-void udp_recv_done(struct udp_recv *);
-/* [inst] Read once and emit what came: bytes received, or -errno (-EAGAIN: nothing there). */
-int64_t udp_recv_read(struct udp_recv *, int fd);
-/* [inst] Take everything out of a socket and throw it away; how many datagrams. */
-uint64_t udp_recv_discard(int fd);
-/* [inst] Now and then: give back memory that rare long datagrams needed. */
-void udp_recv_tidy(struct udp_recv *);

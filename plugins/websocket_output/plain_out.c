@@ -12,6 +12,7 @@
 #include <semstreams/base/utf8.h>
 #include <semstreams/ext/fields.h>
 #include "output.h"
+#include "plugins/websocket/transport/ws_frames.h"
 
 enum { CHUNK_SIZE = 64 << 10, FRAME_HEADER = 10, ENVELOPE_HEAD = 128 };
 /* Waiting makes a write of this many bytes no cheaper. */
@@ -64,7 +65,7 @@ static int frame_raw(struct output *out, const struct ss_event *e)
 
 	if (!to)
 		return -ENOMEM;
-	size_t head = ws_frame_header(to, !ss_utf8_valid(e->data, e->len), e->len);
+	size_t head = ws_frame_header(to, ss_utf8_valid(e->data, e->len) ? WS_TEXT : WS_BINARY, e->len);
 	memcpy(to + head, e->data, e->len);
 	commit(out, head + e->len);
 	return 0;
@@ -130,7 +131,7 @@ static int frame_envelope(struct output *out, const struct ss_event *e)
 
 	uint8_t *to = reserve(out, FRAME_HEADER + len);
 	if (to) {
-		size_t header = ws_frame_header(to, false, len);
+		size_t header = ws_frame_header(to, WS_TEXT, len);
 		memcpy(to + header, text, len);
 		commit(out, header + len);
 	}
@@ -192,9 +193,8 @@ static int send_message(struct output_peer *p, size_t *sent)
 static int send_some(struct output_peer *p)
 {
 	size_t len = p->chunk->len - p->offset;
-	int rc = ws_passes_frames(p->out->endpoint.ws)
-			 ? ws_send_frames(p->common.conn, p->chunk->data + p->offset, len)
-			 : send_message(p, &len);
+	int rc = p->out->peers.dials ? send_message(p, &len)
+				     : ws_send_frames(p->common.conn, p->chunk->data + p->offset, len);
 
 	if (rc == 0) {
 		p->offset += len;

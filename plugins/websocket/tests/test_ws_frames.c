@@ -210,12 +210,52 @@ static void test_close_frames(void **state)
 	assert_int_equal(ws_close_code((const uint8_t *)"\x03\xe8\xff", 3), -1007);
 }
 
+/* What is written is what the other end reads, masked or not, with a reason or without, or with no code. */
+static void test_written_close_frames(void **state)
+{
+	(void)state;
+	static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+	char longest[WS_CONTROL_MAX + 1];
+	memset(longest, 'x', sizeof longest - 1);
+	longest[sizeof longest - 1] = '\0';
+	const struct {
+		int code;
+		const char *reason;
+		size_t len;
+	} cases[] = {{1000, "", 2},
+		     {4409, "replaced", 10},
+		     {WS_NO_STATUS, "", 0},
+		     {1001, longest, WS_CONTROL_MAX}};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		for (int masked = 0; masked < 2; masked++) {
+			uint8_t data[WS_CLOSE_MAX];
+			struct ws_frames f = {.max_message = 10, .masked = masked};
+			size_t n = ws_close_frame(data, masked ? mask : NULL, cases[i].code, cases[i].reason);
+			struct result r = next(&f, data, n);
+			assert_int_equal(r.rc, 1);
+			assert_int_equal(r.size, n);
+			assert_int_equal(r.frame.opcode, WS_CLOSE);
+			assert_int_equal(r.frame.len, cases[i].len);
+			uint8_t *payload = data + (r.frame.payload - data);
+			if (masked)
+				ws_frames_mask(payload, r.frame.len, mask);
+			assert_int_equal(ws_close_code(payload, r.frame.len), cases[i].code);
+			if (r.frame.len > 2)
+				assert_memory_equal(payload + 2, cases[i].reason, r.frame.len - 2);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lengths),  cmocka_unit_test(test_fragments),
-		cmocka_unit_test(test_breaches), cmocka_unit_test(test_close_codes),
-		cmocka_unit_test(test_masks),    cmocka_unit_test(test_close_frames),
+		cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_fragments),
+		cmocka_unit_test(test_breaches),
+		cmocka_unit_test(test_close_codes),
+		cmocka_unit_test(test_masks),
+		cmocka_unit_test(test_close_frames),
+		cmocka_unit_test(test_written_close_frames),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

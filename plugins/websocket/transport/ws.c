@@ -6,6 +6,8 @@
 #include "ws_internal.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +40,17 @@ uint64_t ws_now(void)
 void ws_touched(struct ws *ws)
 {
 	((const struct ss_loop_libev *)ws->libev.vtbl)->touched(ws->libev.self);
+}
+
+void ws_socket_options(const struct ws *ws, int fd)
+{
+	int one = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (ws->limits.dead_ns) {
+		/* the kernel gives up on a peer that acknowledges nothing, even while reading is paused */
+		unsigned int ms = (unsigned int)(ws->limits.dead_ns / 1000000);
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+	}
 }
 
 static void fail(struct ws *ws, uint32_t n, const char *fmt, va_list ap)

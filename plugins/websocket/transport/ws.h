@@ -92,12 +92,9 @@ void ws_retry_after(struct ws *, uint64_t delay_ns);
 /* Send one message whose payload is at buf + WS_PRE; buf may be reused at once.  0, -EAGAIN: wait for
  * writable, -EPIPE. */
 int ws_send(struct ws_conn *, bool binary, uint8_t *buf, size_t len);
-/* Does it pass on frames that are made already, as they are?  A listener does. */
-bool ws_passes_frames(const struct ws *);
-/* There only: send bytes that are whole, unmasked frames already, shared by many connections; as ws_send. */
+/* A listener only: send bytes that are whole, unmasked frames already, shared by many connections; as
+ * ws_send. */
 int ws_send_frames(struct ws_conn *, const uint8_t *frames, size_t len);
-/* Write the header of an unmasked, final frame for a payload of len bytes: its length, at most 10. */
-size_t ws_frame_header(uint8_t *to, bool binary, size_t len);
 /* Nothing waits to be written on it. */
 bool ws_idle(const struct ws_conn *);
 /* Call writable soon. */

@@ -1,19 +1,399 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ws_conn - one connection after its handshake: messages, pings, closing.  On the component's loop.
+ *
+ * Receiving is taken over from libwebsockets: of what a server sends releases before 5.0 look at each byte by
+ * itself, which costs more than all else that is done with it, and of what a client sends they do not ask
+ * whether it is masked.  Here whole frames are found in a buffer and handed on where they lie.  libwebsockets
+ * goes on sending.
  */
-#include "ws_internal.h"
-
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <semstreams/base/utf8.h>
 #include <semstreams/sugar.h>
+#include "ws_internal.h"
 
 #define KEEP_BUFFER 65536 /* a message buffer larger than that is not kept */
+
+enum {
+	DIALER_BUFFER = 64 << 10, /* bytes of a dialer's buffer, unless a frame is longer */
+	DIALER_KEEP = 512 << 10,  /* one longer than that goes when it is empty */
+	READ_AT_ONCE = 256 << 10, /* bytes read before others have their turn */
+	TLS_RECORD = 16 << 10     /* the most that one TLS record holds */
+};
+
+struct ws_receiver {
+	struct ev_io io; /* first */
+	struct ws_conn *c;
+	void *ssl; /* NULL: plain */
+	struct ws_frames frames;
+	uint8_t *buf;
+	size_t room, keep;
+	size_t start, end, size; /* of what was received and not used yet; of buf */
+	size_t need;             /* that much must be there before there is a frame to find */
+	uint8_t pong[LWS_PRE + WS_CONTROL_MAX];
+	size_t pong_len;
+	bool pong_due;
+	bool broken; /* what comes makes no sense any more */
+};
+
+/* ---- writing ---- */
+
+/* A dialer's frames are made by libwebsockets. */
+static enum lws_write_protocol kind_of(int opcode)
+{
+	switch (opcode) {
+	case WS_PING:
+		return LWS_WRITE_PING;
+	case WS_PONG:
+		return LWS_WRITE_PONG;
+	default:
+		return opcode == WS_BINARY ? LWS_WRITE_BINARY : LWS_WRITE_TEXT;
+	}
+}
+
+/* Send one frame of a payload that has LWS_PRE bytes in front: below 0 if the connection is broken. */
+static int write_frame(struct ws_conn *c, int opcode, uint8_t *payload, size_t len)
+{
+	uint8_t header[WS_HEADER_MAX];
+	if (c->ws->dial)
+		return lws_write(c->wsi, payload, len, kind_of(opcode));
+	size_t n = ws_frame_header(header, opcode, len);
+	memcpy(payload - n, header, n);
+	return lws_write(c->wsi, payload - n, n + len, LWS_WRITE_RAW);
+}
+
+/* ---- receiving: messages ---- */
+
+static void deliver(struct ws_conn *c, bool binary, const uint8_t *data, size_t len)
+{
+	struct ws *ws = c->ws;
+	if (!binary && !ss_utf8_valid(data, len)) {
+		ws_close(c, LWS_CLOSE_STATUS_INVALID_PAYLOAD, "text is not UTF-8");
+		return;
+	}
+	ws->events.message(ws->arg, c, c->user, binary, data, len);
+	ws_touched(ws);
+}
+
+bool ws_conn_append(struct ws_conn *c, const uint8_t *data, size_t len, size_t limit)
+{
+	if (len > limit - c->msg_len)
+		return false;
+	if (c->msg_len + len > c->msg_size) {
+		size_t size = c->msg_size ? c->msg_size : 1024;
+		while (size < c->msg_len + len)
+			size *= 2;
+		if (size > limit)
+			size = limit;
+		uint8_t *p = realloc(c->msg, size);
+		if (!p)
+			return false;
+		c->msg = p;
+		c->msg_size = size;
+	}
+	if (len)
+		memcpy(c->msg + c->msg_len, data, len);
+	c->msg_len += len;
+	return true;
+}
+
+/* A part of a message, binary as its first is. */
+static void message_part(struct ws_conn *c, bool binary, bool final, const uint8_t *data, size_t len)
+{
+	if (c->state != WS_OPEN)
+		return;
+	if (len > c->ws->limits.max_message - c->msg_len) {
+		ws_close(c, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "message too big");
+		return;
+	}
+	if (final && c->msg_len == 0) {
+		deliver(c, binary, data, len);
+		return;
+	}
+	if (!ws_conn_append(c, data, len, c->ws->limits.max_message)) {
+		ws_close(c, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "out of memory");
+		return;
+	}
+	if (!final)
+		return;
+	/* what runs now may close the connection, which frees c->msg */
+	uint8_t *msg = c->msg;
+	size_t size = c->msg_size, msg_len = c->msg_len;
+	c->msg = NULL;
+	c->msg_len = c->msg_size = 0;
+	deliver(c, binary, msg, msg_len);
+	if (c->state == WS_OPEN && size <= KEEP_BUFFER) {
+		c->msg = msg;
+		c->msg_size = size;
+	} else {
+		free(msg);
+	}
+}
+
+void ws_conn_received(struct ws_conn *c, const uint8_t *data, size_t len)
+{
+	c->heard_ns = ws_now();
+	message_part(c, lws_frame_is_binary(c->wsi), lws_is_final_fragment(c->wsi), data, len);
+}
+
+/* ---- receiving: frames ---- */
+
+/* The newest ping is answered: more of them do not pile up while nothing can be sent. */
+static int send_pong(struct ws_receiver *r)
+{
+	struct ws_conn *c = r->c;
+	if (!r->pong_due)
+		return 0;
+	if (lws_partial_buffered(c->wsi)) {
+		lws_callback_on_writable(c->wsi);
+		return 0;
+	}
+	r->pong_due = false;
+	return write_frame(c, WS_PONG, r->pong + LWS_PRE, r->pong_len) < 0 ? -1 : 0;
+}
+
+static void on_ping(struct ws_receiver *r, const struct ws_frame *f)
+{
+	if (f->len)
+		memcpy(r->pong + LWS_PRE, f->payload, f->len);
+	r->pong_len = f->len;
+	r->pong_due = true;
+	if (send_pong(r) < 0)
+		ws_conn_kill(r->c);
+}
+
+/* Both have said that they close.  Who listens ends it; what lies unread then would make a reset of that. */
+static void end_listener_side(struct ws_receiver *r)
+{
+	struct ws_conn *c = r->c;
+	int unread = 0;
+	ws_conn_fin(c);
+	if (!c->fin_due && r->start == r->end && ioctl(r->io.fd, FIONREAD, &unread) == 0 && unread == 0)
+		ws_conn_kill(c);
+}
+
+static void on_close_frame(struct ws_receiver *r, const struct ws_frame *f)
+{
+	struct ws_conn *c = r->c;
+	if (c->state == WS_OPEN) {
+		ws_conn_peer_close(c, f->payload, f->len);
+		if (!c->ws->dial && c->close_sent)
+			end_listener_side(r);
+	} else if (!c->peer_code) {
+		c->peer_code = WS_NO_STATUS; /* the answer to ours, or on its way at the same time */
+		ws_conn_last_word(c);
+		if (c->ws->dial)
+			ws_conn_kill(c);
+		else
+			end_listener_side(r);
+	}
+}
+
+/* While the connection is being closed only the peer's close frame counts. */
+static void on_frame(struct ws_receiver *r, const struct ws_frame *f)
+{
+	struct ws_conn *c = r->c;
+	if (f->opcode == WS_CLOSE)
+		on_close_frame(r, f);
+	else if (c->state != WS_OPEN)
+		return;
+	else if (f->opcode == WS_PING)
+		on_ping(r, f);
+	else if (f->opcode == WS_PONG)
+		ws_conn_pong(c, f->payload, f->len);
+	else
+		message_part(c, f->opcode == WS_BINARY, f->final, f->payload, f->len);
+}
+
+static bool stopped(const struct ws_receiver *r)
+{
+	return r->c->paused || r->c->killed;
+}
+
+static void handle_frames(struct ws_receiver *r)
+{
+	struct ws_conn *c = r->c;
+	while (!stopped(r) && !r->broken && r->end > r->start && r->end - r->start >= r->need) {
+		struct ws_frame f;
+		const char *why;
+		size_t size;
+		int rc = ws_frames_next(&r->frames, r->buf + r->start, r->end - r->start, &f, &size, &why);
+		r->need = rc > 0 ? 0 : size;
+		if (rc == 0)
+			break;
+		if (rc < 0) {
+			ws_close(c, -rc, why);
+			r->broken = true;
+			break;
+		}
+		if (f.mask)
+			ws_frames_mask(r->buf + (f.payload - r->buf), f.len, f.mask);
+		r->start += size;
+		on_frame(r, &f);
+	}
+	if (r->broken)
+		r->need = 0;
+	if (r->broken || r->start == r->end)
+		r->start = r->end = 0;
+}
+
+/* ---- receiving: bytes ---- */
+
+/* An empty buffer that is larger than most goes. */
+static void trim(struct ws_receiver *r)
+{
+	if (r->end > r->start || r->size <= r->keep || r->need > r->room)
+		return;
+	free(r->buf);
+	r->buf = NULL;
+	r->start = r->end = r->size = 0;
+}
+
+/* Room for what is missing of the frame that has begun, and for something at all. */
+static int make_room(struct ws_receiver *r)
+{
+	size_t have = r->end - r->start, need = r->need > r->room ? r->need : r->room;
+	trim(r);
+	if (need > r->size) {
+		uint8_t *buf = malloc(need);
+		if (!buf)
+			return -ENOMEM;
+		if (have)
+			memcpy(buf, r->buf + r->start, have);
+		free(r->buf);
+		r->buf = buf;
+		r->size = need;
+	} else if (r->start && r->size - r->start < need) {
+		memmove(r->buf, r->buf + r->start, have);
+	} else {
+		return 0;
+	}
+	r->start = 0;
+	r->end = have;
+	return 0;
+}
+
+/* Bytes read, 0 at the end, -errno.  *more: there is likely to be more; what a TLS record held has to be read
+ * now, as the descriptor tells nothing of it. */
+static ssize_t read_some(struct ws_receiver *r, size_t sum, bool *more)
+{
+	ssize_t n = make_room(r);
+	size_t room = r->size - r->end;
+	if (n < 0)
+		return n;
+	if (r->ssl) {
+		n = ws_tls_read(r->ssl, r->buf + r->end, room);
+		*more = ws_tls_pending(r->ssl) || (sum < READ_AT_ONCE && n >= TLS_RECORD);
+		return n;
+	}
+	n = recv(r->io.fd, r->buf + r->end, room, MSG_DONTWAIT);
+	*more = sum < READ_AT_ONCE && n == (ssize_t)room;
+	return n < 0 ? -errno : n;
+}
+
+static void on_readable(struct ev_loop *loop, struct ev_io *io, int revents)
+{
+	(void)revents;
+	struct ws_receiver *r = (struct ws_receiver *)io;
+	struct ws_conn *c = r->c;
+	bool more = true;
+	handle_frames(r); /* of before a pause */
+	for (size_t sum = 0; more && !stopped(r);) {
+		ssize_t n = read_some(r, sum, &more);
+		if (n == -EAGAIN || n == -EINTR)
+			break;
+		if (n <= 0) {
+			ws_conn_kill(c);
+			break;
+		}
+		r->end += (size_t)n;
+		sum += (size_t)n;
+		c->heard_ns = ws_now();
+		handle_frames(r);
+	}
+	trim(r);
+	if (c->killed)
+		ev_io_stop(loop, io);
+}
+
+static void receiver_pause(struct ws_receiver *r, bool paused)
+{
+	struct ev_loop *loop = r->c->ws->loop;
+	if (paused) {
+		ev_io_stop(loop, &r->io);
+		return;
+	}
+	ev_io_start(loop, &r->io);
+	/* what is here or in a TLS record already has no event of its own */
+	ev_feed_event(loop, &r->io, EV_READ);
+}
+
+static struct ws_receiver *receiver_new(struct ws_conn *c, const uint8_t *data, size_t len)
+{
+	const struct ws *ws = c->ws;
+	struct ws_receiver *r = calloc(1, sizeof *r);
+	if (!r)
+		return NULL;
+	r->c = c;
+	r->ssl = lws_get_ssl(c->wsi);
+	r->frames.max_message = ws->limits.max_message;
+	r->frames.masked = !ws->dial;
+	r->room = ws->dial ? DIALER_BUFFER : ws->rx_buffer;
+	r->keep = ws->dial ? DIALER_KEEP : ws->rx_buffer;
+	r->need = len;
+	if (make_room(r) < 0) {
+		free(r);
+		return NULL;
+	}
+	if (len)
+		memcpy(r->buf, data, len);
+	r->end = len;
+	r->need = 0;
+	return r;
+}
+
+static void receiver_stop(struct ws_receiver *r)
+{
+	if (r)
+		ev_io_stop(r->c->ws->loop, &r->io);
+}
+
+static void receiver_free(struct ws_receiver *r)
+{
+	if (!r)
+		return;
+	receiver_stop(r);
+	free(r->buf);
+	free(r);
+}
+
+/*
+ * Receive on a connection that is open now, beginning with bytes that have been read already.  0, also where
+ * a dialer without such bytes leaves it to libwebsockets; or -errno.
+ */
+static int receiver_start(struct ws_conn *c, const uint8_t *data, size_t len)
+{
+	/* what came right behind a server's answer is in libwebsockets' buffers: then it has to go on reading
+	 */
+	if (c->ws->dial &&
+	    (LWS_LIBRARY_VERSION_MAJOR >= 5 || lws_service_adjust_timeout(c->ws->cx, 1, 0) == 0))
+		return 0;
+	struct ws_receiver *r = receiver_new(c, data, len);
+	if (!r || lws_rx_flow_control(c->wsi, 0) < 0) {
+		receiver_free(r);
+		return c->ws->dial && !len ? 0 : -ENOMEM;
+	}
+	ev_io_init(&r->io, on_readable, lws_get_socket_fd(c->wsi), EV_READ);
+	ev_io_start(c->ws->loop, &r->io);
+	if (len)
+		ev_feed_event(c->ws->loop, &r->io, EV_READ);
+	c->receiver = r;
+	return 0;
+}
 
 /* ---- life ---- */
 
@@ -34,17 +414,6 @@ struct ws_conn *ws_conn_new(struct ws *ws)
 	return c;
 }
 
-void ws_half_remove(struct ws_conn *c)
-{
-	struct ws *ws = c->ws;
-	if (!c->half)
-		return;
-	c->half = false;
-	*(c->half_older ? &c->half_older->half_newer : &ws->half_oldest) = c->half_newer;
-	*(c->half_newer ? &c->half_newer->half_older : &ws->half_newest) = c->half_older;
-	ws->n_half--;
-}
-
 void ws_conn_free(struct ws_conn *c)
 {
 	ws_half_remove(c);
@@ -52,21 +421,10 @@ void ws_conn_free(struct ws_conn *c)
 	if (c->next)
 		c->next->link = c->link;
 	c->ws->n_open -= c->counted;
-	ws_take_free(c->take);
+	receiver_free(c->receiver);
 	free(c->msg);
 	free(c->peer);
 	free(c);
-}
-
-void ws_socket_options(const struct ws *ws, int fd)
-{
-	int one = 1;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	if (ws->limits.dead_ns) {
-		/* the kernel gives up on a peer that acknowledges nothing, even while reading is paused */
-		unsigned int ms = (unsigned int)(ws->limits.dead_ns / 1000000);
-		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
-	}
 }
 
 void ws_conn_kill(struct ws_conn *c)
@@ -75,7 +433,7 @@ void ws_conn_kill(struct ws_conn *c)
 		return;
 	c->killed = true;
 	c->killed_ns = ws_now();
-	if (c->take && !c->ws->dial) {
+	if (c->receiver && !c->ws->dial) {
 		/* libwebsockets finds it ended; a timeout for each of many costs the square of their number
 		 */
 		shutdown(lws_get_socket_fd(c->wsi), SHUT_RDWR);
@@ -117,13 +475,13 @@ void ws_conn_opened(struct ws_conn *c, const uint8_t *data, size_t len)
 	}
 	if (ws->dial)
 		ws_client_opened(c);
-	if (ws_take(c, data, len) < 0) {
+	if (receiver_start(c, data, len) < 0) {
 		c->state = WS_CLOSING;
 		ws_conn_kill(c);
 		return;
 	}
 	int code = ws->events.opened(ws->arg, c, c->subprotocol, c->peer, &c->user);
-	c->told = code == 0;
+	c->opened = code == 0;
 	if (code)
 		ws_close(c, code, "");
 	recheck(c); /* when to ask again */
@@ -133,7 +491,7 @@ void ws_conn_opened(struct ws_conn *c, const uint8_t *data, size_t len)
 /* libwebsockets closes by itself when it finds a breach of the protocol. */
 static void notice_breach(struct ws_conn *c)
 {
-	bool lws_reads = c->ws->dial && !c->take && c->state == WS_OPEN && c->wsi;
+	bool lws_reads = c->ws->dial && !c->receiver && c->state == WS_OPEN && c->wsi;
 	int len = lws_reads ? lws_get_close_length(c->wsi) : 0;
 	if (len < 2)
 		return;
@@ -149,13 +507,13 @@ static void notice_breach(struct ws_conn *c)
 void ws_conn_closed(struct ws_conn *c)
 {
 	struct ws *ws = c->ws;
-	bool told = c->told;
-	c->told = false;
-	ws_take_stop(c->take);
+	bool opened = c->opened;
+	c->opened = false;
+	receiver_stop(c->receiver);
 	notice_breach(c);
 	if (c->state == WS_OPEN)
 		c->state = WS_CLOSING;
-	if (!told)
+	if (!opened)
 		return;
 	bool by_peer = !c->close_code;
 	int code = c->close_code ? c->close_code : c->peer_code;
@@ -181,8 +539,8 @@ static void set_reason(struct ws_conn *c, const char *reason)
 
 static void let_read(struct ws_conn *c, bool yes)
 {
-	if (c->take)
-		ws_take_pause(c->take, !yes);
+	if (c->receiver)
+		receiver_pause(c->receiver, !yes);
 	else
 		lws_rx_flow_control(c->wsi, yes);
 }
@@ -211,22 +569,11 @@ void ws_close(struct ws_conn *c, int code, const char *reason)
 /* Not by libwebsockets, which would close the connection by its own rules then. */
 static void write_close(struct ws_conn *c, int code, const char *reason)
 {
-	uint8_t frame[2 + 4 + 2 + WS_REASON_MAX] = {0x88}, mask[4] = {0};
-	bool masked = c->ws->dial;
-	uint8_t *p = frame + 2;
-	size_t len = strlen(reason), n = code == WS_NO_STATUS ? 0 : 2 + len;
-	frame[1] = (uint8_t)n;
-	if (masked) {
+	uint8_t frame[WS_CLOSE_MAX], mask[4];
+	if (c->ws->dial)
 		lws_get_random(c->ws->cx, mask, sizeof mask);
-		frame[1] |= 0x80;
-		memcpy(p, mask, sizeof mask);
-		p += sizeof mask;
-	}
-	p[0] = (uint8_t)(code >> 8);
-	p[1] = (uint8_t)code;
-	memcpy(p + 2, reason, len);
-	ws_frames_mask(p, n, mask);
-	lws_write(c->wsi, frame, (size_t)(p - frame) + n, LWS_WRITE_HTTP);
+	lws_write(c->wsi, frame, ws_close_frame(frame, c->ws->dial ? mask : NULL, code, reason),
+		  LWS_WRITE_HTTP);
 }
 
 int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
@@ -237,7 +584,7 @@ int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
 	int code = ws_close_code(data, len);
 	if (code < 0) {
 		code = -code;
-		if (c->take) {
+		if (c->receiver) {
 			ws_close(c, code, "broken close frame");
 			return 0;
 		}
@@ -258,7 +605,7 @@ int ws_conn_peer_close(struct ws_conn *c, const uint8_t *data, size_t len)
 	set_reason(c, text);
 	c->state = WS_CLOSING;
 	c->close_sent = true; /* libwebsockets echoes it */
-	if (c->take)
+	if (c->receiver)
 		write_close(c, c->peer_code, "");
 	return 0;
 }
@@ -284,79 +631,6 @@ void ws_conn_last_word(struct ws_conn *c)
 	write_close(c, c->close_code, c->reason);
 }
 
-/* ---- receiving ---- */
-
-static void deliver(struct ws_conn *c, bool binary, const uint8_t *data, size_t len)
-{
-	struct ws *ws = c->ws;
-	if (!binary && !ss_utf8_valid(data, len)) {
-		ws_close(c, LWS_CLOSE_STATUS_INVALID_PAYLOAD, "text is not UTF-8");
-		return;
-	}
-	ws->events.message(ws->arg, c, c->user, binary, data, len);
-	ws_touched(ws);
-}
-
-bool ws_conn_append(struct ws_conn *c, const uint8_t *data, size_t len, size_t limit)
-{
-	if (len > limit - c->msg_len)
-		return false;
-	if (c->msg_len + len > c->msg_size) {
-		size_t size = c->msg_size ? c->msg_size : 1024;
-		while (size < c->msg_len + len)
-			size *= 2;
-		if (size > limit)
-			size = limit;
-		uint8_t *p = realloc(c->msg, size);
-		if (!p)
-			return false;
-		c->msg = p;
-		c->msg_size = size;
-	}
-	if (len)
-		memcpy(c->msg + c->msg_len, data, len);
-	c->msg_len += len;
-	return true;
-}
-
-void ws_conn_received(struct ws_conn *c, const uint8_t *data, size_t len)
-{
-	c->heard_ns = ws_now();
-	ws_conn_part(c, lws_frame_is_binary(c->wsi), lws_is_final_fragment(c->wsi), data, len);
-}
-
-void ws_conn_part(struct ws_conn *c, bool binary, bool final, const uint8_t *data, size_t len)
-{
-	if (c->state != WS_OPEN)
-		return;
-	if (len > c->ws->limits.max_message - c->msg_len) {
-		ws_close(c, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "message too big");
-		return;
-	}
-	if (final && c->msg_len == 0) {
-		deliver(c, binary, data, len);
-		return;
-	}
-	if (!ws_conn_append(c, data, len, c->ws->limits.max_message)) {
-		ws_close(c, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "out of memory");
-		return;
-	}
-	if (!final)
-		return;
-	/* what runs now may close the connection, which frees c->msg */
-	uint8_t *msg = c->msg;
-	size_t size = c->msg_size, msg_len = c->msg_len;
-	c->msg = NULL;
-	c->msg_len = c->msg_size = 0;
-	deliver(c, binary, msg, msg_len);
-	if (c->state == WS_OPEN && size <= KEEP_BUFFER) {
-		c->msg = msg;
-		c->msg_size = size;
-	} else {
-		free(msg);
-	}
-}
-
 void ws_pause(struct ws_conn *c, bool paused)
 {
 	if (c->state != WS_OPEN || c->paused == paused)
@@ -364,7 +638,7 @@ void ws_pause(struct ws_conn *c, bool paused)
 	c->paused = paused;
 	c->heard_ns = ws_now();
 	let_read(c, !paused);
-	if (!paused && !c->take)
+	if (!paused && !c->receiver)
 		lws_cancel_service(c->ws->cx); /* what it read before has no event of its own */
 }
 
@@ -378,56 +652,13 @@ static int sent(struct ws_conn *c, int n)
 	return -EPIPE;
 }
 
-/* The header of a final frame without a mask. */
-static size_t put_header(uint8_t *to, int opcode, size_t len)
-{
-	to[0] = (uint8_t)(0x80 | opcode);
-	if (len < 126) {
-		to[1] = (uint8_t)len;
-		return 2;
-	}
-	size_t n = len < 65536 ? 2 : 8;
-	to[1] = n == 2 ? 126 : 127;
-	for (size_t i = 0; i < n; i++)
-		to[2 + i] = (uint8_t)((uint64_t)len >> 8 * (n - 1 - i));
-	return 2 + n;
-}
-
-size_t ws_frame_header(uint8_t *to, bool binary, size_t len)
-{
-	return put_header(to, binary ? WS_BINARY : WS_TEXT, len);
-}
-
-/* A dialer's frames are made by libwebsockets. */
-static enum lws_write_protocol kind_of(int opcode)
-{
-	switch (opcode) {
-	case WS_PING:
-		return LWS_WRITE_PING;
-	case WS_PONG:
-		return LWS_WRITE_PONG;
-	default:
-		return opcode == WS_BINARY ? LWS_WRITE_BINARY : LWS_WRITE_TEXT;
-	}
-}
-
-int ws_conn_write(struct ws_conn *c, int opcode, uint8_t *payload, size_t len)
-{
-	uint8_t header[WS_HEADER_MAX];
-	if (c->ws->dial)
-		return lws_write(c->wsi, payload, len, kind_of(opcode));
-	size_t n = put_header(header, opcode, len);
-	memcpy(payload - n, header, n);
-	return lws_write(c->wsi, payload - n, n + len, LWS_WRITE_RAW);
-}
-
 int ws_send(struct ws_conn *c, bool binary, uint8_t *buf, size_t len)
 {
 	if (c->state != WS_OPEN || c->killed)
 		return -EPIPE;
 	if (lws_partial_buffered(c->wsi))
 		return -EAGAIN;
-	return sent(c, ws_conn_write(c, binary ? WS_BINARY : WS_TEXT, buf + WS_PRE, len));
+	return sent(c, write_frame(c, binary ? WS_BINARY : WS_TEXT, buf + WS_PRE, len));
 }
 
 int ws_send_frames(struct ws_conn *c, const uint8_t *frames, size_t len)
@@ -457,15 +688,15 @@ static int send_ping(struct ws_conn *c)
 	c->ping_due = false;
 	c->pinged_ns = ws_now();
 	/* a peer that is not read now gets no answer to its pings: this is a sign of life as well */
-	if (c->paused && ws_conn_write(c, WS_PONG, buf + LWS_PRE, 0) < 0)
+	if (c->paused && write_frame(c, WS_PONG, buf + LWS_PRE, 0) < 0)
 		return -1;
 	memcpy(buf + LWS_PRE, &c->pinged_ns, sizeof c->pinged_ns);
-	return ws_conn_write(c, WS_PING, buf + LWS_PRE, sizeof c->pinged_ns) < 0 ? -1 : 0;
+	return write_frame(c, WS_PING, buf + LWS_PRE, sizeof c->pinged_ns) < 0 ? -1 : 0;
 }
 
 static int close_writable(struct ws_conn *c)
 {
-	if (!c->close_sent && c->take && ws_close_code_valid(c->close_code)) {
+	if (!c->close_sent && c->receiver && ws_close_code_valid(c->close_code)) {
 		ws_conn_last_word(c);
 		if (!c->close_sent)
 			lws_callback_on_writable(c->wsi);
@@ -491,7 +722,7 @@ int ws_conn_writable(struct ws_conn *c)
 		ws_conn_fin(c);
 	if (c->state != WS_OPEN)
 		return 0;
-	if ((c->ping_due && send_ping(c) < 0) || (c->take && ws_take_answer(c->take) < 0))
+	if ((c->ping_due && send_ping(c) < 0) || (c->receiver && send_pong(c->receiver) < 0))
 		return -1;
 	if (lws_partial_buffered(c->wsi))
 		return 0;

@@ -92,6 +92,20 @@ int ws_frames_next(struct ws_frames *f, const uint8_t *data, size_t len, struct 
 	return 1;
 }
 
+size_t ws_frame_header(uint8_t *to, int opcode, size_t len)
+{
+	to[0] = (uint8_t)(0x80 | opcode);
+	if (len < 126) {
+		to[1] = (uint8_t)len;
+		return 2;
+	}
+	size_t n = len < 65536 ? 2 : 8;
+	to[1] = n == 2 ? 126 : 127;
+	for (size_t i = 0; i < n; i++)
+		to[2 + i] = (uint8_t)((uint64_t)len >> 8 * (n - 1 - i));
+	return 2 + n;
+}
+
 bool ws_close_code_valid(int code)
 {
 	return (code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006) ||
@@ -122,4 +136,23 @@ int ws_close_code(const uint8_t *payload, size_t len)
 	if (!ws_close_code_valid(code))
 		return -PROTOCOL_ERROR;
 	return ss_utf8_valid(payload + 2, len - 2) ? code : -NOT_UTF8;
+}
+
+size_t ws_close_frame(uint8_t *to, const uint8_t *mask, int code, const char *reason)
+{
+	size_t len = strnlen(reason, WS_CONTROL_MAX - 2), n = code == WS_NO_STATUS ? 0 : 2 + len;
+	uint8_t *p = to + 2;
+
+	to[0] = 0x80 | WS_CLOSE;
+	to[1] = (uint8_t)((mask ? 0x80 : 0) | n);
+	if (mask) {
+		memcpy(p, mask, 4);
+		p += 4;
+	}
+	p[0] = (uint8_t)(code >> 8);
+	p[1] = (uint8_t)code;
+	memcpy(p + 2, reason, len);
+	if (mask)
+		ws_frames_mask(p, n, mask);
+	return (size_t)(p - to) + n;
 }

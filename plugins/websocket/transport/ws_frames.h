@@ -36,6 +36,8 @@ struct ws_frame {
  */
 int ws_frames_next(struct ws_frames *, const uint8_t *data, size_t len, struct ws_frame *out, size_t *size,
 		   const char **why);
+/* Write the header of a final frame without a mask for a payload of len bytes: its length, at most 10. */
+size_t ws_frame_header(uint8_t *to, int opcode, size_t len);
 /* Take the mask off or put it on. */
 void ws_frames_mask(uint8_t *payload, size_t len, const uint8_t mask[4]);
 
@@ -44,3 +46,7 @@ void ws_frames_mask(uint8_t *payload, size_t len, const uint8_t mask[4]);
 bool ws_close_code_valid(int code);
 /* The code in a close frame's payload, or the one to answer a broken one with, negative. */
 int ws_close_code(const uint8_t *payload, size_t len);
+#define WS_CLOSE_MAX (2 + 4 + WS_CONTROL_MAX)
+/* Write a close frame: its length, at most WS_CLOSE_MAX, for which there must be room.  mask: of a client,
+ * else NULL. */
+size_t ws_close_frame(uint8_t *to, const uint8_t *mask, int code, const char *reason);

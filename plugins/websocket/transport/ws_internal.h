@@ -44,7 +44,7 @@ struct ws_conn {
 	struct ws_conn *next, **link;
 	void *user;
 	enum ws_state state;
-	bool told; /* opened said yes: closed must follow */
+	bool opened; /* the plugin took it: closed must follow */
 	bool ping_due, paused, close_sent, killed;
 	uint64_t killed_ns;   /* the last order to end it */
 	int close_code;       /* chosen here, 0 = none */
@@ -65,8 +65,8 @@ struct ws_conn {
 	bool half;                      /* listener: its handshake is not finished; in the list of those */
 	bool counted;                   /* in n_open */
 	struct ws_conn *half_older, *half_newer;
-	int64_t valid_until;  /* wall time, s: then the peer is checked again; 0 = never */
-	struct ws_take *take; /* who receives; NULL: libwebsockets, or nothing yet */
+	int64_t valid_until;          /* wall time, s: then the peer is checked again; 0 = never */
+	struct ws_receiver *receiver; /* NULL: libwebsockets receives, or nothing has come yet */
 };
 
 struct ws_listener {
@@ -143,6 +143,7 @@ uint64_t ws_now(void);
 void ws_touched(struct ws *);
 __attribute__((format(printf, 2, 3))) void ws_failed(struct ws *, const char *fmt, ...);
 __attribute__((format(printf, 3, 4))) void ws_failed_n(struct ws *, uint32_t n, const char *fmt, ...);
+void ws_socket_options(const struct ws *, int fd);
 /* Common to every vhost. */
 void ws_vhost_info(struct ws *, struct lws_context_creation_info *);
 
@@ -152,16 +153,12 @@ void ws_conn_free(struct ws_conn *);
 /* data: what has been read behind its handshake. */
 void ws_conn_opened(struct ws_conn *, const uint8_t *data, size_t len);
 void ws_conn_received(struct ws_conn *, const uint8_t *data, size_t len);
-/* A part of a message, binary as its first is. */
-void ws_conn_part(struct ws_conn *, bool binary, bool final, const uint8_t *data, size_t len);
 void ws_conn_pong(struct ws_conn *, const uint8_t *data, size_t len);
 int ws_conn_peer_close(struct ws_conn *, const uint8_t *data, size_t len);
 int ws_conn_writable(struct ws_conn *);
 void ws_conn_closed(struct ws_conn *);
 /* Put bytes behind those in msg, up to limit of them: false if that is not possible. */
 bool ws_conn_append(struct ws_conn *, const uint8_t *data, size_t len, size_t limit);
-/* Send one frame of a payload that has LWS_PRE bytes in front: below 0 if the connection is broken. */
-int ws_conn_write(struct ws_conn *, int opcode, uint8_t *payload, size_t len);
 /* Say that nothing more comes, when all that was written has left; the peer may still be sending. */
 void ws_conn_fin(struct ws_conn *);
 /* End it without ceremony, soon. */
@@ -169,25 +166,9 @@ void ws_conn_kill(struct ws_conn *);
 void ws_conn_tick(struct ws_conn *, uint64_t now);
 /* Leaving: send the close frame at once if it fits. */
 void ws_conn_last_word(struct ws_conn *);
-void ws_socket_options(const struct ws *, int fd);
-
-/* ws_take.c */
-/*
- * Receive on a connection that is open now, beginning with bytes that have been read already.  0, also where
- * a dialer without such bytes leaves it to libwebsockets; or -errno.
- */
-int ws_take(struct ws_conn *, const uint8_t *data, size_t len);
-void ws_take_pause(struct ws_take *, bool paused);
-/* Send what is due: 0, -1 if the connection is broken. */
-int ws_take_answer(struct ws_take *);
-/* Before libwebsockets closes the descriptor; NULL is allowed. */
-void ws_take_stop(struct ws_take *);
-void ws_take_free(struct ws_take *);
 
 /* After trust or the list of allowed names changed: end the connections of peers that are refused now. */
 void ws_recheck(struct ws *);
-/* The connection's handshake is over, or it is about to go; harmless if it is not in the list. */
-void ws_half_remove(struct ws_conn *);
 /* As many clients as may be are connected. */
 static inline bool ws_is_full(const struct ws *ws)
 {
@@ -199,6 +180,8 @@ int ws_server_tls(struct ws *, const struct ws_options *);
 int ws_server_open(struct ws *);
 void ws_server_stop(struct ws *);
 void ws_server_tick(struct ws *);
+/* The connection's handshake is over, or it is about to go; harmless if it is not in the list. */
+void ws_half_remove(struct ws_conn *);
 
 /* ws_client.c */
 int ws_client_open(struct ws *, const struct ws_options *);

@@ -135,11 +135,6 @@ static void identity_changed(void *arg)
 	ws_touched(arg);
 }
 
-bool ws_passes_frames(const struct ws *ws)
-{
-	return !ws->dial;
-}
-
 int ws_server_tls(struct ws *ws, const struct ws_options *options)
 {
 	ws->identity = (struct ss_iface){.vtbl = options->tls, .self = options->tls_self};
@@ -155,6 +150,17 @@ int ws_server_tls(struct ws *ws, const struct ws_options *options)
 }
 
 /* ---- connections whose handshake is not finished ---- */
+
+void ws_half_remove(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	if (!c->half)
+		return;
+	c->half = false;
+	*(c->half_older ? &c->half_older->half_newer : &ws->half_oldest) = c->half_newer;
+	*(c->half_newer ? &c->half_newer->half_older : &ws->half_newest) = c->half_older;
+	ws->n_half--;
+}
 
 static void evict(struct ws_conn *c)
 {

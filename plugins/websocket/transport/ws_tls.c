@@ -4,26 +4,25 @@
  * own, because libwebsockets' verify callbacks accept too much; failures are counted by an object that dies
  * with its SSL.
  */
-#include "ws_tls.h"
-#include "ws_tls_verdict.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <netdb.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/sha.h>
+#include <openssl/ssl.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/sha.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
-#include <semstreams/sugar.h>
-#include <semstreams/ext/tls.h>
 #include <semstreams/ext/tls-openssl.h>
+#include <semstreams/ext/tls.h>
+#include <semstreams/sugar.h>
+#include "ws_tls.h"
 
 #define WHY_SIZE                   512
 #define ALERT_CERTIFICATE_REQUIRED 116 /* OpenSSL 3.0 has no name for it */
@@ -65,6 +64,56 @@ static pthread_once_t indices_once = PTHREAD_ONCE_INIT;
 static int handshake_index, tls_index;
 
 static void handshake_free(struct handshake *h);
+
+/* ---- between OpenSSL's verdicts on a chain and SS_TLS_FAIL_... ---- */
+
+/* Of a verdict X509_V_...: SS_TLS_FAIL_..., -1 if it is good. */
+static int32_t fail_of_error(long error)
+{
+	switch (error) {
+	case X509_V_OK:
+		return -1;
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+		return SS_TLS_FAIL_EXPIRED;
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		return SS_TLS_FAIL_NOT_YET_VALID;
+	case X509_V_ERR_INVALID_PURPOSE:
+		return SS_TLS_FAIL_PURPOSE;
+	case X509_V_ERR_HOSTNAME_MISMATCH:
+	case X509_V_ERR_IP_ADDRESS_MISMATCH:
+		return SS_TLS_FAIL_NAME;
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+	case X509_V_ERR_CERT_SIGNATURE_FAILURE:
+	case X509_V_ERR_CERT_UNTRUSTED:
+	case X509_V_ERR_INVALID_CA:
+		return SS_TLS_FAIL_UNKNOWN_CA;
+	default:
+		return SS_TLS_FAIL_OTHER;
+	}
+}
+
+/* The verdict that makes OpenSSL send the alert that fits. */
+static int error_of_fail(int32_t fail)
+{
+	switch (fail) {
+	case SS_TLS_FAIL_UNKNOWN_CA:
+		return X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+	case SS_TLS_FAIL_EXPIRED:
+		return X509_V_ERR_CERT_HAS_EXPIRED;
+	case SS_TLS_FAIL_NOT_YET_VALID:
+		return X509_V_ERR_CERT_NOT_YET_VALID;
+	case SS_TLS_FAIL_PURPOSE:
+		return X509_V_ERR_INVALID_PURPOSE;
+	case SS_TLS_FAIL_NAME:
+		return X509_V_ERR_HOSTNAME_MISMATCH;
+	default:
+		return X509_V_ERR_APPLICATION_VERIFICATION;
+	}
+}
 
 static void on_ssl_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long argl, void *argp)
 {
@@ -163,7 +212,7 @@ static uint32_t ders_of(X509 *leaf, STACK_OF(X509) * shown, struct ss_der *out)
 static int decide(struct ws_tls *t, X509 *leaf, STACK_OF(X509) * shown, long error, char *name,
 		  size_t name_size, struct failure *failure)
 {
-	int32_t verdict = ws_tls_fail_of_error(error);
+	int32_t verdict = fail_of_error(error);
 	*failure = (struct failure){.code = verdict < 0 ? SS_TLS_FAIL_OTHER : verdict};
 	name[0] = '\0';
 	if (!t->options.api) {
@@ -208,7 +257,7 @@ static int verify(X509_STORE_CTX *store, void *arg)
 		return 1;
 	blame(handshake_of(ssl), failure.code, failure.why);
 	if (ok)
-		X509_STORE_CTX_set_error(store, ws_tls_error_of_fail(failure.code));
+		X509_STORE_CTX_set_error(store, error_of_fail(failure.code));
 	return 0;
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_ws_take - what a dialed connection makes of a server that speaks by hand: a thread that accepts one
+ * test_ws_receive - what a dialed connection makes of a server that speaks by hand: a thread that accepts one
  * connection, upgrades it and follows a script.
  */
 #include "helper_ws.h"
+#include "plugins/websocket/transport/ws_frames.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -69,7 +70,7 @@ static int tear_down(void **state)
 static void say(struct peer *p, int first_byte, const void *data, size_t len)
 {
 	uint8_t *f = malloc(10 + len);
-	size_t n = ws_frame_header(f, false, len);
+	size_t n = ws_frame_header(f, WS_TEXT, len);
 	f[0] = (uint8_t)first_byte;
 	if (len)
 		memcpy(f + n, data, len);

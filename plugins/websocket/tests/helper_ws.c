@@ -164,8 +164,8 @@ void test_tls_init(struct test_tls *t)
 				       .count_failure = tls_count_failure}};
 }
 
-void test_tls_set(struct test_tls *t, uint32_t role, const char *chain, const char *key, const char *ca,
-		  uint32_t flags, uint32_t min_version)
+void test_tls_set_quietly(struct test_tls *t, uint32_t role, const char *chain, const char *key,
+			  const char *ca, uint32_t flags, uint32_t min_version)
 {
 	struct ss_tls_material *m = &t->material[role];
 	*m = (struct ss_tls_material){.struct_size = sizeof *m,
@@ -177,6 +177,12 @@ void test_tls_set(struct test_tls *t, uint32_t role, const char *chain, const ch
 				      .min_version = min_version,
 				      .flags = flags};
 	t->enabled[role] = true;
+}
+
+void test_tls_set(struct test_tls *t, uint32_t role, const char *chain, const char *key, const char *ca,
+		  uint32_t flags, uint32_t min_version)
+{
+	test_tls_set_quietly(t, role, chain, key, ca, flags, min_version);
 	for (int i = 0; i < 2; i++)
 		if (t->changed[i])
 			t->changed[i](t->changed_arg[i]);

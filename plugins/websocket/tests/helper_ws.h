@@ -51,6 +51,9 @@ void test_tls_init(struct test_tls *);
 /* New generation of a role's material. */
 void test_tls_set(struct test_tls *, uint32_t role, const char *chain, const char *key, const char *ca,
 		  uint32_t flags, uint32_t min_version);
+/* The same before the host has told those who watch. */
+void test_tls_set_quietly(struct test_tls *, uint32_t role, const char *chain, const char *key,
+			  const char *ca, uint32_t flags, uint32_t min_version);
 
 /* ---- host ---- */
 

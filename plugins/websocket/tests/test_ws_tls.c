@@ -587,6 +587,26 @@ static void test_server_swap(void **state)
 	free(chain);
 }
 
+/* The provider has swapped the certificate and word of it is still on its way: the next client gets it. */
+static void test_server_swap_before_news(void **state)
+{
+	struct fixture *f = *state;
+	struct attempt a = {.who = &pki.alice};
+	char *chain;
+	assert_true(asprintf(&chain, "%s%s", pki.server2.cert, pki.middle.cert) > 0);
+	test_listen(&f->server);
+	for (int i = 0; i < 4; i++) {
+		bool second = i % 2 == 0;
+		test_tls_set_quietly(&f->server_tls, SS_TLS_SERVER, second ? chain : pki.chain,
+				     second ? pki.server2.key : pki.server.key, pki.root.cert, MUTUAL,
+				     0x0303);
+		test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_health, &a);
+		assert_string_equal(a.error, second ? "two" : "one");
+	}
+	assert_int_equal(f->server.failed, 0);
+	free(chain);
+}
+
 static void test_client_swap(void **state)
 {
 	struct fixture *f = *state;
@@ -714,6 +734,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_not_tls, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_health, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_server_swap, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_server_swap_before_news, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_client_swap, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_client_refuses, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_client_is_refused, set_up, tear_down),

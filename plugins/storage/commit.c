@@ -29,9 +29,9 @@ void commit_encode(const struct commit_record *rec, struct ss_strbuf *out)
 	ss_strbuf_text(out, rec->rel);
 }
 
-static bool decode(const struct ss_slot *slot, struct commit_record *rec)
+bool commit_decode(const uint8_t *bytes, size_t size, struct commit_record *rec)
 {
-	struct ss_unpack u = {.at = slot->bytes, .end = slot->bytes + slot->len};
+	struct ss_unpack u = {.at = bytes, .end = bytes + size};
 
 	*rec = (struct commit_record){.cuts = ss_unpack_u32(&u)};
 	rec->inode = ss_unpack_u64(&u);
@@ -61,7 +61,8 @@ static int read_slots(struct commit *c, struct commit_found *found)
 		return rc;
 	found->doubt = found->slots.doubt;
 	for (int i = 0; i < found->slots.n; i++) {
-		if (decode(&found->slots.slots[i], &found->records[found->n]))
+		const struct ss_slot *slot = &found->slots.slots[i];
+		if (commit_decode(slot->bytes, slot->len, &found->records[found->n]))
 			found->n++;
 		else
 			found->doubt = true;
@@ -86,7 +87,7 @@ int commit_open(struct commit **out, const struct path *p, const char *id, bool 
 	if (rc >= 0 && !create && fstatat(c->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		rc = -errno;
 	if (rc >= 0)
-		rc = c->fd = path_open_file(c->dirfd, name, 0600, &created, inner);
+		rc = c->fd = path_open_file(p, c->dirfd, name, 0600, &created, inner);
 	if (rc < 0) {
 		snprintf(why, WHY_MAX, "its commit record %.70s %.150s", name,
 			 inner[0] ? inner : strerror(-rc));

@@ -50,5 +50,7 @@ int commit_remove(struct commit *, const char *id);
 
 /* The record as bytes, but for the snapshot, which is to follow. */
 void commit_encode(const struct commit_record *, struct ss_strbuf *);
+/* What was encoded, with the snapshot in its place; false: it is no record. */
+bool commit_decode(const uint8_t *bytes, size_t size, struct commit_record *);
 /* Make encoded bytes the record: 0 or -errno; both: in both slots, at a clean end. */
 int commit_write(struct commit *, const struct ss_strbuf *, bool both);

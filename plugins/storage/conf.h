@@ -32,4 +32,5 @@ struct storage_conf {
 	int64_t retain_files, retain_age, retain_bytes;
 	int64_t compress, line_breaks;
 	int64_t max_line, write_buffer, max_pending;
+	int64_t any_owner;
 };

@@ -285,7 +285,12 @@ int path_open_dir(const struct path *p, const char *rel, bool create, char why[W
 	return walk(fd, rel, (size_t)(base - rel), false, create, why);
 }
 
-static int check_file(int fd, char why[WHY_MAX])
+bool path_owner_ok(const struct path *p, uid_t owner)
+{
+	return p->any_owner || owner == geteuid();
+}
+
+static int check_file(const struct path *p, int fd, char why[WHY_MAX])
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0) {
@@ -298,8 +303,10 @@ static int check_file(int fd, char why[WHY_MAX])
 	if (st.st_nlink > 1)
 		return wrong(why, "has %lu hard links; only a file with one name is written to",
 			     (unsigned long)st.st_nlink);
-	if (st.st_uid != geteuid())
-		return wrong(why, "belongs to user %u, not to the one running this (%u); change its owner",
+	if (!path_owner_ok(p, st.st_uid))
+		return wrong(why,
+			     "belongs to user %u, not to the one running this (%u); change its owner, or set "
+			     "any_owner where the file system shows every file with one owner",
 			     (unsigned)st.st_uid, (unsigned)geteuid());
 	return 0;
 }
@@ -328,7 +335,8 @@ static bool is_current(int dirfd, const char *name, int fd)
 	       a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-static int open_once(int dirfd, const char *name, mode_t mode, bool *created, char why[WHY_MAX])
+static int open_once(const struct path *p, int dirfd, const char *name, mode_t mode, bool *created,
+		     char why[WHY_MAX])
 {
 	/* O_NONBLOCK: a FIFO or device in the way must not hang us; regular files ignore it */
 	const int flags = O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY;
@@ -346,7 +354,7 @@ static int open_once(int dirfd, const char *name, mode_t mode, bool *created, ch
 	}
 	if (*created)
 		(void)fchmod(fd, mode); /* the umask must not narrow a mode that was asked for */
-	int rc = check_file(fd, why);
+	int rc = check_file(p, fd, why);
 	if (rc == 0)
 		rc = lock_file(fd, why);
 	if (rc == 0 && !is_current(dirfd, name, fd)) {
@@ -360,11 +368,12 @@ static int open_once(int dirfd, const char *name, mode_t mode, bool *created, ch
 	return fd;
 }
 
-int path_open_file(int dirfd, const char *name, mode_t mode, bool *created, char why[WHY_MAX])
+int path_open_file(const struct path *p, int dirfd, const char *name, mode_t mode, bool *created,
+		   char why[WHY_MAX])
 {
 	int fd = -EAGAIN;
 	for (int tries = 0; tries < 8 && (fd == -EAGAIN || fd == -ENOENT); tries++)
-		fd = open_once(dirfd, name, mode, created, why);
+		fd = open_once(p, dirfd, name, mode, created, why);
 	return fd;
 }
 

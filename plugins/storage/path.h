@@ -22,7 +22,8 @@ enum {
 struct path {
 	char *prefix;
 	char *pattern;
-	bool dated; /* holds a date field: the name changes with time */
+	bool dated;     /* holds a date field: the name changes with time */
+	bool any_owner; /* set by the caller: files of other users are used, too */
 };
 
 /* id stands for {component}.  0, -ENOMEM, or -EINVAL with the reason in why. */
@@ -48,9 +49,13 @@ int path_open_at(int dirfd, const char *name, int flags, mode_t mode);
 /* The last part of rel. */
 const char *path_base(const char *rel);
 
+/* Is this owner's file one to write to? */
+bool path_owner_ok(const struct path *, uid_t owner);
+
 /* Open a regular file of our own in dirfd for appending and reading, made with mode if it is missing, locked
  * against other writers.  A descriptor, or -errno with the reason in why. */
-int path_open_file(int dirfd, const char *name, mode_t mode, bool *created, char why[WHY_MAX]);
+int path_open_file(const struct path *, int dirfd, const char *name, mode_t mode, bool *created,
+		   char why[WHY_MAX]);
 
 /* Rename a file in its directory to name + ".20251116T100000Z" (+ ".001", ... when that is taken, compressed
  * or not); never overwrites.  out gets the new name.  0 or -errno. */

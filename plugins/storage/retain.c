@@ -115,7 +115,7 @@ static void clear_files(struct retain *r)
 }
 
 /* A file only if nobody writes to it: its descriptor, locked by us, or -errno. */
-static int open_closed(int dirfd, const char *name)
+static int open_closed(const struct retain *r, int dirfd, const char *name)
 {
 	struct stat st;
 	int fd = path_open_at(dirfd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
@@ -124,7 +124,7 @@ static int open_closed(int dirfd, const char *name)
 	int rc = 0;
 	if (fstat(fd, &st) < 0)
 		rc = -errno;
-	else if (!S_ISREG(st.st_mode) || st.st_uid != geteuid())
+	else if (!S_ISREG(st.st_mode) || !path_owner_ok(r->path, st.st_uid))
 		rc = -EPERM;
 	else if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
 		rc = -EWOULDBLOCK;
@@ -139,14 +139,14 @@ static int look_at(struct retain *r, int dirfd, const char *part, const char *na
 	struct form form;
 	if (!is_closed_name(r->path, part, name, &form) ||
 	    fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) ||
-	    st.st_uid != geteuid())
+	    !path_owner_ok(r->path, st.st_uid))
 		return 0;
 	if (form.leftover) {
 		unlinkat(dirfd, name, 0);
 		return 0;
 	}
 	if (form.maybe_open) {
-		int fd = open_closed(dirfd, name);
+		int fd = open_closed(r, dirfd, name);
 		if (fd < 0)
 			return 0;
 		close(fd);
@@ -233,7 +233,7 @@ static int remove_file(struct retain *r, const char *rel)
 	int dirfd = path_open_dir(r->path, rel, false, why);
 	if (dirfd < 0)
 		return dirfd;
-	int fd = open_closed(dirfd, path_base(rel));
+	int fd = open_closed(r, dirfd, path_base(rel));
 	int rc = fd;
 	if (fd >= 0) {
 		rc = unlinkat(dirfd, path_base(rel), 0) < 0 ? -errno : 0;
@@ -420,7 +420,17 @@ static bool unchanged(int fd, const struct stat *before)
 	       memcmp(&st.st_mtim, &before->st_mtim, sizeof st.st_mtim) == 0;
 }
 
-/* name's content to tmp, durable, with its mode and time. */
+/* Its mode and time; where files are shown as somebody else's, neither can be set. */
+static int look_like(const struct retain *r, int out, const struct stat *st)
+{
+	const struct timespec times[2] = {st->st_atim, st->st_mtim};
+	if ((fchmod(out, st->st_mode & 07777) < 0 || futimens(out, times) < 0) &&
+	    !(errno == EPERM && r->path->any_owner))
+		return -errno;
+	return 0;
+}
+
+/* name's content to tmp, durable. */
 static int write_compressed(struct retain *r, int in, int dirfd, const char *tmp)
 {
 	struct stat st;
@@ -430,8 +440,9 @@ static int write_compressed(struct retain *r, int in, int dirfd, const char *tmp
 	if (out < 0)
 		return out;
 	int rc = compress_file(r->conf->compress, in, out, &r->quit);
-	const struct timespec times[2] = {st.st_atim, st.st_mtim};
-	if (rc == 0 && (fchmod(out, st.st_mode & 07777) < 0 || futimens(out, times) < 0 || fsync(out) < 0))
+	if (rc == 0)
+		rc = look_like(r, out, &st);
+	if (rc == 0 && fsync(out) < 0)
 		rc = -errno;
 	if (rc == 0 && !unchanged(in, &st))
 		rc = -EBUSY;
@@ -481,7 +492,7 @@ static int pack(struct retain *r, const char *rel)
 	int dirfd = path_open_dir(r->path, rel, false, why);
 	if (dirfd < 0)
 		return dirfd;
-	int in = open_closed(dirfd, path_base(rel));
+	int in = open_closed(r, dirfd, path_base(rel));
 	int rc = in;
 	if (in >= 0) {
 		rc = pack_open(r, in, dirfd, path_base(rel));

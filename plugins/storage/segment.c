@@ -52,12 +52,13 @@ static off_t find_tail(int fd, off_t size, uint64_t max_tail, uint8_t *block)
 }
 
 /* Append [from, to) of fd to name + ".torn", durably. */
-static int save_tail(const struct segment *s, off_t from, off_t to, uint8_t *block, char why[WHY_MAX])
+static int save_tail(const struct segment *s, const struct path *p, off_t from, off_t to, uint8_t *block,
+		     char why[WHY_MAX])
 {
 	char name[REL_MAX];
 	bool created;
 	snprintf(name, sizeof name, "%s.torn", path_base(s->rel));
-	int fd = path_open_file(s->dirfd, name, 0600, &created, why);
+	int fd = path_open_file(p, s->dirfd, name, 0600, &created, why);
 	if (fd < 0) {
 		char inner[WHY_MAX / 2];
 		snprintf(inner, sizeof inner, "%.127s", why);
@@ -85,7 +86,8 @@ static int save_tail(const struct segment *s, off_t from, off_t to, uint8_t *blo
 	return rc;
 }
 
-static int repair(struct segment *s, off_t size, uint64_t max_tail, uint64_t *torn, char why[WHY_MAX])
+static int repair(struct segment *s, const struct path *p, off_t size, uint64_t max_tail, uint64_t *torn,
+		  char why[WHY_MAX])
 {
 	uint8_t *block = malloc(BLOCK);
 	if (!block)
@@ -101,7 +103,7 @@ static int repair(struct segment *s, off_t size, uint64_t max_tail, uint64_t *to
 	else if (rc < 0)
 		explain(why, "cannot be read", rc);
 	else if (tail < size)
-		rc = save_tail(s, tail, size, block, why);
+		rc = save_tail(s, p, tail, size, block, why);
 	free(block);
 	if (rc < 0)
 		return rc;
@@ -157,7 +159,7 @@ int segment_open(struct segment **out, const struct path *p, const char *rel, mo
 	if (rc < 0)
 		goto out;
 	bool created;
-	rc = s->fd = path_open_file(s->dirfd, path_base(rel), mode, &created, why);
+	rc = s->fd = path_open_file(p, s->dirfd, path_base(rel), mode, &created, why);
 	if (rc < 0)
 		goto out;
 	s->born_ns = birth_ns(s->fd);
@@ -166,7 +168,7 @@ int segment_open(struct segment **out, const struct path *p, const char *rel, mo
 	if (rc < 0)
 		explain(why, "cannot be examined", rc);
 	else
-		rc = repair(s, st.st_size, max_tail, torn, why);
+		rc = repair(s, p, st.st_size, max_tail, torn, why);
 	s->inode = rc < 0 ? 0 : st.st_ino;
 out:
 	if (rc < 0) {

@@ -28,6 +28,9 @@ static const struct ss_option options[] = {
 	    "are replaced",
 	    .flags = SS_OPT_REQUIRED),
 	OPT(mode, SS_OPT_STRING, "0640", "permissions of new files, octal"),
+	OPT(any_owner, SS_OPT_BOOL, "false",
+	    "write also to files of other users, for file systems that show every file with one owner (CIFS, "
+	    "NFS with squashed users)"),
 	OPT(sync, SS_OPT_ENUM, "always",
 	    "when events count as stored: after a sync shared by many (always), after a sync each "
 	    "sync_interval "
@@ -172,6 +175,7 @@ static int32_t storage_create(const struct ss_host *host, const void *conf, void
 		rc = check_record_name(s);
 	if (rc == 0)
 		rc = claim_file(s);
+	s->path.any_owner = c->any_owner != 0;
 	int mode_rc = parse_mode(host, c->mode, &s->mode);
 	if (rc == 0)
 		rc = mode_rc;

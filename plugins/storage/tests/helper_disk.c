@@ -18,6 +18,7 @@ void world_reset(void)
 	world.failing_syncs = 0;
 	world.lost_from = 0;
 	world.hold_syncs = false;
+	world.one_owner = false;
 }
 
 void world_release(void)
@@ -87,6 +88,24 @@ int fdatasync(int fd)
 		return -1;
 	}
 	return (int)syscall(SYS_fdatasync, fd);
+}
+
+int fchmod(int fd, mode_t mode)
+{
+	if (world.one_owner) {
+		errno = EPERM;
+		return -1;
+	}
+	return (int)syscall(SYS_fchmod, fd, mode);
+}
+
+int futimens(int fd, const struct timespec times[2])
+{
+	if (world.one_owner) {
+		errno = EPERM;
+		return -1;
+	}
+	return (int)syscall(SYS_utimensat, fd, NULL, times, 0);
 }
 
 void hold_syncs(bool hold)

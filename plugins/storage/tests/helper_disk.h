@@ -17,6 +17,7 @@ extern struct world {
 	int failing_syncs; /* how many of them fail */
 	off_t lost_from;   /* and lose what lies behind this offset, as a disk does */
 	bool hold_syncs;
+	bool one_owner; /* like CIFS: mode and time of a file cannot be set */
 	int syncs_waiting, syncs;
 } world;
 

@@ -273,6 +273,43 @@ static void test_compress(void **state)
 	}
 }
 
+/* On a file system that shows every file with one owner, who is not us: if it is said that this is so, files
+ * are written, repaired, rotated, compressed and removed as if they were ours. */
+static void test_one_owner(void **state)
+{
+	struct fixture *f = *state;
+	char torn[160];
+	if (geteuid() != 0 || !compress_names[1]) {
+		print_message("not root, or without compression: files of other users are not tried\n");
+		skip();
+	}
+	put_file(f->path, "old\nhalf", 8);
+	snprintf(torn, sizeof torn, "%s.torn", f->path);
+	put_file(torn, "", 0);
+	assert_int_equal(chmod(f->path, 0666), 0);
+	assert_int_equal(chown(f->path, 12345, 12345), 0);
+	assert_int_equal(chown(torn, 12345, 12345), 0);
+	world.one_owner = true;
+	world.now = 1763290800;
+	f->conf.any_owner = 1;
+	f->conf.rotate_size = 5;
+	f->conf.compress = 1;
+	f->conf.retain_files = 2;
+	start(f);
+	assert_file(torn, "half\n");
+	push(f, "first");
+	push(f, "second");
+	push(f, "third");
+	drain(f);
+	assert_file(f->path, "third\n");
+	await(f, metric(f, METRIC_COMPRESSED) == 2);
+	push(f, "fourth");
+	drain(f);
+	await(f, metric(f, METRIC_REMOVED) == 1);
+	assert_int_equal(metric(f, METRIC_RETAIN_ERRORS), 0);
+	assert_file(f->path, "fourth\n");
+}
+
 /* Closed files of earlier runs are compressed at start; one whose compressed form is complete is only
  * removed; one that somebody writes to is left alone. */
 static void test_compress_leftovers(void **state)
@@ -319,6 +356,7 @@ int main(void)
 		T(test_retain_age_and_bytes),
 		T(test_retain_dated),
 #if defined HAVE_ZLIB || defined HAVE_ZSTD
+		T(test_one_owner),
 		T(test_compress),
 		T(test_compress_leftovers),
 #endif

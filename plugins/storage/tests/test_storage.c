@@ -273,7 +273,8 @@ static void test_confined(void **state)
 	if (geteuid() == 0) {
 		put_file(f->path, "", 0);
 		assert_int_equal(chown(f->path, 12345, 12345), 0);
-		refuse(f, "belongs to user 12345");
+		refuse(f, "belongs to user 12345, not to the one running this (0); change its owner, or set "
+			  "any_owner");
 		unlink(f->path);
 	} else {
 		print_message("not root: a file of another user is not tried\n");

@@ -419,6 +419,8 @@ static int listen_tcp(struct admin *a, const char *listen_at, char why[256])
 		return complain(why, -EINVAL, listen_at,
 				"expected \"host:port\", \"[v6]:port\" or \"unix:/path\", port 0 to 65535");
 	strcpy(name, a->host);
+	if (name[1] && name[strlen(name) - 1] == '.') /* /etc/hosts has none */
+		name[strlen(name) - 1] = '\0';
 	if (name[0] == '[') {
 		name[strlen(name) - 1] = '\0';
 		memmove(name, name + 1, strlen(name));

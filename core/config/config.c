@@ -17,6 +17,7 @@
 #include "core/plugin/loader.h"
 #include "core/config/options.h"
 #include "core/plugin/provider.h"
+#include <semstreams/base/host_name.h>
 #include <semstreams/base/units.h>
 #include "core/config/wiring.h"
 
@@ -64,18 +65,35 @@ static const struct ss_option log_options[] = {
 };
 static const struct option_table log_table = OPTION_TABLE(log_options, struct log_conf);
 
-/* "host:port", "[v6]:port" or "unix:/path". */
-static bool is_address(const char *s)
+/* What is wrong with "host:port", "[v6]:port" or "unix:/path"; NULL: nothing. */
+static const char *listen_fault(const char *s)
 {
+	struct ss_host_name name;
+	const char *fault;
 	int64_t port;
+	char *address;
 	if (strncmp(s, "unix:", 5) == 0)
-		return s[5] == '/';
+		return s[5] == '/' ? NULL : "a socket's path begins with a slash";
 	const char *colon = strrchr(s, ':');
-	if (!colon || colon == s || ss_parse_integer(colon + 1, &port) || port < 0 || port > 65535)
-		return false;
-	if (*s == '[')
-		return colon[-1] == ']' && colon - s > 2;
-	return memchr(s, ':', (size_t)(colon - s)) == NULL;
+	if (!colon || colon == s)
+		return "host and port are two";
+	if (ss_parse_integer(colon + 1, &port) || port < 0 || port > 65535)
+		return "the port is no number from 0 to 65535";
+	if (*s != '[') {
+		if (memchr(s, ':', (size_t)(colon - s)))
+			return "an IPv6 address stands in brackets";
+		if (ss_host_name_read(s, (size_t)(colon - s), &name) < 0)
+			return "no host has such a name";
+		return name.address_len && colon[-1] == '.' ? "there is no dot behind an address"
+							    : ss_host_name_fault(&name);
+	}
+	if (colon[-1] != ']')
+		return "the bracket of an IPv6 address is not closed";
+	address = strndup(s + 1, (size_t)(colon - s - 2));
+	fault = !address || !strchr(address, ':') ? "what stands in the brackets is no IPv6 address"
+						  : ss_address_fault(address);
+	free(address);
+	return fault;
 }
 
 /* The admin port is the host's.  0, -ENOMEM. */
@@ -107,11 +125,12 @@ static int read_admin(struct config *config, const struct jnode *node, struct di
 		const struct admin_conf *conf = options.conf;
 		bool off = strcmp(conf->listen, "off") == 0;
 		config->watchdog_ns = (uint64_t)conf->watchdog;
-		if (!off && !is_address(conf->listen))
+		const char *fault = off ? NULL : listen_fault(conf->listen);
+		if (fault)
 			jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(node, "listen"), J_VALUE,
 				    "expected \"host:port\", \"[v6 address]:port\", \"unix:/path\" or "
-				    "\"off\", got %s",
-				    jnode_shown(jnode_get(node, "listen"), shown));
+				    "\"off\", got %s: %s",
+				    jnode_shown(jnode_get(node, "listen"), shown), fault);
 		config->admin_listen = off ? NULL : strdup(conf->listen);
 		if (!off && !config->admin_listen)
 			rc = -ENOMEM;

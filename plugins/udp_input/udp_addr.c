@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/sugar.h>
+#include <semstreams/base/host_name.h>
 
 int32_t udp_addr_parse(const char *text, uint16_t port, union udp_addr *out)
 {
@@ -28,7 +29,7 @@ int32_t udp_addr_parse(const char *text, uint16_t port, union udp_addr *out)
 		addr.v6.sin6_family = AF_INET6;
 		addr.v6.sin6_port = htons(port);
 		if (text[len] && !(addr.v6.sin6_scope_id = if_nametoindex(text + len + 1)))
-			return -EINVAL;
+			return -ENODEV;
 	} else {
 		return -EINVAL;
 	}
@@ -171,7 +172,11 @@ static int32_t add_group(const struct ss_host *host, const char *pointer, const 
 {
 	struct udp_groups *groups = arg;
 	union udp_addr addr;
-	if (udp_addr_parse(value, 0, &addr) != 0)
+	int32_t rc = udp_addr_parse(value, 0, &addr);
+	if (rc == -ENODEV)
+		return ss_config_error(host, pointer, "\"%s\": this machine has no such network interface",
+				       value);
+	if (rc != 0)
 		return ss_config_error(host, pointer, "\"%s\" is not a numeric IPv4 or IPv6 address", value);
 	bool group = addr.sa.sa_family == AF_INET ? IN_MULTICAST(ntohl(addr.v4.sin_addr.s_addr))
 						  : IN6_IS_ADDR_MULTICAST(&addr.v6.sin6_addr);
@@ -209,8 +214,11 @@ int32_t udp_conf_check(const struct ss_host *host, const struct udp_conf *conf, 
 {
 	union udp_addr addr = {0};
 	int32_t rc = 0, bad;
-	if (udp_addr_parse(conf->bind, 0, &addr) != 0)
-		rc = ss_config_error(host, "/bind", "\"%s\" is not a numeric IPv4 or IPv6 address",
+	const char *fault = ss_address_fault(conf->bind);
+	if (fault)
+		rc = ss_config_error(host, "/bind", "\"%s\" %s", conf->bind, fault);
+	else if (udp_addr_parse(conf->bind, 0, &addr) != 0)
+		rc = ss_config_error(host, "/bind", "\"%s\": this machine has no such network interface",
 				     conf->bind);
 	if (conf->allow && (bad = udp_allow_parse(host, conf->allow, allow)) != 0)
 		rc = bad;
@@ -223,6 +231,11 @@ int32_t udp_conf_check(const struct ss_host *host, const struct udp_conf *conf, 
 		if (groups->addr[i].sa.sa_family == AF_INET6)
 			rc = ss_config_error(host, "/multicast",
 					     "an IPv6 group cannot be joined when bind is an IPv4 address");
+	if (conf->interface &&
+	    (!conf->interface[0] || strlen(conf->interface) >= IF_NAMESIZE || strpbrk(conf->interface, "/ ")))
+		rc = ss_config_error(host, "/interface",
+				     "\"%s\" is not the name of a network interface, such as eth0",
+				     conf->interface);
 	if (conf->interface && !groups->n && rc == 0)
 		rc = ss_config_error(host, "/interface", "is only used together with multicast");
 	if (rc != -ENOMEM && (bad = claim_port(host, conf, groups)) != 0)

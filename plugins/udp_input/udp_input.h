@@ -74,7 +74,8 @@ struct udp_groups {
 	uint32_t n;
 };
 
-/* [ctl] A numeric IPv4 or IPv6 address, with %interface where it is link-local; -EINVAL. */
+/* [ctl] A numeric IPv4 or IPv6 address, with %interface where it is link-local; -EINVAL, -ENODEV: no such
+ * interface. */
 int32_t udp_addr_parse(const char *text, uint16_t port, union udp_addr *out);
 socklen_t udp_addr_len(const union udp_addr *);
 /* [ctl] Read a list of networks; what is wrong goes to config_error. */

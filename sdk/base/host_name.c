@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { DNS_MAX = 253, LABEL_MAX = 63 }; /* bytes; RFC 1035, section 2.3.4, as text */
+
 /* Whatever the locale. */
 static char lower(char c)
 {
@@ -54,4 +56,53 @@ bool ss_host_name_is_numeric(const char *text)
 	if (len - at > 2 && text[at] == '0' && (text[at + 1] | 0x20) == 'x')
 		return true;
 	return len > at && at + strspn(text + at, "0123456789") >= len;
+}
+
+const char *ss_host_name_fault(const struct ss_host_name *h)
+{
+	size_t label = 0, len = strlen(h->text);
+
+	if (h->address_len)
+		return NULL;
+	for (size_t i = 0; i < len; i++) {
+		char c = h->text[i];
+		if ((unsigned char)c >= 0x80)
+			return "the host is not ASCII; write its punycode form (xn--...)";
+		if (c == '.' && label == 0)
+			return "the host has a dot too many";
+		label = c == '.' ? 0 : label + 1;
+		if (c != '.' && c != '-' && c != '_' && !(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'z'))
+			return "the host has a character that no host name has; an IPv6 address stands in "
+			       "brackets";
+		if (label > LABEL_MAX)
+			return "a label of the host is longer than 63 bytes";
+	}
+	if (label == 0)
+		return "the host has a dot too many";
+	if (len > DNS_MAX)
+		return "the host is longer than 253 bytes";
+	return ss_host_name_is_numeric(h->text)
+		       ? "the host is no IPv4 address; write four numbers from 0 to 255"
+		       : NULL;
+}
+
+const char *ss_address_fault(const char *text)
+{
+	char number[INET6_ADDRSTRLEN];
+	struct in6_addr v6;
+	size_t len = strcspn(text, "%");
+
+	if (len >= sizeof number)
+		return "is not a numeric IPv4 or IPv6 address";
+	memcpy(number, text, len);
+	number[len] = '\0';
+	if (!text[len] && inet_pton(AF_INET, number, &v6) == 1)
+		return NULL;
+	if (inet_pton(AF_INET6, number, &v6) != 1)
+		return "is not a numeric IPv4 or IPv6 address";
+	if (!IN6_IS_ADDR_LINKLOCAL(&v6))
+		return text[len] ? "has a zone, which only a link-local address (fe80::) has" : NULL;
+	return text[len] && text[len + 1]
+		       ? NULL
+		       : "needs a zone, the interface of the link-local address: fe80::1%eth0";
 }

@@ -85,7 +85,7 @@ LONG = {
 
 
 def test_nothing_is_cut_within_the_limit(leaf, start, udp_port, tcp_port):
-    start(hub(udp_port, tcp_port, leaf, allowed_origins=["https://" + "o" * 5000]))
+    start(hub(udp_port, tcp_port, leaf, allowed_origins=["panel://" + "o" * 5000]))
     wrong = {}
     for name, (fields, chosen) in LONG.items():
         status, headers, page = answer(tcp_port, request(**fields), ca(leaf))
@@ -146,6 +146,7 @@ REFUSED = {
     "no Host, absolute": (request("http://localhost/live", Host=None), 400, "no Host"),
     "two of Host": (request(Host=["a", "b"]), 400, "twice"),
     "Host with a blank": (request(Host="a b"), 400, "Host"),
+    "a query without a path": (request("?live"), 400, "no path"),
     "no host in the URL": (request("http:///live"), 400, "no host"),
     "folded": (request(Cookie="a\r\n b"), 400, "no field"),
     "a NUL": (request(Cookie="a\0b"), 400, "no HTTP request"),

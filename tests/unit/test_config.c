@@ -292,13 +292,13 @@ static const struct bad bads[] = {
 	 "error f.json:1:104 /plugins/paths/0  expected a folder, got an empty string"},
 	{"{\"components\": [" UDP "," DISK "], \"admin\": {\"listen\": \"9600\"}}",
 	 "error f.json:1:102 /admin/listen  expected \"host:port\", \"[v6 address]:port\", \"unix:/path\" or "
-	 "\"off\", got \"9600\""},
+	 "\"off\", got \"9600\": host and port are two"},
 	{"{\"components\": [" UDP "," DISK "], \"admin\": {\"listen\": \"h:65536\"}}",
 	 "error f.json:1:102 /admin/listen  expected \"host:port\", \"[v6 address]:port\", \"unix:/path\" or "
-	 "\"off\", got \"h:65536\""},
+	 "\"off\", got \"h:65536\": the port is no number from 0 to 65535"},
 	{"{\"components\": [" UDP "," DISK "], \"admin\": {\"listen\": \"::1:80\"}}",
 	 "error f.json:1:102 /admin/listen  expected \"host:port\", \"[v6 address]:port\", \"unix:/path\" or "
-	 "\"off\", got \"::1:80\""},
+	 "\"off\", got \"::1:80\": an IPv6 address stands in brackets"},
 	{"{\"components\": [" UDP "," DISK "], \"admin\": \"off\"}",
 	 "error f.json:1:91 /admin  expected an object, got \"off\""},
 	{"{\"components\": [" UDP "," DISK "], \"log\": {\"level\": \"warning\"}}",

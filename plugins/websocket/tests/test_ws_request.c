@@ -89,6 +89,8 @@ static void test_refused(void **state)
 		{"GET / HTTP/1.1\r\nHost\r\n\r\n", 400, "no field"},
 		{"GET / HTTP/1.1\r\nHost: a\r\nOrigin: a\r\nOrigin: b\r\n\r\n", 400, "twice"},
 		{"GET http:///x" TAIL, 400, "no host"},
+		{"GET ?x" TAIL, 400, "no path"},
+		{"GET #x" TAIL, 400, "no path"},
 		{"GET http://[::1/x" TAIL, 400, "no host"},
 		{"GET http://u@h/x" TAIL, 400, "no host"},
 		{"GET  /" TAIL, 400, "no HTTP request"},

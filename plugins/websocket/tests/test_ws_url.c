@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "plugins/websocket/transport/ws_url.h"
 
@@ -22,7 +23,7 @@ static void test_taken(void **state)
 		const char *host, *zone, *name, *authority, *target;
 	} rows[] = {
 		{"ws://h", false, 80, "h", "", "h", "h", "/"},
-		{"WS://Host.Test/", false, 80, "Host.Test", "", "Host.Test", "Host.Test", "/"},
+		{"WS://Host.Test/", false, 80, "Host.Test", "", "host.test", "host.test", "/"},
 		{"wSs://h:443/a/b?c=d&e=%20", true, 443, "h", "", "h", "h", "/a/b?c=d&e=%20"},
 		{"wss://h:80", true, 80, "h", "", "h", "h:80", "/"},
 		{"ws://h:/x", false, 80, "h", "", "h", "h", "/x"},
@@ -30,10 +31,13 @@ static void test_taken(void **state)
 		{"ws://h?q", false, 80, "h", "", "h", "h", "/?q"},
 		{"wss://srv.test.:8443/", true, 8443, "srv.test.", "", "srv.test", "srv.test:8443", "/"},
 		{"ws://10.0.0.255:1/", false, 1, "10.0.0.255", "", "10.0.0.255", "10.0.0.255:1", "/"},
+		{"ws://127.0.0.1./", false, 80, "127.0.0.1", "", "127.0.0.1", "127.0.0.1", "/"},
 		{"ws://my_host-1.a/", false, 80, "my_host-1.a", "", "my_host-1.a", "my_host-1.a", "/"},
 		{"ws://1.2.3.example/", false, 80, "1.2.3.example", "", "1.2.3.example", "1.2.3.example",
 		 "/"},
 		{"ws://[::1]/x", false, 80, "::1", "", "::1", "[::1]", "/x"},
+		{"ws://[0:0::0001]/x", false, 80, "::1", "", "::1", "[::1]", "/x"},
+		{"ws://[2001:DB8::1]:9", false, 9, "2001:db8::1", "", "2001:db8::1", "[2001:db8::1]:9", "/"},
 		{"ws://[::1]:9", false, 9, "::1", "", "::1", "[::1]:9", "/"},
 		{"ws://[fe80::1%25eth0]:9/", false, 9, "fe80::1", "eth0", "fe80::1", "[fe80::1]:9", "/"},
 		{"ws://[fe80::1%eth0.7]/", false, 80, "fe80::1", "eth0.7", "fe80::1", "[fe80::1]", "/"},
@@ -86,7 +90,6 @@ static void test_refused(void **state)
 		{"ws://10.0.0.256/", "no IPv4 address"},
 		{"ws://1.2.3/", "no IPv4 address"},
 		{"ws://1.2.3./", "no IPv4 address"},
-		{"ws://127.0.0.1./", "no IPv4 address"},
 		{"ws://2130706433/", "no IPv4 address"},
 		{"ws://0x7f.0.0.0x1/", "no IPv4 address"},
 		{"ws://u@h/", "no user name and password"},
@@ -137,6 +140,54 @@ static void test_refused(void **state)
 	}
 }
 
+static void test_origins(void **state)
+{
+	(void)state;
+	static const char *const same[][2] = {
+		{"https://hub.example", "https://hub.example"},
+		{"HTTPS://Hub.Example:443/", "https://hub.example"},
+		{"http://hub.example:80", "http://hub.example"},
+		{"http://hub.example:443", "http://hub.example:443"},
+		{"https://hub.example.:8443", "https://hub.example:8443"},
+		{"http://[0:0::1]:3000", "http://[::1]:3000"},
+		{"http://127.0.0.1", "http://127.0.0.1"},
+		{"Chrome-Extension://abcdef/", "chrome-extension://abcdef"},
+	};
+	static const char *const wrong[][2] = {
+		{"", "scheme"},
+		{"*", "scheme"},
+		{"null", "scheme"},
+		{"hub.example", "scheme"},
+		{"://hub.example", "scheme"},
+		{"https://", "host is missing"},
+		{"app://", "host is missing"},
+		{"https://hub.example/live", "ends behind"},
+		{"https://hub.example?a", "ends behind"},
+		{"https://u:p@hub.example", "user name"},
+		{"https://*.hub.example", "no host name has"},
+		{"https://10.0.0.256", "IPv4"},
+		{"https://b\xc3\xbc.test", "punycode"},
+		{"https://hub.example:0", "port"},
+		{"https://hub.example:80abc", "port"},
+		{"https://hub.example:99999", "65535"},
+		{"https://[fe80::1%25eth0]", "zone"},
+	};
+	for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+		const char *why = "";
+		char *origin = NULL;
+		if (ws_origin_parse(same[i][0], &origin, &why) < 0)
+			fail_msg("%s: %s", same[i][0], why);
+		assert_string_equal(origin, same[i][1]);
+		free(origin);
+	}
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		const char *why = "";
+		char *origin = NULL;
+		if (ws_origin_parse(wrong[i][0], &origin, &why) == 0 || !strstr(why, wrong[i][1]))
+			fail_msg("%s: %s", wrong[i][0], why);
+	}
+}
+
 static void test_lengths(void **state)
 {
 	(void)state;
@@ -183,9 +234,8 @@ static void test_shown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_taken),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_taken),   cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_lengths), cmocka_unit_test(test_origins),
 		cmocka_unit_test(test_shown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

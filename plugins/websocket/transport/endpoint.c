@@ -2,10 +2,10 @@
 #include "endpoint.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <jansson.h>
+#include <semstreams/base/host_name.h>
 #include <semstreams/ext/tls.h>
 #include "ws_url.h"
 
@@ -23,13 +23,15 @@ static int read_origins(struct endpoint *e)
 		rc = ss_config_error(e->host, "/allowed_origins", "expected an array of strings");
 	for (size_t i = 0, k = 0; rc != -ENOMEM && i < n; i++) {
 		const char *origin = json_string_value(json_array_get(list, i));
+		const char *why = "it is no string";
 		char pointer[64];
+		int bad = origin ? ws_origin_parse(origin, &e->origins[k], &why) : -EINVAL;
 		snprintf(pointer, sizeof pointer, "/allowed_origins/%zu", i);
-		if (!origin || !strstr(origin, "://"))
-			rc = ss_config_error(e->host, pointer,
-					     "expected an origin such as \"https://hub.example\"");
-		else if (!(e->origins[k++] = strdup(origin)))
-			rc = -ENOMEM;
+		if (bad == -EINVAL)
+			bad = ss_config_error(e->host, pointer,
+					      "expected an origin such as \"https://hub.example\": %s", why);
+		k += bad == 0;
+		rc = bad ? bad : rc;
 	}
 	json_decref(list);
 	return rc;
@@ -51,31 +53,19 @@ static int claim_port(const struct endpoint *e)
 	return e->host->claim(e->host, "/port", resource) == -ENOMEM ? -ENOMEM : 0;
 }
 
-/* As ws_server.c takes it; empty is every address. */
-static bool is_bind_address(const char *text)
-{
-	const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST};
-	struct addrinfo *list;
-
-	if (!text[0])
-		return true;
-	if (getaddrinfo(text, NULL, &hints, &list))
-		return false;
-	freeaddrinfo(list);
-	return true;
-}
-
 /* All that is wrong is told at once. */
 static int check_options(const struct ss_host *host, const struct endpoint_conf *conf, struct ws_url *url)
 {
-	const char *why;
+	const char *why = conf->bind[0] ? ss_address_fault(conf->bind) : NULL;
 	int rc = 0;
 
-	if (!is_bind_address(conf->bind))
-		rc = ss_config_error(host, "/bind", "\"%s\" is not a numeric IPv4 or IPv6 address",
-				     conf->bind);
+	if (why)
+		rc = ss_config_error(host, "/bind", "\"%s\" %s", conf->bind, why);
 	if (conf->path[0] != '/')
 		rc = ss_config_error(host, "/path", "a path must begin with a slash");
+	else if (strpbrk(conf->path, "?#"))
+		rc = ss_config_error(host, "/path",
+				     "a path has no query and no fragment; write ? as %%3F, # as %%23");
 	if (conf->url && ws_url_parse(conf->url, url, &why) < 0) {
 		rc = ss_config_error(host, "/url", "%s", why);
 		url->secure = false;

@@ -158,8 +158,7 @@ static bool origin_allowed(const struct ws *ws, struct ws_text origin)
 	if (!origin.at)
 		return true; /* not a page in a browser */
 	for (char **o = ws->origins; *o; o++)
-		if (strcmp(*o, "*") == 0 ||
-		    (strlen(*o) == origin.len && strncasecmp(*o, origin.at, origin.len) == 0))
+		if (strlen(*o) == origin.len && strncasecmp(*o, origin.at, origin.len) == 0)
 			return true;
 	return false;
 }

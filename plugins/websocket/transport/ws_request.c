@@ -167,6 +167,8 @@ static int take_target(struct ws_request *r, struct ws_text t, const char **why)
 		t = (struct ws_text){.at = p, .len = (size_t)(end - p)};
 		if (!t.len || *t.at == '?')
 			t = (struct ws_text){.at = "/", .len = 1};
+	} else if (*t.at == '?' || *t.at == '#') {
+		return bad(why, "the request line asks for no path, which begins with a slash");
 	}
 	const char *query = memchr(t.at, '?', t.len);
 	r->path = (struct ws_text){.at = t.at, .len = query ? (size_t)(query - t.at) : t.len};

@@ -311,7 +311,9 @@ static uint16_t port_of(int fd)
 /* A listening socket, or -errno. */
 static int listen_on(const struct addrinfo *a, bool all)
 {
-	int one = 1, only = !all;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)a->ai_addr;
+	bool mapped = a->ai_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
+	int one = 1, only = !all && !mapped;
 	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;

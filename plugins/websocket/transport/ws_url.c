@@ -3,6 +3,7 @@
 #include "ws_url.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,27 +33,17 @@ static bool is_alnum(char c)
 
 /* ---- the host ---- */
 
-static int check_name(const char *host, const char **why)
+static int check_name(const char *text, size_t len, struct ws_url *u, const char **why)
 {
-	struct in_addr v4;
-	size_t label = 0, len = strlen(host);
-	for (size_t i = 0; i < len; i++) {
-		if (host[i] == '.' && label == 0)
-			return wrong(why, "the host has a dot too many");
-		if (host[i] == '.') {
-			label = 0;
-			continue;
-		}
-		if ((unsigned char)host[i] >= 0x80)
-			return wrong(why, "the host is not ASCII; write its punycode form (xn--...)");
-		if (!is_alnum(host[i]) && host[i] != '-' && host[i] != '_')
-			return wrong(why, "the host has a character that no host name has; an IPv6 address "
-					  "stands in brackets");
-		if (++label > 63)
-			return wrong(why, "a label of the host is longer than 63 bytes");
-	}
-	if (ss_host_name_is_numeric(host) && inet_pton(AF_INET, host, &v4) != 1)
-		return wrong(why, "the host is no IPv4 address; write four numbers from 0 to 255");
+	struct ss_host_name name;
+
+	if (ss_host_name_read(text, len, &name) < 0)
+		return wrong(why, "the host has a character that no host name has");
+	const char *fault = ss_host_name_fault(&name);
+	if (fault)
+		return wrong(why, fault);
+	memcpy(u->host, text, name.address_len ? strlen(name.text) : len);
+	memcpy(u->name, name.text, strlen(name.text));
 	return 0;
 }
 
@@ -78,12 +69,13 @@ static int take_v6(struct ws_url *u, const char *text, size_t len, const char **
 {
 	const char *percent = memchr(text, '%', len);
 	size_t n = percent ? (size_t)(percent - text) : len;
+	struct ss_host_name address;
 	struct in6_addr v6;
-	if (n >= INET6_ADDRSTRLEN)
+	if (ss_host_name_read(text, n, &address) < 0 || address.address_len != sizeof v6)
 		return wrong(why, "what stands in the brackets is no IPv6 address");
-	memcpy(u->host, text, n);
-	if (inet_pton(AF_INET6, u->host, &v6) != 1)
-		return wrong(why, "what stands in the brackets is no IPv6 address");
+	memcpy(&v6, address.address, sizeof v6);
+	strcpy(u->host, address.text);
+	strcpy(u->name, address.text);
 	bool local = IN6_IS_ADDR_LINKLOCAL(&v6);
 	if (local && !percent)
 		return wrong(why, "a link-local address needs a zone, the interface it is reached by: "
@@ -113,7 +105,7 @@ static int take_port(struct ws_url *u, const char *text, size_t len, const char 
 static int take_authority(struct ws_url *u, const char *text, size_t len, const char **why)
 {
 	if (memchr(text, '@', len))
-		return wrong(why, "the URL of a WebSocket server has no user name and password");
+		return wrong(why, "there must be no user name and password in front of the host");
 	bool v6 = len && text[0] == '[';
 	const char *end = v6 ? memchr(text, ']', len) : memchr(text, ':', len);
 	if (v6 && !end)
@@ -122,20 +114,14 @@ static int take_authority(struct ws_url *u, const char *text, size_t len, const 
 	const char *rest = v6 ? end + 1 : text + n;
 	size_t rest_len = len - (size_t)(rest - text);
 	if (n == 0)
-		return wrong(why, "the host is missing, as in ws://host:port/path");
+		return wrong(why, "the host is missing in front of the port or the path");
 	if (rest_len && rest[0] != ':')
 		return wrong(why, "behind the bracket of an IPv6 address comes the port or the path");
 	if (n > WS_URL_HOST_MAX)
 		return wrong(why, "the host is longer than 110 bytes");
-	if (!v6)
-		memcpy(u->host, text, n);
-	int rc = v6 ? take_v6(u, text + 1, n - 1, why) : check_name(u->host, why);
+	int rc = v6 ? take_v6(u, text + 1, n - 1, why) : check_name(text, n, u, why);
 	if (rc < 0)
 		return rc;
-	n = strlen(u->host);
-	memcpy(u->name, u->host, n - (u->host[n - 1] == '.'));
-	if (!u->name[0])
-		return wrong(why, "the host is missing, as in ws://host:port/path");
 	return rest_len ? take_port(u, rest + 1, rest_len - 1, why) : 0;
 }
 
@@ -161,6 +147,16 @@ static int take_target(struct ws_url *u, const char *text, const char **why)
 	return 0;
 }
 
+/* As the Host and the Origin field have it. */
+static void write_authority(struct ws_url *u, uint16_t standard)
+{
+	bool v6 = strchr(u->host, ':');
+	char port[8] = "";
+	if (u->port != standard)
+		snprintf(port, sizeof port, ":%u", u->port);
+	snprintf(u->authority, sizeof u->authority, "%s%s%s%s", v6 ? "[" : "", u->name, v6 ? "]" : "", port);
+}
+
 int ws_url_parse(const char *text, struct ws_url *u, const char **why)
 {
 	*u = (struct ws_url){.secure = strncasecmp(text, "wss://", 6) == 0};
@@ -175,13 +171,41 @@ int ws_url_parse(const char *text, struct ws_url *u, const char **why)
 		rc = take_target(u, authority + len, why);
 	if (rc < 0)
 		return rc;
-	bool v6 = strchr(u->host, ':');
-	char port[8] = "";
-	if (u->port != standard)
-		snprintf(port, sizeof port, ":%u", u->port);
-	snprintf(u->authority, sizeof u->authority, "%s%s%s%s", v6 ? "[" : "", u->name, v6 ? "]" : "", port);
+	write_authority(u, standard);
 	ws_url_redact(text, u->shown, sizeof u->shown);
 	return 0;
+}
+
+/* ---- origins ---- */
+
+int ws_origin_parse(const char *text, char **out, const char **why)
+{
+	char scheme[32];
+	struct ws_url u = {.port = 0};
+	size_t n = strcspn(text, ":");
+	if (n == 0 || n >= sizeof scheme || strncmp(text + n, "://", 3) != 0)
+		return wrong(why, "it must begin with a scheme, as https://");
+	for (size_t i = 0; i <= n; i++)
+		scheme[i] = i < n ? (char)tolower((unsigned char)text[i]) : '\0';
+	const char *authority = text + n + 3;
+	size_t len = strcspn(authority, "/?#");
+	const char *rest = authority + len;
+	if (rest[0] && strcmp(rest, "/") != 0)
+		return wrong(why, "it ends behind host and port");
+	bool https = strcmp(scheme, "https") == 0;
+	if (!https && strcmp(scheme, "http") != 0) { /* of extensions and the like: no host as others */
+		if (len == 0)
+			return wrong(why, "the host is missing");
+		return asprintf(out, "%s://%.*s", scheme, (int)len, authority) < 0 ? -ENOMEM : 0;
+	}
+	u.port = https ? 443 : 80;
+	int rc = take_authority(&u, authority, len, why);
+	if (rc < 0)
+		return rc;
+	if (u.zone[0])
+		return wrong(why, "its address has no zone");
+	write_authority(&u, https ? 443 : 80);
+	return asprintf(out, "%s://%s", scheme, u.authority) < 0 ? -ENOMEM : 0;
 }
 
 /* ---- what may be shown ---- */

@@ -26,6 +26,9 @@ struct ws_url {
 
 /* 0, or -EINVAL: why says what is wrong and how it is right, without anything of the text. */
 int ws_url_parse(const char *text, struct ws_url *out, const char **why);
+/* A web origin as browsers send it: small letters, no default port, nothing behind it; malloced.  0, -ENOMEM,
+ * or -EINVAL as above. */
+int ws_origin_parse(const char *text, char **out, const char **why);
 /*
  * Any URL, request target or Location as messages may have it: no user and password, of a query and a
  * fragment only that there is one, no byte that is not printable ASCII, cut where the room ends.

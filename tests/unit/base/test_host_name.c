@@ -41,6 +41,59 @@ static void test_forms(void **state)
 	assert_string_equal(read_host("0::1").text, "::1");
 }
 
+static void test_canonical(void **state)
+{
+	(void)state;
+	assert_string_equal(read_host("SRV.Test.").text, "srv.test");
+	assert_string_equal(read_host("[2001:DB8:0:0::1]").text, "2001:db8::1");
+	assert_string_equal(read_host("0::1").text, "::1");
+	assert_string_equal(read_host("::FFFF:7f00:1").text, "::ffff:127.0.0.1");
+}
+
+static void test_faults(void **state)
+{
+	static const struct {
+		const char *text, *fault;
+	} wrong[] = {
+		{".", "dot too many"},
+		{"a..b", "dot too many"},
+		{"a..", "dot too many"},
+		{".a", "dot too many"},
+		{"ho st", "character"},
+		{"a:80", "brackets"},
+		{"fe80::1%eth0", "brackets"},
+		{"b\xc3\xbc.test", "punycode"},
+		{"1.2.3", "IPv4"},
+		{"10.0.0.256", "IPv4"},
+		{"127.1.", "IPv4"},
+		{"2130706433", "IPv4"},
+		{"0x7f.0.0.0X1", "IPv4"},
+		{"010.0.0.1", "IPv4"},
+	};
+	static const char *const right[] = {"localhost",          "a_b.c-d.test.", "1.2.3.4", "::1",
+					    "xn--bcher-kva.test", "4.a",           "0x",      "3com"};
+	char label[70];
+	(void)state;
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		struct ss_host_name h = read_host(wrong[i].text);
+		const char *fault = ss_host_name_fault(&h);
+		if (!fault || !strstr(fault, wrong[i].fault))
+			fail_msg("%s: %s", wrong[i].text, fault);
+	}
+	for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
+		struct ss_host_name h = read_host(right[i]);
+		const char *fault = ss_host_name_fault(&h);
+		if (fault)
+			fail_msg("%s: %s", right[i], fault);
+	}
+	memset(label, 'a', 64);
+	label[64] = '\0';
+	struct ss_host_name h = read_host(label);
+	assert_non_null(ss_host_name_fault(&h));
+	h = read_host(label + 1);
+	assert_null(ss_host_name_fault(&h));
+}
+
 static void test_same(void **state)
 {
 	(void)state;
@@ -86,10 +139,9 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_same),
-		cmocka_unit_test(test_numeric),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_forms),   cmocka_unit_test(test_canonical),
+		cmocka_unit_test(test_faults),  cmocka_unit_test(test_same),
+		cmocka_unit_test(test_numeric), cmocka_unit_test(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,11 @@ bool ss_host_name_same(const struct ss_host_name *, const struct ss_host_name *)
 /* Is it meant to be an IPv4 address, as its last label is a number?  No top-level domain is one: what is not
  * an address then is a mistake. */
 bool ss_host_name_is_numeric(const char *text);
+/* Why no host has such a name, and what to write; NULL: it can be one's, or it is an address. */
+const char *ss_host_name_fault(const struct ss_host_name *);
+/* Why a text is no address that a socket can be bound to, and what to write; NULL: it is one.  Behind % may
+ * stand the interface of a link-local address. */
+const char *ss_address_fault(const char *text);
 
 #ifdef __cplusplus
 }

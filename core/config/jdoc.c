@@ -9,8 +9,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
+#include <semstreams/base/file_atomic.h>
 #include <semstreams/base/nearest.h>
 #include <semstreams/base/strbuf.h>
 
@@ -41,59 +41,15 @@ void jdoc_free(struct jdoc *doc)
 	free(doc);
 }
 
-static int read_all(int fd, size_t max, char **text, size_t *len)
-{
-	struct stat st;
-	if (fstat(fd, &st))
-		return -errno;
-	if (S_ISDIR(st.st_mode))
-		return -EISDIR;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
-	if (st.st_size < 0 || (uint64_t)st.st_size > max)
-		return -EFBIG;
-
-	/* One byte more than asked for tells a file that grew; size 0 may be a file of /proc. */
-	size_t room = st.st_size ? (size_t)st.st_size + 1 : max + 1, n = 0;
-	char *buf = malloc(room + 1);
-	if (!buf)
-		return -ENOMEM;
-	while (n < room) {
-		ssize_t rc = read(fd, buf + n, room - n);
-		if (rc < 0 && errno == EINTR)
-			continue;
-		if (rc < 0) {
-			rc = -errno;
-			explicit_bzero(buf, n);
-			free(buf);
-			return (int)rc;
-		}
-		if (rc == 0)
-			break;
-		n += (size_t)rc;
-	}
-	if (n > max) {
-		explicit_bzero(buf, n);
-		free(buf);
-		return -EFBIG;
-	}
-	buf[n] = '\0';
-	*text = buf;
-	*len = n;
-	return 0;
-}
-
 int file_read(const char *path, size_t max, char **text, size_t *len, const char **why)
 {
-	/* O_NONBLOCK: a FIFO must not hold us up before it can be refused. */
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	int rc = fd < 0 ? -errno : read_all(fd, max, text, len);
-	if (fd >= 0)
-		close(fd);
+	int rc = ss_file_read(AT_FDCWD, path, max, text, len, NULL);
 	if (rc == -EINVAL)
 		*why = "not a regular file";
 	else if (rc == -EFBIG)
 		*why = "the file is too large";
+	else if (rc == -EAGAIN)
+		*why = "the file is being written to";
 	else if (rc)
 		*why = strerror(-rc);
 	return rc;

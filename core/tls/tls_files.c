@@ -109,48 +109,12 @@ static void forget(struct content *c)
 	c->text = NULL;
 }
 
-/* Of the size that was found, in one buffer that is never moved: no copy of a key is left behind. */
-static int read_content(int fd, struct content *c)
-{
-	struct stat st;
-
-	if (fstat(fd, &st))
-		return -errno;
-	c->stamp = stamp_of(&st);
-	c->st = st;
-	if (S_ISDIR(st.st_mode))
-		return -EISDIR;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
-	if (st.st_size > (off_t)TLS_MAX_FILE)
-		return -EFBIG;
-	c->text = malloc((size_t)st.st_size + 1);
-	if (!c->text)
-		return -ENOMEM;
-	c->len = 0;
-	while (c->len < (size_t)st.st_size) {
-		ssize_t rc = read(fd, c->text + c->len, (size_t)st.st_size - c->len);
-		if (rc < 0 && errno == EINTR)
-			continue;
-		if (rc < 0)
-			return -errno;
-		if (rc == 0)
-			break;
-		c->len += (size_t)rc;
-	}
-	c->text[c->len] = '\0';
-	return 0;
-}
-
 static void read_file(struct content *c)
 {
 	forget(c);
-	c->stamp = (struct tls_stamp){0};
-	/* O_NONBLOCK: a FIFO must not hold us up before it can be refused */
-	int fd = open(c->file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	c->error = fd < 0 ? -errno : read_content(fd, c);
-	if (fd >= 0)
-		close(fd);
+	c->st = (struct stat){0};
+	c->error = ss_file_read(AT_FDCWD, c->file->path, TLS_MAX_FILE, &c->text, &c->len, &c->st);
+	c->stamp = c->st.st_ino ? stamp_of(&c->st) : (struct tls_stamp){0};
 }
 
 /* All of them as they were at one moment: again if one was changed meanwhile. */

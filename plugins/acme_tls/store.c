@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,14 +44,8 @@ struct store {
 
 /* ---- messages ---- */
 
-__attribute__((format(printf, 3, 4))) static int fail(struct store *s, int error, const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(s->why, sizeof s->why, fmt, ap);
-	va_end(ap);
-	return error;
-}
+/* error, with the sentence in store_why() */
+#define fail(s, error, ...) (snprintf((s)->why, sizeof((s)->why), __VA_ARGS__), (error))
 
 /* With what the system says. */
 static int fail_at(struct store *s, const char *doing, const char *name, int error)
@@ -62,11 +55,14 @@ static int fail_at(struct store *s, const char *doing, const char *name, int err
 		return fail(s, error, "out of memory");
 	case -EPERM:
 		return fail(s, -EINVAL,
-			    "%s/%s must be readable only by the user that semstreams runs as: run "
-			    "chmod 600 and chown on it and, if others could read it, replace the key",
+			    "%s/%s is open to group or others; run chmod 600 on it, and replace the key if "
+			    "others may have read it",
 			    s->path, name);
 	case -EINVAL:
-		return fail(s, error, "%s/%s is not a text file", s->path, name);
+	case -EISDIR:
+		return fail(s, -EINVAL, "%s/%s is not a text file", s->path, name);
+	case -EAGAIN:
+		return fail(s, -EINVAL, "%s/%s is being written to", s->path, name);
 	case -EFBIG:
 		return fail(s, -EINVAL, "%s/%s is larger than %u KiB", s->path, name, FILE_MAX >> 10);
 	}
@@ -85,48 +81,22 @@ const char *store_warning(const struct store *s)
 
 /* ---- files that are complete or absent ---- */
 
-/* Whose folder it is may have files there, too: root looks after the storage of others. */
-static bool is_ours(int dir, const struct stat *file)
-{
-	struct stat folder;
-	return file->st_uid == geteuid() || file->st_uid == 0 ||
-	       (fstat(dir, &folder) == 0 && folder.st_uid == file->st_uid);
-}
-
-static int read_whole(int dir, int fd, bool secret, char **text)
-{
-	struct stat st;
-	if (fstat(fd, &st))
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
-	if (secret && ((st.st_mode & 077) || !is_ours(dir, &st)))
-		return -EPERM;
-	if (st.st_size > (off_t)FILE_MAX)
-		return -EFBIG;
-	/* one more than it should have: a file that grows meanwhile is noticed */
-	size_t room = (size_t)st.st_size + 1;
-	char *buf = malloc(room);
-	ssize_t have = buf ? ss_pread_all(fd, buf, room, 0) : -ENOMEM;
-	int rc = have < 0 ? (int)have : (size_t)have == room || memchr(buf, 0, (size_t)have) ? -EINVAL : 0;
-	if (rc) {
-		free(buf);
-		return rc;
-	}
-	buf[have] = '\0';
-	*text = buf;
-	return 0;
-}
-
 /* The whole of a regular file as text, malloced, NUL behind its end and nowhere else.  0; -ENOENT; -EINVAL
  * (something else than a text file), -EPERM (secret, but open to others), -EFBIG, ...: see fail_at(). */
 static int read_text(const struct store *s, const char *name, bool secret, char **text)
 {
-	int fd = openat(s->dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0)
-		return -errno;
-	int rc = read_whole(s->dir, fd, secret, text);
-	close(fd);
+	struct stat st;
+	size_t len;
+	int rc = ss_file_read(s->dir, name, FILE_MAX, text, &len, &st);
+	if (rc == 0 && secret && !ss_file_is_private(&st))
+		rc = -EPERM;
+	else if (rc == 0 && memchr(*text, 0, len))
+		rc = -EINVAL;
+	else
+		return rc;
+	explicit_bzero(*text, len);
+	free(*text);
+	*text = NULL;
 	return rc;
 }
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -70,6 +71,41 @@ ssize_t ss_pread_all(int fd, void *bytes, size_t len, off_t at)
 }
 
 /* ---- folders ---- */
+
+static int read_all(int fd, size_t max, char **bytes, size_t *len, struct stat *st)
+{
+	if (fstat(fd, st))
+		return -errno;
+	if (!S_ISREG(st->st_mode))
+		return S_ISDIR(st->st_mode) ? -EISDIR : -EINVAL;
+	if (st->st_size < 0 || (uint64_t)st->st_size > max)
+		return -EFBIG;
+	/* one byte more than there should be tells a file that grew; size 0 may be a file of /proc */
+	size_t room = st->st_size ? (size_t)st->st_size : max;
+	char *buf = malloc(room + 1);
+	ssize_t n = buf ? ss_pread_all(fd, buf, room + 1, 0) : -ENOMEM;
+	if (n >= 0 && (size_t)n <= room) {
+		buf[n] = '\0';
+		*bytes = buf;
+		*len = (size_t)n;
+		return 0;
+	}
+	if (buf)
+		explicit_bzero(buf, room + 1);
+	free(buf);
+	return n < 0 ? (int)n : st->st_size ? -EAGAIN : -EFBIG;
+}
+
+int ss_file_read(int dir, const char *name, size_t max, char **bytes, size_t *len, struct stat *st)
+{
+	struct stat ours;
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	int rc = read_all(fd, max, bytes, len, st ? st : &ours);
+	close(fd);
+	return rc;
+}
 
 int ss_sync_folder(int dir)
 {

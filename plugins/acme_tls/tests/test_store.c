@@ -201,6 +201,11 @@ static void refuses_what_does_not_fit(void **state)
 	put_file("certificate.key", pairs[0].key_pem, 0640);
 	assert_int_equal(pair_on_disk(why, sizeof why), -2);
 	assert_non_null(strstr(why, "chmod 600"));
+	/* the same rule as for key_file: what root hands out to a group */
+	chmod(in_folder("certificate.key"), 0440);
+	assert_int_equal(pair_on_disk(why, sizeof why), geteuid() == 0 ? 0 : -2);
+	chmod(in_folder("certificate.key"), 0444);
+	assert_int_equal(pair_on_disk(why, sizeof why), -2);
 	chmod(in_folder("certificate.key"), 0600);
 	assert_int_equal(pair_on_disk(why, sizeof why), 0);
 	put_file("certificate.key", "no key at all\n", 0600);

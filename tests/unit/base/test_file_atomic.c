@@ -166,12 +166,38 @@ static void test_folders(void **state)
 	assert_int_equal(ss_pread_all(-1, path, 1, 0), -EBADF);
 }
 
+static void test_read(void **state)
+{
+	const struct fixture *f = *state;
+	struct stat st = {0};
+	char *text = NULL;
+	size_t len = 0;
+
+	assert_int_equal(ss_file_write(f->dir, "state", "a\0b", 3, 0600), 0);
+	assert_int_equal(ss_file_read(f->dir, "state", 3, &text, &len, &st), 0);
+	assert_int_equal(len, 3);
+	assert_memory_equal(text, "a\0b", 4);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	free(text);
+	assert_int_equal(ss_file_read(f->dir, "state", 2, &text, &len, NULL), -EFBIG);
+	assert_int_equal(ss_file_read(f->dir, "none", 2, &text, &len, NULL), -ENOENT);
+	assert_int_equal(ss_file_read(f->dir, ".", 2, &text, &len, NULL), -EISDIR);
+	assert_int_equal(mkfifoat(f->dir, "fifo", 0600), 0);
+	assert_int_equal(ss_file_read(f->dir, "fifo", 2, &text, &len, NULL), -EINVAL);
+	/* says that it is empty */
+	assert_int_equal(ss_file_read(AT_FDCWD, "/proc/self/stat", 1, &text, &len, NULL), -EFBIG);
+	assert_int_equal(ss_file_read(AT_FDCWD, "/proc/self/stat", 4096, &text, &len, NULL), 0);
+	assert_true(len > 0 && strlen(text) == len);
+	free(text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_write, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_steps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_folders, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_read, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

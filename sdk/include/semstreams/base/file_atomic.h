@@ -69,6 +69,12 @@ int ss_write_all(int fd, const void *bytes, size_t len);
 int ss_pwrite_all(int fd, const void *bytes, size_t len, off_t at);
 /* [any] Read up to len bytes at an offset, fewer only at the end of the file: how many, or -errno. */
 ssize_t ss_pread_all(int fd, void *bytes, size_t len, off_t at);
+/*
+ * [any] The whole of a regular file of at most max bytes, malloced, with a NUL behind it: in one buffer that
+ * is never moved, so that no copy of a key is left behind.  *st (may be NULL) says what was read.  Nobody
+ * waits at a FIFO.  0; -EISDIR, -EINVAL: something else than a file; -EFBIG; -EAGAIN: it grows; -errno.
+ */
+int ss_file_read(int dir, const char *name, size_t max, char **bytes, size_t *len, struct stat *st);
 /* [any] fsync() of a folder; 0 where a file system has no such thing. */
 int ss_sync_folder(int dir);
 /* [any] rename() that never replaces a file: -EEXIST; also on file systems without RENAME_NOREPLACE. */

@@ -665,7 +665,9 @@ int config_claim(const struct config *config, const struct config_component *c, 
 		claim_descriptors(config, c, diag, pointer, resource + 12);
 		return 0;
 	}
-	int rc = claims_add(config->claims, c->id, resource, &other);
+	/* identities take turns, as each needs its port for moments only */
+	bool provides = c >= config->providers && c < config->providers + TLS_ROLES;
+	int rc = claims_add(config->claims, provides ? "security.tls" : c->id, resource, &other);
 	if (rc != -EEXIST)
 		return rc;
 	show_resource(resource, what, sizeof what);

@@ -21,7 +21,6 @@
 #include "time_text.h"
 
 #define TICK_NS        UINT64_C(1000000000)
-#define PORT_WAIT      60   /* seconds to wait for another identity's challenges on the same port */
 #define LOCKED_WAIT    5    /* seconds until the next check while another process has the store locked */
 #define STORE_WAIT     30   /* seconds until the store is tried again */
 #define ARI_MIN_LIFE   3600 /* seconds; the CA's advice comes too late for shorter lives */
@@ -52,8 +51,6 @@ struct acme_tls {
 	struct operation *operation; /* NULL: none under way */
 	bool is_ari;                 /* of which kind */
 	uint32_t watch;
-	int port;               /* port_lock(), negative: not held */
-	int64_t port_wanted_at; /* since when it is waited for, 0: it is not */
 
 	int64_t check_at;     /* wall clock, s */
 	uint64_t check_at_ns; /* the same by the loop's clock, as wall clocks jump */
@@ -284,10 +281,6 @@ static void end_operation(struct acme_tls *t)
 	t->watch = 0;
 	operation_free(t->operation);
 	t->operation = NULL;
-	if (t->port >= 0)
-		close(t->port);
-	t->port = -1;
-	t->port_wanted_at = 0;
 	if (t->store)
 		store_unlock(t->store);
 }
@@ -308,16 +301,14 @@ static void failed(struct acme_tls *t, const struct operation_result *result, in
 	show_metrics(t, now + wait, t->failures);
 	const char *what = t->cert.exists ? "Certificate renewal failed" : OBTAIN_FAILED;
 	const char *error = error_of(result->why);
-	if (valid) {
-		ss_log(t->host, SS_LOG_ERROR,
-		       "%s, retry in %s failures=%u expiry=%s remaining=%s error=\"%s\"", what,
-		       duration_text(wait).s, t->failures, time_text(t->in_use_until).s,
-		       duration_text(left).s, error);
-	} else {
-		ss_log(t->host, SS_LOG_ERROR, "%s, retry in %s failures=%u error=\"%s\"", what,
-		       duration_text(wait).s, t->failures, error);
+	char in_use[128] = "";
+	if (valid)
+		snprintf(in_use, sizeof in_use, " expiry=%s remaining=%s", time_text(t->in_use_until).s,
+			 duration_text(left).s);
+	ss_log(t->host, SS_LOG_ERROR, "%s, retry in %s failures=%u%s error=\"%s\"", what,
+	       duration_text(wait).s, t->failures, in_use, error);
+	if (!valid)
 		notify_unavailable(t, OBTAIN_FAILED ": %s", error);
-	}
 	check_again_at(t, now + (wait < interval ? wait : interval), now);
 }
 
@@ -468,20 +459,6 @@ static void ask_ari(struct acme_tls *t, int64_t now)
 
 /* ---- the check ---- */
 
-/* The host may have two identities whose challenges come to one port.  True: it is ours, or we waited enough.
- */
-static bool get_port(struct acme_tls *t, int64_t now)
-{
-	int fd = port_lock(t->setup.conf->challenge_address, t->setup.challenge_port);
-	if (fd != -EAGAIN) {
-		t->port = fd;
-		return true;
-	}
-	if (!t->port_wanted_at || t->port_wanted_at > now)
-		t->port_wanted_at = now;
-	return now - t->port_wanted_at >= PORT_WAIT;
-}
-
 static void is_due(struct acme_tls *t, enum renew_why reason, int64_t now)
 {
 	int rc = store_lock(t->store);
@@ -498,10 +475,6 @@ static void is_due(struct acme_tls *t, enum renew_why reason, int64_t now)
 	} else if (stored_cert_changed(t->store)) {
 		store_unlock(t->store);
 		reload(t, now); /* and check again */
-	} else if (!get_port(t, now)) {
-		store_unlock(t->store);
-		check_again_at(t, now + 1, now);
-		t->quiet = true;
 	} else {
 		obtain(t, reason, now);
 	}
@@ -716,7 +689,6 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	if (!t)
 		return -ENOMEM;
 	t->host = host;
-	t->port = -1;
 	int32_t rc = setup_init(&t->setup, host, conf);
 	if (rc == 0)
 		rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &t->loop);

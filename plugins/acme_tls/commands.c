@@ -32,7 +32,6 @@ struct command {
 	const char *verb, *reason;
 	bool json, force, keep, yes;
 	struct store *store; /* NULL: storage_path does not exist */
-	int port;            /* port_lock(), negative: not held */
 
 	/* what is in the store */
 	int64_t now;
@@ -228,8 +227,8 @@ static int status(struct command *c)
 
 /* ---- the lock ---- */
 
-/* The store, and for those who answer challenges the port.  0, or the exit status. */
-static int lock(struct command *c, bool wants_port)
+/* 0, or the exit status. */
+static int lock(struct command *c)
 {
 	const struct timespec pause = {.tv_nsec = LOCK_WAIT_NS};
 	int rc = -EAGAIN;
@@ -239,13 +238,8 @@ static int lock(struct command *c, bool wants_port)
 		if (i > 0)
 			nanosleep(&pause, NULL);
 		rc = store_lock(c->store);
-		if (rc == 0 && wants_port) {
-			c->port = port_lock(c->setup->conf->challenge_address, c->setup->challenge_port);
-			rc = c->port == -EAGAIN ? -EAGAIN : 0;
-		}
 	}
-	/* only the store has to be locked: whether the port is free, the operation will find out */
-	if (rc == 0 || store_lock(c->store) == 0)
+	if (rc == 0)
 		return 0;
 	ss_log(c->host, SS_LOG_ERROR, "storage_path %s cannot be locked: %s", c->setup->path,
 	       rc == -EAGAIN ? "locked by another process for 30 s; retry later" : strerror(-rc));
@@ -397,11 +391,11 @@ static int change_account(struct command *c)
 static const struct verb {
 	const char *name;
 	int (*run)(struct command *);
-	bool wants_lock, wants_port;
+	bool wants_lock;
 } verbs[] = {
-	{"status", status, false, false},          {"issue", issue_or_renew, true, true},
-	{"renew", issue_or_renew, true, true},     {"revoke", revoke_cert, true, true},
-	{"rollover", change_account, true, false}, {"deactivate", change_account, true, false},
+	{"status", status, false},          {"issue", issue_or_renew, true},
+	{"renew", issue_or_renew, true},    {"revoke", revoke_cert, true},
+	{"rollover", change_account, true}, {"deactivate", change_account, true},
 };
 
 /* ---- the command ---- */
@@ -454,8 +448,7 @@ int32_t commands_run(const struct ss_host *host, const struct setup *setup, cons
 		     uint32_t argc, const char *const *argv, void (*print)(void *arg, const char *text),
 		     void *arg)
 {
-	struct command c = {
-		.host = host, .setup = setup, .ca_files = ca_files, .print = print, .arg = arg, .port = -1};
+	struct command c = {.host = host, .setup = setup, .ca_files = ca_files, .print = print, .arg = arg};
 	const struct verb *verb = parse(&c, argc, argv);
 	char why[512];
 	if (!verb) {
@@ -474,13 +467,11 @@ int32_t commands_run(const struct ss_host *host, const struct setup *setup, cons
 		ss_log(host, SS_LOG_ERROR, "%s", why);
 		return EXIT_FAILURE;
 	}
-	int code = verb->wants_lock ? lock(&c, verb->wants_port) : 0;
+	int code = verb->wants_lock ? lock(&c) : 0;
 	if (code == 0) {
 		look(&c);
 		code = verb->run(&c);
 	}
-	if (c.port >= 0)
-		close(c.port);
 	stored_cert_done(&c.cert);
 	store_state_done(&c.state);
 	store_free(c.store);

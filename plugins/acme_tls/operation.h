@@ -56,11 +56,3 @@ struct operation_result *operation_read(struct operation *);
 struct operation_result *operation_wait(struct operation *);
 /* An operation under way is given up.  NULL is allowed. */
 void operation_free(struct operation *);
-
-/*
- * The right to answer challenges on a port: one identity at a time, over all processes in a network
- * namespace. Only politeness: who waited long goes on without, and the system says whose port it is.  A
- * descriptor to be closed when done; -EAGAIN: another has it; another -errno: it cannot be had here, go on
- * without.
- */
-int port_lock(const char *address, uint16_t port);

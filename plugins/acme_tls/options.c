@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * options - the settings of an ACME identity, checked as far as that is possible without a file or a network.
- * In the control thread.
- */
+/* options - see options.h: checked as far as that is possible without a file or a network. */
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
@@ -142,13 +139,26 @@ static int32_t check_eab(const struct ss_host *host, const struct acme_conf *con
 	return rc == 0 && len > 0 ? 0 : ss_config_error(host, "/eab_hmac", "is not base64");
 }
 
-static int32_t check_rest(const struct ss_host *host, const struct acme_conf *conf)
+/* While a challenge is open: whoever has the port at all other times has it then, too. */
+static int32_t claim_port(const struct setup *s, const struct ss_host *host)
 {
+	char resource[128];
+	if (!SS_KNOWS(host, struct ss_host, claim))
+		return 0;
+	snprintf(resource, sizeof resource, "tcp:%s:%u", s->conf->challenge_address, s->challenge_port);
+	return host->claim(host, "/challenge_port", resource);
+}
+
+static int32_t check_rest(const struct setup *s, const struct ss_host *host)
+{
+	const struct acme_conf *conf = s->conf;
 	unsigned char raw[16];
 	int32_t rc = 0;
 	if (conf->challenge_address[0] && !name_address(conf->challenge_address, raw))
 		rc = ss_config_error(host, "/challenge_address", "\"%s\" is not a numeric address",
 				     conf->challenge_address);
+	if (claim_port(s, host) == -ENOMEM)
+		return -ENOMEM;
 	if (!conf->storage_path[0])
 		rc = ss_config_error(host, "/storage_path", "is empty");
 	if (conf->ca_bundle && !conf->ca_bundle[0])
@@ -233,16 +243,14 @@ int32_t setup_init(struct setup *s, const struct ss_host *host, const struct acm
 										: 80),
 			    .renew_before = conf->renew_before / ACME_SECOND,
 			    .check_interval = conf->check_interval / ACME_SECOND};
-	int32_t rc = check_url(host, conf->directory_url), bad;
-	if ((bad = check_email(host, conf->email)))
-		rc = bad;
-	if ((bad = read_names(s, host, conf->domains)))
-		rc = bad;
-	if ((bad = check_eab(host, conf)))
-		rc = bad;
-	if ((bad = check_rest(host, conf)))
-		rc = bad;
-	return rc ? rc : make_texts(s);
+	/* all of them, so that every error is reported */
+	const int32_t bad[] = {check_url(host, conf->directory_url), check_email(host, conf->email),
+			       read_names(s, host, conf->domains), check_eab(host, conf),
+			       check_rest(s, host)};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		if (bad[i])
+			return bad[i];
+	return make_texts(s);
 }
 
 void setup_done(struct setup *s)

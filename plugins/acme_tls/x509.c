@@ -4,7 +4,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,14 +32,7 @@ struct chain {
 	size_t why_size;
 };
 
-__attribute__((format(printf, 2, 3))) static int refuse(struct chain *c, const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	vsnprintf(c->why, c->why_size, format, args);
-	va_end(args);
-	return -EINVAL;
-}
+#define refuse(c, ...) (snprintf((c)->why, (c)->why_size, __VA_ARGS__), -EINVAL)
 
 static void drop(struct chain *c)
 {

@@ -266,6 +266,21 @@ def test_check_finds_what_two_want(command):
     assert check(listen("admin", 9600))[1] == [both]
     assert check(listen("a", 9600), admin={"listen": "off"})[0] == 0
 
+    def acme(path, port, address="127.0.0.1"):
+        return {"mode": "acme", "acme": {
+            "directory_url": "https://ca.test/dir", "email": "a@b.test", "domains": ["a.test"], "storage_path": path,
+            "challenge_port": port, "challenge_address": address}}
+
+    def secure(port, **more):
+        return {"tls": {"server": {"enabled": True, **acme("/x/s", port)}, **more}}
+
+    both = '/components/1/config/port  "security.tls" and "a" would both use TCP port 8080; give one of them another'
+    assert check(listen("a", 8080), security=secure(8080)) == (78, [both])
+    assert check(listen("a", 8080, bind="127.0.0.2"), security=secure(8080))[0] == 0
+    assert check(listen("a", 8081), security=secure(8080, client=acme("/x/c", 8080)))[0] == 0  # they take turns
+    both = '"tls.server" and the admin port would both use TCP port 9600; give one of them another'
+    assert check(security=secure(9600)) == (78, [f"/security/tls/server/acme/challenge_port  {both}"])
+
     def receive(name, port, **more):
         return {"id": name, "type": "udp_input", "config": {"port": port, **more}}
 

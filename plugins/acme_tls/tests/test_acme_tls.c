@@ -555,34 +555,6 @@ static void waits_for_others(void **state)
 	assert_int_equal(engine.made, 0);
 }
 
-/* Challenges of two identities come to one port. */
-static void waits_for_the_port(void **state)
-{
-	(void)state;
-	const uint16_t port = (uint16_t)conf.challenge_port;
-	int other = port_lock("", port);
-	assert_true(other >= 0);
-	begin();
-	pass(20);
-	assert_int_equal(engine.made, 0);
-	assert_int_equal(published.times_gone, 0);
-	close(other);
-	pass(2);
-	assert_int_equal(engine.issues, 1);
-	assert_int_equal(port_lock("", port), -EAGAIN);
-	bring(DAY);
-	/* not for ever */
-	other = port_lock("", port);
-	assert_true(other >= 0);
-	jump(17 * HOUR);
-	assert_int_equal(engine.issues, 1);
-	pass(58);
-	assert_int_equal(engine.issues, 1);
-	pass(4);
-	assert_int_equal(engine.issues, 2);
-	close(other);
-}
-
 static void gets_another_when_names_change(void **state)
 {
 	(void)state;
@@ -781,7 +753,6 @@ int main(void)
 		TEST(understands_clocks),
 		TEST(takes_what_others_bring),
 		TEST(waits_for_others),
-		TEST(waits_for_the_port),
 		TEST(gets_another_when_names_change),
 		TEST(gets_another_when_it_is_deleted),
 		TEST(replaces_what_is_broken),

@@ -249,9 +249,9 @@ struct ss_host {
 	/* [ctl] In create only: the instance will use this resource alone: "file:/data/x", "tcp:ADDRESS:PORT"
 	 * or "udp:ADDRESS:PORT", where ADDRESS is numeric (0.0.0.0 and :: stand for all of their family), or
 	 * empty for all of both families.  If another component claims it as well, the host reports an error
-	 * at pointer, as config_error() does.  "descriptors:N" is no claim for itself: as many files and
-	 * sockets the instance may have open at once; the host raises the limit, or warns at pointer where it
-	 * cannot.  -EEXIST, -ENOMEM.
+	 * at pointer, as config_error() does; providers share, and have to take turns.  "descriptors:N" is no
+	 * claim for itself: as many files and sockets the instance may have open at once; the host raises the
+	 * limit, or warns at pointer where it cannot.  -EEXIST, -ENOMEM.
 	 */
 	int32_t (*claim)(const struct ss_host *, const char *pointer, const char *resource);
 };

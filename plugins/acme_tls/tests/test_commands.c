@@ -92,6 +92,7 @@ static void shows_the_state(void **state)
 	assert_int_equal(run("status", NULL), 0);
 	has("names         a.test\n");
 	has("certificate   good\n");
+	has("root SHA-256  ");
 	has("valid until   2027-01-16T08:00:00Z (1d left)\n");
 	has("next renewal  2027-01-16T00:00:00Z (in 16h)\n");
 	has("directory     https://ca.test/dir\n");

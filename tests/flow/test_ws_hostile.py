@@ -397,13 +397,12 @@ def many_files():
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_five_thousand_connections_are_too_many(site, many_files, tls):
     s = site(tls, files=many_files, max_clients=1000, handshake_timeout="10s")
-    each = 64 if tls else 32  # KiB; with TLS a record in, an alert out, and what OpenSSL keeps of a handshake
     with contextlib.ExitStack() as sockets:
         for _ in range(5000):
             sockets.enter_context(socket.create_connection(("127.0.0.1", s.port)))
         s.program.wait_for(lambda: s.metric("semstreams_ws_failed_total", component="hub") >= 4000, what="refusals", timeout=120)
         s.still_well()
-        assert s.grown() < 3 * 1000 * each + 8192  # as many have given way, and as many may do so before the first are gone
+        assert s.grown() < 32768  # not that of thousands: who has to give way is gone before the next are let in
     with s.peer() as peer:  # there is room again
         s.program.wait_for(lambda: "\"status\":\"ok\"" in http_health(s), what="room")
         peer.upgrade()

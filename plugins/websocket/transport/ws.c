@@ -254,11 +254,11 @@ static int take_options(struct ws *ws, const struct ws_options *o)
 	return ws->bind && ws->path ? rc : -ENOMEM;
 }
 
-/* Connections of a listener that may exist; those that gave way go a little later. */
+/* Connections of a listener that may exist, with some that are closing. */
 static uint64_t at_once(const struct ws *ws)
 {
 	uint64_t half = ws->limits.max_handshakes ? ws->limits.max_handshakes : ws->limits.max_clients;
-	return ws->limits.max_clients + 2 * half + 64;
+	return ws->limits.max_clients + half + WS_LEAVING_MAX + 64;
 }
 
 /* libwebsockets looks descriptors up in a table of RLIMIT_NOFILE entries; few connections are cheaper to

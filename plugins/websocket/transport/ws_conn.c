@@ -2,10 +2,9 @@
 /*
  * ws_conn - one connection after its handshake: messages, pings, closing.  On the component's loop.
  *
- * Receiving is taken over from libwebsockets: of what a server sends releases before 5.0 look at each byte by
- * itself, which costs more than all else that is done with it, and of what a client sends they do not ask
- * whether it is masked.  Here whole frames are found in a buffer and handed on where they lie.  libwebsockets
- * goes on sending.
+ * Receiving is taken over from libwebsockets, which goes on sending: of what a server sends releases before
+ * 5.0 look at each byte by itself, and of what a client sends they do not ask whether it is masked.  Here
+ * whole frames are found in a buffer and handed on where they lie.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -388,6 +387,7 @@ static int receiver_start(struct ws_conn *c, const uint8_t *data, size_t len)
 		return c->ws->dial && !len ? 0 : -ENOMEM;
 	}
 	ev_io_init(&r->io, on_readable, lws_get_socket_fd(c->wsi), EV_READ);
+	ev_set_priority(&r->io, WS_IO_PRIORITY);
 	ev_io_start(c->ws->loop, &r->io);
 	if (len)
 		ev_feed_event(c->ws->loop, &r->io, EV_READ);
@@ -422,6 +422,7 @@ void ws_conn_free(struct ws_conn *c)
 		c->next->link = c->link;
 	c->ws->n_open -= c->counted;
 	receiver_free(c->receiver);
+	ws_server_left(c);
 	free(c->msg);
 	free(c->peer);
 	free(c);

@@ -25,6 +25,10 @@
 #define WS_REASON_MAX  124         /* of a close frame, with its end */
 #define WS_FAILURE_MAX 384         /* of why a dial failed, with its end */
 #define WS_LISTENERS   8
+/* Of descriptors that may be ready at every turn: libwebsockets does some of its work in an idle watcher of
+ * priority 0, which libev runs only when nothing of that priority is pending. */
+#define WS_IO_PRIORITY (-1)
+#define WS_LEAVING_MAX 64 /* evicted, not gone, so with memory still; newcomers wait in the kernel then */
 #define WS_GOING_AWAY  1001
 #define WS_VANISHED    1006
 #define WS_POLICY      1008
@@ -64,6 +68,7 @@ struct ws_conn {
 	struct ws_vhost *vhost;         /* dialer */
 	bool half;                      /* listener: its handshake is not finished; in the list of those */
 	bool counted;                   /* in n_open */
+	bool evicted;                   /* in n_leaving */
 	struct ws_conn *half_older, *half_newer;
 	int64_t valid_until;          /* wall time, s: then the peer is checked again; 0 = never */
 	struct ws_receiver *receiver; /* NULL: libwebsockets receives, or nothing has come yet */
@@ -126,6 +131,7 @@ struct ws {
 	uint32_t n_half;       /* those in the list from half_oldest to half_newest */
 	struct ws_conn *half_oldest, *half_newest;
 	uint32_t n_evicted; /* not reported yet */
+	uint32_t n_leaving; /* those that have not gone yet */
 	uint64_t evicted_ns;
 	bool stopping, freeing;
 
@@ -180,6 +186,8 @@ int ws_server_tls(struct ws *, const struct ws_options *);
 int ws_server_open(struct ws *);
 void ws_server_stop(struct ws *);
 void ws_server_tick(struct ws *);
+/* It is gone. */
+void ws_server_left(struct ws_conn *);
 /* The connection's handshake is over, or it is about to go; harmless if it is not in the list. */
 void ws_half_remove(struct ws_conn *);
 

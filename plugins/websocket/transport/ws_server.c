@@ -116,6 +116,7 @@ static void alerted(void *arg, int fd)
 	ws->lingering = l;
 	ws->n_lingering++;
 	ev_io_init(&l->io, on_linger, own, EV_READ);
+	ev_set_priority(&l->io, WS_IO_PRIORITY);
 	ev_io_start(ws->loop, &l->io);
 }
 
@@ -170,6 +171,8 @@ static void evict(struct ws_conn *c)
 		ws_tls_ignore(lws_get_ssl(c->wsi));
 	c->state = WS_ANSWERED;
 	ws_conn_kill(c);
+	c->evicted = true;
+	ws->n_leaving++;
 	ws->n_evicted++;
 }
 
@@ -243,20 +246,31 @@ static bool out_of_resources(int error)
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
+static void stop_accepting(struct ws_listener *l)
+{
+	ev_io_stop(l->ws->loop, &l->io);
+	l->on = false;
+}
+
+/* Those that gave way have memory until libwebsockets has ended them: newcomers wait in the kernel meanwhile.
+ */
 static void on_accept(struct ev_loop *loop, struct ev_io *io, int revents)
 {
-	(void)revents;
+	(void)loop, (void)revents;
 	struct ws_listener *l = (struct ws_listener *)io;
 	struct ws *ws = l->ws;
 	for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
+		if (ws->n_leaving >= WS_LEAVING_MAX) {
+			stop_accepting(l);
+			return;
+		}
 		struct sockaddr_storage from;
 		socklen_t len = sizeof from;
 		int fd = accept4(io->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0 && out_of_resources(errno)) {
 			/* the tick tries again: a queue that cannot be emptied would keep the loop busy */
 			ws_failed(ws, "cannot accept connections: %s", strerror(errno));
-			ev_io_stop(loop, io);
-			l->on = false;
+			stop_accepting(l);
 			return;
 		}
 		if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -274,16 +288,27 @@ static void on_accept(struct ev_loop *loop, struct ev_io *io, int revents)
 	}
 }
 
-void ws_server_tick(struct ws *ws)
+static void accept_again(struct ws *ws)
 {
-	linger_tick(ws, ws_now());
-	report_evicted(ws, ws_now());
 	for (uint32_t i = 0; i < ws->n_listeners; i++) {
 		struct ws_listener *l = &ws->listeners[i];
 		if (!l->on)
 			ev_io_start(ws->loop, &l->io);
 		l->on = true;
 	}
+}
+
+void ws_server_left(struct ws_conn *c)
+{
+	if (c->evicted && --c->ws->n_leaving < WS_LEAVING_MAX / 2)
+		accept_again(c->ws);
+}
+
+void ws_server_tick(struct ws *ws)
+{
+	linger_tick(ws, ws_now());
+	report_evicted(ws, ws_now());
+	accept_again(ws);
 }
 
 void ws_server_stop(struct ws *ws)
@@ -336,6 +361,7 @@ static int add_listener(struct ws *ws, const struct addrinfo *a, bool all)
 	l->ws = ws;
 	l->on = true;
 	ev_io_init(&l->io, on_accept, fd, EV_READ);
+	ev_set_priority(&l->io, WS_IO_PRIORITY);
 	ev_io_start(ws->loop, &l->io);
 	ws->port = port_of(fd);
 	return 0;

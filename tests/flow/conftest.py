@@ -191,6 +191,15 @@ def conserved():
     return assert_conserved
 
 
+def readable(files, timeout):
+    """Those of the files that can be read within the timeout, in seconds; their numbers may be above 1,023."""
+    poll = select.poll()
+    for file in files:
+        poll.register(file, select.POLLIN)
+    events = {fd for fd, _ in poll.poll(timeout * 1000)}
+    return [file for file in files if (file if isinstance(file, int) else file.fileno()) in events]
+
+
 class Program:
     """A running semstreams.  Its log is in .log_file, its folder .folder is its working directory."""
 
@@ -226,7 +235,7 @@ class Program:
 
     def _next_notification(self, deadline):
         """Wait for a message or the end of the process; False if it ended."""
-        ready, _, _ = select.select([self._notify, self._pidfd], [], [], max(0, deadline - time.monotonic()))
+        ready = readable([self._notify, self._pidfd], max(0, deadline - time.monotonic()))
         if self._notify in ready:
             self.notified += self._notify.recv(4096).decode().splitlines()
             return True
@@ -249,7 +258,7 @@ class Program:
             value = condition()
             if value:
                 return value
-            ended, _, _ = select.select([self._pidfd], [], [], 0.005)
+            ended = readable([self._pidfd], 0.005)
             if ended:
                 value = condition()
                 assert value, f"ended with {self.process.wait()} waiting for {what or condition}; log:\n{self.log()}"

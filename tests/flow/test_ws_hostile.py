@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from conftest import PATIENCE, Program, unused_port
+from conftest import PATIENCE, Program, readable, unused_port
 from pki import Pki
 from wslib import BINARY, CLOSE, PING, TEXT, RawPeer, frame, hub, intake, resident, url
 
@@ -362,8 +362,7 @@ def test_slow_handshakes(site, tls):
             slow.append(peer.socket)
     started, left, silent = time.monotonic(), set(slow), set(slow[2::3])
     while left:
-        ready, _, _ = select.select(list(left), [], [], 0.1)
-        for c in ready:
+        for c in readable(left, 0.1):
             with contextlib.suppress(*GONE):
                 if c.recv(1000):
                     continue

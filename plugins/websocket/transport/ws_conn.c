@@ -376,8 +376,7 @@ static void receiver_free(struct ws_receiver *r)
  */
 static int receiver_start(struct ws_conn *c, const uint8_t *data, size_t len)
 {
-	/* what came right behind a server's answer is in libwebsockets' buffers: then it has to go on reading
-	 */
+	/* libwebsockets goes on reading if it has read bytes behind a server's answer */
 	if (c->ws->dial &&
 	    (LWS_LIBRARY_VERSION_MAJOR >= 5 || lws_service_adjust_timeout(c->ws->cx, 1, 0) == 0))
 		return 0;

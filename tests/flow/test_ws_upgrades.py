@@ -78,7 +78,7 @@ LONG = {
     "connection options in two lines": ({"Connection": ["keep-alive", "Upgrade"]}, None),
     "a long query": ({"target": PATH + "?" + "q" * 5000}, None),
     "a long Host": ({"Host": "h" * 5000 + ":80"}, None),
-    "a long Origin": ({"Origin": "https://" + "o" * 5000}, None),
+    "a long Origin": ({"Origin": "panel://" + "o" * 5000}, None),
     "long cookies": ({"Cookie": "c" * 7500}, None),
     "many fields": ({f"X-{n}": "y" for n in range(700)}, None),
 }
@@ -92,8 +92,8 @@ def test_nothing_is_cut_within_the_limit(leaf, start, udp_port, tcp_port):
         if status != 101 or headers.get("sec-websocket-protocol") != chosen:
             wrong[name] = status, headers, page
     assert wrong == {}
-    assert answer(tcp_port, request(Origin="https://" + "o" * 4999), ca(leaf))[0] == 403
-    assert answer(tcp_port, request(Origin="https://" + "o" * 5001), ca(leaf))[0] == 403
+    assert answer(tcp_port, request(Origin="panel://" + "o" * 4999), ca(leaf))[0] == 403
+    assert answer(tcp_port, request(Origin="panel://" + "o" * 5001), ca(leaf))[0] == 403
 
 
 def test_the_limit_of_a_header(leaf, start, udp_port, tcp_port):

@@ -379,16 +379,17 @@ static const struct ss_metric *find_clash(const struct ss_component *a, const st
 static void check_clashes(struct loader *l, struct file *f, struct ss_component *const *descs, size_t n)
 {
 	static const char *const kinds[] = {[SS_METRIC_COUNTER] = "counter", [SS_METRIC_GAUGE] = "gauge"};
-	const struct ss_component *own = descs[n - 1], *other = NULL;
+	const struct ss_component *own = descs[n - 1];
+	struct type other = {0};
 	const struct ss_metric *m = NULL;
 
 	for (size_t i = 0; !m && i < n - 1 + l->n_types; i++) {
-		other = i < n - 1 ? descs[i] : l->types[i - (n - 1)].desc;
-		m = find_clash(own, other);
+		other = i < n - 1 ? (struct type){.desc = descs[i], .file = f->path} : l->types[i - (n - 1)];
+		m = find_clash(own, other.desc);
 	}
 	if (m)
-		refuse(l, f, "has the metric %s as a %s in type '%s', but type '%s' has it as a %s", m->name,
-		       kinds[m->kind], own->type, other->type,
+		refuse(l, f, "has the metric %s as a %s in type '%s', but type '%s' of %s has it as a %s",
+		       m->name, kinds[m->kind], own->type, other.desc->type, other.file,
 		       kinds[m->kind == SS_METRIC_GAUGE ? SS_METRIC_COUNTER : SS_METRIC_GAUGE]);
 }
 

@@ -165,8 +165,8 @@ def test_one_metric_of_two_kinds(command, tmp_path):
         {"id": "a", "type": "one"}, {"id": "b", "type": "two"}, {"id": "c", "type": "two"}]}
     done = command("check", "-", input=json.dumps(config))
     assert done.returncode == 78
-    assert ("two.so has the metric shared_things_total as a gauge in type 'two', but type 'one' has it as a counter"
-            in done.stderr), done.stderr
+    assert (f"{tmp_path}/two.so has the metric shared_things_total as a gauge in type 'two', but type 'one' of "
+            f"{tmp_path}/one.so has it as a counter" in done.stderr), done.stderr
 
 
 @pytest.fixture

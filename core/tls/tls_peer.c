@@ -401,7 +401,7 @@ static int check_host(struct check *c)
 /* The library's verdict in our words; our own checks may know more about it. */
 static int refuse_error(struct check *c, int32_t error)
 {
-	char who[CERT_SHOWN];
+	char who[CERT_SHOWN], why[256];
 
 	switch (error) {
 	case SS_TLS_FAIL_UNKNOWN_CA:
@@ -419,6 +419,8 @@ static int refuse_error(struct check *c, int32_t error)
 			       : refuse(c, error, "certificate %s has the wrong name",
 					cert_show_subject(who, c->leaf));
 	default:
+		if (tls_trust_find_weak(c->policy->trust, c->chain, c->n, why, sizeof why))
+			return refuse(c, SS_TLS_FAIL_OTHER, "%s", why);
 		return refuse(c, SS_TLS_FAIL_OTHER, "certificate %s does not verify",
 			      cert_show_subject(who, c->leaf));
 	}

@@ -300,7 +300,9 @@ static int32_t fail_of_status(unsigned status)
 		return SS_TLS_FAIL_EXPIRED;
 	if (status & GNUTLS_CERT_NOT_ACTIVATED)
 		return SS_TLS_FAIL_NOT_YET_VALID;
-	if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
+	/* whoever else has the CA's name, or is none, is not the CA */
+	if (status &
+	    (GNUTLS_CERT_SIGNER_NOT_FOUND | GNUTLS_CERT_SIGNATURE_FAILURE | GNUTLS_CERT_SIGNER_NOT_CA))
 		return SS_TLS_FAIL_UNKNOWN_CA;
 	if (status & GNUTLS_CERT_PURPOSE_MISMATCH)
 		return SS_TLS_FAIL_PURPOSE;
@@ -326,6 +328,61 @@ int32_t tls_trust_verify(struct tls_trust *t, const struct ss_der *chain, uint32
 	for (unsigned i = 0; i < read; i++)
 		gnutls_x509_crt_deinit(certs[i]);
 	return fail_of_status(status);
+}
+
+/* RSA and DSA below 112 bits of security, as OpenSSL has it at its level 2; of curves what is that small. */
+static bool has_weak_key(gnutls_x509_crt_t crt, char *why, size_t why_size)
+{
+	char who[CERT_SHOWN];
+	unsigned bits = 0;
+	int kind = gnutls_x509_crt_get_pk_algorithm(crt, &bits);
+	bool curve = kind == GNUTLS_PK_ECDSA;
+
+	if (kind < 0 || kind == GNUTLS_PK_UNKNOWN ||
+	    !(curve ? bits < 224 : kind <= GNUTLS_PK_DSA && bits < 2048))
+		return false;
+	snprintf(why, why_size, "certificate %s has a key (%s of %u bits) that is too weak for TLS",
+		 cert_show_subject(who, crt), gnutls_pk_algorithm_get_name((gnutls_pk_algorithm_t)kind),
+		 bits);
+	return true;
+}
+
+static bool has_weak_signature(gnutls_x509_crt_t crt, char *why, size_t why_size)
+{
+	char who[CERT_SHOWN];
+	int algorithm = gnutls_x509_crt_get_signature_algorithm(crt);
+
+	if (algorithm <= 0 ||
+	    gnutls_sign_is_secure2((gnutls_sign_algorithm_t)algorithm, GNUTLS_SIGN_FLAG_SECURE_FOR_CERTS))
+		return false;
+	snprintf(why, why_size,
+		 "certificate %s is signed with %s, which is too weak for TLS; have it issued anew with "
+		 "SHA-256",
+		 cert_show_subject(who, crt), gnutls_sign_get_name((gnutls_sign_algorithm_t)algorithm));
+	return true;
+}
+
+bool tls_trust_find_weak(const struct tls_trust *t, const struct ss_der *chain, uint32_t n, char *why,
+			 size_t why_size)
+{
+	gnutls_x509_crt_t crt, last = NULL;
+	bool weak = false;
+
+	for (uint32_t i = 0; i < n && i < CERT_MAX_CHAIN && !weak; i++) {
+		if (cert_from_der(chain[i].data, chain[i].len, &crt))
+			continue;
+		weak = has_weak_key(crt, why, why_size) ||
+		       (!tls_trust_has(t, crt) && has_weak_signature(crt, why, why_size));
+		if (last)
+			gnutls_x509_crt_deinit(last);
+		last = crt;
+	}
+	for (unsigned i = 0; t && last && i < t->cas.n && !weak; i++)
+		weak = gnutls_x509_crt_check_issuer(last, t->cas.certs[i]) &&
+		       has_weak_key(t->cas.certs[i], why, why_size);
+	if (last)
+		gnutls_x509_crt_deinit(last);
+	return weak;
 }
 
 int64_t tls_trust_next_expiry(const struct tls_trust *t, const struct ss_der *chain, uint32_t n, int64_t now)

@@ -33,6 +33,11 @@ int tls_trust_allows(const struct tls_trust *, const struct ss_der *chain, uint3
  */
 int32_t tls_trust_verify(struct tls_trust *, const struct ss_der *chain, uint32_t n);
 
+/* What no verification lets pass, in whatever CAs: a weak key or signature in the chain, or in the CA above
+ * it. A sentence about it; false: there is none. */
+bool tls_trust_find_weak(const struct tls_trust *, const struct ss_der *chain, uint32_t n, char *why,
+			 size_t why_size);
+
 /* The next time, in seconds since 1970, at which a certificate of the chain or a CA has expired; INT64_MAX:
  * never.
  */

@@ -30,6 +30,8 @@ struct cert_spec {
 	const char *permitted[3], *excluded[3]; /* name constraints, DNS */
 	const char *permitted_mail;
 	bool ca, no_usage;
+	bool weak_key;    /* RSA of 1024 bits */
+	bool sha1;        /* signed with it */
 	unsigned usage;   /* 0: what fits */
 	int64_t from, to; /* 0: a day around CERT_NOW */
 };
@@ -109,8 +111,9 @@ static inline struct cert cert_make(const struct cert_spec *s, const struct cert
 
 	serial++;
 	CERT_OK(gnutls_x509_privkey_init(&c.key));
-	CERT_OK(gnutls_x509_privkey_generate(c.key, GNUTLS_PK_ECDSA,
-					     GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0));
+	CERT_OK(gnutls_x509_privkey_generate(
+		c.key, s->weak_key ? GNUTLS_PK_RSA : GNUTLS_PK_ECDSA,
+		s->weak_key ? 1024 : GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0));
 	CERT_OK(gnutls_x509_crt_init(&c.crt));
 	CERT_OK(gnutls_x509_crt_set_version(c.crt, 3));
 	CERT_OK(gnutls_x509_crt_set_serial(c.crt, number, sizeof number));
@@ -127,7 +130,7 @@ static inline struct cert cert_make(const struct cert_spec *s, const struct cert
 	for (size_t i = 0; i < 2 && s->eku[i]; i++)
 		CERT_OK(gnutls_x509_crt_set_key_purpose_oid(c.crt, s->eku[i], 0));
 	CERT_OK(gnutls_x509_crt_sign2(c.crt, issuer ? issuer->crt : c.crt, issuer ? issuer->key : c.key,
-				      GNUTLS_DIG_SHA256, 0));
+				      s->sha1 ? GNUTLS_DIG_SHA1 : GNUTLS_DIG_SHA256, 0));
 	return c;
 }
 

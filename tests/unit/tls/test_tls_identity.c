@@ -648,13 +648,14 @@ struct known {
 	int64_t until;
 };
 
-static struct known know(int64_t to)
+static struct known know_by(int64_t to, bool sha1)
 {
 	const int64_t now = time(NULL);
 	struct known k = {.fail = -2, .until = -2};
 
 	k.issuer = cert_make(
-		&(struct cert_spec){.cns = {{"Peers", 0}}, .ca = true, .from = now - 60, .to = now + 9000},
+		&(struct cert_spec){
+			.cns = {{"Peers", 0}}, .ca = true, .sha1 = sha1, .from = now - 60, .to = now + 9000},
 		&root);
 	k.leaf = cert_make(&(struct cert_spec){.cns = {{"b.local", 0}},
 					       .dns = {{"b.local", 0}, {"c.local", 0}},
@@ -667,6 +668,11 @@ static struct known know(int64_t to)
 	for (int i = 0; i < 2; i++)
 		k.chain[i] = (struct ss_der){k.ders[i].data, k.ders[i].size};
 	return k;
+}
+
+static struct known know(int64_t to)
+{
+	return know_by(to, false);
 }
 
 static void forget(struct known *k)
@@ -714,6 +720,42 @@ static void test_peers_when_trust_changes(void **state)
 	cert_write_chain(path("root.crt"), (const struct cert *const[]){&root}, 1);
 	poll_twice(f.id);
 	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), 0);
+	forget(&k);
+	drop(&f);
+}
+
+/* CAs that are replaced can bring links of the chain into play that did not matter before. */
+static void test_peers_with_a_weak_link(void **state)
+{
+	struct known k = know_by(time(NULL) + 3600, true);
+	(void)state;
+
+	cert_write_chain(path("root.crt"), (const struct cert *const[]){&k.issuer}, 1);
+	struct fixture f = make_good(BOTH);
+	assert_int_equal(recheck(f.id, &k, SS_TLS_SERVER, "b.local"), 0);
+	cert_write_chain(path("root.crt"), (const struct cert *const[]){&root}, 1);
+	poll_twice(f.id);
+	for (uint32_t role = 0; role < 2; role++) {
+		assert_int_equal(recheck(f.id, &k, role, "b.local"), -EACCES);
+		assert_int_equal(k.fail, SS_TLS_FAIL_OTHER);
+		assert_string_equal(
+			k.why, "certificate 'Peers' is signed with ECDSA-SHA1, which is too weak for TLS; "
+			       "have it issued anew with SHA-256");
+	}
+	/* another CA that has the name, but not the key */
+	struct cert twin = cert_make(&(struct cert_spec){.cns = {{"Root", 0}},
+							 .ca = true,
+							 .from = time(NULL) - 60,
+							 .to = time(NULL) + CERT_DAY},
+				     NULL);
+	struct known clean = know(time(NULL) + 3600);
+	cert_write_chain(path("root.crt"), (const struct cert *const[]){&twin}, 1);
+	poll_twice(f.id);
+	assert_int_equal(recheck(f.id, &clean, SS_TLS_SERVER, "b.local"), -EACCES);
+	assert_int_equal(clean.fail, SS_TLS_FAIL_UNKNOWN_CA);
+	assert_non_null(strstr(clean.why, "signed by unknown authority: issuer 'Root'"));
+	cert_drop(&twin);
+	forget(&clean);
 	forget(&k);
 	drop(&f);
 }
@@ -1180,6 +1222,7 @@ int main(void)
 		cmocka_unit_test_setup(test_change, put_all),
 		cmocka_unit_test_setup(test_half_a_change, put_all),
 		cmocka_unit_test_setup(test_peers_when_trust_changes, put_all),
+		cmocka_unit_test_setup(test_peers_with_a_weak_link, put_all),
 		cmocka_unit_test_setup(test_peers_when_names_change, put_all),
 		cmocka_unit_test_setup(test_peers_when_time_goes_by, put_all),
 		cmocka_unit_test_setup(test_peers_that_need_no_certificate, put_all),

@@ -400,6 +400,14 @@ static void test_verdicts(void **state)
 		"certificate 'semstreams-b.local' is not valid for this purpose");
 	REFUSED(check(&server, &good, SS_TLS_FAIL_OTHER, NULL), SS_TLS_FAIL_OTHER,
 		"certificate 'semstreams-b.local' does not verify");
+	REFUSED(check(&server, CLIENT_OF(.cns = {{GOOD, 0}}, .weak_key = true), SS_TLS_FAIL_OTHER, NULL),
+		SS_TLS_FAIL_OTHER,
+		"certificate 'semstreams-b.local' has a key (RSA of 1024 bits) that is too weak for TLS");
+	REFUSED(check(&server, CLIENT_OF(.cns = {{GOOD, 0}}, .sha1 = true), SS_TLS_FAIL_OTHER, NULL),
+		SS_TLS_FAIL_OTHER,
+		"certificate 'semstreams-b.local' is signed with ECDSA-SHA1, which is too weak for TLS; have "
+		"it "
+		"issued anew with SHA-256");
 	REFUSED(check(&client, &good, SS_TLS_FAIL_PURPOSE, GOOD), SS_TLS_FAIL_PURPOSE,
 		"certificate 'semstreams-b.local' is not valid for this purpose");
 	REFUSED(check(&server, SERVER_OF(.cns = {{GOOD, 0}}), SS_TLS_FAIL_PURPOSE, NULL), SS_TLS_FAIL_PURPOSE,

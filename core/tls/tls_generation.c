@@ -77,6 +77,21 @@ int tls_generation_seal(struct tls_generation *g)
 	return g->trust ? 0 : -ENOMEM;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+bool tls_generation_same_pair(const struct tls_generation *a, const struct tls_generation *b)
+{
+	return same_text(a->chain, b->chain) && same_text(a->key, b->key);
+}
+
+bool tls_generation_same_cas(const struct tls_generation *a, const struct tls_generation *b)
+{
+	return same_text(a->ca, b->ca);
+}
+
 static int check(const struct cert_list *chain, gnutls_x509_privkey_t key, int64_t now, char *why,
 		 size_t why_size)
 {

@@ -44,6 +44,9 @@ int tls_generation_read(const char *source, const char *chain_pem, const char *k
  * nobody. NULL: out of memory. */
 struct tls_generation *tls_generation_join(const struct tls_generation *trust,
 					   const struct tls_generation *certificate);
+/* Have they the same certificate and key, or both none? */
+bool tls_generation_same_pair(const struct tls_generation *, const struct tls_generation *);
+bool tls_generation_same_cas(const struct tls_generation *, const struct tls_generation *);
 /* Do they allow the same names? */
 bool tls_generation_same_names(const struct tls_generation *, const struct tls_generation *);
 

@@ -37,6 +37,7 @@ struct role {
 	struct tls_generation *given; /* published by the provider; NULL: none */
 	bool lost;                    /* the provider says it has none */
 	char reason[512];             /* why */
+	char refused[TLS_COMPLAINT];  /* why what the provider last brought is not used */
 	uint64_t warned_ns;           /* when the log last warned of it, monotonic */
 	_Atomic bool fallback;        /* lost, and the files have a pair */
 
@@ -74,16 +75,6 @@ static int64_t now_s(void)
 	return (int64_t)(clock_wall() / 1000000000u);
 }
 
-static bool same_text(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool has_same_pair(const struct tls_generation *a, const struct tls_generation *b)
-{
-	return same_text(a->chain, b->chain) && same_text(a->key, b->key);
-}
-
 /* ---- changing ---- */
 
 /* What is to be current now, with a reference; NULL: out of memory. */
@@ -105,8 +96,8 @@ static int renew_role(struct tls_identity *id, struct role *r)
 		return -ENOMEM;
 	if (r->config.mode && !g->chain && !r->lost)
 		g->material.flags |= SS_TLS_PENDING;
-	if (old && old->material.flags == g->material.flags && has_same_pair(old, g) &&
-	    same_text(old->ca, g->ca) && strcmp(old->source, g->source) == 0 &&
+	if (old && old->material.flags == g->material.flags && tls_generation_same_pair(old, g) &&
+	    tls_generation_same_cas(old, g) && strcmp(old->source, g->source) == 0 &&
 	    tls_generation_same_names(old, g)) {
 		tls_generation_unref(g);
 		return 0;
@@ -138,7 +129,7 @@ static void notify_watchers(struct tls_identity *id)
 /* [writers] */
 static void report_health(struct tls_identity *id, const struct role *r)
 {
-	char text[sizeof r->reason + sizeof r->failure + 128];
+	char text[sizeof r->reason + sizeof r->failure + sizeof r->refused + 256];
 	bool fails;
 
 	if (!id->health || !r->current)
@@ -148,6 +139,11 @@ static void report_health(struct tls_identity *id, const struct role *r)
 	if (!fails && r->failure[0])
 		snprintf(text, sizeof text, "changed certificate files cannot be used, the old ones stay: %s",
 			 r->failure);
+	size_t len = strlen(text);
+	if (r->refused[0])
+		snprintf(text + len, sizeof text - len,
+			 "%sthe new certificate of mode \"%s\" cannot be used: %s", len ? "; " : "",
+			 r->config.mode, r->refused);
 	health_set(id->health, role_ids[r->number], fails ? text : NULL);
 	health_degrade(id->health, role_ids[r->number], !fails && text[0] ? text : NULL);
 }
@@ -212,9 +208,9 @@ static void log_new(const struct role *r, const struct tls_generation *g, bool c
 static int use_files(struct tls_identity *id, struct role *r, struct tls_generation *g)
 {
 	struct tls_generation *old = r->files;
-	bool certificate = !has_same_pair(old, g);
+	bool certificate = !tls_generation_same_pair(old, g);
 
-	if (!certificate && same_text(old->ca, g->ca)) { /* touched, but the same */
+	if (!certificate && tls_generation_same_cas(old, g)) { /* touched, but the same */
 		tls_generation_unref(g);
 		return 0;
 	}
@@ -414,6 +410,7 @@ static void withdraw(struct tls_identity *id, struct role *r, const char *reason
 	tls_generation_unref(r->given);
 	r->given = NULL;
 	r->lost = true;
+	r->refused[0] = '\0'; /* the newest word counts */
 	snprintf(r->reason, sizeof r->reason, "%s", reason);
 	atomic_store_explicit(&r->fallback, r->files->chain != NULL, memory_order_relaxed);
 	/* out of memory: the old one stays until the provider speaks again */
@@ -469,6 +466,7 @@ static int accept_pair(struct tls_identity *id, struct role *r, struct tls_gener
 	}
 	tls_generation_unref(before);
 	r->lost = false;
+	r->refused[0] = '\0';
 	atomic_store_explicit(&r->fallback, false, memory_order_relaxed);
 	report_health(id, r);
 	if (lost)
@@ -493,17 +491,22 @@ static void log_given(const struct tls_generation *g, const char *swapped, const
 			 swapped, source, who, when);
 }
 
+/* Shown until the provider speaks again; it logs it. */
+static void refuse_pair(struct tls_identity *id, struct role *r, const char *why)
+{
+	snprintf(r->refused, sizeof r->refused, "%s", why);
+	report_health(id, r);
+}
+
 int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *source, const char *chain_pem,
 			 const char *key_pem, char *why, size_t why_size)
 {
 	char swapped[NAMES_SIZE] = "", ended[NAMES_SIZE] = "";
 	const struct tls_trial *trial = tls_trial_open(NULL, why, why_size);
-	struct tls_generation *g;
+	struct tls_generation *g = NULL;
 
 	int rc =
 		trial ? tls_generation_read(source, chain_pem, key_pem, now_s(), &g, why, why_size) : -EINVAL;
-	if (rc)
-		return rc;
 	pthread_mutex_lock(&id->writers);
 	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++)
 		if (takes_pairs(&id->roles[i], roles))
@@ -511,6 +514,9 @@ int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *so
 	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++)
 		if (takes_pairs(&id->roles[i], roles))
 			rc = accept_pair(id, &id->roles[i], g, swapped, ended);
+	for (uint32_t i = 0; i < TLS_ROLES && rc == -EINVAL; i++)
+		if (takes_pairs(&id->roles[i], roles))
+			refuse_pair(id, &id->roles[i], why);
 	pthread_mutex_unlock(&id->writers);
 	if (rc == -ENOMEM)
 		snprintf(why, why_size, "out of memory");
@@ -526,25 +532,19 @@ int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *so
 struct at_start {
 	const struct jdoc *doc;
 	struct diag *diag;
+	unsigned general; /* complaints that are about no file */
 };
 
 static void complain_at_start(void *arg, enum diag_level level, const struct tls_file *file, const char *text)
 {
 	struct at_start *s = arg;
 
-	jdoc_report(s->doc, s->diag, level, file->node, J_VALUE, "%s", text);
-}
-
-/* Once for all roles. */
-static int open_trial(struct at_start *s)
-{
 	const struct jnode *security = jnode_get(s->doc->root, "security");
-	char why[TLS_COMPLAINT];
 
-	if (tls_trial_open(NULL, why, sizeof why))
-		return 0;
-	jdoc_report(s->doc, s->diag, DIAG_ERROR, jnode_get(security, "tls"), J_NAME, "%s", why);
-	return -EINVAL;
+	if (file)
+		jdoc_report(s->doc, s->diag, level, file->node, J_VALUE, "%s", text);
+	else if (!s->general++) /* it is the same for all roles */
+		jdoc_report(s->doc, s->diag, level, jnode_get(security, "tls"), J_NAME, "%s", text);
 }
 
 static int start_role(struct tls_identity *id, struct role *r, struct at_start *s)
@@ -583,14 +583,12 @@ int tls_identity_new(const struct jdoc *doc, const struct tls_config *config, bo
 {
 	struct tls_identity *id = calloc(1, sizeof *id);
 	struct at_start s = {.doc = doc, .diag = diag};
-	const bool on = config->roles[SS_TLS_SERVER].on || config->roles[SS_TLS_CLIENT].on;
+	int rc = 0;
 
 	if (!id)
 		return -ENOMEM;
-	if (on)
+	if (config->roles[SS_TLS_SERVER].on || config->roles[SS_TLS_CLIENT].on)
 		protect_keys();
-	int rc = on && with_files ? open_trial(&s) : 0;
-	bool usable = rc == 0;
 	pthread_mutex_init(&id->lock, NULL);
 	pthread_mutex_init(&id->writers, NULL);
 	id->config = config;
@@ -599,7 +597,7 @@ int tls_identity_new(const struct jdoc *doc, const struct tls_config *config, bo
 		struct role *r = &id->roles[i];
 		r->config = config->roles[i];
 		r->number = i;
-		int err = with_files && usable && rc != -ENOMEM ? start_role(id, r, &s) : 0;
+		int err = with_files && rc != -ENOMEM ? start_role(id, r, &s) : 0;
 		if (err)
 			rc = err;
 	}

@@ -25,7 +25,8 @@
 enum { SERVER = 1 << SS_TLS_SERVER, CLIENT = 1 << SS_TLS_CLIENT };
 
 static struct cert root, one, two, spare, expired;
-static char *pem_one, *key_one, *pem_two, *key_two, *pem_expired, *key_expired;
+static struct cert weak;
+static char *pem_one, *key_one, *pem_two, *key_two, *pem_expired, *key_expired, *pem_weak, *key_weak;
 static char folder[] = "/tmp/tls-supply-XXXXXX";
 static FILE *log_file;
 
@@ -293,9 +294,24 @@ static void test_refused(void **state)
 	assert_int_equal(publish(f, SERVER, large, key_one, why), -EINVAL);
 	assert_string_equal(why, "certificate or key is larger than 4 MiB");
 	free(large);
+	assert_int_equal(publish(f, SERVER, pem_weak, key_weak, why), -EINVAL);
+	assert_non_null(strstr(why, "'weak', has an RSA key of 1024 bits, which is too weak for TLS"));
 	assert_string_equal(shown(f, SS_TLS_SERVER), "'one' ACME");
 	assert_int_equal(f->told, 1);
+
+	/* the old one works, but operators see why there is no new one */
 	assert_true(health_ready(f->health));
+	assert_true(
+		health_says(f, "\"degraded\":[{\"component\":\"tls.server\",\"reason\":\"the new certificate "
+			       "of mode \\\"toy\\\" cannot be used: certificate 1, 'weak', has an RSA key"));
+	tls_identity_poll(f->id);
+	assert_true(health_says(f, "cannot be used: certificate 1, 'weak'"));
+	tls_identity_unavailable(f->id, SERVER, "the CA is down");
+	assert_true(health_says(f, "no certificate: the CA is down\""));
+	assert_int_equal(publish(f, SERVER, pem_weak, key_weak, why), -EINVAL);
+	assert_true(health_says(f, "no certificate: the CA is down; the new certificate of mode"));
+	give(f, SERVER, pem_two, key_two);
+	assert_false(health_says(f, "cannot be used"));
 
 	/* a role without a provider takes nothing from one */
 	assert_int_equal(publish(f, CLIENT, pem_one, key_one, why), 0);
@@ -504,6 +520,12 @@ static int set_up(void **state)
 	pem_one = pem_of(&one), key_one = key_of(&one);
 	pem_two = pem_of(&two), key_two = key_of(&two);
 	pem_expired = pem_of(&expired), key_expired = key_of(&expired);
+	weak = cert_make(&(struct cert_spec){.cns = {{"weak", 0}},
+					     .from = time(NULL) - 60,
+					     .to = time(NULL) + 7200,
+					     .weak_key = true},
+			 &root);
+	pem_weak = pem_of(&weak), key_weak = key_of(&weak);
 	return 0;
 }
 

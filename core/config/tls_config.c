@@ -426,6 +426,16 @@ static void read_open_key(struct reader *r, const struct jnode *section, struct 
 
 /* ---- server ---- */
 
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static bool is_padded(const char *name)
+{
+	return name[0] && (is_blank(name[0]) || is_blank(name[strlen(name) - 1]));
+}
+
 static void read_names(struct reader *r, const struct jnode *mtls, bool on, struct tls_role *role)
 {
 	const struct jnode *list = texts(r, mtls, "allowed_client_cns", TLS_MAX_NAMES);
@@ -450,6 +460,9 @@ static void read_names(struct reader *r, const struct jnode *mtls, bool on, stru
 			jdoc_report(r->doc, r->diag, DIAG_WARN, child, J_VALUE,
 				    "'*' is not a wildcard, names are compared literally: no certificate "
 				    "will match");
+		else if (on && is_padded(child->string))
+			jdoc_report(r->doc, r->diag, DIAG_WARN, child, J_VALUE,
+				    "the name begins or ends with a blank: no certificate will match");
 	}
 }
 

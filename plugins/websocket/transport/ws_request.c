@@ -141,15 +141,43 @@ static bool is_scheme(const char *at, size_t len)
 	return false;
 }
 
+static size_t span(const char *at, size_t len, bool (*allowed)(char))
+{
+	size_t n = 0;
+	while (n < len && allowed(at[n]))
+		n++;
+	return n;
+}
+
+static bool is_in_name(char c)
+{
+	return is_token(c) || (c && strchr("(),;=", c));
+}
+
+static bool is_in_address(char c)
+{
+	return is_token(c) || c == ':';
+}
+
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+/* RFC 9110, section 7.2: a name or an address, and maybe a port. */
 static bool is_host(const char *at, size_t len)
 {
-	bool open = false;
-	for (size_t i = 0; i < len; i++) {
-		if (!is_token(at[i]) && !strchr("(),;=[]:", at[i]))
+	size_t n;
+	if (len && at[0] == '[') {
+		n = 1 + span(at + 1, len - 1, is_in_address);
+		if (n == len || at[n++] != ']')
 			return false;
-		open = at[i] == '[' || (open && at[i] != ']');
+	} else {
+		n = span(at, len, is_in_name);
 	}
-	return !open;
+	if (n < len && at[n++] != ':')
+		return false;
+	return n + span(at + n, len - n, is_digit) == len;
 }
 
 /* A path, or a URL: proxies write it, and servers have to take it. */

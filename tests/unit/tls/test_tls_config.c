@@ -216,6 +216,11 @@ static void test_complaints(void **state)
 		 "are compared literally: no certificate will match\n"
 		 "warning 1:171 /security/tls/server/mtls/allowed_client_cns/2  '*' is not a wildcard, names "
 		 "are compared literally: no certificate will match\n"},
+		{MTLS(", \"allowed_client_cns\": [\" a\", \"b\\n\", \"c\"]"),
+		 "warning 1:161 /security/tls/server/mtls/allowed_client_cns/0  the name begins or ends with "
+		 "a blank: no certificate will match\n"
+		 "warning 1:167 /security/tls/server/mtls/allowed_client_cns/1  the name begins or ends with "
+		 "a blank: no certificate will match\n"},
 		{MTLS(", \"allowed_client_cns\": [\"a\", 7]"),
 		 "error 1:166 /security/tls/server/mtls/allowed_client_cns/1  expected a string, got 7; put "
 		 "it in double quotes\n"},

@@ -4,7 +4,6 @@
 #include "sendlog.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,89 +265,6 @@ int sendlog_renew(struct sendlog *log)
 		save(log, true);
 	unlock(log);
 	return rc;
-}
-
-/* ---- what was lost ---- */
-
-static int add_loss(struct log_losses *l, struct log_loss loss)
-{
-	if (l->n) {
-		struct log_loss *last = &l->list[l->n - 1];
-		if (last->to + 1 == loss.from && strcmp(last->reason, loss.reason) == 0) {
-			last->to = loss.to;
-			return 0;
-		}
-	}
-	if (l->n == l->allocated) {
-		uint32_t more = l->allocated ? l->allocated * 2 : 8;
-		struct log_loss *list = realloc(l->list, more * sizeof *list);
-		if (!list)
-			return -ENOMEM;
-		l->list = list;
-		l->allocated = more;
-	}
-	l->list[l->n++] = loss;
-	return 0;
-}
-
-int log_add_loss(const struct sendlog *log, struct log_losses *l, uint64_t from, uint64_t to,
-		 const char *reason)
-{
-	uint64_t acked = sendlog_all_acked(log);
-
-	if (from <= acked)
-		from = acked + 1;
-	return from > to ? 0 : add_loss(l, (struct log_loss){from, to, reason});
-}
-
-static void report_lost(struct sendlog *log, uint64_t from, uint64_t to, const char *reason)
-{
-	usage_lost(log, from, to, reason);
-	log->events->lost(log->arg, from, to, reason);
-}
-
-void log_report_losses(struct sendlog *log, struct log_losses *l)
-{
-	struct log_losses mine = *l;
-
-	*l = (struct log_losses){0};
-	for (uint32_t i = 0; i < mine.n; i++)
-		report_lost(log, mine.list[i].from, mine.list[i].to, mine.list[i].reason);
-	free(mine.list);
-}
-
-void log_corrupt(struct sendlog *log, uint64_t from, uint64_t to)
-{
-	enum { KNOWN_MAX = sizeof log->reported / sizeof log->reported[0] };
-	uint32_t known = log->n_reported < KNOWN_MAX ? log->n_reported : KNOWN_MAX;
-
-	for (uint32_t i = 0; i < known; i++) {
-		const struct log_loss *t = &log->reported[i];
-		if (from >= t->from && from <= t->to)
-			from = t->to + 1;
-		if (to >= t->from && to <= t->to)
-			to = t->from - 1;
-	}
-	if (from > to)
-		return;
-	struct log_loss *last = log->n_reported ? &log->reported[(log->n_reported - 1) % KNOWN_MAX] : NULL;
-	if (last && last->to + 1 == from)
-		last->to = to;
-	else
-		log->reported[log->n_reported++ % KNOWN_MAX] = (struct log_loss){from, to, "corrupt"};
-	log->corrupt += to - from + 1;
-	report_lost(log, from, to, "corrupt");
-}
-
-void log_warn_repaired(struct sendlog *log, uint64_t ordinal)
-{
-	if (log->repaired_in == ordinal)
-		return;
-	log->repaired_in = ordinal;
-	ss_log(log->host, SS_LOG_WARN,
-	       "The spool repaired a damaged byte of its files, no event is lost by it: check the disk "
-	       "segment=%016" PRIx64 ".seg",
-	       ordinal);
 }
 
 /* ---- life ---- */

@@ -113,11 +113,6 @@ struct sendlog {
 
 /* ---- sendlog.c ---- */
 void log_wake(struct sendlog *); /* any thread: run the handler on the loop */
-/* Records from..to went without being read: a loss if a known consumer lacks them, or nobody is known. */
-int log_add_loss(const struct sendlog *, struct log_losses *, uint64_t from, uint64_t to, const char *reason);
-void log_corrupt(struct sendlog *, uint64_t from, uint64_t to); /* count and tell, once */
-void log_warn_repaired(struct sendlog *, uint64_t ordinal);     /* warn of a disk that damages this segment */
-void log_report_losses(struct sendlog *, struct log_losses *);  /* and empty it */
 void log_pieces_free(struct sendlog *, struct log_piece *);
 int log_snapshot_set(struct log_snapshot *, const void *bytes, size_t len);
 uint64_t log_wall_ns(void);
@@ -130,7 +125,11 @@ int log_new_epoch(struct sendlog *, uint64_t last);
 #define STALL_NS UINT64_C(5000000000) /* a commit that takes longer is news, and so is its end */
 void usage_check(struct sendlog *);   /* each second */
 void usage_woken(struct sendlog *);   /* by the writer: the disk may answer again */
-void usage_lost(struct sendlog *, uint64_t from, uint64_t to, const char *reason);
+/* Records from..to went without being read: a loss if a known consumer lacks them, or nobody is known. */
+int log_add_loss(const struct sendlog *, struct log_losses *, uint64_t from, uint64_t to, const char *reason);
+void log_corrupt(struct sendlog *, uint64_t from, uint64_t to); /* count and tell, once */
+void log_warn_repaired(struct sendlog *, uint64_t ordinal);     /* warn of a disk that damages this segment */
+void log_report_losses(struct sendlog *, struct log_losses *);  /* and empty it */
 void usage_disk_error(struct sendlog *, const char *why); /* the disk cannot be written to; NULL: over */
 void usage_close(struct sendlog *);
 

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
 
@@ -153,6 +155,77 @@ static void cache_add(struct log_spool *s, struct cached_frame *c)
 		forget_oldest(s);
 }
 
+/* ---- folder ---- */
+
+static int make_parents(const char *path)
+{
+	char part[4096];
+	size_t len = strlen(path);
+
+	if (len >= sizeof part)
+		return -ENAMETOOLONG;
+	for (size_t i = 1; i <= len; i++) {
+		if (path[i] != '/' && path[i] != '\0')
+			continue;
+		memcpy(part, path, i);
+		part[i] = '\0';
+		if (mkdir(part, 0700) < 0 && errno != EEXIST)
+			return -errno;
+	}
+	return 0;
+}
+
+/* A descriptor of the folder, which is made. */
+static int open_folder(const char *path, char why[256])
+{
+	struct stat st;
+	int rc = make_parents(path);
+	int fd = rc < 0 ? rc : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0) {
+		rc = rc < 0 ? rc : -errno;
+		snprintf(why, 256, "cannot make or open the spool folder \"%.150s\": %s", path,
+			 strerror(-rc));
+		return rc;
+	}
+	if (fstat(fd, &st) == 0 && !((st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & 022))
+		return fd;
+	close(fd);
+	snprintf(why, 256,
+		 "the spool folder \"%.120s\" must belong to the user this runs as and be writable by nobody "
+		 "else; see chown, "
+		 "chmod 700",
+		 path);
+	return -EPERM;
+}
+
+static int lock_folder(struct log_spool *s, const char *path, char why[256])
+{
+	char text[32] = "";
+	int len;
+
+	s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (s->lock_fd < 0) {
+		int rc = -errno;
+		snprintf(why, 256, "cannot open \"%.150s/lock\": %s", path, strerror(-rc));
+		return rc;
+	}
+	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		int rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
+		ssize_t n = pread(s->lock_fd, text, sizeof text - 1, 0);
+		text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
+		snprintf(why, 256,
+			 "the spool \"%.120s\" is in use by another process%s%s; give each its own path",
+			 path, *text ? ", pid " : "", text);
+		return rc;
+	}
+	/* who it is, for the message above; nothing depends on it */
+	len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+	if (ftruncate(s->lock_fd, 0) == 0 && pwrite(s->lock_fd, text, (size_t)len, 0) < 0)
+		return 0;
+	return 0;
+}
+
 /* ---- life ---- */
 
 static void set_sizes(struct log_spool *s, uint64_t max_bytes)
@@ -209,10 +282,10 @@ static int spool_open(struct sendlog *log, char why[256])
 		return -EINVAL;
 	}
 	set_sizes(s, log->options.max_bytes);
-	s->dir_fd = spool_folder_open(path, true, why);
+	s->dir_fd = open_folder(path, why);
 	if (s->dir_fd < 0)
 		return s->dir_fd;
-	int rc = spool_folder_lock(s, path, why);
+	int rc = lock_folder(s, path, why);
 	if (rc < 0)
 		return rc;
 	s->state_fd = openat(s->dir_fd, "state", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

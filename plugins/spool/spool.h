@@ -95,11 +95,9 @@ struct log_spool {
 };
 
 /* ---- state.c ---- */
-int spool_folder_open(const char *path, bool create, char why[256]); /* a descriptor */
 /* The names of the segments in the folder, in order: how many, or -errno. */
 int spool_names(int dir_fd, struct dirent ***names);
 void spool_names_free(struct dirent **, int n);
-int spool_folder_lock(struct log_spool *, const char *path, char why[256]);
 /* What the file `state` says.  boot and identity: of the machine's start and of the file itself when it was
  * written, so that a copy and a crash of the machine show. */
 struct spool_state {

@@ -1,91 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * state - what a spool is when it is opened: the folder, its lock, the cursors in the file `state`,
+ * state - what a spool is when it is opened: the cursors in the file `state`,
  * and from the segments the end of the log and the snapshot, whatever a crash or a bad disk left.  `state`
  * is a two-slot record, so that cursors can be saved, and room be made, on a full disk.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <semstreams/base/strbuf.h>
 #include "spool.h"
-
-/* ---- folder ---- */
-
-static int make_parents(const char *path)
-{
-	char part[4096];
-	size_t len = strlen(path);
-
-	if (len >= sizeof part)
-		return -ENAMETOOLONG;
-	for (size_t i = 1; i <= len; i++) {
-		if (path[i] != '/' && path[i] != '\0')
-			continue;
-		memcpy(part, path, i);
-		part[i] = '\0';
-		if (mkdir(part, 0700) < 0 && errno != EEXIST)
-			return -errno;
-	}
-	return 0;
-}
-
-int spool_folder_open(const char *path, bool create, char why[256])
-{
-	struct stat st;
-	int rc = create ? make_parents(path) : 0;
-	int fd = rc < 0 ? rc : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0) {
-		rc = rc < 0 ? rc : -errno;
-		snprintf(why, 256, "cannot %s the spool folder \"%.150s\": %s",
-			 create ? "make or open" : "open", path, strerror(-rc));
-		return rc;
-	}
-	if (fstat(fd, &st) == 0 && !((st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & 022))
-		return fd;
-	close(fd);
-	snprintf(why, 256,
-		 "the spool folder \"%.120s\" must belong to the user this runs as and be writable by nobody "
-		 "else; see chown, "
-		 "chmod 700",
-		 path);
-	return -EPERM;
-}
-
-int spool_folder_lock(struct log_spool *s, const char *path, char why[256])
-{
-	char text[32] = "";
-	int len;
-
-	s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (s->lock_fd < 0) {
-		int rc = -errno;
-		snprintf(why, 256, "cannot open \"%.150s/lock\": %s", path, strerror(-rc));
-		return rc;
-	}
-	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		int rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
-		ssize_t n = pread(s->lock_fd, text, sizeof text - 1, 0);
-		text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
-		snprintf(why, 256,
-			 "the spool \"%.120s\" is in use by another process%s%s; give each its own path",
-			 path, *text ? ", pid " : "", text);
-		return rc;
-	}
-	/* who it is, for the message above; nothing depends on it */
-	len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-	if (ftruncate(s->lock_fd, 0) == 0 && pwrite(s->lock_fd, text, (size_t)len, 0) < 0)
-		return 0;
-	return 0;
-}
 
 /* ---- the file `state`: a two-slot record of next, seg_size and identity, 8 bytes each, 16 each of files,
  * epoch and boot, then u64 n, n times {epoch, u64 last}, u64 n, n times {u64 acked, seen_ns, away_ns, u8

@@ -109,7 +109,7 @@ def netcat(package, tmp_path):
 
 
 def block(page):
-    return re.search(r"^## Try it\n+```sh\n(.*?)```", page.read_text(), re.S | re.M)[1]
+    return re.search(r"^## Try it\n.*?^```sh\n(.*?)```", page.read_text(), re.S | re.M)[1]
 
 
 @pytest.mark.parametrize("package", ["netcat-openbsd", "netcat-traditional"])

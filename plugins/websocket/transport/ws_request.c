@@ -29,6 +29,15 @@ static bool is_token(char c)
 	       (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
+/* How many bytes are allowed, from the first. */
+static size_t span(const char *at, size_t len, bool (*allowed)(char))
+{
+	size_t n = 0;
+	while (n < len && allowed(at[n]))
+		n++;
+	return n;
+}
+
 /* Blanks, printable characters, and bytes beyond ASCII, which mean nothing. */
 static bool is_content(char c)
 {
@@ -105,9 +114,7 @@ static struct ws_text trimmed(const char *at, size_t len)
 /* The field of a line; name is empty if it has none. */
 static struct ws_text split(struct ws_text line, struct ws_text *value)
 {
-	size_t n = 0;
-	while (n < line.len && is_token(line.at[n]))
-		n++;
+	size_t n = span(line.at, line.len, is_token);
 	if (n == line.len || line.at[n] != ':')
 		return (struct ws_text){.at = line.at};
 	*value = trimmed(line.at + n + 1, line.len - n - 1);
@@ -139,14 +146,6 @@ static bool is_scheme(const char *at, size_t len)
 		if (equals((struct ws_text){.at = at, .len = len}, schemes[i]))
 			return true;
 	return false;
-}
-
-static size_t span(const char *at, size_t len, bool (*allowed)(char))
-{
-	size_t n = 0;
-	while (n < len && allowed(at[n]))
-		n++;
-	return n;
 }
 
 static bool is_in_name(char c)
@@ -207,9 +206,7 @@ static int take_target(struct ws_request *r, struct ws_text t, const char **why)
 
 static int take_request_line(struct ws_request *r, struct ws_text line, const char **why)
 {
-	size_t n = 0, end;
-	while (n < line.len && is_token(line.at[n]))
-		n++;
+	size_t n = span(line.at, line.len, is_token), end;
 	r->method = (struct ws_text){.at = line.at, .len = n};
 	for (end = n + 1; end < line.len && line.at[end] > ' ' && line.at[end] < 0x7f;)
 		end++;

@@ -243,10 +243,13 @@ int32_t setup_init(struct setup *s, const struct ss_host *host, const struct acm
 										: 80),
 			    .renew_before = conf->renew_before / ACME_SECOND,
 			    .check_interval = conf->check_interval / ACME_SECOND};
-	/* all of them, so that every error is reported */
-	const int32_t bad[] = {check_url(host, conf->directory_url), check_email(host, conf->email),
-			       read_names(s, host, conf->domains), check_eab(host, conf),
-			       check_rest(s, host)};
+	/* all of them, in this order, so that every error is reported */
+	int32_t bad[5];
+	bad[0] = check_url(host, conf->directory_url);
+	bad[1] = check_email(host, conf->email);
+	bad[2] = read_names(s, host, conf->domains);
+	bad[3] = check_eab(host, conf);
+	bad[4] = check_rest(s, host);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		if (bad[i])
 			return bad[i];

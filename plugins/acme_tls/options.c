@@ -12,6 +12,8 @@
 
 #define OPT(member, type, def, text, ...) SS_OPT(struct acme_conf, member, type, def, text, __VA_ARGS__)
 #define DAY_NS                            (86400 * ACME_SECOND)
+#define EAB_MIN                           16 /* bytes of the MAC key; fewer are a part of one */
+#define EAB_USUAL                         32 /* bytes, of SHA-256 */
 
 static const char *const challenges[] = {"http-01", "tls-alpn-01", NULL};
 
@@ -56,11 +58,11 @@ const struct ss_option acme_options_table[ACME_N_OPTIONS] = {
 
 /* ---- checks ---- */
 
-/* host[:port] */
-static int32_t check_authority(const struct ss_host *host, const char *text, size_t len)
+/* host[:port]; -EINVAL with why. */
+static int read_authority(const char *text, size_t len, char *why, size_t why_size)
 {
 	struct ss_host_name read;
-	char name[SS_HOST_NAME_MAX + 3] = "", why[400];
+	char name[SS_HOST_NAME_MAX + 3] = "", fault[400];
 	size_t n = len;
 	while (n && isdigit((unsigned char)text[n - 1]))
 		n--;
@@ -69,22 +71,26 @@ static int32_t check_authority(const struct ss_host *host, const char *text, siz
 	size_t name_len = has_port ? n - 1 : len;
 	/* "%25eth0" of a link-local address is not part of what is checked */
 	const char *zone = text[0] == '[' ? memchr(text, '%', name_len) : NULL;
-	if (port == 0 || port > 65535)
-		return ss_config_error(host, "/directory_url", "has the port %.*s; ports are 1 to 65535",
-				       (int)(len - n), text + n);
+	if (port == 0 || port > 65535) {
+		snprintf(why, why_size, "has the port %.*s; ports are 1 to 65535", (int)(len - n), text + n);
+		return -EINVAL;
+	}
 	snprintf(name, sizeof name, "%.*s%s", (int)(zone ? (size_t)(zone - text) : name_len), text,
 		 zone ? "]" : "");
-	int rc = name_read(name, &read, why, sizeof why);
+	int rc = name_read(name, &read, fault, sizeof fault);
 	if (rc == 0 && (name[0] == '*' || (strchr(name, ':') && name[0] != '['))) {
-		snprintf(why, sizeof why, "is no host of a URL; an IPv6 address stands in brackets");
+		snprintf(fault, sizeof fault, "is no host of a URL; an IPv6 address stands in brackets");
 		rc = -EINVAL;
 	}
-	return rc ? ss_config_error(host, "/directory_url", "has the host \"%s\", which %s", name, why) : 0;
+	if (rc)
+		snprintf(why, why_size, "has the host \"%s\", which %s", name, fault);
+	return rc;
 }
 
 static int32_t check_url(const struct ss_host *host, const char *url)
 {
 	static const char scheme[] = "https://";
+	char why[600];
 	if (strncasecmp(url, "http://", 7) == 0)
 		return ss_config_error(
 			host, "/directory_url",
@@ -95,11 +101,20 @@ static int32_t check_url(const struct ss_host *host, const char *url)
 				       "\"https://step-ca.local:9000/acme/acme/directory\"");
 	const char *rest = url + sizeof scheme - 1;
 	size_t host_len = strcspn(rest, "/?#");
-	if (host_len == 0 || memchr(rest, '@', host_len) || strlen(url) > 2048)
+	int rc = read_authority(rest, host_len, why, sizeof why);
+	/* a password may have a slash in it; nothing of it is shown */
+	if (memchr(rest, '@', host_len) || (rc && strchr(rest, '@')))
+		return ss_config_error(host, "/directory_url",
+				       "contains a user name or password, which ACME does not use: remove "
+				       "everything between https:// and the host, with the @");
+	if (strchr(rest, '#'))
+		return ss_config_error(host, "/directory_url",
+				       "has a fragment, which is not sent to a server: remove the # and "
+				       "everything behind it");
+	if (host_len == 0 || strlen(url) > 2048)
 		return ss_config_error(host, "/directory_url", "has no usable host name");
-	int32_t rc = check_authority(host, rest, host_len);
 	if (rc)
-		return rc;
+		return ss_config_error(host, "/directory_url", "%s", why);
 	for (const char *p = url; *p; p++)
 		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
 			return ss_config_error(host, "/directory_url",
@@ -122,6 +137,8 @@ static int32_t check_email(const struct ss_host *host, const char *email)
 
 static int32_t check_eab(const struct ss_host *host, const struct acme_conf *conf)
 {
+	static const char convert[] =
+		"if the CA gave the key in hex, convert it: xxd -r -p | basenc --base64url";
 	uint8_t *mac = NULL;
 	size_t len = 0;
 	if (!conf->eab_kid != !conf->eab_hmac)
@@ -136,7 +153,25 @@ static int32_t check_eab(const struct ss_host *host, const struct acme_conf *con
 	free(mac);
 	if (rc == -ENOMEM)
 		return rc;
-	return rc == 0 && len > 0 ? 0 : ss_config_error(host, "/eab_hmac", "is not base64");
+	const char *digits = conf->eab_hmac + (strncasecmp(conf->eab_hmac, "0x", 2) ? 0 : 2);
+	bool hex = !digits[strspn(digits, "0123456789abcdefABCDEF")];
+	if (rc)
+		return ss_config_error(host, "/eab_hmac", "is not base64%s%s", hex ? "; " : "",
+				       hex ? convert : "");
+	if (len < EAB_MIN)
+		return ss_config_error(host, "/eab_hmac",
+				       "is a key of %zu byte%s, and CAs give keys of at least %d: copy the "
+				       "whole key",
+				       len, len == 1 ? "" : "s", EAB_USUAL);
+	if (hex)
+		ss_log(host, SS_LOG_WARN,
+		       "eab_hmac looks like hexadecimal digits, but is read as base64url; %s", convert);
+	else if (len < EAB_USUAL)
+		ss_log(host, SS_LOG_WARN,
+		       "eab_hmac is a key of %zu bytes, and HS256 wants at least %d (RFC 7518 section 3.2); "
+		       "is it the whole key that the CA gave?",
+		       len, EAB_USUAL);
+	return 0;
 }
 
 /* While a challenge is open: whoever has the port at all other times has it then, too. */

@@ -177,7 +177,7 @@ def test_open_keys(check_key):
 def test_secret_that_others_can_read(command, tmp_path):
     """A secret in a file of its own is the operator's to guard, like one in the configuration: a warning."""
     mac = tmp_path / "mac"
-    mac.write_text("c2VjcmV0\n")
+    mac.write_text("c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U\n")
     acme = {"enabled": True, "directory_url": "https://ca.test/directory", "email": "a@ca.test", "domains": ["a.test"],
             "storage_path": "acme", "eab_kid": "kid", "eab_hmac": {"file": "mac"}}
     udp = {"id": "udp", "type": "udp_input", "config": {"bind": "127.0.0.1", "port": 0}}

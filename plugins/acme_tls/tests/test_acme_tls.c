@@ -20,11 +20,14 @@
 
 /* ---- options ---- */
 
+#define SECRET "s3cret" /* of a URL; no message has it */
+
 static void refuse(const char *expected)
 {
 	assert_int_equal(ss_test_host_create(&host, &conf), -EINVAL);
 	if (!strstr(host.errors, expected))
 		fail_msg("\"%s\" is not in: %s", expected, host.errors);
+	assert_null(strstr(host.errors, SECRET));
 	host.errors[0] = '\0';
 	ss_test_host_done(&host);
 	test_end(NULL);
@@ -42,7 +45,14 @@ static void refuses_bad_options(void **state)
 		ROW(directory_url, "http://ca.test/dir", "/directory_url: must be https"),
 		ROW(directory_url, "ca.test/dir", "/directory_url: must be the URL"),
 		ROW(directory_url, "https:///dir", "/directory_url: has no usable host"),
-		ROW(directory_url, "https://me@ca.test/dir", "/directory_url: has no usable host"),
+		ROW(directory_url, "https://me@ca.test/dir", "/directory_url: contains a user name"),
+		ROW(directory_url, "https://me:" SECRET "@ca.test/dir", "contains a user name or password"),
+		ROW(directory_url, "https://me:" SECRET "/2@ca.test/dir", "contains a user name or password"),
+		ROW(directory_url, "https://:" SECRET "?2@ca.test/dir", "contains a user name or password"),
+		ROW(directory_url, "https://@/dir", "contains a user name or password"),
+		ROW(directory_url, "https://ca.test/dir#x", "/directory_url: has a fragment"),
+		ROW(directory_url, "https://ca.test/dir?a#", "/directory_url: has a fragment"),
+		ROW(directory_url, "https://ca.test#", "/directory_url: has a fragment"),
 		ROW(directory_url, "https://ca.test/a b", "/directory_url: has a character"),
 		ROW(directory_url, "https://ca.test:99999/dir", "has the port 99999; ports are 1 to 65535"),
 		ROW(directory_url, "https://ca.test:0/dir", "has the port 0;"),
@@ -95,11 +105,50 @@ static void refuses_bad_options(void **state)
 	conf.eab_kid = "kid-1";
 	conf.eab_hmac = "not base64url!";
 	refuse("/eab_hmac: is not base64");
+	conf.eab_kid = "kid-1";
+	conf.eab_hmac = "AA";
+	refuse("/eab_hmac: is a key of 1 byte,");
+	conf.eab_kid = "kid-1";
+	conf.eab_hmac = "AAAAAAAAAAAAAAAAAAAA";
+	refuse("/eab_hmac: is a key of 15 bytes");
+	conf.eab_kid = "kid-1";
+	conf.eab_hmac = "0x00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+	refuse("/eab_hmac: is not base64; if the CA gave the key in hex");
 	conf.email = "";
 	conf.domains = "[]";
 	assert_int_equal(ss_test_host_create(&host, &conf), -EINVAL);
 	assert_non_null(strstr(host.errors, "/email")); /* all at once */
 	assert_non_null(strstr(host.errors, "/domains"));
+}
+
+/* What is taken, but is likely to be a mistake. */
+static void warns_of_binding_keys(void **state)
+{
+	(void)state;
+	static const char weak[] = "WARN eab_hmac is a key of ", hex[] = "WARN eab_hmac looks like hex";
+	static const struct {
+		const char *key, *warning;
+	} rows[] = {
+		{"zzzzzzzzzzzzzzzzzzzzzw", weak}, /* 16 bytes */
+		{"zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzw", weak},
+		{"zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzw", NULL},
+		{"zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzw=", NULL},
+		{"00112233445566778899aabbccddeeff", hex},
+		{"00112233445566778899AABBCCDDEEFF00112233445566778899AABBCCDDEEFF", hex},
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		conf.eab_kid = "kid-1";
+		conf.eab_hmac = rows[i].key;
+		host.log[0] = '\0';
+		assert_int_equal(ss_test_host_create(&host, &conf), 0);
+		assert_int_equal(!rows[i].warning, !strstr(host.log, "WARN eab_hmac"));
+		assert_int_equal(!rows[i].warning,
+				 !strstr(host.log, rows[i].warning ? rows[i].warning : hex));
+		assert_null(strstr(host.log, rows[i].key));
+		ss_test_host_done(&host);
+		test_end(NULL);
+		test_begin(NULL);
+	}
 }
 
 /* Somebody else may be using the usual ports. */
@@ -118,7 +167,7 @@ static void hands_options_on(void **state)
 	conf.directory_url = "https://[fe80::1%25eth0]:9000/dir";
 	conf.domains = "[ \"A.test.\", \"::ffff:192.0.2.1\", \"2001:DB8:0::1\", \"0::1\" ]";
 	conf.eab_kid = "kid-1";
-	conf.eab_hmac = "AAAA";
+	conf.eab_hmac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wE";
 	conf.profile = "short";
 	begin_with_port();
 	const struct setup *s = engine.setup;
@@ -131,7 +180,7 @@ static void hands_options_on(void **state)
 	assert_int_equal(s->challenge_port, 80);
 	assert_int_equal(engine.n_ca_files, 2); /* the host's, as none is configured */
 	assert_string_equal(engine.ca_files[1], "/trust/two.pem");
-	assert_string_equal(s->conf->eab_hmac, "AAAA");
+	assert_string_equal(s->conf->eab_hmac, "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wE");
 	assert_string_equal(s->conf->profile, "short");
 	end();
 	conf.challenge_type = 1;
@@ -738,6 +787,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(refuses_bad_options),
+		TEST(warns_of_binding_keys),
 		TEST(hands_options_on),
 		TEST(obtains_the_first),
 		TEST(starts_with_the_stored),

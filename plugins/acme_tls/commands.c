@@ -290,7 +290,7 @@ static int carry_out(struct command *c, json_t *request)
 	const char *kind = json_string_value(json_object_get(request, "operation"));
 	bool issues = kind && strcmp(kind, "issue") == 0;
 	if (has_to_wait(c)) {
-		json_decref(request);
+		key_json_free(request);
 		return EX_TEMPFAIL;
 	}
 	if (operation_start(c->setup, request, c->ca_files, &events, &operation, wrong.why,

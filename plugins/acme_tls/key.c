@@ -8,7 +8,7 @@
 #include <string.h>
 #include <gnutls/crypto.h>
 #include <gnutls/x509.h>
-#include <jansson.h>
+#include <semstreams/base/strbuf.h>
 
 enum {
 	PEM_MAX = 64 * 1024,
@@ -93,6 +93,36 @@ void key_text_free(char *pem)
 	if (pem)
 		explicit_bzero(pem, strlen(pem));
 	free(pem);
+}
+
+static int add_text(const char *text, size_t len, void *to)
+{
+	ss_strbuf_add(to, text, len);
+	return 0;
+}
+
+char *key_json_text(const json_t *json, size_t flags)
+{
+	struct ss_strbuf text = {.secret = true};
+	if (json_dump_callback(json, add_text, &text, flags) == 0)
+		return ss_strbuf_take(&text);
+	ss_strbuf_done(&text);
+	return NULL;
+}
+
+static void wipe(json_t *json)
+{
+	const char *name;
+	json_t *value;
+	json_object_foreach(json, name, value) wipe(value);
+	if (json_is_string(json))
+		explicit_bzero((char *)json_string_value(json), json_string_length(json));
+}
+
+void key_json_free(json_t *json)
+{
+	wipe(json);
+	json_decref(json);
 }
 
 char *key_pem(const struct acme_key *key)

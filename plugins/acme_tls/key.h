@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <gnutls/abstract.h>
+#include <jansson.h>
 
 #define BASE64URL      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 #define JWS_THUMBPRINT 44  /* bytes of SHA-256 in base64url, with the end */
@@ -28,6 +29,10 @@ char *key_pem(const struct acme_key *);
 /* NULL is allowed. */
 void key_free(struct acme_key *);
 void key_text_free(char *pem);
+/* A document that holds keys as text for key_text_free(); NULL: out of memory, or it is NULL. */
+char *key_json_text(const json_t *, size_t flags);
+/* json_decref() that wipes all texts first.  NULL is allowed. */
+void key_json_free(json_t *);
 
 /* Unpadded base64url, malloced; NULL if out of memory. */
 char *base64url(const void *data, size_t len);

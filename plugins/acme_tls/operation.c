@@ -105,7 +105,7 @@ static void take_line(struct operation *op, const char *line, size_t len)
 		op->events.counted(op->events.arg, request);
 	else if (result)
 		take_result(op, result);
-	json_decref(root);
+	key_json_free(root);
 }
 
 static void take_lines(struct operation *op, size_t n)
@@ -194,7 +194,7 @@ static char *request_text(const struct setup *s, json_t *request, const char *co
 		c->eab_kid, "eab_mac", c->eab_hmac, "profile", c->profile, "preferred_chain",
 		c->preferred_chain, "reuse_key", (int)c->reuse_key, "order_ns", (json_int_t)c->order_timeout);
 	char *line = settings && json_object_update(request, settings) == 0
-			     ? json_dumps(request, JSON_COMPACT)
+			     ? key_json_text(request, JSON_COMPACT)
 			     : NULL;
 	json_decref(settings);
 	return line;
@@ -273,7 +273,7 @@ int operation_start(const struct setup *s, json_t *request, const char *const *c
 		rc = start(op, line);
 	}
 	key_text_free(line);
-	json_decref(request);
+	key_json_free(request);
 	if (rc) {
 		snprintf(why, why_size, "%s cannot be run: %s; is semstreams installed completely?",
 			 s->program, strerror(-rc));

@@ -135,8 +135,8 @@ static int remove_file(const struct store *s, const char *name)
 /* Takes over root. */
 static int write_json(struct store *s, const char *name, json_t *root)
 {
-	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-	json_decref(root);
+	char *text = key_json_text(root, JSON_INDENT(2));
+	key_json_free(root);
 	int rc = text ? write_text(s->dir, name, text, 0600) : -ENOMEM;
 	key_text_free(text); /* it may hold a key */
 	return rc ? fail_at(s, "cannot write", name, rc) : 0;
@@ -432,7 +432,7 @@ int store_state_load(struct store *s, struct store_state *out)
 		.ca_try = get_time(root, "ca_try"),
 		.config = get_text(root, "config", &rc),
 	};
-	json_decref(root);
+	key_json_free(root);
 	if (rc == -ENOMEM)
 		fail_at(s, "cannot read", STATE, rc);
 	if (rc)

@@ -2,8 +2,8 @@
 /*
  * tls_trial - would OpenSSL, which makes the connections, use what GnuTLS has read?  Tried in throw-away
  * contexts with the settings of the real ones, before anybody gets it.  The library is heavy, and a host
- * without TLS needs it for nothing else: what uses it stands in a module, core/tls/openssl, which is loaded
- * when it is first asked for and stays.  Any thread.
+ * without TLS needs it for nothing else: what uses it stands in a module, core/tls/openssl_trial.c, which is
+ * loaded when it is first asked for and stays.  Any thread.
  */
 #pragma once
 #include <stddef.h>

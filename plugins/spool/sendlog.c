@@ -78,18 +78,6 @@ uint64_t sendlog_all_acked(const struct sendlog *log)
 	return least;
 }
 
-bool sendlog_knows(struct sendlog *log, const char *consumer)
-{
-	return find_cursor(log, consumer) != NULL;
-}
-
-uint64_t sendlog_cursor(struct sendlog *log, const char *consumer)
-{
-	const struct log_cursor *c = find_cursor(log, consumer);
-
-	return c ? c->acked : 0;
-}
-
 /* Lock held.  Names that no certificate said must not use up the room of those that one did. */
 static bool has_room(const struct sendlog *log, bool verified, bool reserve)
 {
@@ -200,44 +188,42 @@ void sendlog_check_consumers(struct sendlog *log, uint64_t elapsed_ns, bool (*he
 	usage_check(log);
 }
 
-const char *sendlog_longest_away(const struct sendlog *log, uint64_t *ns)
+static const struct log_cursor *longest_away(const struct sendlog *log)
 {
 	const struct log_cursor *longest = NULL;
 
 	for (uint32_t i = 0; i < log->n_cursors; i++)
 		if (log->cursors[i].away_ns && (!longest || log->cursors[i].away_ns > longest->away_ns))
 			longest = &log->cursors[i];
-	*ns = longest ? longest->away_ns : 0;
-	return longest ? longest->name : NULL;
+	return longest;
 }
 
 /* ---- epochs ---- */
 
-const uint8_t *sendlog_epoch(const struct sendlog *log)
+static uint64_t past_of(const struct sendlog *log, const uint8_t *epoch)
 {
-	return log->epoch;
-}
-
-const char *sendlog_why_renewed(const struct sendlog *log)
-{
-	return log->why_renewed;
-}
-
-uint64_t sendlog_past(const struct sendlog *log, const uint8_t epoch[16])
-{
-	for (uint32_t i = 0; i < log->n_past; i++)
+	for (uint32_t i = 0; epoch && i < log->n_past; i++)
 		if (memcmp(log->past[i].epoch, epoch, sizeof log->past[i].epoch) == 0)
 			return log->past[i].last;
 	return 0;
 }
 
-void sendlog_newest_past(const struct sendlog *log, struct ss_position *out)
+struct sendlog_view sendlog_view(const struct sendlog *log, const char *consumer, const uint8_t *epoch)
 {
-	*out = (struct ss_position){0};
-	if (!log->n_past)
-		return;
-	memcpy(out->epoch, log->past[log->n_past - 1].epoch, sizeof out->epoch);
-	out->seq = log->past[log->n_past - 1].last;
+	const struct log_cursor *c = find_cursor(log, consumer);
+	struct sendlog_view v = {.first = log->first,
+				 .next = log->committed + 1,
+				 .cursor = c ? c->acked : 0,
+				 .past = past_of(log, epoch),
+				 .known = c != NULL};
+
+	memcpy(v.epoch, log->epoch, sizeof v.epoch);
+	if (log->n_past) {
+		const struct log_past *newest = &log->past[log->n_past - 1];
+		memcpy(v.newest_past.epoch, newest->epoch, sizeof v.newest_past.epoch);
+		v.newest_past.seq = newest->last;
+	}
+	return v;
 }
 
 int log_new_epoch(struct sendlog *log, uint64_t last)
@@ -467,6 +453,8 @@ uint64_t sendlog_committed(const struct sendlog *log)
 
 struct sendlog_figures sendlog_figures(const struct sendlog *log)
 {
+	const struct log_cursor *away = longest_away(log);
+
 	return (struct sendlog_figures){
 		.bytes = log->store->bytes(log),
 		.used = log->usage.used,
@@ -474,5 +462,8 @@ struct sendlog_figures sendlog_figures(const struct sendlog *log)
 		.committing_ns = log->usage.committing_ns,
 		.oldest_ns = log->first > log->committed ? 0 : log->store->oldest_ns(log),
 		.corrupt = log->corrupt,
+		.away = away ? away->name : NULL,
+		.away_ns = away ? away->away_ns : 0,
+		.why_renewed = log->why_renewed,
 	};
 }

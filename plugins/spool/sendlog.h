@@ -51,15 +51,20 @@ void sendlog_close(struct sendlog *); /* commits first; NULL is allowed */
  * consumer has may not be what is here under the same number: when a spool is opened after the machine
  * started anew, or as a copy of itself, or without its state; and by sendlog_renew.
  */
-const uint8_t *sendlog_epoch(const struct sendlog *);
-const char *sendlog_why_renewed(const struct sendlog *); /* when it was opened; NULL: it was not */
+struct sendlog_view { /* what the log has for a consumer */
+	uint8_t epoch[16];
+	uint64_t first, next; /* oldest sequence kept; next to be committed; first == next: empty */
+	uint64_t cursor;      /* everything up to it was acknowledged by this consumer; 0: nothing */
+	/* Up to here records have the sequences they had in the epoch that the consumer names, if it is one
+	 * of 16 earlier ones; 0: it is none. */
+	uint64_t past;
+	struct ss_position newest_past; /* the newest earlier epoch that has such a past; seq 0: none */
+	bool known;                     /* records are kept for it, even if it acknowledged none */
+};
+/* epoch: that the consumer names, NULL: none. */
+struct sendlog_view sendlog_view(const struct sendlog *, const char *consumer, const uint8_t *epoch);
 /* A consumer has more than there is: the log was set back, nobody knows when.  The new epoch has no past. */
 int sendlog_renew(struct sendlog *);
-/* Up to here records have the sequences they had in an earlier epoch, of which 16 are known; 0: it is none.
- */
-uint64_t sendlog_past(const struct sendlog *, const uint8_t epoch[16]);
-/* The newest of those that have such a sequence, and it; seq 0: there is none. */
-void sendlog_newest_past(const struct sendlog *, struct ss_position *);
 uint64_t sendlog_first(const struct sendlog *);     /* oldest sequence kept; == next if empty */
 uint64_t sendlog_next(const struct sendlog *);      /* sequence the next event gets; from 1 */
 uint64_t sendlog_committed(const struct sendlog *); /* newest that may be sent */
@@ -85,10 +90,6 @@ const void *sendlog_snapshot(const struct sendlog *, size_t *size);
 uint64_t sendlog_read(struct sendlog *, uint64_t seq, uint32_t max_records,
 		      bool (*fn)(void *arg, uint64_t seq, const struct ss_event *), void *arg);
 
-/* Is this consumer known: are its records kept? */
-bool sendlog_knows(struct sendlog *, const char *consumer);
-/* Cursor of a consumer: everything up to it was acknowledged.  0 = nothing. */
-uint64_t sendlog_cursor(struct sendlog *, const char *consumer);
 /*
  * Make a consumer known from now on, so that its records are kept.  verified: a certificate said its name. 0;
  * -EACCES: only its certificate may use the name, as it did before; -ENOSPC: max_consumers are known, or half
@@ -102,17 +103,18 @@ int sendlog_ack(struct sendlog *, const char *consumer, uint64_t seq);
  * have passed without them; time in which nobody calls does not count.  here must not call the log. */
 void sendlog_check_consumers(struct sendlog *, uint64_t elapsed_ns,
 			     bool (*here)(void *arg, const char *consumer), void *arg);
-/* The consumer that has been away for longest, and for how long; NULL: none is away. */
-const char *sendlog_longest_away(const struct sendlog *, uint64_t *ns);
 /* Everything up to here was acknowledged by every known consumer (0 with none). */
 uint64_t sendlog_all_acked(const struct sendlog *);
 
-/* As sendlog_check_consumers found them: used, limit, committing_ns. */
+/* As sendlog_check_consumers found them: used, limit, committing_ns, away. */
 struct sendlog_figures {
 	uint64_t bytes;         /* of the events kept */
 	uint64_t used, limit;   /* bytes in use, of a spool whole segments, and the most there can be */
 	uint64_t committing_ns; /* for how long the disk has been working at a commit */
 	uint64_t oldest_ns;     /* wall time of the oldest record kept, 0 = empty */
 	uint64_t corrupt;       /* records skipped because of a wrong checksum */
+	const char *away;       /* the consumer that has been away for longest; NULL: none is away */
+	uint64_t away_ns;
+	const char *why_renewed; /* the epoch, when the log was opened; NULL: it was not */
 };
 struct sendlog_figures sendlog_figures(const struct sendlog *);

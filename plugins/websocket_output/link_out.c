@@ -60,18 +60,6 @@ void link_out_open(struct output_peer *p)
 	link_sender_start(&p->session, p->out->loop->now(p->out->loop_self));
 }
 
-static void view(struct output *out, const char *consumer, const struct link_control *hello,
-		 struct link_log_view *v)
-{
-	memcpy(v->epoch, sendlog_epoch(out->log), sizeof v->epoch);
-	v->first = sendlog_first(out->log);
-	v->next = sendlog_committed(out->log) + 1;
-	v->cursor = sendlog_cursor(out->log, consumer);
-	v->known = sendlog_knows(out->log, consumer);
-	v->past = hello->has_resume ? sendlog_past(out->log, hello->resume.epoch) : 0;
-	sendlog_newest_past(out->log, &v->newest_past);
-}
-
 /* Newest session of a consumer wins. */
 static void replace_others(struct output_peer *p)
 {
@@ -206,7 +194,7 @@ void link_out_message(struct output_peer *p, bool binary, const uint8_t *data, s
 	const char *name = p->common.name;
 	struct link_action a = {0};
 	struct link_control c;
-	struct link_log_view v = {0};
+	struct sendlog_view v = {0};
 	const char *why = "";
 
 	if (binary) {
@@ -222,7 +210,7 @@ void link_out_message(struct output_peer *p, bool binary, const uint8_t *data, s
 	if (c.type == LINK_HELLO && p->session.state == LINK_WAIT_HELLO) {
 		char consumer[LINK_NAME_MAX];
 		link_sender_name(&c, name, consumer);
-		view(out, consumer, &c, &v);
+		v = sendlog_view(out->log, consumer, c.has_resume ? c.resume.epoch : NULL);
 		if (consumer[0] && !admit_consumer(p, consumer))
 			return;
 	}

@@ -406,22 +406,22 @@ static int32_t output_create(const struct ss_host *host, const void *conf, void 
 	return 0;
 }
 
-static void set_gauges(struct output *out)
+static void set_gauges(struct output *out, const struct sendlog_figures *log)
 {
 	const struct ss_host *h = out->host;
-	const struct sendlog_figures log = sendlog_figures(out->log);
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	uint64_t wall = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	h->metric_set(h, METRIC_LOG_BYTES, (int64_t)log.bytes);
-	h->metric_set(h, METRIC_LOG_UNSYNCED, (int64_t)(log.committing_ns / 1000000000u));
+	h->metric_set(h, METRIC_LOG_BYTES, (int64_t)log->bytes);
+	h->metric_set(h, METRIC_LOG_UNSYNCED, (int64_t)(log->committing_ns / 1000000000u));
 	h->metric_set(h, METRIC_LOG_AGE,
-		      log.oldest_ns && wall > log.oldest_ns ? (int64_t)((wall - log.oldest_ns) / 1000000000u)
-							    : 0);
-	h->metric_set(h, METRIC_LOG_CORRUPT, (int64_t)log.corrupt);
-	h->metric_set(h, METRIC_LOG_USED, (int64_t)log.used);
-	h->metric_set(h, METRIC_LOG_LIMIT, (int64_t)log.limit);
+		      log->oldest_ns && wall > log->oldest_ns
+			      ? (int64_t)((wall - log->oldest_ns) / 1000000000u)
+			      : 0);
+	h->metric_set(h, METRIC_LOG_CORRUPT, (int64_t)log->corrupt);
+	h->metric_set(h, METRIC_LOG_USED, (int64_t)log->used);
+	h->metric_set(h, METRIC_LOG_LIMIT, (int64_t)log->limit);
 	h->metric_set(h, METRIC_UNACKED, (int64_t)(sendlog_next(out->log) - 1 - sendlog_all_acked(out->log)));
 }
 
@@ -438,10 +438,9 @@ static void on_tick(void *arg)
 	out->ticked_ns += passed;
 	/* more than a few ticks: we were stopped, which is not the consumers' absence */
 	sendlog_check_consumers(out->log, passed < 5000000000 ? passed : 1000000000, link_out_here, out);
-	uint64_t away_ns;
-	const char *away = sendlog_longest_away(out->log, &away_ns);
-	peers_tick(&out->peers, passed, away, away_ns);
-	set_gauges(out);
+	const struct sendlog_figures log = sendlog_figures(out->log);
+	peers_tick(&out->peers, passed, log.away, log.away_ns);
+	set_gauges(out, &log);
 }
 
 /* A spool is a checkpointer: the host removes what the snapshot says is there already. */
@@ -475,9 +474,9 @@ static int32_t output_start(void *self)
 		ss_log(out->host, SS_LOG_ERROR, "Cannot open the spool: %s", why);
 		return rc;
 	}
-	if (sendlog_why_renewed(out->log)) {
-		ss_log(out->host, SS_LOG_WARN, "The spool gets a new epoch: %s",
-		       sendlog_why_renewed(out->log));
+	const char *why_renewed = sendlog_figures(out->log).why_renewed;
+	if (why_renewed) {
+		ss_log(out->host, SS_LOG_WARN, "The spool gets a new epoch: %s", why_renewed);
 		out->host->metric_add(out->host, METRIC_RENEWALS, 1);
 	}
 	rc = restore_positions(out);

@@ -22,7 +22,7 @@ struct ends {
 	uint64_t now;
 	struct link_sender sender;
 	struct link_receiver receiver;
-	struct link_log_view log;
+	struct sendlog_view log;
 };
 
 static void must(bool condition)
@@ -130,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!e)
 		return 0;
 	uint8_t how = data[0];
-	e->log = (struct link_log_view){.first = 1 + (how >> 4), .next = 40, .cursor = how & 4 ? 20 : 0};
+	e->log = (struct sendlog_view){.first = 1 + (how >> 4), .next = 40, .cursor = how & 4 ? 20 : 0};
 	start(e, how & 2 ? &(struct ss_position){.seq = 10} : NULL);
 	if (how & 1)
 		live(e);

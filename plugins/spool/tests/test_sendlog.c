@@ -32,11 +32,11 @@ static void memory_keeps_until_acked(void **state)
 	assert_int_equal(ack(r, "c", 15), 0);
 	assert_int_equal(sendlog_all_acked(r->log), 15);
 	assert_int_equal(sendlog_first(r->log), 16);
-	assert_int_equal(sendlog_cursor(r->log, "c"), 15);
-	assert_int_equal(sendlog_cursor(r->log, "d"), 0);
+	assert_int_equal(sendlog_view(r->log, "c", NULL).cursor, 15);
+	assert_int_equal(sendlog_view(r->log, "d", NULL).cursor, 0);
 	assert_int_equal(ack(r, "c", 3), 0);    /* never back */
 	assert_int_equal(ack(r, "c", 1000), 0); /* nor beyond what there is */
-	assert_int_equal(sendlog_cursor(r->log, "c"), 20);
+	assert_int_equal(sendlog_view(r->log, "c", NULL).cursor, 20);
 	assert_int_equal(sendlog_first(r->log), 21);
 	assert_int_equal(sendlog_figures(r->log).bytes, 0);
 	assert_int_equal(r->n_lost, 0);
@@ -91,7 +91,7 @@ static void spool_is_there_again(void **state)
 	char file[128];
 
 	open_log(r);
-	memcpy(epoch, sendlog_epoch(r->log), 16);
+	memcpy(epoch, sendlog_view(r->log, "", NULL).epoch, 16);
 	for (uint64_t seq = 1; seq <= 1000; seq += 10)
 		assert_int_equal(append(r, seq, 10, 1), 0);
 	assert_int_equal(sendlog_next(r->log), 1001);
@@ -111,7 +111,7 @@ static void spool_is_there_again(void **state)
 	for (int round = 0; round < 3; round++) {
 		close_log(r);
 		open_log(r);
-		assert_memory_equal(sendlog_epoch(r->log), epoch, 16);
+		assert_memory_equal(sendlog_view(r->log, "", NULL).epoch, epoch, 16);
 		uint64_t next = 1001 + (uint64_t)round * 10;
 		assert_int_equal(sendlog_next(r->log), next);
 		assert_int_equal(sendlog_committed(r->log), next - 1);
@@ -191,8 +191,8 @@ static void spool_remembers_cursors(void **state)
 	assert_int_equal(ack(r, "new", 0), 0);
 	close_log(r);
 	open_log(r);
-	assert_int_equal(sendlog_cursor(r->log, "hub"), 40);
-	assert_int_equal(sendlog_cursor(r->log, "cloud"), 60);
+	assert_int_equal(sendlog_view(r->log, "hub", NULL).cursor, 40);
+	assert_int_equal(sendlog_view(r->log, "cloud", NULL).cursor, 60);
 	assert_int_equal(sendlog_all_acked(r->log), 0);
 	assert_int_equal(ack(r, "new", 100), 0);
 	assert_int_equal(sendlog_all_acked(r->log), 40);
@@ -207,8 +207,8 @@ static void spool_remembers_cursors(void **state)
 	assert_int_equal(ack(r, "one too many", 1), -ENOSPC);
 	close_log(r);
 	open_log(r);
-	assert_int_equal(sendlog_cursor(r->log, name), 1);
-	assert_int_equal(sendlog_cursor(r->log, "new"), 100);
+	assert_int_equal(sendlog_view(r->log, name, NULL).cursor, 1);
+	assert_int_equal(sendlog_view(r->log, "new", NULL).cursor, 100);
 }
 
 static void consumers_have_limits(void **state)

@@ -62,21 +62,21 @@ static void forgets_who_stays_away(void **state)
 		}
 		sendlog_check_consumers(r->log, second / 2, is_c, r);
 		assert_int_equal(r->forgotten, 0);
-		assert_true(sendlog_knows(r->log, "b"));
+		assert_true(sendlog_view(r->log, "b", NULL).known);
 		sendlog_check_consumers(r->log, second / 2, is_c, r);
 		assert_int_equal(r->forgotten, 1);
-		assert_false(sendlog_knows(r->log, "b"));
+		assert_false(sendlog_view(r->log, "b", NULL).known);
 		assert_int_equal(sendlog_first(r->log), 91);
 		assert_int_equal(sendlog_all_acked(r->log), 90);
 		for (int i = 0; i < 200; i++)
 			sendlog_check_consumers(r->log, second, is_c, r);
-		assert_true(sendlog_knows(r->log, "c"));
+		assert_true(sendlog_view(r->log, "c", NULL).known);
 		close_log(r);
 		if (!disk)
 			continue;
 		open_log(r);
-		assert_false(sendlog_knows(r->log, "b"));
-		assert_true(sendlog_knows(r->log, "c"));
+		assert_false(sendlog_view(r->log, "b", NULL).known);
+		assert_true(sendlog_view(r->log, "c", NULL).known);
 	}
 }
 
@@ -90,7 +90,7 @@ static void forgets_nobody_by_default(void **state)
 	assert_int_equal(ack(r, "b", 10), 0);
 	for (int i = 0; i < 100; i++)
 		sendlog_check_consumers(r->log, UINT64_C(1000000000) << 30, is_c, r);
-	assert_true(sendlog_knows(r->log, "b"));
+	assert_true(sendlog_view(r->log, "b", NULL).known);
 }
 
 /* ---- how full it is, and who keeps it so ---- */
@@ -342,21 +342,21 @@ static void a_crash_of_the_machine_renews(void **state)
 		if (i)
 			edit_state(r, i % 2 ? another_boot : another_file);
 		open_log(r);
-		memcpy(epochs[i], sendlog_epoch(r->log), 16);
-		assert_int_equal(!!sendlog_why_renewed(r->log), i > 0);
+		memcpy(epochs[i], sendlog_view(r->log, "", NULL).epoch, 16);
+		assert_int_equal(!!sendlog_figures(r->log).why_renewed, i > 0);
 		/* numbers go on, and up to where it was opened each earlier epoch is right */
 		assert_int_equal(sendlog_next(r->log), 50 * i + 1);
-		assert_int_equal(sendlog_past(r->log, epochs[i]), 0);
+		assert_int_equal(sendlog_view(r->log, "", epochs[i]).past, 0);
 		for (unsigned k = 0; k < i; k++)
-			assert_int_equal(sendlog_past(r->log, epochs[k]),
+			assert_int_equal(sendlog_view(r->log, "", epochs[k]).past,
 					 i - k > SENDLOG_PAST ? 0 : 50 * (k + 1));
 		some_records(r, 50 * i + 1);
 		assert_int_equal(read_all(r, 1, 100, &rd), 50 * (i + 1));
 		assert_int_equal(rd.gaps, 0);
 		close_log(r);
 		open_log(r); /* once only */
-		assert_null(sendlog_why_renewed(r->log));
-		assert_memory_equal(sendlog_epoch(r->log), epochs[i], 16);
+		assert_null(sendlog_figures(r->log).why_renewed);
+		assert_memory_equal(sendlog_view(r->log, "", NULL).epoch, epochs[i], 16);
 		close_log(r);
 	}
 	assert_int_equal(r->n_lost, 0);
@@ -369,7 +369,7 @@ static void a_copy_is_another_log(void **state)
 	uint8_t epoch[16];
 
 	open_log(r);
-	memcpy(epoch, sendlog_epoch(r->log), 16);
+	memcpy(epoch, sendlog_view(r->log, "", NULL).epoch, 16);
 	some_records(r, 1);
 	assert_int_equal(ack(r, "b", 20), 0);
 	close_log(r);
@@ -377,10 +377,10 @@ static void a_copy_is_another_log(void **state)
 	assert_int_equal(system(command), 0);
 	strcat(r->path, ".copy");
 	open_log(r);
-	assert_non_null(sendlog_why_renewed(r->log));
-	assert_memory_not_equal(sendlog_epoch(r->log), epoch, 16);
-	assert_int_equal(sendlog_past(r->log, epoch), 50);
-	assert_int_equal(sendlog_cursor(r->log, "b"), 20);
+	assert_non_null(sendlog_figures(r->log).why_renewed);
+	assert_memory_not_equal(sendlog_view(r->log, "", NULL).epoch, epoch, 16);
+	assert_int_equal(sendlog_view(r->log, "", epoch).past, 50);
+	assert_int_equal(sendlog_view(r->log, "b", NULL).cursor, 20);
 }
 
 static void lost_state_renews(void **state)
@@ -391,14 +391,14 @@ static void lost_state_renews(void **state)
 	struct reader rd;
 
 	open_log(r);
-	memcpy(epoch, sendlog_epoch(r->log), 16);
+	memcpy(epoch, sendlog_view(r->log, "", NULL).epoch, 16);
 	some_records(r, 1);
 	close_log(r);
 	snprintf(file, sizeof file, "%s/state", r->path);
 	assert_int_equal(unlink(file), 0);
 	open_log(r);
-	assert_memory_not_equal(sendlog_epoch(r->log), epoch, 16);
-	assert_int_equal(sendlog_past(r->log, epoch), 50);
+	assert_memory_not_equal(sendlog_view(r->log, "", NULL).epoch, epoch, 16);
+	assert_int_equal(sendlog_view(r->log, "", epoch).past, 50);
 	assert_int_equal(read_all(r, 1, 100, &rd), 50);
 }
 
@@ -412,17 +412,17 @@ static void renewed_by_the_owner(void **state)
 		r->options.path = disk ? r->path : NULL;
 		open_log(r);
 		some_records(r, 1);
-		memcpy(before, sendlog_epoch(r->log), 16);
+		memcpy(before, sendlog_view(r->log, "", NULL).epoch, 16);
 		assert_int_equal(sendlog_renew(r->log), 0);
-		memcpy(after, sendlog_epoch(r->log), 16);
+		memcpy(after, sendlog_view(r->log, "", NULL).epoch, 16);
 		assert_memory_not_equal(before, after, 16);
-		assert_int_equal(sendlog_past(r->log, before), 0); /* nobody knows up to where */
+		assert_int_equal(sendlog_view(r->log, "", before).past, 0); /* nobody knows up to where */
 		some_records(r, 51);
 		assert_int_equal(read_all(r, 1, 100, &rd), 100);
 		close_log(r);
 	}
 	open_log(r);
-	assert_memory_equal(sendlog_epoch(r->log), after, 16);
+	assert_memory_equal(sendlog_view(r->log, "", NULL).epoch, after, 16);
 	assert_int_equal(read_all(r, 1, 100, &rd), 100);
 }
 

@@ -132,7 +132,7 @@ static uint64_t greatest(uint64_t a, uint64_t b)
  * it has of an earlier epoch counts as far as that epoch went.
  */
 static void take_hello(struct link_sender *s, const struct link_control *hello, const char *peer,
-		       const struct link_log_view *log, uint64_t max_frame, uint64_t max_record,
+		       const struct sendlog_view *log, uint64_t max_frame, uint64_t max_record,
 		       uint64_t heartbeat_ms, struct link_action *out)
 {
 	bool ours = hello->has_resume && memcmp(hello->resume.epoch, log->epoch, sizeof log->epoch) == 0;
@@ -218,7 +218,7 @@ static void take_nack(struct link_sender *s, const struct link_control *nack, st
 }
 
 void link_sender_control(struct link_sender *s, const struct link_control *c, const char *peer,
-			 const struct link_log_view *log, uint64_t max_frame, uint64_t max_record,
+			 const struct sendlog_view *log, uint64_t max_frame, uint64_t max_record,
 			 uint64_t heartbeat_ms, struct link_action *out)
 {
 	*out = (struct link_action){0};

@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "link_proto.h"
+#include "plugins/spool/sendlog.h"
 
 /* What to do next; several may be set, to be done in the order of their values but for CLOSE, which comes
  * last. */
@@ -75,17 +76,6 @@ struct link_sender {
 	uint8_t epoch[16];
 	struct link_pulse pulse;
 };
-struct link_log_view { /* what the log has for this consumer */
-	uint8_t epoch[16];
-	uint64_t first, next; /* next sequence to be given out by the log; first == next: empty */
-	uint64_t cursor;      /* acknowledged by this consumer before, 0 = never */
-	uint64_t past; /* HELLO's epoch was this log's earlier: up to here its records have the same numbers;
-			  0 = it was not */
-	struct ss_position
-		newest_past; /* of all earlier epochs the newest that has a past; seq 0: there is none */
-	bool known; /* the log was to keep records for it since 1 although it acknowledged none; implied by a
-		       cursor */
-};
 void link_sender_start(struct link_sender *, uint64_t now_ns);
 /* peer: verified certificate name or NULL.  The caller looks the consumer's log view up by the name it gets
  * from link_sender_name after a HELLO was read; "" if there is none, which link_sender_control refuses. */
@@ -93,7 +83,7 @@ void link_sender_name(const struct link_control *hello, const char *peer, char n
 /* The view and what follows it are used for a HELLO only.  After LIVE the first record to send is sent + 1.
  */
 void link_sender_control(struct link_sender *, const struct link_control *, const char *peer,
-			 const struct link_log_view *, uint64_t max_frame, uint64_t max_record,
+			 const struct sendlog_view *, uint64_t max_frame, uint64_t max_record,
 			 uint64_t heartbeat_ms, struct link_action *out);
 /* A data message came: a receiver's fault. */
 void link_sender_data(struct link_sender *, struct link_action *out);

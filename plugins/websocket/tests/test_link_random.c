@@ -42,7 +42,7 @@ struct world {
 
 	/* the sender's host: what is here outlives a crash, the newer cursor does not */
 	unsigned epoch;
-	struct link_log_view log;
+	struct sendlog_view log;
 	uint64_t durable_cursor;
 	struct link_sender sender;
 
@@ -92,7 +92,7 @@ static void cut(struct world *w)
 
 static void new_log(struct world *w)
 {
-	w->log = (struct link_log_view){.first = 1, .next = 1};
+	w->log = (struct sendlog_view){.first = 1, .next = 1};
 	w->log.epoch[3] = (uint8_t)(w->epoch + 1);
 	w->durable_cursor = 0;
 }

@@ -46,15 +46,15 @@ static struct link_control ack(uint64_t seq, uint64_t bytes, uint64_t records, u
 		.type = LINK_ACK, .seq = seq, .bytes = bytes, .window = {records, window_bytes}};
 }
 
-static struct link_log_view view(uint64_t first, uint64_t next, uint64_t cursor)
+static struct sendlog_view view(uint64_t first, uint64_t next, uint64_t cursor)
 {
-	struct link_log_view v = {.first = first, .next = next, .cursor = cursor};
+	struct sendlog_view v = {.first = first, .next = next, .cursor = cursor};
 	memcpy(v.epoch, ours, 16);
 	return v;
 }
 
 static struct link_action to_sender(struct link_sender *s, struct link_control c,
-				    const struct link_log_view *v)
+				    const struct sendlog_view *v)
 {
 	struct link_action out;
 	link_sender_control(s, &c, NULL, v, 1000, 50, 20000, &out);
@@ -86,7 +86,7 @@ static struct link_action tick(struct link_receiver *r, uint64_t now)
 static struct link_sender live_sender(uint64_t sent)
 {
 	struct link_sender s;
-	struct link_log_view v = view(1, 100, 0);
+	struct sendlog_view v = view(1, 100, 0);
 	link_sender_start(&s, 0);
 	assert_int_equal(to_sender(&s, hello(UINT64_MAX), &v).todo,
 			 LINK_DO_SEND | LINK_DO_LIVE | LINK_DO_ACKED);
@@ -183,7 +183,7 @@ static void expect(char letter, const struct link_action *out, enum link_state b
 static void test_every_message_in_every_state(void **state)
 {
 	(void)state;
-	struct link_log_view v = view(1, 100, 0);
+	struct sendlog_view v = view(1, 100, 0);
 	for (int st = 0; st < LINK_STATES; st++) {
 		for (int type = 0; type < LINK_COLUMNS; type++) {
 			struct link_action out;
@@ -233,7 +233,7 @@ static void test_sender_begins(void **state)
 	};
 	for (unsigned i = 0; i < COUNT(cases); i++) {
 		struct link_sender s;
-		struct link_log_view v = view(cases[i].first, cases[i].next, cases[i].cursor);
+		struct sendlog_view v = view(cases[i].first, cases[i].next, cases[i].cursor);
 		struct link_control c = hello(cases[i].resume == NONE    ? UINT64_MAX
 					      : cases[i].resume == OTHER ? 2000
 									 : (uint64_t)cases[i].resume);
@@ -267,7 +267,7 @@ static void test_log_set_back(void **state)
 {
 	(void)state;
 	struct link_sender s;
-	struct link_log_view v = view(1, 40, 0);
+	struct sendlog_view v = view(1, 40, 0);
 	link_sender_start(&s, 0);
 	struct link_action out = to_sender(&s, hello(40), &v);
 	assert_int_equal(out.todo, LINK_DO_CLOSE | LINK_DO_RENEW);
@@ -300,7 +300,7 @@ static void test_epoch_goes_on(void **state)
 	};
 	for (unsigned i = 0; i < COUNT(cases); i++) {
 		struct link_sender s;
-		struct link_log_view v = view(cases[i].first, cases[i].next, cases[i].cursor);
+		struct sendlog_view v = view(cases[i].first, cases[i].next, cases[i].cursor);
 		struct link_control c = hello(cases[i].resume);
 		memcpy(c.resume.epoch, other, 16);
 		v.past = cases[i].past;
@@ -358,7 +358,7 @@ static void test_names(void **state)
 	assert_string_equal(name, "");
 
 	struct link_sender s;
-	struct link_log_view v = view(1, 1, 0);
+	struct sendlog_view v = view(1, 1, 0);
 	c.consumer[0] = '\0';
 	link_sender_start(&s, 0);
 	struct link_action out = to_sender(&s, c, &v);

@@ -167,7 +167,7 @@ struct end {
 	bool sends;
 	uint64_t now;
 	struct link_sender sender;
-	struct link_log_view log;
+	struct sendlog_view log;
 	struct ss_position past; /* an earlier epoch of the log */
 	uint64_t max_frame, max_record, heartbeat_ms;
 	const char *peer, *stream, *consumer;

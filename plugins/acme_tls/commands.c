@@ -287,7 +287,7 @@ static int carry_out(struct command *c, json_t *request)
 	const struct operation_events events = {.log = on_log, .arg = c};
 	struct operation_result wrong = {.fail = ACME_LOCAL}, *result = &wrong;
 	struct operation *operation = NULL;
-	const char *kind = json_string_value(json_object_get(request, "operation"));
+	const char *kind = member_text(request, "operation");
 	bool issues = kind && strcmp(kind, "issue") == 0;
 	if (has_to_wait(c)) {
 		key_json_free(request);

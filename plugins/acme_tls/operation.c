@@ -45,16 +45,6 @@ __attribute__((format(printf, 2, 3))) static void break_off(struct operation *op
 	op->ended = true;
 }
 
-static int64_t number(const json_t *object, const char *key)
-{
-	return (int64_t)json_integer_value(json_object_get(object, key));
-}
-
-static const char *text(const json_t *object, const char *key)
-{
-	return json_string_value(json_object_get(object, key));
-}
-
 /* Nothing is taken on trust that decides what is served. */
 static void take_certificate(struct operation *op, const char *pem, const char *key_pem)
 {
@@ -74,15 +64,15 @@ static void take_certificate(struct operation *op, const char *pem, const char *
 
 static void take_result(struct operation *op, const json_t *r)
 {
-	const char *why = text(r, "why"), *pem = text(r, "chain"), *key = text(r, "key"),
-		   *url = text(r, "ari_url");
-	int64_t fail = number(r, "fail");
+	const char *why = member_text(r, "why"), *pem = member_text(r, "chain"), *key = member_text(r, "key"),
+		   *url = member_text(r, "ari_url");
+	int64_t fail = member_number(r, "fail");
 	struct operation_result *result = &op->result;
 	result->fail = fail >= ACME_OK && fail <= ACME_LOCAL ? (enum acme_fail)fail : ACME_LOCAL;
 	result->permanent = json_is_true(json_object_get(r, "permanent"));
-	result->retry_after = number(r, "retry_after");
-	result->ari_start = number(r, "ari_start");
-	result->ari_end = number(r, "ari_end");
+	result->retry_after = member_number(r, "retry_after");
+	result->ari_start = member_number(r, "ari_start");
+	result->ari_end = member_number(r, "ari_end");
 	result->ari_url = url ? strdup(url) : NULL;
 	snprintf(result->why, sizeof result->why, "%s", why ? why : "");
 	op->ended = true;
@@ -97,10 +87,10 @@ static void take_result(struct operation *op, const json_t *r)
 static void take_line(struct operation *op, const char *line, size_t len)
 {
 	json_t *root = json_loadb(line, len, 0, NULL);
-	const char *log = text(root, "log"), *request = text(root, "counted");
+	const char *log = member_text(root, "log"), *request = member_text(root, "counted");
 	const json_t *result = json_object_get(root, "result");
 	if (log)
-		op->events.log(op->events.arg, (int32_t)number(root, "level"), log);
+		op->events.log(op->events.arg, (int32_t)member_number(root, "level"), log);
 	else if (request && op->events.counted)
 		op->events.counted(op->events.arg, request);
 	else if (result)
@@ -268,7 +258,7 @@ int operation_start(const struct setup *s, json_t *request, const char *const *c
 	if (op && line) {
 		op->setup = s;
 		op->events = *events;
-		op->wants_chain = strcmp(text(request, "operation"), "issue") == 0;
+		op->wants_chain = strcmp(member_text(request, "operation"), "issue") == 0;
 		op->deadline = monotonic_now() + (uint64_t)(s->conf->order_timeout + GRACE);
 		rc = start(op, line);
 	}

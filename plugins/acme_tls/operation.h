@@ -22,19 +22,6 @@ struct operation_events {
 	void *arg;
 };
 
-struct operation_result {
-	enum acme_fail fail;
-	char why[640];       /* one sentence, with the remedy where one is known */
-	bool permanent;      /* will not get better by itself */
-	int64_t retry_after; /* seconds that the CA asks to wait, 0: none */
-	/* issue: for the names and the key; NULL after a failure */
-	struct chain_info chain;
-	char *key_pem;
-	/* ari: the window, and the CA's page about it (may be NULL) */
-	int64_t ari_start, ari_end;
-	char *ari_url;
-};
-
 struct operation;
 
 /* The request for a certificate, which may replace one. */

@@ -166,12 +166,6 @@ static void save(struct store *store, struct store_state *state)
 	store_state_done(state);
 }
 
-static void set_text(char **to, const char *text)
-{
-	free(*to);
-	*to = text ? strdup(text) : NULL;
-}
-
 static bool same_text(const char *a, const char *b)
 {
 	return a && b && strcmp(a, b) == 0;
@@ -223,17 +217,17 @@ void record_success(struct store *store, const struct setup *setup, struct opera
 		return;
 	}
 	store_state_load(store, &state);
-	set_text(&state.order_url, NULL);
+	text_set(&state.order_url, NULL);
 	key_text_free(state.order_key_pem);
 	state.order_key_pem = NULL;
-	set_text(&state.last_error, NULL);
-	set_text(&state.config, setup->fingerprint);
+	text_set(&state.last_error, NULL);
+	text_set(&state.config, setup->fingerprint);
 	state.failures = 0;
 	state.next_try = state.ca_try = 0;
 	state.revoked = false;
 	state.ari_at = state.ari_start = state.ari_end = 0;
 	if (!same_text(state.ari_id, ARI_NONE)) {
-		set_text(&state.ari_id, chain->ari_id);
+		text_set(&state.ari_id, chain->ari_id);
 		state.ari_check = now + least((chain->not_after - now) / 8, ARI_INTERVAL);
 	}
 	state.last_success = now;
@@ -259,11 +253,11 @@ int64_t record_failure(struct store *store, const struct setup *setup, const str
 	if (setup) {
 		wait = renew_backoff(state.failures, cost, left, result->retry_after, random_number());
 		state.next_try = now + wait;
-		set_text(&state.config, setup->fingerprint);
+		text_set(&state.config, setup->fingerprint);
 	}
 	if (result->retry_after > 0)
 		state.ca_try = now + result->retry_after;
-	set_text(&state.last_error, result->why);
+	text_set(&state.last_error, result->why);
 	save(store, &state);
 	return wait;
 }
@@ -290,7 +284,7 @@ void record_ari(struct store *store, const struct stored_cert *cert, const struc
 	struct store_state state;
 	store_state_load(store, &state);
 	if (!same_text(state.ari_id, chain->ari_id) || none) {
-		set_text(&state.ari_id, none ? ARI_NONE : chain->ari_id);
+		text_set(&state.ari_id, none ? ARI_NONE : chain->ari_id);
 		state.ari_at = state.ari_start = state.ari_end = 0;
 	}
 	if (result->fail == ACME_OK) {

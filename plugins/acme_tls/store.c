@@ -42,6 +42,16 @@ struct store {
 	char warning[320], why[768];
 };
 
+bool text_set(char **to, const char *from)
+{
+	char *copy = from ? strdup(from) : NULL;
+	if (from && !copy)
+		return false;
+	free(*to);
+	*to = copy;
+	return true;
+}
+
 /* ---- messages ---- */
 
 /* error, with the sentence in store_why() */

@@ -77,3 +77,6 @@ int store_state_save(struct store *, const struct store_state *);
 void store_state_done(struct store_state *);
 /* Has it been written, here or elsewhere, since this was last asked? */
 bool store_state_changed(struct store *);
+
+/* For the texts above: a copy in place of *to; false: out of memory, and *to is as it was. */
+bool text_set(char **to, const char *from);

@@ -150,7 +150,7 @@ static json_t *registration(struct client *c)
 	json_t *json = json_pack("{sbso}", "termsOfServiceAgreed", 1, "contact", contact(c));
 	char *eab = NULL;
 	if (json && c->o.eab_kid &&
-	    (jws_eab(c->key, c->o.eab_kid, c->o.eab_mac, message_get(c->s.directory, "newAccount"), &eab) <
+	    (jws_eab(c->key, c->o.eab_kid, c->o.eab_mac, member_text(c->s.directory, "newAccount"), &eab) <
 		     0 ||
 	     json_object_set_new(json, "externalAccountBinding", json_loads(eab, 0, NULL)) < 0)) {
 		json_decref(json);
@@ -168,7 +168,7 @@ static int ask_registration(struct client *c, bool only_look)
 				   "cannot write the registration: is the HMAC key of the external account "
 				   "binding base64?");
 	return session_ask(
-		c, "newAccount", message_get(c->s.directory, "newAccount"), payload,
+		c, "newAccount", member_text(c->s.directory, "newAccount"), payload,
 		&(struct ask){.how = ASK_BY_JWK | ASK_MAY_REFUSE, .expect = MESSAGE_ACCOUNT, .repeat = 2});
 }
 
@@ -284,7 +284,7 @@ static int account_ready(struct client *c)
 
 static int account_rollover(struct client *c)
 {
-	const char *url = message_get(c->s.directory, "keyChange");
+	const char *url = member_text(c->s.directory, "keyChange");
 	struct problem problem = {.text = "the CA has kept the old account key"};
 	char *inner = NULL;
 	bool taken;
@@ -333,7 +333,7 @@ static int account_deactivate(struct client *c)
 
 static int revoke_certificate(struct client *c)
 {
-	const char *text = given(c->q.chain_pem), *url = message_get(c->s.directory, "revokeCert");
+	const char *text = given(c->q.chain_pem), *url = member_text(c->s.directory, "revokeCert");
 	gnutls_datum_t pem = {(unsigned char *)text, (unsigned int)strlen(text)}, der = {0};
 	if (!url)
 		return client_fail(c, ACME_REFUSED, true, "the CA does not offer to revoke certificates");
@@ -352,7 +352,7 @@ static int revoke_certificate(struct client *c)
 static int renewal_info(struct client *c)
 {
 	char url[MESSAGE_URL_MAX + CHAIN_ARI_ID + 2];
-	const char *base = message_get(c->s.directory, "renewalInfo"), *id = c->q.ari_id;
+	const char *base = member_text(c->s.directory, "renewalInfo"), *id = c->q.ari_id;
 	if (!id || !*id || strlen(id) >= CHAIN_ARI_ID)
 		return client_fail(c, ACME_LOCAL, true, "the certificate has no ARI identifier");
 	if (!base)
@@ -364,9 +364,9 @@ static int renewal_info(struct client *c)
 			     &(struct ask){.how = ASK_GET, .expect = MESSAGE_RENEWAL, .repeat = 2});
 	if (rc)
 		return rc;
-	const char *explanation = message_get(c->s.message, "explanationURL");
+	const char *explanation = member_text(c->s.message, "explanationURL");
 	c->ari_url = explanation ? strdup(explanation) : NULL;
-	c->result = (struct client_result){.retry_after = c->s.retry_after, .ari_url = c->ari_url};
+	c->result = (struct operation_result){.retry_after = c->s.retry_after, .ari_url = c->ari_url};
 	message_window(c->s.message, &c->result.ari_start, &c->result.ari_end);
 	return 0;
 }

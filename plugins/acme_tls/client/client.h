@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ev.h>
@@ -46,19 +47,6 @@ struct client_options {
 	/* Each request that was made, for metrics. */
 	void (*counted)(void *arg, const char *what);
 	void *arg;
-};
-
-struct client_result {
-	enum acme_fail fail;
-	char why[640];       /* one sentence in the operator's words, with the remedy where one is known */
-	bool permanent;      /* will not get better by itself: try rarely */
-	int64_t retry_after; /* seconds the CA asks for, 0: none; clamped to 1 s .. 1 day */
-	/* issue */
-	const struct chain_info *chain;
-	const char *key_pem;
-	/* ari */
-	int64_t ari_start, ari_end;
-	const char *ari_url; /* explanation */
 };
 
 /* What to do; all but the operation's members are NULL. */
@@ -176,7 +164,7 @@ struct client {
 	uint64_t deadline;      /* monotonic ns */
 	unsigned requests, requests_max;
 	char *ari_url;
-	struct client_result result;
+	struct operation_result result;
 };
 
 /* ---- session.c */
@@ -209,14 +197,3 @@ void session_close(struct client *);
 /* ---- order.c */
 int order_issue(struct client *);
 void order_free(struct order *);
-
-/* A copy in place of *to; false: out of memory, and *to is as it was. */
-static inline bool text_set(char **to, const char *from)
-{
-	char *copy = from ? strdup(from) : NULL;
-	if (from && !copy)
-		return false;
-	free(*to);
-	*to = copy;
-	return true;
-}

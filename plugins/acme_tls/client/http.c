@@ -3,14 +3,10 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
+#include <semstreams/base/file_atomic.h>
 #include <semstreams/base/job.h>
 #include <semstreams/base/strbuf.h>
 #include "http.h"
@@ -96,15 +92,8 @@ static const char *field(const struct http *h, const char *name, size_t index)
 
 /* ---- why a request failed */
 
-__attribute__((format(printf, 3, 4))) static int say(struct http_reply *out, int error, const char *format,
-						     ...)
-{
-	va_list args;
-	va_start(args, format);
-	vsnprintf(out->why, sizeof out->why, format, args);
-	va_end(args);
-	return error;
-}
+/* error, with the sentence in out->why */
+#define say(out, error, ...) (snprintf((out)->why, sizeof((out)->why), __VA_ARGS__), (error))
 
 static int host_len(const struct http *h)
 {
@@ -397,22 +386,18 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 
 static int ca_file_add(struct http *h, const char *path, char *why, size_t why_size)
 {
-	struct stat st;
-	int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0) {
-		rc = -errno;
+	char *pem = NULL;
+	size_t len = 0;
+	int rc = ss_file_read(AT_FDCWD, path, CA_FILE_MAX, &pem, &len, NULL);
+	if (rc)
 		snprintf(why, why_size, "%s cannot be read: %s", path, strerror(-rc));
-		return rc;
-	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > CA_FILE_MAX) {
+	if (rc == -EINVAL || rc == -EISDIR || rc == -EFBIG) {
 		snprintf(why, why_size, "%s is not a regular file of at most %d bytes", path, CA_FILE_MAX);
 		rc = -EINVAL;
 	}
-	char *to = rc ? NULL : ss_strbuf_room(&h->ca, (size_t)st.st_size);
-	ssize_t n = to ? read(fd, to, (size_t)st.st_size) : 0;
-	h->ca.len += n > 0 ? (size_t)n : 0;
+	ss_strbuf_add(&h->ca, pem, len);
 	ss_strbuf_char(&h->ca, '\n');
-	close(fd);
+	free(pem);
 	return rc || !h->ca.failed ? rc : -ENOMEM;
 }
 

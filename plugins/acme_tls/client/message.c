@@ -41,14 +41,9 @@ void message_text(const char *in, char *out, size_t size)
 
 /* ---- documents */
 
-const char *message_get(const json_t *in, const char *key)
-{
-	return json_string_value(json_object_get(in, key));
-}
-
 enum message_status message_status(const json_t *in)
 {
-	const char *word = message_get(in, "status");
+	const char *word = member_text(in, "status");
 	size_t i = 0;
 	while (word && i < MESSAGE_OTHER && strcmp(word, status_words[i]) != 0)
 		i++;
@@ -64,7 +59,7 @@ const json_t *message_error(const json_t *in)
 bool message_window(const json_t *in, int64_t *start, int64_t *end)
 {
 	const json_t *window = json_object_get(in, "suggestedWindow");
-	const char *from = message_get(window, "start"), *to = message_get(window, "end");
+	const char *from = member_text(window, "start"), *to = member_text(window, "end");
 	return from && to && message_time(from, start) && message_time(to, end) && *start < *end;
 }
 
@@ -105,9 +100,9 @@ static int check_status(const struct reader *r, const char *key, const json_t *s
 
 static int check_identifier(const struct reader *r, const char *key, const json_t *identifier)
 {
-	const char *value = message_get(identifier, "value");
+	const char *value = member_text(identifier, "value");
 	(void)key;
-	if (!message_get(identifier, "type") || !value || !*value || strlen(value) > MESSAGE_NAME_MAX)
+	if (!member_text(identifier, "type") || !value || !*value || strlen(value) > MESSAGE_NAME_MAX)
 		return bad(r, "has an identifier without type and value");
 	return 0;
 }
@@ -124,7 +119,7 @@ static int check_authorization(const struct reader *r, const char *key, const js
 static int check_challenge(const struct reader *r, const char *key, const json_t *challenge)
 {
 	(void)key;
-	if (!message_get(challenge, "type"))
+	if (!member_text(challenge, "type"))
 		return bad(r, "has a challenge without \"type\"");
 	int rc = check_status(r, "status", json_object_get(challenge, "status"));
 	return rc ? rc : check_url(r, "url", json_object_get(challenge, "url"));
@@ -434,7 +429,7 @@ static const struct meaning {
 static bool read_part(const json_t *in, long status, char type[PROBLEM_TYPE], char *out, size_t size)
 {
 	static const char acme[] = "urn:ietf:params:acme:error:";
-	const char *full = message_get(in, "type"), *says = message_get(in, "detail");
+	const char *full = member_text(in, "type"), *says = member_text(in, "detail");
 	char detail[256] = "";
 	size_t i = 0, n = sizeof meanings / sizeof *meanings;
 	type[0] = '\0';
@@ -442,7 +437,7 @@ static bool read_part(const json_t *in, long status, char type[PROBLEM_TYPE], ch
 		message_text(full + sizeof acme - 1, type, PROBLEM_TYPE);
 	else if (full && strcmp(full, "about:blank") != 0)
 		message_text(strrchr(full, ':') ? strrchr(full, ':') + 1 : full, type, PROBLEM_TYPE);
-	if (says || (says = message_get(in, "title")))
+	if (says || (says = member_text(in, "title")))
 		message_text(says, detail, sizeof detail);
 	while (i < n && strcmp(type, meanings[i].type) != 0)
 		i++;
@@ -474,7 +469,7 @@ void problem_from(const json_t *in, long status, struct problem *out)
 	out->permanent = read_part(in, status, out->type, out->text, sizeof out->text);
 	json_array_foreach(subs, i, sub)
 	{
-		const char *of = message_get(json_object_get(sub, "identifier"), "value");
+		const char *of = member_text(json_object_get(sub, "identifier"), "value");
 		char name[128];
 		message_text(of ? of : "", name, sizeof name);
 		if (i == PROBLEM_SUBS) {

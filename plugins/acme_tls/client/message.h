@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <jansson.h>
+#include "plugins/acme_tls/protocol.h"
 
 #define MESSAGE_URL_MAX     2048 /* bytes of an URL */
 #define MESSAGE_NAME_MAX    255  /* bytes of an identifier */
@@ -44,8 +45,6 @@ enum message_kind {
  * window, and the others and all challenges have a status.  0; -EINVAL with what is wrong in why; -ENOMEM.
  */
 int message_read(enum message_kind, const char *body, size_t len, json_t **out, char *why, size_t why_size);
-/* A member that is a string; NULL: there is none. */
-const char *message_get(const json_t *, const char *key);
 enum message_status message_status(const json_t *);
 /* The problem document of an order or a challenge; NULL: there is none. */
 const json_t *message_error(const json_t *);

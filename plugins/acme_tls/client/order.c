@@ -102,8 +102,8 @@ static int order_refused(struct client *c, const char *why)
 static bool same_name(const char *name, const json_t *id)
 {
 	unsigned char address[16];
-	return !strcmp(message_get(id, "type"), name_address(name, address) ? "ip" : "dns") &&
-	       name_same(name, message_get(id, "value"));
+	return !strcmp(member_text(id, "type"), name_address(name, address) ? "ip" : "dns") &&
+	       name_same(name, member_text(id, "value"));
 }
 
 /* The same names as sets: what is listed twice counts once. */
@@ -189,7 +189,7 @@ static const char *challenge_type(const struct client *c)
 static void retract(struct client *c, struct challenge *p)
 {
 	if (p->answering)
-		responder_remove(c->responder, p->name, message_get(p->document, "token"));
+		responder_remove(c->responder, p->name, member_text(p->document, "token"));
 	p->answering = false;
 }
 
@@ -232,7 +232,7 @@ static int challenge_post(struct client *c, struct challenge *p)
 	p->posts++;
 	client_doing(c, "validating %s", p->name);
 	int rc = session_ask(
-		c, "challenge", message_get(p->document, "url"), json_object(),
+		c, "challenge", member_text(p->document, "url"), json_object(),
 		&(struct ask){.how = ASK_MAY_REFUSE | ASK_MAY_BREAK, .expect = MESSAGE_CHALLENGE});
 	if (rc)
 		return rc;
@@ -258,9 +258,9 @@ static int challenge_post(struct client *c, struct challenge *p)
 static int answer(struct client *c, struct challenge *p)
 {
 	char *authorization = NULL, why[300] = "out of memory";
-	const char *token = message_get(p->document, "token");
+	const char *token = member_text(p->document, "token");
 	struct order *o = c->order;
-	bool whole = token && message_get(p->document, "url");
+	bool whole = token && member_text(p->document, "url");
 	int rc = whole ? jws_key_authorization(c->key, token, &authorization) : -EINVAL, waited = 0;
 	if (rc == -EINVAL)
 		return order_broken(c, "the CA's challenge has no URL, or a token with invalid characters");
@@ -322,7 +322,7 @@ static int not_offered(struct client *c, const struct challenge *p, const json_t
 	size_t i;
 	json_array_foreach(challenges, i, challenge)
 	{
-		message_text(message_get(challenge, "type"), type, sizeof type);
+		message_text(member_text(challenge, "type"), type, sizeof type);
 		append(offered, sizeof offered, "%s%s", i ? ", " : "", type);
 	}
 	return order_useless(
@@ -336,7 +336,7 @@ static int challenge_pending(struct client *c, struct challenge *p, const json_t
 	json_t *ours = NULL;
 	struct problem problem;
 	for (size_t i = 0; i < json_array_size(challenges) && !ours; i++)
-		if (!strcmp(message_get(json_array_get(challenges, i), "type"), challenge_type(c)))
+		if (!strcmp(member_text(json_array_get(challenges, i), "type"), challenge_type(c)))
 			ours = json_array_get(challenges, i);
 	if (!ours)
 		return not_offered(c, p, challenges);
@@ -369,7 +369,7 @@ static const json_t *invalid_reason(const struct client *c, const json_t *challe
 	json_array_foreach(challenges, i, challenge)
 	{
 		const json_t *error = message_error(challenge);
-		if (error && !strcmp(message_get(challenge, "type"), challenge_type(c)))
+		if (error && !strcmp(member_text(challenge, "type"), challenge_type(c)))
 			return error;
 		any = error ? error : any;
 	}
@@ -388,7 +388,7 @@ static int challenge_look(struct client *c, struct challenge *p)
 	if (c->s.refusal)
 		return order_refused(c, NULL);
 	const json_t *challenges = json_object_get(c->s.message, "challenges");
-	const char *name = message_get(json_object_get(c->s.message, "identifier"), "value");
+	const char *name = member_text(json_object_get(c->s.message, "identifier"), "value");
 	enum message_status status = message_status(c->s.message);
 	if (!name_ours(c, name))
 		return order_broken(c, "the CA wants proof of a name that was not ordered");
@@ -402,7 +402,7 @@ static int challenge_look(struct client *c, struct challenge *p)
 	case MESSAGE_INVALID:
 		return challenge_failed(c, p, invalid_reason(c, challenges));
 	default:
-		message_text(message_get(c->s.message, "status"), word, sizeof word);
+		message_text(member_text(c->s.message, "status"), word, sizeof word);
 		return order_useless(c, status == MESSAGE_OTHER ? ACME_BROKEN : ACME_CHALLENGE_FAILED, false,
 				     "the CA's authorization has the status %s", word);
 	}
@@ -491,7 +491,7 @@ static int read_chain(const struct client *c, struct chain_info *out, char *why,
 /* The URLs of other chains, as the reply with the first one names them. */
 static json_t *alternates(const struct client *c)
 {
-	const char *const *links = c->s.reply.links, *base = message_get(c->order->document, "certificate");
+	const char *const *links = c->s.reply.links, *base = member_text(c->order->document, "certificate");
 	char link[MESSAGE_URL_MAX + 1], url[MESSAGE_URL_MAX + 1];
 	json_t *urls = json_array();
 	for (; *links && json_array_size(urls) < ALTERNATES; links++)
@@ -547,7 +547,7 @@ static int certificate_get(struct client *c)
 	challenges_retract(c);
 	o->validating = false;
 	client_doing(c, "downloading the certificate");
-	int rc = download(c, message_get(o->document, "certificate"), false);
+	int rc = download(c, member_text(o->document, "certificate"), false);
 	if (rc)
 		return rc;
 	if (c->s.refusal)
@@ -568,7 +568,7 @@ static int certificate_get(struct client *c)
 			   "Certificate is not yet valid by the clock of this machine, is the clock slow? "
 			   "seconds=%lld",
 			   (long long)early);
-	c->result = (struct client_result){.chain = &o->chain, .key_pem = o->key_text};
+	c->result = (struct operation_result){.chain = o->chain, .key_pem = o->key_text};
 	return 0;
 }
 
@@ -601,7 +601,7 @@ static int finalize_unsure(struct client *c)
 static int order_finalize(struct client *c)
 {
 	struct order *o = c->order;
-	const char *url = message_get(o->document, "finalize");
+	const char *url = member_text(o->document, "finalize");
 	o->validating = false;
 	challenges_retract(c);
 	o->poll = POLL_FIRST << o->finalizes;
@@ -664,14 +664,14 @@ static int order_complete(struct client *c)
 			rc = order_poll(c);
 			break;
 		case MESSAGE_VALID:
-			if (message_get(order, "certificate"))
+			if (member_text(order, "certificate"))
 				return certificate_get(c);
 			return order_broken(c, "the order is valid but has no certificate");
 		case MESSAGE_INVALID:
 			problem_from(message_error(order), 0, &problem);
 			return order_useless(c, ACME_REFUSED, problem.permanent, "%s", problem.text);
 		default:
-			message_text(message_get(order, "status"), word, sizeof word);
+			message_text(member_text(order, "status"), word, sizeof word);
 			return order_broken(c, "the order has the unexpected status %s", word);
 		}
 		if (rc)
@@ -742,7 +742,7 @@ static int ask_order(struct client *c, const char *replaces)
 	json_t *payload = json_pack("{so, ss*, ss*}", "identifiers", names, "profile", c->o.profile,
 				    "replaces", replaces);
 	client_doing(c, "ordering the certificate");
-	return session_ask(c, "newOrder", message_get(c->s.directory, "newOrder"), payload,
+	return session_ask(c, "newOrder", member_text(c->s.directory, "newOrder"), payload,
 			   &(struct ask){.how = ASK_MAY_REFUSE, .expect = MESSAGE_ORDER});
 }
 
@@ -750,7 +750,7 @@ static int order_create(struct client *c)
 {
 	struct order *o = c->order;
 	const struct http_reply *reply = &c->s.reply;
-	bool replaces = c->q.old_ari_id && *c->q.old_ari_id && message_get(c->s.directory, "renewalInfo");
+	bool replaces = c->q.old_ari_id && *c->q.old_ari_id && member_text(c->s.directory, "renewalInfo");
 	int rc = profile_check(c);
 	if (!rc)
 		rc = order_new_key(c);

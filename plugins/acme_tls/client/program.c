@@ -50,18 +50,18 @@ static void on_counted(void *arg, const char *what)
 	answer(json_pack("{s:s}", "counted", what));
 }
 
-static void answer_result(const struct client_result *r)
+static void answer_result(const struct operation_result *r)
 {
 	answer(json_pack("{s:{s:i, s:o, s:b, s:I, s:I, s:I, s:s?, s:s?, s:s?}}", "result", "fail",
 			 (int)r->fail, "why", text_of(r->why), "permanent", (int)r->permanent, "retry_after",
 			 (json_int_t)r->retry_after, "ari_start", (json_int_t)r->ari_start, "ari_end",
-			 (json_int_t)r->ari_end, "ari_url", r->ari_url, "chain",
-			 r->chain ? r->chain->pem : NULL, "key", r->key_pem));
+			 (json_int_t)r->ari_end, "ari_url", r->ari_url, "chain", r->chain.pem, "key",
+			 r->key_pem));
 }
 
 static int refuse(const char *why)
 {
-	struct client_result r = {.fail = ACME_LOCAL};
+	struct operation_result r = {.fail = ACME_LOCAL};
 	snprintf(r.why, sizeof r.why, "%s", why);
 	answer_result(&r);
 	return EXIT_FAILURE;
@@ -102,16 +102,6 @@ static void on_socket(struct ev_loop *loop, ev_io *io, int events)
 	_exit(EXIT_FAILURE);
 }
 
-static const char *text(const json_t *request, const char *key)
-{
-	return json_string_value(json_object_get(request, key));
-}
-
-static int64_t number(const json_t *request, const char *key)
-{
-	return (int64_t)json_integer_value(json_object_get(request, key));
-}
-
 static size_t list(const json_t *request, const char *key, const char **out, size_t max)
 {
 	const json_t *array = json_object_get(request, key);
@@ -127,32 +117,32 @@ static int run(struct ev_loop *loop, struct store *store, const json_t *request)
 	const struct client_options options = {
 		.loop = loop,
 		.store = store,
-		.directory_url = text(request, "directory_url"),
-		.email = text(request, "email"),
+		.directory_url = member_text(request, "directory_url"),
+		.email = member_text(request, "email"),
 		.names = names,
 		.n_names = list(request, "names", names, NAMES_MAX),
-		.challenge =
-			number(request, "challenge") == ACME_TLS_ALPN_01 ? ACME_TLS_ALPN_01 : ACME_HTTP_01,
-		.challenge_address = text(request, "challenge_address"),
-		.challenge_port = (uint16_t)number(request, "challenge_port"),
+		.challenge = member_number(request, "challenge") == ACME_TLS_ALPN_01 ? ACME_TLS_ALPN_01
+										     : ACME_HTTP_01,
+		.challenge_address = member_text(request, "challenge_address"),
+		.challenge_port = (uint16_t)member_number(request, "challenge_port"),
 		.ca_files = files,
 		.n_ca_files = list(request, "ca_files", files, FILES_MAX),
-		.eab_kid = text(request, "eab_kid"),
-		.eab_mac = text(request, "eab_mac"),
-		.profile = text(request, "profile"),
-		.preferred_chain = text(request, "preferred_chain"),
+		.eab_kid = member_text(request, "eab_kid"),
+		.eab_mac = member_text(request, "eab_mac"),
+		.profile = member_text(request, "profile"),
+		.preferred_chain = member_text(request, "preferred_chain"),
 		.reuse_key = json_is_true(json_object_get(request, "reuse_key")),
-		.order_ns = (uint64_t)number(request, "order_ns"),
+		.order_ns = (uint64_t)member_number(request, "order_ns"),
 		.log = on_log,
 		.counted = on_counted,
 	};
 	const struct client_request what = {
-		.operation = text(request, "operation"),
-		.old_ari_id = text(request, "old_ari_id"),
-		.old_key_pem = text(request, "old_key"),
-		.chain_pem = text(request, "chain"),
-		.reason = (int)number(request, "reason"),
-		.ari_id = text(request, "ari_id"),
+		.operation = member_text(request, "operation"),
+		.old_ari_id = member_text(request, "old_ari_id"),
+		.old_key_pem = member_text(request, "old_key"),
+		.chain_pem = member_text(request, "chain"),
+		.reason = (int)member_number(request, "reason"),
+		.ari_id = member_text(request, "ari_id"),
 	};
 	ev_io io;
 	if (!options.directory_url || !options.email || !what.operation)
@@ -184,12 +174,12 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	json_set_alloc_funcs(malloc, wipe_and_free);
 	json_t *request = read_request();
-	if (!text(request, "storage_path"))
+	if (!member_text(request, "storage_path"))
 		return 2;
 	struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	if (!loop)
 		code = refuse("cannot create an event loop");
-	else if (store_open(text(request, "storage_path"), &store, why, sizeof why))
+	else if (store_open(member_text(request, "storage_path"), &store, why, sizeof why))
 		code = refuse(why);
 	else
 		code = run(loop, store, request);

@@ -76,13 +76,13 @@ static bool skewed(const struct client *c)
 
 int client_fail(struct client *c, enum acme_fail fail, bool permanent, const char *format, ...)
 {
-	struct client_result *result = &c->result;
+	struct operation_result *result = &c->result;
 	char failed[128];
 	va_list args;
 	what_failed(c, fail, failed, sizeof failed);
 	if (c->registering && (fail == ACME_REFUSED || fail == ACME_BROKEN))
 		fail = ACME_ACCOUNT;
-	*result = (struct client_result){.fail = fail, .permanent = permanent};
+	*result = (struct operation_result){.fail = fail, .permanent = permanent};
 	append(result->why, sizeof result->why, "%s: ", failed);
 	va_start(args, format);
 	append_list(result->why, sizeof result->why, format, args);
@@ -346,7 +346,7 @@ static int ask_persistently(struct client *c, const char *what, const char *url,
 	struct http_request get = {
 		.method = "GET", .url = url, .accept = ask->accept, .deadline = c->deadline};
 	struct http_request head = {
-		.method = "HEAD", .url = message_get(s->directory, "newNonce"), .deadline = c->deadline};
+		.method = "HEAD", .url = member_text(s->directory, "newNonce"), .deadline = c->deadline};
 	struct tries tries = {0};
 	int rc;
 	do {
@@ -404,7 +404,7 @@ int session_ask(struct client *c, const char *what, const char *url, json_t *pay
 
 int session_find_account(struct client *c, const struct acme_key *key, bool may_fail)
 {
-	return session_ask(c, "newAccount", message_get(c->s.directory, "newAccount"),
+	return session_ask(c, "newAccount", member_text(c->s.directory, "newAccount"),
 			   json_pack("{sb}", "onlyReturnExisting", 1),
 			   &(struct ask){.how = ASK_BY_JWK | (may_fail ? ASK_MAY_REFUSE | ASK_MAY_BREAK : 0),
 					 .key = key,

@@ -635,10 +635,9 @@ enum acme_fail ca_run(struct ca *ca, const struct client_request *request)
 	ca->result = client->result;
 	free(ca->chain);
 	free(ca->key);
-	ca->chain = ca->result.chain ? strdup(ca->result.chain->pem) : NULL;
+	ca->chain = ca->result.chain.pem ? strdup(ca->result.chain.pem) : NULL;
 	ca->key = ca->result.key_pem ? strdup(ca->result.key_pem) : NULL;
-	ca->result.chain = NULL;
-	ca->result.key_pem = ca->result.ari_url = NULL;
+	ca->result.chain.pem = ca->result.key_pem = ca->result.ari_url = NULL;
 	client_free(client);
 	if (ca->chain)
 		forget_order(ca);

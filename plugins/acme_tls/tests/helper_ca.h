@@ -82,7 +82,7 @@ struct ca {
 	int n_lines;
 	int answering, answers; /* of the responder: now, ever */
 	const char *port_taken; /* why the responder cannot bind */
-	struct client_result result;
+	struct operation_result result;
 	char *chain, *key;
 	json_t *last_order; /* payload of the last newOrder, of the last newAccount */
 	json_t *last_account;

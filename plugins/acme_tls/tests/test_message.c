@@ -44,12 +44,12 @@ static void test_directory(void **state)
 		     "usual\",\"short\":\"lived\"}}}",
 		     &d),
 		0);
-	assert_string_equal(message_get(d, "newNonce"), "https://ca/n");
-	assert_string_equal(message_get(d, "newAccount"), "https://ca/a");
-	assert_string_equal(message_get(d, "newOrder"), "https://ca/o");
-	assert_string_equal(message_get(d, "revokeCert"), "https://ca/r");
-	assert_null(message_get(d, "keyChange"));
-	assert_null(message_get(d, "renewalInfo"));
+	assert_string_equal(member_text(d, "newNonce"), "https://ca/n");
+	assert_string_equal(member_text(d, "newAccount"), "https://ca/a");
+	assert_string_equal(member_text(d, "newOrder"), "https://ca/o");
+	assert_string_equal(member_text(d, "revokeCert"), "https://ca/r");
+	assert_null(member_text(d, "keyChange"));
+	assert_null(member_text(d, "renewalInfo"));
 	assert_true(json_is_true(json_object_get(json_object_get(d, "meta"), "externalAccountRequired")));
 	assert_true(message_profiles(d, "short", text, sizeof text));
 	assert_false(message_profiles(d, "long", text, sizeof text));
@@ -107,11 +107,11 @@ static void test_order(void **state)
 		0);
 	assert_int_equal(message_status(m), MESSAGE_PENDING);
 	assert_int_equal(json_array_size(json_object_get(m, "identifiers")), 2);
-	assert_string_equal(message_get(item(m, "identifiers", 1), "value"), "192.0.2.1");
+	assert_string_equal(member_text(item(m, "identifiers", 1), "value"), "192.0.2.1");
 	assert_int_equal(json_array_size(json_object_get(m, "authorizations")), 2);
 	assert_string_equal(json_string_value(item(m, "authorizations", 0)), "https://ca/z/2");
-	assert_string_equal(message_get(m, "finalize"), "https://ca/f");
-	assert_null(message_get(m, "certificate"));
+	assert_string_equal(member_text(m, "finalize"), "https://ca/f");
+	assert_null(member_text(m, "certificate"));
 	assert_null(message_error(m));
 	json_decref(m);
 
@@ -122,13 +122,13 @@ static void test_order(void **state)
 		     &m),
 		0);
 	assert_int_equal(message_status(m), MESSAGE_VALID);
-	assert_string_equal(message_get(m, "certificate"), "https://ca/c");
+	assert_string_equal(member_text(m, "certificate"), "https://ca/c");
 	assert_non_null(message_error(m));
 	json_decref(m);
 
 	assert_int_equal(READ(MESSAGE_ORDER, "{\"status\":\"cooking\"}", &m), 0);
 	assert_int_equal(message_status(m), MESSAGE_OTHER);
-	assert_string_equal(message_get(m, "status"), "cooking");
+	assert_string_equal(member_text(m, "status"), "cooking");
 	json_decref(m);
 }
 
@@ -173,9 +173,9 @@ static void test_authorization(void **state)
 			      &m),
 			 0);
 	assert_int_equal(json_array_size(json_object_get(m, "challenges")), 2);
-	assert_null(message_get(item(m, "challenges", 0), "token"));
+	assert_null(member_text(item(m, "challenges", 0), "token"));
 	assert_int_equal(message_status(item(m, "challenges", 0)), MESSAGE_OTHER);
-	assert_string_equal(message_get(item(m, "challenges", 1), "token"), "tok");
+	assert_string_equal(member_text(item(m, "challenges", 1), "token"), "tok");
 	assert_non_null(message_error(item(m, "challenges", 1)));
 	json_decref(m);
 	REFUSED(MESSAGE_AUTHORIZATION, "{\"status\":\"pending\"}", "identifier");
@@ -219,7 +219,7 @@ static void test_renewal(void **state)
 	assert_true(message_window(m, &start, &end));
 	assert_int_equal(start, NOW);
 	assert_int_equal(end, NOW + 3600);
-	assert_string_equal(message_get(m, "explanationURL"), "https://ca/why");
+	assert_string_equal(member_text(m, "explanationURL"), "https://ca/why");
 	json_decref(m);
 	REFUSED(MESSAGE_RENEWAL, "{}", "suggestedWindow");
 	REFUSED(MESSAGE_RENEWAL,

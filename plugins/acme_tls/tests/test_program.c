@@ -60,7 +60,6 @@ void *realloc(void *block, size_t size)
 
 /* ---- the operation ---- */
 
-static struct chain_info chain;
 static struct client client;
 
 struct client *__wrap_client_run(const struct client_options *o, const struct client_request *q);
@@ -78,7 +77,7 @@ struct client *__wrap_client_run(const struct client_options *o, const struct cl
 	assert_int_equal(jws_eab(key, o->eab_kid, o->eab_mac, o->directory_url, &binding), 0);
 	key_free(key);
 	free(binding);
-	client.result = (struct client_result){.chain = &chain, .key_pem = secret};
+	client.result = (struct operation_result){.key_pem = secret};
 	return &client;
 }
 

@@ -58,8 +58,8 @@ const struct ss_option acme_options_table[ACME_N_OPTIONS] = {
 
 /* ---- checks ---- */
 
-/* host[:port]; -EINVAL with why. */
-static int read_authority(const char *text, size_t len, char *why, size_t why_size)
+/* Why it is not host[:port]; NULL: it is. */
+static const char *authority_fault(const char *text, size_t len, char *why, size_t size)
 {
 	struct ss_host_name read;
 	char name[SS_HOST_NAME_MAX + 3] = "", fault[400];
@@ -71,68 +71,62 @@ static int read_authority(const char *text, size_t len, char *why, size_t why_si
 	size_t name_len = has_port ? n - 1 : len;
 	/* "%25eth0" of a link-local address is not part of what is checked */
 	const char *zone = text[0] == '[' ? memchr(text, '%', name_len) : NULL;
-	if (port == 0 || port > 65535) {
-		snprintf(why, why_size, "has the port %.*s; ports are 1 to 65535", (int)(len - n), text + n);
-		return -EINVAL;
-	}
+	snprintf(why, size, "has the port %.*s; ports are 1 to 65535", (int)(len - n), text + n);
+	if (port == 0 || port > 65535)
+		return why;
 	snprintf(name, sizeof name, "%.*s%s", (int)(zone ? (size_t)(zone - text) : name_len), text,
 		 zone ? "]" : "");
-	int rc = name_read(name, &read, fault, sizeof fault);
-	if (rc == 0 && (name[0] == '*' || (strchr(name, ':') && name[0] != '['))) {
+	if (name_read(name, &read, fault, sizeof fault) == 0) {
+		if (name[0] != '*' && (name[0] == '[' || !strchr(name, ':')))
+			return NULL;
 		snprintf(fault, sizeof fault, "is no host of a URL; an IPv6 address stands in brackets");
-		rc = -EINVAL;
 	}
-	if (rc)
-		snprintf(why, why_size, "has the host \"%s\", which %s", name, fault);
-	return rc;
+	snprintf(why, size, "has the host \"%s\", which %s", name, fault);
+	return why;
 }
 
-static int32_t check_url(const struct ss_host *host, const char *url)
+/* Why it is not the URL of a directory; NULL: it is. */
+static const char *url_fault(const char *url, char *why, size_t size)
 {
 	static const char scheme[] = "https://";
-	char why[600];
 	if (strncasecmp(url, "http://", 7) == 0)
-		return ss_config_error(
-			host, "/directory_url",
-			"must be https: accounts are not registered over an unencrypted connection");
+		return "must be https: accounts are not registered over an unencrypted connection";
 	if (strncasecmp(url, scheme, sizeof scheme - 1) != 0)
-		return ss_config_error(host, "/directory_url",
-				       "must be the URL of an ACME directory, like "
-				       "\"https://step-ca.local:9000/acme/acme/directory\"");
+		return "must be the URL of an ACME directory, like "
+		       "\"https://step-ca.local:9000/acme/acme/directory\"";
 	const char *rest = url + sizeof scheme - 1;
 	size_t host_len = strcspn(rest, "/?#");
-	int rc = read_authority(rest, host_len, why, sizeof why);
+	const char *fault = authority_fault(rest, host_len, why, size);
 	/* a password may have a slash in it; nothing of it is shown */
-	if (memchr(rest, '@', host_len) || (rc && strchr(rest, '@')))
-		return ss_config_error(host, "/directory_url",
-				       "contains a user name or password, which ACME does not use: remove "
-				       "everything between https:// and the host, with the @");
+	if (memchr(rest, '@', host_len) || (fault && strchr(rest, '@')))
+		return "contains a user name or password, which ACME does not use: remove everything between "
+		       "https:// and the host, with the @";
 	if (strchr(rest, '#'))
-		return ss_config_error(host, "/directory_url",
-				       "has a fragment, which is not sent to a server: remove the # and "
-				       "everything behind it");
+		return "has a fragment, which is not sent to a server: remove the # and everything behind it";
 	if (host_len == 0 || strlen(url) > 2048)
-		return ss_config_error(host, "/directory_url", "has no usable host name");
-	if (rc)
-		return ss_config_error(host, "/directory_url", "%s", why);
-	for (const char *p = url; *p; p++)
+		return "has no usable host name";
+	for (const char *p = url; !fault && *p; p++)
 		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
-			return ss_config_error(host, "/directory_url",
-					       "has a character that is not allowed in a URL");
-	return 0;
+			return "has a character that is not allowed in a URL";
+	return fault;
 }
 
-/* One address as it can stand in a mailto: URL. */
-static int32_t check_email(const struct ss_host *host, const char *email)
+/* Why it is not one address as it can stand in a mailto: URL; NULL: it is. */
+static const char *email_fault(const char *email)
 {
 	const char *at = strchr(email, '@');
 	if (strncasecmp(email, "mailto:", 7) == 0)
-		return ss_config_error(host, "/email", "is an address without \"mailto:\"");
+		return "is an address without \"mailto:\"";
 	bool good = at && at > email && name_is_dns(at + 1) && at[1] != '*' && strlen(email) <= 254;
 	for (const char *p = email; good && p < at; p++)
 		good = isalnum((unsigned char)*p) || strchr(".!#$&'*+-/=^_`{|}~", *p);
-	return good ? 0
-		    : ss_config_error(host, "/email", "is not an e-mail address, like \"admin@example.com\"");
+	return good ? NULL : "is not an e-mail address, like \"admin@example.com\"";
+}
+
+/* 0 where there is no fault. */
+static int32_t report(const struct ss_host *host, const char *pointer, const char *fault)
+{
+	return fault ? ss_config_error(host, pointer, "%s", fault) : 0;
 }
 
 static int32_t check_eab(const struct ss_host *host, const struct acme_conf *conf)
@@ -280,8 +274,9 @@ int32_t setup_init(struct setup *s, const struct ss_host *host, const struct acm
 			    .check_interval = conf->check_interval / ACME_SECOND};
 	/* all of them, in this order, so that every error is reported */
 	int32_t bad[5];
-	bad[0] = check_url(host, conf->directory_url);
-	bad[1] = check_email(host, conf->email);
+	char why[700];
+	bad[0] = report(host, "/directory_url", url_fault(conf->directory_url, why, sizeof why));
+	bad[1] = report(host, "/email", email_fault(conf->email));
 	bad[2] = read_names(s, host, conf->domains);
 	bad[3] = check_eab(host, conf);
 	bad[4] = check_rest(s, host);

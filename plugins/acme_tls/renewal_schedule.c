@@ -6,7 +6,6 @@
 #include "renewal_schedule.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <gnutls/crypto.h>
 #include "time_text.h"

@@ -6,7 +6,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,7 +141,7 @@ static int remove_file(const struct store *s, const char *name)
 	return unlinkat(s->dir, name, 0) && errno != ENOENT ? -errno : 0;
 }
 
-/* Takes over root. */
+/* Takes over root, whose texts are wiped. */
 static int write_json(struct store *s, const char *name, json_t *root)
 {
 	char *text = key_json_text(root, JSON_INDENT(2));
@@ -334,13 +333,13 @@ static int read_registration(struct store *s, struct store_account *out)
 	if (rc)
 		return rc;
 	const json_t *registration = json_object_get(root, "registration");
-	const json_t *body = json_object_get(registration, "body");
+	json_t *body = json_object_get(registration, "body");
 	out->email = get_text(root, "email", &rc);
 	out->directory = get_text(root, "directory", &rc);
 	out->url = get_text(registration, "uri", &rc);
-	out->body = json_is_object(body) ? json_dumps(body, JSON_COMPACT) : strdup("{}");
+	out->body = json_is_object(body) ? json_incref(body) : NULL;
 	json_decref(root);
-	return rc || !out->body ? fail_at(s, "", "", -ENOMEM) : 0;
+	return rc ? fail_at(s, "", "", rc) : 0;
 }
 
 int store_account_load(struct store *s, struct store_account *out)
@@ -390,10 +389,10 @@ int store_account_save(struct store *s, const struct store_account *a)
 		rc = write_text(s->dir, name = ACCOUNT_KEY, a->key_pem, 0600);
 	if (rc)
 		return fail_at(s, "cannot write", name, rc);
-	json_t *body = a->body ? json_loads(a->body, 0, NULL) : NULL;
 	rc = write_json(s, ACCOUNT,
 			json_pack("{s:s?, s:{s:o, s:s?}, s:s?}", "email", a->email, "registration", "body",
-				  body ? body : json_object(), "uri", a->url, "directory", a->directory));
+				  a->body ? json_deep_copy(a->body) : json_object(), "uri", a->url,
+				  "directory", a->directory));
 	if (rc || a->pending_key_pem)
 		return rc;
 	rc = remove_file(s, PENDING);
@@ -405,7 +404,7 @@ void store_account_done(struct store_account *a)
 	free(a->email);
 	free(a->url);
 	free(a->directory);
-	free(a->body);
+	json_decref(a->body);
 	key_text_free(a->key_pem);
 	key_text_free(a->pending_key_pem);
 	*a = (struct store_account){0};

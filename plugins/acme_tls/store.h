@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <jansson.h>
 #include "x509.h"
 
 struct store;
@@ -30,7 +31,7 @@ void store_unlock(struct store *);
 struct store_account {
 	char *email, *url; /* url NULL: not registered (yet) */
 	char *directory;   /* for which CA */
-	char *body;        /* the CA's account object as JSON text, "{}" if unknown */
+	json_t *body;      /* the CA's account object; NULL: unknown */
 	char *key_pem;
 	char *pending_key_pem; /* a roll-over was begun and may have reached the CA */
 };

@@ -51,7 +51,8 @@ static int account_load(struct client *c, bool needed)
 	if (rc == 0 && !of_this_ca) {
 		/* the key may have an account there, too */
 		text_set(&a->url, NULL);
-		text_set(&a->body, "{}");
+		json_decref(a->body);
+		a->body = NULL;
 	}
 	c->registering = !a->url;
 	if (rc == -ENOENT)
@@ -70,8 +71,7 @@ static int account_new_key(struct client *c)
 	struct store_account *a = &c->account;
 	if (key_new(&c->key) >= 0)
 		a->key_pem = key_pem(c->key);
-	if (!a->key_pem || !text_set(&a->directory, c->o.directory_url) || !text_set(&a->email, c->o.email) ||
-	    !text_set(&a->body, "{}"))
+	if (!a->key_pem || !text_set(&a->directory, c->o.directory_url) || !text_set(&a->email, c->o.email))
 		return client_fail(c, ACME_LOCAL, false, "cannot generate a key");
 	return account_save(c);
 }
@@ -92,10 +92,10 @@ static int account_closed_by(struct client *c, enum message_status status)
 static int account_update(struct client *c, const char *url)
 {
 	struct store_account *a = &c->account;
-	char *body = json_dumps(c->s.message, JSON_COMPACT);
-	bool kept = body && text_set(&a->body, body) && text_set(&a->url, url) &&
-		    text_set(&a->email, c->o.email) && text_set(&a->directory, c->o.directory_url);
-	free(body);
+	json_decref(a->body);
+	a->body = json_incref(c->s.message);
+	bool kept = text_set(&a->url, url) && text_set(&a->email, c->o.email) &&
+		    text_set(&a->directory, c->o.directory_url);
 	int rc = kept ? account_save(c) : client_no_memory(c);
 	return rc ? rc : account_closed_by(c, message_status(c->s.message));
 }
@@ -130,16 +130,9 @@ static int account_contact(struct client *c)
 
 static int account_check(struct client *c)
 {
-	const char *body = c->account.body ? c->account.body : "{}";
-	json_t *m;
-	char why[8];
-	/* "{}": the state is not known */
-	if (message_read(MESSAGE_ACCOUNT, body, strlen(body), &m, why, sizeof why) == 0) {
-		int rc = account_closed_by(c, message_status(m));
-		json_decref(m);
-		if (rc)
-			return rc;
-	}
+	int rc = account_closed_by(c, message_status(c->account.body));
+	if (rc)
+		return rc;
 	return strcmp(given(c->account.email), given(c->o.email)) ? account_contact(c) : 0;
 }
 
@@ -324,8 +317,9 @@ static int account_deactivate(struct client *c)
 		return rc;
 	if (message_status(c->s.message) != MESSAGE_DEACTIVATED)
 		return client_broken(c, "the CA has not deactivated the account");
-	rc = text_set(&c->account.body, "{\"status\":\"deactivated\"}") ? account_save(c)
-									: client_no_memory(c);
+	json_decref(c->account.body);
+	c->account.body = json_incref(c->s.message);
+	rc = account_save(c);
 	if (!rc)
 		client_log(c, SS_LOG_INFO, "ACME account deactivated account_url=%s", c->account.url);
 	return rc;

@@ -164,12 +164,9 @@ static int cert(const struct cli_options *o)
 	return rc < 0 ? code_of(rc) : rc;
 }
 
-static int list(const struct cli_options *o, struct loader *loader)
+static enum describe_form form_of(const struct cli_options *o)
 {
-	if (o->json)
-		return print_json(describe_list_json(loader));
-	describe_list(loader, stdout);
-	return 0;
+	return o->json ? DESCRIBE_JSON : o->markdown ? DESCRIBE_MARKDOWN : DESCRIBE_TEXT;
 }
 
 static int describe(const struct cli_options *o, struct loader *loader)
@@ -182,14 +179,7 @@ static int describe(const struct cli_options *o, struct loader *loader)
 		known[i] = desc->type;
 		if (strcmp(desc->type, o->type) != 0)
 			continue;
-		if (o->json)
-			return print_json(describe_type_json(desc, file));
-		if (o->markdown) {
-			describe_markdown(desc, stdout);
-			return 0;
-		}
-		describe_type(desc, file, stdout);
-		return 0;
+		return code_of(describe_type(desc, file, form_of(o), stdout));
 	}
 	const char *nearest = ss_nearest(o->type, known, n);
 	loader_find(loader, o->type, &why);
@@ -208,7 +198,7 @@ static int types(const struct cli_options *o)
 
 	diag_print(&l.diag, stderr);
 	if (code == 0 && o->command == CLI_PLUGINS_LIST)
-		code = list(o, l.loader);
+		code = code_of(describe_list(l.loader, form_of(o), stdout));
 	else if (code == 0 && o->command == CLI_PLUGINS_DESCRIBE)
 		code = describe(o, l.loader);
 	else if (code == 0)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* describe - see describe.h. */
+#include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <string.h>
 #include "core/cli/describe.h"
@@ -112,7 +114,7 @@ static void print_names(const char *title, const char *const *names, FILE *to)
 		fprintf(to, "  %s\n", *names);
 }
 
-void describe_type(const struct ss_component *desc, const char *file, FILE *to)
+static void type_text(const struct ss_component *desc, const char *file, FILE *to)
 {
 	struct table t = {.columns = 2};
 
@@ -133,7 +135,7 @@ void describe_type(const struct ss_component *desc, const char *file, FILE *to)
 	print_names("drop reasons", desc->reasons, to);
 }
 
-void describe_list(const struct loader *l, FILE *to)
+static void list_text(const struct loader *l, FILE *to)
 {
 	struct table t = {.columns = 5};
 
@@ -269,7 +271,7 @@ static void markdown_reasons(const struct ss_component *desc, FILE *to)
 	fputs(".\n<!-- end -->\n", to);
 }
 
-void describe_markdown(const struct ss_component *desc, FILE *to)
+static void type_markdown(const struct ss_component *desc, FILE *to)
 {
 	markdown_options(desc, to);
 	markdown_metrics(desc, to);
@@ -318,7 +320,7 @@ static json_t *option_json(const struct ss_option *o)
 	return row;
 }
 
-json_t *describe_type_json(const struct ss_component *desc, const char *file)
+static json_t *type_json(const struct ss_component *desc, const char *file)
 {
 	json_t *options = json_array(), *metrics = json_array();
 
@@ -337,7 +339,7 @@ json_t *describe_type_json(const struct ss_component *desc, const char *file)
 			 names_json(desc->reasons));
 }
 
-json_t *describe_list_json(const struct loader *l)
+static json_t *list_json(const struct loader *l)
 {
 	json_t *list = json_array();
 
@@ -349,4 +351,35 @@ json_t *describe_list_json(const struct loader *l)
 						      "file", text(file), "summary", text(desc->summary)));
 	}
 	return list;
+}
+
+/* ---- in the form that is asked for ---- */
+
+static int print_json(json_t *value, FILE *to)
+{
+	int rc = value && json_dumpf(value, to, JSON_INDENT(2)) == 0 ? 0 : -ENOMEM;
+
+	if (rc == 0)
+		fputc('\n', to);
+	json_decref(value);
+	return ferror(to) ? 0 : rc; /* the caller asks the stream */
+}
+
+int describe_list(const struct loader *l, enum describe_form form, FILE *to)
+{
+	if (form == DESCRIBE_JSON)
+		return print_json(list_json(l), to);
+	list_text(l, to);
+	return 0;
+}
+
+int describe_type(const struct ss_component *desc, const char *file, enum describe_form form, FILE *to)
+{
+	if (form == DESCRIBE_JSON)
+		return print_json(type_json(desc, file), to);
+	if (form == DESCRIBE_MARKDOWN)
+		type_markdown(desc, to);
+	else
+		type_text(desc, file, to);
+	return 0;
 }

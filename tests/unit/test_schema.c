@@ -137,12 +137,29 @@ static void schema_without_plugins(void **state)
 	loader_free(empty);
 }
 
+/* A type, or the list of all. */
+static json_t *described(const struct ss_component *desc, const char *file)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *to = open_memstream(&text, &size);
+
+	assert_int_equal(desc ? describe_type(desc, file, DESCRIBE_JSON, to)
+			      : describe_list(loader, DESCRIBE_JSON, to),
+			 0);
+	fclose(to);
+	json_t *root = json_loads(text, 0, NULL);
+	assert_non_null(root);
+	free(text);
+	return root;
+}
+
 static void description_as_json(void **state)
 {
 	(void)state;
 	const char *file;
 	const struct ss_component *desc = loader_type(loader, 1, &file);
-	json_t *root = describe_type_json(desc, file);
+	json_t *root = described(desc, file);
 	expect(root, "type", "\"full\"");
 	expect(root, "kind", "\"source\"");
 	expect(root, "version", "\"2\"");
@@ -162,7 +179,7 @@ static void description_as_json(void **state)
 	expect(root, "outputs", "[]");
 	expect(root, "drop_reasons", "[\"full\"]");
 	json_decref(root);
-	root = describe_list_json(loader);
+	root = described(NULL, NULL);
 	assert_int_equal(json_array_size(root), 2);
 	expect(root, "0/type", "\"bare\"");
 	expect(root, "0/kind", "\"provider\"");
@@ -191,7 +208,7 @@ static void description_for_people(void **state)
 	FILE *to = open_memstream(&text, &size);
 	const char *file;
 	const struct ss_component *desc = loader_type(loader, 1, &file);
-	describe_type(desc, file, to);
+	assert_int_equal(describe_type(desc, file, DESCRIBE_TEXT, to), 0);
 	fclose(to);
 	for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
 		if (!strstr(text, wanted[i]))

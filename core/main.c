@@ -15,6 +15,7 @@
 #include "core/cli/describe.h"
 #include "core/cli/load.h"
 #include "core/admin/log.h"
+#include "core/config/descriptors.h"
 #include "core/flow/pipeline.h"
 #include "core/run.h"
 #include "core/cli/schema.h"
@@ -219,6 +220,7 @@ static int version(void)
 
 static int dispatch(const struct cli_options *o)
 {
+	descriptors_set(0); /* plugins need one each, even to be looked at */
 	switch (o->command) {
 	case CLI_RUN:
 		return o->validate ? check(o) : run(o);

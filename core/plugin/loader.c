@@ -129,6 +129,16 @@ __attribute__((format(printf, 3, 4))) static const char *problem(struct loader *
 
 #define refuse(l, f, ...) ((f)->state = FILE_REFUSED, (f)->why = problem(l, (f)->path, __VA_ARGS__))
 
+/* No fault of the plugin, where open files have run out. */
+static const char *cause(int error)
+{
+	if (error == EMFILE || error == ENFILE)
+		return "no more files can be open; raise the limit RLIMIT_NOFILE (LimitNOFILE of systemd, "
+		       "the "
+		       "ulimit nofile of a container), it is not the plugin's fault";
+	return strerror(error);
+}
+
 /* Could anybody but root and us have put something there?  Then a problem says so. */
 static const char *unsafe(struct loader *l, const char *path, const struct stat *st)
 {
@@ -179,7 +189,7 @@ static int add_files(struct loader *l, const struct folder *folder)
 	if (n < 0 && errno == ENOMEM)
 		return -ENOMEM;
 	if (n < 0)
-		problem(l, folder->path, "cannot be read: %s", strerror(errno));
+		problem(l, folder->path, "cannot be read: %s", cause(errno));
 	for (int i = 0; i < n; i++) {
 		if (rc == 0)
 			rc = add_file(l, folder, names[i]->d_name);
@@ -220,7 +230,7 @@ int loader_add_path(struct loader *l, const char *dir)
 {
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0) {
-		problem(l, dir, "cannot be searched for plugins: %s", strerror(errno));
+		problem(l, dir, "cannot be searched for plugins: %s", cause(errno));
 		return 0;
 	}
 	struct folder *folder = calloc(1, sizeof *folder);
@@ -256,7 +266,7 @@ static int open_file(struct loader *l, struct file *f, struct stat *st)
 	int fd = openat(f->folder->fd, f->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
 	if (fd < 0) {
-		refuse(l, f, "cannot be opened: %s", strerror(errno));
+		refuse(l, f, "cannot be opened: %s", cause(errno));
 		return -1;
 	}
 	if (fstat(fd, st) < 0)
@@ -315,6 +325,8 @@ static void *open_object(struct loader *l, struct file *f, int fd)
 	size_t n = strlen(from);
 	if (text && strncmp(text, from, n) == 0 && strncmp(text + n, ": ", 2) == 0)
 		text += n + 2;
+	if (text && strstr(text, strerror(EMFILE)))
+		text = cause(EMFILE);
 	refuse(l, f, "cannot be loaded: %s%s", text ? text : "unknown error",
 	       elf_mentions(fd, "$ORIGIN")
 		       ? " ($ORIGIN in its library path is not supported, use an absolute one)"

@@ -61,6 +61,18 @@ def test_hardly_any(semstreams, udp_port, tcp_port, tmp_path, files):
     assert "plugin" not in done.stderr
 
 
+def test_commands_with_few_files(semstreams, udp_port, tcp_port, tmp_path):
+    """Commands take what the hard limit allows, and where that is not enough no plugin is called broken."""
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config(udp_port, tcp_port, max_clients=10)))
+    for command in (["check", file], ["graph", file], ["schema"], ["plugins", "list"]):
+        done = subprocess.run([*limited(5, 100), semstreams, *command], capture_output=True, text=True)
+        assert done.returncode == 0 and "cannot be" not in done.stderr, done.stderr
+        done = subprocess.run([*limited(5, 5), semstreams, *command], capture_output=True, text=True)
+        failed = [line for line in done.stderr.splitlines() if "cannot be" in line]
+        assert failed and all("raise the limit RLIMIT_NOFILE" in line for line in failed), done.stderr
+
+
 def test_more_clients_than_files(semstreams, udp_port, tcp_port, tmp_path):
     """`check` and the log warn where max_clients asks for more than can be had."""
     file = tmp_path / "config.json"

@@ -93,6 +93,9 @@ static void test_refused(void **state)
 		{"GET / HTTP/1.1\r\n: a\r\n\r\n", 400, "no field"},
 		{"GET / HTTP/1.1\r\nHost\r\n\r\n", 400, "no field"},
 		{"GET / HTTP/1.1\r\nHost: a\r\nOrigin: a\r\nOrigin: b\r\n\r\n", 400, "twice"},
+		{"GET /x#y" TAIL, 400, "fragment"},
+		{"GET http://h/x#y" TAIL, 400, "fragment"},
+		{"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n", 400, "twice"},
 		{"GET http:///x" TAIL, 400, "no host"},
 		{"GET ?x" TAIL, 400, "no path"},
 		{"GET #x" TAIL, 400, "no path"},
@@ -162,6 +165,9 @@ static void test_paths(void **state)
 	assert_true(same("/a%20b", "/a%20b"));
 	assert_true(same("/a%2Fb", "/a%2fb"));
 	assert_true(same("/%zz%", "/%zz%"));
+	assert_false(same("/a%2Fb", "/a/b"));
+	assert_false(same("/a/b", "/a%2Fb"));
+	assert_false(same("/live%00", "/live"));
 	assert_false(same("/live/", "/live"));
 	assert_false(same("/liv", "/live"));
 	assert_false(same("/Live", "/live"));

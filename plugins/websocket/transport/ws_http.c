@@ -226,6 +226,9 @@ static int check_upgrade(struct ws_conn *c, const struct ws_request *r)
 		rc = refuse(c, r, 405, "Allow: GET\r\n", "request to upgrade by another method than GET");
 	else if (!ws_path_is(r->path, c->ws->path))
 		rc = elsewhere(c, r, "request to upgrade");
+	else if (r->body) /* its bytes would be taken for frames */
+		rc = refuse(c, r, 400, "",
+			    "request to upgrade with a body (Content-Length or Transfer-Encoding)");
 	else if (!ws_text_is(version, "13"))
 		rc = refuse(c, r, 426, UPGRADE_HEADERS, "request for another version of WebSocket than 13");
 	else if (!is_key(r->fields[WS_FIELD_KEY]))

@@ -10,6 +10,8 @@ static const char *const names[WS_FIELDS] = {
 	[WS_FIELD_ORIGIN] = "Origin",
 	[WS_FIELD_KEY] = "Sec-WebSocket-Key",
 	[WS_FIELD_VERSION] = "Sec-WebSocket-Version",
+	[WS_FIELD_LENGTH] = "Content-Length",
+	[WS_FIELD_CODING] = "Transfer-Encoding",
 	[WS_FIELD_UPGRADE] = "Upgrade",
 	[WS_FIELD_CONNECTION] = "Connection",
 	[WS_FIELD_PROTOCOL] = "Sec-WebSocket-Protocol",
@@ -129,7 +131,7 @@ static int take_field(struct ws_request *r, struct ws_text line, const char **wh
 	for (int i = 0; i < WS_FIELDS; i++) {
 		if (!equals(name, names[i]))
 			continue;
-		if (r->fields[i].at && i <= WS_FIELD_VERSION)
+		if (r->fields[i].at && i <= WS_FIELD_LENGTH)
 			return bad(why, "a field of the header stands there twice");
 		if (!r->fields[i].at)
 			r->fields[i] = value;
@@ -199,6 +201,8 @@ static int take_target(struct ws_request *r, struct ws_text t, const char **why)
 	}
 	const char *query = memchr(t.at, '?', t.len);
 	r->path = (struct ws_text){.at = t.at, .len = query ? (size_t)(query - t.at) : t.len};
+	if (memchr(r->path.at, '#', r->path.len))
+		return bad(why, "the request line has a fragment (#), which clients keep to themselves");
 	return 0;
 }
 
@@ -238,7 +242,8 @@ int ws_request_parse(const char *head, size_t len, struct ws_request *r, const c
 		rc = take_field(r, line, why);
 	if (rc)
 		return rc;
-	struct ws_text host = r->fields[WS_FIELD_HOST];
+	struct ws_text host = r->fields[WS_FIELD_HOST], length = r->fields[WS_FIELD_LENGTH];
+	r->body = r->fields[WS_FIELD_CODING].at || (length.at && !ws_text_is(length, "0"));
 	if (!host.at && r->minor > 0)
 		return bad(why, "the request has no Host");
 	if (host.at && !is_host(host.at, host.len))
@@ -286,13 +291,16 @@ static int hex(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+enum { ENCODED_SLASH = 256 };
+
 /* The next byte of a path, decoded. */
-static unsigned char next_byte(const char **at, const char *end)
+static int next_byte(const char **at, const char *end)
 {
 	const char *p = *at;
 	if (*p == '%' && end - p > 2 && hex(p[1]) >= 0 && hex(p[2]) >= 0) {
+		int byte = hex(p[1]) << 4 | hex(p[2]);
 		*at += 3;
-		return (unsigned char)(hex(p[1]) << 4 | hex(p[2]));
+		return byte == '/' ? ENCODED_SLASH : byte;
 	}
 	*at += 1;
 	return (unsigned char)*p;

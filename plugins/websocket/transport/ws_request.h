@@ -13,7 +13,9 @@ enum ws_field {
 	WS_FIELD_HOST,
 	WS_FIELD_ORIGIN,
 	WS_FIELD_KEY,
-	WS_FIELD_VERSION, /* up to here a request has one at most */
+	WS_FIELD_VERSION,
+	WS_FIELD_LENGTH, /* up to here a request has one at most */
+	WS_FIELD_CODING,
 	WS_FIELD_UPGRADE,
 	WS_FIELD_CONNECTION,
 	WS_FIELD_PROTOCOL, /* lists, which may go on in fields of the same name */
@@ -28,6 +30,7 @@ struct ws_text {
 struct ws_request {
 	struct ws_text method, path;      /* path: of either form of a target, without the query */
 	int minor;                        /* of HTTP/1.x */
+	bool body;                        /* content follows, or the request says so */
 	struct ws_text fields[WS_FIELDS]; /* the first of each name */
 	struct ws_text lines;             /* all fields */
 };
@@ -42,5 +45,5 @@ int ws_request_parse(const char *head, size_t len, struct ws_request *out, const
 /* Does a list have this element?  Upper and lower case are the same. */
 bool ws_request_lists(const struct ws_request *, enum ws_field, const char *name);
 bool ws_text_is(struct ws_text, const char *);
-/* Do they mean the same path?  Percent-encoded or not is the same. */
+/* Do they mean the same path?  Percent-encoded or not is the same, but for a slash (RFC 3986 2.2). */
 bool ws_path_is(struct ws_text, const char *);

@@ -39,10 +39,11 @@ struct input {
 	/* plain messages gathered for one batch */
 	struct ss_batch *plain;
 	size_t plain_used;
+	bool bad_told; /* of a message that is no envelope */
 };
 
 /* plain_in.c */
 int plain_in_init(struct input *);
-void plain_in_message(struct input *, struct ws_conn *, bool binary, const uint8_t *data, size_t len);
+void plain_in_message(struct input *, const struct peer *, bool binary, const uint8_t *data, size_t len);
 void plain_in_flush(struct input *);
 void plain_in_done(struct input *);

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
+#include <semstreams/base/event_fault.h>
 #include <semstreams/ext/fields.h>
 #include "input.h"
 
@@ -22,6 +23,7 @@ void plain_in_flush(struct input *in)
 {
 	struct ss_batch *b = in->plain;
 
+	in->bad_told = false;
 	if (!b)
 		return;
 	in->plain = NULL;
@@ -69,31 +71,54 @@ static void answer(struct input *in, struct ws_conn *conn, const struct ss_field
 	ws_send(conn, false, buf, (size_t)n);
 }
 
-/* A string's text lies between its quotes; an event is JSON and keeps them. */
-static void add_envelope(struct input *in, struct ws_conn *conn, const uint8_t *data, size_t len)
+/* No envelope.  The log has the first of those that are read in one go. */
+static void drop_envelope(struct input *in, const struct peer *peer, const struct ss_event *e, int32_t error,
+			  size_t where, const char *what)
 {
-	struct ss_field f[3];
+	char fault[SS_EVENT_FAULT_SIZE];
 
-	if (in->fields->read(in->fields_self, in->envelope, data, len, f, NULL) < 0 ||
-	    f[0].type != SS_JSON_STRING) {
-		in->host->drop(in->host, 0, 1);
+	in->host->drop(in->host, 0, 1);
+	if (in->bad_told)
+		return;
+	in->bad_told = true;
+	ss_event_fault(e, error, where, fault);
+	ss_log(in->host, SS_LOG_WARN, "Messages that are no envelopes are dropped: %s peer=%s%s", what,
+	       peer->name ? peer->name : "-", fault);
+}
+
+/* A string's text lies between its quotes; an event is JSON and keeps them. */
+static void add_envelope(struct input *in, const struct peer *peer, const uint8_t *data, size_t len)
+{
+	const struct ss_event e = {.data = (uint8_t *)data, .len = (uint32_t)len};
+	struct ss_field f[3];
+	size_t where = 0;
+
+	int32_t error = in->fields->read(in->fields_self, in->envelope, data, len, f, &where);
+	if (error < 0) {
+		drop_envelope(in, peer, &e, error, where, "not valid JSON");
+		return;
+	}
+	if (f[0].type != SS_JSON_STRING) {
+		drop_envelope(in, peer, &e, 0, 0, "without a \"type\" that is a string");
 		return;
 	}
 	if (f[0].len != 4 || memcmp(f[0].text, "data", 4) != 0)
 		return;
+	if (f[2].type == SS_JSON_MISSING) {
+		drop_envelope(in, peer, &e, 0, 0, "without a \"payload\"");
+		return;
+	}
 	size_t quote = f[2].type == SS_JSON_STRING;
-	int rc = f[2].type == SS_JSON_MISSING ? -EINVAL
-					      : add_event(in, f[2].text - quote, f[2].len + 2 * quote);
-	if (rc < 0)
-		in->host->drop(in->host, rc == -ENOMEM ? 1 : 0, 1);
+	if (add_event(in, f[2].text - quote, f[2].len + 2 * quote) < 0)
+		in->host->drop(in->host, 1, 1);
 	else
-		answer(in, conn, &f[1]);
+		answer(in, peer->conn, &f[1]);
 }
 
-void plain_in_message(struct input *in, struct ws_conn *conn, bool binary, const uint8_t *data, size_t len)
+void plain_in_message(struct input *in, const struct peer *peer, bool binary, const uint8_t *data, size_t len)
 {
 	if (in->conf->format == FORMAT_ENVELOPE && !binary)
-		add_envelope(in, conn, data, len);
+		add_envelope(in, peer, data, len);
 	else if (len == 0)
 		in->host->drop(in->host, 2, 1);
 	else if (add_event(in, data, len) < 0)

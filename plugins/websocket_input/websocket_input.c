@@ -540,11 +540,12 @@ static void on_message(void *arg, struct ws_conn *conn, void *user, bool binary,
 	struct input *in = arg;
 	struct input_peer *p = user;
 
+	(void)conn;
 	in->host->metric_add(in->host, METRIC_RECEIVED_BYTES, (int64_t)len);
 	if (p->common.link)
 		link_in_message(in, p, binary, data, len);
 	else
-		plain_in_message(in, conn, binary, data, len);
+		plain_in_message(in, &p->common, binary, data, len);
 }
 
 static void on_writable(void *arg, struct ws_conn *conn, void *user)

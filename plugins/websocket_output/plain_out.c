@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/event_fault.h>
 #include <semstreams/base/utf8.h>
 #include <semstreams/ext/fields.h>
 #include "output.h"
@@ -139,13 +140,35 @@ static int frame_envelope(struct output *out, const struct ss_event *e)
 	return to ? 0 : -ENOMEM;
 }
 
+/* An event of a batch has no envelope: what is wrong with it. */
+static void tell_not_enveloped(struct output *out, const struct ss_batch *b, const struct ss_event *e)
+{
+	char source[SS_EVENT_FAULT_SIZE], fault[SS_EVENT_FAULT_SIZE];
+	size_t where = 0;
+
+	int32_t error =
+		out->fields->read(out->fields_self, out->any, e->data, e->len, &(struct ss_field){0}, &where);
+	ss_event_fault(e, error, where, fault);
+	ss_batch_source(out->host, b, source);
+	ss_log(out->host, SS_LOG_WARN,
+	       "Events that are neither JSON nor UTF-8 are not sent to plain peers, as no envelope holds "
+	       "them%s%s",
+	       source, fault);
+}
+
 int plain_out_frame(struct output *out, const struct ss_batch *b)
 {
+	const struct ss_event *bad = NULL;
 	int rc = 0;
 
-	for (uint32_t i = 0; i < b->count && rc != -ENOMEM; i++)
+	for (uint32_t i = 0; i < b->count && rc != -ENOMEM; i++) {
 		rc = out->conf->format == FORMAT_ENVELOPE ? frame_envelope(out, &b->events[i])
 							  : frame_raw(out, &b->events[i]);
+		if (rc == -EINVAL && !bad)
+			bad = &b->events[i];
+	}
+	if (bad)
+		tell_not_enveloped(out, b, bad);
 	/* the loop may have much to do before it is idle */
 	if (out->framed - out->flushed >= GATHER_BYTES)
 		plain_out_flush(out, true);

@@ -298,6 +298,7 @@ def test_envelopes(kind, leaf, start, client, send, udp_port, tcp_port):
         assert re.fullmatch(rf"msg-{ms}-\d+", envelope["id"])
         ids.add(envelope["id"])
     assert len(ids) == len(expected)
+    program.wait_log(r"neither JSON nor UTF-8 are not sent to plain peers.* offset=0 reason=\"not UTF-8\" start=\"\\xff neither\"")
 
 
 def test_a_browser_gets_events_if_its_origin_is_listed(leaf, start, send, browser, udp_port, tcp_port):
@@ -365,6 +366,9 @@ def test_envelopes_are_acknowledged(kind, leaf, start, client, tcp_port, tmp_pat
     program.wait_for(lambda: file.exists() and file.read_text().endswith('{"last":true}\n'), what="the last event")
     assert file.read_text() == '{"a": [1, "ü"]}\n"text"\n17\nnull\n{"last":true}\n'
     assert program.metrics().sum("semstreams_events_dropped_total", component="in", reason="not_an_envelope") == 4
+    told = [line.partition("are dropped: ")[2] for line in program.log().splitlines() if "that are no envelopes" in line]
+    assert 'not valid JSON peer=- offset=1 reason="it ends too early" start="{" component=in' in told, told
+    assert len(told) <= 4
 
 
 # ---- HTTP

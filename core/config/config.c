@@ -16,6 +16,7 @@
 #include "core/config/expand.h"
 #include "core/plugin/loader.h"
 #include "core/config/options.h"
+#include "core/config/rates.h"
 #include "core/plugin/provider.h"
 #include <semstreams/base/host_name.h>
 #include <semstreams/base/units.h>
@@ -399,7 +400,8 @@ static int from_document(struct jdoc *doc, struct diag *diag, size_t errors_befo
 	config->doc = doc;
 	config->log_level = SS_LOG_INFO;
 	config->claims = claims_new();
-	int rc = config->claims ? read_config(config, diag) : -ENOMEM;
+	config->rates = rates_new();
+	int rc = config->claims && config->rates ? read_config(config, diag) : -ENOMEM;
 	if (rc) {
 		config_free(config);
 		return rc;
@@ -709,6 +711,7 @@ void config_free(struct config *config)
 	free(config->plugin_paths);
 	free(config->admin_listen);
 	claims_free(config->claims);
+	rates_free(config->rates);
 	jdoc_free(config->doc);
 	free(config);
 }

@@ -13,6 +13,7 @@
 #include "core/config/tls_config.h"
 
 struct claims;
+struct rates;
 struct loader;
 
 enum overflow { OVERFLOW_BLOCK, OVERFLOW_DROP_NEWEST, OVERFLOW_DROP_OLDEST };
@@ -70,6 +71,7 @@ struct config {
 				 * resolved, but those in the settings of TLS providers */
 	bool security_unclear;  /* a reference in it could not be resolved, which was reported */
 	struct claims *claims;  /* what is taken by the admin port and by instances */
+	struct rates *rates;    /* how much instances may send */
 	struct tls_config tls;  /* set by config_resolve */
 	/* Hidden components by role, of those whose certificate is from a provider; id NULL: none.  Set by
 	 * config_resolve. */

@@ -9,6 +9,7 @@
 #include <semstreams/plugin.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/loop-libev.h>
+#include <semstreams/ext/rate.h>
 #include <semstreams/ext/tls.h>
 #include <semstreams/ext/tls-provider.h>
 #include "core/flow/accounts.h"
@@ -22,6 +23,7 @@
 
 struct health;
 struct positions;
+struct rate_member;
 struct watch; /* a timer or descriptor watch, svc_loop.c */
 
 enum component_state {
@@ -60,7 +62,8 @@ struct component {
 	bool covers_given;           /* its snapshots cover what it gives to cover() */
 	struct stream *offered;      /* of the batch that process() was called with, until it is accepted */
 	struct ss_position offered_upto;
-	bool merges; /* its streams lose their order on the way; set before it starts */
+	struct rate_member *rate; /* its limit of bytes per second; NULL: it has none */
+	bool merges;              /* its streams lose their order on the way; set before it starts */
 
 	struct edge **inputs;
 	size_t n_inputs, next_input;
@@ -166,6 +169,9 @@ void loop_service_clear(struct component *);
 /* Take the watches of a component from its loop to another one that does not run yet, and make that the
  * component's. */
 void loop_service_move(struct component *, struct loop *to);
+
+/* svc_rate.c: the service "semstreams.rate/1". */
+extern const struct ss_rate rate_service;
 
 /* svc_tls.c: the service "semstreams.tls/1". */
 extern const struct ss_tls tls_service;

@@ -229,6 +229,7 @@ struct filling {
 	size_t len, max;
 	uint64_t bytes, max_record; /* of credit; of one record */
 	uint64_t first, next;
+	uint64_t quantum; /* what the rate allows at once, but for a single record */
 	uint16_t count, max_count;
 	bool oversize;
 };
@@ -240,6 +241,8 @@ static bool add_record(void *arg, uint64_t seq, const struct ss_event *e)
 
 	if (f->count && (seq != f->next || f->count == f->max_count))
 		return false; /* a gap ends a message: its sequences are contiguous */
+	if (f->count && f->len + need > f->quantum)
+		return false;
 	if (f->len + need > f->max || f->len + need > f->bytes || e->len > f->max_record) {
 		f->oversize = f->count == 0 && (f->len + need > f->max || e->len > f->max_record);
 		f->next = f->oversize ? seq : f->next;
@@ -265,11 +268,15 @@ static bool send_message(struct output_peer *p)
 		report_lost(p, sendlog_first(out->log) - 1, "retention");
 		return p->n_waiting == 0;
 	}
+	uint64_t quantum = UINT64_MAX;
+	if (!rate_allows(p, &quantum))
+		return false;
 	struct filling f = {.msg = out->frame + WS_PRE,
 			    .len = LINK_DATA_HEADER,
 			    .max = (size_t)p->session.max_frame,
 			    .max_record = p->session.max_record,
 			    .bytes = bytes,
+			    .quantum = quantum,
 			    .max_count = (uint16_t)(records < 65535 ? records : 65535)};
 	uint64_t next = sendlog_read(out->log, p->next_seq, f.max_count, add_record, &f);
 	if (f.oversize)
@@ -290,17 +297,22 @@ static bool send_message(struct output_peer *p)
 	link_sender_sent(&p->session, f.next - 1, f.len);
 	out->host->metric_add(out->host, METRIC_SENT_BYTES, (int64_t)f.len);
 	p->next_seq = f.next;
+	rate_sent(p, f.len);
 	return true;
 }
 
 void link_out_pump(struct output_peer *p)
 {
-	bool live = p->session.state == LINK_LIVE_STATE;
+	bool live = p->session.state == LINK_LIVE_STATE, more = false;
 
-	while (send_waiting(p) && live && ws_idle(p->common.conn) && send_message(p))
+	while (send_waiting(p) && live && ws_idle(p->common.conn) && (more = send_message(p)) &&
+	       !p->out->rate)
 		;
-	if (p->n_waiting || (live && !ws_idle(p->common.conn)))
+	/* with a rate each peer sends one message in turn */
+	if (p->n_waiting || (live && (more || !ws_idle(p->common.conn))))
 		ws_want_write(p->common.conn);
+	else
+		rate_rest(p->out);
 }
 
 /* A receiver that got more than it has durable sees on its own that the log was set back. */

@@ -5,6 +5,7 @@
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/positions.h>
+#include <semstreams/ext/rate.h>
 #include "plugins/websocket/transport/endpoint.h"
 #include "plugins/websocket/link/link_session.h"
 #include "plugins/websocket/peers.h"
@@ -15,8 +16,9 @@ enum { OVERFLOW_AUTO, OVERFLOW_BLOCK, OVERFLOW_DROP_OLDEST };
 
 struct output_conf {
 	struct endpoint_conf endpoint;
-	const char *spool;
+	const char *spool, *rate_group;
 	int64_t buffer, overflow, max_frame, links, max_consumers, plain, format, backlog, gather;
+	int64_t max_rate, burst, priority;
 };
 
 enum { REASON_NO_CONSUMER, REASON_LOST };
@@ -35,6 +37,7 @@ enum {
 	METRIC_FORGOTTEN,
 	METRIC_REFUSED,
 	METRIC_SENT_BYTES,
+	METRIC_RATE_WAITS,
 	METRIC_NOT_ENVELOPED,
 	METRIC_SLOW
 };
@@ -51,6 +54,7 @@ struct output_peer {
 	/* link: a plain peer has no memory for what follows */
 	struct link_sender session;
 	uint64_t next_seq;              /* to be sent next */
+	uint64_t turn;                  /* it waits for the rate since this turn; 0: it does not */
 	struct link_control waiting[4]; /* did not fit, to be sent first */
 	uint32_t n_waiting;
 };
@@ -91,6 +95,10 @@ struct output {
 	void *positions_self;
 	uint8_t *snapshot; /* a buffer */
 	size_t snapshot_allocated;
+	const struct ss_rate *rate; /* NULL: links may send as fast as they can */
+	void *rate_self;
+	uint32_t rate_timer; /* 0: nothing waits for the rate */
+	uint64_t turns;
 	struct ss_ring held; /* struct held */
 	uint8_t *frame;      /* WS_PRE and max_frame */
 
@@ -129,6 +137,14 @@ static inline struct output_peer *next_peer(const struct output_peer *p)
 {
 	return (struct output_peer *)p->common.next;
 }
+
+/* rate.c */
+int rate_join(struct output *); /* as the options say; errors of the configuration are reported */
+/* May the peer, which has records to send, send now?  *most bytes, or one record.  If not, it is called
+ * again. */
+bool rate_allows(struct output_peer *, uint64_t *most);
+void rate_sent(struct output_peer *, size_t bytes);
+void rate_rest(struct output *); /* unless somebody waits: nothing is to be sent */
 
 /* spool_option.c */
 int output_read_spool(struct output *);

@@ -41,6 +41,19 @@ static const struct ss_option options[] = {
 	    .choices = overflows),
 	OPT(max_frame, SS_OPT_BYTES, "256KiB", "longest message sent on a link", .min = 4096,
 	    .max = 64 << 20),
+	OPT(max_rate, SS_OPT_BYTES, "0",
+	    "bytes per second that links are sent, all of them together; 0 = no limit", .min = 0,
+	    .max = INT64_C(1) << 40),
+	OPT(burst, SS_OPT_BYTES, "0",
+	    "bytes that max_rate lets through at once after a pause; 0 = a tenth of a second's worth",
+	    .min = 0, .max = INT64_C(1) << 40),
+	OPT(rate_group, SS_OPT_STRING, NULL,
+	    "share max_rate with all outputs of this host that name the same group, with the same max_rate "
+	    "and burst",
+	    .flags = 0),
+	OPT(priority, SS_OPT_INT, "0",
+	    "in its rate_group: the output with the highest priority that has something to send goes first",
+	    .min = 0, .max = 7),
 	OPT(links, SS_OPT_BOOL, "true",
 	    "serve links; without them nothing is kept for consumers, and events go to plain peers only",
 	    .flags = 0),
@@ -91,6 +104,8 @@ static const struct ss_metric metrics[] = {
 		COUNTER("semstreams_link_refused_total",
 			"Consumers refused: a name that needs a certificate, or no room (max_consumers)."),
 	[METRIC_SENT_BYTES] = COUNTER("semstreams_ws_sent_bytes_total", "Bytes of messages sent."),
+	[METRIC_RATE_WAITS] = COUNTER("semstreams_link_rate_waits_total",
+				      "Times that events waited because max_rate was used up."),
 	[METRIC_NOT_ENVELOPED] = COUNTER("semstreams_ws_not_enveloped_total",
 					 "Events that no envelope can hold, neither JSON nor UTF-8."),
 	[METRIC_SLOW] =
@@ -393,6 +408,8 @@ static int32_t output_create(const struct ss_host *host, const void *conf, void 
 	peers_init(&out->peers, host, &out->conf->endpoint);
 	int rc = endpoint_check(&out->endpoint, host, &out->conf->endpoint), bad;
 	if (rc != -ENOMEM && (bad = check_options(out)) != 0)
+		rc = bad;
+	if (rc != -ENOMEM && (bad = rate_join(out)) != 0)
 		rc = bad;
 	if (rc == 0)
 		rc = find_services(out);

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rate - the limit of bytes per second that all links of an output share, perhaps with other outputs of the
+ * host.  Links take turns: each sends one message, and of those that had to wait the first goes on first.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include "output.h"
+
+int rate_join(struct output *out)
+{
+	const struct output_conf *conf = out->conf;
+	const struct ss_rate_limit limit = {.struct_size = sizeof limit,
+					    .priority = (uint32_t)conf->priority,
+					    .group = conf->rate_group,
+					    .rate = (uint64_t)conf->max_rate,
+					    .burst = (uint64_t)conf->burst};
+	const char *other;
+	struct ss_iface rate;
+	char text[256];
+
+	if (!conf->max_rate)
+		return conf->rate_group || conf->burst || conf->priority
+			       ? ss_config_error(out->host, "/max_rate",
+						 "burst, rate_group and priority need a max_rate")
+			       : 0;
+	if (!conf->links)
+		return ss_config_error(out->host, "/max_rate", "max_rate limits links, and links is false");
+	int rc = out->host->query(out->host, SS_RATE, sizeof *out->rate, &rate);
+	if (rc < 0)
+		return ss_config_error(out->host, "/max_rate", "this host does not limit rates");
+	out->rate = rate.vtbl;
+	out->rate_self = rate.self;
+	rc = out->rate->join(out->rate_self, &limit, &other);
+	if (rc != -EEXIST)
+		return rc;
+	snprintf(text, sizeof text,
+		 "outputs of one rate_group share one limit: \"%.128s\" has another max_rate or burst",
+		 other);
+	return ss_config_error(out->host, "/rate_group", text);
+}
+
+static void on_time(void *arg)
+{
+	struct output *out = arg;
+	struct output_peer *first = NULL;
+
+	out->rate_timer = 0;
+	for (struct output_peer *p = first_peer(out); p; p = next_peer(p))
+		if (p->common.link && p->turn && (!first || p->turn < first->turn))
+			first = p;
+	if (first)
+		link_out_pump(first);
+	for (struct output_peer *p = first_peer(out), *next; p; p = next) {
+		next = next_peer(p);
+		if (p->common.link && p->turn)
+			link_out_pump(p);
+	}
+	rate_rest(out);
+}
+
+bool rate_allows(struct output_peer *p, uint64_t *most)
+{
+	struct output *out = p->out;
+	uint64_t wait = out->rate ? out->rate->ask(out->rate_self, most) : 0;
+
+	if (wait == 0)
+		return true;
+	if (!p->turn)
+		p->turn = ++out->turns;
+	if (!out->rate_timer) {
+		out->host->metric_add(out->host, METRIC_RATE_WAITS, 1);
+		out->loop->timer(out->loop_self, wait, 0, on_time, out, &out->rate_timer);
+	}
+	return false;
+}
+
+void rate_sent(struct output_peer *p, size_t bytes)
+{
+	p->turn = 0;
+	if (p->out->rate)
+		p->out->rate->spend(p->out->rate_self, bytes);
+}
+
+void rate_rest(struct output *out)
+{
+	if (out->rate && !out->rate_timer)
+		out->rate->rest(out->rate_self);
+}

@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include "output.h"
 
+/* What the headers of WebSocket, TLS, TCP, IP and the line add, about, and how much one packet carries. */
+enum { PACKET_OVERHEAD = 100, PACKET_PAYLOAD = 1400 };
+
 int rate_join(struct output *out)
 {
 	const struct output_conf *conf = out->conf;
@@ -79,7 +82,8 @@ void rate_sent(struct output_peer *p, size_t bytes)
 {
 	p->turn = 0;
 	if (p->out->rate)
-		p->out->rate->spend(p->out->rate_self, bytes);
+		p->out->rate->spend(p->out->rate_self,
+				    bytes + PACKET_OVERHEAD * (1 + bytes / PACKET_PAYLOAD));
 }
 
 void rate_rest(struct output *out)

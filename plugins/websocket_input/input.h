@@ -5,6 +5,7 @@
 #include <semstreams/ext/loop.h>
 #include "plugins/websocket/peers.h"
 #include "plugins/websocket/transport/endpoint.h"
+#include "senders.h"
 
 enum { FORMAT_RAW, FORMAT_ENVELOPE };
 
@@ -12,10 +13,24 @@ struct input_conf {
 	struct endpoint_conf endpoint;
 	const char *stream, *consumer;
 	int64_t window_records, window_bytes;
+	int64_t max_senders, max_streams;
 	int64_t plain, format;
 };
 
-struct sender;
+enum {
+	METRIC_UNACKED = PEER_METRICS_END,
+	METRIC_DUPLICATES,
+	METRIC_RESTARTS,
+	METRIC_RECEIVED_BYTES,
+	METRIC_SENDERS,
+	METRIC_FORGOTTEN,
+	METRIC_REFUSED,
+};
+
+struct input_peer {
+	struct peer common;    /* first */
+	struct sender *sender; /* of a link; NULL: a newer one took over */
+};
 
 struct input {
 	const struct ss_host *host;
@@ -31,8 +46,9 @@ struct input {
 	uint64_t ticked_ns;
 	struct peers peers;
 
-	struct sender *senders;
-	uint32_t n_senders;
+	struct senders senders;
+	uint64_t unacked;          /* events of all senders */
+	uint32_t n_owed;           /* senders that are owed an acknowledgement */
 	struct ss_position stored; /* what the components downstream had at the start */
 	bool has_stored;
 
@@ -41,6 +57,18 @@ struct input {
 	size_t plain_used;
 	bool bad_told; /* of a message that is no envelope */
 };
+
+/* link_in.c */
+int link_in_open(struct input *, struct input_peer *, const char *stream);
+void link_in_message(struct input *, struct input_peer *, bool binary, const uint8_t *data, size_t len);
+void link_in_closed(struct input *, struct input_peer *, int code, bool by_peer);
+void link_in_acked(struct input *, uint64_t cookie, int32_t status);
+void link_in_tick(struct input *); /* what is due by now */
+/* The last acknowledgement, before connections are closed. */
+void link_in_stop(struct input *);
+/* Of the senders that were connected the one that has been away for longest; NULL: none is. */
+const struct sender *link_in_longest_away(const struct input *);
+const char *link_in_name(const struct sender *); /* for people */
 
 /* plain_in.c */
 int plain_in_init(struct input *);

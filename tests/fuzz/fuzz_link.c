@@ -38,7 +38,7 @@ static void check(const struct ends *e)
 	must(r->durable <= r->got && r->taken <= r->got && r->seen <= r->got && r->ack_sent <= r->seen);
 	must(r->durable_bytes <= r->got_bytes && r->ack_bytes <= r->durable_bytes &&
 	     r->got_bytes <= r->granted_bytes);
-	must(r->mark_count <= LINK_MARKS && r->got <= LINK_SEQ_MAX);
+	must(ss_ring_count(&r->marks) < LINK_MARKS && r->got <= LINK_SEQ_MAX);
 	must(e->sender.acked <= e->sender.sent && e->sender.acked_bytes <= e->sender.sent_bytes);
 	link_sender_credit(&e->sender, &records, &bytes);
 	must(records <= e->sender.window.records && bytes <= e->sender.window.bytes);
@@ -159,6 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			start(e, NULL);
 		free(msg);
 	}
+	link_receiver_done(&e->receiver);
 	free(e);
 	return 0;
 }

@@ -318,23 +318,31 @@ static const uint8_t receiver_table[LINK_STATES][LINK_COLUMNS] = {
 
 /* ---- what is not durable yet ---- */
 
-/* When no mark is free the last one stands for its data and the new: what it holds is released later, never
- * too early. */
+/* Where there is no room for a mark the newest stands for its data and the new: what it holds is released
+ * later, never too early. */
 static void mark(struct link_receiver *r, uint64_t last)
 {
-	uint32_t at = r->mark_count < LINK_MARKS ? r->mark_count++ : LINK_MARKS - 1;
-	r->marks[(r->mark_head + at) % LINK_MARKS] = (struct link_mark){.last = last, .bytes = r->got_bytes};
+	struct link_mark *older =
+		r->newest.last && ss_ring_count(&r->marks) < LINK_MARKS - 1 ? ss_ring_push(&r->marks) : NULL;
+	if (older)
+		*older = r->newest;
+	r->newest = (struct link_mark){.last = last, .bytes = r->got_bytes};
 }
 
 /* What is lost counts as durable once everything before it is. */
 static void settle(struct link_receiver *r)
 {
+	const struct link_mark *m;
+
 	if (r->durable >= r->taken)
 		r->durable = r->got;
-	while (r->mark_count && r->marks[r->mark_head].last <= r->durable) {
-		r->durable_bytes = r->marks[r->mark_head].bytes;
-		r->mark_head = (r->mark_head + 1) % LINK_MARKS;
-		r->mark_count--;
+	while ((m = ss_ring_first(&r->marks)) && m->last <= r->durable) {
+		r->durable_bytes = m->bytes;
+		ss_ring_shift(&r->marks);
+	}
+	if (!m && r->newest.last && r->newest.last <= r->durable) {
+		r->durable_bytes = r->newest.bytes;
+		r->newest.last = 0;
 	}
 }
 
@@ -346,6 +354,12 @@ void link_receiver_durable(struct link_receiver *r, uint64_t seq)
 }
 
 /* ---- what comes in ---- */
+
+void link_receiver_done(struct link_receiver *r)
+{
+	ss_ring_done(&r->marks);
+	*r = (struct link_receiver){0};
+}
 
 void link_receiver_restore(struct link_receiver *r, const struct ss_position *stored)
 {
@@ -362,10 +376,13 @@ void link_receiver_start(struct link_receiver *r, const char *stream, const char
 	struct link_receiver old = *r;
 
 	*out = (struct link_action){0};
+	link_receiver_done(r);
 	*r = (struct link_receiver){.state = LINK_WAIT_WELCOME,
 				    .window = *window,
 				    .max_frame = max_frame,
-				    .max_record = max_record};
+				    .max_record = max_record,
+				    .ack_ns = LINK_ACK_NS,
+				    .marks.value_size = sizeof(struct link_mark)};
 	if (old.has_epoch) { /* never older than what the store has */
 		r->has_epoch = true;
 		memcpy(r->epoch, old.epoch, sizeof r->epoch);
@@ -541,7 +558,7 @@ static bool unacknowledged(const struct link_receiver *r)
 
 static void acknowledge(struct link_receiver *r, uint64_t now_ns, struct link_action *out)
 {
-	r->next_ack_ns = now_ns + LINK_ACK_NS;
+	r->next_ack_ns = now_ns + r->ack_ns;
 	grant(r, acknowledgeable(r), r->durable_bytes);
 	out->todo |= LINK_DO_SEND;
 	out->control.type = LINK_ACK;
@@ -602,4 +619,30 @@ void link_receiver_tick(struct link_receiver *r, uint64_t now_ns, struct link_ac
 		link_close(&r->state, LINK_TIMEOUT, "no \"welcome\" within 10 s", out);
 	else if (r->state == LINK_LEAVING && now_ns >= r->pulse.deadline_ns)
 		link_close(&r->state, LINK_GOING, "the sender did not close after \"bye\"", out);
+}
+
+bool link_receiver_owes(const struct link_receiver *r)
+{
+	return (r->state == LINK_LIVE_STATE || r->state == LINK_DRAINING) && unacknowledged(r);
+}
+
+static uint64_t live_due(const struct link_receiver *r)
+{
+	uint64_t due = least(r->pulse.next_hb_ns, r->pulse.heard_ns + r->pulse.heartbeat_ns / 4 * 9);
+
+	return unacknowledged(r) ? least(due, r->next_ack_ns) : due;
+}
+
+uint64_t link_receiver_due(const struct link_receiver *r)
+{
+	switch (r->state) {
+	case LINK_WAIT_WELCOME:
+	case LINK_DRAINING:
+	case LINK_LEAVING:
+		return r->pulse.deadline_ns;
+	case LINK_LIVE_STATE:
+		return live_due(r);
+	default:
+		return UINT64_MAX;
+	}
 }

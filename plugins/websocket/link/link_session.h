@@ -5,6 +5,7 @@
  * [inst]
  */
 #pragma once
+#include <semstreams/base/ring.h>
 #include "link_proto.h"
 #include "plugins/spool/sendlog.h"
 
@@ -54,7 +55,7 @@ enum { LINK_COLUMNS = LINK_BYE + 1 }; /* of the state tables: by enum link_type,
 
 #define LINK_HANDSHAKE_NS 10000000000ull /* for HELLO and WELCOME */
 #define LINK_LEAVE_NS     3000000000ull  /* from BYE to the close */
-#define LINK_ACK_NS       50000000ull    /* between two ACKs, unless half a window is used up */
+#define LINK_ACK_NS       50000000ull    /* between two ACKs, to begin with */
 
 /* What both ends need for their clocks. */
 struct link_pulse {
@@ -100,9 +101,13 @@ void link_sender_bye(struct link_sender *, uint64_t now_ns, uint64_t retry_ms, c
 void link_sender_tick(struct link_sender *, uint64_t now_ns, struct link_action *out);
 
 /* ---- receiver: one per stream, all zero to begin with; what it knows of the epoch outlives its connections,
- * so that what is on its way downstream is not taken twice.  Set it to zero to have everything that is not
- * durable sent again. ---- */
+ * so that what is on its way downstream is not taken twice.  link_receiver_done() sets it to zero again: then
+ * everything that is not durable is sent again. ---- */
 #define LINK_MARKS 256
+/* Data messages of this connection: once last is durable, bytes in all may be released. */
+struct link_mark {
+	uint64_t last, bytes;
+};
 struct link_receiver {
 	enum link_state state;
 	bool has_epoch;
@@ -113,19 +118,19 @@ struct link_receiver {
 	uint64_t durable; /* newest sequence acknowledged downstream, all before included */
 	uint64_t seen;    /* newest sequence of this connection: more is not acknowledged on it */
 	uint64_t ack_sent, ack_bytes; /* of the last ACK on this connection */
-	struct link_window window;
+	struct link_window window;    /* may be changed from outside: the next ACK tells it */
 	uint64_t max_frame, max_record;
 	uint64_t granted_records,
 		granted_bytes; /* greatest sequence and sum of bytes the sender was ever allowed */
 	uint64_t got_bytes, durable_bytes; /* of this connection, headers included */
 	uint64_t next_ack_ns;
+	uint64_t ack_ns; /* between two ACKs, unless half a window is used up; may be changed from outside */
 	struct link_pulse pulse;
-	struct link_mark { /* data messages of this connection: once last is durable, bytes in all may be
-			      released */
-		uint64_t last, bytes;
-	} marks[LINK_MARKS];
-	uint32_t mark_head, mark_count;
+	struct link_mark newest; /* of the marks; last 0: there are none */
+	struct ss_ring marks;    /* struct link_mark: those before it; no memory until there are several */
 };
+/* Free its memory; it is as at the beginning. */
+void link_receiver_done(struct link_receiver *);
 /* A new connection.  resume counts only while the receiver knows no epoch itself, as after a start of the
  * process; NULL: from the oldest there is.  out: the HELLO to send, or CLOSE if the window is too small for
  * max_record or max_frame is. */
@@ -144,9 +149,12 @@ void link_receiver_durable(struct link_receiver *, uint64_t seq);
 /* Say goodbye: out has the last ACK (then call again) or the BYE.  What comes after is not to be taken. */
 void link_receiver_bye(struct link_receiver *, uint64_t now_ns, uint64_t retry_ms, const char *reason,
 		       struct link_action *out);
-/* When an ACK is due (at most every 50 ms, or half a window), a heartbeat or a deadline: out has one of them,
- * so call it again until todo is 0; then at least each second, each 50 ms while something is not
- * acknowledged. */
+/* When an ACK is due (at most every ack_ns, or half a window), a heartbeat or a deadline: out has one of
+ * them, so call it again until todo is 0; then when link_receiver_due() says. */
 void link_receiver_tick(struct link_receiver *, uint64_t now_ns, struct link_action *out);
+/* After a tick: when the next one has something to do if nothing happens until then; UINT64_MAX: never. */
+uint64_t link_receiver_due(const struct link_receiver *);
+/* Something is durable and not acknowledged yet. */
+bool link_receiver_owes(const struct link_receiver *);
 /* End the session: *out says to close with code and why (static). */
 void link_close(enum link_state *, int code, const char *why, struct link_action *out);

@@ -270,7 +270,7 @@ static void crash_receiver(struct world *w)
 	cut(w);
 	w->crashes++;
 	w->pipe_from = w->pipe_to = 0;
-	memset(&w->receiver, 0, sizeof w->receiver);
+	link_receiver_done(&w->receiver);
 }
 
 /* Only behind the first contact: what went before was not meant for this consumer. */
@@ -361,6 +361,7 @@ static void run(uint64_t seed, struct world *w)
 		step(w);
 	finish(w);
 	judge(w);
+	link_receiver_done(&w->receiver);
 }
 
 static void test_exactly_once(void **state)

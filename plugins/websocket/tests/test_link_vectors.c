@@ -418,6 +418,7 @@ static void test_sessions(void **state)
 			json_decref(done);
 			json_decref(nothing);
 		}
+		link_receiver_done(&e->receiver);
 	}
 	assert_true(i > 50);
 	free(e);

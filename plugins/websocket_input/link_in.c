@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * link_in - the receiving end of links.  Records go into tracked batches, acknowledged once they are durable
+ * downstream.  A stream belongs to its sender: nothing that one says of its epoch and sequences touches, or
+ * is shown to, another.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "input.h"
+#include "plugins/websocket/transport/ws_tls.h"
+
+enum { COOKIE_BITS = 40 };
+#define ACK_EACH_NS UINT64_C(500000) /* of all links together, on average */
+#define ACK_MAX_NS  UINT64_C(1000000000)
+
+/* What fits a frame and the window. */
+static uint64_t max_record(const struct input *in)
+{
+	uint64_t most = (uint64_t)in->conf->endpoint.max_message;
+
+	if (most > (uint64_t)in->conf->window_bytes)
+		most = (uint64_t)in->conf->window_bytes;
+	return most - LINK_DATA_HEADER - LINK_RECORD_HEADER;
+}
+
+static const char *own_name(const struct input *in)
+{
+	return in->conf->consumer ? in->conf->consumer : in->host->id;
+}
+
+/* For messages. */
+static const char *name_of(const struct sender *s)
+{
+	return s->name->text[0]                  ? s->name->text
+	       : s->peer && s->peer->common.name ? s->peer->common.name
+						 : "-";
+}
+
+static void act(struct sender *s, const struct link_action *a)
+{
+	struct input *in = s->in;
+
+	if (a->todo & LINK_DO_SEND) {
+		uint8_t buf[WS_PRE + LINK_CONTROL_MAX];
+		size_t len = link_control_write(&a->control, (char *)buf + WS_PRE);
+		/* a control message that does not fit now is made anew at the next tick */
+		ws_send(s->peer->common.conn, false, buf, len);
+	}
+	if (a->todo & LINK_DO_CLOSE) {
+		ss_log(in->host, a->code == LINK_OK ? SS_LOG_INFO : SS_LOG_WARN,
+		       "Closing the link code=%d peer=%s reason=\"%s\"", a->code, name_of(s), a->why);
+		ws_close(s->peer->common.conn, a->code, a->why);
+	}
+}
+
+/* ---- senders ---- */
+
+/* Those flights that are over leave, in their order; what counts of them is durable. */
+static void settle(struct sender *s)
+{
+	struct flight *f;
+
+	while ((f = ss_ring_first(&s->flights)) && f->over) {
+		const bool counts = s->flights.head >= s->flights_from;
+		if (counts && f->failed)
+			return;
+		if (counts)
+			s->durable.seq = f->last_seq;
+		ss_ring_shift(&s->flights);
+	}
+}
+
+/* Batches on their way do not count any more: their events come again, or are over. */
+static void forget_flights(struct sender *s)
+{
+	s->flights_from = s->flights.tail;
+	settle(s);
+}
+
+static void count_unacked(struct sender *s)
+{
+	const uint64_t unacked = s->link.got - s->link.durable;
+
+	s->in->unacked += unacked - s->unacked;
+	s->unacked = unacked;
+	s->in->host->metric_set(s->in->host, METRIC_UNACKED, (int64_t)s->in->unacked);
+}
+
+static void forget(struct sender *s)
+{
+	struct input *in = s->in;
+
+	in->unacked -= s->unacked;
+	senders_remove(&in->senders, s);
+	in->host->metric_set(in->host, METRIC_SENDERS, in->senders.n);
+}
+
+/* Make room: one goes that is not connected and has nothing on its way. */
+static bool make_room(struct sender *s)
+{
+	if (!s)
+		return false;
+	ss_log(s->in->host, SS_LOG_WARN,
+	       "Sender forgotten to make room for another, see max_senders and max_streams; what it sends "
+	       "again may arrive twice peer=%s stream=%s",
+	       name_of(s), s->stream);
+	s->in->host->metric_add(s->in->host, METRIC_FORGOTTEN, 1);
+	forget(s);
+	return true;
+}
+
+/* NULL: no room, with *why. */
+static struct sender *sender_of(struct input *in, const char *name, const char *stream, const char **why)
+{
+	/* a dialer has one sender, by its URL */
+	const bool dials = in->peers.dials;
+	const char *key = name && !dials ? name : "", *which = dials ? "" : stream;
+	struct sender *s = senders_find(&in->senders, key, which);
+
+	if (s)
+		return s;
+	s = senders_add(&in->senders, key, which);
+	if (!s && ((errno == ENOSPC && make_room(senders_oldest(&in->senders))) ||
+		   (errno == EMFILE && make_room(senders_oldest_of(&in->senders, key)))))
+		s = senders_add(&in->senders, key, which);
+	if (!s) {
+		*why = errno == ENOSPC   ? "as many senders as max_senders allows are known"
+		       : errno == EMFILE ? "its name has as many streams as max_streams allows"
+		       : errno == EINVAL ? "its name is too long"
+					 : "out of memory";
+		return NULL;
+	}
+	s->in = in;
+	in->host->metric_set(in->host, METRIC_SENDERS, in->senders.n);
+	return s;
+}
+
+/*
+ * By what epoch the positions of a sender's stream are stored.  A listener hashes its name in: so a position
+ * from the store is recognized when its sender comes again, and no other can come up with an epoch that
+ * matches it.
+ */
+static void stream_id(const struct sender *s, const uint8_t epoch[16], uint8_t out[16])
+{
+	uint8_t text[SENDERS_NAME_MAX + SENDERS_STREAM_MAX + 16], digest[32];
+	const size_t name = strlen(s->name->text) + 1, stream = strlen(s->stream);
+
+	if (s->in->peers.dials) {
+		memcpy(out, epoch, 16);
+		return;
+	}
+	memcpy(text, s->name->text, name);
+	memcpy(text + name, s->stream, stream);
+	memcpy(text + name + stream, epoch, 16);
+	ws_tls_digest(text, name + stream + 16, digest);
+	memcpy(out, digest, 16);
+}
+
+/* The stream that the store has, if it is this sender's: by the epoch of WELCOME, or the one before. */
+static void restore(struct sender *s, const struct link_control *welcome)
+{
+	struct ss_position stored = {.seq = s->in->stored.seq};
+	const uint8_t *epochs[] = {welcome->epoch, welcome->resume.epoch};
+	uint8_t id[16];
+
+	for (int i = 0; i < 1 + welcome->has_resume; i++) {
+		stream_id(s, epochs[i], id);
+		if (memcmp(id, s->in->stored.epoch, sizeof id) != 0)
+			continue;
+		memcpy(stored.epoch, epochs[i], sizeof stored.epoch);
+		link_receiver_restore(&s->link, &stored);
+		return;
+	}
+}
+
+static void tick(struct sender *s);
+
+/* A link's connection is open: 0, or a close code to refuse it with. */
+int link_in_open(struct input *in, struct input_peer *p, const char *stream)
+{
+	const struct link_window window = {(uint64_t)in->conf->window_records,
+					   (uint64_t)in->conf->window_bytes};
+	const uint64_t max_frame = (uint64_t)in->conf->endpoint.max_message;
+	const char *why;
+	struct sender *s = sender_of(in, p->common.name, stream, &why);
+	struct link_action a = {0};
+
+	if (!s) {
+		ss_log(in->host, SS_LOG_ERROR, "Link refused: no room for another sender, %s peer=%s", why,
+		       p->common.name ? p->common.name : "-");
+		in->host->metric_add(in->host, METRIC_REFUSED, 1);
+		return 1013;
+	}
+	if (s->peer) {
+		s->peer->sender = NULL;
+		ws_close(s->peer->common.conn, LINK_REPLACED, "another sender of this name has taken over");
+	}
+	if (s->failed) {
+		/* all that is not durable comes again */
+		link_receiver_done(&s->link);
+		forget_flights(s);
+	}
+	s->failed = false;
+	s->peer = p;
+	p->sender = s;
+	senders_return(&in->senders, s);
+	/* of a listener's store it is not known yet whose stream it is */
+	const struct ss_position *resume = s->can_resume                       ? &s->durable
+					   : in->has_stored && in->peers.dials ? &in->stored
+									       : NULL;
+	link_receiver_start(&s->link, in->conf->stream ? in->conf->stream : in->host->id, own_name(in),
+			    resume, &window, max_frame, max_record(in), in->loop->now(in->loop_self), &a);
+	act(s, &a);
+	tick(s);
+	return 0;
+}
+
+/* ---- records ---- */
+
+static struct ss_batch *copy_records(struct input *in, const struct link_data *d, uint64_t from)
+{
+	uint64_t seq = d->first_seq;
+	struct ss_batch *b = in->host->batch_new(in->host, NULL, d->count, d->len ? d->len : 1);
+	if (!b)
+		return NULL;
+
+	memcpy(b->data, d->records, d->len);
+	const uint8_t *at = b->data;
+	for (uint16_t i = 0; i < d->count; i++, seq++) {
+		uint64_t time_ns;
+		uint32_t len;
+		const uint8_t *record = link_record_next(&at, &len, &time_ns);
+		if (seq >= from)
+			b->events[b->count++] =
+				(struct ss_event){.data = record, .len = len, .time_ns = time_ns, .seq = seq};
+	}
+	return b;
+}
+
+static int deliver(struct sender *s, const struct link_data *d, uint64_t from)
+{
+	struct input *in = s->in;
+	struct ss_position at = {.seq = d->first_seq + d->count - 1};
+	struct ss_batch *b = copy_records(in, d, from);
+	int rc = -ENOMEM;
+
+	if (!b)
+		return rc;
+	memcpy(at.epoch, s->stream_id, sizeof at.epoch);
+	uint64_t number = s->flights.tail;
+	struct flight *f = ss_ring_push(&s->flights);
+	if (f) {
+		f->last_seq = at.seq;
+		rc = in->host->track(in->host, b, (uint64_t)s->number << COOKIE_BITS | number, &at);
+		if (rc < 0)
+			ss_ring_pop(&s->flights);
+		else
+			s->pending++;
+		if (rc == 0)
+			in->host->emit(in->host, 0, b);
+	}
+	in->host->batch_unref(b);
+	return rc;
+}
+
+static void on_data(struct sender *s, const uint8_t *data, size_t len)
+{
+	struct input *in = s->in;
+	struct link_action a = {0};
+	struct link_data d;
+	const char *why = "";
+
+	int rc = link_data_read(data, len, max_record(in), &d, &why);
+	if (rc) {
+		in->host->metric_add(in->host, PEER_BAD_MESSAGES, 1);
+		a = (struct link_action){.todo = LINK_DO_CLOSE,
+					 .why = why,
+					 .code = rc == -EMSGSIZE ? LINK_RECORD_TOO_BIG : LINK_BAD_FRAME};
+	} else {
+		link_receiver_data(&s->link, &d, &a);
+	}
+	if (a.duplicates)
+		in->host->metric_add(in->host, METRIC_DUPLICATES, (int64_t)a.duplicates);
+	if (a.todo & LINK_DO_DATA && deliver(s, &d, a.from) < 0) {
+		s->failed = true;
+		a = (struct link_action){.todo = LINK_DO_CLOSE, .code = 1011, .why = "out of memory"};
+	}
+	act(s, &a);
+}
+
+/* ---- control messages ---- */
+
+/* Somebody else acknowledged what this receiver never got. */
+static void report_elsewhere(struct sender *s, const struct link_action *a)
+{
+	struct input *in = s->in;
+
+	in->host->metric_add(in->host, PEER_LOST, (int64_t)(a->gap_to - a->gap_from + 1));
+	ss_log(in->host, SS_LOG_ERROR,
+	       "Events lost: they were acknowledged to the sender, but are not here: another receiver uses "
+	       "the "
+	       "name \"%s\", or this store was restored from an older copy; give each receiver a name of its "
+	       "own from=%llu to=%llu peer=%s",
+	       own_name(in), (unsigned long long)a->gap_from, (unsigned long long)a->gap_to, name_of(s));
+	peers_trouble(
+		&in->peers, TROUBLE_LOST,
+		"events %llu to %llu were lost: another receiver uses the name \"%s\", or this store was "
+		"restored from an older copy",
+		(unsigned long long)a->gap_from, (unsigned long long)a->gap_to, own_name(in));
+}
+
+/* stored: what was durable of this stream before. */
+static void go_live(struct sender *s, uint64_t stored, const struct link_action *a)
+{
+	struct input *in = s->in;
+
+	if (a->todo & LINK_DO_ELSEWHERE)
+		report_elsewhere(s, a);
+	s->can_resume = true;
+	memcpy(s->durable.epoch, s->link.epoch, sizeof s->durable.epoch);
+	s->durable.seq = s->link.durable;
+	stream_id(s, s->link.epoch, s->stream_id);
+	peers_live(&in->peers, &s->peer->common);
+	ss_log(in->host, SS_LOG_INFO, "Link up stored=%llu next=%llu peer=%s", (unsigned long long)stored,
+	       (unsigned long long)s->link.got + 1, name_of(s));
+}
+
+static void on_control(struct sender *s, const uint8_t *data, size_t len)
+{
+	struct input *in = s->in;
+	struct link_action a = {0};
+	struct link_control c;
+	const char *why = "";
+	uint64_t stored = 0;
+
+	if (link_control_read(in->fields, in->fields_self, in->control, data, len, &c, &why) < 0) {
+		in->host->metric_add(in->host, PEER_BAD_MESSAGES, 1);
+		a = (struct link_action){.todo = LINK_DO_CLOSE, .code = LINK_BAD_FRAME, .why = why};
+	} else {
+		if (c.type == LINK_WELCOME && !s->link.has_epoch && in->has_stored)
+			restore(s, &c);
+		stored = s->link.has_epoch ? s->link.durable : 0;
+		link_receiver_control(&s->link, &c, &a);
+	}
+	if (a.todo & LINK_DO_RESTART) {
+		ss_log(in->host, SS_LOG_WARN,
+		       "Sender started a new log (epoch changed) old_last=%llu peer=%s",
+		       (unsigned long long)a.seq, name_of(s));
+		in->host->metric_add(in->host, METRIC_RESTARTS, 1);
+		forget_flights(s);
+	}
+	if (a.todo & LINK_DO_LOST) {
+		ss_log(in->host, SS_LOG_WARN,
+		       "Events lost by the sender from=%llu to=%llu peer=%s reason=\"%s\"",
+		       (unsigned long long)a.from, (unsigned long long)a.to, name_of(s), c.reason);
+		in->host->metric_add(in->host, PEER_LOST, (int64_t)(a.to - a.from + 1));
+	}
+	if (a.todo & LINK_DO_LIVE)
+		go_live(s, a.todo & LINK_DO_RESTART ? 0 : stored, &a);
+	if (a.todo & LINK_DO_BYE && c.retry_ms)
+		ws_retry_after(in->endpoint.ws, c.retry_ms * 1000000);
+	act(s, &a);
+}
+
+/* ---- time and acknowledgements ---- */
+
+static void await_acks(struct input *in);
+
+static void on_ack_timer(void *arg)
+{
+	struct input *in = arg;
+
+	in->ack_timer = 0;
+	link_in_tick(in);
+	await_acks(in);
+}
+
+static void await_acks(struct input *in)
+{
+	if (in->n_owed && !in->ack_timer)
+		in->loop->timer(in->loop_self, LINK_ACK_NS, 0, on_ack_timer, in, &in->ack_timer);
+}
+
+static void set_owes(struct sender *s, bool owes)
+{
+	s->in->n_owed += owes - s->owes;
+	s->owes = owes;
+	await_acks(s->in);
+}
+
+/* So that many links do not spend their time on acknowledgements: each takes longer when there are more. */
+static uint64_t ack_pace(const struct input *in)
+{
+	const uint64_t ns = in->peers.n_live * ACK_EACH_NS;
+
+	return ns < LINK_ACK_NS ? LINK_ACK_NS : ns < ACK_MAX_NS ? ns : ACK_MAX_NS;
+}
+
+/* Do what one has to do, and note when it has to again. */
+static void tick(struct sender *s)
+{
+	struct input *in = s->in;
+	struct link_action a;
+
+	count_unacked(s);
+	if (!s->peer)
+		return;
+	s->link.ack_ns = ack_pace(in);
+	do {
+		link_receiver_tick(&s->link, in->loop->now(in->loop_self), &a);
+		act(s, &a);
+	} while (a.todo && !(a.todo & LINK_DO_CLOSE));
+	senders_schedule(&in->senders, s, link_receiver_due(&s->link));
+	set_owes(s, link_receiver_owes(&s->link));
+}
+
+void link_in_tick(struct input *in)
+{
+	senders_run(&in->senders, in->loop->now(in->loop_self), tick);
+}
+
+const struct sender *link_in_longest_away(const struct input *in)
+{
+	return TAILQ_FIRST(&in->senders.away);
+}
+
+const char *link_in_name(const struct sender *s)
+{
+	return s->name->text[0] ? s->name->text : "the sender";
+}
+
+/* ---- a link's connection ---- */
+
+void link_in_message(struct input *in, struct input_peer *p, bool binary, const uint8_t *data, size_t len)
+{
+	struct sender *s = p->sender;
+
+	(void)in;
+	if (!s)
+		return; /* replaced, its closing is under way */
+	if (binary)
+		on_data(s, data, len);
+	else
+		on_control(s, data, len);
+	tick(s);
+}
+
+/* One that was never live, and has sent nothing, is not worth a place. */
+static void leave(struct sender *s)
+{
+	struct input *in = s->in;
+
+	s->peer = NULL;
+	set_owes(s, false);
+	if (s->can_resume)
+		senders_leave(&in->senders, s, in->loop->now(in->loop_self));
+	else
+		forget(s);
+}
+
+void link_in_closed(struct input *in, struct input_peer *p, int code, bool by_peer)
+{
+	if (p->sender)
+		leave(p->sender);
+	if (code != LINK_REPLACED || !by_peer) {
+		if (p->common.live)
+			in->peers.replaced = 0;
+		return;
+	}
+	/* not at once: two that displace each other lose events with each change */
+	ss_log(in->host, SS_LOG_ERROR,
+	       "Another receiver uses the name \"%s\" and took over the link; give each receiver a name of "
+	       "its own",
+	       own_name(in));
+	peers_trouble(&in->peers, TROUBLE_LOST,
+		      "another receiver uses the name \"%s\" and took over the link", own_name(in));
+	uint64_t wait = peers_replaced(&in->peers);
+	if (in->endpoint.ws && in->peers.dials)
+		ws_retry_after(in->endpoint.ws, wait);
+}
+
+void link_in_acked(struct input *in, uint64_t cookie, int32_t status)
+{
+	const uint64_t number = cookie & ((UINT64_C(1) << COOKIE_BITS) - 1);
+	struct sender *s = senders_at(&in->senders, cookie >> COOKIE_BITS);
+
+	if (!s || number < s->flights.head || number >= s->flights.tail)
+		return;
+	struct flight *f = ss_ring_at(&s->flights, number);
+	f->over = true;
+	f->failed = status == SS_FAILED;
+	s->pending--;
+	if (f->failed && number >= s->flights_from) {
+		/* it must come again: nothing after it is acknowledged, and the link starts over from there
+		 */
+		s->failed = true;
+		if (s->peer)
+			ws_close(s->peer->common.conn, 1011, "events could not be stored");
+		return;
+	}
+	settle(s);
+	link_receiver_durable(&s->link, s->durable.seq);
+	tick(s);
+}
+
+/* The last acknowledgement, before the connection is closed. */
+void link_in_stop(struct input *in)
+{
+	struct link_action a;
+
+	for (uint32_t i = 0; i < in->senders.n_slots; i++) {
+		struct sender *s = in->senders.slots[i];
+		if (!s || !s->peer)
+			continue;
+		/* the first answer is an ACK, if one is due: what the sender does not know it may count as
+		 * lost */
+		link_receiver_bye(&s->link, in->loop->now(in->loop_self), 0, "shutting down", &a);
+		act(s, &a);
+	}
+}

@@ -707,7 +707,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 static int32_t start(void *self)
 {
 	struct acme_tls *t = self;
-	ss_log(t->host, SS_LOG_INFO, "Initializing ACME client directory=%s", t->setup.conf->directory_url);
+	ss_log(t->host, SS_LOG_INFO, "Initializing ACME client directory=%s", t->setup.shown_url);
 	if (open_store(t))
 		begin(t);
 	return loop_of(t)->timer(t->loop.self, TICK_NS, TICK_NS, on_tick, t, &t->tick);

@@ -167,7 +167,7 @@ static void print_text(struct command *c, const struct store_account *account, c
 	row(c, "failures", "%" PRIu32 "%s", c->state.failures, c->state.failures ? " in a row" : "");
 	if (c->state.last_error)
 		row(c, "last error", "%s", c->state.last_error);
-	row(c, "directory", "%s", c->setup->conf->directory_url);
+	row(c, "directory", "%s", c->setup->shown_url);
 	if (account)
 		row(c, "account", "%s (%s)", account->url ? account->url : "not registered",
 		    account->email ? account->email : "");
@@ -201,8 +201,8 @@ static void print_json(struct command *c, const struct store_account *account, c
 	json_t *root =
 		json_pack("{s:b, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:s?}", "good", !wrong, "state",
 			  wrong ? wrong : "good", "domains", json_loads(c->setup->names_json, 0, NULL),
-			  "file", c->setup->chain_path, "directory_url", c->setup->conf->directory_url,
-			  "account", known, "certificate", certificate_json(c, root_sha256), "next_renewal",
+			  "file", c->setup->chain_path, "directory_url", c->setup->shown_url, "account",
+			  known, "certificate", certificate_json(c, root_sha256), "next_renewal",
 			  time_json(next_try(c)), "last_success", time_json(c->state.last_success),
 			  "failures", (json_int_t)c->state.failures, "last_error", c->state.last_error);
 	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
@@ -312,8 +312,7 @@ static int carry_out(struct command *c, json_t *request)
 
 static int obtain(struct command *c)
 {
-	say(c, "Getting a certificate for %s from %s ...\n", c->setup->names_json,
-	    c->setup->conf->directory_url);
+	say(c, "Getting a certificate for %s from %s ...\n", c->setup->names_json, c->setup->shown_url);
 	return carry_out(c, operation_issue(c->setup, &c->cert));
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/sugar.h>
+#include <semstreams/base/url.h>
 #include "key.h"
 #include "names.h"
 #include "options.h"
@@ -244,6 +245,7 @@ static int make_texts(struct setup *s)
 {
 	const struct acme_conf *c = s->conf;
 	json_t *names = json_array();
+	ss_url_redact(c->directory_url, s->shown_url, sizeof s->shown_url);
 	for (size_t i = 0; i < s->n_names; i++)
 		json_array_append_new(names, json_string(s->names[i]));
 	s->names_json = names ? json_dumps(names, JSON_COMPACT) : NULL;

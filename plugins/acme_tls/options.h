@@ -33,11 +33,12 @@ struct setup {
 	int64_t renew_before, check_interval; /* s */
 	const char *names[ACME_MAX_NAMES];
 	size_t n_names;
-	char *names_json;  /* ["a.local","b.local"] */
-	char *path;        /* storage_path without slashes at its end */
-	char *chain_path;  /* of certificate.pem, for messages */
-	char *fingerprint; /* all settings that a failure may be due to, without secrets; begins with
-			      directory_url and a blank */
+	char shown_url[256]; /* directory_url as messages have it */
+	char *names_json;    /* ["a.local","b.local"] */
+	char *path;          /* storage_path without slashes at its end */
+	char *chain_path;    /* of certificate.pem, for messages */
+	char *fingerprint;   /* all settings that a failure may be due to, without secrets; begins with
+				directory_url and a blank */
 };
 /* 0, -EINVAL after config_error(), -ENOMEM; to be released in any case. */
 int setup_init(struct setup *, const struct ss_host *, const struct acme_conf *);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <semstreams/base/units.h>
 #include <semstreams/sugar.h>
-#include "plugins/websocket/transport/ws_url.h"
+#include <semstreams/base/url.h>
 
 #define LOST_HOLD_NS     UINT64_C(600000000000) /* a loss stays visible in /readyz for so long */
 #define REPLACED_MAX_NS  UINT64_C(600000000000)
@@ -17,7 +17,7 @@
 void peers_init(struct peers *ps, const struct ss_host *host, const struct endpoint_conf *conf)
 {
 	*ps = (struct peers){.host = host, .conf = conf, .dials = conf->url != NULL};
-	ws_url_redact(conf->url ? conf->url : "", ps->url, sizeof ps->url);
+	ss_url_redact(conf->url ? conf->url : "", ps->url, sizeof ps->url);
 }
 
 int peers_add(struct peers *ps, struct peer *p, const char *name)

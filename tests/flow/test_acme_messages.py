@@ -65,6 +65,18 @@ def test_wrong_path(issue, pebble):
     assert re.search(r"account registration failed: the CA has nothing at https://\S+/acme/nobody/directory \(HTTP status 404\)", said)
 
 
+def test_a_query_is_not_shown(issue, command, pebble, tmp_path):
+    """What stands behind the ? of directory_url may be a token."""
+    url = f"{pebble.origin}/acme/nobody/directory?token=SECRET"
+    said = issue(directory_url=url)
+    assert "the CA has nothing at " in said and "/acme/nobody/directory?..." in said and "SECRET" not in said
+    file = tmp_path / "status.json"
+    file.write_text(json.dumps(hub(acme(pebble, tmp_path / "status", directory_url=url), 8080)))
+    for options in ([], ["--json"]):
+        done = command("cert", "status", "--config", file, *options)
+        assert "/acme/nobody/directory?..." in done.stdout and "SECRET" not in done.stdout + done.stderr
+
+
 def test_no_acme_there(issue, pebble):
     """A port that speaks TLS and HTTP, but is no ACME server: Pebble's management, whose /roots/0 is a certificate."""
     said = issue(directory_url=f"https://localhost:{pebble.management}/roots/0")

@@ -8,6 +8,7 @@
 #include <gnutls/x509.h>
 #include <jansson.h>
 #include <semstreams/plugin.h>
+#include <semstreams/base/url.h>
 #include "client.h"
 #include "plugins/acme_tls/time_text.h"
 
@@ -431,6 +432,7 @@ struct client *client_run(const struct client_options *options, const struct cli
 	if (!c)
 		return NULL;
 	c->o = *options;
+	ss_url_redact(options->directory_url, c->shown_url, sizeof c->shown_url);
 	c->q = *request;
 	c->failure = i < N_OPERATIONS ? operations[i].failure : request->operation;
 	c->deadline = monotonic_now() + (i == 0 ? options->order_ns : SHORT_NS);

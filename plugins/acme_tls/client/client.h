@@ -160,6 +160,7 @@ struct client {
 	const char *failure; /* begins the result's why: "revocation failed" */
 	bool registering;
 	bool account_confirmed; /* the CA has been asked whether it knows the account */
+	char shown_url[256];    /* directory_url as messages have it */
 	char doing[320];        /* what is waited for, for when the time is up */
 	uint64_t deadline;      /* monotonic ns */
 	unsigned requests, requests_max;

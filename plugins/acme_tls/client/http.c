@@ -411,7 +411,7 @@ int http_new(const struct http_options *options, struct http **out, char *why, s
 	const char *wrong = url_origin(options->origin, h->origin);
 	int rc = wrong ? -EINVAL : 0;
 	if (wrong)
-		snprintf(why, why_size, "directory_url %s %s", options->origin, wrong);
+		snprintf(why, why_size, "directory_url %s", wrong);
 	for (size_t i = 0; !rc && i < options->n_ca_files; i++)
 		rc = ca_file_add(h, options->ca_files[i], why, why_size);
 	if (!rc && options->n_ca_files && !memmem(h->ca.bytes, h->ca.len, "-----BEGIN ", 11)) {

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <jansson.h>
 #include <semstreams/plugin.h>
+#include <semstreams/base/url.h>
 #include "client.h"
 #include "plugins/acme_tls/time_text.h"
 
@@ -88,7 +89,7 @@ int client_fail(struct client *c, enum acme_fail fail, bool permanent, const cha
 	append_list(result->why, sizeof result->why, format, args);
 	va_end(args);
 	if (fail == ACME_UNREACHABLE)
-		append(result->why, sizeof result->why, " (%s)", c->o.directory_url);
+		append(result->why, sizeof result->why, " (%s)", c->shown_url);
 	if (skewed(c))
 		append(result->why, sizeof result->why, "; this machine's clock is %lld s %s the CA's",
 		       (long long)llabs(c->s.skew), c->s.skew > 0 ? "behind" : "ahead of");
@@ -255,7 +256,7 @@ static int answer_judge(struct client *c, const struct ask *ask, bool for_nonce,
 	if (s->reply.status < 200 || s->reply.status >= 300) {
 		char to[200] = "another address";
 		if (s->reply.location)
-			message_text(s->reply.location, to, sizeof to);
+			ss_url_redact(s->reply.location, to, sizeof to);
 		return client_fail(
 			c, ACME_BROKEN, true,
 			"the CA redirects to %s, which is not followed: put the right URL into directory_url",
@@ -442,7 +443,7 @@ int session_open(struct client *c)
 			     : client_fail(c, ACME_REFUSED, true,
 					   "the CA has nothing at %s (HTTP status 404): is the ACME "
 					   "provisioner in directory_url the one that the CA has?",
-					   c->o.directory_url);
+					   c->shown_url);
 	if (rc)
 		return rc;
 	s->directory = s->message;

@@ -18,6 +18,7 @@
 #include <sys/random.h>
 #include <semstreams/sugar.h>
 #include <semstreams/ext/tls.h>
+#include <semstreams/base/url.h>
 
 /* Owned by the loop and by the thread; the last frees it. */
 struct ws_resolver {
@@ -493,7 +494,7 @@ static void name_redirection(struct ws_conn *c, unsigned int status)
 {
 	char location[2048], shown[WS_URL_SHOWN_MAX];
 	int n = lws_hdr_copy(c->wsi, location, sizeof location, WSI_TOKEN_HTTP_LOCATION);
-	ws_url_redact(n > 0 ? location : "", shown, sizeof shown);
+	ss_url_redact(n > 0 ? location : "", shown, sizeof shown);
 	snprintf(c->reason, sizeof c->reason, "the server answers %u, go to %s: set url to it if it is right",
 		 status, n > 0 ? shown : "another place it does not name");
 }

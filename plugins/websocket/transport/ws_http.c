@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <semstreams/base/url.h>
 #include "ws_request.h"
 
 #define BODY_MAX        4096
@@ -119,7 +120,7 @@ static const char *shown(struct ws_text path, char *buf)
 	size_t n = path.len < sizeof text ? path.len : sizeof text - 1;
 	memcpy(text, path.at, n);
 	text[n] = '\0';
-	ws_url_redact(text, buf, SHOWN_MAX);
+	ss_url_redact(text, buf, SHOWN_MAX);
 	return buf;
 }
 

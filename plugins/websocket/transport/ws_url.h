@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ws_url - the URL of a WebSocket server (RFC 6455 section 3, RFC 3986, RFC 6874), strictly, and what of a
- * URL may be shown: what stands in front of an @ or behind a ? is often a secret.  Pure.
+ * ws_url - the URL of a WebSocket server (RFC 6455 section 3, RFC 3986, RFC 6874), strictly.  Pure.
  */
 #pragma once
 #include <net/if.h>
@@ -21,7 +20,7 @@ struct ws_url {
 	char name[WS_URL_HOST_MAX + 1];       /* to verify: the host without the dot at its end */
 	char authority[WS_URL_HOST_MAX + 10]; /* for the Host header: no zone, no default port */
 	char target[WS_URL_TARGET_MAX + 1];   /* path and query */
-	char shown[WS_URL_SHOWN_MAX];         /* for messages, see ws_url_redact */
+	char shown[WS_URL_SHOWN_MAX];         /* for messages, see ss_url_redact */
 };
 
 /* 0, or -EINVAL: why says what is wrong and how it is right, without anything of the text. */
@@ -29,8 +28,3 @@ int ws_url_parse(const char *text, struct ws_url *out, const char **why);
 /* A web origin as browsers send it: small letters, no default port, nothing behind it; malloced.  0, -ENOMEM,
  * or -EINVAL as above. */
 int ws_origin_parse(const char *text, char **out, const char **why);
-/*
- * Any URL, request target or Location as messages may have it: no user and password, of a query and a
- * fragment only that there is one, no byte that is not printable ASCII, cut where the room ends.
- */
-void ws_url_redact(const char *text, char *out, size_t size);

@@ -131,6 +131,7 @@ void component_free(struct component *c)
 	free(c->inputs);
 	free(c->metrics);
 	streams_free(c->streams);
+	streams_free(c->restored);
 	kept_done(&c->kept);
 	pool_free(c->pool);
 }

@@ -59,6 +59,7 @@ struct component {
 	struct positions *positions; /* the pipeline's; NULL outside one */
 	bool checkpointer;           /* it saves positions; under their lock */
 	struct streams *streams;     /* what a checkpointer has; NULL: it is none */
+	struct streams *restored;    /* what it had when it started; under the lock of positions */
 	bool covers_given;           /* its snapshots cover what it gives to cover() */
 	struct stream *offered;      /* of the batch that process() was called with, until it is accepted */
 	struct ss_position offered_upto;

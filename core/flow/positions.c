@@ -9,22 +9,12 @@
 #include "core/flow/component.h"
 #include "core/flow/streams.h"
 
-/* What a checkpointer had of a stream through one of its inputs when it started. */
-struct restored {
-	const struct component *checkpointer;
-	uint32_t port;
-	char source[CONFIG_MAX_ID + 1];
-	struct ss_position position;
-};
-
 struct positions {
 	const struct component *all;
 	struct component *const *order;
 	size_t n;
 	pthread_mutex_t lock;
 	uint8_t *ways; /* scratch, by index in all: how many ways lead there; 2 = more than one */
-	struct restored *restored;
-	size_t n_restored;
 };
 
 struct positions *positions_new(const struct component *all, struct component *const *order, size_t n)
@@ -48,19 +38,7 @@ void positions_free(struct positions *p)
 		return;
 	pthread_mutex_destroy(&p->lock);
 	free(p->ways);
-	free(p->restored);
 	free(p);
-}
-
-static struct restored *find(const struct positions *p, const struct component *checkpointer, uint32_t port,
-			     const char *source)
-{
-	for (size_t i = 0; i < p->n_restored; i++) {
-		struct restored *k = &p->restored[i];
-		if (k->checkpointer == checkpointer && k->port == port && strcmp(k->source, source) == 0)
-			return k;
-	}
-	return NULL;
 }
 
 /* ---- ways through the graph ---- */
@@ -157,36 +135,32 @@ static void be_checkpointer(void *self, uint32_t cover)
 	pthread_mutex_unlock(&p->lock);
 }
 
-static int put(struct positions *p, const struct component *checkpointer, const struct stream *st)
-{
-	struct restored *r = find(p, checkpointer, st->port, st->source);
-	if (!r) {
-		struct restored *grown = realloc(p->restored, (p->n_restored + 1) * sizeof *grown);
-		if (!grown)
-			return -ENOMEM;
-		p->restored = grown;
-		r = &grown[p->n_restored++];
-		*r = (struct restored){.checkpointer = checkpointer, .port = st->port};
-		memcpy(r->source, st->source, sizeof r->source);
-	}
-	r->position = st->taken;
-	return 0;
-}
-
 static int32_t restore(void *self, const void *snapshot, size_t size)
 {
 	struct component *c = self;
 	struct positions *p = c->positions;
-	const struct stream *st;
 
 	if (!c->streams)
 		return c->checkpointer ? -ENOMEM : -EINVAL;
-	int rc = streams_load(c->streams, snapshot, size, false);
-	pthread_mutex_lock(&p->lock);
-	for (uint32_t i = 0; rc == 0 && (st = streams_at(c->streams, i)); i++)
-		rc = put(p, c, st);
-	pthread_mutex_unlock(&p->lock);
+	struct streams *restored = streams_new();
+	int rc = restored ? streams_load(restored, snapshot, size, false) : -ENOMEM;
+	if (rc == 0)
+		rc = streams_load(c->streams, snapshot, size, false);
+	if (rc == 0) {
+		pthread_mutex_lock(&p->lock);
+		struct streams *old = c->restored;
+		c->restored = restored;
+		restored = old;
+		pthread_mutex_unlock(&p->lock);
+	}
+	streams_free(restored);
 	return rc;
+}
+
+/* Of a batch with a position; NULL: out of memory. */
+static struct stream *stream_of(struct component *c, uint32_t port, const struct ss_batch *b)
+{
+	return streams_get(c->streams, port, b->token->source, b->token->position.stream);
 }
 
 static int32_t cover(void *self, uint32_t port, const struct ss_batch *b)
@@ -195,7 +169,7 @@ static int32_t cover(void *self, uint32_t port, const struct ss_batch *b)
 
 	if (!c->streams || !b->token || !b->token->has_position)
 		return 0;
-	struct stream *st = streams_get(c->streams, port, b->token->source);
+	struct stream *st = stream_of(c, port, b);
 	if (!st)
 		return -ENOMEM;
 	stream_cover(st, &b->token->position, b);
@@ -248,7 +222,7 @@ int positions_cut(struct component *c, uint32_t port, struct ss_batch **batch)
 
 	if (!b->token || !b->token->has_position)
 		return 0;
-	struct stream *st = streams_get(c->streams, port, b->token->source);
+	struct stream *st = stream_of(c, port, b);
 	if (!st)
 		return -ENOMEM;
 	int64_t fresh = stream_offer(st, &b->token->position, b);
@@ -274,7 +248,8 @@ void positions_failed(struct component *c, const struct ss_batch *b)
 	if (!c->streams || !b->token || !b->token->has_position)
 		return;
 	for (uint32_t port = 0; port < c->n_inputs; port++) {
-		struct stream *st = streams_find(c->streams, port, b->token->source);
+		struct stream *st =
+			streams_find(c->streams, port, b->token->source, b->token->position.stream);
 		if (st)
 			stream_fail(st, &b->token->position, b);
 	}
@@ -282,24 +257,28 @@ void positions_failed(struct component *c, const struct ss_batch *b)
 
 /* ---- where sources go on ---- */
 
-/* Lower *lowest to what the checkpointer has of the source; *any: there is one already. */
+/* Lower *lowest to what the checkpointer had of a stream of the source; *any: there is one already. */
 static int take_lowest(const struct positions *p, const struct component *checkpointer,
-		       const struct component *source, struct ss_position *lowest, bool *any)
+		       const struct component *source, const uint8_t stream[16], struct ss_position *lowest,
+		       bool *any)
 {
 	for (size_t i = 0; i < checkpointer->n_inputs; i++) {
 		if (ways_through(p, checkpointer->inputs[i]->from, source) == 0)
 			continue;
-		const struct restored *r = find(p, checkpointer, (uint32_t)i, source->id);
-		if (!r || (*any && memcmp(r->position.epoch, lowest->epoch, sizeof lowest->epoch) != 0))
+		const struct stream *had =
+			checkpointer->restored
+				? streams_find(checkpointer->restored, (uint32_t)i, source->id, stream)
+				: NULL;
+		if (!had || (*any && memcmp(had->taken.epoch, lowest->epoch, sizeof lowest->epoch) != 0))
 			return -ENOENT;
-		if (!*any || r->position.seq < lowest->seq)
-			*lowest = r->position;
+		if (!*any || had->taken.seq < lowest->seq)
+			*lowest = had->taken;
 		*any = true;
 	}
 	return 0;
 }
 
-static int32_t resume(void *self, struct ss_position *out)
+static int32_t resume(void *self, const uint8_t stream[16], struct ss_position *out)
 {
 	struct component *c = self;
 	struct positions *p = c->positions;
@@ -313,7 +292,7 @@ static int32_t resume(void *self, struct ss_position *out)
 	count_ways(p, c);
 	for (size_t i = 0; rc == 0 && i < p->n; i++) {
 		if (p->order[i]->checkpointer)
-			rc = take_lowest(p, p->order[i], c, &lowest, &any);
+			rc = take_lowest(p, p->order[i], c, stream, &lowest, &any);
 	}
 	pthread_mutex_unlock(&p->lock);
 	if (rc || !any)

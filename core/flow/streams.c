@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/strbuf.h>
 
 struct streams {
 	struct stream **all;
@@ -32,36 +33,41 @@ void streams_free(struct streams *s)
 
 /* ---- the table ---- */
 
-static uint32_t hash(uint32_t port, const char *source)
+static uint32_t hash(uint32_t port, const char *source, const uint8_t id[STREAM_ID])
 {
 	uint32_t h = 2166136261u ^ port; /* FNV-1a */
 
 	for (; *source; source++)
 		h = (h ^ (uint8_t)*source) * 16777619u;
+	for (int i = 0; i < STREAM_ID; i++)
+		h = (h ^ id[i]) * 16777619u;
 	return h * 2654435769u >> 7;
 }
 
-static bool is(const struct stream *st, uint32_t port, const char *source)
+static bool is(const struct stream *st, uint32_t port, const char *source, const uint8_t id[STREAM_ID])
 {
-	return st->port == port && strcmp(st->source, source) == 0;
+	return memcmp(st->id, id, sizeof st->id) == 0 && st->port == port && strcmp(st->source, source) == 0;
 }
 
-static uint32_t *slot_of(const struct streams *s, uint32_t port, const char *source)
+static uint32_t *slot_of(const struct streams *s, uint32_t port, const char *source,
+			 const uint8_t id[STREAM_ID])
 {
-	uint32_t i = hash(port, source) & (s->slots - 1);
+	uint32_t i = hash(port, source, id) & (s->slots - 1);
 
-	while (s->index[i] && !is(s->all[s->index[i] - 1], port, source))
+	while (s->index[i] && !is(s->all[s->index[i] - 1], port, source, id))
 		i = (i + 1) & (s->slots - 1);
 	return &s->index[i];
 }
 
-struct stream *streams_find(const struct streams *s, uint32_t port, const char *source)
+struct stream *streams_find(struct streams *s, uint32_t port, const char *source, const uint8_t id[STREAM_ID])
 {
 	if (s->n == 0)
 		return NULL;
-	if (is(s->all[s->last], port, source))
+	if (is(s->all[s->last], port, source, id))
 		return s->all[s->last];
-	uint32_t number = *slot_of(s, port, source);
+	uint32_t number = *slot_of(s, port, source, id);
+	if (number)
+		s->last = number - 1;
 	return number ? s->all[number - 1] : NULL;
 }
 
@@ -81,13 +87,13 @@ static int grow(struct streams *s)
 	s->slots = 2 * room;
 	s->room = room;
 	for (uint32_t i = 0; i < s->n; i++)
-		*slot_of(s, all[i]->port, all[i]->source) = i + 1;
+		*slot_of(s, all[i]->port, all[i]->source, all[i]->id) = i + 1;
 	return 0;
 }
 
-struct stream *streams_get(struct streams *s, uint32_t port, const char *source)
+struct stream *streams_get(struct streams *s, uint32_t port, const char *source, const uint8_t id[STREAM_ID])
 {
-	struct stream *st = streams_find(s, port, source);
+	struct stream *st = streams_find(s, port, source, id);
 
 	if (!st) {
 		if (strlen(source) >= STREAM_SOURCE_MAX || (s->n == s->room && grow(s) < 0))
@@ -97,8 +103,9 @@ struct stream *streams_get(struct streams *s, uint32_t port, const char *source)
 			return NULL;
 		st->port = port;
 		memcpy(st->source, source, strlen(source) + 1);
+		memcpy(st->id, id, sizeof st->id);
 		s->all[s->n++] = st;
-		*slot_of(s, port, source) = s->n;
+		*slot_of(s, port, source, id) = s->n;
 		s->last = s->n - 1;
 	}
 	return st;
@@ -194,22 +201,41 @@ void stream_cover(struct stream *s, const struct ss_position *at, const struct s
 	advance(&s->covered, &end);
 }
 
-/* ---- snapshots: "SSP1", number of streams; for each: port, length of the id, the id, epoch, sequence ----
+/*
+ * ---- snapshots: "SSP2", number of streams; for each: port, length of the source's id, the id, stream,
+ * epoch, sequence.  "SSP1", of earlier programs, has no streams: they were one per source. ----
  */
 
-static const char magic[4] = {'S', 'S', 'P', '1'};
-enum { HEAD = 8, FIXED = 4 + 4 + 16 + 8 };
+static const char magic[4] = {'S', 'S', 'P', '2'};
+static const char magic_1[4] = {'S', 'S', 'P', '1'};
+enum { HEAD = 8, FIXED = 4 + 4 + STREAM_ID + 16 + 8 };
+
+static uint8_t *put(uint8_t *p, const void *bytes, size_t len)
+{
+	memcpy(p, bytes, len);
+	return p + len;
+}
 
 static uint8_t *put32(uint8_t *p, uint32_t v)
 {
 	v = htole32(v);
-	memcpy(p, &v, sizeof v);
-	return p + sizeof v;
+	return put(p, &v, sizeof v);
+}
+
+static uint8_t *put_stream(uint8_t *p, const struct stream *st, const struct ss_position *at)
+{
+	uint32_t len = (uint32_t)strlen(st->source);
+	uint64_t seq = htole64(at->seq);
+
+	p = put32(put32(p, st->port), len);
+	p = put(p, st->source, len);
+	p = put(p, st->id, sizeof st->id);
+	p = put(p, at->epoch, sizeof at->epoch);
+	return put(p, &seq, sizeof seq);
 }
 
 int64_t streams_save(const struct streams *s, bool covered, void *buf, size_t size)
 {
-	uint8_t *p = buf;
 	size_t need = HEAD;
 	uint32_t n = 0;
 
@@ -222,80 +248,75 @@ int64_t streams_save(const struct streams *s, bool covered, void *buf, size_t si
 	}
 	if (need > size)
 		return (int64_t)need;
-	memcpy(p, magic, sizeof magic);
-	p = put32(p + sizeof magic, n);
+	uint8_t *p = put32(put(buf, magic, sizeof magic), n);
 	for (uint32_t i = 0; i < s->n; i++) {
 		const struct stream *st = s->all[i];
 		const struct ss_position *at = covered ? &st->covered : &st->taken;
-		uint32_t len = (uint32_t)strlen(st->source);
-		uint64_t seq = htole64(at->seq);
-		if (!at->seq)
-			continue;
-		p = put32(put32(p, st->port), len);
-		memcpy(p, st->source, len);
-		memcpy(p + len, at->epoch, sizeof at->epoch);
-		memcpy(p + len + sizeof at->epoch, &seq, sizeof seq);
-		p += len + sizeof at->epoch + sizeof seq;
+		if (at->seq)
+			p = put_stream(p, st, at);
 	}
 	return (int64_t)need;
 }
 
-/* One stream of a snapshot; the bytes it took, 0: it is damaged. */
-static size_t read_stream(const uint8_t *p, size_t size, uint32_t *port, char source[STREAM_SOURCE_MAX],
-			  struct ss_position *at)
-{
-	uint32_t len;
-	uint64_t seq;
+/* One stream of a snapshot. */
+struct saved {
+	uint32_t port;
+	char source[STREAM_SOURCE_MAX];
+	struct ss_position at;
+};
 
-	if (size < FIXED)
-		return 0;
-	memcpy(port, p, sizeof *port);
-	memcpy(&len, p + 4, sizeof len);
-	*port = le32toh(*port);
-	len = le32toh(len);
-	if (len == 0 || len >= STREAM_SOURCE_MAX || size - FIXED < len)
-		return 0;
-	memcpy(source, p + 8, len);
-	source[len] = '\0';
-	memcpy(at->epoch, p + 8 + len, sizeof at->epoch);
-	memcpy(&seq, p + 8 + len + sizeof at->epoch, sizeof seq);
-	at->seq = le64toh(seq);
-	return at->seq && strlen(source) == len ? FIXED + len : 0;
+static bool read_stream(struct ss_unpack *u, bool has_id, struct saved *out)
+{
+	*out = (struct saved){.port = ss_unpack_u32(u)};
+	uint32_t len = ss_unpack_u32(u);
+	const uint8_t *source = len && len < STREAM_SOURCE_MAX ? ss_unpack_bytes(u, len) : NULL;
+	const uint8_t *id = has_id ? ss_unpack_bytes(u, STREAM_ID) : out->at.stream;
+	const uint8_t *epoch = ss_unpack_bytes(u, sizeof out->at.epoch);
+	out->at.seq = ss_unpack_u64(u);
+
+	if (!source || u->failed || memchr(source, '\0', len))
+		return false;
+	memcpy(out->source, source, len);
+	memmove(out->at.stream, id, STREAM_ID);
+	memcpy(out->at.epoch, epoch, sizeof out->at.epoch);
+	return out->at.seq != 0;
+}
+
+static int load_stream(struct streams *s, const struct saved *saved, bool covered_only)
+{
+	struct stream *st = streams_get(s, saved->port, saved->source, saved->at.stream);
+
+	if (!st)
+		return -ENOMEM;
+	st->covered = saved->at;
+	if (!covered_only) {
+		st->taken = saved->at;
+		st->seen = saved->at.seq;
+	}
+	return 0;
 }
 
 int streams_load(struct streams *s, const void *snapshot, size_t size, bool covered_only)
 {
-	const uint8_t *p = snapshot, *end = p + size;
-	char source[STREAM_SOURCE_MAX];
-	struct ss_position at;
-	uint32_t n, port;
+	struct ss_unpack u = {.at = snapshot, .end = (const uint8_t *)snapshot + size};
+	struct saved saved;
 
-	if (size < HEAD || memcmp(p, magic, sizeof magic) != 0)
+	const uint8_t *kind = ss_unpack_bytes(&u, sizeof magic);
+	const bool has_id = kind && memcmp(kind, magic, sizeof magic) == 0;
+	const uint32_t n = ss_unpack_u32(&u);
+	if (u.failed || (!has_id && memcmp(kind, magic_1, sizeof magic_1) != 0))
 		return -EINVAL;
-	memcpy(&n, p + sizeof magic, sizeof n);
-	n = le32toh(n);
-	const uint8_t *q = p + HEAD;
-	for (uint32_t i = 0; i < n; i++) { /* whole, before anything is changed */
-		size_t took = read_stream(q, (size_t)(end - q), &port, source, &at);
-		if (!took)
+	struct ss_unpack first = u;
+	for (uint32_t i = 0; i < n; i++) /* whole, before anything is changed */
+		if (!read_stream(&u, has_id, &saved))
 			return -EINVAL;
-		q += took;
-	}
-	if (q != end)
+	if (u.at != u.end)
 		return -EINVAL;
 	streams_uncover(s);
-	for (q = p + HEAD; q < end;) {
-		q += read_stream(q, (size_t)(end - q), &port, source, &at);
-		struct stream *st = streams_get(s, port, source);
-		if (!st)
-			return -ENOMEM;
-		st->covered = at;
-		if (!covered_only) {
-			st->taken = at;
-			st->seen = at.seq;
-		}
-	}
-	return 0;
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && i < n && read_stream(&first, has_id, &saved); i++)
+		rc = load_stream(s, &saved, covered_only);
+	return rc;
 }
 
 void streams_uncover(struct streams *s)

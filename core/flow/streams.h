@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * streams - how far one checkpointer has come in each resumable stream, per input and source: which events it
- * has already, and the snapshot it saves with its data.  Pure memory, of one thread.
+ * streams - how far one checkpointer has come in each resumable stream, per input, source and stream of the
+ * source: which events it has already, and the snapshot it saves with its data.  Pure memory, of one thread.
  */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
 
-enum { STREAM_SOURCE_MAX = 64 }; /* bytes of a source's id, NUL included */
+enum {
+	STREAM_SOURCE_MAX = 64, /* bytes of a source's id, NUL included */
+	STREAM_ID = sizeof((struct ss_position *)0)->stream
+};
 
 struct stream {
 	uint32_t port;
 	char source[STREAM_SOURCE_MAX];
+	uint8_t id[STREAM_ID];      /* among those of the source */
 	struct ss_position taken;   /* newest event accepted; seq 0: none of this epoch */
 	struct ss_position covered; /* newest event given to streams_cover */
 	uint64_t seen;              /* newest event offered */
@@ -23,10 +27,11 @@ struct streams;
 
 struct streams *streams_new(void);   /* NULL: out of memory */
 void streams_free(struct streams *); /* NULL is allowed */
-/* The stream of a source through an input, made if it is new; NULL: out of memory, or the id is too long. */
-struct stream *streams_get(struct streams *, uint32_t port, const char *source);
+/* A stream of a source through an input, made if it is new; NULL: out of memory, or the source's id is too
+ * long. */
+struct stream *streams_get(struct streams *, uint32_t port, const char *source, const uint8_t id[STREAM_ID]);
 /* The same, but NULL if it is new. */
-struct stream *streams_find(const struct streams *, uint32_t port, const char *source);
+struct stream *streams_find(struct streams *, uint32_t port, const char *source, const uint8_t id[STREAM_ID]);
 /* The streams one after the other, NULL at the end. */
 struct stream *streams_at(const struct streams *, uint32_t i);
 

@@ -394,9 +394,9 @@ static int restore(struct state *s)
  * numbers would be given a second time. */
 static int check_downstream(struct state *s)
 {
-	struct ss_position have;
+	struct ss_position have = {0};
 
-	if (!s->positions || s->positions->resume(s->positions_self, &have) < 0 ||
+	if (!s->positions || s->positions->resume(s->positions_self, have.stream, &have) < 0 ||
 	    memcmp(have.epoch, s->outbox->epoch, sizeof have.epoch) != 0 || have.seq <= s->outbox->last)
 		return 0;
 	ss_log(s->host, SS_LOG_ERROR,

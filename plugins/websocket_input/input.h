@@ -3,6 +3,7 @@
 #pragma once
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 #include "plugins/websocket/peers.h"
 #include "plugins/websocket/transport/endpoint.h"
 #include "senders.h"
@@ -47,10 +48,11 @@ struct input {
 	struct peers peers;
 
 	struct senders senders;
-	uint64_t unacked;          /* events of all senders */
-	uint32_t n_owed;           /* senders that are owed an acknowledgement */
-	struct ss_position stored; /* what the components downstream had at the start */
-	bool has_stored;
+	uint64_t unacked;                     /* events of all senders */
+	uint32_t n_owed;                      /* senders that are owed an acknowledgement */
+	const struct ss_positions *positions; /* NULL: the host has none */
+	void *positions_self;
+	struct ss_ring forgotten; /* uint64_t: the streams of senders that were forgotten, oldest first */
 
 	/* plain messages gathered for one batch */
 	struct ss_batch *plain;

@@ -10,7 +10,7 @@
 #include "input.h"
 #include "plugins/websocket/transport/ws_tls.h"
 
-enum { COOKIE_BITS = 40 };
+enum { COOKIE_BITS = 40, FORGOTTEN_MAX = 1 << 16 };
 #define ACK_EACH_NS UINT64_C(500000) /* of all links together, on average */
 #define ACK_MAX_NS  UINT64_C(1000000000)
 
@@ -90,7 +90,12 @@ static void count_unacked(struct sender *s)
 static void forget(struct sender *s)
 {
 	struct input *in = s->in;
+	void *stream = s->can_resume ? ss_ring_push(&in->forgotten) : NULL;
 
+	if (stream)
+		memcpy(stream, s->durable.stream, sizeof(uint64_t));
+	if (ss_ring_count(&in->forgotten) > FORGOTTEN_MAX)
+		ss_ring_shift(&in->forgotten);
 	in->unacked -= s->unacked;
 	senders_remove(&in->senders, s);
 	in->host->metric_set(in->host, METRIC_SENDERS, in->senders.n);
@@ -108,6 +113,25 @@ static bool make_room(struct sender *s)
 	s->in->host->metric_add(s->in->host, METRIC_FORGOTTEN, 1);
 	forget(s);
 	return true;
+}
+
+/*
+ * The stream of a sender among those of this component, in its positions: a digest of its verified name and
+ * of what it calls its stream, so that nobody can come up with another's.  A dialer has one sender and one
+ * stream.
+ */
+static void stream_of(const struct input *in, const char *name, const char *stream, uint8_t out[16])
+{
+	uint8_t text[SENDERS_NAME_MAX + SENDERS_STREAM_MAX], digest[32];
+	const size_t len = strlen(name) + 1, more = strlen(stream);
+
+	memset(out, 0, 16);
+	if (in->peers.dials)
+		return;
+	memcpy(text, name, len);
+	memcpy(text + len, stream, more);
+	ws_tls_digest(text, len + more, digest);
+	memcpy(out, digest, 16);
 }
 
 /* NULL: no room, with *why. */
@@ -132,46 +156,24 @@ static struct sender *sender_of(struct input *in, const char *name, const char *
 		return NULL;
 	}
 	s->in = in;
+	stream_of(in, key, which, s->durable.stream);
 	in->host->metric_set(in->host, METRIC_SENDERS, in->senders.n);
 	return s;
 }
 
-/*
- * By what epoch the positions of a sender's stream are stored.  A listener hashes its name in: so a position
- * from the store is recognized when its sender comes again, and no other can come up with an epoch that
- * matches it.
- */
-static void stream_id(const struct sender *s, const uint8_t epoch[16], uint8_t out[16])
+/* What is durable of its stream, or was when this process started; NULL: nothing is known. */
+static const struct ss_position *where_to_resume(const struct sender *s, struct ss_position *stored)
 {
-	uint8_t text[SENDERS_NAME_MAX + SENDERS_STREAM_MAX + 16], digest[32];
-	const size_t name = strlen(s->name->text) + 1, stream = strlen(s->stream);
+	struct input *in = s->in;
 
-	if (s->in->peers.dials) {
-		memcpy(out, epoch, 16);
-		return;
-	}
-	memcpy(text, s->name->text, name);
-	memcpy(text + name, s->stream, stream);
-	memcpy(text + name + stream, epoch, 16);
-	ws_tls_digest(text, name + stream + 16, digest);
-	memcpy(out, digest, 16);
-}
-
-/* The stream that the store has, if it is this sender's: by the epoch of WELCOME, or the one before. */
-static void restore(struct sender *s, const struct link_control *welcome)
-{
-	struct ss_position stored = {.seq = s->in->stored.seq};
-	const uint8_t *epochs[] = {welcome->epoch, welcome->resume.epoch};
-	uint8_t id[16];
-
-	for (int i = 0; i < 1 + welcome->has_resume; i++) {
-		stream_id(s, epochs[i], id);
-		if (memcmp(id, s->in->stored.epoch, sizeof id) != 0)
-			continue;
-		memcpy(stored.epoch, epochs[i], sizeof stored.epoch);
-		link_receiver_restore(&s->link, &stored);
-		return;
-	}
+	if (s->can_resume)
+		return &s->durable;
+	for (uint64_t i = in->forgotten.head; i < in->forgotten.tail; i++)
+		if (memcmp(ss_ring_at(&in->forgotten, i), s->durable.stream, sizeof(uint64_t)) == 0)
+			return NULL; /* it has delivered more since */
+	if (!in->positions || in->positions->resume(in->positions_self, s->durable.stream, stored) < 0)
+		return NULL;
+	return stored;
 }
 
 static void tick(struct sender *s);
@@ -184,6 +186,7 @@ int link_in_open(struct input *in, struct input_peer *p, const char *stream)
 	const uint64_t max_frame = (uint64_t)in->conf->endpoint.max_message;
 	const char *why;
 	struct sender *s = sender_of(in, p->common.name, stream, &why);
+	struct ss_position stored;
 	struct link_action a = {0};
 
 	if (!s) {
@@ -205,12 +208,9 @@ int link_in_open(struct input *in, struct input_peer *p, const char *stream)
 	s->peer = p;
 	p->sender = s;
 	senders_return(&in->senders, s);
-	/* of a listener's store it is not known yet whose stream it is */
-	const struct ss_position *resume = s->can_resume                       ? &s->durable
-					   : in->has_stored && in->peers.dials ? &in->stored
-									       : NULL;
 	link_receiver_start(&s->link, in->conf->stream ? in->conf->stream : in->host->id, own_name(in),
-			    resume, &window, max_frame, max_record(in), in->loop->now(in->loop_self), &a);
+			    where_to_resume(s, &stored), &window, max_frame, max_record(in),
+			    in->loop->now(in->loop_self), &a);
 	act(s, &a);
 	tick(s);
 	return 0;
@@ -241,13 +241,13 @@ static struct ss_batch *copy_records(struct input *in, const struct link_data *d
 static int deliver(struct sender *s, const struct link_data *d, uint64_t from)
 {
 	struct input *in = s->in;
-	struct ss_position at = {.seq = d->first_seq + d->count - 1};
+	struct ss_position at = s->durable;
 	struct ss_batch *b = copy_records(in, d, from);
 	int rc = -ENOMEM;
 
 	if (!b)
 		return rc;
-	memcpy(at.epoch, s->stream_id, sizeof at.epoch);
+	at.seq = d->first_seq + d->count - 1;
 	uint64_t number = s->flights.tail;
 	struct flight *f = ss_ring_push(&s->flights);
 	if (f) {
@@ -320,7 +320,6 @@ static void go_live(struct sender *s, uint64_t stored, const struct link_action 
 	s->can_resume = true;
 	memcpy(s->durable.epoch, s->link.epoch, sizeof s->durable.epoch);
 	s->durable.seq = s->link.durable;
-	stream_id(s, s->link.epoch, s->stream_id);
 	peers_live(&in->peers, &s->peer->common);
 	ss_log(in->host, SS_LOG_INFO, "Link up stored=%llu next=%llu peer=%s", (unsigned long long)stored,
 	       (unsigned long long)s->link.got + 1, name_of(s));
@@ -338,8 +337,6 @@ static void on_control(struct sender *s, const uint8_t *data, size_t len)
 		in->host->metric_add(in->host, PEER_BAD_MESSAGES, 1);
 		a = (struct link_action){.todo = LINK_DO_CLOSE, .code = LINK_BAD_FRAME, .why = why};
 	} else {
-		if (c.type == LINK_WELCOME && !s->link.has_epoch && in->has_stored)
-			restore(s, &c);
 		stored = s->link.has_epoch ? s->link.durable : 0;
 		link_receiver_control(&s->link, &c, &a);
 	}

@@ -48,14 +48,13 @@ struct sender {
 	uint32_t number;         /* in the cookies of its batches */
 	struct input_peer *peer; /* its connection, NULL without one */
 	struct link_receiver link;
-	bool owes;               /* an acknowledgement */
-	bool can_resume, failed; /* failed: something received could not be stored and must come again */
-	struct ss_position durable;
-	uint8_t stream_id[16];  /* the epoch of its positions: see stream_id() */
-	struct ss_ring flights; /* struct flight */
-	uint64_t flights_from;  /* number of the first that counts: those before come again */
-	uint32_t pending;       /* flights that are not over */
-	uint64_t unacked;       /* events, as counted in the input's */
+	bool owes;                  /* an acknowledgement */
+	bool can_resume, failed;    /* failed: something received could not be stored and must come again */
+	struct ss_position durable; /* its stream is that of all its positions */
+	struct ss_ring flights;     /* struct flight */
+	uint64_t flights_from;      /* number of the first that counts: those before come again */
+	uint32_t pending;           /* flights that are not over */
+	uint64_t unacked;           /* events, as counted in the input's */
 
 	bool away;
 	uint64_t left_ns; /* since when it has been away */

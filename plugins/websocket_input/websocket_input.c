@@ -8,7 +8,6 @@
 #include <string.h>
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
-#include <semstreams/ext/positions.h>
 #include "input.h"
 
 static const char *const formats[] = {"raw", "envelope", NULL};
@@ -157,6 +156,7 @@ static void input_destroy(void *self)
 		return;
 	endpoint_done(&in->endpoint);
 	senders_done(&in->senders);
+	ss_ring_done(&in->forgotten);
 	plain_in_done(in);
 	if (in->fields) {
 		in->fields->free(in->fields_self, in->control);
@@ -217,6 +217,7 @@ static int start_senders(struct input *in)
 	in->senders.max_streams = (uint32_t)in->conf->max_streams;
 	/* where no certificate is asked for, all senders share the name that is none */
 	in->senders.max_unnamed = endpoint_verifies(&in->endpoint) ? in->senders.max_streams : max;
+	in->forgotten.value_size = sizeof(uint64_t);
 	return senders_init(&in->senders, in->ticked_ns);
 }
 
@@ -226,9 +227,10 @@ static int32_t input_start(void *self)
 	struct input *in = self;
 	struct ss_iface positions;
 
-	if (in->host->query(in->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0 &&
-	    ((const struct ss_positions *)positions.vtbl)->resume(positions.self, &in->stored) == 0)
-		in->has_stored = true;
+	if (in->host->query(in->host, SS_POSITIONS, sizeof(struct ss_positions), &positions) == 0) {
+		in->positions = positions.vtbl;
+		in->positions_self = positions.self;
+	}
 	in->ticked_ns = in->loop->now(in->loop_self);
 	int rc = start_senders(in);
 	if (rc == 0)

@@ -50,7 +50,8 @@ static int32_t positions_cover(void *self, uint32_t port, const struct ss_batch 
 	require(h->checkpointer && h->impl->covers_given, "cover() without SS_COVER_GIVEN");
 	if (!batch->token || !batch->token->has_position)
 		return 0;
-	struct stream *st = streams_get(h->impl->streams, port, batch->token->source);
+	struct stream *st =
+		streams_get(h->impl->streams, port, batch->token->source, batch->token->position.stream);
 	require(st, "cover() of a batch that was never offered");
 	stream_cover(st, &batch->token->position, batch);
 	return 0;
@@ -77,11 +78,11 @@ static int64_t positions_snapshot(void *self, void *buf, size_t size)
 	return streams_save(h->impl->streams, h->impl->covers_given, buf, size);
 }
 
-static int32_t positions_resume(void *self, struct ss_position *out)
+static int32_t positions_resume(void *self, const uint8_t stream[16], struct ss_position *out)
 {
 	struct ss_test_host *h = self;
 	require_inst(h);
-	if (!h->can_resume)
+	if (!h->can_resume || memcmp(stream, h->resume.stream, sizeof h->resume.stream) != 0)
 		return -ENOENT;
 	*out = h->resume;
 	return 0;
@@ -125,7 +126,7 @@ int32_t ss_test_host_process(struct ss_test_host *h, uint32_t port, struct ss_ba
 
 	if (h->impl->streams && batch->token && batch->token->has_position) {
 		const struct ss_position *at = &batch->token->position;
-		st = streams_get(h->impl->streams, port, batch->token->source);
+		st = streams_get(h->impl->streams, port, batch->token->source, batch->token->position.stream);
 		require(st, "out of memory");
 		int64_t fresh = stream_offer(st, at, batch);
 		if (fresh < 0)

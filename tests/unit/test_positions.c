@@ -56,8 +56,10 @@ static struct graph *graph_new(size_t n, const char *const *edges)
 
 static void graph_free(struct graph *g)
 {
-	for (size_t i = 0; i < g->n; i++)
+	for (size_t i = 0; i < g->n; i++) {
 		streams_free(g->all[i].streams);
+		streams_free(g->all[i].restored);
+	}
 	positions_free(g->positions);
 	free(g);
 }
@@ -73,16 +75,17 @@ static void checkpointer(struct graph *g, char id)
 }
 
 /* A snapshot of one more stream than the checkpointer has already. */
-static int restored(struct graph *g, char id, uint32_t port, const char *source, uint8_t epoch, uint64_t seq)
+static int restored_stream(struct graph *g, char id, uint32_t port, const char *source, uint8_t stream,
+			   uint8_t epoch, uint64_t seq)
 {
-	const struct ss_position p = {.epoch = {epoch}, .seq = seq};
+	const struct ss_position p = {.stream = {stream}, .epoch = {epoch}, .seq = seq};
 	uint8_t bytes[4096];
 	struct streams *s = streams_new();
 
 	int64_t had = at(g, id)->streams ? streams_save(at(g, id)->streams, false, bytes, sizeof bytes) : 0;
 	if (had)
 		assert_int_equal(streams_load(s, bytes, (size_t)had, false), 0);
-	struct stream *st = streams_get(s, port, source);
+	struct stream *st = streams_get(s, port, source, p.stream);
 	assert_non_null(st);
 	stream_accept(st, &p);
 	st->taken = p;
@@ -91,17 +94,28 @@ static int restored(struct graph *g, char id, uint32_t port, const char *source,
 	return positions_service.restore(at(g, id), bytes, (size_t)size);
 }
 
+/* Of the only stream of a source. */
+static int restored(struct graph *g, char id, uint32_t port, const char *source, uint8_t epoch, uint64_t seq)
+{
+	return restored_stream(g, id, port, source, 0, epoch, seq);
+}
+
 /* The sequence to go on from; -1: there is none. */
-static int64_t resumed(struct graph *g, char id)
+static int64_t resumed_stream(struct graph *g, char id, uint8_t stream)
 {
 	struct ss_position p = {.seq = 4711};
-	int rc = positions_service.resume(at(g, id), &p);
+	int rc = positions_service.resume(at(g, id), (const uint8_t[16]){stream}, &p);
 
 	if (rc == 0)
 		return (int64_t)p.seq;
 	assert_int_equal(rc, -ENOENT);
 	assert_int_equal(p.seq, 4711);
 	return -1;
+}
+
+static int64_t resumed(struct graph *g, char id)
+{
+	return resumed_stream(g, id, 0);
 }
 
 #define GRAPH(n, ...) graph_new(n, (const char *const[]){__VA_ARGS__, NULL})
@@ -153,6 +167,28 @@ static void fan_out(void **state)
 	assert_int_equal(resumed(g, 'a'), 50);
 	assert_int_equal(restored(g, 'f', 0, "a", 2, 60), 0);
 	assert_int_equal(resumed(g, 'a'), -1); /* they disagree about the epoch */
+	graph_free(g);
+}
+
+/* Each stream of a source for itself: a source may have thousands. */
+static void streams_of_a_source(void **state)
+{
+	(void)state;
+	struct graph *g = GRAPH(3, "ab", "ac");
+
+	checkpointer(g, 'b');
+	checkpointer(g, 'c');
+	assert_int_equal(restored_stream(g, 'b', 0, "a", 1, 1, 50), 0);
+	assert_int_equal(restored_stream(g, 'b', 0, "a", 2, 2, 60), 0);
+	assert_int_equal(restored_stream(g, 'c', 0, "a", 1, 1, 55), 0);
+	assert_int_equal(resumed_stream(g, 'a', 1), 50);
+	assert_int_equal(resumed_stream(g, 'a', 2), -1); /* c has nothing of it */
+	assert_int_equal(resumed(g, 'a'), -1);
+	assert_int_equal(restored_stream(g, 'c', 0, "a", 2, 2, 40), 0);
+	assert_int_equal(resumed_stream(g, 'a', 2), 40);
+	assert_int_equal(restored_stream(g, 'c', 0, "a", 2, 3, 40), 0);
+	assert_int_equal(resumed_stream(g, 'a', 2), -1); /* another epoch */
+	assert_int_equal(resumed_stream(g, 'a', 1), 50);
 	graph_free(g);
 }
 
@@ -308,7 +344,7 @@ static void outside_a_pipeline(void **state)
 	positions_service.checkpointer(&alone, SS_COVER_ACCEPTED);
 	assert_int_equal(positions_service.restore(&alone, "x", 1), -EINVAL);
 	assert_int_equal(positions_service.snapshot(&alone, NULL, 0), -EINVAL);
-	assert_int_equal(positions_service.resume(&alone, &p), -ENOENT);
+	assert_int_equal(positions_service.resume(&alone, p.stream, &p), -ENOENT);
 	positions_free(NULL);
 }
 
@@ -379,11 +415,11 @@ static void on_timer(struct ev_loop *ev, ev_timer *t, int events)
 static int32_t in_start(void *self)
 {
 	struct probe *p = self;
-	struct ss_position from;
+	struct ss_position from = {0};
 	const struct ss_positions *positions = p->positions.vtbl;
 	const struct ss_loop_libev *libev = p->libev.vtbl;
 
-	started_at = positions->resume(p->positions.self, &from) == 0 ? (int64_t)from.seq : -1;
+	started_at = positions->resume(p->positions.self, from.stream, &from) == 0 ? (int64_t)from.seq : -1;
 	ev_timer_init(&p->timer, on_timer, 0.001, 0.);
 	p->timer.data = p;
 	ev_timer_start((struct ev_loop *)libev->ev_loop(p->libev.self), &p->timer);
@@ -486,6 +522,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_checkpointer),
 		cmocka_unit_test(fan_out),
+		cmocka_unit_test(streams_of_a_source),
 		cmocka_unit_test(two_ways_to_two_inputs),
 		cmocka_unit_test(two_ways_to_one_input),
 		cmocka_unit_test(checkpointers_in_a_row),

@@ -12,6 +12,8 @@
 
 enum { MAX = 16 };
 
+static const uint8_t only[STREAM_ID];
+
 struct rows {
 	struct ss_batch batch;
 	struct ss_event events[MAX];
@@ -68,7 +70,7 @@ static void duplicates(void **state)
 {
 	(void)state;
 	struct streams *s = streams_new();
-	struct stream *st = streams_get(s, 0, "in");
+	struct stream *st = streams_get(s, 0, "in", only);
 
 	assert_int_equal(take(st, 1, SEQS(1, 2, 3)), 3);
 	assert_int_equal(st->taken.seq, 3); /* not 1000, of which a part may be in another batch */
@@ -96,17 +98,28 @@ static void streams_are_apart(void **state)
 	(void)state;
 	struct streams *s = streams_new();
 
-	assert_null(streams_find(s, 0, "a"));
-	assert_int_equal(take(streams_get(s, 0, "a"), 1, SEQS(1, 2)), 2);
-	assert_int_equal(take(streams_get(s, 1, "a"), 1, SEQS(1, 2)), 2);
-	assert_int_equal(take(streams_get(s, 0, "b"), 1, SEQS(1, 2)), 2);
-	assert_int_equal(take(streams_get(s, 0, "a"), 1, SEQS(1, 2, 3)), 1);
+	assert_null(streams_find(s, 0, "a", only));
+	assert_int_equal(take(streams_get(s, 0, "a", only), 1, SEQS(1, 2)), 2);
+	assert_int_equal(take(streams_get(s, 1, "a", only), 1, SEQS(1, 2)), 2);
+	assert_int_equal(take(streams_get(s, 0, "b", only), 1, SEQS(1, 2)), 2);
+	assert_int_equal(take(streams_get(s, 0, "a", only), 1, SEQS(1, 2, 3)), 1);
+	/* the streams of one source, and going from one to the other */
+	uint8_t id[STREAM_ID] = {0};
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < STREAM_ID; i++) {
+			id[i] = 1;
+			assert_int_equal(take(streams_get(s, 0, "a", id), 1, SEQS(1 + round)), 1);
+			assert_int_equal(take(streams_get(s, 0, "a", id), 1, SEQS(1 + round)), 0);
+			id[i] = 0;
+		}
+	}
+	assert_int_equal(streams_find(s, 0, "a", only)->taken.seq, 3);
 	char longest[STREAM_SOURCE_MAX + 1];
 	memset(longest, 'x', sizeof longest);
 	longest[STREAM_SOURCE_MAX] = '\0';
-	assert_null(streams_get(s, 0, longest));
+	assert_null(streams_get(s, 0, longest, only));
 	longest[STREAM_SOURCE_MAX - 1] = '\0';
-	assert_non_null(streams_get(s, 0, longest));
+	assert_non_null(streams_get(s, 0, longest, only));
 	streams_free(s);
 	streams_free(NULL);
 }
@@ -115,7 +128,7 @@ static void failures(void **state)
 {
 	(void)state;
 	struct streams *s = streams_new();
-	struct stream *st = streams_get(s, 0, "in");
+	struct stream *st = streams_get(s, 0, "in", only);
 
 	/* refused at once: what follows fails until the source goes back */
 	take(st, 1, SEQS(1, 2));
@@ -159,9 +172,11 @@ static void snapshots(void **state)
 
 	int64_t none = streams_save(s, false, bytes, sizeof bytes);
 	assert_int_equal(streams_load(t, bytes, (size_t)none, false), 0);
-	streams_get(s, 3, "new"); /* of which nothing was accepted */
-	take(streams_get(s, 0, "a"), 1, SEQS(1, 2));
-	take(streams_get(s, 1, "bcd"), 2, SEQS(7));
+	streams_get(s, 3, "new", only); /* of which nothing was accepted */
+	take(streams_get(s, 0, "a", only), 1, SEQS(1, 2));
+	take(streams_get(s, 1, "bcd", only), 2, SEQS(7));
+	const uint8_t id[STREAM_ID] = {[15] = 1};
+	take(streams_get(s, 1, "bcd", id), 3, SEQS(9));
 	int64_t size = streams_save(s, false, NULL, 0);
 	memset(bytes, 0xee, sizeof bytes);
 	assert_int_equal(streams_save(s, false, bytes, (size_t)size - 1), size);
@@ -170,9 +185,10 @@ static void snapshots(void **state)
 	assert_int_equal(bytes[size], 0xee);
 
 	assert_int_equal(streams_load(t, bytes, (size_t)size, false), 0);
-	assert_null(streams_find(t, 3, "new"));
-	assert_int_equal(take(streams_get(t, 0, "a"), 1, SEQS(2, 3)), 1);
-	assert_int_equal(take(streams_get(t, 1, "bcd"), 2, SEQS(7)), 0);
+	assert_null(streams_find(t, 3, "new", only));
+	assert_int_equal(take(streams_get(t, 0, "a", only), 1, SEQS(2, 3)), 1);
+	assert_int_equal(take(streams_get(t, 1, "bcd", only), 2, SEQS(7)), 0);
+	assert_int_equal(take(streams_get(t, 1, "bcd", id), 3, SEQS(9)), 0);
 
 	/* cut short, or longer, or with any byte of the counts spoilt: refused, and nothing was changed */
 	for (int64_t n = 0; n < size; n++)
@@ -183,16 +199,37 @@ static void snapshots(void **state)
 		less[i] ^= 0x40;
 		assert_int_equal(streams_load(t, less, (size_t)size, false), -EINVAL);
 	}
-	assert_int_equal(streams_find(t, 0, "a")->taken.seq, 3);
+	assert_int_equal(streams_find(t, 0, "a", only)->taken.seq, 3);
 	streams_free(s);
 	streams_free(t);
+}
+
+/* Of the first form, which had one stream per source. */
+static void first_form(void **state)
+{
+	(void)state;
+	uint8_t bytes[42] = "SSP1\1\0\0\0\3\0\0\0\2\0\0\0in\11";
+	uint8_t now[128];
+	struct streams *s = streams_new();
+
+	bytes[34] = 42;
+	assert_int_equal(streams_load(s, bytes, sizeof bytes, false), 0);
+	struct stream *st = streams_find(s, 3, "in", only);
+	assert_non_null(st);
+	assert_int_equal(st->taken.epoch[0], 9);
+	assert_int_equal(st->taken.seq, 42);
+	for (size_t n = 0; n < sizeof bytes; n++)
+		assert_int_equal(streams_load(s, bytes, n, false), -EINVAL);
+	assert_int_equal(streams_save(s, false, now, sizeof now), sizeof bytes + STREAM_ID);
+	assert_memory_equal(now, "SSP2", 4);
+	streams_free(s);
 }
 
 static void covered(void **state)
 {
 	(void)state;
 	struct streams *s = streams_new(), *t = streams_new();
-	struct stream *a = streams_get(s, 0, "a");
+	struct stream *a = streams_get(s, 0, "a", only);
 	const struct ss_position at = epoch(1);
 	uint8_t first[128], second[128];
 	struct rows r;
@@ -225,7 +262,7 @@ static void thousands(void **state)
 	for (int round = 0; round < 2; round++) {
 		for (int i = 0; i < N; i++) {
 			snprintf(id, sizeof id, "edge-%d", i);
-			assert_int_equal(take(streams_get(s, 0, id), 1, SEQS(1 + round, 2 + round)),
+			assert_int_equal(take(streams_get(s, 0, id, only), 1, SEQS(1 + round, 2 + round)),
 					 2 - round);
 		}
 	}
@@ -237,9 +274,9 @@ static void thousands(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(duplicates), cmocka_unit_test(streams_are_apart),
-		cmocka_unit_test(failures),   cmocka_unit_test(snapshots),
-		cmocka_unit_test(covered),    cmocka_unit_test(thousands),
+		cmocka_unit_test(duplicates), cmocka_unit_test(streams_are_apart), cmocka_unit_test(failures),
+		cmocka_unit_test(snapshots),  cmocka_unit_test(first_form),        cmocka_unit_test(covered),
+		cmocka_unit_test(thousands),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -361,7 +361,8 @@ void link_receiver_done(struct link_receiver *r)
 	*r = (struct link_receiver){0};
 }
 
-void link_receiver_restore(struct link_receiver *r, const struct ss_position *stored)
+/* What an earlier process stored of the stream. */
+static void restore(struct link_receiver *r, const struct ss_position *stored)
 {
 	r->has_epoch = r->restored = true;
 	memcpy(r->epoch, stored->epoch, sizeof r->epoch);
@@ -391,7 +392,7 @@ void link_receiver_start(struct link_receiver *r, const char *stream, const char
 		r->durable = old.durable;
 		r->restored = old.restored;
 	} else if (resume) {
-		link_receiver_restore(r, resume);
+		restore(r, resume);
 	}
 	r->pulse.deadline_ns = now_ns + LINK_HANDSHAKE_NS;
 	if (!window->records || window->bytes < max_record + overhead || max_frame < max_record + overhead) {

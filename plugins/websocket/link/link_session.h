@@ -138,9 +138,6 @@ void link_receiver_start(struct link_receiver *, const char *stream, const char 
 			 const struct ss_position *resume, const struct link_window *, uint64_t max_frame,
 			 uint64_t max_record, uint64_t now_ns, struct link_action *out);
 void link_receiver_control(struct link_receiver *, const struct link_control *, struct link_action *out);
-/* Before a WELCOME is given to a receiver that knows no epoch: what an earlier process stored of this stream.
- */
-void link_receiver_restore(struct link_receiver *, const struct ss_position *);
 /* A data message that link_data_read took. */
 void link_receiver_data(struct link_receiver *, const struct link_data *, struct link_action *out);
 /* Everything up to seq, of the current epoch, is durable downstream; then tick.  Never call it for batches of

@@ -108,9 +108,10 @@ struct ss_batch {
 
 /* Where a batch is in a stream that can be resumed.  This struct does not grow. */
 struct ss_position {
-	uint8_t epoch[16]; /* identity of the sender's log; sequences of different epochs cannot be compared
-			    */
-	uint64_t seq;      /* of the newest event */
+	uint8_t stream[16]; /* which of the source's streams; all zero where it has one only */
+	uint8_t epoch[16];  /* identity of the sender's log; sequences of different epochs cannot be compared
+			     */
+	uint64_t seq;       /* of the newest event */
 };
 
 /* ---- options ----------------------------------------------------------------------------------- */

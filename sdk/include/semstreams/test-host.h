@@ -75,7 +75,7 @@ struct ss_test_host {
 	/* What the test may set before create() or at any time. */
 	uint64_t now_ns;           /* the clock of the loop */
 	uint32_t fail_batch_new;   /* so many further batch_new() succeed, then NULL; UINT32_MAX = all */
-	bool can_resume;           /* a source is told to resume */
+	bool can_resume;           /* a source is told to resume the stream that this is of, */
 	struct ss_position resume; /* from here */
 	bool no_positions;         /* the host lacks the service */
 

@@ -153,7 +153,7 @@ static int32_t map(struct linelog *l)
 static int32_t start(void *self)
 {
 	struct linelog *l = self;
-	struct ss_position kept;
+	struct ss_position kept = {0};
 	uint64_t acked = 0;
 	int32_t rc = map(l);
 	if (rc < 0)
@@ -161,7 +161,7 @@ static int32_t start(void *self)
 	l->fd = open(l->conf->acked, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (l->fd < 0 || pread(l->fd, &acked, sizeof acked, 0) < 0)
 		return -errno;
-	rc = ((const struct ss_positions *)l->positions.vtbl)->resume(l->positions.self, &kept);
+	rc = ((const struct ss_positions *)l->positions.vtbl)->resume(l->positions.self, kept.stream, &kept);
 	uint64_t from = 1 + (rc == 0 && kept.seq > acked ? kept.seq : acked);
 	for (l->next = 1; l->next < from && l->at < l->end; l->next++)
 		l->at = line_end(l, l->at) + 1;

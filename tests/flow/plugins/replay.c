@@ -102,14 +102,15 @@ static void halt(void *self)
 static int32_t start(void *self)
 {
 	struct replay *r = self;
-	struct ss_position kept;
+	struct ss_position kept = {0};
 	uint64_t acked = 0;
 	r->fd = open(r->conf->acked, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (r->fd < 0)
 		return -errno;
 	if (pread(r->fd, &acked, sizeof acked, 0) < 0)
 		return -errno;
-	int32_t rc = ((const struct ss_positions *)r->positions.vtbl)->resume(r->positions.self, &kept);
+	int32_t rc = ((const struct ss_positions *)r->positions.vtbl)
+			     ->resume(r->positions.self, kept.stream, &kept);
 	r->next = 1 + (rc == 0 && kept.seq > acked ? kept.seq : acked);
 	r->seed = (unsigned)r->next;
 	ss_log(r->host, SS_LOG_INFO, "Replaying from=%llu kept=%lld acked=%llu", (unsigned long long)r->next,

@@ -24,12 +24,15 @@ extern "C" {
  *
  * Components downstream start first, so all checkpointers have restored when a source asks.
  *
- * The host compares sequences per component, input port, source and epoch.  An event that is not above the
- * newest accepted one of its epoch is a duplicate, whatever its bytes are.  A sequence of 0 is never a
- * duplicate.  Another epoch begins anew.  A batch counts as accepted when process() returned SS_DONE or
- * SS_KEPT for it.
+ * A source has one stream, or as many as it has senders: ss_position.stream names each, by a digest of what
+ * the source knows for sure of the sender, as its verified name.  No stream has to do with another.
  *
- * A source, within one epoch,
+ * The host compares sequences per component, input port, source, stream and epoch.  An event that is not
+ * above the newest accepted one of its epoch is a duplicate, whatever its bytes are.  A sequence of 0 is
+ * never a duplicate.  Another epoch begins anew.  A batch counts as accepted when process() returned SS_DONE
+ * or SS_KEPT for it.
+ *
+ * A source, within one epoch of a stream,
  *   - gives each event its sequence for good; sequences grow from event to event, and no two events share
  * one;
  *   - may resend what it sent, in order, from any event on;
@@ -69,10 +72,10 @@ struct ss_positions {
 	 * something to the host only; they are the same on every machine.  After a call in process() the
 	 * batch at hand is accepted: process() must return SS_DONE or SS_KEPT. */
 	int64_t (*snapshot)(void *self, void *buf, size_t size);
-	/* [inst] Of a source, in start or later: the lowest position that all checkpointers downstream had
-	 * when they started.  -ENOENT: one of them has none, they disagree about the epoch, or there is
-	 * none: begin with the oldest event there is. */
-	int32_t (*resume)(void *self, struct ss_position *out);
+	/* [inst] Of a source, in start or later: the lowest position that all checkpointers downstream had in
+	 * this stream when they started.  -ENOENT: one of them has none, they disagree about the epoch, or
+	 * there is none: begin with the oldest event there is. */
+	int32_t (*resume)(void *self, const uint8_t stream[16], struct ss_position *out);
 };
 
 #ifdef __cplusplus

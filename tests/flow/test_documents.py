@@ -5,11 +5,13 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 from lab import servers
+from lab.ports import unused_port
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -74,6 +76,18 @@ def test_the_federation_is_installed(pages, tree):
     said = subprocess.run(["/usr/bin/python3", "-B", run.parent / "federation.py", "--help"], check=True, capture_output=True,
                           text=True)
     assert "--semstreams" in said.stdout
+
+
+def test_the_fan_in_is_installed(pages, tree, semstreams, tmp_path):
+    """And runs from where it is installed."""
+    folder = pages / "examples" / "fan-in"
+    assert {p.name for p in folder.iterdir()} == {p.name for p in (tree / "examples" / "fan-in").iterdir()}
+    done = subprocess.run([folder / "run", "--no-install", "--edges", "2", "--readings", "4", "--port", str(unused_port(socket.SOCK_STREAM))],
+                          cwd=tmp_path, env={**os.environ, "PATH": f"{Path(semstreams).parent}:{os.environ['PATH']}", "SEMSTREAMS": ""},
+                          check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "readings: 8 sent, 8 in the hub's file, 0 lost, 0 twice" in done.stdout
+    assert (tmp_path / "fan-in" / "hub" / "data" / "readings.jsonl").exists()
 
 
 def test_options_in_the_table_of_limits_exist(tree, command):

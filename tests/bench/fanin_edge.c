@@ -311,7 +311,7 @@ static void act(struct edge *e, const struct link_action *a, uint64_t before)
 void edge_message(struct edge *e, int opcode, const uint8_t *data, size_t len)
 {
 	struct fanin *f = e->f;
-	struct link_log_view log = {.first = e->acked + 1, .next = edge_made(e) + 1, .cursor = e->acked};
+	struct sendlog_view log = {.first = e->acked + 1, .next = edge_made(e) + 1, .cursor = e->acked};
 	struct link_action a = {0};
 	struct link_control c;
 	const char *why = "";

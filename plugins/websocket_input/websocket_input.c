@@ -85,7 +85,7 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 	}
 	*user = p;
 	ws_pause(conn, stands_still(in, &p->common));
-	int code = link ? link_in_open(in, p, "") : 0;
+	int code = link ? link_in_open(in, p, ws_stream(conn)) : 0;
 	if (code)
 		ws_close(conn, code, "no room for another sender");
 	return 0;

@@ -16,7 +16,7 @@ enum { OVERFLOW_AUTO, OVERFLOW_BLOCK, OVERFLOW_DROP_OLDEST };
 
 struct output_conf {
 	struct endpoint_conf endpoint;
-	const char *spool, *rate_group;
+	const char *spool, *rate_group, *stream;
 	int64_t buffer, overflow, max_frame, links, max_consumers, plain, format, backlog, gather;
 	int64_t max_rate, burst, priority;
 };

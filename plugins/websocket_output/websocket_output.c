@@ -57,6 +57,10 @@ static const struct ss_option options[] = {
 	OPT(links, SS_OPT_BOOL, "true",
 	    "serve links; without them nothing is kept for consumers, and events go to plain peers only",
 	    .flags = 0),
+	OPT(stream, SS_OPT_STRING, NULL,
+	    "dialing: name of this stream, for a receiver that takes several of this sender; the component's "
+	    "id if not set",
+	    .flags = 0),
 	OPT(max_consumers, SS_OPT_INT, "128",
 	    "consumers whose events are kept; where TLS checks client certificates, names without one get at "
 	    "most half of them",
@@ -385,6 +389,11 @@ static int check_options(struct output *out)
 	if (!conf->links && !conf->plain)
 		rc = ss_config_error(out->host, "/links",
 				     "one of links and plain must be true: nobody is served");
+	if (conf->stream && !ws_stream_valid(conf->stream, strlen(conf->stream)))
+		rc = ss_config_error(out->host, "/stream",
+				     "the name of a stream has at most %d bytes, none of them a control "
+				     "character",
+				     WS_STREAM_MAX);
 	if (!conf->spool)
 		return rc;
 	if (!conf->links)
@@ -501,6 +510,7 @@ static int32_t output_start(void *self)
 		return rc;
 	out->ticked_ns = out->loop->now(out->loop_self);
 	rc = out->loop->timer(out->loop_self, 1000000000, 1000000000, on_tick, out, &out->tick);
+	out->endpoint.stream = out->conf->stream ? out->conf->stream : out->host->id;
 	out->endpoint.rx_buffer = 2048; /* what comes in are acknowledgements */
 	if (rc == 0)
 		rc = endpoint_open(&out->endpoint, out->conf->links ? subprotocols : subprotocols + 1,

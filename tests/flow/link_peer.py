@@ -676,7 +676,8 @@ async def _main(args):
 
     options = {"subprotocols": [SUBPROTOCOL], "compression": None, "max_size": SIZE_MAX}
     if args.listen is None:
-        async with websockets.connect(args.url, ssl=_tls(args, False), **options) as ws:
+        headers = {"Semstreams-Stream": args.stream} if args.role == "send" and args.stream else {}
+        async with websockets.connect(args.url, ssl=_tls(args, False), extra_headers=headers, **options) as ws:
             if ws.subprotocol != SUBPROTOCOL:
                 sys.exit("the peer does not speak " + SUBPROTOCOL)
             code = await work(ws)

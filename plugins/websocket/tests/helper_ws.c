@@ -276,6 +276,7 @@ static int on_opened(void *arg, struct ws_conn *c, const char *subprotocol, cons
 {
 	struct test_end *e = arg;
 	snprintf(e->subprotocol, sizeof e->subprotocol, "%s", subprotocol);
+	snprintf(e->stream, sizeof e->stream, "%s", ws_stream(c));
 	snprintf(e->peer, sizeof e->peer, "%s", peer ? peer : "-");
 	*user = e;
 	if (e->refuse)

@@ -82,7 +82,7 @@ struct test_end {
 	bool healthy;
 	struct ws_conn *conns[TEST_CONNS];
 	int n_open, opened, messages, writables, closed, failed;
-	char subprotocol[64], peer[64];
+	char subprotocol[64], peer[64], stream[WS_STREAM_MAX + 1];
 	bool binary;
 	size_t len, total; /* of the last message, of all */
 	uint8_t last[256]; /* its beginning */

@@ -310,6 +310,30 @@ static int upgrade(struct fixture *f, const char *path, const char *headers)
 	return u.status;
 }
 
+/* Of a client by hand, and of a dialer of ours. */
+static void test_streams(void **state)
+{
+	struct fixture *f = *state;
+	char longest[sizeof "Semstreams-Stream: \r\n" + WS_STREAM_MAX + 1];
+	test_listen(&f->server);
+	assert_int_equal(upgrade(f, "/data", "Semstreams-Stream: orders \xc3\xbc\r\n"), 101);
+	assert_string_equal(f->server.stream, "orders \xc3\xbc");
+	assert_int_equal(upgrade(f, "/data", ""), 101);
+	assert_string_equal(f->server.stream, "");
+	assert_int_equal(upgrade(f, "/data", "Semstreams-Stream: a\r\nsemstreams-stream: b\r\n"), 400);
+	assert_int_equal(upgrade(f, "/data", "Semstreams-Stream: a\tb\r\n"), 400);
+	assert_int_equal(upgrade(f, "/data", "Semstreams-Stream: \xff\r\n"), 400);
+	for (int n = WS_STREAM_MAX; n <= WS_STREAM_MAX + 1; n++) {
+		snprintf(longest, sizeof longest, "Semstreams-Stream: %0*d\r\n", n, 1);
+		assert_int_equal(upgrade(f, "/data", longest), n == WS_STREAM_MAX ? 101 : 400);
+	}
+	f->client.options.stream = "a \xc3\xbc, b";
+	int before = f->server.opened;
+	test_dial(&f->client, "ws://127.0.0.1:%u/data", ws_port(f->server.ws));
+	test_until(&f->h, &f->server.opened, before + 1);
+	assert_string_equal(f->server.stream, "a \xc3\xbc, b");
+}
+
 static void test_upgrades(void **state)
 {
 	struct fixture *f = *state;
@@ -867,6 +891,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_http, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_post, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_upgrades, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_streams, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_not_http, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_messages, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_dead_peer, set_up, tear_down),

@@ -135,6 +135,7 @@ int endpoint_open(struct endpoint *e, const char *const *subprotocols, const str
 		.retry_min_ns = (uint64_t)c->retry_min,
 		.retry_max_ns = (uint64_t)c->retry_max,
 		.stable_ns = (uint64_t)c->retry_stable,
+		.stream = e->stream,
 		.subprotocols = subprotocols,
 		.allowed_origins = (const char *const *)e->origins,
 		.limits = {.max_clients = (uint32_t)c->max_clients,

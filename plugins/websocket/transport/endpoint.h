@@ -75,8 +75,10 @@ struct endpoint_conf {
 struct endpoint {
 	const struct ss_host *host;
 	const struct endpoint_conf *conf;
-	char **origins;   /* NULL-ended */
-	size_t rx_buffer; /* as in struct ws_options; may be set before endpoint_open */
+	char **origins; /* NULL-ended */
+	/* as in struct ws_options; may be set before endpoint_open */
+	size_t rx_buffer;
+	const char *stream;
 	const struct ss_tls *tls;
 	void *tls_self;
 	struct ws *ws;

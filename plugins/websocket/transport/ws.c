@@ -134,6 +134,8 @@ static int on_connection(struct ws *ws, struct ws_conn *c, enum lws_callback_rea
 	case LWS_CALLBACK_CLIENT_CLOSED:
 		ws_conn_closed(c);
 		return 0;
+	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
+		return ws_client_request(c, in, len);
 	case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH:
 		return ws_client_check(c);
 	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
@@ -251,6 +253,8 @@ static int take_options(struct ws *ws, const struct ws_options *o)
 	int rc = strdup_list(o->subprotocols, &ws->subprotocols);
 	if (rc == 0)
 		rc = strdup_list(o->allowed_origins, &ws->origins);
+	if (o->stream && !(ws->stream = strdup(o->stream)))
+		rc = -ENOMEM;
 	return ws->bind && ws->path ? rc : -ENOMEM;
 }
 
@@ -409,6 +413,7 @@ void ws_free(struct ws *ws)
 	free_list(ws->origins);
 	free(ws->bind);
 	free(ws->path);
+	free(ws->stream);
 	free(ws);
 }
 

@@ -39,6 +39,7 @@ struct ws_options {
 	/* dialer */
 	const char *url;                                /* ws[s]://host[:port]/path; NULL = listen */
 	uint64_t retry_min_ns, retry_max_ns, stable_ns; /* full jitter; reset after stable_ns open */
+	const char *stream; /* said to the listener, see ws_stream(); NULL: nothing */
 
 	/* NULL-ended, in order of preference; a peer without any of them gets "" */
 	const char *const *subprotocols;
@@ -103,5 +104,11 @@ void ws_want_write(struct ws_conn *);
 void ws_pause(struct ws_conn *, bool paused);
 /* Close with code and reason (cut at 123 bytes); 1006 = at once, without a word.  closed follows. */
 void ws_close(struct ws_conn *, int code, const char *reason);
+/* What this end's stream is called by a client that is about to open (a header of its request): at most
+ * WS_STREAM_MAX bytes of UTF-8 without control characters; "" if it does not say.  In opened only. */
+#define WS_STREAM_MAX 127
+const char *ws_stream(const struct ws_conn *);
+/* May a stream be called so? */
+bool ws_stream_valid(const char *, size_t len);
 /* Last round-trip time of a ping, ns; 0 = none yet. */
 uint64_t ws_rtt(const struct ws_conn *);

@@ -427,6 +427,19 @@ static const char *known(struct ws *ws, const char *name, size_t len)
 	return NULL;
 }
 
+int ws_client_request(struct ws_conn *c, void *at, size_t room)
+{
+	const char *stream = c->ws->stream;
+	unsigned char **next = at;
+	if (!stream || !stream[0])
+		return 0;
+	return lws_add_http_header_by_name(
+		       c->wsi, (const unsigned char *)"Semstreams-Stream:", (const unsigned char *)stream,
+		       (int)strlen(stream), next, *next + room)
+		       ? -1
+		       : 0;
+}
+
 int ws_client_check(struct ws_conn *c)
 {
 	struct ws *ws = c->ws;

@@ -424,6 +424,7 @@ void ws_conn_free(struct ws_conn *c)
 	ws_server_left(c);
 	free(c->msg);
 	free(c->peer);
+	free(c->stream);
 	free(c);
 }
 
@@ -736,6 +737,11 @@ void ws_conn_pong(struct ws_conn *c, const uint8_t *data, size_t len)
 	c->heard_ns = ws_now();
 	if (len == sizeof c->pinged_ns && memcmp(data, &c->pinged_ns, len) == 0)
 		c->rtt_ns = c->heard_ns - c->pinged_ns;
+}
+
+const char *ws_stream(const struct ws_conn *c)
+{
+	return c->stream ? c->stream : "";
 }
 
 uint64_t ws_rtt(const struct ws_conn *c)

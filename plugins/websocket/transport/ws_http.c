@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 #include <semstreams/base/url.h>
+#include <semstreams/base/utf8.h>
 #include "ws_request.h"
 
 #define BODY_MAX        4096
@@ -197,6 +198,14 @@ static bool peer_welcome(struct ws_conn *c, char *why, size_t size)
 	return c->peer || !name[0];
 }
 
+bool ws_stream_valid(const char *name, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
+			return false;
+	return len <= WS_STREAM_MAX && ss_utf8_valid((const uint8_t *)name, len);
+}
+
 /* RFC 6455 section 4.2.2. */
 static int switch_protocols(struct ws_conn *c, struct ws_text key)
 {
@@ -221,7 +230,7 @@ static int switch_protocols(struct ws_conn *c, struct ws_text key)
 static int check_upgrade(struct ws_conn *c, const struct ws_request *r)
 {
 	char why[512] = "the peer is not welcome";
-	struct ws_text version = r->fields[WS_FIELD_VERSION];
+	struct ws_text version = r->fields[WS_FIELD_VERSION], stream = r->fields[WS_FIELD_STREAM];
 	int rc = 0;
 	if (!ws_text_is(r->method, "GET"))
 		rc = refuse(c, r, 405, "Allow: GET\r\n", "request to upgrade by another method than GET");
@@ -237,6 +246,9 @@ static int check_upgrade(struct ws_conn *c, const struct ws_request *r)
 			    "request to upgrade with a Sec-WebSocket-Key that is not 16 bytes in base64");
 	else if (!origin_allowed(c->ws, r->fields[WS_FIELD_ORIGIN]))
 		rc = refuse(c, r, 403, "", "request with an Origin that is not in allowed_origins");
+	else if (!ws_stream_valid(stream.at ? stream.at : "", stream.len))
+		rc = refuse(c, r, 400, "",
+			    "request to upgrade with a Semstreams-Stream that no stream can be called");
 	else if (ws_is_full(c->ws))
 		rc = refuse(c, r, 503, "", "as many clients as max_clients allows are connected already");
 	else if (c->ws->stopping)
@@ -247,6 +259,15 @@ static int check_upgrade(struct ws_conn *c, const struct ws_request *r)
 }
 
 /* ---- requests ---- */
+
+static void open_connection(struct ws_conn *c, const struct ws_request *r, const uint8_t *data, size_t len)
+{
+	const struct ws_text stream = r->fields[WS_FIELD_STREAM];
+	c->stream = stream.len ? strndup(stream.at, stream.len) : NULL;
+	ws_conn_opened(c, data, len);
+	free(c->stream);
+	c->stream = NULL;
+}
 
 /* The head is there, and what follows it: the connection's msg, which it is done with. */
 static int take_request(struct ws_conn *c, size_t head)
@@ -272,7 +293,7 @@ static int take_request(struct ws_conn *c, size_t head)
 		choose_subprotocol(c, &r);
 		rc = switch_protocols(c, r.fields[WS_FIELD_KEY]);
 		if (rc == 0)
-			ws_conn_opened(c, msg + head, len - head);
+			open_connection(c, &r, msg + head, len - head);
 	}
 	free(msg);
 	return rc < 0 ? -1 : 0;

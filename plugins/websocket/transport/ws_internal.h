@@ -63,6 +63,7 @@ struct ws_conn {
 	size_t discarded;               /* bytes received after the answer */
 	const char *subprotocol;        /* chosen */
 	char *peer;                     /* verified certificate name */
+	char *stream;                   /* listener: see ws_stream(); only while it opens */
 	char address[INET6_ADDRSTRLEN]; /* listener: whose it is */
 	char reason[WS_FAILURE_MAX];    /* of the close code, ours or the peer's; of a failed dial */
 	struct ws_vhost *vhost;         /* dialer */
@@ -114,7 +115,7 @@ struct ws {
 	struct ws_events events;
 	void *arg;
 	struct ws_limits limits;
-	char *bind, *path;
+	char *bind, *path, *stream;
 	size_t rx_buffer;
 	char **subprotocols, **origins; /* NULL-ended */
 	uint16_t port;
@@ -196,6 +197,8 @@ int ws_client_open(struct ws *, const struct ws_options *);
 void ws_client_stop(struct ws *);
 void ws_client_free(struct ws *);
 void ws_client_tick(struct ws *);
+/* Add to the request, whose next byte and room are given as libwebsockets gives them: 0, or -1. */
+int ws_client_request(struct ws_conn *, void *at, size_t room);
 /* The handshake's answer is there: 0, or -1 to give up. */
 int ws_client_check(struct ws_conn *);
 /* The answer is read, and not judged yet: 0, or -1 to give up. */

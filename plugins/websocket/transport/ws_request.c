@@ -9,6 +9,7 @@ static const char *const names[WS_FIELDS] = {
 	[WS_FIELD_HOST] = "Host",
 	[WS_FIELD_ORIGIN] = "Origin",
 	[WS_FIELD_KEY] = "Sec-WebSocket-Key",
+	[WS_FIELD_STREAM] = "Semstreams-Stream",
 	[WS_FIELD_VERSION] = "Sec-WebSocket-Version",
 	[WS_FIELD_LENGTH] = "Content-Length",
 	[WS_FIELD_CODING] = "Transfer-Encoding",

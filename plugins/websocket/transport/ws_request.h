@@ -13,6 +13,7 @@ enum ws_field {
 	WS_FIELD_HOST,
 	WS_FIELD_ORIGIN,
 	WS_FIELD_KEY,
+	WS_FIELD_STREAM, /* of the link protocol */
 	WS_FIELD_VERSION,
 	WS_FIELD_LENGTH, /* up to here a request has one at most */
 	WS_FIELD_CODING,

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""Many senders on one listener: each stream by itself, limits, and who is forgotten."""
+
+import asyncio
+import json
+import socket
+
+import websockets
+
+import link_peer
+from conftest import unused_port
+from test_link_tls import context, federation  # noqa: F401
+
+OPTIONS = {"subprotocols": [link_peer.SUBPROTOCOL], "compression": None, "max_size": link_peer.SIZE_MAX}
+
+
+def dial(port, stream=None, tls=None):
+    scheme = "wss" if tls else "ws"
+    headers = {"Semstreams-Stream": stream} if stream else {}
+    return websockets.connect(f"{scheme}://localhost:{port}/data", ssl=tls, extra_headers=headers, **OPTIONS)
+
+
+def hub(port, out, federation=None, **options):  # noqa: F811
+    config = {"components": [
+        {"id": "in", "type": "websocket_input", "config": {"port": port, "path": "/data", **options}},
+        {"id": "file", "type": "storage", "config": {"path": str(out)}}]}
+    return {**config, "security": {"tls": {"server": federation.server("a", "b")}}} if federation else config
+
+
+def stored(out):
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+
+
+def run(work):
+    return asyncio.run(asyncio.wait_for(work, 60))
+
+
+async def send(port, sender, stream, tls=None):
+    async with dial(port, stream, tls) as ws:
+        return await sender.run(ws, finish=True)
+
+
+def test_each_stream_is_by_itself(start, tmp_path):
+    port, out, streams, events = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl", 30, 40
+    program = start(hub(port, out))
+    senders = [link_peer.Sender([b'{"s":%d,"n":%d}' % (s, n) for n in range(events)]) for s in range(streams)]
+
+    async def work():
+        codes = await asyncio.gather(*(send(port, sender, f"stream {i}") for i, sender in enumerate(senders)))
+        assert codes == [1000] * streams
+    run(work())
+    rows = stored(out)
+    assert sorted((row["s"], row["n"]) for row in rows) == [(s, n) for s in range(streams) for n in range(events)]
+    for s in range(streams):
+        assert [row["n"] for row in rows if row["s"] == s] == list(range(events)), "in order"
+    metrics = program.metrics()
+    assert metrics.sum("semstreams_link_senders") == streams
+    assert metrics.sum("semstreams_link_restarts_total") == 0
+
+
+def test_the_newest_of_one_stream_wins(start, tmp_path):
+    port, out = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl"
+    start(hub(port, out))
+    old, other, new = (link_peer.Sender([b'{"n":%d}' % n]) for n in range(3))
+
+    async def work():
+        async with dial(port, "one") as first, dial(port, "two") as second:
+            await first.recv(), await second.recv()
+            assert await send(port, new, "one") == 1000
+            await first.wait_closed()
+            assert first.close_code == 4409
+            assert second.open, "another stream is left alone"
+        assert await send(port, other, "two") == 1000
+        assert await send(port, old, "three") == 1000
+    run(work())
+    assert sorted(row["n"] for row in stored(out)) == [0, 1, 2]
+
+
+def test_outputs_of_one_host_are_streams(start, tmp_path):
+    port, out, folder = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl", tmp_path / "edge"
+    program = start(hub(port, out))
+    folder.mkdir()
+    url = f"ws://127.0.0.1:{port}/data"
+    edge = start({"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": 0, "bind": "127.0.0.1"}},
+        {"id": "first", "type": "websocket_output", "config": {"url": url}, "inputs": ["udp"]},
+        {"id": "second", "type": "websocket_output", "config": {"url": url, "stream": "name"}, "inputs": ["udp"]}]},
+        folder=folder)
+    program.wait_for(lambda: program.metrics().sum("semstreams_link_up") == 2, what="two links")
+    assert edge.metrics().sum("semstreams_link_up") == 2
+    assert program.metrics().sum("semstreams_link_senders") == 2
+
+
+def test_a_name_has_so_many_streams(start, tmp_path, federation):  # noqa: F811
+    port, out = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl"
+    program = start(hub(port, out, federation, max_streams=2))
+    tls = context(federation, federation.leaves["b"])
+
+    async def work():
+        first, second, third = (link_peer.Sender([b'{"n":%d}' % n]) for n in range(3))
+        async with dial(port, "one", tls) as held:
+            await held.recv()
+            assert await send(port, second, "two", tls) == 1000
+            async with dial(port, "two", tls) as also:
+                await also.recv()
+                assert await send(port, third, "three", tls) == 1013
+                assert held.open and also.open
+        # nobody is connected: the one that has sent and was away for longest gives way
+        assert await send(port, third, "three", tls) == 1000
+        assert await send(port, first, "one", tls) == 1000
+    run(work())
+    metrics = program.metrics()
+    assert metrics.sum("semstreams_link_senders_refused_total") == 1
+    assert metrics.sum("semstreams_link_senders_forgotten_total") == 1
+    assert metrics.sum("semstreams_link_senders") == 2
+    program.wait_log("ERROR Link refused: no room for another sender, its name has as many streams as max_streams allows")
+    assert sorted(row["n"] for row in stored(out)) == [0, 1, 2]
+
+
+def test_the_sender_away_for_longest_is_forgotten(start, tmp_path):
+    port, out = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl"
+    program = start(hub(port, out, max_senders=3))
+    senders = [link_peer.Sender([b'{"n":%d}' % n]) for n in range(5)]
+
+    async def work():
+        for i, sender in enumerate(senders):
+            assert await send(port, sender, f"s{i}") == 1000
+        # what a sender that is known has is told to it; one that was forgotten hears of nothing
+        for i, known in (4, True), (0, False):
+            async with dial(port, f"s{i}") as ws:
+                hello = json.loads(await ws.recv())
+                assert (hello.get("resume") is not None) == known
+    run(work())
+    metrics = program.metrics()
+    assert metrics.sum("semstreams_link_senders_forgotten_total") == 3
+    assert metrics.sum("semstreams_link_senders") == 2, "who was never live leaves no trace"
+    assert sorted(row["n"] for row in stored(out)) == list(range(5))

@@ -36,6 +36,15 @@ def test_hostile_edges_change_nothing_for_the_others(semstreams, tmp_path):
     assert beside["found"]["lines"] > alone["found"]["lines"], "the hostile ones sent nothing"
 
 
+def test_kills_of_the_hub(semstreams, tmp_path):
+    """Each time all edges come back, and what they sent is there once: each has a position of its own in the store."""
+    kill = fan_in(semstreams, tmp_path, "kill", "--rate", "50", "--kills", "3", "--between", "0.5", "--retry-max-ms", "500")["kill"]
+    assert len(kill["restarts"]) == 3
+    assert all(r["handshakes"] >= 20 for r in kill["restarts"])
+    assert kill["found"]["lines"] == kill["found"]["acked"] > 20 * 50
+    assert kill["s_time_hub"] > 0 and kill["s_time_s_server"] > 0
+
+
 def run_example(semstreams, tmp_path, *words):
     return [TREE / "examples" / "fan-in" / "run", "--no-install", "--folder", tmp_path / "fan", "--port", str(unused_port(socket.SOCK_STREAM)),
             *words], {**os.environ, "SEMSTREAMS": semstreams}

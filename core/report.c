@@ -54,6 +54,22 @@ static void collect_dropped(struct metrics_page *page, const struct component *c
 	}
 }
 
+/* Of a component that saves positions. */
+static void collect_positions(struct metrics_page *page, const struct component *c, const char *component)
+{
+	static const char *const reasons[STREAM_RETIRED_REASONS] = {
+		[STREAM_RETIRED_LIMIT] = "limit", [STREAM_RETIRED_AGE] = "age"};
+	char labels[256];
+
+	metrics_host(page, METRIC_POSITIONS, component,
+		     (int64_t)atomic_load_explicit(&c->n_streams, memory_order_relaxed));
+	for (int i = 0; i < STREAM_RETIRED_REASONS; i++) {
+		snprintf(labels, sizeof labels, "%s", component);
+		metrics_label(labels, sizeof labels, "reason", reasons[i]);
+		metrics_host(page, METRIC_POSITIONS_RETIRED, labels, (int64_t)load(&c->retired[i]));
+	}
+}
+
 static const struct ss_metric *metric_row(const struct component *c, uint32_t i)
 {
 	return (const struct ss_metric *)((const char *)c->desc->metrics + (size_t)i * c->desc->metric_size);
@@ -87,6 +103,8 @@ static void collect_component(struct metrics_page *page, const struct component 
 		metrics_host(page, METRIC_EVENTS_CREATED, component, (int64_t)t.created);
 	metrics_host(page, METRIC_EVENTS_HELD, component, (int64_t)t.held);
 	collect_dropped(page, c, &t, component);
+	if (c->checkpointer)
+		collect_positions(page, c, component);
 	collect_own(page, c);
 }
 

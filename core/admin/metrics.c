@@ -266,6 +266,13 @@ static const struct {
 	[METRIC_EVENTS_HELD] =
 		{"semstreams_events_held", SS_METRIC_GAUGE,
 		 "Events in the queues of the component, or held by it until they are durable."},
+	[METRIC_POSITIONS] = {"semstreams_positions_streams", SS_METRIC_GAUGE,
+			      "Streams of sources whose position the component remembers, as of its last "
+			      "commit."},
+	[METRIC_POSITIONS_RETIRED] =
+		{"semstreams_positions_retired_total", SS_METRIC_COUNTER,
+		 "Streams whose position was forgotten, by reason: positions.max_streams (limit) or "
+		 "positions.forget_after (age)."},
 	[METRIC_QUEUE_EVENTS] = {"semstreams_queue_events", SS_METRIC_GAUGE, "Events in a queue."},
 	[METRIC_QUEUE_CAPACITY] = {"semstreams_queue_capacity_events", SS_METRIC_GAUGE,
 				   "Limit of a queue in events."},

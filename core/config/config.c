@@ -66,6 +66,25 @@ static const struct ss_option log_options[] = {
 };
 static const struct option_table log_table = OPTION_TABLE(log_options, struct log_conf);
 
+struct positions_conf {
+	int64_t max_streams, forget_after;
+};
+static const struct ss_option positions_options[] = {
+	{.key = "max_streams",
+	 .type = SS_OPT_INT,
+	 .offset = offsetof(struct positions_conf, max_streams),
+	 .default_text = "100000",
+	 .min = 1000,
+	 .max = 10000000},
+	{.key = "forget_after",
+	 .type = SS_OPT_DURATION,
+	 .offset = offsetof(struct positions_conf, forget_after),
+	 .default_text = "30d",
+	 .min = 0,
+	 .max = INT64_C(315360000000000000)},
+};
+static const struct option_table positions_table = OPTION_TABLE(positions_options, struct positions_conf);
+
 /* What is wrong with "host:port", "[v6]:port" or "unix:/path"; NULL: nothing. */
 static const char *listen_fault(const char *s)
 {
@@ -150,6 +169,21 @@ static int read_log(struct config *config, const struct jnode *node, struct diag
 		const struct log_conf *conf = options.conf;
 		config->log_level = levels[conf->level];
 		config->log_json = conf->format == 1;
+	}
+	options_done(&options);
+	return rc == -ENOMEM ? rc : 0;
+}
+
+static int read_positions(struct config *config, const struct jnode *node, struct diag *diag)
+{
+	const uint64_t minute = 60000000000;
+	struct options options;
+	int rc = options_fill(&positions_table, config->doc, node, config->doc->root, diag, &options);
+
+	if (rc == 0) {
+		const struct positions_conf *conf = options.conf;
+		config->max_streams = (uint32_t)conf->max_streams;
+		config->forget_streams_min = (uint32_t)(((uint64_t)conf->forget_after + minute - 1) / minute);
 	}
 	options_done(&options);
 	return rc == -ENOMEM ? rc : 0;
@@ -357,7 +391,8 @@ static int expand_section(const struct config *config, struct jnode *node, const
 
 static int read_config(struct config *config, struct diag *diag)
 {
-	static const char *const keys[] = {"components", "security", "plugins", "admin", "log", "$schema"};
+	static const char *const keys[] = {"components", "security",  "plugins", "admin",
+					   "log",        "positions", "$schema"};
 	const struct jnode *root = config->doc->root, *schema = jnode_get(root, "$schema");
 	struct jnode *security = jnode_get(root, "security");
 	int rc;
@@ -374,7 +409,8 @@ static int read_config(struct config *config, struct diag *diag)
 	}
 	if ((rc = read_admin(config, jnode_get(root, "admin"), diag)) ||
 	    (rc = read_log(config, jnode_get(root, "log"), diag)) ||
-	    (rc = read_plugins(config, jnode_get(root, "plugins"), diag)))
+	    (rc = read_plugins(config, jnode_get(root, "plugins"), diag)) ||
+	    (rc = read_positions(config, jnode_get(root, "positions"), diag)))
 		return rc;
 	return read_components(config, root, diag);
 }

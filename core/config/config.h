@@ -67,12 +67,15 @@ struct config {
 	char *admin_listen;   /* "host:port", NULL = no admin port ("admin": {"listen": "off"}) */
 	int log_level;        /* SS_LOG_... */
 	bool log_json;
-	struct jnode *security; /* the "security" object, NULL if absent; references in its strings are
-				 * resolved, but those in the settings of TLS providers */
-	bool security_unclear;  /* a reference in it could not be resolved, which was reported */
-	struct claims *claims;  /* what is taken by the admin port and by instances */
-	struct rates *rates;    /* how much instances may send */
-	struct tls_config tls;  /* set by config_resolve */
+	uint32_t max_streams; /* whose positions a component remembers ("positions") */
+	uint32_t
+		forget_streams_min; /* minutes after which one is forgotten that nothing came of; 0 = never */
+	struct jnode *security;     /* the "security" object, NULL if absent; references in its strings are
+				     * resolved, but those in the settings of TLS providers */
+	bool security_unclear;      /* a reference in it could not be resolved, which was reported */
+	struct claims *claims;      /* what is taken by the admin port and by instances */
+	struct rates *rates;        /* how much instances may send */
+	struct tls_config tls;      /* set by config_resolve */
 	/* Hidden components by role, of those whose certificate is from a provider; id NULL: none.  Set by
 	 * config_resolve. */
 	struct config_component providers[TLS_ROLES];

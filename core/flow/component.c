@@ -9,7 +9,7 @@
 #include "core/config/diag.h"
 #include "core/admin/log.h"
 #include "core/flow/positions.h"
-#include "core/flow/streams.h"
+#include "core/flow/stream_log.h"
 
 /* ---- for the host's side, too ---- */
 
@@ -132,6 +132,7 @@ void component_free(struct component *c)
 	free(c->metrics);
 	streams_free(c->streams);
 	streams_free(c->restored);
+	stream_log_free(c->stream_log);
 	kept_done(&c->kept);
 	pool_free(c->pool);
 }

@@ -19,6 +19,7 @@
 #include "core/flow/loop.h"
 #include "core/flow/posts.h"
 #include "core/flow/queue.h"
+#include "core/flow/streams.h"
 #include "core/tls/tls_identity.h"
 
 struct health;
@@ -56,12 +57,15 @@ struct component {
 	uint64_t slow_ns, slow_since_ns; /* time in slow calls since then */
 	struct health *health;
 	struct pool *pool;
-	struct positions *positions; /* the pipeline's; NULL outside one */
-	bool checkpointer;           /* it saves positions; under their lock */
-	struct streams *streams;     /* what a checkpointer has; NULL: it is none */
-	struct streams *restored;    /* what it had when it started; under the lock of positions */
-	bool covers_given;           /* its snapshots cover what it gives to cover() */
-	struct stream *offered;      /* of the batch that process() was called with, until it is accepted */
+	struct positions *positions;   /* the pipeline's; NULL outside one */
+	bool checkpointer;             /* it saves positions; under their lock */
+	struct streams *streams;       /* what a checkpointer has; NULL: it is none */
+	struct stream_log *stream_log; /* where the positions of many streams are; NULL: nowhere */
+	_Atomic uint32_t n_streams;
+	_Atomic uint64_t retired[STREAM_RETIRED_REASONS]; /* streams whose position was forgotten */
+	struct streams *restored; /* what it had when it started; under the lock of positions */
+	bool covers_given;        /* its snapshots cover what it gives to cover() */
+	struct stream *offered;   /* of the batch that process() was called with, until it is accepted */
 	struct ss_position offered_upto;
 	struct rate_member *rate; /* its limit of bytes per second; NULL: it has none */
 	bool merges;              /* its streams lose their order on the way; set before it starts */

@@ -5,8 +5,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <semstreams/ext/positions.h>
+#include "core/admin/log.h"
 #include "core/flow/component.h"
+#include "core/flow/stream_log.h"
 #include "core/flow/streams.h"
 
 struct positions {
@@ -114,6 +117,50 @@ static bool is_merging(const struct positions *p, const struct component *c)
 
 /* ---- the service ---- */
 
+/* In the component's thread. */
+static void count_streams(struct component *c)
+{
+	atomic_store_explicit(&c->n_streams, streams_count(c->streams), memory_order_relaxed);
+}
+
+static void on_retired(void *arg, const struct stream *st, enum stream_retired why)
+{
+	struct component *c = arg;
+
+	if (c->offered == st)
+		c->offered = NULL;
+	const uint64_t n = atomic_fetch_add_explicit(&c->retired[why], 1, memory_order_relaxed) + 1;
+	if (why == STREAM_RETIRED_LIMIT && (n & (n - 1)) == 0) /* a flood is not to fill the log */
+		log_printf(SS_LOG_WARN, c->id,
+			   "No room for the position of another stream: the one unseen for longest is "
+			   "forgotten, see positions.max_streams; if it comes back, events may come twice "
+			   "streams=%u forgotten=%llu",
+			   streams_count(c->streams), (unsigned long long)n);
+}
+
+static uint32_t minutes(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	return (uint32_t)(now.tv_sec / 60);
+}
+
+static struct streams *new_streams(struct component *c)
+{
+	struct streams *s = streams_new(c->covers_given);
+	const struct config *config = c->config;
+
+	if (!s)
+		return NULL;
+	streams_set_limits(s, &(struct streams_limits){.max = config ? config->max_streams : 0,
+						       .forget = config ? config->forget_streams_min : 0,
+						       .retired = on_retired,
+						       .arg = c});
+	streams_clock(s, minutes());
+	return s;
+}
+
 static void be_checkpointer(void *self, uint32_t cover)
 {
 	struct component *c = self;
@@ -123,12 +170,12 @@ static void be_checkpointer(void *self, uint32_t cover)
 		return;
 	if (cover == SS_COVER_NOTHING) {
 		pthread_mutex_lock(&p->lock);
-		c->streams = is_merging(p, c) ? NULL : streams_new();
+		c->streams = is_merging(p, c) ? NULL : new_streams(c);
 		pthread_mutex_unlock(&p->lock);
 		return;
 	}
-	c->streams = streams_new(); /* without memory restore() and snapshot() say so */
 	c->covers_given = cover == SS_COVER_GIVEN;
+	c->streams = new_streams(c); /* without memory restore() and snapshot() say so */
 	pthread_mutex_lock(&p->lock);
 	c->checkpointer = true;
 	look_for_merging(p, c);
@@ -142,10 +189,11 @@ static int32_t restore(void *self, const void *snapshot, size_t size)
 
 	if (!c->streams)
 		return c->checkpointer ? -ENOMEM : -EINVAL;
-	struct streams *restored = streams_new();
-	int rc = restored ? streams_load(restored, snapshot, size, false) : -ENOMEM;
-	if (rc == 0)
-		rc = streams_load(c->streams, snapshot, size, false);
+	int rc = stream_log_load(c->stream_log, c->streams, snapshot, size, false);
+	struct streams *restored = rc == 0 ? streams_copy(c->streams) : NULL;
+	if (rc == 0 && !restored)
+		rc = -ENOMEM;
+	count_streams(c);
 	if (rc == 0) {
 		pthread_mutex_lock(&p->lock);
 		struct streams *old = c->restored;
@@ -183,8 +231,9 @@ static int32_t rewind_to(void *self, const void *snapshot, size_t size)
 	if (!c->streams)
 		return 0;
 	if (snapshot)
-		return streams_load(c->streams, snapshot, size, true);
+		return stream_log_load(c->stream_log, c->streams, snapshot, size, true);
 	streams_uncover(c->streams);
+	stream_log_restart(c->stream_log);
 	return 0;
 }
 
@@ -196,7 +245,33 @@ static int64_t snapshot(void *self, void *buf, size_t size)
 		return c->checkpointer ? -ENOMEM : -EINVAL;
 	if (!c->covers_given)
 		positions_accepted(c);
-	return streams_save(c->streams, c->covers_given, buf, size);
+	streams_clock(c->streams, minutes());
+	const int64_t took = stream_log_save(c->stream_log, c->streams, buf, size);
+	if (took >= 0 && (size_t)took <= size) {
+		streams_forget(c->streams);
+		count_streams(c);
+	}
+	return took;
+}
+
+static int32_t keep(void *self, const char *path)
+{
+	struct component *c = self;
+
+	if (!c->checkpointer || c->stream_log)
+		return 0;
+	c->stream_log = stream_log_new(path);
+	return c->stream_log ? 0 : -ENOMEM;
+}
+
+static int32_t sync_log(void *self, const void *snapshot, size_t size, int32_t durable)
+{
+	return stream_log_sync(((struct component *)self)->stream_log, snapshot, size, durable);
+}
+
+static void committed(void *self, const void *snapshot, size_t size)
+{
+	stream_log_committed(((struct component *)self)->stream_log, snapshot, size);
 }
 
 /* ---- what comes in ---- */
@@ -309,4 +384,7 @@ const struct ss_positions positions_service = {
 	.rewind = rewind_to,
 	.snapshot = snapshot,
 	.resume = resume,
+	.keep = keep,
+	.sync = sync_log,
+	.committed = committed,
 };

@@ -28,6 +28,9 @@ struct checkpoint {
 	struct ss_file_new
 		next; /* the file to come, locked: kept open from the start until the first write */
 	const struct ss_strbuf *parts; /* of the write under way */
+	int (*prepare)(void *arg);     /* NULL: nothing is to be done */
+	void (*finish)(void *arg);
+	void *around_arg;
 	int rc;
 	const char *step;
 };
@@ -93,8 +96,12 @@ static int write_header(const struct checkpoint *c)
 
 static int write_next(struct checkpoint *c)
 {
+	c->step = "write the positions beside";
+	int rc = c->prepare ? c->prepare(c->around_arg) : 0;
+	if (rc < 0)
+		return rc;
 	c->step = "open";
-	int rc = open_next(c);
+	rc = open_next(c);
 	if (rc < 0)
 		return rc;
 	c->step = "write";
@@ -115,6 +122,8 @@ static void run(void *arg)
 	struct checkpoint *c = arg;
 
 	c->rc = write_next(c);
+	if (c->rc == 0 && c->finish)
+		c->finish(c->around_arg);
 	/* after an error the file may be the new one: then the lock is not on it any more */
 	int fd = c->rc == 0 ? c->next.fd : open_locked(c->path);
 	if (fd >= 0) {
@@ -123,6 +132,13 @@ static void run(void *arg)
 	}
 	c->next.fd = -1;
 	close_fd(&c->dir);
+}
+
+void checkpoint_around(struct checkpoint *c, int (*prepare)(void *arg), void (*finish)(void *arg), void *arg)
+{
+	c->prepare = prepare;
+	c->finish = finish;
+	c->around_arg = arg;
 }
 
 void checkpoint_write(struct checkpoint *c, const struct ss_strbuf parts[CHECKPOINT_PARTS])

@@ -21,6 +21,9 @@ void checkpoint_free(struct checkpoint *);
 /* Write these parts one after the other; they are the writer's until checkpoint_take() has returned true.
  * No other write may be under way. */
 void checkpoint_write(struct checkpoint *, const struct ss_strbuf parts[CHECKPOINT_PARTS]);
+/* Before each write prepare(arg) is called in the writer's thread, which fails with it; after one that worked
+ * finish(arg). */
+void checkpoint_around(struct checkpoint *, int (*prepare)(void *arg), void (*finish)(void *arg), void *arg);
 /* Has the write ended?  With wait: waits until it has; false if there is none.  Then *rc is 0 or -errno, and
  * *step is what failed. */
 bool checkpoint_take(struct checkpoint *, bool wait, int *rc, const char **step);

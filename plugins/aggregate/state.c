@@ -3,6 +3,7 @@
 #include "state.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/sugar.h>
@@ -90,10 +91,28 @@ static void save_positions(struct state *s, struct ss_strbuf *out)
 	}
 	ss_strbuf_u64(out, (uint64_t)size);
 	char *room = ss_strbuf_room(out, (size_t)size);
+	s->positions_at = out->len;
+	s->positions_len = (size_t)size;
 	if (room && size && s->positions->snapshot(s->positions_self, room, (size_t)size) == size)
 		out->len += (size_t)size;
 	else if (size)
 		out->failed = true;
+}
+
+/* Around a write, in its thread: the parts are the writer's. */
+static int sync_positions(void *arg)
+{
+	struct state *s = arg;
+
+	return s->positions->sync(s->positions_self, s->snapshot[0].bytes + s->positions_at, s->positions_len,
+				  1);
+}
+
+static void positions_committed(void *arg)
+{
+	struct state *s = arg;
+
+	s->positions->committed(s->positions_self, s->snapshot[0].bytes + s->positions_at, s->positions_len);
 }
 
 static void begin(struct state *s)
@@ -361,6 +380,9 @@ static const char *explain(int rc)
 		       "begin anew";
 	if (rc == -EINVAL)
 		return "it is damaged; restore it, or remove it to begin anew";
+	if (rc == -EBADMSG)
+		return "the positions beside it (.positions.N) are damaged or gone; restore them, or remove "
+		       "the checkpoint to begin anew";
 	if (rc == -EBUSY)
 		return "another component or process has it; each needs a file of its own";
 	if (rc == -ENOENT)
@@ -420,6 +442,19 @@ static void be_checkpointer(struct state *s, uint32_t cover)
 	s->positions->checkpointer(s->positions_self, cover);
 }
 
+/* Beside the checkpoint. */
+static int keep_positions(struct state *s)
+{
+	char path[PATH_MAX];
+
+	if (!s->positions)
+		return 0;
+	if (snprintf(path, sizeof path, "%s.positions", s->plan->checkpoint_path) >= (int)sizeof path)
+		return -ENAMETOOLONG;
+	checkpoint_around(s->checkpoint, sync_positions, positions_committed, s);
+	return s->positions->keep(s->positions_self, path);
+}
+
 /* In the writer's thread. */
 static void written(void *arg)
 {
@@ -434,6 +469,8 @@ int state_start(struct state *s)
 	if (!s->plan->checkpoint_path)
 		return 0;
 	int rc = checkpoint_new(s->plan->checkpoint_path, written, s, &s->checkpoint);
+	if (rc == 0)
+		rc = keep_positions(s);
 	if (rc == 0)
 		rc = restore(s);
 	if (rc == 0)

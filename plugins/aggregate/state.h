@@ -56,6 +56,7 @@ struct state {
 	bool changed;
 	enum { PHASE_IDLE, PHASE_GATHERING, PHASE_WRITING } phase;
 	struct ss_strbuf snapshot[CHECKPOINT_PARTS]; /* everything but the groups; the groups */
+	size_t positions_at, positions_len;          /* the host's snapshot in the first part */
 	uint64_t snapshot_last, snapshot_gone;       /* the outbox's when it began */
 	uint64_t durable_last;                       /* results up to this number may leave */
 	uint64_t begun_ns, ended_ns, took_ns;

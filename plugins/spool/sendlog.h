@@ -37,6 +37,10 @@ struct sendlog_events {
 	void (*health)(void *arg, const char *why);
 	/* Why it works, but worse than it should: it fills up, or the disk is slow; NULL: it does not. */
 	void (*degraded)(void *arg, const char *why);
+	/* In the thread that commits, of a spool: a snapshot is about to be committed, which fails with it;
+	 * and has been.  May be NULL. */
+	int (*committing)(void *arg, const void *snapshot, size_t size);
+	void (*snapshot_kept)(void *arg, const void *snapshot, size_t size);
 	/* from within sendlog_check_consumers: its cursor is gone; may be NULL */
 	void (*forgotten)(void *arg, const char *consumer, uint64_t acked);
 };

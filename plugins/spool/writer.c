@@ -392,6 +392,10 @@ static int commit(struct log_spool *s)
 	s->pace_ns = PACE_MIN_NS + (uint64_t)c->head.len * PACE_PER_BYTE_NS;
 	if (s->pace_ns > PACE_MAX_NS)
 		s->pace_ns = PACE_MAX_NS;
+	if (fresh && s->log->events->committing)
+		rc = s->log->events->committing(s->log->arg, s->snapshot.bytes, s->snapshot.len);
+	if (rc < 0)
+		goto out;
 	/* all of it again after a failed sync: the kernel has forgotten which pages it could not write */
 	if (g->used == SEG_HEADER)
 		rc = write_header(s, g);
@@ -402,6 +406,8 @@ static int commit(struct log_spool *s)
 	if (rc < 0)
 		goto out;
 	publish(s, &plan, c);
+	if (fresh && s->log->events->snapshot_kept)
+		s->log->events->snapshot_kept(s->log->arg, s->snapshot.bytes, s->snapshot.len);
 	/* not needed for what was committed: it may be late or missing */
 	spool_seal(s, s->fd, g, s->committed + 1);
 	return 0;

@@ -4,6 +4,8 @@
  * writer.c writes, syncs and acknowledges; retain.c compresses and removes closed files.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/ext/loop.h>
@@ -280,6 +282,28 @@ static void report_doubt(struct storage *s, const struct commit_found *found)
 	       s->host->id);
 }
 
+/* What is committed is known, but not whose it is. */
+static void report_positions(struct storage *s)
+{
+	s->host->metric_add(s->host, METRIC_COMMIT_ERRORS, 1);
+	ss_log(s->host, SS_LOG_ERROR,
+	       "The positions beside the commit record are damaged or gone: what senders send again may be "
+	       "stored twice path=%s/.%s.positions",
+	       s->path.prefix, s->host->id);
+}
+
+/* Beside the record. */
+static int keep_positions(struct storage *s)
+{
+	char path[PATH_MAX];
+
+	s->positions->checkpointer(s->positions_self, SS_COVER_GIVEN);
+	if (snprintf(path, sizeof path, "%s/.%.200s.positions", s->path.prefix, s->host->id) >=
+	    (int)sizeof path)
+		return -ENAMETOOLONG;
+	return s->positions->keep(s->positions_self, path);
+}
+
 /* From now on the record would be wrong. */
 static int give_up_record(struct storage *s, char why[WHY_MAX])
 {
@@ -314,6 +338,11 @@ static int use_record(struct storage *s, const struct commit_found *found, char 
 	ss_strbuf_add(&s->committed, rec->snapshot, rec->snapshot_len);
 	rc = s->committed.failed ? -ENOMEM
 				 : s->positions->restore(s->positions_self, rec->snapshot, rec->snapshot_len);
+	if (rc == -EBADMSG) {
+		report_positions(s);
+		ss_strbuf_done(&s->committed);
+		rc = 0;
+	}
 	if (rc < 0)
 		snprintf(why, WHY_MAX, "its commit record cannot be used: %s", strerror(-rc));
 	return rc;
@@ -324,9 +353,13 @@ static int resume(struct storage *s)
 	struct commit_found found;
 	char why[WHY_MAX] = "out of memory";
 
-	if (s->positions)
-		s->positions->checkpointer(s->positions_self, SS_COVER_GIVEN);
-	int rc = commit_open(&s->commit, &s->path, s->host->id, false, &found, why);
+	int rc = s->positions ? keep_positions(s) : 0;
+	if (rc < 0) {
+		ss_log(s->host, SS_LOG_ERROR, "Cannot keep positions path=%s error=%s", s->path.prefix,
+		       strerror(-rc));
+		return rc;
+	}
+	rc = commit_open(&s->commit, &s->path, s->host->id, false, &found, why);
 	if (rc == 0) {
 		rc = use_record(s, &found, why);
 		commit_found_done(&found);

@@ -50,6 +50,9 @@ struct sync {
 	} files[SYNC_FILES];
 	struct commit *commit; /* NULL: no record is written */
 	const struct ss_strbuf *record;
+	const struct ss_positions *positions; /* the host's, of which the record has this snapshot */
+	void *positions_self;
+	const struct ss_strbuf *snapshot;
 	int result;         /* 0 or -errno of the first that failed */
 	bool record_failed; /* that was the record: the files are synced */
 };

@@ -323,8 +323,13 @@ static void run_sync(void *arg)
 	}
 	/* the record tells of what is in the files: never before it is there */
 	if (sync->result == 0 && sync->commit) {
-		sync->result = commit_write(sync->commit, sync->record, false);
+		const struct ss_strbuf *snapshot = sync->snapshot;
+		sync->result = sync->positions->sync(sync->positions_self, snapshot->bytes, snapshot->len, 1);
+		if (sync->result == 0)
+			sync->result = commit_write(sync->commit, sync->record, false);
 		sync->record_failed = sync->result < 0;
+		if (sync->result == 0)
+			sync->positions->committed(sync->positions_self, snapshot->bytes, snapshot->len);
 	}
 }
 
@@ -490,6 +495,8 @@ static int cut_and_rewind(struct storage *s)
 		s->seg = NULL;
 	}
 	int rc = s->seg ? segment_cut_unsynced(s->seg) : 0;
+	if (rc == 0 && s->positions)
+		rc = s->positions->rewind(s->positions_self, s->committed.bytes, s->committed.len);
 	if (rc < 0)
 		return rc;
 	reap(s);
@@ -500,8 +507,6 @@ static int cut_and_rewind(struct storage *s)
 	}
 	s->flushed = s->next = s->ring.head;
 	s->written = s->boundary = s->synced;
-	if (s->positions)
-		(void)s->positions->rewind(s->positions_self, s->committed.bytes, s->committed.len);
 	s->moving = false;
 	lines_reset(&s->lines);
 	return 0;
@@ -665,7 +670,10 @@ static int take_snapshot(struct storage *s)
 	char *room = size > 0 ? ss_strbuf_room(&s->snapshot, (size_t)size) : NULL;
 	if (!room)
 		return -ENOMEM;
-	s->snapshot.len = (size_t)s->positions->snapshot(s->positions_self, room, (size_t)size);
+	size = s->positions->snapshot(s->positions_self, room, (size_t)size);
+	if (size < 0)
+		return (int)size;
+	s->snapshot.len = (size_t)size;
 	ss_strbuf_add(&s->record, s->snapshot.bytes, s->snapshot.len);
 	return 0;
 }
@@ -690,6 +698,9 @@ static void add_record(struct storage *s)
 		s->record.failed = true; /* then the job fails */
 	s->sync.commit = s->commit;
 	s->sync.record = &s->record;
+	s->sync.positions = s->positions;
+	s->sync.positions_self = s->positions_self;
+	s->sync.snapshot = &s->snapshot;
 	if (s->commit->entry_dirty) {
 		s->sync.files[s->sync.n].fd = s->commit->fd;
 		s->sync.files[s->sync.n++].dirfd = s->commit->dirfd;

@@ -5,6 +5,8 @@
  * dials.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -232,12 +234,29 @@ static void on_forgotten(void *arg, const char *consumer, uint64_t acked)
 	       consumer, (unsigned long long)acked);
 }
 
+/* In the writer's thread. */
+static int on_committing(void *arg, const void *snapshot, size_t size)
+{
+	const struct output *out = arg;
+
+	return out->positions->sync(out->positions_self, snapshot, size, !out->log_options.relaxed);
+}
+
+static void on_snapshot_kept(void *arg, const void *snapshot, size_t size)
+{
+	const struct output *out = arg;
+
+	out->positions->committed(out->positions_self, snapshot, size);
+}
+
 static const struct sendlog_events log_events = {.committed = on_committed,
 						 .room = on_room,
 						 .lost = on_lost,
 						 .disk_error = on_trouble,
 						 .health = on_log_health,
 						 .degraded = on_log_degraded,
+						 .committing = on_committing,
+						 .snapshot_kept = on_snapshot_kept,
 						 .forgotten = on_forgotten};
 
 /* ---- connections ---- */
@@ -473,6 +492,7 @@ static void on_tick(void *arg)
 static int restore_positions(struct output *out)
 {
 	struct ss_iface positions;
+	char path[PATH_MAX];
 	size_t size;
 
 	if (!out->log_options.path ||
@@ -482,7 +502,18 @@ static int restore_positions(struct output *out)
 	out->positions_self = positions.self;
 	out->positions->checkpointer(out->positions_self, SS_COVER_ACCEPTED);
 	const void *snapshot = sendlog_snapshot(out->log, &size);
-	int rc = snapshot ? out->positions->restore(out->positions_self, snapshot, size) : 0;
+	int rc = snprintf(path, sizeof path, "%s/positions", out->log_options.path) < (int)sizeof path
+			 ? out->positions->keep(out->positions_self, path)
+			 : -ENAMETOOLONG;
+	if (rc == 0 && snapshot)
+		rc = out->positions->restore(out->positions_self, snapshot, size);
+	if (rc == -EBADMSG) {
+		ss_log(out->host, SS_LOG_ERROR,
+		       "The positions beside the spool are damaged or gone: what senders send again may be "
+		       "kept twice path=%s",
+		       path);
+		rc = 0;
+	}
 	if (rc < 0)
 		ss_log(out->host, SS_LOG_ERROR, "Cannot restore the positions in the spool: %s",
 		       strerror(-rc));

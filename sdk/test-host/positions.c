@@ -4,7 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
-#include "core/flow/streams.h"
+#include "core/flow/stream_log.h"
 
 /* The batch that process() was called with is accepted. */
 static void accept(struct ss_test_host *h)
@@ -22,20 +22,21 @@ static void positions_checkpointer(void *self, uint32_t cover)
 	h->checkpointer = cover != SS_COVER_NOTHING;
 	h->impl->covers_given = cover == SS_COVER_GIVEN;
 	streams_free(h->impl->streams);
-	h->impl->streams = streams_new();
+	h->impl->streams = streams_new(h->impl->covers_given);
 	require(h->impl->streams, "out of memory");
 }
 
 static int32_t positions_restore(void *self, const void *snapshot, size_t size)
 {
 	struct ss_test_host *h = self;
-	const struct stream *st;
+	const struct stream *st = NULL;
 	require_inst(h);
 	require(h->checkpointer, "restore() before checkpointer()");
-	int rc = streams_load(h->impl->streams, snapshot, size, false);
+	int rc = stream_log_load(h->impl->stream_log, h->impl->streams, snapshot, size, false);
 	h->n_kept = 0;
-	for (uint32_t i = 0; rc == 0 && (st = streams_at(h->impl->streams, i)); i++) {
-		require(h->n_kept < sizeof h->kept / sizeof *h->kept, "too many positions restored");
+	while (rc == 0 && (st = streams_next(h->impl->streams, st))) {
+		if (h->n_kept == sizeof h->kept / sizeof *h->kept)
+			break;
 		h->kept[h->n_kept].port = st->port;
 		snprintf(h->kept[h->n_kept].source, sizeof h->kept->source, "%s", st->source);
 		h->kept[h->n_kept++].position = st->taken;
@@ -63,8 +64,9 @@ static int32_t positions_rewind(void *self, const void *snapshot, size_t size)
 	require_inst(h);
 	require(h->checkpointer && h->impl->covers_given, "rewind() without SS_COVER_GIVEN");
 	if (snapshot)
-		return streams_load(h->impl->streams, snapshot, size, true);
+		return stream_log_load(h->impl->stream_log, h->impl->streams, snapshot, size, true);
 	streams_uncover(h->impl->streams);
+	stream_log_restart(h->impl->stream_log);
 	return 0;
 }
 
@@ -75,7 +77,7 @@ static int64_t positions_snapshot(void *self, void *buf, size_t size)
 	require(h->checkpointer, "snapshot() before checkpointer()");
 	if (!h->impl->covers_given)
 		accept(h);
-	return streams_save(h->impl->streams, h->impl->covers_given, buf, size);
+	return stream_log_save(h->impl->stream_log, h->impl->streams, buf, size);
 }
 
 static int32_t positions_resume(void *self, const uint8_t stream[16], struct ss_position *out)
@@ -88,6 +90,30 @@ static int32_t positions_resume(void *self, const uint8_t stream[16], struct ss_
 	return 0;
 }
 
+static int32_t positions_keep(void *self, const char *path)
+{
+	struct ss_test_host *h = self;
+	require_inst(h);
+	require(!h->impl->stream_log && h->n_kept == 0, "keep() twice, or after restore()");
+	if (!h->checkpointer)
+		return 0;
+	h->impl->stream_log = stream_log_new(path);
+	require(h->impl->stream_log, "out of memory");
+	return 0;
+}
+
+static int32_t positions_sync(void *self, const void *snapshot, size_t size, int32_t durable)
+{
+	struct ss_test_host *h = self;
+	return stream_log_sync(h->impl->stream_log, snapshot, size, durable);
+}
+
+static void positions_committed(void *self, const void *snapshot, size_t size)
+{
+	struct ss_test_host *h = self;
+	stream_log_committed(h->impl->stream_log, snapshot, size);
+}
+
 const struct ss_positions test_positions = {
 	.struct_size = sizeof(struct ss_positions),
 	.checkpointer = positions_checkpointer,
@@ -96,6 +122,9 @@ const struct ss_positions test_positions = {
 	.rewind = positions_rewind,
 	.snapshot = positions_snapshot,
 	.resume = positions_resume,
+	.keep = positions_keep,
+	.sync = positions_sync,
+	.committed = positions_committed,
 };
 
 /* The part that the instance does not have yet, as the host would offer it: a child, or the batch itself. */

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <semstreams/base/units.h>
 #include "core/fields/fields.h"
-#include "core/flow/streams.h"
+#include "core/flow/stream_log.h"
 
 static struct ss_test_host *from_host(const struct ss_host *host)
 {
@@ -510,6 +510,7 @@ void ss_test_host_done(struct ss_test_host *h)
 	require(h->impl->live == 0, "a batch was not released");
 	close(h->impl->wake);
 	streams_free(h->impl->streams);
+	stream_log_free(h->impl->stream_log);
 	pthread_mutex_destroy(&h->impl->lock);
 	free(h->impl->conf);
 	free(h->impl);

@@ -78,6 +78,7 @@ struct ss_test_host_impl {
 	uint32_t n_offers;
 	void *conf;              /* from ss_test_host_configure */
 	struct streams *streams; /* of a checkpointer */
+	struct stream_log *stream_log;
 	bool covers_given;
 	struct stream *offered; /* of the batch at hand, until it is accepted */
 	struct ss_position offered_upto;

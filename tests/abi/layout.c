@@ -29,7 +29,7 @@ NO_TAIL_PADDING(struct ss_loop, set_max_delay);
 NO_TAIL_PADDING(struct ss_field, flags);
 NO_TAIL_PADDING(struct ss_fields, unescape);
 NO_TAIL_PADDING(struct ss_loop_libev, touched);
-NO_TAIL_PADDING(struct ss_positions, resume);
+NO_TAIL_PADDING(struct ss_positions, committed);
 NO_TAIL_PADDING(struct ss_tls_material, source);
 NO_TAIL_PADDING(struct ss_der, len);
 NO_TAIL_PADDING(struct ss_tls, listed);
@@ -175,7 +175,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_loop_libev, reserved, 4),
 	MEMBER(ss_loop_libev, ev_loop, 8),
 	MEMBER(ss_loop_libev, touched, 16),
-	SIZE(ss_positions, 56),
+	SIZE(ss_positions, 80),
 	MEMBER(ss_positions, struct_size, 0),
 	MEMBER(ss_positions, reserved, 4),
 	MEMBER(ss_positions, checkpointer, 8),
@@ -184,6 +184,9 @@ static const struct number numbers[] = {
 	MEMBER(ss_positions, rewind, 32),
 	MEMBER(ss_positions, snapshot, 40),
 	MEMBER(ss_positions, resume, 48),
+	MEMBER(ss_positions, keep, 56),
+	MEMBER(ss_positions, sync, 64),
+	MEMBER(ss_positions, committed, 72),
 	SIZE(ss_tls_material, 72),
 	MEMBER(ss_tls_material, struct_size, 0),
 	MEMBER(ss_tls_material, role, 4),

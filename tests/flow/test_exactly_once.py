@@ -28,12 +28,12 @@ def run(start, tmp_path):
     """start(), each time in a folder and with a log of its own."""
     runs = 0
 
-    def anew(config):
+    def anew(config, **more):
         nonlocal runs
         runs += 1
         folder = tmp_path / f"run{runs}"
         folder.mkdir()
-        return start(config, folder=folder)
+        return start(config, folder=folder, **more)
 
     return anew
 

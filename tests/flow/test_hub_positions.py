@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Many senders at one listener: whatever is killed, what each of them was told is durable is there once, in the file, in the
-spool and in the aggregate's groups.
+spool and in the aggregate's groups; and the positions of thousands of streams.
 
 Environment: HUB_KILLS = how many kills (12), HUB_SEED = the seed of a run to repeat.
 """
@@ -12,6 +12,7 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -20,6 +21,7 @@ import websockets
 
 import link_peer
 from conftest import unused_port
+from test_exactly_once import acked, kill_at_random, pipeline, replay, run, sink, stored as stored_by  # noqa: F401
 from test_link_tls import CNS, context, federation  # noqa: F401
 from test_link_trust import dial, send_all, stored
 
@@ -205,3 +207,106 @@ def test_a_sender_is_told_of_its_own_position_only(start, tmp_path, federation):
         program.wait()
         program.log_file.unlink()
         program = start(config, folder=folder)
+
+
+# ---- more streams than a snapshot holds -----------------------------------------------------------------------
+
+
+STREAMS = 3000
+WINDOW = 10000  # numbers
+
+
+def many(replay, port):
+    """A source of so many streams, into everything that saves positions."""
+    return pipeline(
+        replay, {"id": "in", "type": "replay", "config": {"acked": "../in.acked", "streams": STREAMS}},
+        sink("out", "in"),
+        {"id": "onward", "type": "websocket_output", "inputs": ["in"],
+         "config": {"port": port, "path": "/data", "bind": "127.0.0.1", "spool": {"path": "../spool"}}},
+        {"id": "counts", "type": "aggregate", "inputs": ["in"], "config": {
+            "window": {"type": "tumbling", "size": f"{WINDOW}ms"}, "time": {"field": "n", "format": "ms"},
+            "functions": {"count": "count"}, "checkpoint": {"path": "../counts.state", "interval": "20ms"}}},
+        sink("results", "counts"),
+        positions={"max_streams": 10000})
+
+
+def positions_files(folder):
+    return sorted([*folder.glob("out/.out.positions.*"), *folder.glob("counts.state.positions.*"),
+                   *folder.glob("spool/positions.*")])
+
+
+def test_thousands_of_streams_are_exact_through_kills(replay, run, tmp_path):
+    port, rng, before = unused_port(socket.SOCK_STREAM), random.Random(SEED), 0
+    config = many(replay, port)
+    for _ in range(KILLS):
+        log = kill_at_random(run, config, rng, 1).log()
+        assert "ERROR" not in log
+        assert acked(tmp_path, "in") >= before
+        before = acked(tmp_path, "in")
+    while acked(tmp_path, "in") < 16 * 2 * STREAMS:  # each of them has come twice
+        log = kill_at_random(run, config, rng, 5).log()
+    program = run(config)
+    program.wait_metric("semstreams_positions_streams", STREAMS, component="out")
+    assert program.metrics().sum("semstreams_positions_retired_total") == 0
+    assert program.terminate() == 0
+    files = positions_files(tmp_path)
+    assert {file.name.rpartition(".")[0] for file in files} == {".out.positions", "counts.state.positions", "positions"}
+    assert len(files) <= 6 and all(file.stat().st_size < 2 << 20 for file in files)
+    last = acked(tmp_path, "in")
+    numbers = stored_by(tmp_path, "out")["in"]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= last
+    results = [json.loads(line)["count"] for line in stored(tmp_path / "results" / "data.jsonl")]
+    assert results == [WINDOW - 1] + [WINDOW] * (len(results) - 1) and len(results) >= last // WINDOW - 1
+
+
+def damage(file):
+    with file.open("r+b") as f:
+        f.seek(file.stat().st_size // 2)
+        byte = f.read(1)
+        f.seek(-1, os.SEEK_CUR)
+        f.write(bytes([byte[0] ^ 4]))
+
+
+def test_damaged_positions_are_reported_and_nothing_is_cut(replay, run, tmp_path):
+    config = many(replay, unused_port(socket.SOCK_STREAM))
+    program = run(config)
+    program.wait_for(lambda: acked(tmp_path, "in") > 16 * 100, what="a hundred streams")
+    program.signal(signal.SIGKILL)
+    program.wait()
+    was_acked = acked(tmp_path, "in")
+    for file in positions_files(tmp_path):
+        damage(file)
+    config["components"] = config["components"][:-2]
+    program = run(config)
+    program.wait_log("ERROR The positions beside the commit record are damaged or gone: .* component=out")
+    program.wait_log("ERROR The positions beside the spool are damaged or gone: .* component=onward")
+    program.wait_for(lambda: acked(tmp_path, "in") > was_acked + 1000, what="more to be stored")
+    assert program.terminate() == 0
+    assert set(stored_by(tmp_path, "out")["in"]) >= set(range(1, was_acked + 1))
+    # and once more, with the positions of a file that was begun anew
+    program = run(config)
+    program.wait_for(lambda: acked(tmp_path, "in") > was_acked + 2000, what="more to be stored")
+    assert "are damaged" not in program.log()
+    assert program.terminate() == 0
+
+
+def test_an_aggregate_needs_its_positions(replay, run, tmp_path):
+    config = many(replay, unused_port(socket.SOCK_STREAM))
+    program = run(config)
+    program.wait_for(lambda: acked(tmp_path, "in") > 16 * 100, what="a hundred streams")
+    assert program.terminate() == 0
+    for file in tmp_path.glob("counts.state.positions.*"):
+        file.unlink()
+    program = run(config, ready=False)
+    assert program.wait() != 0
+    program.wait_log("The checkpoint cannot be used .*the positions beside it .* are damaged or gone")
+
+
+@pytest.mark.parametrize("text, says", [
+    ({"max_streams": 10}, "/positions/max_streams"), ({"forget_after": "soon"}, "/positions/forget_after"),
+    ({"max_stream": 5000}, 'did you mean "max_streams"'), (7, "/positions")])
+def test_limits_are_checked(semstreams, replay, tmp_path, text, says):
+    config = {**many(replay, 1), "positions": text}
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    done = subprocess.run([semstreams, "check", tmp_path / "c.json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 78 and says in done.stdout + done.stderr

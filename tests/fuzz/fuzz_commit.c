@@ -18,15 +18,15 @@ static void must(bool condition)
 
 static void load(const uint8_t *snapshot, size_t size)
 {
-	struct streams *streams = streams_new(), *again = streams_new();
+	struct streams *streams = streams_new(false), *again = streams_new(false);
 	must(streams && again);
 	if (streams_load(streams, snapshot, size, false) == 0) {
-		int64_t n = streams_save(streams, false, NULL, 0);
+		int64_t n = streams_save(streams, NULL, 0);
 		must(n >= 0);
 		uint8_t *saved = malloc((size_t)n + 1);
-		must(saved && streams_save(streams, false, saved, (size_t)n) == n);
+		must(saved && streams_save(streams, saved, (size_t)n) == n);
 		must(streams_load(again, saved, (size_t)n, false) == 0);
-		must(streams_save(again, false, NULL, 0) == n);
+		must(streams_save(again, NULL, 0) == n);
 		free(saved);
 	}
 	streams_free(streams);

@@ -80,16 +80,16 @@ static int restored_stream(struct graph *g, char id, uint32_t port, const char *
 {
 	const struct ss_position p = {.stream = {stream}, .epoch = {epoch}, .seq = seq};
 	uint8_t bytes[4096];
-	struct streams *s = streams_new();
+	struct streams *s = streams_new(false);
 
-	int64_t had = at(g, id)->streams ? streams_save(at(g, id)->streams, false, bytes, sizeof bytes) : 0;
+	int64_t had = at(g, id)->streams ? streams_save(at(g, id)->streams, bytes, sizeof bytes) : 0;
 	if (had)
 		assert_int_equal(streams_load(s, bytes, (size_t)had, false), 0);
 	struct stream *st = streams_get(s, port, source, p.stream);
 	assert_non_null(st);
 	stream_accept(st, &p);
 	st->taken = p;
-	int64_t size = streams_save(s, false, bytes, sizeof bytes);
+	int64_t size = streams_save(s, bytes, sizeof bytes);
 	streams_free(s);
 	return positions_service.restore(at(g, id), bytes, (size_t)size);
 }

@@ -93,7 +93,7 @@ static void test_duplicates(void **state)
 	start(f);
 	assert_int_equal(f->host.n_kept, 3);
 	assert_int_equal(kept_seq(f, 0, "a"), 7);
-	assert_int_equal(f->host.kept[0].position.epoch[0], 2);
+	assert_int_equal(f->host.kept[2].position.epoch[0], 2); /* the one used last */
 }
 
 /* Rows that a processor picked, rows it made itself, several from one event. */
@@ -139,7 +139,7 @@ static void test_names(void **state)
 	}
 }
 
-/* Thousands of streams fit into a record. */
+/* The positions of thousands of streams are beside the record. */
 static void test_many_streams(void **state)
 {
 	enum { STREAMS_MANY = 3000 };
@@ -159,7 +159,7 @@ static void test_many_streams(void **state)
 	char why[WHY_MAX];
 	assert_int_equal(path_parse(&p, f->path, "test", why), 0);
 	assert_int_equal(commit_open(&c, &p, "test", false, &found, why), 0);
-	assert_true(found.records[0].snapshot_len > (size_t)STREAMS_MANY * 34);
+	assert_true(found.records[0].snapshot_len < 64);
 	commit_found_done(&found);
 	commit_close(c);
 	path_done(&p);

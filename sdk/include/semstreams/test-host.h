@@ -68,7 +68,7 @@ struct ss_test_host {
 
 	/* Of semstreams.positions/1. */
 	bool checkpointer;                 /* the instance called checkpointer() */
-	struct ss_test_host_kept kept[16]; /* what the snapshot that it restored says */
+	struct ss_test_host_kept kept[16]; /* what the snapshot that it restored says, of so many streams */
 	uint32_t n_kept;
 	uint64_t duplicates; /* events that ss_test_host_process() removed */
 

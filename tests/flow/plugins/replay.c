@@ -6,15 +6,17 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/positions.h>
 
-enum { WINDOW = 64, BATCH_MAX = 50, EVENT_MAX = 64 };
+enum { WINDOW = 64, BATCH_MAX = 50, EVENT_MAX = 64, BLOCK = 16 };
 
 struct conf {
 	const char *acked;
+	int64_t streams;
 };
 
 struct replay {
@@ -34,6 +36,9 @@ struct replay {
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, acked, SS_OPT_STRING, NULL, "file of the last number acknowledged",
 	       .flags = SS_OPT_REQUIRED),
+	SS_OPT(struct conf, streams, SS_OPT_INT, "1",
+	       "so many streams, which take turns of 16 numbers; with more than one nothing is resumed",
+	       .min = 1, .max = 1000000),
 };
 
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
@@ -56,7 +61,10 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 static void send_batch(struct replay *r)
 {
 	const struct ss_host *h = r->host;
+	const uint64_t block = (r->next - 1) / BLOCK, stream = block % (uint64_t)r->conf->streams;
 	uint32_t n = 1 + (uint32_t)rand_r(&r->seed) % BATCH_MAX;
+	if (r->conf->streams > 1 && r->next - 1 + n > (block + 1) * BLOCK)
+		n = (uint32_t)((block + 1) * BLOCK - (r->next - 1));
 	struct ss_batch *b = h->batch_new(h, NULL, n, (size_t)n * EVENT_MAX);
 	if (!b)
 		return;
@@ -68,7 +76,8 @@ static void send_batch(struct replay *r)
 		at += len;
 	}
 	b->count = n;
-	const struct ss_position position = {.epoch = {42}, .seq = r->next - 1};
+	struct ss_position position = {.epoch = {42}, .seq = r->next - 1};
+	memcpy(position.stream, &stream, sizeof stream);
 	if (h->track(h, b, r->tail, &position) == 0) {
 		r->flight[r->tail % WINDOW] = r->last[r->tail % WINDOW] = position.seq;
 		r->tail++;
@@ -111,6 +120,8 @@ static int32_t start(void *self)
 		return -errno;
 	int32_t rc = ((const struct ss_positions *)r->positions.vtbl)
 			     ->resume(r->positions.self, kept.stream, &kept);
+	if (r->conf->streams > 1)
+		rc = -ENOENT;
 	r->next = 1 + (rc == 0 && kept.seq > acked ? kept.seq : acked);
 	r->seed = (unsigned)r->next;
 	ss_log(r->host, SS_LOG_INFO, "Replaying from=%llu kept=%lld acked=%llu", (unsigned long long)r->next,

@@ -22,6 +22,14 @@ extern "C" {
  *   process:  take the events; duplicates are gone already, counted as dropped, reason "duplicate"
  *   commit:   snapshot(), written with the data; then release the batches or tokens that it covers
  *
+ * A source may have thousands of streams.  So that a snapshot stays small and a commit writes only what
+ * moved, the host keeps the positions of many streams in files of its own beside the checkpointer's data, if
+ * that allows it:
+ *
+ *   start:    checkpointer(), keep(), restore()
+ *   commit:   snapshot(); in the thread that commits sync() before the snapshot is written, and committed()
+ *             after it is durable
+ *
  * Components downstream start first, so all checkpointers have restored when a source asks.
  *
  * A source has one stream, or as many as it has senders: ss_position.stream names each, by a digest of what
@@ -58,24 +66,34 @@ struct ss_positions {
 	/* [inst] In start: this instance is a checkpointer; cover is one of SS_COVER_...  From now on the
 	 * host removes duplicates from its input. */
 	void (*checkpointer)(void *self, uint32_t cover);
-	/* [inst] In start, after checkpointer(): the snapshot that was saved with the data; borrowed.  0;
-	 * -EINVAL: it is not a snapshot; -ENOMEM. */
+	/* [inst] In start, after checkpointer() and keep(): the snapshot that was saved with the data;
+	 * borrowed.  0; -EINVAL: it is not a snapshot; -EBADMSG: the host's file that it refers to is damaged
+	 * or gone, and nothing is restored: a later snapshot begins anew; -ENOMEM; or another errno. */
 	int32_t (*restore)(void *self, const void *snapshot, size_t size);
 	/* [inst] With SS_COVER_GIVEN: the next snapshot covers this batch, which came in by that port and is
 	 * still held.  In the order of acceptance.  0, -ENOMEM. */
 	int32_t (*cover)(void *self, uint32_t port, const struct ss_batch *);
 	/* [inst] With SS_COVER_GIVEN, when data that was covered was not made durable: the next snapshot
-	 * covers what this one does, and what is given to cover() from now on.  NULL, 0: nothing.  As
-	 * restore(). */
+	 * covers what this one does, and what is given to cover() from now on.  NULL, 0: nothing.  No
+	 * sync() may be under way.  As restore(): unless it returns 0 no snapshot is to be committed. */
 	int32_t (*rewind)(void *self, const void *snapshot, size_t size);
 	/* [inst] A snapshot: how many bytes it takes, written to buf if it fits into size.  The bytes mean
 	 * something to the host only; they are the same on every machine.  After a call in process() the
-	 * batch at hand is accepted: process() must return SS_DONE or SS_KEPT. */
+	 * batch at hand is accepted: process() must return SS_DONE or SS_KEPT.  -ENOMEM. */
 	int64_t (*snapshot)(void *self, void *buf, size_t size);
 	/* [inst] Of a source, in start or later: the lowest position that all checkpointers downstream had in
 	 * this stream when they started.  -ENOENT: one of them has none, they disagree about the epoch, or
 	 * there is none: begin with the oldest event there is. */
 	int32_t (*resume)(void *self, const uint8_t stream[16], struct ss_position *out);
+	/* [inst] In start, between checkpointer() and restore(): the host may make files path.1, path.2 and
+	 * so on, in the folder of the data, which nobody else writes to.  0, -ENOMEM. */
+	int32_t (*keep)(void *self, const char *path);
+	/* [any] One thread at a time, may block: make durable what the snapshot refers to; with durable 0 it
+	 * need only outlive the process.  0 or -errno: then the snapshot must not be committed; the next call
+	 * tries again. */
+	int32_t (*sync)(void *self, const void *snapshot, size_t size, int32_t durable);
+	/* [any] As sync(): the snapshot is committed, files that only older ones refer to may go. */
+	void (*committed)(void *self, const void *snapshot, size_t size);
 };
 
 #ifdef __cplusplus

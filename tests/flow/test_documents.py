@@ -98,6 +98,8 @@ def test_options_in_the_table_of_limits_exist(tree, command):
     for kind in types:
         said = command("plugins", "describe", kind)
         known |= set(re.findall(r"^  (\w+) +\w", said.stdout, re.M))
+    positions = json.loads(command("schema").stdout)["properties"]["positions"]["properties"]
+    known |= {f"positions.{name}" for name in positions}
     named = set(re.findall(r"`([^`]+)`", "".join(line.rsplit("|", 2)[1] for line in table.splitlines() if line)))
     assert len(named) > 15
     assert {name.split(".")[0] if name.startswith("spool.") else name for name in named} <= known

@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/url.h>
 #include "plugins/websocket/transport/ws_url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -47,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(text);
 	memcpy(text, data, size);
 	text[size] = '\0';
-	ws_url_redact(text, shown, sizeof shown);
+	ss_url_redact(text, shown, sizeof shown);
 	must(strlen(shown) < sizeof shown && printable(shown));
 	if (strncmp(text, "ws://", 5) == 0)
 		must(!strchr(shown + 5, '@') || strchr(shown + 5, '/') < strchr(shown + 5, '@'));

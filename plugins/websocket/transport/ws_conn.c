@@ -44,14 +44,11 @@ struct ws_receiver {
 /* A dialer's frames are made by libwebsockets. */
 static enum lws_write_protocol kind_of(int opcode)
 {
-	switch (opcode) {
-	case WS_PING:
+	if (opcode == WS_PING)
 		return LWS_WRITE_PING;
-	case WS_PONG:
+	if (opcode == WS_PONG)
 		return LWS_WRITE_PONG;
-	default:
-		return opcode == WS_BINARY ? LWS_WRITE_BINARY : LWS_WRITE_TEXT;
-	}
+	return opcode == WS_BINARY ? LWS_WRITE_BINARY : LWS_WRITE_TEXT;
 }
 
 /* Send one frame of a payload that has LWS_PRE bytes in front: below 0 if the connection is broken. */
@@ -737,11 +734,6 @@ void ws_conn_pong(struct ws_conn *c, const uint8_t *data, size_t len)
 	c->heard_ns = ws_now();
 	if (len == sizeof c->pinged_ns && memcmp(data, &c->pinged_ns, len) == 0)
 		c->rtt_ns = c->heard_ns - c->pinged_ns;
-}
-
-const char *ws_stream(const struct ws_conn *c)
-{
-	return c->stream ? c->stream : "";
 }
 
 uint64_t ws_rtt(const struct ws_conn *c)

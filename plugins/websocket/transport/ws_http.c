@@ -198,6 +198,11 @@ static bool peer_welcome(struct ws_conn *c, char *why, size_t size)
 	return c->peer || !name[0];
 }
 
+const char *ws_stream(const struct ws_conn *c)
+{
+	return c->stream ? c->stream : "";
+}
+
 bool ws_stream_valid(const char *name, size_t len)
 {
 	for (size_t i = 0; i < len; i++)

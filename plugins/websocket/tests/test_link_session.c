@@ -402,9 +402,11 @@ static void test_gaps_and_duplicates(void **state)
 	assert_int_equal(out.todo, LINK_DO_CLOSE);
 	assert_int_equal(out.code, LINK_GAP);
 
+	link_receiver_done(&r);
 	r = live_receiver();
 	out = to_receiver(&r, (struct link_control){.type = LINK_LOST, .from = 2, .to = 3});
 	assert_int_equal(out.code, LINK_GAP);
+	link_receiver_done(&r);
 	r = live_receiver();
 	data(&r, 1, 3, 100);
 	out = to_receiver(&r, (struct link_control){.type = LINK_LOST, .from = 2, .to = 9});
@@ -414,6 +416,7 @@ static void test_gaps_and_duplicates(void **state)
 	out = to_receiver(&r, (struct link_control){.type = LINK_LOST, .from = 2, .to = 9});
 	assert_int_equal(out.todo, 0);
 	assert_int_equal(r.got, 9);
+	link_receiver_done(&r);
 }
 
 static void test_receiver_limits(void **state)
@@ -422,20 +425,25 @@ static void test_receiver_limits(void **state)
 	struct link_receiver r = live_receiver();
 	assert_int_equal(data(&r, 1, 10, 500).todo, LINK_DO_DATA);
 	assert_int_equal(data(&r, 11, 1, 33).code, LINK_CREDIT); /* the eleventh */
+	link_receiver_done(&r);
 	r = live_receiver();
 	data(&r, 1, 1, 500);
 	assert_int_equal(data(&r, 2, 1, 500).todo, LINK_DO_DATA); /* 1000 bytes */
 	assert_int_equal(data(&r, 3, 1, 32).code, LINK_CREDIT);
+	link_receiver_done(&r);
 	r = live_receiver();
 	data(&r, 1, 1, 500);
 	data(&r, 2, 1, 479);
 	assert_int_equal(data(&r, 3, 1, 22).code, LINK_CREDIT); /* 1001 */
+	link_receiver_done(&r);
 	r = live_receiver();
 	assert_int_equal(data(&r, 1, 1, 501).code, LINK_TOO_BIG);
+	link_receiver_done(&r);
 	r = new_receiver(NULL);
 	struct link_control c = welcome(ours, 1, 1);
 	c.max_record = 101;
 	assert_int_equal(to_receiver(&r, c).code, LINK_BAD_FRAME);
+	link_receiver_done(&r);
 	r = new_receiver(NULL);
 	c = welcome(ours, 1, 1);
 	c.max_frame = 501;
@@ -449,6 +457,7 @@ static void test_receiver_limits(void **state)
 	assert_int_equal(out.todo, LINK_DO_CLOSE);
 	link_receiver_start(&fresh, "", "", NULL, &(struct link_window){1, 132}, 132, 100, 0, &out);
 	assert_int_equal(out.todo, LINK_DO_SEND);
+	link_receiver_done(&r);
 }
 
 static void test_sender_credit(void **state)

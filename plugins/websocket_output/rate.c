@@ -4,7 +4,6 @@
  * host.  Links take turns: each sends one message, and of those that had to wait the first goes on first.
  */
 #include <errno.h>
-#include <stdio.h>
 #include "output.h"
 
 /* What the headers of WebSocket, TLS, TCP, IP and the line add, about, and how much one packet carries. */
@@ -20,7 +19,6 @@ int rate_join(struct output *out)
 					    .burst = (uint64_t)conf->burst};
 	const char *other;
 	struct ss_iface rate;
-	char text[256];
 
 	if (!conf->max_rate)
 		return conf->rate_group || conf->burst || conf->priority
@@ -37,10 +35,9 @@ int rate_join(struct output *out)
 	rc = out->rate->join(out->rate_self, &limit, &other);
 	if (rc != -EEXIST)
 		return rc;
-	snprintf(text, sizeof text,
-		 "outputs of one rate_group share one limit: \"%.128s\" has another max_rate or burst",
-		 other);
-	return ss_config_error(out->host, "/rate_group", text);
+	return ss_config_error(
+		out->host, "/rate_group",
+		"outputs of one rate_group share one limit: \"%s\" has another max_rate or burst", other);
 }
 
 static void on_time(void *arg)

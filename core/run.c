@@ -63,8 +63,7 @@ static int page_ready(void *arg, FILE *body)
 {
 	struct run *r = arg;
 
-	health_print(r->pipeline->health, body);
-	return health_ready(r->pipeline->health) ? 200 : 503;
+	return health_print(r->pipeline->health, body) ? 200 : 503;
 }
 
 static const struct admin_page PAGES[] = {

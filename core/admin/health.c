@@ -127,24 +127,6 @@ bool health_degrade(struct health *h, const char *component, const char *reason)
 	return changed;
 }
 
-/* [lock] */
-static bool is_ready(const struct health *h)
-{
-	for (const struct trouble *t = h->troubles; t; t = t->next) {
-		if (!t->mild)
-			return false;
-	}
-	return true;
-}
-
-bool health_ready(struct health *h)
-{
-	pthread_mutex_lock(&h->lock);
-	bool ready = is_ready(h);
-	pthread_mutex_unlock(&h->lock);
-	return ready;
-}
-
 bool health_reason(struct health *h, const char *component, char *text, size_t size)
 {
 	const struct trouble *found = NULL;
@@ -167,22 +149,25 @@ static json_t *trouble_json(const struct trouble *t)
 	return json_pack("{s:s, s:s, s:s}", "component", t->component, "reason", t->reason, "since", since);
 }
 
-void health_print(struct health *h, FILE *out)
+bool health_print(struct health *h, FILE *out)
 {
 	struct timespec now;
 	json_t *reasons = json_array(), *degraded = json_array();
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	pthread_mutex_lock(&h->lock);
-	const char *status = is_ready(h) ? "ready" : "not ready";
-	for (struct trouble *t = h->troubles; t; t = t->next)
+	bool ready = true;
+	for (struct trouble *t = h->troubles; t; t = t->next) {
 		json_array_append_new(t->mild ? degraded : reasons, trouble_json(t));
+		ready = ready && t->mild;
+	}
 	pthread_mutex_unlock(&h->lock);
 	json_int_t uptime = now.tv_sec - h->started.tv_sec - (now.tv_nsec < h->started.tv_nsec);
-	json_t *root = json_pack("{s:s, s:I, s:o, s:o}", "status", status, "uptime_seconds", uptime,
-				 "reasons", reasons, "degraded", degraded);
+	json_t *root = json_pack("{s:s, s:I, s:o, s:o}", "status", ready ? "ready" : "not ready",
+				 "uptime_seconds", uptime, "reasons", reasons, "degraded", degraded);
 	if (root) {
 		json_dumpf(root, out, JSON_COMPACT);
 		fputc('\n', out);
 	}
 	json_decref(root);
+	return ready;
 }

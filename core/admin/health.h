@@ -15,9 +15,8 @@ void health_free(struct health *);
 bool health_set(struct health *, const char *component, const char *reason);
 /* Why it works, but worse than it should; NULL: it does not.  Independent of health_set(). */
 bool health_degrade(struct health *, const char *component, const char *reason);
-bool health_ready(struct health *);
 /* Copy the reason given last by the component, the worse one if there are two; false: there is none. */
 bool health_reason(struct health *, const char *component, char *text, size_t size);
-/* {"status":"ready"|"not
- * ready","uptime_seconds":..,"reasons":[{"component":..,"reason":..,"since":..}],"degraded":[...]} */
-void health_print(struct health *, FILE *);
+/* {"status":"ready"|"not ready","uptime_seconds":..,"reasons":[{"component":..,"reason":..,"since":..}],
+ * "degraded":[...]}.  True if it says "ready": asked for separately, the answer could be another. */
+bool health_print(struct health *, FILE *);

@@ -201,6 +201,11 @@ static bool health_says(struct fixture *f, const char *what)
 	return yes;
 }
 
+static bool is_ready(struct fixture *f)
+{
+	return health_says(f, "{\"status\":\"ready\"");
+}
+
 static long metric(struct fixture *f, const char *sample)
 {
 	struct metrics *m = metrics_new();
@@ -229,7 +234,7 @@ static void test_publish(void **state)
 	struct fixture *f = make(SECTIONS(TOY, TOY TRUST));
 	assert_string_equal(shown(f, SS_TLS_SERVER), "");
 	assert_string_equal(shown(f, SS_TLS_CLIENT), "");
-	assert_false(health_ready(f->health));
+	assert_false(is_ready(f));
 	assert_true(health_says(f, "{\"component\":\"tls.client\",\"reason\":\"waiting for the first "
 				   "certificate from mode \\\"toy\\\"\""));
 	assert_int_equal(EXPIRY_OF(f, "server"), -1);
@@ -237,9 +242,9 @@ static void test_publish(void **state)
 	give(f, SERVER, pem_one, key_one);
 	assert_string_equal(shown(f, SS_TLS_SERVER), "'one' ACME");
 	assert_string_equal(shown(f, SS_TLS_CLIENT), "");
-	assert_false(health_ready(f->health));
+	assert_false(is_ready(f));
 	give(f, CLIENT, pem_one, key_one);
-	assert_true(health_ready(f->health));
+	assert_true(is_ready(f));
 	assert_int_equal(f->told, 2);
 	assert_int_equal(logged(""), 0); /* the first is no news */
 	assert_int_equal(EXPIRY_OF(f, "server"), cert_not_after(one.crt));
@@ -300,7 +305,7 @@ static void test_refused(void **state)
 	assert_int_equal(f->told, 1);
 
 	/* the old one works, but operators see why there is no new one */
-	assert_true(health_ready(f->health));
+	assert_true(is_ready(f));
 	assert_true(
 		health_says(f, "\"degraded\":[{\"component\":\"tls.server\",\"reason\":\"the new certificate "
 			       "of mode \\\"toy\\\" cannot be used: certificate 1, 'weak', has an RSA key"));
@@ -317,7 +322,7 @@ static void test_refused(void **state)
 	assert_int_equal(publish(f, CLIENT, pem_one, key_one, why), 0);
 	assert_string_equal(shown(f, SS_TLS_CLIENT), "");
 	tls_identity_unavailable(f->id, CLIENT, "no");
-	assert_true(health_ready(f->health));
+	assert_true(is_ready(f));
 	drop(f);
 }
 
@@ -335,7 +340,7 @@ static void test_fallback(void **state)
 	assert_int_equal(FALLBACK_OF(f, "server"), 1);
 	assert_int_equal(FALLBACK_OF(f, "client"), 0);
 	assert_int_equal(EXPIRY_OF(f, "server"), cert_not_after(spare.crt));
-	assert_false(health_ready(f->health));
+	assert_false(is_ready(f));
 	assert_true(health_says(
 		f, "\"degraded\":[{\"component\":\"tls.server\",\"reason\":\"fallback certificate in use: "
 		   "the CA"));
@@ -369,7 +374,7 @@ static void test_fallback(void **state)
 	assert_string_equal(shown(f, SS_TLS_SERVER), "'one' ACME");
 	assert_string_equal(shown(f, SS_TLS_CLIENT), "'one' ACME");
 	assert_int_equal(FALLBACK_OF(f, "server"), 0);
-	assert_true(health_ready(f->health));
+	assert_true(is_ready(f));
 	assert_true(health_says(f, "\"degraded\":[]"));
 	assert_int_equal(
 		logged("INFO Certificate available again role=server,client source=ACME subject='one'"), 1);
@@ -381,7 +386,7 @@ static void test_fallback(void **state)
 	/* lost when one was in use */
 	tls_identity_unavailable(f->id, SERVER, NULL);
 	assert_string_equal(shown(f, SS_TLS_SERVER), "'spare' fallback");
-	assert_true(health_ready(f->health));
+	assert_true(is_ready(f));
 	/* the very pair of the files, by the provider */
 	char *pem = pem_of(&spare), *key = key_of(&spare);
 	give(f, SERVER, pem, key);

@@ -123,9 +123,11 @@ struct ss_batch *batch_new(struct pool *pool, struct ss_batch *parent, uint32_t 
 		.data = bytes ? (uint8_t *)(events + rows) : NULL,
 		.size = bytes ? spare - rows * sizeof(struct ss_event) : 0,
 	};
+	b->attributes = (struct attribute_table){0};
 	atomic_init(&b->refs, 1);
 	if (parent) {
 		batch_ref(parent);
+		attributes_inherit(&b->pub, parent);
 		b->pub.token = parent->token;
 		token_ref(b->pub.token);
 	}
@@ -146,6 +148,7 @@ void batch_unref(struct ss_batch *batch)
 		struct pool *pool = b->pool;
 
 		token_unref(b->pub.token, SS_DELIVERED);
+		attributes_done(&b->pub, &b->attributes);
 		struct batch *top = atomic_load_explicit(&pool->returned, memory_order_relaxed);
 		do {
 			b->next = top;
@@ -184,6 +187,10 @@ static struct ss_batch *compact_copy(struct pool *pool, const struct ss_batch *b
 		p += batch->events[i].len;
 	}
 	copy->count = batch->count;
+	if (batch->n_attributes && attributes_copy(copy, &((struct batch *)copy)->attributes, batch) < 0) {
+		batch_unref(copy);
+		return NULL;
+	}
 	copy->token = batch->token;
 	token_ref(copy->token);
 	return copy;
@@ -193,7 +200,8 @@ struct ss_batch *batch_seal(struct pool *pool, struct ss_batch *batch)
 {
 	const struct batch *parent = ((struct batch *)batch)->parent;
 	size_t payload = batch_payload(batch);
-	size_t own = payload + batch->count * EVENT_OVERHEAD + BATCH_OVERHEAD;
+	size_t own = payload + batch->count * EVENT_OVERHEAD + BATCH_OVERHEAD +
+		     ((struct batch *)batch)->attributes.bytes;
 
 	/* sealed before: forwarded as it came, or emitted on two ports; others may be reading it already */
 	if (!batch->footprint) {

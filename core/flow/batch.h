@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <semstreams/plugin.h>
+#include "core/flow/services/attributes.h"
 
 struct pool;
 
@@ -17,6 +18,7 @@ struct batch {
 	struct pool *pool;
 	struct batch *parent; /* we hold a reference */
 	struct batch *next;   /* while in the pool */
+	struct attribute_table attributes;
 };
 
 /* What a batch costs beyond its payload, per batch and per event. */

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <semstreams/plugin.h>
+#include <semstreams/ext/attributes.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/loop-libev.h>
 #include <semstreams/ext/rate.h>
@@ -68,6 +69,8 @@ struct component {
 	struct stream *offered;   /* of the batch that process() was called with, until it is accepted */
 	struct ss_position offered_upto;
 	struct rate_member *rate; /* its limit of bytes per second; NULL: it has none */
+	bool wants_attributes;    /* it reads attributes of events, or passes them on */
+	bool attributes_wanted;   /* somebody downstream does */
 	bool merges;              /* its streams lose their order on the way; set before it starts */
 
 	struct edge **inputs;
@@ -164,6 +167,9 @@ int component_post(struct component *, void (*fn)(void *arg), void *arg);
 int64_t component_metric(const struct component *, uint32_t row);
 /* [any] Name of a drop reason; NULL if there is none at this index. */
 const char *component_reason(const struct component *, uint32_t reason);
+
+/* svc_attributes.c: the service "semstreams.attributes/1". */
+extern const struct ss_attribute_service attribute_service;
 
 /* svc_loop.c: the service "semstreams.loop/1". */
 extern const struct ss_loop loop_service;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <semstreams/ext/attributes.h>
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/loop-libev.h>
@@ -119,6 +120,15 @@ static bool rows_are_inside(const struct ss_batch *batch)
 	return true;
 }
 
+/* Do the rows name attributes that the batch has? */
+static bool rows_have_attributes(const struct ss_batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++)
+		if (batch->events[i].attributes > batch->n_attributes)
+			return false;
+	return true;
+}
+
 static bool is_own_thread(const struct component *c)
 {
 	const struct loop *l = c->loop;
@@ -142,6 +152,8 @@ static bool is_misused_batch(const struct component *c, uint32_t port, const str
 		rule = "emit() is called in the thread of the instance only";
 	else if (c->config->strict && !rows_are_inside(b))
 		rule = "rows point into the memory of their batch or of its parents";
+	else if (c->config->strict && !rows_have_attributes(b))
+		rule = "rows name attributes that are attached to their batch";
 	if (rule)
 		component_misuse(c, rule);
 	return rule != NULL;
@@ -324,6 +336,7 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		{SS_LOOP_LIBEV, &loop_libev_service, sizeof loop_libev_service},
 		{SS_POSITIONS, &positions_service, sizeof positions_service},
 		{SS_FIELDS, &fields_service, sizeof fields_service},
+		{SS_ATTRIBUTES, &attribute_service, sizeof attribute_service},
 		{SS_RATE, &rate_service, sizeof rate_service},
 		{SS_TLS, &tls_service, sizeof tls_service},
 		{SS_TLS_PUBLISH, &tls_publish_service, sizeof tls_publish_service},

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* rename - names of the core inside the installed test host: a test may have functions of the same names. */
 #pragma once
+#define attributes_attach    ss_test_host_attributes_attach_
+#define attributes_copy      ss_test_host_attributes_copy_
+#define attributes_done      ss_test_host_attributes_done_
+#define attributes_make      ss_test_host_attributes_make_
+#define attributes_ref       ss_test_host_attributes_ref_
+#define attributes_unref     ss_test_host_attributes_unref_
 #define fields_compile       ss_test_host_fields_compile_
 #define fields_decode        ss_test_host_fields_decode_
 #define fields_free          ss_test_host_fields_free_
@@ -40,6 +46,7 @@
 #define streams_set_limits   ss_test_host_streams_set_limits_
 #define streams_uncover      ss_test_host_streams_uncover_
 
+#define test_attributes     ss_test_host_attributes_
 #define test_loop           ss_test_host_loop_
 #define test_loop_post      ss_test_host_loop_post_
 #define test_loop_run_posts ss_test_host_loop_run_posts_

@@ -95,6 +95,7 @@ static struct ss_batch *batch_new(const struct ss_host *host, struct ss_batch *p
 	b->refs = 1;
 	if (parent) {
 		b->parent = (struct batch *)parent;
+		attributes_inherit(&b->pub, parent);
 		__atomic_add_fetch(&b->parent->refs, 1, __ATOMIC_RELAXED);
 		b->pub.token = parent->token;
 		token_ref(b->pub.token);
@@ -113,7 +114,9 @@ static uint64_t checksum(const struct ss_batch *batch)
 	uint64_t sum = 0xcbf29ce484222325U ^ batch->count;
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const struct ss_event *e = &batch->events[i];
-		sum = (sum ^ e->time_ns ^ e->seq ^ e->flags ^ ((uint64_t)e->len << 32)) * 0x100000001b3U;
+		sum = (sum ^ e->time_ns ^ e->seq ^ e->flags ^ ((uint64_t)e->attributes << 16) ^
+		       ((uint64_t)e->len << 32)) *
+		      0x100000001b3U;
 		for (uint32_t k = 0; k < e->len; k++)
 			sum = (sum ^ e->data[k]) * 0x100000001b3U;
 	}
@@ -127,6 +130,7 @@ static void batch_unref(struct ss_batch *batch)
 		struct batch *parent = b->parent;
 		require(!b->emitted || b->sum == checksum(&b->pub), "a batch was changed after emit");
 		token_unref(b->pub.token, SS_DELIVERED);
+		attributes_done(&b->pub, &b->attributes);
 		__atomic_sub_fetch(&b->host->impl->live, 1, __ATOMIC_RELAXED);
 		free(b->pub.events);
 		free(b->pub.data);
@@ -156,8 +160,11 @@ static void emit(const struct ss_host *host, uint32_t port, struct ss_batch *bat
 		ports++;
 	require(port < (h->desc->outputs ? ports : 1), "emit to a port that is not there");
 	require(batch->count <= batch->capacity, "more rows than the batch has");
-	for (uint32_t i = 0; i < batch->count; i++)
+	for (uint32_t i = 0; i < batch->count; i++) {
 		require(row_is_inside(b, &batch->events[i]), "a row points outside the memory of its batch");
+		require(batch->events[i].attributes <= batch->n_attributes,
+			"a row names attributes that are not attached to its batch");
+	}
 	require(h->n_emitted < SS_TEST_HOST_MAX, "too many batches recorded: call ss_test_host_clear");
 	uint64_t sum = checksum(batch);
 	require(!b->emitted || b->sum == sum, "a batch was changed after emit");
@@ -357,6 +364,7 @@ void ss_test_host_init(struct ss_test_host *h, const struct ss_component *desc)
 	h->impl->last = &h->impl->first;
 	h->impl->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	require(h->impl->wake >= 0, "eventfd");
+	ss_test_host_offer(h, SS_ATTRIBUTES, &test_attributes, test_attributes.struct_size, h);
 	ss_test_host_offer(h, SS_FIELDS, &fields_service, fields_service.struct_size, NULL);
 	ss_test_host_offer(h, SS_LOOP, &test_loop, test_loop.struct_size, h);
 	ss_test_host_offer(h, SS_POSITIONS, &test_positions, test_positions.struct_size, h);

@@ -4,9 +4,11 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <semstreams/ext/attributes.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/positions.h>
 #include <semstreams/test-host.h>
+#include "core/flow/services/attributes.h"
 
 #define MAX_WATCHES 256
 #define MAX_OFFERS  16
@@ -37,6 +39,7 @@ struct batch {
 	uint32_t refs;
 	bool emitted;
 	bool is_part; /* made by ss_test_host_process */
+	struct attribute_table attributes;
 	uint64_t sum; /* of rows and payload when emitted */
 };
 
@@ -90,6 +93,9 @@ extern const struct ss_loop test_loop;
 void test_loop_post(struct ss_test_host *, struct post);
 /* Run what was posted, or only free it; how many there were. */
 int test_loop_run_posts(struct ss_test_host *, bool call);
+
+/* attributes.c */
+extern const struct ss_attribute_service test_attributes;
 
 /* positions.c */
 extern const struct ss_positions test_positions;

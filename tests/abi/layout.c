@@ -4,6 +4,7 @@
  * they may be added to and never changed.  Prints TAP.  The numbers hold where pointers have eight bytes.
  */
 #include <semstreams/plugin.h>
+#include <semstreams/ext/attributes.h>
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/loop-libev.h>
@@ -17,7 +18,7 @@
 	_Static_assert(sizeof(type) == offsetof(type, last) + sizeof(((type *)0)->last),                     \
 		       #type " ends in padding")
 NO_TAIL_PADDING(struct ss_event, seq);
-NO_TAIL_PADDING(struct ss_batch, token);
+NO_TAIL_PADDING(struct ss_batch, reserved);
 NO_TAIL_PADDING(struct ss_position, seq);
 NO_TAIL_PADDING(struct ss_option, max);
 NO_TAIL_PADDING(struct ss_metric, reserved);
@@ -26,6 +27,9 @@ NO_TAIL_PADDING(struct ss_host, claim);
 NO_TAIL_PADDING(struct ss_component, reserved);
 NO_TAIL_PADDING(struct ss_entry, components);
 NO_TAIL_PADDING(struct ss_loop, set_max_delay);
+NO_TAIL_PADDING(struct ss_attribute, reserved);
+NO_TAIL_PADDING(struct ss_attributes, values);
+NO_TAIL_PADDING(struct ss_attribute_service, attach);
 NO_TAIL_PADDING(struct ss_field, flags);
 NO_TAIL_PADDING(struct ss_fields, unescape);
 NO_TAIL_PADDING(struct ss_loop_libev, touched);
@@ -52,9 +56,10 @@ static const struct number numbers[] = {
 	MEMBER(ss_event, data, 0),
 	MEMBER(ss_event, len, 8),
 	MEMBER(ss_event, flags, 12),
+	MEMBER(ss_event, attributes, 14),
 	MEMBER(ss_event, time_ns, 16),
 	MEMBER(ss_event, seq, 24),
-	SIZE(ss_batch, 48),
+	SIZE(ss_batch, 64),
 	MEMBER(ss_batch, struct_size, 0),
 	MEMBER(ss_batch, count, 4),
 	MEMBER(ss_batch, capacity, 8),
@@ -63,6 +68,9 @@ static const struct number numbers[] = {
 	MEMBER(ss_batch, data, 24),
 	MEMBER(ss_batch, size, 32),
 	MEMBER(ss_batch, token, 40),
+	MEMBER(ss_batch, attributes, 48),
+	MEMBER(ss_batch, n_attributes, 56),
+	MEMBER(ss_batch, reserved, 60),
 	SIZE(ss_position, 40),
 	MEMBER(ss_position, stream, 0),
 	MEMBER(ss_position, epoch, 16),
@@ -156,6 +164,23 @@ static const struct number numbers[] = {
 	MEMBER(ss_loop, post, 40),
 	MEMBER(ss_loop, now, 48),
 	MEMBER(ss_loop, set_max_delay, 56),
+	SIZE(ss_attribute, 16),
+	MEMBER(ss_attribute, text, 0),
+	MEMBER(ss_attribute, len, 8),
+	MEMBER(ss_attribute, reserved, 12),
+	SIZE(ss_attributes, 88),
+	MEMBER(ss_attributes, struct_size, 0),
+	MEMBER(ss_attributes, flags, 4),
+	MEMBER(ss_attributes, values, 8),
+	SIZE(ss_attribute_service, 56),
+	MEMBER(ss_attribute_service, struct_size, 0),
+	MEMBER(ss_attribute_service, reserved, 4),
+	MEMBER(ss_attribute_service, want, 8),
+	MEMBER(ss_attribute_service, wanted, 16),
+	MEMBER(ss_attribute_service, make, 24),
+	MEMBER(ss_attribute_service, ref, 32),
+	MEMBER(ss_attribute_service, unref, 40),
+	MEMBER(ss_attribute_service, attach, 48),
 	SIZE(ss_field, 16),
 	MEMBER(ss_field, text, 0),
 	MEMBER(ss_field, len, 8),

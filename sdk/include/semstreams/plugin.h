@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * semstreams/plugin.h - the plugin ABI of semstreams, major version 1: the core of it.  Services that a
- * plugin may ask for (loop, JSON fields, positions, TLS) are in semstreams/ext/.
+ * plugin may ask for (loop, JSON fields, positions, attributes, TLS) are in semstreams/ext/.
  *
  * A plugin is a shared object that exports one data symbol, semstreams_entry_v1.  It has no undefined symbol
  * of the host: whatever it needs of the host it calls through the tables below.  No third-party type appears
@@ -81,12 +81,15 @@ enum {
 struct ss_event {
 	const uint8_t *data; /* in memory of the batch or of one of its parents; not NUL-terminated */
 	uint32_t len;        /* bytes */
-	uint32_t flags;      /* 0; a processor passes on bits that it does not know */
+	uint16_t flags;      /* 0; a processor passes on bits that it does not know */
+	uint16_t attributes; /* 1 + index into the batch's attributes; 0: none; see
+				semstreams/ext/attributes.h */
 	uint64_t time_ns;    /* wall clock when received, ns since 1970-01-01T00:00:00Z */
 	uint64_t seq;        /* sequence in the stream that the batch's position is of; 0 = none */
 };
 
-struct ss_token; /* opaque: the promise to report to a source what became of its events */
+struct ss_attributes; /* semstreams/ext/attributes.h */
+struct ss_token;      /* opaque: the promise to report to a source what became of its events */
 
 /*
  * A batch: rows that point into memory which the batch keeps alive.  host->batch_new() makes it and whoever
@@ -104,6 +107,11 @@ struct ss_batch {
 	uint8_t *data;           /* memory of its own, written like events; NULL if it has none */
 	size_t size;             /* bytes at data */
 	struct ss_token *token;  /* NULL: nobody waits for an acknowledgement */
+	/* What rows name by their member attributes; the host's.  A batch made from a parent has those that
+	 * its parent had, so that rows which are copied keep their index. */
+	const struct ss_attributes *const *attributes;
+	uint32_t n_attributes;
+	uint32_t reserved; /* 0 */
 };
 
 /* Where a batch is in a stream that can be resumed.  This struct does not grow. */

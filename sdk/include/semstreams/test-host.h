@@ -15,17 +15,19 @@
  *	... look at h.emitted, h.dropped, h.log
  *	ss_test_host_done(&h);
  *
- * Services: semstreams.fields/1 and semstreams.loop/1 and semstreams.positions/1 as the real host has them;
- * any other by ss_test_host_offer().  Whatever breaks the contract of plugin.h (an [inst] function called
- * from another thread, a row outside the batch's memory, a batch changed after emit, a leaked batch or watch)
- * ends the program with a message.  Unless a comment says otherwise, all functions are called from the thread
- * that called ss_test_host_init().  Source-level convenience, no ABI: the struct may change with any release.
+ * Services: semstreams.attributes/1, semstreams.fields/1, semstreams.loop/1 and semstreams.positions/1 as the
+ * real host has them; any other by ss_test_host_offer().  Whatever breaks the contract of plugin.h (an [inst]
+ *function called from another thread, a row outside the batch's memory, a batch changed after emit, a leaked
+ *batch or watch) ends the program with a message.  Unless a comment says otherwise, all functions are called
+ *from the thread that called ss_test_host_init().  Source-level convenience, no ABI: the struct may change
+ *with any release.
  */
 #ifndef SEMSTREAMS_TEST_HOST_H
 #define SEMSTREAMS_TEST_HOST_H
 
 #include <stdbool.h>
 #include <semstreams/plugin.h>
+#include <semstreams/ext/attributes.h>
 #include <semstreams/ext/fields.h>
 
 #ifdef __cplusplus
@@ -72,11 +74,14 @@ struct ss_test_host {
 	uint32_t n_kept;
 	uint64_t duplicates; /* events that ss_test_host_process() removed */
 
+	bool wants_attributes; /* the instance called want() of semstreams.attributes/1 */
+
 	/* What the test may set before create() or at any time. */
 	uint64_t now_ns;           /* the clock of the loop */
 	uint32_t fail_batch_new;   /* so many further batch_new() succeed, then NULL; UINT32_MAX = all */
 	bool can_resume;           /* a source is told to resume the stream that this is of, */
 	struct ss_position resume; /* from here */
+	bool attributes_wanted;    /* by somebody downstream: what wanted() says */
 	bool no_positions;         /* the host lacks the service */
 
 	struct ss_test_host_impl *impl;
@@ -116,6 +121,11 @@ void ss_test_host_advance(struct ss_test_host *, uint64_t ns);
 /* A batch that holds copies of n strings, with sequences 1, 2, ... and times 1e18, 1e18 + 1, ...  The caller
  * owns the reference.  NULL only as fail_batch_new says. */
 struct ss_batch *ss_test_host_batch(struct ss_test_host *, const char *const *texts, uint32_t n);
+
+/* Give a row of a batch that has not been emitted the attributes texts[SS_ATTR_PEER] and so on; NULL: absent.
+ * flags as in struct ss_attributes. */
+void ss_test_host_attributes(struct ss_test_host *, struct ss_batch *, uint32_t row,
+			     const char *const texts[SS_ATTR_COUNT], uint32_t flags);
 
 /* As if the component source, whose id must last as long as the batch, had tracked the batch. */
 void ss_test_host_track(struct ss_test_host *, struct ss_batch *, const char *source,

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 #include "core/admin/health.h"
+#include "core/admin/hidden.h"
 #include <semstreams/base/utf8.h>
 
 struct trouble {
@@ -98,8 +99,8 @@ static bool set(struct health *h, const char *component, const char *reason, boo
 		trouble_free(t);
 		return t != NULL;
 	}
-	char text[sizeof t->reason];
-	copy_text(text, sizeof text, reason);
+	char text[sizeof t->reason], shown[2 * sizeof text];
+	copy_text(text, sizeof text, hidden_any() ? hidden_text(reason, shown, sizeof shown) : reason);
 	if (t && strcmp(t->reason, text) == 0)
 		return false;
 	if (!t)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * health - which component cannot work, and why.  Thread-safe.
+ * health - which component cannot work, and why.  Thread-safe.  What is hidden (core/admin/hidden.h) is left
+ * out of reasons.
  */
 #pragma once
 #include <stdbool.h>

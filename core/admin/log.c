@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "core/admin/log.h"
+#include "core/admin/hidden.h"
 #include <semstreams/base/utf8.h>
 
 #define REPEAT_ROWS   64
@@ -628,6 +629,9 @@ void log_text(int level, const char *component, const char *text)
 		return;
 	struct line l;
 	int saved = errno;
+	char shown[LINE_SIZE + 1];
+	if (hidden_any())
+		text = hidden_text(text, shown, sizeof shown);
 	size_t n = strnlen(text, LINE_SIZE);
 	const char *end = text + n, *pairs;
 	size_t message = line_split(text, end, &pairs);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * log - lines on stderr: "2025-11-16T10:00:00.000Z INFO Message key=value component=id", or one JSON object
- * per line.  Thread-safe; the process's only global state.
+ * per line.  Thread-safe; global state of the process.
  *
  * A line is one write(2) of at most 4096 bytes; what is cut ends in cut=true.  The same message (level,
  * component and text before the pairs) is written five times in 10 s; what comes more often is counted and
  * reported as one line with repeated=N when the 10 s are over.  A reader of stderr that stands still costs
  * 0.2 s once and then lines, which are counted too; it never blocks a thread.  When stderr is the systemd
- * journal, lines start with their priority, as in <6>.
+ * journal, lines start with their priority, as in <6>.  What is hidden (core/admin/hidden.h) is left out.
  */
 #pragma once
 #include <stdbool.h>

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "core/cli/load.h"
+#include "core/admin/hidden.h"
 #include "core/plugin/provider.h"
 
 const char load_plugin_dir[] = PLUGINDIR;
@@ -81,6 +82,7 @@ void load_done(struct loaded *l)
 	config_free(l->config);
 	loader_free(l->loader);
 	diag_done(&l->diag);
+	hidden_clear();
 }
 
 int load_types(const struct cli_options *o, struct loaded *out)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include <semstreams/base/utf8.h>
+#include "core/admin/hidden.h"
 
 void diag_init(struct diag *d)
 {
@@ -82,13 +83,14 @@ void diag_addv(struct diag *d, enum diag_level level, const char *file, struct p
 	}
 
 	char text[DIAG_MAX_TEXT + 2]; /* one byte too long is enough for visible() to see that it was cut */
+	char shown[sizeof text];
 	vsnprintf(text, sizeof text, fmt, ap);
 	struct diag_item item = {
 		.level = level,
 		.file = file ? visible(file) : NULL,
 		.place = place,
 		.pointer = pointer ? visible(pointer) : NULL,
-		.text = visible(text),
+		.text = visible(hidden_any() ? hidden_text(text, shown, sizeof shown) : text),
 	};
 	if ((file && !item.file) || (pointer && !item.pointer) || !item.text) {
 		free(item.file);

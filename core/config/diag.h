@@ -37,8 +37,8 @@ struct diag {
 void diag_init(struct diag *);
 void diag_done(struct diag *);
 
-/* Add an item; all strings are copied, control bytes and bad UTF-8 in them made visible.  Out of memory still
- * counts. */
+/* Add an item; all strings are copied, control bytes and bad UTF-8 in them made visible, what is hidden (see
+ * core/admin/hidden.h) left out.  Out of memory still counts. */
 void diag_add(struct diag *, enum diag_level, const char *file, struct place, const char *pointer,
 	      const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 void diag_addv(struct diag *, enum diag_level, const char *file, struct place, const char *pointer,

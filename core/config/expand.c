@@ -13,6 +13,7 @@
 #include <semstreams/base/strbuf.h>
 #include <semstreams/base/file_atomic.h>
 #include <semstreams/base/utf8.h>
+#include "core/admin/hidden.h"
 
 /* Free a text that may be a secret. */
 static void wipe(char *text)
@@ -131,6 +132,17 @@ static void warn_of_readers(const struct jdoc *doc, const struct jnode *node, st
 			    path, (unsigned)st.st_mode & 07777);
 }
 
+/* Whatever it is for: somebody put it where others do not look. */
+static int hide_content(const char *text, const char *path)
+{
+	char *shown = NULL;
+	if (asprintf(&shown, "<content of %s>", path) < 0)
+		return -ENOMEM;
+	int rc = hidden_add(text, shown);
+	free(shown);
+	return rc;
+}
+
 static int expand_file(const struct jdoc *doc, const struct jnode *node, struct diag *diag, bool secret,
 		       char **out)
 {
@@ -159,6 +171,9 @@ static int expand_file(const struct jdoc *doc, const struct jnode *node, struct 
 		warn_of_readers(doc, node, diag, whole);
 	if (len && text[len - 1] == '\n')
 		text[len - 1] = '\0';
+	rc = hide_content(text, node->child->string);
+	if (rc)
+		goto out;
 	*out = text;
 	text = NULL;
 out:
@@ -178,8 +193,14 @@ int expand_text(const struct jdoc *doc, const struct jnode *node, struct diag *d
 
 int expand_secret(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
 {
-	return node->type == J_STRING ? expand_string(doc, node, diag, out)
-				      : expand_file(doc, node, diag, true, out);
+	if (node->type != J_STRING)
+		return expand_file(doc, node, diag, true, out);
+	int rc = expand_string(doc, node, diag, out);
+	if (rc == 0 && (rc = hidden_add(*out, "<secret>")) != 0) {
+		wipe(*out);
+		*out = NULL;
+	}
+	return rc;
 }
 
 int expand_tree(const struct jdoc *doc, struct jnode *node, struct diag *diag)

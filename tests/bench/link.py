@@ -59,6 +59,8 @@ class Chain:
             log = open(os.path.join(folder, name + ".log"), "w")
             self.processes.append(subprocess.Popen([binary, "--config", file], stdout=log, stderr=log))
         while not bench.bound(self.udp):
+            if any(p.poll() is not None for p in self.processes):
+                raise RuntimeError("a host has ended; see its log: " + folder)
             time.sleep(0.01)
         self.next_seq, self.offset = 1000000000, 0
 

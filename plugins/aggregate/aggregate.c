@@ -54,7 +54,7 @@ static void destroy(void *self)
 	state_done(&a->state);
 	engine_free(a->engine);
 	outbox_free(a->outbox);
-	plan_done(&a->plan, &a->fields);
+	plan_done(&a->plan);
 	free(a);
 }
 
@@ -205,7 +205,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 	if (a->host->position(b, &position, &source) == 0)
 		engine_input(a->engine, port)->resumable = true;
 	for (uint32_t i = 0; i < b->count; i++)
-		engine_event(a->engine, port, &b->events[i], now);
+		engine_event(a->engine, port, b, &b->events[i], now);
 	step(a); /* a checkpoint that begins here covers this batch */
 	return SS_DONE;
 }

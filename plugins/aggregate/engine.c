@@ -440,14 +440,13 @@ static bool drop(struct engine *e, enum engine_drop why)
 	return false;
 }
 
-static bool read_fields(struct engine *e, const struct ss_event *event)
+static bool read_fields(struct engine *e, const struct ss_batch *batch, const struct ss_event *event)
 {
-	const struct ss_fields *vtbl = e->fields.vtbl;
-	const struct plan *p = e->plan;
+	struct plan *p = e->plan;
 
-	if (!p->reader)
+	if (!ss_event_reader_used(&p->reader))
 		return true;
-	e->error = vtbl->read(e->fields.self, p->reader, event->data, event->len, e->values, &e->where);
+	e->error = ss_event_read(&p->reader, batch, event, e->values, &e->where);
 	if (e->error < 0)
 		return drop(e, e->error == -ELOOP ? ENGINE_TOO_DEEP : ENGINE_NOT_JSON);
 	for (uint32_t i = 0; i < p->n_paths; i++)
@@ -699,7 +698,8 @@ static bool read_time(struct engine *e, const struct ss_event *event, int64_t *a
 	return true;
 }
 
-bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event, uint64_t now)
+bool engine_event(struct engine *e, uint32_t input, const struct ss_batch *batch,
+		  const struct ss_event *event, uint64_t now)
 {
 	const struct plan *p = e->plan;
 	uint64_t late = e->count.dropped[ENGINE_LATE];
@@ -708,7 +708,7 @@ bool engine_event(struct engine *e, uint32_t input, const struct ss_event *event
 
 	e->order++;
 	e->event = event;
-	if (!read_fields(e, event) || !read_time(e, event, &at) || !make_key(e))
+	if (!read_fields(e, batch, event) || !read_time(e, event, &at) || !make_key(e))
 		return false;
 	struct engine_input *in = engine_input(e, input);
 	in->heard = now;

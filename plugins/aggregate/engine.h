@@ -84,8 +84,9 @@ int engine_new(struct plan *, const struct ss_iface *fields, struct engine **out
 void engine_free(struct engine *);
 
 struct engine_input *engine_input(struct engine *, uint32_t input);
-/* One event.  true: it is in a group now; false: it was dropped and counted. */
-bool engine_event(struct engine *, uint32_t input, const struct ss_event *, uint64_t now);
+/* One event of a batch.  true: it is in a group now; false: it was dropped and counted. */
+bool engine_event(struct engine *, uint32_t input, const struct ss_batch *, const struct ss_event *,
+		  uint64_t now);
 /* Time passes: now is monotonic ns. */
 void engine_tick(struct engine *, uint64_t now);
 /* Report up to n groups of windows that are over, or of those to be reported early; true: no more to do. */

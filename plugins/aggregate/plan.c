@@ -314,7 +314,7 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 		check_names(p, &spec);
 		rc = spec.err;
 	}
-	int compiled = rc == -ENOMEM ? rc : ss_paths_compile(&paths, host, fields, &p->reader);
+	int compiled = rc == -ENOMEM ? rc : ss_event_reader_init(&p->reader, &paths, host, fields);
 	p->n_paths = paths.n;
 	for (uint32_t i = 0; i < p->functions.n; i++)
 		if (p->functions.v[i].type && p->functions.v[i].field >= 0)
@@ -326,12 +326,9 @@ int plan_compile(const struct ss_host *host, const struct conf *conf, const stru
 	return rc ? rc : compiled;
 }
 
-void plan_done(struct plan *p, const struct ss_iface *fields)
+void plan_done(struct plan *p)
 {
-	const struct ss_fields *vtbl = fields->vtbl;
-
-	if (p->reader)
-		vtbl->free(fields->self, p->reader);
+	ss_event_reader_done(&p->reader);
 	functions_done(&p->functions);
 	for (uint32_t i = 0; i < p->n_group_fields; i++) {
 		free(p->group_names[i]);

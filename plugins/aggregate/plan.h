@@ -7,6 +7,7 @@
 #include <semstreams/plugin.h>
 #include "functions.h"
 #include "timestamp.h"
+#include <semstreams/base/event_reader.h>
 #include <semstreams/base/paths.h>
 #include <semstreams/ext/fields.h>
 
@@ -43,7 +44,7 @@ struct plan {
 	bool number_field[FUNCTIONS_MAX + GROUP_FIELDS_MAX + 1]; /* by path: a function needs its number */
 
 	struct functions functions;
-	struct ss_reader *reader; /* NULL: no field is needed */
+	struct ss_event_reader reader;
 	uint32_t n_paths;
 
 	char *checkpoint_path; /* NULL: none */
@@ -54,7 +55,7 @@ struct plan {
 /* 0; -EINVAL after reporting to the host; -ENOMEM.  the caller calls plan_done() in any case. */
 int plan_compile(const struct ss_host *, const struct conf *, const struct ss_iface *fields,
 		 struct plan *out);
-void plan_done(struct plan *, const struct ss_iface *fields);
+void plan_done(struct plan *);
 
 /* The last moment up to ns that is a multiple of step away from offset. */
 static inline int64_t plan_align(int64_t ns, int64_t step, int64_t offset)

@@ -13,8 +13,10 @@
 #include <string.h>
 #include <semstreams/sugar.h>
 #include "condition.h"
+#include "reshape.h"
 #include "thinning.h"
 #include <semstreams/base/event_fault.h>
+#include <semstreams/base/event_reader.h>
 #include <semstreams/base/json_option.h>
 #include <semstreams/base/value.h>
 #include <semstreams/ext/fields.h>
@@ -39,322 +41,6 @@ enum {
 	METRIC_SAMPLE
 };
 
-/* ---- option fields: other members for the events that pass ---- */
-
-/* Works on the members of the event's object itself, not deeper, and copies their values as they stand. */
-
-#define NAMES_MAX 256 /* in each of the lists */
-
-struct name {
-	char *text;
-	size_t len;
-	char *to; /* rename: the new name in JSON; set: the whole member */
-	size_t to_len;
-};
-
-struct names {
-	struct name *v;
-	size_t n;
-};
-
-struct reshape {
-	bool selects;
-	struct names select, remove, rename, set;
-	size_t grows; /* by how much the members that are set make an event longer */
-	struct ss_iface fields;
-	struct ss_scratch scratch;
-};
-
-/* "name":value */
-static char *encode_member(const struct ss_json_option *option, const char *name, const json_t *value)
-{
-	json_t *string = json_string(name);
-	char *left = ss_json_dump(option, string), *right = ss_json_dump(option, value), *both = NULL;
-
-	json_decref(string);
-	if (!left || !right || asprintf(&both, "%s:%s", left, right) < 0)
-		both = NULL;
-	free(left);
-	free(right);
-	return both;
-}
-
-static void add(struct names *names, const char *text, char *to, struct ss_json_option *option)
-{
-	struct name *more = realloc(names->v, (names->n + 1) * sizeof *more);
-
-	if (more)
-		names->v = more;
-	char *copy = more ? strdup(text) : NULL;
-	if (!copy) {
-		free(to);
-		option->err = -ENOMEM;
-		return;
-	}
-	names->v[names->n++] = (struct name){copy, strlen(copy), to, to ? strlen(to) : 0};
-}
-
-static void read_list(json_t *list, const char *key, struct names *out, struct ss_json_option *option)
-{
-	if (!list)
-		return;
-	if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > NAMES_MAX) {
-		ss_json_error(option, key, "must be a list of 1 to %d names", NAMES_MAX);
-		return;
-	}
-	for (size_t i = 0; i < json_array_size(list); i++) {
-		json_t *name = json_array_get(list, i);
-		if (json_is_string(name) && strlen(json_string_value(name)) != json_string_length(name))
-			ss_json_error(option, key, "must not contain a NUL character");
-		else if (json_is_string(name))
-			add(out, json_string_value(name), NULL, option);
-		else
-			ss_json_error(option, key, "must list names, found %s", ss_json_type(name));
-	}
-}
-
-static void read_map(json_t *map, const char *key, bool names_only, struct names *out,
-		     struct ss_json_option *option)
-{
-	const char *name;
-	json_t *value;
-
-	if (!map)
-		return;
-	if (!json_is_object(map) || json_object_size(map) == 0 || json_object_size(map) > NAMES_MAX) {
-		ss_json_error(option, key, "must be an object of 1 to %d members", NAMES_MAX);
-		return;
-	}
-	json_object_foreach(map, name, value)
-	{
-		if (names_only && !json_is_string(value)) {
-			ss_json_error(option, key, "must rename \"%.40s\" to a string, found %s", name,
-				      ss_json_type(value));
-			continue;
-		}
-		char *to = names_only ? ss_json_dump(option, value) : encode_member(option, name, value);
-		if (to)
-			add(out, name, to, option);
-		else
-			option->err = -ENOMEM;
-	}
-}
-
-static void free_names(struct names *names)
-{
-	for (size_t i = 0; i < names->n; i++) {
-		free(names->v[i].text);
-		free(names->v[i].to);
-	}
-	free(names->v);
-}
-
-static void reshape_free(struct reshape *r)
-{
-	if (!r)
-		return;
-	free_names(&r->select);
-	free_names(&r->remove);
-	free_names(&r->rename);
-	free_names(&r->set);
-	free(r->scratch.bytes);
-	free(r);
-}
-
-/*
- * {"select": [names], "remove": [names], "rename": {"old": "new"}, "set": {"name": value}}, in this order:
- * select and remove and rename go by the names the event came with; set comes last and wins.  Errors go to
- * option: -EINVAL, -ENOMEM.
- */
-static int reshape_compile(json_t *json, struct ss_json_option *option, const struct ss_iface *fields,
-			   struct reshape **out)
-{
-	static const char *const known[] = {"select", "remove", "rename", "set", NULL};
-	struct reshape *r = calloc(1, sizeof *r);
-
-	if (!r) {
-		option->err = -ENOMEM;
-		return -ENOMEM;
-	}
-	r->fields = *fields;
-	if (!json_is_object(json) || json_object_size(json) == 0) {
-		ss_json_error(option, NULL,
-			      "must be an object with \"select\", \"remove\", \"rename\" or \"set\"");
-	} else {
-		ss_json_keys(option, json, known);
-		r->selects = json_object_get(json, "select") != NULL;
-		read_list(json_object_get(json, "select"), "select", &r->select, option);
-		read_list(json_object_get(json, "remove"), "remove", &r->remove, option);
-		read_map(json_object_get(json, "rename"), "rename", true, &r->rename, option);
-		read_map(json_object_get(json, "set"), "set", false, &r->set, option);
-	}
-	for (size_t i = 0; i < r->rename.n; i++) {
-		const char *new_name = json_string_value(
-			json_object_get(json_object_get(json, "rename"), r->rename.v[i].text));
-		if (new_name && json_object_get(json_object_get(json, "set"), new_name))
-			ss_json_error(option, "set", "\"%.40s\" is also the new name of \"%.40s\"", new_name,
-				      r->rename.v[i].text);
-		for (size_t j = 0; j < i; j++)
-			if (strcmp(r->rename.v[i].to, r->rename.v[j].to) == 0)
-				ss_json_error(option, "rename",
-					      "\"%.40s\" and \"%.40s\" are renamed to the same name",
-					      r->rename.v[j].text, r->rename.v[i].text);
-	}
-	for (size_t i = 0; i < r->set.n; i++)
-		r->grows += r->set.v[i].to_len + 1;
-	if (option->err)
-		reshape_free(r);
-	else
-		*out = r;
-	return option->err;
-}
-
-/* ---- one event ---- */
-
-/* The most bytes an event of len bytes becomes: a name may come again and again, each time in quotes, with a
- * colon, a value and a comma or brace. */
-static size_t reshape_size(const struct reshape *r, size_t len)
-{
-	size_t most = 0;
-
-	for (size_t i = 0; i < r->rename.n; i++) {
-		const struct name *name = &r->rename.v[i];
-		const size_t old_len = name->len + 2;
-		const size_t grows =
-			name->to_len > old_len ? (name->to_len - old_len) * len / (old_len + 3) + 1 : 0;
-		most = grows > most ? grows : most;
-	}
-	return len + most + r->grows + 2;
-}
-
-static const char *skip_blanks(const char *p, const char *end)
-{
-	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
-		p++;
-	return p;
-}
-
-/* From an opening quote to behind the closing one; NULL: there is none. */
-static const char *skip_string(const char *p, const char *end, bool *escaped)
-{
-	for (p++; p < end && *p != '"'; p++) {
-		if (*p == '\\') {
-			*escaped = true;
-			p++;
-		}
-	}
-	return p < end ? p + 1 : NULL;
-}
-
-/* To the comma or brace behind a value; NULL: there is none. */
-static const char *skip_value(const char *p, const char *end)
-{
-	bool escaped;
-	int depth = 0;
-
-	while (p && p < end && (depth || (*p != ',' && *p != '}'))) {
-		if (*p == '"') {
-			p = skip_string(p, end, &escaped);
-			continue;
-		}
-		depth += (*p == '[' || *p == '{') - (*p == ']' || *p == '}');
-		p++;
-	}
-	return p && p < end ? p : NULL;
-}
-
-static const struct name *find(const struct names *names, const char *text, size_t len)
-{
-	for (size_t i = 0; i < names->n; i++)
-		if (names->v[i].len == len && memcmp(names->v[i].text, text, len) == 0)
-			return &names->v[i];
-	return NULL;
-}
-
-/* One member: begin at its name's quote, end behind its value.  Where it is written to, or where it was;
- * NULL: out of memory. */
-static char *member(struct reshape *r, const char *begin, const char *name_end, bool escaped, const char *end,
-		    char *to, const char *start)
-{
-	struct ss_field f = {.text = begin + 1,
-			     .len = (uint32_t)(name_end - begin - 2),
-			     .type = SS_JSON_STRING,
-			     .flags = escaped ? SS_FIELD_ESCAPED : 0};
-	const char *name;
-	size_t len;
-
-	if (ss_scratch_text(&r->scratch, &r->fields, &f, &name, &len) < 0)
-		return NULL;
-	if ((r->selects && !find(&r->select, name, len)) || find(&r->remove, name, len))
-		return to;
-	const struct name *other = find(&r->rename, name, len);
-	if (find(&r->set, name, len) && !other)
-		return to; /* comes last, with another value */
-	if (to > start)
-		*to++ = ',';
-	if (other) {
-		memcpy(to, other->to, other->to_len);
-		to += other->to_len;
-		begin = name_end;
-	}
-	while (end > begin && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\n' || end[-1] == '\r'))
-		end--;
-	memcpy(to, begin, (size_t)(end - begin));
-	return to + (end - begin);
-}
-
-static char *put_set(const struct reshape *r, char *to, const char *start)
-{
-	for (size_t i = 0; i < r->set.n; i++) {
-		if (to > start)
-			*to++ = ',';
-		memcpy(to, r->set.v[i].to, r->set.v[i].to_len);
-		to += r->set.v[i].to_len;
-	}
-	return to;
-}
-
-/* The object that begins at p; NULL: out of memory. */
-static char *reshape_object(struct reshape *r, const char *p, const char *end, char *to)
-{
-	char *start = to + 1;
-
-	*to++ = '{';
-	p = skip_blanks(p + 1, end);
-	while (p < end && *p == '"') {
-		bool escaped = false;
-		const char *name_end = skip_string(p, end, &escaped);
-		const char *colon = name_end ? skip_blanks(name_end, end) : end;
-		const char *value_end = colon < end && *colon == ':' ? skip_value(colon + 1, end) : NULL;
-		if (!value_end)
-			return NULL;
-		to = member(r, p, name_end, escaped, value_end, to, start);
-		if (!to)
-			return NULL;
-		p = *value_end == ',' ? skip_blanks(value_end + 1, end) : value_end;
-	}
-	if (p >= end || *p != '}' || skip_blanks(p + 1, end) != end)
-		return NULL;
-	to = put_set(r, to, start);
-	*to++ = '}';
-	return to;
-}
-
-/* An event that is well-formed JSON; out has room for reshape_size().  Its new length, -ENOMEM; what is no
- * object stays as it is. */
-static int64_t reshape_event(struct reshape *r, const char *json, size_t len, char *out)
-{
-	const char *end = json + len, *p = skip_blanks(json, end);
-
-	if (p < end && *p == '{') {
-		char *to = reshape_object(r, p, end, out);
-
-		return to ? to - out : -ENOMEM;
-	}
-	memcpy(out, json, len);
-	return (int64_t)len;
-}
-
 /* ---- the plugin ---- */
 
 struct conf {
@@ -371,7 +57,7 @@ struct filter {
 	const struct ss_host *host;
 	const struct conf *conf;
 	struct ss_iface fields;
-	struct ss_reader *reader;
+	struct ss_event_reader reader;
 	struct ss_field *values; /* of one event, by path */
 	uint32_t n_paths;
 	struct conditions *where;
@@ -397,13 +83,10 @@ struct tally {
 static void destroy(void *self)
 {
 	struct filter *f = self;
-	const struct ss_fields *fields;
 
 	if (!f)
 		return;
-	fields = f->fields.vtbl;
-	if (f->reader)
-		fields->free(f->fields.self, f->reader);
+	ss_event_reader_done(&f->reader);
 	conditions_free(f->where);
 	thinning_done(&f->thinning);
 	reshape_free(f->reshape);
@@ -426,6 +109,14 @@ static void compile_option(struct filter *f, const char *name, json_t *json, str
 		conditions_compile(json, option, paths, &f->fields, &f->where);
 	else if (strcmp(name, "fields") == 0)
 		reshape_compile(json, option, &f->fields, &f->reshape);
+}
+
+static bool is_payload_read(const struct ss_paths *paths)
+{
+	for (uint32_t i = 0; i < paths->n; i++)
+		if (paths->v[i].text[0] != '@')
+			return true;
+	return false;
 }
 
 /* Everything in the JSON-valued options, so that all errors are told at once; 0, -EINVAL, -ENOMEM. */
@@ -458,7 +149,7 @@ static int compile_options(struct filter *f, struct ss_json_option *option, stru
 		option->err = 0;
 	}
 	/* what is taken apart must be known to be well-formed */
-	if (f->reshape && paths->n == 0 && ss_paths_add(paths, option->at, "fields", "") < 0)
+	if (f->reshape && !is_payload_read(paths) && ss_paths_add(paths, option->at, "fields", "") < 0)
 		return -ENOMEM;
 	return first_error;
 }
@@ -482,7 +173,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	}
 	r = compile_options(f, &option, &paths);
 	if (r != -ENOMEM) { /* also after an error, to tell all of them */
-		int p = ss_paths_compile(&paths, host, &f->fields, &f->reader);
+		int p = ss_event_reader_init(&f->reader, &paths, host, &f->fields);
 
 		r = p < 0 ? p : r;
 		f->n_paths = paths.n;
@@ -503,14 +194,13 @@ out:
 
 /* Is the event to be passed on?  1; AS_IT_IS: yes, though it could not be read; 0; or a negative errno that
  * spoils the batch, but for -EBADMSG: the event is dropped. */
-static int judge(struct filter *f, const struct ss_event *e, struct tally *tally)
+static int judge(struct filter *f, const struct ss_batch *batch, const struct ss_event *e,
+		 struct tally *tally)
 {
-	const struct ss_fields *fields = f->fields.vtbl;
-	int error = -1, r = 0, yes = 1;
+	int error = -1, yes = 1;
 	size_t where = 0;
+	int r = ss_event_read(&f->reader, batch, e, f->values, &where);
 
-	if (f->reader)
-		r = fields->read(f->fields.self, f->reader, e->data, e->len, f->values, &where);
 	if (r < 0) {
 		error = r == -ELOOP ? REASON_TOO_DEEP : REASON_NOT_JSON;
 		memset(f->values, 0, f->n_paths * sizeof *f->values);
@@ -599,7 +289,7 @@ static int emit_reshaped(struct filter *f, struct ss_batch *batch, const uint32_
 	size_t size = 1, used = 0;
 
 	for (uint32_t i = 0; i < n; i++)
-		size += reshape_size(f->reshape, batch->events[rows[i] & ~ROW_AS_IT_IS].len);
+		size += reshape_size(f->reshape, batch, &batch->events[rows[i] & ~ROW_AS_IT_IS]);
 	struct ss_batch *out = n ? f->host->batch_new(f->host, batch, n, size) : NULL;
 	if (!out)
 		return n ? -ENOMEM : 0;
@@ -611,7 +301,7 @@ static int emit_reshaped(struct filter *f, struct ss_batch *batch, const uint32_
 		if (rows[i] & ROW_AS_IT_IS)
 			memcpy(to, e->data, e->len);
 		else
-			len = reshape_event(f->reshape, (const char *)e->data, e->len, to);
+			len = reshape_event(f->reshape, batch, e, to);
 		if (len < 0) {
 			f->host->batch_unref(out);
 			return (int)len;
@@ -635,7 +325,7 @@ static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 		return -ENOMEM;
 	uint32_t *rows = f->rows, *rest = f->rows + f->capacity;
 	for (uint32_t i = 0; i < batch->count; i++) {
-		int r = judge(f, &batch->events[i], &tally);
+		int r = judge(f, batch, &batch->events[i], &tally);
 
 		rows[tally.passed] = r == AS_IT_IS && f->reshape ? i | ROW_AS_IT_IS : i;
 		rest[tally.rest] = i;
@@ -661,7 +351,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 	struct keys deadband = {0}, rate_limit = {0};
 
 	(void)port;
-	if (!f->reader && !f->thinning.rate_limit &&
+	if (!ss_event_reader_used(&f->reader) && !f->thinning.rate_limit &&
 	    !f->thinning.sample) { /* nothing is asked of the events */
 		f->host->emit(f->host, PORT_MATCH, batch);
 		return SS_DONE;

@@ -85,7 +85,7 @@ static int32_t each_string(const struct ss_host *host, const char *key, const ch
 }
 
 /* IPv4 as ::ffff:a.b.c.d */
-static bool map_address(const union udp_addr *addr, uint64_t out[2])
+bool udp_addr_map(const union udp_addr *addr, uint64_t out[2])
 {
 	struct in6_addr six = {.s6_addr = {[10] = 0xff, [11] = 0xff}};
 	if (addr->sa.sa_family == AF_INET)
@@ -116,7 +116,7 @@ static int32_t add_net(const struct ss_host *host, const char *pointer, const ch
 			goto bad;
 	}
 	struct udp_net net;
-	net.v4 = map_address(&addr, net.addr);
+	net.v4 = udp_addr_map(&addr, net.addr);
 	prefix += 128 - bits;
 	uint8_t mask[16];
 	for (long i = 0; i < 16; i++)
@@ -152,7 +152,7 @@ void udp_allow_done(struct udp_allow *allow)
 bool udp_allow_ok(struct udp_allow *allow, const union udp_addr *sender)
 {
 	uint64_t addr[2];
-	bool v4 = map_address(sender, addr);
+	bool v4 = udp_addr_map(sender, addr);
 	if (allow->last_known && addr[0] == allow->last[0] && addr[1] == allow->last[1])
 		return allow->last_ok;
 	bool ok = false;

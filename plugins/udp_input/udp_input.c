@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/udp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +20,6 @@
 #include <semstreams/ext/loop.h>
 #include <semstreams/sugar.h>
 #include "udp_input.h"
-
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
 
 #define ARENA_SIZE  ((256U << 10) - 256) /* with the host's header still a power of two; it may give more */
 #define MESSAGE_MAX (64U << 10) /* more than any message is long, so nothing is ever cut by the kernel */
@@ -48,11 +43,12 @@ struct udp_recv {
 	const struct udp_conf *conf;
 	struct udp_allow *allow; /* NULL = everybody */
 
-	struct mmsghdr *msgs;  /* conf->batch of each */
-	struct iovec *iov;     /* two per message: a slot of the arena, then the spill area */
-	uint8_t *control;      /* NULL without GRO */
-	union udp_addr *names; /* NULL without an allow-list */
-	uint8_t *spill;        /* mapped; takes the rest of what is longer than a slot */
+	struct mmsghdr *msgs;        /* conf->batch of each */
+	struct iovec *iov;           /* two per message: a slot of the arena, then the spill area */
+	uint8_t *control;            /* NULL without GRO */
+	union udp_addr *names;       /* NULL: nobody asks who sent it */
+	struct udp_senders *senders; /* NULL: nobody wants attributes */
+	uint8_t *spill;              /* mapped; takes the rest of what is longer than a slot */
 	bool spill_used;
 
 	struct ss_batch *arena;
@@ -63,10 +59,12 @@ struct udp_recv {
 	uint32_t spilled;                /* those longer than a slot, */
 	size_t longest_spilled, longest; /* the longest of them, and of the others */
 
-	struct ss_batch *parent; /* memory the rows under way lie in */
-	struct ss_batch *out;    /* rows not emitted yet */
-	size_t pinned;           /* bytes of memory they hold on to */
-	uint32_t hint;           /* rows to make room for */
+	struct ss_batch *parent;    /* memory the rows under way lie in */
+	struct ss_batch *out;       /* rows not emitted yet */
+	const union udp_addr *from; /* with senders: of the message at hand, */
+	uint16_t attributes;        /* and what its rows in out name */
+	size_t pinned;              /* bytes of memory they hold on to */
+	uint32_t hint;              /* rows to make room for */
 	uint64_t time_ns;
 	uint64_t datagrams, bytes, truncated; /* of this read */
 	uint64_t dropped[UDP_REASON_UNREAD + 1];
@@ -124,7 +122,8 @@ static void flush(struct udp_recv *r)
 	if (!out)
 		return;
 	r->out = NULL;
-	out->footprint = (uint32_t)(r->pinned + out->capacity * sizeof(struct ss_event));
+	out->footprint = (uint32_t)(r->pinned + out->capacity * sizeof(struct ss_event) +
+				    out->n_attributes * UDP_SET_BYTES);
 	r->pinned = 0;
 	r->host->emit(r->host, 0, out);
 	r->host->batch_unref(out);
@@ -140,8 +139,10 @@ static void add_row(struct udp_recv *r, const uint8_t *data, uint32_t len)
 			r->dropped[UDP_REASON_NO_MEMORY]++;
 			return;
 		}
+		r->attributes = r->from ? udp_senders_attach(r->senders, r->out, r->from) : 0;
 	}
-	r->out->events[r->out->count++] = (struct ss_event){.data = data, .len = len, .time_ns = r->time_ns};
+	r->out->events[r->out->count++] = (struct ss_event){
+		.data = data, .len = len, .attributes = r->attributes, .time_ns = r->time_ns};
 }
 
 static void add_lines(struct udp_recv *r, const uint8_t *data, uint32_t len)
@@ -215,32 +216,6 @@ static void add_spilled(struct udp_recv *r, const struct iovec *iov, uint32_t le
 
 /* ---- one read ---- */
 
-/* Length of the datagrams in a message; 0 = it is one datagram. */
-static uint32_t gro_segment(const struct msghdr *msg)
-{
-	const struct cmsghdr *c = CMSG_FIRSTHDR(msg);
-	int size = 0;
-	if (c && c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO &&
-	    c->cmsg_len >= CMSG_LEN(sizeof size))
-		memcpy(&size, CMSG_DATA(c), sizeof size);
-	return size > 0 ? (uint32_t)size : 0;
-}
-
-/* Take everything out of a socket and throw it away; how many datagrams. */
-static uint64_t udp_recv_discard(int fd)
-{
-	uint64_t datagrams = 0;
-	uint8_t control[CONTROL];
-	for (;;) {
-		struct msghdr msg = {.msg_control = control, .msg_controllen = sizeof control};
-		ssize_t len = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_TRUNC);
-		if (len < 0)
-			return datagrams;
-		uint32_t size = gro_segment(&msg);
-		datagrams += size && size < len ? ((uint32_t)len + size - 1) / size : 1;
-	}
-}
-
 /* Turn n messages into rows; fill is how far the arena is in use. */
 static void deliver(struct udp_recv *r, uint32_t n)
 {
@@ -249,7 +224,7 @@ static void deliver(struct udp_recv *r, uint32_t n)
 		const struct mmsghdr *m = &r->msgs[i];
 		uint32_t len = m->msg_len, segment = len, datagrams = 1;
 		if (r->control && m->msg_hdr.msg_controllen >= sizeof(struct cmsghdr)) {
-			uint32_t size = gro_segment(&m->msg_hdr);
+			uint32_t size = udp_gro_segment(&m->msg_hdr);
 			if (size && size < len) {
 				segment = size;
 				datagrams = (len + size - 1) / size;
@@ -260,6 +235,10 @@ static void deliver(struct udp_recv *r, uint32_t n)
 		if (r->allow && !udp_allow_ok(r->allow, &r->names[i])) {
 			r->dropped[UDP_REASON_NOT_ALLOWED] += datagrams;
 			continue;
+		}
+		if (r->senders) {
+			r->from = &r->names[i];
+			r->attributes = r->out ? udp_senders_attach(r->senders, r->out, r->from) : 0;
 		}
 		size_t rows = datagrams + (n - i - 1);
 		if (r->conf->split == UDP_SPLIT_LINES)
@@ -398,6 +377,7 @@ static void udp_recv_done(struct udp_recv *r)
 	free(r->iov);
 	free(r->control);
 	free(r->names);
+	udp_senders_free(r->senders);
 	*r = (struct udp_recv){0};
 }
 
@@ -410,11 +390,14 @@ static int32_t udp_recv_init(struct udp_recv *r, const struct ss_host *host, con
 	r->msgs = calloc(n, sizeof *r->msgs);
 	r->iov = calloc(n, 2 * sizeof *r->iov);
 	r->control = conf->gro ? calloc(n, CONTROL) : NULL;
-	r->names = allow ? calloc(n, sizeof *r->names) : NULL;
+	int32_t rc = udp_senders_new(host, &r->senders);
+	const bool named = allow || r->senders;
+	r->names = named ? calloc(n, sizeof *r->names) : NULL;
 	void *spill = mmap(NULL, n * MESSAGE_MAX, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	r->spill = spill == MAP_FAILED ? NULL : spill;
-	if (!r->msgs || !r->iov || (conf->gro && !r->control) || (allow && !r->names) || !r->spill) {
+	if (!r->msgs || !r->iov || (conf->gro && !r->control) || (named && !r->names) || !r->spill ||
+	    rc < 0) {
 		udp_recv_done(r);
 		return -ENOMEM;
 	}
@@ -569,7 +552,7 @@ static void stop(void *self)
 	uint64_t unread = 0;
 	for (uint32_t i = 0; i < in->n_sockets; i++) {
 		udp_socket_leave(&in->sockets[i].bound);
-		unread += udp_recv_discard(in->sockets[i].bound.fd);
+		unread += udp_socket_discard(in->sockets[i].bound.fd);
 	}
 	if (unread) {
 		in->host->metric_add(in->host, UDP_METRIC_DATAGRAMS, (int64_t)unread);

@@ -87,6 +87,20 @@ void udp_allow_done(struct udp_allow *);
 /* [inst] May this sender send? */
 bool udp_allow_ok(struct udp_allow *, const union udp_addr *sender);
 
+/* 128 bits in network byte order, IPv4 mapped into IPv6; is it IPv4? */
+bool udp_addr_map(const union udp_addr *, uint64_t out[2]);
+
+/* ---- udp_senders.c: attributes of events, by sender ---- */
+
+struct udp_senders;
+#define UDP_SET_BYTES 256 /* of memory that a batch holds for each sender, about */
+/* [inst] In start: *out is NULL if nobody downstream wants attributes.  -ENOMEM. */
+int32_t udp_senders_new(const struct ss_host *, struct udp_senders **out);
+void udp_senders_free(struct udp_senders *); /* NULL is allowed */
+/* [inst] What rows of the batch name by their member attributes, of datagrams from there; 0: out of memory.
+ */
+uint16_t udp_senders_attach(struct udp_senders *, struct ss_batch *, const union udp_addr *from);
+
 /* ---- udp_socket.c: one bound socket ---- */
 
 struct udp_bound {
@@ -105,5 +119,9 @@ int32_t udp_socket_shut(int fd);
 int32_t udp_socket_leave(const struct udp_bound *);
 /* [inst] Datagrams the kernel dropped at this socket since it was opened, modulo 2^32. */
 int32_t udp_socket_drops(int fd, uint32_t *drops);
+/* [inst] Length of the datagrams in a message that the kernel put together; 0: it is one datagram. */
+uint32_t udp_gro_segment(const struct msghdr *);
+/* [inst] Take everything out of a socket and throw it away; how many datagrams. */
+uint64_t udp_socket_discard(int fd);
 /* host:port as text */
 void udp_addr_format(const union udp_addr *, char *address, size_t size, uint16_t *port);

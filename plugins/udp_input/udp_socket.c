@@ -164,3 +164,27 @@ int32_t udp_socket_drops(int fd, uint32_t *drops)
 	*drops = info[SK_MEMINFO_DROPS];
 	return 0;
 }
+
+uint32_t udp_gro_segment(const struct msghdr *msg)
+{
+	const struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+	int size = 0;
+	if (c && c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO &&
+	    c->cmsg_len >= CMSG_LEN(sizeof size))
+		memcpy(&size, CMSG_DATA(c), sizeof size);
+	return size > 0 ? (uint32_t)size : 0;
+}
+
+uint64_t udp_socket_discard(int fd)
+{
+	uint64_t datagrams = 0;
+	uint8_t control[CMSG_SPACE(sizeof(int))];
+	for (;;) {
+		struct msghdr msg = {.msg_control = control, .msg_controllen = sizeof control};
+		ssize_t len = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_TRUNC);
+		if (len < 0)
+			return datagrams;
+		uint32_t size = udp_gro_segment(&msg);
+		datagrams += size && size < len ? ((uint32_t)len + size - 1) / size : 1;
+	}
+}

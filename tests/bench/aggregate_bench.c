@@ -80,7 +80,7 @@ static void add(struct engine *e, uint32_t group, uint32_t i, uint64_t time_ns)
 
 	for (int k = KEY_DIGITS - 1; k >= 0; k--, group /= 10)
 		text[KEY_AT + k] = (char)('0' + group % 10);
-	engine_event(e, 0, &event, 0);
+	engine_event(e, 0, NULL, &event, 0);
 }
 
 static void measure(uint32_t groups, int rounds, uint32_t per_round)
@@ -119,7 +119,7 @@ static void measure(uint32_t groups, int rounds, uint32_t per_round)
 	       1e3 / took[rounds / 2], each, report);
 	fflush(stdout);
 	engine_free(e);
-	plan_done(&plan, &fields);
+	plan_done(&plan);
 }
 
 int main(int argc, char **argv)

@@ -32,7 +32,7 @@ static void feed(struct engine *e, uint64_t time_ns)
 	const struct ss_event event = {
 		.data = (const uint8_t *)text, .len = sizeof text - 1, .time_ns = time_ns};
 
-	engine_event(e, 0, &event, 1);
+	engine_event(e, 0, NULL, &event, 1);
 }
 
 static void restore(struct engine *e, const uint8_t *data, size_t size)
@@ -93,6 +93,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	e->arg = &sum;
 	restore(e, data + 1, size - 1);
 	engine_free(e);
-	plan_done(&plan, &fields);
+	plan_done(&plan);
 	return 0;
 }

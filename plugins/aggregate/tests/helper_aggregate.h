@@ -79,7 +79,7 @@ static inline int try_setup(struct bench *b, struct conf conf)
 static inline void teardown(struct bench *b)
 {
 	engine_free(b->engine);
-	plan_done(&b->plan, real_fields());
+	plan_done(&b->plan);
 	ss_strbuf_done(&b->results);
 	ss_strbuf_done(&b->late);
 	ss_strbuf_done(&b->errors);
@@ -98,7 +98,7 @@ static inline bool feed_from(struct bench *b, uint32_t input, double second, con
 				       .len = (uint32_t)strlen(json),
 				       .time_ns = (uint64_t)(START + (int64_t)llround(second * 1e9))};
 
-	return engine_event(b->engine, input, &event, b->now);
+	return engine_event(b->engine, input, NULL, &event, b->now);
 }
 
 static inline bool feed(struct bench *b, double second, const char *json)

@@ -6,13 +6,14 @@
 #include <semstreams/ext/positions.h>
 #include "plugins/websocket/peers.h"
 #include "plugins/websocket/transport/endpoint.h"
+#include "provenance.h"
 #include "senders.h"
 
 enum { FORMAT_RAW, FORMAT_ENVELOPE };
 
 struct input_conf {
 	struct endpoint_conf endpoint;
-	const char *stream, *consumer;
+	const char *stream, *consumer, *trust_origin;
 	int64_t window_records, window_bytes;
 	int64_t max_senders, max_streams;
 	int64_t plain, format;
@@ -31,6 +32,7 @@ enum {
 struct input_peer {
 	struct peer common;    /* first */
 	struct sender *sender; /* of a link; NULL: a newer one took over */
+	struct provenance_peer provenance;
 };
 
 struct input {
@@ -47,6 +49,7 @@ struct input {
 	uint64_t ticked_ns;
 	struct peers peers;
 
+	struct provenance provenance;
 	struct senders senders;
 	uint64_t unacked;                     /* events of all senders */
 	uint32_t n_owed;                      /* senders that are owed an acknowledgement */
@@ -74,6 +77,7 @@ const char *link_in_name(const struct sender *); /* for people */
 
 /* plain_in.c */
 int plain_in_init(struct input *);
-void plain_in_message(struct input *, const struct peer *, bool binary, const uint8_t *data, size_t len);
+void plain_in_message(struct input *, const struct input_peer *, bool binary, const uint8_t *data,
+		      size_t len);
 void plain_in_flush(struct input *);
 void plain_in_done(struct input *);

@@ -218,8 +218,9 @@ int link_in_open(struct input *in, struct input_peer *p, const char *stream)
 
 /* ---- records ---- */
 
-static struct ss_batch *copy_records(struct input *in, const struct link_data *d, uint64_t from)
+static struct ss_batch *copy_records(const struct sender *s, const struct link_data *d, uint64_t from)
 {
+	struct input *in = s->in;
 	uint64_t seq = d->first_seq;
 	struct ss_batch *b = in->host->batch_new(in->host, NULL, d->count, d->len ? d->len : 1);
 	if (!b)
@@ -235,6 +236,7 @@ static struct ss_batch *copy_records(struct input *in, const struct link_data *d
 			b->events[b->count++] =
 				(struct ss_event){.data = record, .len = len, .time_ns = time_ns, .seq = seq};
 	}
+	provenance_rows(in, &s->peer->provenance, b);
 	return b;
 }
 
@@ -242,7 +244,7 @@ static int deliver(struct sender *s, const struct link_data *d, uint64_t from)
 {
 	struct input *in = s->in;
 	struct ss_position at = s->durable;
-	struct ss_batch *b = copy_records(in, d, from);
+	struct ss_batch *b = copy_records(s, d, from);
 	int rc = -ENOMEM;
 
 	if (!b)

@@ -31,7 +31,7 @@ void plain_in_flush(struct input *in)
 	in->host->batch_unref(b);
 }
 
-static int add_event(struct input *in, const void *data, size_t len)
+static int add_event(struct input *in, const struct input_peer *peer, const void *data, size_t len)
 {
 	struct timespec now;
 
@@ -50,6 +50,7 @@ static int add_event(struct input *in, const void *data, size_t len)
 	in->plain->events[in->plain->count++] =
 		(struct ss_event){.data = at,
 				  .len = (uint32_t)len,
+				  .attributes = provenance_attach(in, &peer->provenance, in->plain),
 				  .time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec};
 	in->plain_used += len;
 	return 0;
@@ -87,8 +88,9 @@ static void drop_envelope(struct input *in, const struct peer *peer, const struc
 }
 
 /* A string's text lies between its quotes; an event is JSON and keeps them. */
-static void add_envelope(struct input *in, const struct peer *peer, const uint8_t *data, size_t len)
+static void add_envelope(struct input *in, const struct input_peer *from, const uint8_t *data, size_t len)
 {
+	const struct peer *peer = &from->common;
 	const struct ss_event e = {.data = (uint8_t *)data, .len = (uint32_t)len};
 	struct ss_field f[3];
 	size_t where = 0;
@@ -109,19 +111,20 @@ static void add_envelope(struct input *in, const struct peer *peer, const uint8_
 		return;
 	}
 	size_t quote = f[2].type == SS_JSON_STRING;
-	if (add_event(in, f[2].text - quote, f[2].len + 2 * quote) < 0)
+	if (add_event(in, from, f[2].text - quote, f[2].len + 2 * quote) < 0)
 		in->host->drop(in->host, 1, 1);
 	else
 		answer(in, peer->conn, &f[1]);
 }
 
-void plain_in_message(struct input *in, const struct peer *peer, bool binary, const uint8_t *data, size_t len)
+void plain_in_message(struct input *in, const struct input_peer *peer, bool binary, const uint8_t *data,
+		      size_t len)
 {
 	if (in->conf->format == FORMAT_ENVELOPE && !binary)
 		add_envelope(in, peer, data, len);
 	else if (len == 0)
 		in->host->drop(in->host, 2, 1);
-	else if (add_event(in, data, len) < 0)
+	else if (add_event(in, peer, data, len) < 0)
 		in->host->drop(in->host, 1, 1);
 }
 

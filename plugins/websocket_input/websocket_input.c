@@ -30,6 +30,10 @@ static const struct ss_option options[] = {
 	    "listening: senders whose streams are known; those away for longest are forgotten first",
 	    .min = 1, .max = 1000000),
 	OPT(max_streams, SS_OPT_INT, "16", "listening: streams of one sender name", .min = 1, .max = 1000000),
+	OPT(trust_origin, SS_OPT_JSON, "[]",
+	    "names of certificates of peers that relay: what they say of where their events come from is "
+	    "believed",
+	    .schema = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}"),
 	OPT(plain, SS_OPT_BOOL, "true",
 	    "accept peers without the link protocol: one event per message, at most once", .flags = 0),
 	OPT(format, SS_OPT_ENUM, "raw",
@@ -79,7 +83,12 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 	if (!p)
 		return 1013;
 	*p = (struct input_peer){.common = {.conn = conn, .link = link}};
-	if (peers_add(&in->peers, &p->common, peer) < 0) {
+	int rc = provenance_open(in, &p->provenance, conn, peer);
+	if (rc == 0)
+		rc = peers_add(&in->peers, &p->common, peer);
+	if (rc < 0) {
+		ss_log(in->host, SS_LOG_ERROR, "Peer refused: %s peer=%s", strerror(-rc), peer ? peer : "-");
+		provenance_close(in, &p->provenance);
 		free(p);
 		return 1013;
 	}
@@ -102,7 +111,7 @@ static void on_message(void *arg, struct ws_conn *conn, void *user, bool binary,
 	if (p->common.link)
 		link_in_message(in, p, binary, data, len);
 	else
-		plain_in_message(in, &p->common, binary, data, len);
+		plain_in_message(in, p, binary, data, len);
 }
 
 static void on_writable(void *arg, struct ws_conn *conn, void *user)
@@ -121,6 +130,7 @@ static void on_closed(void *arg, struct ws_conn *conn, void *user, int code, boo
 	if (p->common.link)
 		link_in_closed(in, p, code, by_peer);
 	peers_remove(&in->peers, &p->common, code, by_peer, NULL, why);
+	provenance_close(in, &p->provenance);
 	free(p);
 }
 
@@ -158,6 +168,7 @@ static void input_destroy(void *self)
 	senders_done(&in->senders);
 	ss_ring_done(&in->forgotten);
 	plain_in_done(in);
+	provenance_destroy(in);
 	if (in->fields) {
 		in->fields->free(in->fields_self, in->control);
 		in->fields->free(in->fields_self, in->envelope);
@@ -176,6 +187,8 @@ static int32_t input_create(const struct ss_host *host, const void *conf, void *
 	in->conf = conf;
 	peers_init(&in->peers, host, &in->conf->endpoint);
 	int rc = endpoint_check(&in->endpoint, host, &in->conf->endpoint);
+	if (rc == 0)
+		rc = provenance_create(in);
 	if (rc == 0)
 		rc = host->query(host, SS_LOOP, sizeof *in->loop, &loop);
 	if (rc == 0)
@@ -231,6 +244,7 @@ static int32_t input_start(void *self)
 		in->positions = positions.vtbl;
 		in->positions_self = positions.self;
 	}
+	provenance_start(in);
 	in->ticked_ns = in->loop->now(in->loop_self);
 	int rc = start_senders(in);
 	if (rc == 0)

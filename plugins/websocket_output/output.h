@@ -2,6 +2,7 @@
 /* output - what the parts of websocket_output share.  All of it runs on the instance's loop. */
 #pragma once
 #include <semstreams/base/ring.h>
+#include <semstreams/ext/attributes.h>
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/positions.h>
@@ -18,7 +19,7 @@ struct output_conf {
 	struct endpoint_conf endpoint;
 	const char *spool, *rate_group, *stream;
 	int64_t buffer, overflow, max_frame, links, max_consumers, plain, format, backlog, gather;
-	int64_t max_rate, burst, priority;
+	int64_t max_rate, burst, priority, attributes;
 };
 
 enum { REASON_NO_CONSUMER, REASON_LOST };

@@ -96,10 +96,45 @@ static size_t quote(char *to, const uint8_t *s, size_t len)
 	return (size_t)(p - to);
 }
 
-/* {"type":"data","id":"msg-MS-N","timestamp":MS,"payload":EVENT}; what is not JSON is wrapped as a string. */
-static int frame_envelope(struct output *out, const struct ss_event *e)
+/* "attributes":{"origin":"edge","origin_verified":true,...}, and its length, at most attributes_size(). */
+static size_t put_attributes(char *to, const struct ss_attributes *set)
 {
-	static const char raw[] = "{\"type\":\"raw_data\",\"data\":";
+	static const char *const names[SS_ATTR_COUNT] = {"peer", "origin", "path", "address", "input"};
+	static const uint32_t flags[SS_ATTR_COUNT] = {SS_ATTR_PEER_VERIFIED, SS_ATTR_ORIGIN_VERIFIED};
+	size_t len = (size_t)sprintf(to, "\"attributes\":{");
+
+	for (uint32_t i = 0; i < SS_ATTR_COUNT; i++) {
+		const struct ss_attribute a = ss_attribute_get(set, i);
+		if (!a.text)
+			continue;
+		len += (size_t)sprintf(to + len, "\"%s\":", names[i]);
+		len += quote(to + len, (const uint8_t *)a.text, a.len);
+		to[len++] = ',';
+		if (flags[i])
+			len += (size_t)sprintf(to + len, "\"%s_verified\":%s,", names[i],
+					       set->flags & flags[i] ? "true" : "false");
+	}
+	len -= to[len - 1] == ',';
+	to[len++] = '}';
+	to[len++] = ',';
+	return len;
+}
+
+static size_t attributes_size(const struct ss_attributes *set)
+{
+	size_t size = 32;
+
+	for (uint32_t i = 0; i < SS_ATTR_COUNT; i++)
+		size += 48 + 2 * (size_t)ss_attribute_get(set, i).len; /* there are no control characters */
+	return size;
+}
+
+/* {"type":"data","id":"msg-MS-N","timestamp":MS,"attributes":{...},"payload":EVENT}; what is not JSON is
+ * wrapped as a string. */
+static int frame_envelope(struct output *out, const struct ss_batch *b, const struct ss_event *e)
+{
+	const struct ss_attributes *set = out->conf->attributes ? ss_attributes_of(b, e) : NULL;
+	static const char raw[] = "{\"type\":\"raw_data\",\"data\":", payload[] = "\"payload\":";
 	bool json = out->fields->read(out->fields_self, out->any, e->data, e->len, &(struct ss_field){0},
 				      NULL) == 0;
 	char head[ENVELOPE_HEAD];
@@ -111,14 +146,19 @@ static int frame_envelope(struct output *out, const struct ss_event *e)
 	}
 	int n = snprintf(head, sizeof head,
 			 "{\"type\":\"data\",\"id\":\"msg-%" PRIu64 "-%" PRIu64 "\",\"timestamp\":%" PRIu64
-			 ",\"payload\":",
+			 ",",
 			 ms, ++out->message, ms);
-	size_t most = (size_t)n + (json ? e->len : sizeof raw + 2 + 6 * (size_t)e->len + 1) + 1;
+	size_t most = (size_t)n + (set ? attributes_size(set) : 0) + sizeof payload +
+		      (json ? e->len : sizeof raw + 2 + 6 * (size_t)e->len + 1) + 1;
 	char *text = malloc(most);
 	if (!text)
 		return -ENOMEM;
 	memcpy(text, head, (size_t)n);
 	size_t len = (size_t)n;
+	if (set)
+		len += put_attributes(text + len, set);
+	memcpy(text + len, payload, sizeof payload - 1);
+	len += sizeof payload - 1;
 	if (json) {
 		memcpy(text + len, e->data, e->len);
 		len += e->len;
@@ -162,7 +202,7 @@ int plain_out_frame(struct output *out, const struct ss_batch *b)
 	int rc = 0;
 
 	for (uint32_t i = 0; i < b->count && rc != -ENOMEM; i++) {
-		rc = out->conf->format == FORMAT_ENVELOPE ? frame_envelope(out, &b->events[i])
+		rc = out->conf->format == FORMAT_ENVELOPE ? frame_envelope(out, b, &b->events[i])
 							  : frame_raw(out, &b->events[i]);
 		if (rc == -EINVAL && !bad)
 			bad = &b->events[i];

@@ -70,6 +70,9 @@ static const struct ss_option options[] = {
 	OPT(plain, SS_OPT_BOOL, "true", "serve peers without the link protocol", .flags = 0),
 	OPT(format, SS_OPT_ENUM, "raw", "plain messages: the event as it is, or in a JSON envelope",
 	    .choices = formats),
+	OPT(attributes, SS_OPT_BOOL, "true",
+	    "pass on the attributes of events: on links to receivers that ask for them, and in envelopes",
+	    .flags = 0),
 	OPT(backlog, SS_OPT_BYTES, "1MiB", "disconnect a plain peer that is further behind than this",
 	    .min = 16384, .max = INT64_C(1) << 32),
 	OPT(gather, SS_OPT_DURATION, "100ms",
@@ -424,6 +427,17 @@ static int check_options(struct output *out)
 	return bad ? bad : rc;
 }
 
+/* Attributes are for links, and for envelopes. */
+static void want_attributes(const struct output *out)
+{
+	const struct output_conf *conf = out->conf;
+	struct ss_iface service;
+
+	if (conf->attributes && (conf->links || (conf->plain && conf->format == FORMAT_ENVELOPE)) &&
+	    out->host->query(out->host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &service) == 0)
+		((const struct ss_attribute_service *)service.vtbl)->want(service.self);
+}
+
 static int32_t output_create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct output *out = calloc(1, sizeof *out);
@@ -447,6 +461,7 @@ static int32_t output_create(const struct ss_host *host, const void *conf, void 
 		output_destroy(out);
 		return rc;
 	}
+	want_attributes(out);
 	*self = out;
 	return 0;
 }

@@ -6,6 +6,8 @@
 #include "ws_internal.h"
 
 #include <errno.h>
+#include <netdb.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -420,4 +422,22 @@ void ws_free(struct ws *ws)
 uint16_t ws_port(const struct ws *ws)
 {
 	return ws->port;
+}
+
+void ws_address(const struct ws_conn *c, char out[WS_ADDRESS_MAX])
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof sa;
+	char address[INET6_ADDRSTRLEN + 1 + IF_NAMESIZE], port[8];
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&sa;
+
+	out[0] = '\0';
+	if (!c->wsi || getpeername(lws_get_socket_fd(c->wsi), (struct sockaddr *)&sa, &len) < 0 ||
+	    getnameinfo((struct sockaddr *)&sa, len, address, sizeof address, port, sizeof port,
+			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return;
+	/* an IPv4 peer at a socket for both looks the same as at one for IPv4 */
+	const bool mapped = sa.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
+	const char *text = mapped ? strrchr(address, ':') + 1 : address;
+	snprintf(out, WS_ADDRESS_MAX, strchr(text, ':') ? "[%s]:%s" : "%s:%s", text, port);
 }

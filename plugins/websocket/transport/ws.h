@@ -110,5 +110,8 @@ void ws_close(struct ws_conn *, int code, const char *reason);
 const char *ws_stream(const struct ws_conn *);
 /* May a stream be called so? */
 bool ws_stream_valid(const char *, size_t len);
+/* The peer's address and port, "192.0.2.1:4711" or "[2001:db8::1]:4711"; "" if it is not known (any more). */
+#define WS_ADDRESS_MAX 80
+void ws_address(const struct ws_conn *, char out[WS_ADDRESS_MAX]);
 /* Last round-trip time of a ping, ns; 0 = none yet. */
 uint64_t ws_rtt(const struct ws_conn *);

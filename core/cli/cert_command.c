@@ -39,35 +39,49 @@ static void add_text(struct table *t, const char *what, const void *text, size_t
 	free(shown);
 }
 
-static void add_dn(struct table *t, const char *what, gnutls_x509_crt_t crt,
-		   int (*get)(gnutls_x509_crt_t, gnutls_datum_t *, unsigned))
+/* Of the subject or the issuer, malloced; NULL: it cannot be read. */
+static char *dn_text(gnutls_x509_crt_t crt, bool issuer)
 {
-	gnutls_datum_t dn;
+	gnutls_x509_dn_t dn;
 
-	if (get(crt, &dn, 0) < 0)
-		return;
-	add_text(t, what, dn.data, dn.size);
-	gnutls_free(dn.data);
+	if (issuer ? gnutls_x509_crt_get_issuer(crt, &dn) : gnutls_x509_crt_get_subject(crt, &dn))
+		return NULL;
+	return tls_dn_text(dn);
+}
+
+static void add_dn(struct table *t, const char *what, gnutls_x509_crt_t crt, bool issuer)
+{
+	char *text = dn_text(crt, issuer);
+
+	if (text)
+		add_text(t, what, text, strlen(text));
+	free(text);
+}
+
+struct name_list {
+	void (*add)(void *arg, const char *name, size_t len);
+	void *arg;
+};
+
+static bool pass_name(void *arg, unsigned kind, const uint8_t *name, size_t len)
+{
+	struct name_list *to = arg;
+	char address[INET6_ADDRSTRLEN];
+
+	if (kind == GNUTLS_SAN_DNSNAME)
+		to->add(to->arg, (const char *)name, len);
+	else if (kind == GNUTLS_SAN_IPADDRESS && (len == 4 || len == 16) &&
+		 inet_ntop(len == 4 ? AF_INET : AF_INET6, name, address, sizeof address))
+		to->add(to->arg, address, strlen(address));
+	return true;
 }
 
 /* Call add for each DNS name and address. */
 static void each_name(gnutls_x509_crt_t crt, void (*add)(void *arg, const char *name, size_t len), void *arg)
 {
-	for (unsigned i = 0;; i++) {
-		unsigned char name[512];
-		char address[INET6_ADDRSTRLEN];
-		size_t size = sizeof name;
-		int type = gnutls_x509_crt_get_subject_alt_name(crt, i, name, &size, NULL);
-		if (type == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
-			break;
-		if (type == GNUTLS_SAN_IPADDRESS &&
-		    inet_ntop(size == 4 ? AF_INET : AF_INET6, name, address, sizeof address))
-			add(arg, address, strlen(address));
-		else if (type == GNUTLS_SAN_DNSNAME)
-			add(arg, (const char *)name, size);
-		else if (type < 0 && type != GNUTLS_E_SHORT_MEMORY_BUFFER)
-			break;
-	}
+	struct name_list to = {.add = add, .arg = arg};
+
+	tls_each_san(crt, pass_name, &to);
 }
 
 static void add_name(void *arg, const char *name, size_t len)
@@ -122,9 +136,9 @@ static void print_leaf(const struct tls_role *role, const struct cert_list *chai
 	gnutls_x509_crt_t leaf = chain->certs[0];
 
 	add_text(&t, "file", role->cert.path, strlen(role->cert.path));
-	add_dn(&t, "subject", leaf, gnutls_x509_crt_get_dn3);
+	add_dn(&t, "subject", leaf, false);
 	add_names(&t, leaf);
-	add_dn(&t, "issuer", leaf, gnutls_x509_crt_get_issuer_dn3);
+	add_dn(&t, "issuer", leaf, true);
 	if (gnutls_x509_crt_get_serial(leaf, bytes, &n) == 0)
 		add_hex(&t, "serial", bytes, n);
 	add_validity(&t, leaf, now);
@@ -149,13 +163,12 @@ static json_t *text_json(const void *text, size_t len)
 	return value ? value : json_string("");
 }
 
-static json_t *dn_json(gnutls_x509_crt_t crt, int (*get)(gnutls_x509_crt_t, gnutls_datum_t *, unsigned))
+static json_t *dn_json(gnutls_x509_crt_t crt, bool issuer)
 {
-	gnutls_datum_t dn;
-	if (get(crt, &dn, 0) < 0)
-		return json_null();
-	json_t *value = text_json(dn.data, dn.size);
-	gnutls_free(dn.data);
+	char *text = dn_text(crt, issuer);
+	json_t *value = text ? text_json(text, strlen(text)) : json_null();
+
+	free(text);
 	return value;
 }
 
@@ -185,11 +198,9 @@ static json_t *leaf_json(const struct cert_list *chain, int64_t now)
 		n_serial = 0;
 	if (gnutls_x509_crt_get_fingerprint(leaf, GNUTLS_DIG_SHA256, hash, &n_hash))
 		n_hash = 0;
-	return json_pack("{s:o, s:o, s:o, s:o, s:s, s:s, s:I, s:o, s:i}", "subject",
-			 dn_json(leaf, gnutls_x509_crt_get_dn3), "issuer",
-			 dn_json(leaf, gnutls_x509_crt_get_issuer_dn3), "names", names, "serial",
-			 hex_json(serial, n_serial), "not_before",
-			 cert_show_time(from, cert_not_before(leaf)), "not_after",
+	return json_pack("{s:o, s:o, s:o, s:o, s:s, s:s, s:I, s:o, s:i}", "subject", dn_json(leaf, false),
+			 "issuer", dn_json(leaf, true), "names", names, "serial", hex_json(serial, n_serial),
+			 "not_before", cert_show_time(from, cert_not_before(leaf)), "not_after",
 			 cert_show_time(to, cert_not_after(leaf)), "remaining_seconds",
 			 (json_int_t)(cert_not_after(leaf) - now), "sha256", hex_json(hash, n_hash), "chain",
 			 (int)chain->n);

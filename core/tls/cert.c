@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <gnutls/x509-ext.h>
 #include <semstreams/base/utf8.h>
 
 /* ---- PEM ---- */
@@ -197,120 +196,12 @@ int64_t cert_not_after(gnutls_x509_crt_t crt)
 
 /* ---- names ---- */
 
-/* Text of characters of a fixed width, most significant byte first, in UTF-8, malloced; NULL: it is not that.
- */
-static char *to_utf8(const gnutls_datum_t *value, size_t width, size_t *len)
-{
-	char *text = value->size % width == 0 ? malloc(2 * (size_t)value->size + 1) : NULL;
-
-	*len = 0;
-	for (size_t at = 0; text && at < value->size; at += width) {
-		uint32_t code = 0;
-		for (size_t i = 0; i < width; i++)
-			code = code << 8 | value->data[at + i];
-		if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) {
-			free(text);
-			return NULL;
-		}
-		*len += ss_utf8_put(code, text + *len);
-	}
-	return text;
-}
-
-enum {
-	UTF8 = 12,
-	NUMERIC = 18,
-	PRINTABLE = 19,
-	TELETEX = 20,
-	IA5 = 22,
-	VISIBLE = 26,
-	UNIVERSAL = 28,
-	BMP = 30
-};
-
-/*
- * Pass a CN on in UTF-8.  A TeletexString counts as Latin-1, as those who write it mean it and others read
- * it.  Strings of one byte a letter go as they are: what is not ASCII in them matches nothing but itself.
- */
-static bool pass_cn(const gnutls_x509_ava_st *ava, cert_each_fn *each, void *arg)
-{
-	size_t len = 0;
-	char *text = NULL;
-
-	switch (ava->value_tag) {
-	case UTF8:
-	case PRINTABLE:
-	case IA5:
-	case NUMERIC:
-	case VISIBLE:
-		return each(arg, ava->value.data, ava->value.size);
-	case TELETEX:
-		text = to_utf8(&ava->value, 1, &len);
-		break;
-	case BMP:
-		text = to_utf8(&ava->value, 2, &len);
-		break;
-	case UNIVERSAL:
-		text = to_utf8(&ava->value, 4, &len);
-		break;
-	default:
-		break;
-	}
-	bool more = text ? each(arg, (const uint8_t *)text, len) : each(arg, NULL, ava->value_tag);
-	free(text);
-	return more;
-}
-
-static bool dn_each_cn(gnutls_x509_dn_t dn, cert_each_fn *each, void *arg)
-{
-	static const char cn[] = GNUTLS_OID_X520_COMMON_NAME;
-	gnutls_x509_ava_st ava;
-	bool any = false;
-
-	for (int rdn = 0;; rdn++) {
-		int i = 0;
-		for (; gnutls_x509_dn_get_rdn_ava(dn, rdn, i, &ava) == 0; i++) {
-			size_t n = strnlen((const char *)ava.oid.data, ava.oid.size);
-			if (n != sizeof cn - 1 || memcmp(ava.oid.data, cn, n) != 0)
-				continue;
-			any = true;
-			if (!pass_cn(&ava, each, arg))
-				return any;
-		}
-		if (i == 0)
-			return any;
-	}
-}
-
-void cert_each_cn(gnutls_x509_crt_t crt, cert_each_fn *each, void *arg)
+void cert_each_cn(gnutls_x509_crt_t crt, tls_name_fn *each, void *arg)
 {
 	gnutls_x509_dn_t dn;
 
 	if (gnutls_x509_crt_get_subject(crt, &dn) == 0)
-		dn_each_cn(dn, each, arg);
-}
-
-int cert_each_san(gnutls_x509_crt_t crt, unsigned kind, cert_each_fn *each, void *arg)
-{
-	gnutls_subject_alt_names_t names = NULL;
-	gnutls_datum_t extension = {0}, name;
-	unsigned critical, type;
-
-	int rc = gnutls_x509_crt_get_extension_by_oid2(crt, GNUTLS_X509EXT_OID_SAN, 0, &extension, &critical);
-	if (rc)
-		return rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE ? 0 : -EINVAL;
-	rc = gnutls_subject_alt_names_init(&names);
-	if (rc == 0)
-		rc = gnutls_x509_ext_import_subject_alt_names(&extension, names, 0);
-	for (unsigned i = 0; rc == 0; i++) {
-		rc = gnutls_subject_alt_names_get(names, i, &type, &name, NULL);
-		if (rc == 0 && type == kind && !each(arg, name.data, name.size))
-			break;
-	}
-	if (names)
-		gnutls_subject_alt_names_deinit(names);
-	gnutls_free(extension.data);
-	return rc == 0 || rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE ? 0 : -EINVAL;
+		tls_each_cn(dn, each, arg);
 }
 
 /* ---- for messages ---- */
@@ -361,14 +252,11 @@ static bool show_first(void *arg, const uint8_t *name, size_t len)
 
 static const char *show_dn(char buf[CERT_SHOWN], gnutls_x509_dn_t dn)
 {
-	gnutls_datum_t whole;
-
-	if (dn_each_cn(dn, show_first, buf))
+	if (tls_each_cn(dn, show_first, buf))
 		return buf;
-	if (gnutls_x509_dn_get_str2(dn, &whole, 0))
-		return cert_show_bytes(buf, "", 0);
-	cert_show_bytes(buf, whole.data, whole.size);
-	gnutls_free(whole.data);
+	char *whole = tls_dn_text(dn);
+	cert_show_bytes(buf, whole ? whole : "", whole ? strlen(whole) : 0);
+	free(whole);
 	return buf;
 }
 

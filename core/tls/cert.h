@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <gnutls/x509.h>
+#include <semstreams/ext/tls-names.h>
 
 #define CERT_MAX_DER   (64u << 10) /* bytes of one certificate */
 #define CERT_MAX_CHAIN 16
@@ -57,21 +58,13 @@ char *cert_key_pem(gnutls_x509_privkey_t);
 int64_t cert_not_before(gnutls_x509_crt_t);
 int64_t cert_not_after(gnutls_x509_crt_t);
 
-/*
- * Call each(arg, name, len) for the subject's CNs in order, exactly by their OID, in UTF-8 whatever string
- * they are written as (RFC 5280, 4.1.2.4), or the SAN's names of one kind (GNUTLS_SAN_DNSNAME, _IPADDRESS) as
- * in the certificate, until it returns false.  Not NUL-terminated, any byte may be among them.  A CN that
- * cannot be decoded comes with name NULL, and with its ASN.1 tag as len. -EINVAL: there are alternative
- * names, but they cannot be read.
- */
-typedef bool cert_each_fn(void *arg, const uint8_t *name, size_t len);
-void cert_each_cn(gnutls_x509_crt_t, cert_each_fn *each, void *arg);
-int cert_each_san(gnutls_x509_crt_t, unsigned kind, cert_each_fn *each, void *arg);
+/* tls_each_cn() of the subject. */
+void cert_each_cn(gnutls_x509_crt_t, tls_name_fn *each, void *arg);
 
 /* For messages, in a buffer of CERT_SHOWN bytes: foreign bytes between single quotes, cut, control bytes and
  * quotes as \xNN. */
 const char *cert_show_bytes(char buf[CERT_SHOWN], const void *bytes, size_t len);
-/* A name as cert_each_cn() gives it; one that cannot be decoded by its type. */
+/* A name as tls_each_cn() gives it; one that cannot be decoded by its type. */
 const char *cert_show_name(char buf[CERT_SHOWN], const uint8_t *name, size_t len);
 /* The first CN of subject or issuer, else the whole of it. */
 const char *cert_show_subject(char buf[CERT_SHOWN], gnutls_x509_crt_t);

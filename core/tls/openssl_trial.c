@@ -395,7 +395,9 @@ static bool is_useful(SSL_CTX *ctx, gnutls_x509_crt_t ca, X509 *x, char *why, si
 	char shown[CERT_SHOWN];
 
 	if (!key) {
-		snprintf(why, size, "has a key that cannot be read");
+		snprintf(why, size, "%s",
+			 !x && tls_openssl_is_name_fault(ERR_peek_error()) ? TLS_OPENSSL_NAME_FAULT
+									   : "has a key that cannot be read");
 		return false;
 	}
 	ERR_clear_error();
@@ -431,6 +433,7 @@ static int count_useful(const struct cert_list *cas, tls_trial_useless_fn *usele
 		X509 *x = NULL;
 		if (gnutls_x509_crt_export2(cas->certs[i], GNUTLS_X509_FMT_DER, &der) == 0) {
 			const unsigned char *at = der.data;
+			ERR_clear_error();
 			x = d2i_X509(NULL, &at, (long)der.size);
 		}
 		if (is_useful(ctx, cas->certs[i], x, why, sizeof why))

@@ -248,6 +248,11 @@ static bool check_one_name(void *arg, const uint8_t *bytes, size_t len)
 	return true;
 }
 
+static bool check_dns_name(void *arg, unsigned kind, const uint8_t *bytes, size_t len)
+{
+	return kind != GNUTLS_SAN_DNSNAME || check_one_name(arg, bytes, len);
+}
+
 /* The name is the peer's, if the CAs may vouch for it. */
 static int accept_name(struct check *c, const char *name)
 {
@@ -299,7 +304,7 @@ static int check_name(struct check *c)
 	bool listed = c->policy->role == SS_TLS_SERVER && c->policy->n_names > 0;
 
 	cert_each_cn(c->leaf, check_one_name, &cn);
-	if (cert_each_san(c->leaf, GNUTLS_SAN_DNSNAME, check_one_name, &dns))
+	if (tls_each_san(c->leaf, check_dns_name, &dns) == -EINVAL)
 		return refuse_sans(c);
 	if (cn.hostile[0] || dns.hostile[0])
 		return refuse(c, SS_TLS_FAIL_NAME, "certificate with a NUL or control byte in its name %s",
@@ -318,9 +323,8 @@ struct listing {
 	bool partial; /* a wildcard for less than a whole label is among them */
 };
 
-static bool list_name(void *arg, const uint8_t *bytes, size_t len)
+static void list_name(struct listing *l, const uint8_t *bytes, size_t len)
 {
-	struct listing *l = arg;
 	char shown[CERT_SHOWN];
 	size_t used = strlen(l->text);
 
@@ -330,18 +334,30 @@ static bool list_name(void *arg, const uint8_t *bytes, size_t len)
 		l->partial = true;
 	if (l->n++ < 4 && cert_show_bytes(shown, bytes, len))
 		snprintf(l->text + used, sizeof l->text - used, "%s%s", used ? ", " : "", shown);
-	return true;
 }
 
-static bool list_address(void *arg, const uint8_t *bytes, size_t len)
+static void list_address(struct listing *l, const uint8_t *bytes, size_t len)
 {
-	struct listing *l = arg;
 	char shown[INET6_ADDRSTRLEN];
 	size_t used = strlen(l->text);
 
 	if (l->n++ < 4 && (len == 4 || len == 16) &&
 	    inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, shown, sizeof shown))
 		snprintf(l->text + used, sizeof l->text - used, "%s%s", used ? ", " : "", shown);
+}
+
+struct listings {
+	struct listing dns, ip;
+};
+
+static bool list(void *arg, unsigned kind, const uint8_t *bytes, size_t len)
+{
+	struct listings *all = arg;
+
+	if (kind == GNUTLS_SAN_DNSNAME)
+		list_name(&all->dns, bytes, len);
+	else if (kind == GNUTLS_SAN_IPADDRESS)
+		list_address(&all->ip, bytes, len);
 	return true;
 }
 
@@ -384,16 +400,15 @@ static int refuse_host(struct check *c, const struct ss_host_name *host, const s
 
 static int check_host(struct check *c)
 {
-	struct listing dns = {0}, ip = {0};
+	struct listings all = {0};
 	struct ss_host_name host = {.text = ""};
 
-	if (cert_each_san(c->leaf, GNUTLS_SAN_DNSNAME, list_name, &dns) ||
-	    cert_each_san(c->leaf, GNUTLS_SAN_IPADDRESS, list_address, &ip))
+	if (tls_each_san(c->leaf, list, &all) == -EINVAL)
 		return refuse_sans(c);
 	if (c->host && ss_host_name_read(c->host, strlen(c->host), &host) == 0 &&
-	    is_good_for_host(c, &host, &dns))
+	    is_good_for_host(c, &host, &all.dns))
 		return 0;
-	return refuse_host(c, &host, &dns, &ip);
+	return refuse_host(c, &host, &all.dns, &all.ip);
 }
 
 /* ---- the whole ---- */

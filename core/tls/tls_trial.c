@@ -3,12 +3,28 @@
 #include "core/tls/tls_trial.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #define NAME_OF(entry) #entry
 #define NAME(entry)    NAME_OF(entry)
+
+static void explain(const char *file, const char *reason, char *why, size_t why_size)
+{
+	/* the loader of libraries has no error codes; ENFILE's text begins as this one */
+	if (strstr(reason, strerror(EMFILE)))
+		snprintf(why, why_size,
+			 "TLS needs \"%s\", and no more files can be open; raise the limit RLIMIT_NOFILE "
+			 "(LimitNOFILE of systemd, the ulimit nofile of a container)",
+			 file);
+	else
+		snprintf(why, why_size,
+			 "TLS needs \"%s\", which cannot be loaded (%s); it is a part of semstreams: install "
+			 "that again, whole",
+			 file, reason);
+}
 
 /* OpenSSL leaves functions to be called at exit, so the module stays where it is. */
 static const struct tls_trial *load(const char *file, char *why, size_t why_size)
@@ -18,10 +34,7 @@ static const struct tls_trial *load(const char *file, char *why, size_t why_size
 
 	if (!trial) {
 		const char *reason = dlerror();
-		snprintf(why, why_size,
-			 "TLS needs \"%s\", which cannot be loaded (%s); it is a part of semstreams: install "
-			 "that again, whole",
-			 file, reason ? reason : "unknown reason");
+		explain(file, reason ? reason : "unknown reason", why, why_size);
 		return NULL;
 	}
 	if (trial->struct_size != sizeof *trial || strcmp(trial->version, PACKAGE_VERSION) != 0) {

@@ -2,12 +2,10 @@
 /* names - see names.h. */
 #include "names.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <gnutls/gnutls.h>
 #include <semstreams/base/utf8.h>
 
@@ -16,18 +14,29 @@ enum {
 	LABEL_MAX = 63,
 };
 
+/* As certificates write it: the forms of URLs are others. */
+static int read_bare(const char *name, struct ss_host_name *out)
+{
+	size_t len = strlen(name);
+
+	return len && name[0] != '[' && name[len - 1] != '.' ? ss_host_name_read(name, len, out) : -EINVAL;
+}
+
 size_t name_address(const char *name, unsigned char raw[16])
 {
-	if (inet_pton(AF_INET, name, raw) == 1)
-		return 4;
-	return inet_pton(AF_INET6, name, raw) == 1 ? 16 : 0;
+	struct ss_host_name host;
+
+	if (read_bare(name, &host))
+		return 0;
+	memcpy(raw, host.address, sizeof host.address);
+	return host.address_len;
 }
 
 bool name_same(const char *a, const char *b)
 {
-	unsigned char raw_a[16], raw_b[16];
-	size_t n = name_address(a, raw_a);
-	return strcasecmp(a, b) == 0 || (n && name_address(b, raw_b) == n && memcmp(raw_a, raw_b, n) == 0);
+	struct ss_host_name x, y;
+
+	return read_bare(a, &x) == 0 && read_bare(b, &y) == 0 && ss_host_name_same(&x, &y);
 }
 
 bool name_is_dns(const char *name)

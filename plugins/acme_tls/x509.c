@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <gnutls/x509-ext.h>
 #include <gnutls/x509.h>
 #include <semstreams/base/strbuf.h>
+#include <semstreams/ext/tls-names.h>
 #include "names.h"
 
 enum {
@@ -18,9 +18,8 @@ enum {
 	PEM_MAX = 64 * 1024,  /* of one certificate */
 	RSA_BITS_MAX = 8192,  /* with the limit of the exponent: what a hostile signature costs to check */
 	RSA_EXPONENT_MAX = 8, /* bytes */
-	SAN_MAX = 1024,
-	SERIAL_MAX = 31, /* bytes; RFC 5280 allows 20 */
-	CN_MAX = 64,     /* bytes; RFC 5280, ub-common-name */
+	SERIAL_MAX = 31,      /* bytes; RFC 5280 allows 20 */
+	CN_MAX = 64,          /* bytes; RFC 5280, ub-common-name */
 };
 
 static const char begin_line[] = "-----BEGIN CERTIFICATE-----", end_line[] = "-----END CERTIFICATE-----";
@@ -174,85 +173,80 @@ static int put_in_order(struct chain *c, const struct acme_key *key)
 
 /* ---- names ---- */
 
-/* Which name wanted is it?  kind: as an alternative name; 0: a common name, which may be of either. */
-static int match_name(struct chain *c, unsigned kind, const gnutls_datum_t *name, const char *const *names,
-		      size_t n, bool *found)
+struct wanted {
+	struct chain *chain;
+	const char *const *names;
+	size_t n;
+	bool *found;
+	int rc;
+};
+
+/* Is it one of the names?  kind 0: a common name, which may be of either kind. */
+static bool match_name(struct wanted *w, unsigned kind, const uint8_t *name, size_t len)
 {
 	char text[256];
 	unsigned char raw[16];
 	bool wanted = false, is_address = kind == GNUTLS_SAN_IPADDRESS;
+
 	if (!is_address)
-		name_harmless((const char *)name->data, name->size, text, sizeof text);
-	else if (name->size == 4 || name->size == 16)
-		inet_ntop(name->size == 4 ? AF_INET : AF_INET6, name->data, text, sizeof text);
+		name_harmless((const char *)name, len, text, sizeof text);
+	else if (len == 4 || len == 16)
+		inet_ntop(len == 4 ? AF_INET : AF_INET6, name, text, sizeof text);
 	else
-		snprintf(text, sizeof text, "an address of %u bytes", name->size);
-	for (size_t k = 0; k < n; k++)
-		if (name_same(names[k], text) && (!kind || is_address == (name_address(names[k], raw) > 0)))
-			wanted = found[k] = true;
-	return wanted ? 0 : refuse(c, "the certificate is also for \"%s\", which was not requested", text);
+		snprintf(text, sizeof text, "an address of %zu bytes", len);
+	for (size_t k = 0; k < w->n; k++)
+		if (name_same(w->names[k], text) &&
+		    (!kind || is_address == (name_address(w->names[k], raw) > 0)))
+			wanted = w->found[k] = true;
+	if (!wanted)
+		w->rc = refuse(w->chain, "the certificate is also for \"%s\", which was not requested", text);
+	return wanted;
 }
 
 /* Other kinds than DNS names and addresses do not matter. */
-static int match_alt_names(struct chain *c, gnutls_subject_alt_names_t sans, const char *const *names,
-			   size_t n, bool *found)
+static bool match_alt_name(void *arg, unsigned kind, const uint8_t *name, size_t len)
 {
-	int rc = 0;
-	for (unsigned i = 0; rc == 0 && i < SAN_MAX; i++) {
-		gnutls_datum_t name;
-		unsigned kind;
-		rc = gnutls_subject_alt_names_get(sans, i, &kind, &name, NULL);
-		if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
-			return 0;
-		if (rc)
-			return refuse(c, "the certificate's names cannot be read: %s", gnutls_strerror(rc));
-		if (kind == GNUTLS_SAN_DNSNAME || kind == GNUTLS_SAN_IPADDRESS)
-			rc = match_name(c, kind, &name, names, n, found);
-	}
-	return rc ? rc : refuse(c, "the certificate has more than %d names", SAN_MAX);
+	return (kind != GNUTLS_SAN_DNSNAME && kind != GNUTLS_SAN_IPADDRESS) ||
+	       match_name(arg, kind, name, len);
 }
 
-static int check_alt_names(struct chain *c, const char *const *names, size_t n, bool *found)
+static bool match_cn(void *arg, const uint8_t *name, size_t len)
 {
-	gnutls_subject_alt_names_t sans;
-	gnutls_datum_t extension = {0};
-	unsigned critical;
-	if (gnutls_subject_alt_names_init(&sans))
-		return -ENOMEM;
-	int rc = gnutls_x509_crt_get_extension_by_oid2(c->certs[0], GNUTLS_X509EXT_OID_SAN, 0, &extension,
-						       &critical);
-	if (rc == 0)
-		rc = gnutls_x509_ext_import_subject_alt_names(&extension, sans, 0);
-	if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
-		rc = refuse(c, "the certificate has no subject alternative names");
-	else if (rc)
-		rc = refuse(c, "the certificate's names cannot be read: %s", gnutls_strerror(rc));
-	else
-		rc = match_alt_names(c, sans, names, n, found);
-	for (size_t i = 0; rc == 0 && i < n; i++)
-		if (!found[i])
-			rc = refuse(c, "the certificate is not for \"%s\"", names[i]);
-	gnutls_free(extension.data);
-	gnutls_subject_alt_names_deinit(sans);
-	return rc;
+	struct wanted *w = arg;
+
+	if (name)
+		return match_name(w, 0, name, len);
+	w->rc = refuse(w->chain, "the certificate's CN is of ASN.1 type %zu, which cannot be decoded", len);
+	return false;
+}
+
+static int check_alt_names(struct wanted *w)
+{
+	int rc = tls_each_san(w->chain->certs[0], match_alt_name, w);
+
+	if (rc)
+		return refuse(w->chain, "the certificate%s",
+			      rc == -ENOENT ? " has no subject alternative names"
+					    : "'s names cannot be read");
+	for (size_t i = 0; w->rc == 0 && i < w->n; i++)
+		if (!w->found[i])
+			w->rc = refuse(w->chain, "the certificate is not for \"%s\"", w->names[i]);
+	return w->rc;
 }
 
 /* A certificate without a CN is fine, one with another name is not: peers may go by it. */
 static int check_names(struct chain *c, const char *const *names, size_t n)
 {
 	bool *found = calloc(n + 1, sizeof *found);
-	int rc = found ? check_alt_names(c, names, n, found) : -ENOMEM;
-	for (unsigned i = 0; rc == 0; i++) {
-		char cn[256];
-		size_t len = sizeof cn;
-		rc = gnutls_x509_crt_get_dn_by_oid(c->certs[0], GNUTLS_OID_X520_COMMON_NAME, i, 0, cn, &len);
-		if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE) {
-			rc = 0;
-			break;
-		}
-		gnutls_datum_t name = key_datum(cn, len);
-		rc = rc ? refuse(c, "the certificate's subject cannot be read: %s", gnutls_strerror(rc))
-			: match_name(c, 0, &name, names, n, found);
+	struct wanted w = {.chain = c, .names = names, .n = n, .found = found};
+	gnutls_x509_dn_t dn;
+	int rc = found ? check_alt_names(&w) : -ENOMEM;
+
+	if (rc == 0 && gnutls_x509_crt_get_subject(c->certs[0], &dn))
+		rc = refuse(c, "the certificate's subject cannot be read");
+	if (rc == 0) {
+		tls_each_cn(dn, match_cn, &w);
+		rc = w.rc;
 	}
 	free(found);
 	return rc;
@@ -260,22 +254,28 @@ static int check_names(struct chain *c, const char *const *names, size_t n)
 
 /* ---- description ---- */
 
-/* CN, else the whole DN. */
+static bool take_name(void *arg, const uint8_t *name, size_t len)
+{
+	char *out = arg;
+
+	if (name)
+		name_harmless((const char *)name, len, out, 256);
+	return false;
+}
+
+/* The first CN, where it says something that can be read, else the whole DN. */
 static void name_of(gnutls_x509_crt_t crt, bool issuer, char out[256])
 {
-	char cn[512];
-	size_t len = sizeof cn;
-	gnutls_datum_t dn = {0};
-	int rc = issuer ? gnutls_x509_crt_get_issuer_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, cn,
-							       &len)
-			: gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, cn, &len);
-	if (rc == 0 && len > 0) {
-		name_harmless(cn, len, out, 256);
+	gnutls_x509_dn_t dn;
+
+	out[0] = 0;
+	if (issuer ? gnutls_x509_crt_get_issuer(crt, &dn) : gnutls_x509_crt_get_subject(crt, &dn))
 		return;
-	}
-	rc = issuer ? gnutls_x509_crt_get_issuer_dn3(crt, &dn, 0) : gnutls_x509_crt_get_dn3(crt, &dn, 0);
-	name_harmless(rc ? "" : (const char *)dn.data, rc ? 0 : dn.size, out, 256);
-	gnutls_free(dn.data);
+	tls_each_cn(dn, take_name, out);
+	char *whole = *out ? NULL : tls_dn_text(dn);
+	if (whole)
+		name_harmless(whole, strlen(whole), out, 256);
+	free(whole);
 }
 
 static void hex(const unsigned char *bytes, size_t n, char *out)

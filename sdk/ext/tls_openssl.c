@@ -34,18 +34,35 @@ static int no_password(char *buf, int size, int writing, void *arg)
 	return -1;
 }
 
-/* All certificates of a PEM text; NULL if there is none or one is broken. */
-static STACK_OF(X509) * certificates(const char *pem)
+bool tls_openssl_is_name_fault(unsigned long error)
+{
+	static const int reasons[] = {ASN1_R_INVALID_UTF8STRING, ASN1_R_ILLEGAL_CHARACTERS,
+				      ASN1_R_BMPSTRING_IS_WRONG_LENGTH,
+				      ASN1_R_UNIVERSALSTRING_IS_WRONG_LENGTH, ASN1_R_MSTRING_WRONG_TAG};
+	bool found = false;
+
+	for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
+		found |= ERR_GET_LIB(error) == ERR_LIB_ASN1 && ERR_GET_REASON(error) == reasons[i];
+	return found;
+}
+
+/* All certificates of a PEM text; NULL if there is none or one is broken.  Of CAs those whose names OpenSSL
+ * does not read are left out: the host has warned of them, and no peer can show what they signed. */
+static STACK_OF(X509) * certificates(const char *pem, bool cas, const char **why)
 {
 	BIO *bio = BIO_new_mem_buf(pem, -1);
 	STACK_OF(X509) *all = sk_X509_new_null();
-	X509 *x;
+	bool more = bio && all;
 
-	while (bio && all && (x = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
-		if (!sk_X509_push(all, x)) {
+	while (more) {
+		ERR_clear_error();
+		X509 *x = PEM_read_bio_X509(bio, NULL, no_password, NULL);
+		bool odd = !x && tls_openssl_is_name_fault(ERR_peek_error());
+		more = x ? sk_X509_push(all, x) > 0 : odd && cas;
+		if (!more)
 			X509_free(x);
-			break;
-		}
+		if (odd)
+			*why = "a certificate in it " TLS_OPENSSL_NAME_FAULT;
 	}
 	bool end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
 	ERR_clear_error();
@@ -73,7 +90,7 @@ int tls_openssl_identity_read(const struct ss_tls_material *m, struct tls_openss
 	if (!m->chain_pem || !m->key_pem)
 		return 0;
 	*why = "the certificate is not readable PEM";
-	id->chain = certificates(m->chain_pem);
+	id->chain = certificates(m->chain_pem, false, why);
 	if (!id->chain)
 		return -EINVAL;
 	id->leaf = sk_X509_shift(id->chain);
@@ -109,7 +126,7 @@ int tls_openssl_trust(SSL_CTX *ctx, const struct ss_tls_material *m, bool server
 	if (m->ca_pem) {
 		rc = -EINVAL;
 		*why = "a CA certificate is not readable PEM";
-		cas = certificates(m->ca_pem);
+		cas = certificates(m->ca_pem, true, why);
 		if (!cas)
 			goto out;
 	}

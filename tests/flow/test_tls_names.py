@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: MIT
 """Names in certificates that are written in unusual ways, and what a message tells the operator to add."""
 
+import base64
 import json
 import os
+import re
 import socket
 import ssl
+from pathlib import Path
 
+import pki as pki_module
 import pytest
 from conftest import PATIENCE
 from pki import CLIENT, Pki, openssl
 from test_tls_usable import listener
 
-BMP, T61, UNIVERSAL, UTF8, BITS = 0x1e, 0x14, 0x1c, 0x0c, 0x03
+BMP, T61, UNIVERSAL, UTF8, VISIBLE, BITS = 0x1e, 0x14, 0x1c, 0x0c, 0x1a, 0x03
 NAME = "Sensor Münster"
 
 
@@ -71,6 +75,64 @@ def test_unknown_encoding_is_named(serve, pki, location):
     leaf = location.leaf(None, subject=[("CN", b"\0Sensor", BITS)], sans=[], uses=[CLIENT])
     assert not knock(port, pki, leaf.cert, leaf.key)
     program.wait_log(r"client certificate CN \(of ASN.1 type 3, which cannot be decoded\) not in allowed list")
+
+
+@pytest.fixture
+def odd_pem(monkeypatch):
+    """As the openssl program would not write it."""
+    monkeypatch.setattr(pki_module, "pem", lambda der: b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) +
+                        b"-----END CERTIFICATE-----\n")
+
+
+ENCODINGS = [(BMP, "utf-16-be"), (T61, "latin-1"), (UNIVERSAL, "utf-32-be"), (UTF8, "utf-8")]
+
+
+@pytest.mark.parametrize("tag, encoding", ENCODINGS)
+def test_encodings_at_a_server(call, command, pki, location, tmp_path, tag, encoding):
+    """Of its name (without a DNS name that is the CN), of its CA's, and what cert status shows of both."""
+    cn = ("CN", NAME.encode(encoding), tag)
+    leaf = location.leaf(None, subject=[cn, ("O", "Größe".encode(encoding), tag)], sans=["127.0.0.1"])
+    program = call(leaf.cert, leaf.key, pki.ca_file, "127.0.0.1")
+    program.wait_ready()
+    program.wait_log(f"Link up .*peer=\"?{NAME}")
+    # a CA that nobody trusts is told by its name
+    issuer = location.leaf(None, subject=[cn], sans=[], ca=True)
+    call(issuer.cert, issuer.key, location.leaf("other", ca=True).cert, "127.0.0.1").wait_log(f"certificate '{NAME}'")
+    (tmp_path / "c.json").write_text(json.dumps(listener({"server": {"enabled": True, **leaf.settings()}})))
+    done = command("cert", "status", "-c", "c.json")
+    assert f"O=Größe,CN={NAME}" in done.stdout, done.stdout + done.stderr
+    done = command("cert", "status", "--json", "-c", "c.json")
+    assert json.loads(done.stdout)["server"]["certificate"]["subject"] == f"O=Größe,CN={NAME}"
+
+
+@pytest.mark.parametrize("tag, encoding", ENCODINGS)
+def test_encodings_of_a_ca(call, command, pki, location, tmp_path, tag, encoding):
+    expired = location.leaf(None, subject=[("CN", NAME.encode(encoding), tag)], sans=[], ca=True, days=(-9, -1))
+    bundle = tmp_path / "cas.pem"
+    bundle.write_bytes(expired.cert.read_bytes() + Path(pki.ca_file).read_bytes())
+    (tmp_path / "c.json").write_text(json.dumps(listener({"client": {"ca_files": [str(bundle)]}})))
+    done = command("check", "c.json")
+    assert done.returncode == 0 and f"'{NAME}'" in done.stderr and "expired" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("bytes_, tag, shown", [(b"CA \xff\xfe", UTF8, r"CA \\xff\\xfe"), (b"CA", VISIBLE, "CA"),
+                                                (b"\xd8\0\0a", BMP, None), (b"abc", BMP, None)])
+def test_a_ca_that_openssl_does_not_read(odd_pem, call, command, pki, location, tmp_path, bytes_, tag, shown):
+    """GnuTLS reads it.  It is named and left out, and the others in its file count."""
+    odd = location.leaf(None, subject=[("CN", bytes_, tag)], sans=[], ca=True)
+    bundle = tmp_path / "cas.pem"
+    bundle.write_bytes(odd.cert.read_bytes().split(b"-----BEGIN")[1].join([b"-----BEGIN", b""]) + Path(pki.ca_file).read_bytes())
+    leaf = location.leaf("localhost")
+    (tmp_path / "c.json").write_text(json.dumps(listener({"client": {"ca_files": [str(bundle)]}})))
+    done = command("check", "c.json")
+    what = f"CA '{shown}'" if shown else "CA \\(of ASN.1 type 30, which cannot be decoded\\)"
+    assert done.returncode == 0, done.stderr
+    assert re.search(what + ".* has a name in an encoding that OpenSSL does not read", done.stderr), done.stderr
+    call(leaf.cert, leaf.key, bundle, "localhost").wait_ready()
+    # as an identity it is of no use, and the reason is not that it were no PEM
+    (tmp_path / "c.json").write_text(json.dumps(listener({"server": {"enabled": True, **odd.settings()}})))
+    done = command("check", "c.json")
+    assert done.returncode == 78 and "has a name in an encoding that OpenSSL does not read" in done.stderr, done.stderr
 
 
 # ---- what is missing is said --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <semstreams/base/host_name.h>
 #include <semstreams/ext/tls-openssl.h>
 #include <semstreams/ext/tls.h>
 #include <semstreams/sugar.h>
@@ -403,10 +404,10 @@ static void handshake_start(SSL *ssl)
 	name_peer(ssl, h);
 	if (!is_server(t)) {
 		/* libwebsockets also sends addresses, and cuts those of IPv6 at their first colon */
-		unsigned char address[16];
-		bool numeric = inet_pton(AF_INET, t->server_name, address) == 1 ||
-			       inet_pton(AF_INET6, t->server_name, address) == 1;
-		SSL_set_tlsext_host_name(ssl, numeric ? NULL : t->server_name);
+		struct ss_host_name host;
+		bool named = ss_host_name_read(t->server_name, strlen(t->server_name), &host) == 0 &&
+			     !host.address_len;
+		SSL_set_tlsext_host_name(ssl, named ? host.text : NULL);
 	}
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The module that needs OpenSSL: whatever is found in its place is refused, with the file and what to do. */
+#include <sys/resource.h>
 #include <gnutls/x509.h>
 #include "tests/unit/shared_object.h"
 #include "core/tls/tls_trial.h"
@@ -27,6 +28,24 @@ static void test_refused(void **state)
 	build(scratch, "tls_openssl.so", "", "int nothing;");
 	expect_refusal(file, "undefined symbol: semstreams_tls_openssl");
 	free(file);
+}
+
+/* Nothing is wrong with the module then. */
+static void test_no_more_files(void **state)
+{
+	struct rlimit old, none;
+	char why[512] = "";
+	(void)state;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none = (struct rlimit){.rlim_cur = 3, .rlim_max = old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	const struct tls_trial *trial = tls_trial_open(TLS_MODULE, why, sizeof why);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_null(trial);
+	assert_non_null(strstr(why, TLS_MODULE));
+	assert_non_null(strstr(why, "raise the limit RLIMIT_NOFILE"));
+	assert_null(strstr(why, "install"));
 }
 
 static void expect_other(const char *name, const char *size, const char *version)
@@ -69,6 +88,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_no_more_files),
 		cmocka_unit_test(test_of_another_build),
 		cmocka_unit_test(test_stays),
 	};

@@ -10,6 +10,12 @@
 #include <openssl/ssl.h>
 #include <semstreams/ext/tls.h>
 
+/* Is it, as the first error of reading a certificate, the encoding of a name?  OpenSSL is strict there. */
+bool tls_openssl_is_name_fault(unsigned long error);
+#define TLS_OPENSSL_NAME_FAULT                                                                               \
+	"has a name in an encoding that OpenSSL does not read; have it issued anew, with names as "          \
+	"UTF8String"
+
 struct tls_openssl_identity {
 	X509 *leaf; /* NULL: there is none yet; then so is the rest */
 	EVP_PKEY *key;

@@ -39,7 +39,7 @@ bool commit_decode(const uint8_t *bytes, size_t size, struct commit_record *rec)
 	rec->length = ss_unpack_u64(&u);
 	uint32_t len = ss_unpack_u32(&u);
 	const uint8_t *rel = ss_unpack_bytes(&u, len);
-	if (!rel || len >= sizeof rec->rel)
+	if (!rel || len >= sizeof rec->rel || rec->cuts > CUTS_FILES)
 		return false;
 	memcpy(rec->rel, rel, len);
 	rec->snapshot = u.at;

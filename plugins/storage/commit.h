@@ -12,9 +12,13 @@
 #include <semstreams/base/two_slot.h>
 #include "path.h"
 
+/* What of the files is not committed: nothing; what lies in one file behind length; in each of the files of a
+ * ledger what lies behind the length it has there: the one numbered inode, length bytes of it (ledger.h). */
+enum { CUTS_NOTHING, CUTS_FILE, CUTS_FILES };
+
 /* What a record says. */
 struct commit_record {
-	bool cuts; /* what lies in the file behind length is not committed; else nothing is to be cut */
+	uint32_t cuts; /* CUTS_... */
 	char rel[REL_MAX];
 	uint64_t inode, born_ns, length;
 	const uint8_t *snapshot; /* of positions, where the record was read */

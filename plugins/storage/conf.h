@@ -23,6 +23,9 @@ enum {
 	METRIC_REMOVED,
 	METRIC_STALLS,
 	METRIC_OLDEST_UNSYNCED,
+	METRIC_OPEN_FILES,
+	METRIC_EVICTED,
+	METRIC_OTHERS,
 };
 
 struct storage_conf {
@@ -33,4 +36,5 @@ struct storage_conf {
 	int64_t compress, line_breaks;
 	int64_t max_line, write_buffer, max_pending;
 	int64_t any_owner;
+	int64_t max_open_files, max_files;
 };

@@ -7,19 +7,18 @@
 
 enum {
 	COPY_MAX = 2048, /* measured: from about here on an iovec of its own is cheaper than a copy */
-	IOVS = 1024,     /* as many as one writev takes */
 	CHUNK = 16,
 	PASS_MAX = 512
 };
 
 typedef uint8_t chunk __attribute__((vector_size(CHUNK)));
 
-int lines_init(struct lines *l, size_t target, size_t max_line, bool escape)
+int lines_init(struct lines *l, size_t target, size_t max_line, bool escape, unsigned iovs)
 {
-	*l = (struct lines){.target = target, .max_line = max_line, .escape = escape};
+	*l = (struct lines){.target = target, .max_line = max_line, .escape = escape, .room = iovs};
 	/* a line may begin just below the target and double in length */
 	l->buf = malloc(target + 2 * COPY_MAX + CHUNK);
-	l->iov = malloc(IOVS * sizeof *l->iov);
+	l->iov = malloc(iovs * sizeof *l->iov);
 	if (l->buf && l->iov)
 		return 0;
 	lines_done(l);
@@ -115,7 +114,7 @@ static size_t rewrite(uint8_t *to, const uint8_t *from, size_t n, bool escape)
 	return (size_t)(p - to);
 }
 
-static void close_run(struct lines *l)
+void lines_split(struct lines *l)
 {
 	if (l->fill > l->run)
 		l->iov[l->n++] = (struct iovec){.iov_base = l->buf + l->run, .iov_len = l->fill - l->run};
@@ -138,7 +137,7 @@ static int add_long(struct lines *l, const uint8_t *data, size_t len)
 		len = rewrite(l->spill, data, len, l->escape);
 		data = l->spill;
 	}
-	close_run(l);
+	lines_split(l);
 	l->iov[l->n++] = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = len};
 	l->outside += len;
 	l->buf[l->fill++] = '\n';
@@ -173,7 +172,7 @@ int64_t lines_gather(struct lines *l, const struct ss_event *ev, uint32_t n, str
 				break;
 		}
 		/* room for what one more event may add: a run, a long line, the run at the end */
-		l->full = lines_bytes(l) >= l->target || l->n > IOVS - 3;
+		l->full = lines_bytes(l) >= l->target || l->n > l->room - 3;
 	}
 	return i;
 }
@@ -181,6 +180,6 @@ int64_t lines_gather(struct lines *l, const struct ss_event *ev, uint32_t n, str
 void lines_seal(struct lines *l)
 {
 	size_t bytes = lines_bytes(l);
-	close_run(l);
+	lines_split(l);
 	l->bytes = bytes;
 }

@@ -16,6 +16,7 @@ struct lines {
 	size_t run;  /* where the run at the end of buf begins that is in no iovec yet */
 	struct iovec *iov;
 	unsigned n;     /* iovecs in use */
+	unsigned room;  /* iovecs there are */
 	size_t bytes;   /* in all, once lines_seal was called */
 	uint8_t *spill; /* a long line that had to be rewritten */
 	size_t target;  /* bytes after which it is full */
@@ -30,12 +31,16 @@ struct lines_dropped {
 	uint64_t empty, too_long;
 };
 
-/* 0 or -ENOMEM. */
-int lines_init(struct lines *, size_t target, size_t max_line, bool escape);
+enum { LINES_IOVS = 1024 }; /* as many as one writev takes */
+
+/* With so many iovecs; 0 or -ENOMEM. */
+int lines_init(struct lines *, size_t target, size_t max_line, bool escape, unsigned iovs);
 void lines_done(struct lines *);
 
 /* Take events in until all are in or it is full; returns how many it took, -ENOMEM if not even one. */
 int64_t lines_gather(struct lines *, const struct ss_event *, uint32_t n, struct lines_dropped *);
+/* What comes next gets an iovec of its own. */
+void lines_split(struct lines *);
 /* Complete iov[0..n) and bytes. */
 void lines_seal(struct lines *);
 /* Bytes gathered so far. */

@@ -16,8 +16,6 @@
 #include <unistd.h>
 #include <semstreams/base/file_atomic.h>
 
-enum { NAME_LEN_MAX = 255 - STAMP_MAX - 8 }; /* leaves room for a stamp and ".zst.tmp" */
-
 const char *const path_extensions[] = {".gz", ".zst", NULL};
 
 /* ---- templates ---- */
@@ -38,6 +36,16 @@ static bool id_is_safe(const char *id)
 	       id[strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")] == '\0';
 }
 
+static const char *const names[] = {"{component}", "{peer}", "{origin}", "{input}", "{address}", NULL};
+
+static bool is_name(const char *text, size_t n)
+{
+	for (int i = 0; names[i]; i++)
+		if (strlen(names[i]) == n && strncmp(names[i], text, n) == 0)
+			return true;
+	return false;
+}
+
 static int check_fields(const char *text, char why[WHY_MAX])
 {
 	for (const char *p = text; *p; p++) {
@@ -49,8 +57,10 @@ static int check_fields(const char *text, char why[WHY_MAX])
 				return wrong(why, "%%%.1s is unknown; use %%Y, %%m, %%d, %%H or %%%%", p);
 		} else if (*p == '{') {
 			size_t n = strcspn(p, "}");
-			if (strncmp(p, "{component}", n + 1) != 0)
-				return wrong(why, "%.*s is unknown; use {component}",
+			if (!is_name(p, n + 1))
+				return wrong(why,
+					     "%.*s is unknown; use {component}, {peer}, {origin}, {input} or "
+					     "{address}",
 					     n < 40 ? (int)n + 1 : 40, p);
 			p += n;
 		} else if (*p == '}') {
@@ -83,14 +93,14 @@ static char *put_id(const char *pattern, const char *id)
 {
 	size_t id_len = strlen(id), size = 1;
 	for (const char *p = pattern; *p; p++)
-		size += *p == '{' ? id_len : 1;
+		size += *p == '{' ? id_len + 1 : 1;
 	char *out = malloc(size), *to = out;
 	if (!out)
 		return NULL;
 	while (*pattern) {
-		if (*pattern == '{') {
+		if (strncmp(pattern, names[0], strlen(names[0])) == 0) {
 			to = mempcpy(to, id, id_len);
-			pattern += strlen("{component}");
+			pattern += strlen(names[0]);
 		} else {
 			*to++ = *pattern++;
 		}
@@ -113,7 +123,7 @@ int path_parse(struct path *p, const char *text, const char *id, char why[WHY_MA
 	int rc = check_fields(text, why);
 	if (rc < 0)
 		return rc;
-	if (strchr(text, '{') && !id_is_safe(id))
+	if (strstr(text, names[0]) && !id_is_safe(id))
 		return wrong(why, "cannot contain {component}: the id may only have A-Z a-z 0-9 . _ - and no "
 				  "leading dot");
 	const char *start = pattern_start(text);
@@ -135,8 +145,9 @@ int path_parse(struct path *p, const char *text, const char *id, char why[WHY_MA
 	for (const char *c = p->pattern; *c && !p->dated; c++)
 		if (*c == '%' && *++c != '%')
 			p->dated = true;
+	p->routed = strchr(p->pattern, '{') != NULL;
 	char rel[REL_MAX];
-	rc = path_render(p, 0, rel);
+	rc = path_render(p->pattern, 0, rel);
 	if (rc == 0)
 		rc = check_pattern(rel, why); /* {component} may have made a part too long */
 	else
@@ -153,11 +164,11 @@ void path_done(struct path *p)
 	*p = (struct path){0};
 }
 
-int path_render(const struct path *p, time_t when, char rel[REL_MAX])
+int path_render(const char *pattern, time_t when, char rel[REL_MAX])
 {
 	struct tm tm;
 	gmtime_r(&when, &tm);
-	size_t n = strftime(rel, REL_MAX, p->pattern, &tm);
+	size_t n = strftime(rel, REL_MAX, pattern, &tm);
 	return n ? 0 : -ENAMETOOLONG;
 }
 
@@ -169,21 +180,74 @@ static bool digits(const char *s, size_t n)
 	return true;
 }
 
-const char *path_match(const char *part, const char *name)
+/* A date field, n digits, that says what it says at that time. */
+static bool is_date(char field, const char *text, size_t n, const struct tm *at)
 {
+	char now[8];
+	int value = !at            ? 0
+		    : field == 'Y' ? at->tm_year + 1900
+		    : field == 'm' ? at->tm_mon + 1
+		    : field == 'd' ? at->tm_mday
+				   : at->tm_hour;
+
+	if (!digits(text, n))
+		return false;
+	snprintf(now, sizeof now, "%0*d", (int)n, value % 10000);
+	return !at || strncmp(text, now, n) == 0;
+}
+
+/* The longest beginning of a name that a value can become (route.h). */
+static size_t value_len(const char *name, size_t n)
+{
+	size_t len = 0;
+
+	if (n == 0 || *name == '.' || *name == '-')
+		return 0;
+	while (len < n && (isalnum((unsigned char)name[len]) || strchr("._-@:+=,%~", name[len])))
+		len++;
+	return len;
+}
+
+bool path_matches(const char *part, const char *name, size_t n, const struct tm *at)
+{
+	const char *end = name + n;
+
 	for (; *part && *part != '/'; part++) {
+		if (*part == '{') {
+			const char *rest = strchr(part, '}') + 1;
+			for (size_t len = value_len(name, (size_t)(end - name)); len > 0; len--)
+				if (path_matches(rest, name + len, (size_t)(end - name) - len, at))
+					return true;
+			return false;
+		}
 		if (*part == '%' && part[1] != '%') {
-			size_t n = *++part == 'Y' ? 4 : 2;
-			if (!digits(name, n))
-				return NULL;
-			name += n;
+			size_t width = *++part == 'Y' ? 4 : 2;
+			if ((size_t)(end - name) < width || !is_date(*part, name, width, at))
+				return false;
+			name += width;
 			continue;
 		}
 		part += *part == '%';
-		if (*name++ != *part)
-			return NULL;
+		if (name == end || *name++ != *part)
+			return false;
 	}
-	return name;
+	return name == end;
+}
+
+bool path_matches_all(const char *pattern, const char *rel, time_t when)
+{
+	struct tm tm;
+
+	gmtime_r(&when, &tm);
+	for (;;) {
+		size_t part = strcspn(pattern, "/"), n = strcspn(rel, "/");
+		if (!path_matches(pattern, rel, n, &tm) || !pattern[part] != !rel[n])
+			return false;
+		if (!rel[n])
+			return true;
+		pattern += part + 1;
+		rel += n + 1;
+	}
 }
 
 const char *path_base(const char *rel)

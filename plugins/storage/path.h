@@ -12,17 +12,20 @@
 enum {
 	WHY_MAX = 256,  /* bytes of an explanation for people, NUL included */
 	REL_MAX = 1024, /* bytes of a rendered name below the prefix, NUL included */
-	STAMP_MAX = 32  /* bytes of ".20251116T100000Z.001", NUL included, and room for an extension */
+	STAMP_MAX = 32, /* bytes of ".20251116T100000Z.001", NUL included, and room for an extension */
+	NAME_LEN_MAX = 255 - STAMP_MAX - 8 /* of one name; leaves room for a stamp and ".zst.tmp" */
 };
 
 /*
  * A template split where the fixed part ends: "/data/%Y/{component}.jsonl" has prefix "/data" and pattern
- * "%Y/edge.jsonl".  The pattern holds literals, %Y %m %d %H (UTC) and %%; no part of it is "." or "..".
+ * "%Y/edge.jsonl".  The pattern holds literals, %Y %m %d %H (UTC), %% and the fields of attributes, as {peer}
+ * (route.h); no part of it is "." or "..".
  */
 struct path {
 	char *prefix;
 	char *pattern;
 	bool dated;     /* holds a date field: the name changes with time */
+	bool routed;    /* holds a field of an attribute: there are many files */
 	bool any_owner; /* set by the caller: files of other users are used, too */
 };
 
@@ -30,12 +33,15 @@ struct path {
 int path_parse(struct path *, const char *text, const char *id, char why[WHY_MAX]);
 void path_done(struct path *);
 
-/* The name below the prefix at a time; -ENAMETOOLONG. */
-int path_render(const struct path *, time_t when, char rel[REL_MAX]);
+/* The name below the prefix of a pattern without fields of attributes, at a time; -ENAMETOOLONG. */
+int path_render(const char *pattern, time_t when, char rel[REL_MAX]);
 
-/* Does name begin with what one part of a pattern (up to '/' or the end) can render to?  Returns what follows
- * in name, NULL if it does not. */
-const char *path_match(const char *part, const char *name);
+/* Can one part of a pattern (up to '/' or the end) become this name of n bytes, at that time (UTC) or, with
+ * NULL, at any? */
+bool path_matches(const char *part, const char *name, size_t n, const struct tm *at);
+
+/* Can a whole pattern become this name below the prefix at that time? */
+bool path_matches_all(const char *pattern, const char *rel, time_t when);
 
 /* Open the directory that rel lies in, below the prefix, through no symbolic link; create: make what is
  * missing, the prefix with its parents included, mode 0750.  A descriptor, or -errno with the reason in why.

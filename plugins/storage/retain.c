@@ -23,7 +23,7 @@
 #include <semstreams/base/file_atomic.h>
 #include <semstreams/base/job.h>
 
-enum { LOOK_EVERY_S = 60 };
+enum { LOOK_EVERY_S = 60, CLOCK_STEP_S = 60 };
 
 struct closed_file {
 	char *rel;
@@ -62,27 +62,30 @@ static const char *extension_of(const char *tail)
 }
 
 struct form {
+	bool stamped;
 	bool compressed;
-	bool leftover;   /* compressing left it half done */
-	bool maybe_open; /* without stamp or extension it may be the current file */
+	bool leftover; /* compressing left it half done */
 };
+
+/* What stands behind the name of a file: nothing, or a stamp, an extension, or both. */
+static bool read_form(const char *tail, struct form *form)
+{
+	size_t stamp = path_stamp_len(tail);
+	const char *ext = extension_of(tail + stamp);
+	tail += stamp + (ext ? strlen(ext) : 0);
+	*form = (struct form){.stamped = stamp != 0,
+			      .compressed = ext != NULL,
+			      .leftover = ext && strcmp(tail, ".tmp") == 0};
+	return form->leftover || *tail == '\0';
+}
 
 /* Is name a closed file's, by its form?  Without date fields a closed file carries a stamp. */
 static bool is_closed_name(const struct path *p, const char *part, const char *name, struct form *form)
 {
-	const char *tail = path_match(part, name);
-	if (!tail)
-		return false;
-	size_t stamp = path_stamp_len(tail);
-	if (stamp == 0 && !p->dated)
-		return false;
-	tail += stamp;
-	const char *ext = extension_of(tail);
-	tail += ext ? strlen(ext) : 0;
-	form->compressed = ext != NULL;
-	form->leftover = ext && strcmp(tail, ".tmp") == 0;
-	form->maybe_open = stamp == 0 && !ext;
-	return form->leftover || *tail == '\0';
+	for (size_t n = strlen(name); n > 0; n--)
+		if (read_form(name + n, form) && path_matches(part, name, n, NULL))
+			return form->stamped || p->dated;
+	return false;
 }
 
 static int add_file(struct retain *r, const char *rel, const struct stat *st, bool compressed)
@@ -145,7 +148,12 @@ static int look_at(struct retain *r, int dirfd, const char *part, const char *na
 		unlinkat(dirfd, name, 0);
 		return 0;
 	}
-	if (form.maybe_open) {
+	if (!form.stamped && !form.compressed) {
+		/* it may be the current file, though one of many is not always open */
+		time_t now = time(NULL);
+		if (r->path->routed && (path_matches_all(r->path->pattern, rel, now) ||
+					path_matches_all(r->path->pattern, rel, now - CLOCK_STEP_S)))
+			return 0;
 		int fd = open_closed(r, dirfd, name);
 		if (fd < 0)
 			return 0;
@@ -177,8 +185,8 @@ static int scan(struct retain *r, int dirfd, const char *pattern, const char *ab
 			rc = look_at(r, dirfd, pattern, e->d_name, rel);
 			continue;
 		}
-		const char *rest = path_match(pattern, e->d_name);
-		int sub = rest && !*rest ? path_open_at(dirfd, e->d_name, O_RDONLY | O_DIRECTORY, 0) : -1;
+		bool below = path_matches(pattern, e->d_name, strlen(e->d_name), NULL);
+		int sub = below ? path_open_at(dirfd, e->d_name, O_RDONLY | O_DIRECTORY, 0) : -1;
 		if (sub >= 0)
 			rc = scan(r, sub, slash + 1, rel);
 	}

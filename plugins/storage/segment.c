@@ -115,7 +115,7 @@ static int repair(struct segment *s, const struct path *p, off_t size, uint64_t 
 			return explain(why, "its unfinished last line cannot be truncated", rc);
 	}
 	*torn = (uint64_t)(size - tail);
-	s->size = s->synced = (uint64_t)tail;
+	s->size = s->synced = s->stored = (uint64_t)tail;
 	return 0;
 }
 
@@ -158,8 +158,7 @@ int segment_open(struct segment **out, const struct path *p, const char *rel, mo
 	rc = s->dirfd = path_open_dir(p, rel, true, why);
 	if (rc < 0)
 		goto out;
-	bool created;
-	rc = s->fd = path_open_file(p, s->dirfd, path_base(rel), mode, &created, why);
+	rc = s->fd = path_open_file(p, s->dirfd, path_base(rel), mode, &s->created, why);
 	if (rc < 0)
 		goto out;
 	s->born_ns = birth_ns(s->fd);
@@ -316,14 +315,61 @@ int segment_write(struct segment *s, struct iovec *iov, unsigned n, size_t total
 	return rc;
 }
 
-int segment_cut_unsynced(struct segment *s)
+void segment_take_back(struct segment *s, size_t total)
 {
-	int rc = cut(s->fd, (off_t)s->synced);
+	struct stat st;
+
+	s->size -= total;
+	/* others may have cut it meanwhile */
+	if (fstat(s->fd, &st) == 0 && st.st_size >= (off_t)total && cut(s->fd, st.st_size - (off_t)total) < 0)
+		s->cut_to = st.st_size - (off_t)total;
+}
+
+int segment_cut_unsynced(const struct path *p, struct segment *s)
+{
+	char why[WHY_MAX];
+	uint64_t by;
+	int rc = segment_is_asleep(s)
+			 ? segment_cut_closed(p, s->rel, s->inode, s->born_ns, s->synced, &by, why)
+			 : cut(s->fd, (off_t)s->synced);
 	if (rc < 0)
 		return rc;
-	s->size = s->synced;
+	s->size = s->stored = s->synced;
 	s->cut_to = -1;
 	return 0;
+}
+
+void segment_sleep(struct segment *s)
+{
+	close(s->fd);
+	close(s->dirfd);
+	s->fd = s->dirfd = -1;
+}
+
+int segment_wake(struct segment *s, const struct path *p, char why[WHY_MAX])
+{
+	struct stat st;
+	bool created;
+
+	int rc = s->dirfd = path_open_dir(p, s->rel, false, why);
+	if (rc >= 0)
+		rc = s->fd = path_open_file(p, s->dirfd, path_base(s->rel), 0600, &created, why);
+	if (rc >= 0)
+		rc = fstat(s->fd, &st) < 0 ? -errno : 0;
+	if (rc == 0 && (st.st_ino != s->inode || birth_ns(s->fd) != s->born_ns))
+		rc = -ESTALE;
+	if (rc == -ESTALE && created)
+		unlinkat(s->dirfd, path_base(s->rel), 0);
+	if (rc == -ESTALE || rc == -ENOENT)
+		rc = explain(why, "was moved away while it was written to", -ESTALE);
+	if (rc < 0) {
+		if (s->fd >= 0)
+			close(s->fd);
+		if (s->dirfd >= 0)
+			close(s->dirfd);
+		s->fd = s->dirfd = -1;
+	}
+	return rc;
 }
 
 int segment_stamp(struct segment *s, time_t when)

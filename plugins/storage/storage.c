@@ -4,15 +4,15 @@
  * writer.c writes, syncs and acknowledges; retain.c compresses and removes closed files.
  */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/ext/attributes.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/positions.h>
 #include "storage.h"
 
-enum { KEPT_MAX = 65536, CHECK_FILE_S = 5 };
+enum { KEPT_MAX = 65536, CHECK_FILE_S = 5, ROUTED_IOVS = 8192 };
 #define SECOND_NS UINT64_C(1000000000)
 
 /* ---- what the host is told ---- */
@@ -26,8 +26,9 @@ static const char *const reasons[] = {"empty", "too_long", NULL};
 
 static const struct ss_option options[] = {
 	OPT(path, SS_OPT_STRING, NULL,
-	    "file to append to; after a fixed directory, %Y %m %d %H (time of writing, UTC) and {component} "
-	    "are replaced",
+	    "file to append to; after a fixed directory, %Y %m %d %H (time of writing, UTC), {component}, "
+	    "and "
+	    "{peer}, {origin}, {input} and {address} of each event are replaced",
 	    .flags = SS_OPT_REQUIRED),
 	OPT(mode, SS_OPT_STRING, "0640", "permissions of new files, octal"),
 	OPT(any_owner, SS_OPT_BOOL, "false",
@@ -51,6 +52,15 @@ static const struct ss_option options[] = {
 	OPT(line_breaks, SS_OPT_ENUM, "space",
 	    "replace a line break inside an event with a space, or with a backslash and an n",
 	    .choices = break_choices),
+	OPT(max_open_files, SS_OPT_INT, "256",
+	    "files open at once where path names an attribute of events; for another one the one unused for "
+	    "longest is closed",
+	    .min = 1, .max = 1 << 20),
+	OPT(max_files, SS_OPT_INT, "10000",
+	    "files of one date there may be where path names an attribute of events; beyond, events that "
+	    "would "
+	    "begin another one go to the file named %other",
+	    .min = 1, .max = INT64_C(1) << 40),
 	OPT(max_line, SS_OPT_BYTES, "16MiB", "longest event that is stored; longer events are dropped",
 	    .min = 64, .max = 1 << 30),
 	OPT(write_buffer, SS_OPT_BYTES, "256KiB", "bytes to collect for one write while events keep coming",
@@ -96,6 +106,13 @@ static const struct ss_metric metrics[] = {
 	[METRIC_OLDEST_UNSYNCED] = {.name = "semstreams_storage_oldest_unsynced_seconds",
 				    .help = "Age of the oldest event that is not durable yet, in seconds",
 				    .kind = SS_METRIC_GAUGE},
+	[METRIC_OPEN_FILES] = {.name = "semstreams_storage_open_files",
+			       .help = "Files open where path names an attribute of events",
+			       .kind = SS_METRIC_GAUGE},
+	[METRIC_EVICTED] = COUNTER("semstreams_storage_evicted_total",
+				   "Files closed for another one because of max_open_files"),
+	[METRIC_OTHERS] = COUNTER("semstreams_storage_other_events_total",
+				  "Events stored in the file named %other because of max_files"),
 };
 
 /* ---- create ---- */
@@ -117,8 +134,7 @@ static int check_record_name(const struct storage *s)
 {
 	char name[256];
 	commit_name(s->host->id, name);
-	const char *tail = path_match(s->path.pattern, name);
-	if (!tail || *tail)
+	if (!path_matches(s->path.pattern, name, strlen(name), NULL))
 		return 0;
 	return ss_config_error(s->host, "/path", "%s is the name of this component's commit record", name);
 }
@@ -138,6 +154,31 @@ static int claim_file(const struct storage *s)
 	return rc;
 }
 
+/* Of many files: which one, and how many at once. */
+static int prepare_routes(struct storage *s)
+{
+	char resource[64], why[WHY_MAX];
+	struct ss_iface attributes;
+
+	if (!s->path.routed)
+		return 0;
+	if (route_parse(&s->route, s->path.pattern, why) < 0) {
+		s->host->config_error(s->host, "/path", why);
+		return -EINVAL;
+	}
+	int rc = s->host->query(s->host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &attributes);
+	if (rc < 0)
+		return ss_config_error(s->host, "/path",
+				       "names attributes of events, which this host does not have");
+	((const struct ss_attribute_service *)attributes.vtbl)->want(attributes.self);
+	if (!SS_KNOWS(s->host, struct ss_host, claim))
+		return 0;
+	/* each with its directory; and record, ledger, what compresses and removes */
+	snprintf(resource, sizeof resource, "descriptors:%lld", 2 * (long long)s->conf->max_open_files + 16);
+	rc = s->host->claim(s->host, "/max_open_files", resource);
+	return rc == -ENOMEM ? rc : 0;
+}
+
 static void warn_of_no_closing(const struct storage *s)
 {
 	const struct storage_conf *c = s->conf;
@@ -154,6 +195,7 @@ static void storage_destroy(void *self)
 	struct storage *s = self;
 	if (!s)
 		return;
+	files_done(s);
 	path_done(&s->path);
 	lines_done(&s->lines);
 	ss_ring_done(&s->ring);
@@ -170,9 +212,12 @@ static int32_t storage_create(const struct ss_host *host, const void *conf, void
 		return -ENOMEM;
 	s->host = host;
 	s->conf = c;
+	ledger_init(&s->ledger, &s->path, host->id);
 	int rc = path_parse(&s->path, c->path, host->id, why);
 	if (rc == -EINVAL)
 		host->config_error(host, "/path", why);
+	if (rc == 0)
+		rc = prepare_routes(s);
 	if (rc == 0)
 		rc = check_record_name(s);
 	if (rc == 0)
@@ -191,7 +236,9 @@ static int32_t storage_create(const struct ss_host *host, const void *conf, void
 	}
 	if (rc == 0)
 		rc = lines_init(&s->lines, (size_t)c->write_buffer, (size_t)c->max_line,
-				c->line_breaks == BREAKS_ESCAPE);
+				c->line_breaks == BREAKS_ESCAPE, s->path.routed ? ROUTED_IOVS : LINES_IOVS);
+	if (rc == 0)
+		rc = files_init(s);
 	if (rc < 0) {
 		storage_destroy(s);
 		return rc;
@@ -218,8 +265,8 @@ static void on_check(void *arg)
 		return;
 	if (s->down && !s->retry_timer && !s->syncing)
 		writer_on_retry(s);
-	writer_check_file(s);
-	if (s->n_closing)
+	files_check(s);
+	if (s->files.n_closing)
 		writer_sync(s);
 }
 
@@ -240,142 +287,10 @@ static void on_sync_done(void *arg)
 	(void)s->loop->post(s->loop_self, writer_on_synced, s);
 }
 
-/* Cut the file to what one of the records says of it; the newest that can be right counts. */
-static int cut_file(struct storage *s, const struct commit_found *found, int *chosen, char why[WHY_MAX])
-{
-	uint64_t by = 0;
-	int rc = 0;
-
-	for (*chosen = 0; *chosen < found->n; (*chosen)++) {
-		const struct commit_record *rec = &found->records[*chosen];
-		rc = rec->cuts ? segment_cut_closed(&s->path, rec->rel, rec->inode, rec->born_ns, rec->length,
-						    &by, why)
-			       : 0;
-		/* shorter: the record was written, then the file had to be cut back and the crash came */
-		if (rc != -ERANGE)
-			break;
-	}
-	if (rc == -ERANGE) { /* somebody else cut it: what he took is not to come again */
-		*chosen = 0;
-		rc = 0;
-	}
-	if (rc == -ENOENT || rc == -ELOOP || rc == -ENOTDIR) /* moved away, whole: it is only left so */
-		rc = 0;
-	if (rc == 0 && by) {
-		s->host->metric_add(s->host, METRIC_CUT, 1);
-		ss_log(s->host, SS_LOG_WARN,
-		       "Truncated uncommitted data; sources will resend it bytes=%llu path=%s/%s",
-		       (unsigned long long)by, s->path.prefix, found->records[*chosen].rel);
-	}
-	return rc;
-}
-
-/* The newest record cannot be read: what it committed may have been acknowledged, so the file stays whole. */
-static void report_doubt(struct storage *s, const struct commit_found *found)
-{
-	s->host->metric_add(s->host, METRIC_COMMIT_ERRORS, 1);
-	ss_log(s->host, SS_LOG_ERROR,
-	       "The commit record is damaged, %s: nothing is truncated, and events that were stored since "
-	       "may be "
-	       "stored twice path=%s/.%s.commit",
-	       found->n ? "an older copy of it counts" : "no copy of it can be read", s->path.prefix,
-	       s->host->id);
-}
-
-/* What is committed is known, but not whose it is. */
-static void report_positions(struct storage *s)
-{
-	s->host->metric_add(s->host, METRIC_COMMIT_ERRORS, 1);
-	ss_log(s->host, SS_LOG_ERROR,
-	       "The positions beside the commit record are damaged or gone: what senders send again may be "
-	       "stored twice path=%s/.%s.positions",
-	       s->path.prefix, s->host->id);
-}
-
-/* Beside the record. */
-static int keep_positions(struct storage *s)
-{
-	char path[PATH_MAX];
-
-	s->positions->checkpointer(s->positions_self, SS_COVER_GIVEN);
-	if (snprintf(path, sizeof path, "%s/.%.200s.positions", s->path.prefix, s->host->id) >=
-	    (int)sizeof path)
-		return -ENAMETOOLONG;
-	return s->positions->keep(s->positions_self, path);
-}
-
-/* From now on the record would be wrong. */
-static int give_up_record(struct storage *s, char why[WHY_MAX])
-{
-	int rc = commit_remove(s->commit, s->host->id);
-
-	commit_close(s->commit);
-	s->commit = NULL;
-	if (rc < 0)
-		snprintf(why, WHY_MAX, "its commit record cannot be removed: %s", strerror(-rc));
-	return rc;
-}
-
-static int use_record(struct storage *s, const struct commit_found *found, char why[WHY_MAX])
-{
-	int chosen = 0, rc = 0;
-
-	if (found->doubt)
-		report_doubt(s, found);
-	else
-		rc = cut_file(s, found, &chosen, why);
-	if (rc < 0)
-		return rc;
-	if (!s->positions)
-		return give_up_record(s, why);
-	if (found->n == 0)
-		return 0;
-	if (chosen == 1)
-		ss_two_slot_use_other(&s->commit->slots);
-	const struct commit_record *rec = &found->records[chosen];
-	s->record_cuts = rec->cuts;
-	ss_strbuf_clear(&s->committed);
-	ss_strbuf_add(&s->committed, rec->snapshot, rec->snapshot_len);
-	rc = s->committed.failed ? -ENOMEM
-				 : s->positions->restore(s->positions_self, rec->snapshot, rec->snapshot_len);
-	if (rc == -EBADMSG) {
-		report_positions(s);
-		ss_strbuf_done(&s->committed);
-		rc = 0;
-	}
-	if (rc < 0)
-		snprintf(why, WHY_MAX, "its commit record cannot be used: %s", strerror(-rc));
-	return rc;
-}
-
-static int resume(struct storage *s)
-{
-	struct commit_found found;
-	char why[WHY_MAX] = "out of memory";
-
-	int rc = s->positions ? keep_positions(s) : 0;
-	if (rc < 0) {
-		ss_log(s->host, SS_LOG_ERROR, "Cannot keep positions path=%s error=%s", s->path.prefix,
-		       strerror(-rc));
-		return rc;
-	}
-	rc = commit_open(&s->commit, &s->path, s->host->id, false, &found, why);
-	if (rc == 0) {
-		rc = use_record(s, &found, why);
-		commit_found_done(&found);
-	} else if (rc == -ENOENT) {
-		rc = 0;
-	}
-	if (rc < 0)
-		ss_log(s->host, SS_LOG_ERROR, "Cannot open path=%s/%s error=%s", s->path.prefix,
-		       s->path.pattern, why);
-	return rc;
-}
-
 static int32_t storage_start(void *self)
 {
 	struct storage *s = self;
-	int rc = resume(s);
+	int rc = record_resume(s);
 	if (rc == 0)
 		rc = writer_open_first(s);
 	if (rc == 0)
@@ -466,7 +381,7 @@ static void storage_idle(void *self)
 	if (s->down)
 		return;
 	writer_flush(s);
-	if (s->n_closing)
+	if (s->files.n_closing)
 		writer_sync(s);
 	else if (s->conf->sync == SYNC_ALWAYS)
 		writer_commit(s);

@@ -1,23 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * writer - from batches to durable lines: which file, lines into large writes, group commit with the record
- * that makes events arrive once, and what to do when the disk is full, slow or lies.  Runs in the instance's
- * loop; only run_sync() runs in the sync job's thread.
- *
- * While batches with positions come, the record ends the current file: each sync commits its length and a
- * snapshot of the positions of what lies before it, and at start the rest is cut off, as it was never
- * acknowledged and comes again.  So a line is only appended to the file that the record names, and a file is
- * only left when all of it is committed; the record covers one file at a time.  Without positions the record,
- * if there is one from before, is moved once to say that nothing is to be cut, and then left alone.
+ * writer - from batches to durable lines: lines into large writes, group commit, and what to do when the disk
+ * is full, slow or lies.  Runs in the instance's loop; only run_sync() runs in the sync job's thread.
  */
 #include "storage.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { HOUR = 3600, CLOCK_STEP = 60, ROTATE_RETRY_S = 10 };
 #define SECOND    UINT64_C(1000000000)
 #define RETRY_MAX (10 * SECOND)
 #define STALL_NS  (5 * SECOND) /* a sync that takes longer is reported */
@@ -27,13 +20,6 @@ enum { HOUR = 3600, CLOCK_STEP = 60, ROTATE_RETRY_S = 10 };
 #define PACE_MAX_NS      UINT64_C(8000000)
 #define PACE_PER_BYTE_NS 120
 #define COMMIT_BYTES     (UINT64_C(1) << 20)
-
-static bool settle(struct storage *);
-static void suspend(struct storage *, uint32_t metric, const char *what, const char *why, int err);
-static void add_record(struct storage *);
-static void end_record(struct storage *);
-static bool is_recorded(const struct storage *);
-static bool move_record(struct storage *);
 
 /* Report what is durable. */
 static void release(struct storage *s)
@@ -52,71 +38,7 @@ static void release(struct storage *s)
 	}
 }
 
-/* ---- which file ---- */
-
-/* The name depends on nothing finer than the hour.  A clock set back a little changes nothing. */
-static bool hour_is_over(const struct storage *s, time_t now)
-{
-	return now >= s->until || now < s->from - CLOCK_STEP;
-}
-
-static int open_file(struct storage *s, char why[WHY_MAX])
-{
-	char rel[REL_MAX];
-	uint64_t torn;
-	time_t now = time(NULL);
-	int rc = path_render(&s->path, now, rel);
-	if (rc < 0) {
-		snprintf(why, WHY_MAX, "the name is too long");
-		return rc;
-	}
-	rc = segment_open(&s->seg, &s->path, rel, s->mode, 2 * (uint64_t)s->conf->max_line + 1, &torn, why);
-	if (rc < 0)
-		return rc;
-	s->from = now - now % HOUR;
-	s->until = s->from + HOUR;
-	if (torn) {
-		s->host->metric_add(s->host, METRIC_REPAIRED, 1);
-		ss_log(s->host, SS_LOG_WARN,
-		       "Moved an unfinished last line from the file to its .torn file "
-		       "bytes=%llu path=%s",
-		       (unsigned long long)torn, s->seg->path);
-	}
-	return 0;
-}
-
-static void reap(struct storage *s)
-{
-	int left = 0;
-	for (int i = 0; i < s->n_closing; i++) {
-		struct segment *seg = s->closing[i];
-		if (seg->synced < seg->size || seg->entry_dirty) {
-			s->closing[left++] = seg;
-			continue;
-		}
-		segment_free(seg);
-		retain_wake(s->retain);
-	}
-	s->n_closing = left;
-}
-
-static bool retire(struct storage *s)
-{
-	if (s->n_closing == CLOSING_MAX)
-		return false;
-	s->closing[s->n_closing++] = s->seg;
-	s->seg = NULL;
-	if (!s->syncing)
-		reap(s);
-	return true;
-}
-
-static bool can_retire(const struct storage *s)
-{
-	return s->seg && s->n_closing < CLOSING_MAX;
-}
-
-static bool settle(struct storage *s)
+bool writer_settle(struct storage *s)
 {
 	if (!writer_flush(s))
 		return false;
@@ -127,100 +49,6 @@ static bool settle(struct storage *s)
 	return !s->waiting;
 }
 
-/* After a failure it is not tried again at once. */
-static bool may_rotate(const struct storage *s)
-{
-	return s->loop->now(s->loop_self) >= s->no_rotate_before_ns;
-}
-
-/* Close the current file under a name that says when. */
-static void rotate(struct storage *s)
-{
-	int rc = segment_stamp(s->seg, time(NULL));
-	if (rc < 0) {
-		/* better a file that is too long than one that is not written */
-		s->no_rotate_before_ns = s->loop->now(s->loop_self) + ROTATE_RETRY_S * UINT64_C(1000000000);
-		s->host->metric_add(s->host, METRIC_ROTATE_ERRORS, 1);
-		ss_log(s->host, SS_LOG_ERROR,
-		       "Cannot rotate the file; writing to it continues path=%s error=%s", s->seg->path,
-		       strerror(-rc));
-		return;
-	}
-	s->host->metric_add(s->host, METRIC_ROTATIONS, 1);
-	retire(s);
-}
-
-/* The hour is over: is there another name now? */
-static void change_name(struct storage *s, time_t now)
-{
-	char rel[REL_MAX];
-	if (path_render(&s->path, now, rel) == 0 && strcmp(rel, s->seg->rel) != 0) {
-		s->host->metric_add(s->host, METRIC_ROTATIONS, 1);
-		retire(s);
-		return;
-	}
-	s->from = now - now % HOUR;
-	s->until = s->from + HOUR;
-}
-
-/* Between two batches: the right file, open.  A batch is never torn over two files by a rotation. */
-static bool prepare_file(struct storage *s)
-{
-	if (s->check_due)
-		writer_check_file(s);
-	if (s->check_due)
-		return false;
-	if (can_retire(s)) {
-		time_t now = time(NULL);
-		bool too_long = s->conf->rotate_size &&
-				s->seg->size + lines_bytes(&s->lines) >= (uint64_t)s->conf->rotate_size &&
-				may_rotate(s);
-		bool other_hour = hour_is_over(s, now);
-		if ((too_long || other_hour) && !settle(s))
-			return false;
-		if (other_hour)
-			change_name(s, now);
-		else if (too_long)
-			rotate(s);
-	}
-	char why[WHY_MAX];
-	int rc = s->seg ? 0 : open_file(s, why);
-	if (rc < 0) {
-		suspend(s, METRIC_OPEN_ERRORS, "open", why, -rc);
-		return false;
-	}
-	return is_recorded(s) || move_record(s);
-}
-
-void writer_check_file(struct storage *s)
-{
-	s->check_due = false;
-	if (!s->seg || s->down || !writer_flush(s) || !can_retire(s))
-		return;
-	time_t now = time(NULL);
-	uint64_t age_ns = (uint64_t)now * 1000000000U - s->seg->opened_ns;
-	bool moved = segment_moved(s->seg), other_hour = hour_is_over(s, now);
-	bool too_old = s->conf->rotate_age && (int64_t)age_ns >= s->conf->rotate_age && s->seg->size &&
-		       may_rotate(s);
-	if ((moved || other_hour || too_old) && !settle(s)) {
-		s->check_due = true;
-		return;
-	}
-	if (moved) {
-		ss_log(s->host, SS_LOG_INFO, "The file was moved or deleted; opening a new one path=%s",
-		       s->seg->path);
-		retire(s);
-	} else if (other_hour) {
-		change_name(s, now);
-	} else if (too_old) {
-		rotate(s);
-	} else if (segment_resized(s->seg)) {
-		ss_log(s->host, SS_LOG_WARN,
-		       "Another process changed the length of the file path=%s bytes=%llu", s->seg->path,
-		       (unsigned long long)s->seg->size);
-	}
-}
-
 /* ---- lines ---- */
 
 bool writer_flush(struct storage *s)
@@ -228,21 +56,20 @@ bool writer_flush(struct storage *s)
 	lines_seal(&s->lines);
 	size_t bytes = s->lines.bytes;
 	if (bytes) {
+		struct file *failed = NULL;
 		char why[WHY_MAX];
-		int rc = s->seg ? 0 : open_file(s, why);
+		int rc = files_write(s, &failed, why);
 		if (rc < 0) {
-			suspend(s, METRIC_OPEN_ERRORS, "open", why, -rc);
-			return false;
-		}
-		rc = segment_write(s->seg, s->lines.iov, s->lines.n, bytes);
-		if (rc < 0) {
-			suspend(s, METRIC_WRITE_ERRORS, "write", strerror(-rc), -rc);
+			bool opening = why[0];
+			writer_suspend(s, opening ? METRIC_OPEN_ERRORS : METRIC_WRITE_ERRORS,
+				       opening ? "open" : "write", failed, opening ? why : strerror(-rc),
+				       -rc);
 			return false;
 		}
 		s->host->metric_add(s->host, METRIC_WRITTEN, (int64_t)bytes);
 		s->written += bytes;
 	}
-	lines_reset(&s->lines);
+	files_forget_runs(s);
 	while (s->flushed < s->next) {
 		const struct kept *k = ss_ring_at(&s->ring, s->flushed);
 		if (k->end > s->written)
@@ -268,6 +95,8 @@ static void finish_batch(struct storage *s, struct kept *k)
 		s->host->drop(s->host, REASON_EMPTY, k->dropped.empty);
 	if (k->dropped.too_long)
 		s->host->drop(s->host, REASON_TOO_LONG, k->dropped.too_long);
+	if (k->others)
+		s->host->metric_add(s->host, METRIC_OTHERS, (int64_t)k->others);
 }
 
 bool writer_pump(struct storage *s)
@@ -277,12 +106,12 @@ bool writer_pump(struct storage *s)
 		uint32_t count = k->batch->count;
 		if (s->lines.full && !writer_flush(s))
 			return false;
-		if (k->row == 0 && !prepare_file(s))
+		if ((k->row == 0 || k->row == k->ready) && !files_prepare(s, k))
 			return false;
-		int64_t took =
-			lines_gather(&s->lines, k->batch->events + k->row, count - k->row, &k->dropped);
+		int64_t took = files_gather(s, k);
 		if (took < 0) {
-			suspend(s, METRIC_WRITE_ERRORS, "write", strerror((int)-took), (int)-took);
+			writer_suspend(s, METRIC_WRITE_ERRORS, "write", NULL, strerror((int)-took),
+				       (int)-took);
 			return false;
 		}
 		k->row += (uint32_t)took;
@@ -295,66 +124,136 @@ bool writer_pump(struct storage *s)
 
 static bool needs_sync(const struct storage *s)
 {
-	return s->n_closing || s->boundary > s->synced || (s->seg && s->seg->entry_dirty);
+	return s->files.n_closing || s->boundary > s->synced || s->files.entry_dirty;
 }
 
 /* partial: bytes at its end that belong to a batch that is not written as a whole. */
 static void add_to_sync(struct sync *sync, struct segment *seg, uint64_t partial)
 {
+	seg->syncing = seg->size > partial ? seg->size - partial : 0;
+	seg->in_sync = true;
+	if (segment_is_asleep(seg)) /* it is stored */
+		return;
 	sync->files[sync->n].fd = seg->fd;
 	sync->files[sync->n++].dirfd = seg->entry_dirty ? seg->dirfd : -1;
 	seg->entry_dirty = false;
-	seg->syncing = seg->size > partial ? seg->size - partial : 0;
+}
+
+/* Of many files only those are synced that need it. */
+static void add_files(struct storage *s)
+{
+	bool store = s->sync.kind == SYNC_STORE;
+	struct file *f;
+
+	if (s->files.only) {
+		if (s->files.only->seg)
+			add_to_sync(&s->sync, s->files.only->seg, s->written - s->boundary);
+		return;
+	}
+	TAILQ_FOREACH(f, &s->files.by_use, by_use)
+	if (f->seg && (f->seg->entry_dirty || f->seg->size > (store ? f->seg->stored : f->seg->synced)))
+		add_to_sync(&s->sync, f->seg, 0);
+}
+
+static int sync_files(const struct sync *sync)
+{
+	int result = 0;
+
+	/* the disk gets all of it to do before anybody waits for a part */
+	for (int i = 0; sync->n > 2 && i < sync->n; i++)
+		(void)sync_file_range(sync->files[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+	for (int i = 0; i < sync->n; i++) {
+		int rc = fdatasync(sync->files[i].fd);
+		if (rc == 0 && sync->files[i].dirfd >= 0)
+			rc = fsync(sync->files[i].dirfd);
+		if (rc < 0 && result == 0)
+			result = -errno;
+	}
+	return result;
 }
 
 /* In the job's thread. */
 static void run_sync(void *arg)
 {
 	struct sync *sync = arg;
+	const struct ss_strbuf *snapshot = sync->snapshot;
+	int rc = sync->result = sync_files(sync);
 
-	sync->result = 0;
 	sync->record_failed = false;
-	for (int i = 0; i < sync->n; i++) {
-		int rc = fdatasync(sync->files[i].fd);
-		if (rc == 0 && sync->files[i].dirfd >= 0)
-			rc = fsync(sync->files[i].dirfd);
-		if (rc < 0 && sync->result == 0)
-			sync->result = -errno;
-	}
 	/* the record tells of what is in the files: never before it is there */
-	if (sync->result == 0 && sync->commit) {
-		const struct ss_strbuf *snapshot = sync->snapshot;
-		sync->result = sync->positions->sync(sync->positions_self, snapshot->bytes, snapshot->len, 1);
-		if (sync->result == 0)
-			sync->result = commit_write(sync->commit, sync->record, false);
-		sync->record_failed = sync->result < 0;
-		if (sync->result == 0)
-			sync->positions->committed(sync->positions_self, snapshot->bytes, snapshot->len);
-	}
+	if (rc < 0 || !sync->commit)
+		return;
+	if (sync->ledger)
+		rc = ledger_write(sync->ledger);
+	if (rc == 0 && snapshot)
+		rc = sync->positions->sync(sync->positions_self, snapshot->bytes, snapshot->len, 1);
+	if (rc == 0)
+		rc = commit_write(sync->commit, sync->record, false);
+	sync->record_failed = rc < 0;
+	sync->result = rc;
+	if (rc == 0 && snapshot)
+		sync->positions->committed(sync->positions_self, snapshot->bytes, snapshot->len);
+	if (rc == 0 && sync->ledger)
+		ledger_drop_old(sync->ledger);
+}
+
+static void begin_sync(struct storage *s, enum sync_kind kind)
+{
+	struct sync_file *files = s->sync.files;
+
+	s->sync = (struct sync){.kind = kind, .files = files};
+	if (kind == SYNC_NOTE)
+		return;
+	for (int i = 0; i < s->files.n_closing; i++)
+		add_to_sync(&s->sync, s->files.closing[i], 0);
+	add_files(s);
+	s->files.entry_dirty = false;
+}
+
+static void start_sync(struct storage *s)
+{
+	record_begin(s);
+	s->syncing = true;
+	ss_job_start(s->job, run_sync, &s->sync);
 }
 
 void writer_sync(struct storage *s)
 {
 	if (s->syncing || s->rewrite || s->recommit || !(needs_sync(s) || s->moving))
 		return;
-	s->sync = (struct sync){0};
-	for (int i = 0; i < s->n_closing; i++)
-		add_to_sync(&s->sync, s->closing[i], 0);
-	if (s->seg)
-		add_to_sync(&s->sync, s->seg, s->written - s->boundary);
-	if (s->sync.n == 0) { /* all of it went with files that were taken away */
+	if (s->path.routed && s->written != s->boundary)
+		return; /* a batch over many files counts as a whole only */
+	begin_sync(s, SYNC_COMMIT);
+	if (s->sync.n == 0 && !s->path.routed) {
+		/* all of it went with files that were taken away */
 		s->synced = s->boundary;
 		release(s);
 		return;
 	}
-	add_record(s);
 	s->sync_upto = s->boundary;
-	s->syncing = true;
 	s->commit_ns = s->loop->now(s->loop_self);
 	s->pace_ns = PACE_MIN_NS + (s->boundary - s->synced) * PACE_PER_BYTE_NS;
 	if (s->pace_ns > PACE_MAX_NS)
 		s->pace_ns = PACE_MAX_NS;
-	ss_job_start(s->job, run_sync, &s->sync);
+	start_sync(s);
+}
+
+void writer_store(struct storage *s)
+{
+	if (s->syncing || s->rewrite || s->recommit)
+		return;
+	begin_sync(s, SYNC_STORE);
+	start_sync(s);
+}
+
+bool writer_note(struct storage *s)
+{
+	if (!s->syncing && !s->rewrite && !s->recommit) {
+		begin_sync(s, SYNC_NOTE);
+		start_sync(s);
+	}
+	s->waiting = s->syncing;
+	return false;
 }
 
 static void on_commit_due(void *arg)
@@ -380,39 +279,54 @@ void writer_commit(struct storage *s)
 		writer_sync(s);
 }
 
-/* All files that may be part of the job: a current one that was not is unharmed by this. */
-static void settle_segment(struct segment *seg, bool ok)
+static void settle_segment(struct storage *s, struct segment *seg, bool ok)
 {
-	if (!ok)
-		seg->entry_dirty = true;
-	else if (seg->syncing > seg->synced)
-		seg->synced = seg->syncing < seg->size ? seg->syncing : seg->size;
+	if (!seg || !seg->in_sync)
+		return;
+	seg->in_sync = false;
+	if (!ok) {
+		seg->entry_dirty = s->files.entry_dirty = true;
+	} else {
+		uint64_t upto = seg->syncing < seg->size ? seg->syncing : seg->size;
+		if (upto > seg->stored)
+			seg->stored = upto;
+		if (s->sync.kind == SYNC_COMMIT && upto > seg->synced)
+			seg->synced = upto;
+	}
 	seg->syncing = 0;
+}
+
+/* What was acknowledged long ago is lost. */
+static void report_relaxed(struct storage *s)
+{
+	s->host->metric_add(s->host, METRIC_SYNC_ERRORS, 1);
+	ss_log(s->host, SS_LOG_ERROR,
+	       "A file cannot be synced; acknowledged lines may be lost path=%s/%s error=%s", s->path.prefix,
+	       s->path.pattern, strerror(-s->sync.result));
 }
 
 static void end_sync(struct storage *s)
 {
 	const struct sync *sync = &s->sync;
 	bool ok = sync->result == 0;
+	struct file *f;
+
 	s->syncing = false;
 	s->host->metric_add(s->host, METRIC_SYNCS, 1);
 	if (!ok && s->conf->sync == SYNC_RELAXED) {
-		/* what was lost was acknowledged long ago */
-		s->host->metric_add(s->host, METRIC_SYNC_ERRORS, 1);
-		ss_log(s->host, SS_LOG_ERROR,
-		       "A file cannot be synced; acknowledged lines may be lost path=%s/%s error=%s",
-		       s->path.prefix, s->path.pattern, strerror(-sync->result));
+		report_relaxed(s);
 		ok = true;
 	}
-	for (int i = 0; i < s->n_closing; i++)
-		settle_segment(s->closing[i], ok);
-	if (s->seg)
-		settle_segment(s->seg, ok);
-	end_record(s);
+	for (int i = 0; i < s->files.n_closing; i++)
+		settle_segment(s, s->files.closing[i], ok);
+	TAILQ_FOREACH(f, &s->files.by_use, by_use)
+	settle_segment(s, f->seg, ok);
+	record_end(s);
 	if (!ok && sync->record_failed) {
 		/* the files are safe, only nobody would know: once more, to the same slot */
 		s->recommit = true;
-		suspend(s, METRIC_COMMIT_ERRORS, "commit", strerror(-sync->result), -sync->result);
+		writer_suspend(s, METRIC_COMMIT_ERRORS, "commit", NULL, strerror(-sync->result),
+			       -sync->result);
 		return;
 	}
 	if (!ok) {
@@ -420,11 +334,12 @@ static void end_sync(struct storage *s)
 		 * lie.  The batches are still here, so all that is not synced is cut off and written again.
 		 */
 		s->rewrite = true;
-		suspend(s, METRIC_SYNC_ERRORS, "sync", strerror(-sync->result), -sync->result);
+		writer_suspend(s, METRIC_SYNC_ERRORS, "sync", NULL, strerror(-sync->result), -sync->result);
 		return;
 	}
-	s->synced = s->sync_upto;
-	reap(s);
+	if (sync->kind == SYNC_COMMIT)
+		s->synced = s->sync_upto;
+	files_reap(s);
 	release(s);
 }
 
@@ -438,7 +353,8 @@ static void arm_retry(struct storage *s)
 		ss_log(s->host, SS_LOG_ERROR, "Out of memory: writing is tried again at the next check");
 }
 
-static void suspend(struct storage *s, uint32_t metric, const char *what, const char *why, int err)
+void writer_suspend(struct storage *s, uint32_t metric, const char *what, const struct file *f,
+		    const char *why, int err)
 {
 	s->host->metric_add(s->host, metric, 1);
 	if (!s->down) {
@@ -447,7 +363,7 @@ static void suspend(struct storage *s, uint32_t metric, const char *what, const 
 	}
 	if (!s->down || s->down_errno != err) {
 		char rel[REL_MAX] = "", text[WHY_MAX + REL_MAX];
-		(void)path_render(&s->path, time(NULL), rel);
+		(void)path_render(f ? f->pattern : s->path.pattern, time(NULL), rel);
 		snprintf(text, sizeof text, "cannot %s %s/%s: %s", what, s->path.prefix, rel, why);
 		s->host->set_health(s->host, text);
 		ss_log(s->host, SS_LOG_ERROR,
@@ -470,45 +386,31 @@ static void recover(struct storage *s)
 	s->host->set_health(s->host, NULL);
 	ss_log(s->host, SS_LOG_INFO, "Writing again after=%llu.%llus path=%s",
 	       (unsigned long long)(ns / SECOND), (unsigned long long)(ns % SECOND / (SECOND / 10)),
-	       s->seg ? s->seg->path : s->path.prefix);
+	       s->files.only && s->files.only->seg ? s->files.only->seg->path : s->path.prefix);
 }
 
 /* Cut files back to what is safe and start over from there.  A closed file that cannot be cut is given up:
  * some of its lines may be there twice, none is missing. */
 static int cut_and_rewind(struct storage *s)
 {
-	for (int i = 0; i < s->n_closing; i++) {
-		struct segment *seg = s->closing[i];
-		int rc = segment_cut_unsynced(seg);
-		if (rc < 0) {
-			ss_log(s->host, SS_LOG_ERROR,
-			       "A closed file cannot be truncated after a failed sync; some of its lines may "
-			       "be stored twice path=%s error=%s",
-			       seg->path, strerror(-rc));
-			seg->size = seg->synced;
-			seg->entry_dirty = false;
-		}
-	}
-	if (s->seg && segment_moved(s->seg)) {
-		(void)segment_cut_unsynced(s->seg); /* it goes to another file; if not, it is there twice */
-		segment_free(s->seg);
-		s->seg = NULL;
-	}
-	int rc = s->seg ? segment_cut_unsynced(s->seg) : 0;
+	int rc = record_restore(s);
+	if (rc == 0)
+		rc = files_cut_unsynced(s);
 	if (rc == 0 && s->positions)
 		rc = s->positions->rewind(s->positions_self, s->committed.bytes, s->committed.len);
 	if (rc < 0)
 		return rc;
-	reap(s);
+	files_reap(s);
 	for (uint64_t i = s->ring.head; i < s->ring.tail; i++) {
 		struct kept *k = ss_ring_at(&s->ring, i);
-		k->row = 0;
+		k->row = k->ready = 0;
 		k->dropped = (struct lines_dropped){0};
+		k->others = 0;
 	}
 	s->flushed = s->next = s->ring.head;
 	s->written = s->boundary = s->synced;
 	s->moving = false;
-	lines_reset(&s->lines);
+	files_forget_runs(s);
 	return 0;
 }
 
@@ -517,7 +419,7 @@ static bool try_again(struct storage *s)
 	if (s->rewrite) {
 		int rc = cut_and_rewind(s);
 		if (rc < 0) {
-			suspend(s, METRIC_WRITE_ERRORS, "truncate", strerror(-rc), -rc);
+			writer_suspend(s, METRIC_WRITE_ERRORS, "truncate", NULL, strerror(-rc), -rc);
 			return false;
 		}
 		s->rewrite = s->recommit = false;
@@ -544,12 +446,10 @@ void writer_on_retry(void *arg)
 		arm_retry(s);
 		return;
 	}
-	if (s->seg && !s->rewrite && segment_moved(s->seg)) {
-		if (s->record_cuts || s->moving)
-			s->rewrite = true; /* what it holds that is not committed goes to the new file */
-		else
-			retire(s);
-	}
+	/* what a file holds that is not committed goes to the new one */
+	bool recorded = s->record_cuts || s->moving;
+	if (!s->rewrite && files_leave_moved(s, recorded))
+		s->rewrite = recorded;
 	if (!try_again(s))
 		return;
 	recover(s);
@@ -569,11 +469,11 @@ void writer_on_synced(void *arg)
 	if (s->waiting && !s->down) {
 		s->waiting = false;
 		if (s->check_due)
-			writer_check_file(s);
+			files_check(s);
 		if (writer_pump(s))
 			writer_flush(s);
 	}
-	if (s->n_closing || s->draining)
+	if (s->files.n_closing || s->draining)
 		writer_sync(s);
 	else if (s->conf->sync == SYNC_ALWAYS)
 		writer_commit(s);
@@ -632,106 +532,15 @@ void writer_check_stall(struct storage *s)
 	s->host->set_degraded(s->host, text);
 }
 
-/* ---- the record ---- */
-
-/* May lines be appended to the current file, as far as the record goes? */
-static bool is_recorded(const struct storage *s)
-{
-	return s->positioned ? s->record_cuts && s->seg->recorded : !s->record_cuts;
-}
-
-/* Make it so: false, as it takes a sync, or the disk is in trouble. */
-static bool move_record(struct storage *s)
-{
-	if (!settle(s))
-		return false;
-	if (!s->commit) {
-		struct commit_found none;
-		char why[WHY_MAX];
-		int rc = commit_open(&s->commit, &s->path, s->host->id, true, &none, why);
-		if (rc < 0) {
-			suspend(s, METRIC_OPEN_ERRORS, "open", why, -rc);
-			return false;
-		}
-		commit_found_done(&none);
-	}
-	s->moving = true;
-	s->moving_cuts = s->positioned;
-	writer_sync(s);
-	s->waiting = s->syncing;
-	return false;
-}
-
-static int take_snapshot(struct storage *s)
-{
-	int64_t size = s->positions->snapshot(s->positions_self, NULL, 0);
-
-	ss_strbuf_clear(&s->snapshot);
-	char *room = size > 0 ? ss_strbuf_room(&s->snapshot, (size_t)size) : NULL;
-	if (!room)
-		return -ENOMEM;
-	size = s->positions->snapshot(s->positions_self, room, (size_t)size);
-	if (size < 0)
-		return (int)size;
-	s->snapshot.len = (size_t)size;
-	ss_strbuf_add(&s->record, s->snapshot.bytes, s->snapshot.len);
-	return 0;
-}
-
-/* What the sync has to write besides the files, if anything. */
-static void add_record(struct storage *s)
-{
-	bool cuts = s->moving ? s->moving_cuts : s->record_cuts;
-
-	if (!s->seg || !(s->moving || s->seg->recorded))
-		return;
-	struct commit_record rec = {.cuts = cuts};
-	if (cuts) {
-		rec.inode = s->seg->inode;
-		rec.born_ns = s->seg->born_ns;
-		rec.length = s->seg->syncing;
-		snprintf(rec.rel, sizeof rec.rel, "%s", s->seg->rel);
-	}
-	s->record_whole = false;
-	commit_encode(&rec, &s->record);
-	if (take_snapshot(s) < 0)
-		s->record.failed = true; /* then the job fails */
-	s->sync.commit = s->commit;
-	s->sync.record = &s->record;
-	s->sync.positions = s->positions;
-	s->sync.positions_self = s->positions_self;
-	s->sync.snapshot = &s->snapshot;
-	if (s->commit->entry_dirty) {
-		s->sync.files[s->sync.n].fd = s->commit->fd;
-		s->sync.files[s->sync.n++].dirfd = s->commit->dirfd;
-	}
-}
-
-static void end_record(struct storage *s)
-{
-	if (!s->sync.commit || s->sync.result < 0)
-		return;
-	s->commit->entry_dirty = false;
-	s->record_whole = true;
-	struct ss_strbuf committed = s->snapshot;
-	s->snapshot = s->committed;
-	s->committed = committed;
-	if (s->moving) {
-		s->moving = false;
-		s->record_cuts = s->moving_cuts;
-		s->seg->recorded = s->moving_cuts;
-	}
-}
-
 /* ---- start and stop ---- */
 
 /* The first file.  A full disk is no reason not to start: it is waited for like later. */
 int writer_open_first(struct storage *s)
 {
 	char why[WHY_MAX];
-	int rc = open_file(s, why);
+	int rc = files_open_first(s, why);
 	if (rc == -ENOSPC || rc == -EDQUOT) {
-		suspend(s, METRIC_OPEN_ERRORS, "open", why, -rc);
+		writer_suspend(s, METRIC_OPEN_ERRORS, "open", s->files.only, why, -rc);
 		return 0;
 	}
 	if (rc < 0)
@@ -750,9 +559,6 @@ void writer_stop(struct storage *s)
 	s->loop->cancel(s->loop_self, s->retry_timer);
 	s->loop->cancel(s->loop_self, s->commit_timer);
 	s->retry_timer = s->commit_timer = 0;
-	/* after this one damaged slot leaves nothing in doubt */
-	if (s->commit && s->record_whole && !s->syncing)
-		(void)commit_write(s->commit, &s->record, true);
 	/* what is not safe was not kept */
 	for (; s->ring.head < s->ring.tail; ss_ring_shift(&s->ring)) {
 		const struct kept *k = ss_ring_first(&s->ring);
@@ -760,17 +566,7 @@ void writer_stop(struct storage *s)
 	}
 	s->flushed = s->next = s->ring.head;
 	s->kept_bytes = 0;
-	lines_reset(&s->lines);
-	for (int i = 0; i < s->n_closing; i++)
-		segment_free(s->closing[i]);
-	s->n_closing = 0;
-	segment_free(s->seg);
-	s->seg = NULL;
-	commit_close(s->commit);
-	s->commit = NULL;
-	ss_strbuf_done(&s->record);
-	ss_strbuf_done(&s->snapshot);
-	ss_strbuf_done(&s->committed);
-	s->record_whole = s->positioned = s->record_cuts = s->moving = s->recommit = s->waiting =
-		s->check_due = false;
+	files_close(s);
+	record_stop(s);
+	s->waiting = s->check_due = false;
 }

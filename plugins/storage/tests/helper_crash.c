@@ -42,13 +42,18 @@ static void step(void)
 		kill(getpid(), SIGKILL);
 }
 
-static bool is_record(int fd)
+enum what { DATA, RECORD, LEDGER };
+
+static enum what what_is(int fd)
 {
 	char link[64], name[256];
 	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
 	ssize_t n = readlink(link, name, sizeof name - 1);
 	name[n > 0 ? n : 0] = '\0';
-	return n > 7 && strcmp(name + n - 7, ".commit") == 0;
+	const char *base = strrchr(name, '/');
+	if (!base || base[1] != '.')
+		return DATA;
+	return strstr(base, ".commit") ? RECORD : strstr(base, ".files.") ? LEDGER : DATA;
 }
 
 static bool take(_Atomic int *n)
@@ -58,12 +63,14 @@ static bool take(_Atomic int *n)
 
 int fdatasync(int fd)
 {
-	bool record = is_record(fd);
+	_Atomic int *const fails[] = {&world.fail_data, &world.fail_record, &world.fail_ledger};
+	enum what what = what_is(fd);
 	step();
-	while (!record && world.hold)
+	while (what == DATA && world.hold)
 		poll(NULL, 0, 1);
-	(*(record ? &world.record_syncs : &world.data_syncs))++;
-	if (take(record ? &world.fail_record : &world.fail_data)) {
+	if (what != LEDGER)
+		(*(what == RECORD ? &world.record_syncs : &world.data_syncs))++;
+	if (take(fails[what])) {
 		errno = EIO;
 		return -1;
 	}
@@ -88,7 +95,7 @@ ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 ssize_t writev(int fd, const struct iovec *iov, int n)
 {
 	step();
-	if (world.room == 0) {
+	if (world.room == 0 || (world.fail_write && --world.fail_write <= 0)) {
 		errno = ENOSPC;
 		return -1;
 	}

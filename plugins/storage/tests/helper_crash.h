@@ -8,10 +8,11 @@
 extern struct world {
 	_Atomic int steps, die_at; /* at this step the process is gone; 0 = never */
 	_Atomic int data_syncs, record_syncs;
-	_Atomic int fail_data, fail_record; /* how many of the next syncs fail */
-	_Atomic long room; /* bytes that can still be written to new blocks; -1 = any number */
-	_Atomic int hold;  /* syncs of data wait */
-	time_t later;      /* seconds that the clock is ahead */
+	_Atomic int fail_data, fail_record, fail_ledger; /* how many of the next syncs fail */
+	_Atomic long room;      /* bytes that can still be written to new blocks; -1 = any number */
+	_Atomic int hold;       /* syncs of data wait */
+	_Atomic int fail_write; /* the so-manieth next write of lines fails; 0 = none, -1 = all */
+	time_t later;           /* seconds that the clock is ahead */
 } world;
 
 /* Events first.. of a source: "a1", "a2", ...; without a source they have no position. */

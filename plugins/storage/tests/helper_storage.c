@@ -27,6 +27,8 @@ int setup(void **state)
 		.max_line = 16 << 20,
 		.write_buffer = 256 << 10,
 		.max_pending = 64 << 20,
+		.max_open_files = 256,
+		.max_files = 10000,
 	};
 	world_reset();
 	*state = f;
@@ -81,6 +83,12 @@ void start(struct fixture *f)
 	if (rc != 0)
 		fprintf(stderr, "%s", f->host.log);
 	need(rc == 0);
+}
+
+void set_peer(struct fixture *f, struct ss_batch *b, uint32_t row, const char *peer)
+{
+	const char *const texts[SS_ATTR_COUNT] = {[SS_ATTR_PEER] = peer};
+	ss_test_host_attributes(&f->host, b, row, texts, SS_ATTR_PEER_VERIFIED);
 }
 
 int push_on(struct fixture *f, uint32_t port, struct ss_batch *b)

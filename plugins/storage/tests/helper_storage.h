@@ -52,6 +52,8 @@ int try_start(struct fixture *);
 void start(struct fixture *);
 /* Stop and destroy the instance. */
 void end(struct fixture *);
+/* Who sent a row of a batch that was not pushed yet, by certificate. */
+void set_peer(struct fixture *, struct ss_batch *, uint32_t row, const char *peer);
 int push_on(struct fixture *, uint32_t port, struct ss_batch *);
 void idle(struct fixture *);
 /* Everything is out. */

@@ -2,6 +2,7 @@
 /* Tests of storage that is killed at any moment: each event of two resumable sources is in the files once. */
 #include "helper_crash.h"
 
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -19,6 +20,7 @@ struct senders {
 	_Atomic uint64_t finish; /* 0 = send for ever */
 	_Atomic uint8_t epoch[STREAMS];
 	_Atomic unsigned seed;
+	_Atomic unsigned files; /* that events go to by turns, by their attributes; 0 = all to one */
 };
 static struct senders *senders;
 
@@ -33,8 +35,14 @@ static struct ss_batch *numbered(struct fixture *f, int i, uint64_t first, uint3
 {
 	uint8_t epoch = senders->epoch[i];
 	struct ss_batch *b = batch(f, sources[i], epoch, base_of(epoch) + first, n);
-	for (uint32_t k = 0; k < n; k++)
+	for (uint32_t k = 0; k < n; k++) {
+		char peer[16];
 		b->events[k].seq = first + k;
+		snprintf(peer, sizeof peer, "p%llu",
+			 (unsigned long long)(first + k) / 3 % (senders->files + 1));
+		if (senders->files)
+			set_peer(f, b, k, peer);
+	}
 	return b;
 }
 
@@ -102,10 +110,55 @@ static void scene_stream(struct fixture *f)
 	take_acks(f);
 }
 
+static int is_line_file(const struct dirent *e)
+{
+	return e->d_name[0] == 'p';
+}
+
+static int compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* What many files have, as all_data() of one would be: in order within each, so sorted by number. */
+static char *all_files(struct fixture *f)
+{
+	static uint64_t numbers[STREAMS][1 << 20];
+	size_t n[STREAMS] = {0}, size;
+	struct dirent **names;
+	char *buf = NULL;
+	FILE *mem = open_memstream(&buf, &size);
+	int files = scandir(f->dir, &names, is_line_file, alphasort);
+	need(mem && files >= 0);
+	for (int k = 0; k < files; k++) {
+		char path[400];
+		uint64_t before[STREAMS] = {0};
+		snprintf(path, sizeof path, "%s/%s", f->dir, names[k]->d_name);
+		char *text = slurp(path, NULL);
+		for (char *at = text; *at;) {
+			int i = *at == 'b';
+			uint64_t number = strtoull(at + 1, &at, 10);
+			need(*at++ == '\n' && n[i] < 1 << 20 && number > before[i]);
+			numbers[i][n[i]++] = before[i] = number;
+		}
+		free(text);
+		free(names[k]);
+	}
+	free(names);
+	for (int i = 0; i < STREAMS; i++) {
+		qsort(numbers[i], n[i], sizeof *numbers[i], compare);
+		for (size_t k = 0; k < n[i]; k++)
+			fprintf(mem, "%s%llu\n", sources[i], (unsigned long long)numbers[i][k]);
+	}
+	fclose(mem);
+	return buf;
+}
+
 /* Each number of each source once, in order. */
 static void assert_once(struct fixture *f, const uint64_t last[STREAMS])
 {
-	char *all = all_data(f), *at = all;
+	char *all = senders->files ? all_files(f) : all_data(f), *at = all;
 	uint64_t seen[STREAMS] = {0};
 	while (*at) {
 		int i = *at == 'b';
@@ -136,8 +189,8 @@ static void end_streams(struct fixture *f)
 {
 	uint64_t last[STREAMS];
 	/* beyond all that was sent, acknowledged or not */
-	senders->finish =
-		(senders->acked[0] > senders->acked[1] ? senders->acked[0] : senders->acked[1]) + 100000;
+	senders->finish = (senders->acked[0] > senders->acked[1] ? senders->acked[0] : senders->acked[1]) +
+			  (senders->files ? 5000 : 100000);
 	crash_after(f, scene_stream);
 	for (int i = 0; i < STREAMS; i++)
 		last[i] = base_of(senders->epoch[i]) + senders->finish;
@@ -199,12 +252,50 @@ static void test_killed_at_random(void **state)
 	end_streams(f);
 }
 
+/* The same with many files, of which not even those of one batch may be open at once. */
+static void begin_files(struct fixture *f, unsigned files, int64_t open)
+{
+	static char path[160];
+	begin_streams(f);
+	senders->files = files;
+	snprintf(path, sizeof path, "%s/{peer}.jsonl", f->dir);
+	f->conf.path = path;
+	f->conf.max_open_files = open;
+}
+
+static void test_many_killed_at_each_step(void **state)
+{
+	struct fixture *f = *state;
+	begin_files(f, 9, 3);
+	for (int at = 1; at < 400; at++) {
+		senders->seed = (unsigned)at;
+		world.die_at = at;
+		crash_after(f, scene_stream);
+	}
+	world.die_at = 0;
+	end_streams(f);
+}
+
+static void test_many_killed_at_random(void **state)
+{
+	struct fixture *f = *state;
+	unsigned seed = 2;
+	begin_files(f, 100, 60);
+	for (int i = 0; i < 200 || senders->acked[0] <= 1000 || senders->acked[1] <= 1000; i++) {
+		assert_true(i < 3000);
+		kill_at_random(f, &seed, i < 200 ? 40000 : 200000);
+	}
+	end_streams(f);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_killed_at_each_step),
 		T(test_killed_at_random),
+		T(test_many_killed_at_each_step),
+		T(test_many_killed_at_random),
 	};
 	return cmocka_run_group_tests_name("killed", tests, NULL, NULL);
 }

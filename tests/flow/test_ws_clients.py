@@ -174,8 +174,7 @@ class Browser(Client):
             {"text": p.decode()} if o == TEXT else {"binary": base64.b64encode(p).decode()} for o, p in send]}
         self.process = subprocess.Popen([shutil.which("chromium"), *flags, f"--user-data-dir={self.folder}",
                                          self.origin + "/"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL, start_new_session=True,
-                                        env={**os.environ, "TMPDIR": str(self.folder)})
+                                        stderr=subprocess.DEVNULL, start_new_session=True)
         return self
 
     def close(self):

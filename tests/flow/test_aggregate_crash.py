@@ -300,7 +300,13 @@ def test_a_full_disk_is_waited_for(start, linelog, tmp_path, small_disk):  # noq
     filler = fill(small_disk)
     program.wait_log(r"ERROR .*The checkpoint cannot be written.*No space left on device")
     assert program.get("/readyz")[0] == 503
-    before = program.metrics().sum("semstreams_events_out_total", component="file")
+    passed_on, stored = ({"component": name} for name in ("sums", "file"))
+
+    def at_rest():
+        m = program.metrics()
+        return m if m.sum("semstreams_events_out_total", **passed_on) == m.sum("semstreams_events_out_total", **stored) else None
+
+    before = program.wait_for(at_rest, what="durable rows in the file").sum("semstreams_events_out_total", **stored)
     # an end that does not come, as what was taken in is not durable; a second signal does not wait
     program.signal(signal.SIGTERM)
     program.wait_log("Shutting down")

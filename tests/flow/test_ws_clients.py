@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
@@ -164,6 +165,7 @@ class Browser(Client):
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.origin = f"http://127.0.0.1:{self.server.server_address[1]}"
         self.folder, self.process = folder, None
+        self.temporary = tempfile.TemporaryDirectory()  # with a short name, as its socket's cannot be long
 
     def visit(self, to, leaf=None, send=()):
         flags = list(self.FLAGS)
@@ -174,13 +176,15 @@ class Browser(Client):
             {"text": p.decode()} if o == TEXT else {"binary": base64.b64encode(p).decode()} for o, p in send]}
         self.process = subprocess.Popen([shutil.which("chromium"), *flags, f"--user-data-dir={self.folder}",
                                          self.origin + "/"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL, start_new_session=True)
+                                        stderr=subprocess.DEVNULL, start_new_session=True,
+                                        env={**os.environ, "TMPDIR": self.temporary.name})
         return self
 
     def close(self):
         if self.process:
             os.killpg(self.process.pid, 9)
             self.process.wait()
+        self.temporary.cleanup()
         self.server.shutdown()
         self.server.server_close()
 

@@ -11,6 +11,7 @@
 #include <semstreams/base/url.h>
 
 #define LOST_HOLD_NS     UINT64_C(600000000000) /* a loss stays visible in /readyz for so long */
+#define LOAD_HOLD_NS     UINT64_C(60000000000)
 #define REPLACED_MAX_NS  UINT64_C(600000000000)
 #define REPLACED_DOUBLES 5
 
@@ -98,6 +99,15 @@ void peers_failed(struct peers *ps, uint32_t n, const char *why)
 	snprintf(ps->failure, sizeof ps->failure, "%s", why);
 }
 
+void peers_refused(struct peers *ps, enum ws_refusal reason, uint32_t n)
+{
+	ps->host->metric_add(ps->host, PEER_FAILED, n);
+	ps->host->metric_add(ps->host, PEER_REFUSED + reason, n);
+	if (reason == WS_REFUSED_FULL)
+		peers_trouble(ps, TROUBLE_LOAD, "clients are turned away: %lld are connected (max_clients)",
+			      (long long)ps->conf->max_clients);
+}
+
 uint64_t peers_replaced(struct peers *ps)
 {
 	uint64_t wait = (uint64_t)ps->conf->retry_max;
@@ -129,6 +139,8 @@ void peers_trouble(struct peers *ps, enum peers_trouble which, const char *fmt, 
 		va_end(ap);
 		if (which == TROUBLE_LOST)
 			ps->lost_ns = LOST_HOLD_NS;
+		if (which == TROUBLE_LOAD)
+			ps->load_ns = LOAD_HOLD_NS;
 	}
 	int i = TROUBLE_STORE + 1;
 	while (i < TROUBLES - 1 && !ps->trouble[i][0])
@@ -150,6 +162,16 @@ static void check_absent(struct peers *ps, uint64_t elapsed_ns, const char *who,
 			      ss_format_span((int64_t)away_ns, span, sizeof span));
 }
 
+/* What happened a while ago is told no longer. */
+static void fade(struct peers *ps, enum peers_trouble which, uint64_t *left_ns, uint64_t elapsed_ns)
+{
+	if (!ps->trouble[which][0])
+		return;
+	*left_ns = *left_ns > elapsed_ns ? *left_ns - elapsed_ns : 0;
+	if (!*left_ns)
+		peers_trouble(ps, which, NULL);
+}
+
 void peers_tick(struct peers *ps, uint64_t elapsed_ns, const char *who, uint64_t away_ns)
 {
 	uint64_t rtt = 0;
@@ -158,11 +180,8 @@ void peers_tick(struct peers *ps, uint64_t elapsed_ns, const char *who, uint64_t
 	for (const struct peer *p = ps->first; p; p = p->next)
 		rtt = ws_rtt(p->conn) > rtt ? ws_rtt(p->conn) : rtt;
 	ps->host->metric_set(ps->host, PEER_RTT, (int64_t)(rtt / 1000));
-	if (ps->trouble[TROUBLE_LOST][0]) {
-		ps->lost_ns = ps->lost_ns > elapsed_ns ? ps->lost_ns - elapsed_ns : 0;
-		if (!ps->lost_ns)
-			peers_trouble(ps, TROUBLE_LOST, NULL);
-	}
+	fade(ps, TROUBLE_LOST, &ps->lost_ns, elapsed_ns);
+	fade(ps, TROUBLE_LOAD, &ps->load_ns, elapsed_ns);
 	if (!ps->dials) {
 		check_absent(ps, elapsed_ns, who, away_ns);
 		return;

@@ -23,6 +23,11 @@
 		.name = "semstreams_ws_close_total", .help = "Connections closed, by close code.",           \
 		.label = "code=\"" text "\"", .kind = SS_METRIC_COUNTER                                      \
 	}
+#define PEER_REFUSED_METRIC(why)                                                                             \
+	{                                                                                                    \
+		.name = "semstreams_ws_refused_total", .help = "Clients turned away because of a limit.",    \
+		.label = "reason=\"" why "\"", .kind = SS_METRIC_COUNTER                                     \
+	}
 #define PEER_METRIC(n, text, which)                                                                          \
 	{                                                                                                    \
 		.name = n, .help = text, .kind = which                                                       \
@@ -37,7 +42,8 @@ enum {
 	PEER_RTT,
 	PEER_BAD_MESSAGES,
 	PEER_LOST,
-	PEER_CLOSES,
+	PEER_REFUSED, /* by enum ws_refusal */
+	PEER_CLOSES = PEER_REFUSED + WS_REFUSALS,
 	PEER_METRICS_END = PEER_CLOSES PEER_CLOSE_CODES(PEER_CLOSE_ONE) + 1
 };
 #define PEER_METRICS                                                                                         \
@@ -56,6 +62,8 @@ enum {
 			    SS_METRIC_COUNTER),                                                              \
 		PEER_METRIC("semstreams_link_lost_total", "Events that a receiver will never get.",          \
 			    SS_METRIC_COUNTER),                                                              \
+		[PEER_REFUSED + WS_REFUSED_FULL] = PEER_REFUSED_METRIC("max_clients"),                       \
+		[PEER_REFUSED + WS_REFUSED_HANDSHAKE] = PEER_REFUSED_METRIC("max_handshakes"),               \
 		PEER_CLOSE_CODES(PEER_CLOSE_ROW) PEER_CLOSE_METRIC("other")
 
 /* One connection; first member of a plugin's own struct. */
@@ -71,6 +79,7 @@ struct peer {
 enum peers_trouble {
 	TROUBLE_STORE, /* nothing can be taken in: not ready */
 	TROUBLE_LOST,  /* this and the others: ready, or the peer could not come back, but degraded */
+	TROUBLE_LOAD,  /* clients are turned away */
 	TROUBLE_DOWN,
 	TROUBLE_FILLING,
 	TROUBLES
@@ -84,6 +93,7 @@ struct peers {
 	bool dials;
 	uint64_t down_ns;  /* a dialer has had no link or plain connection for so long */
 	uint64_t lost_ns;  /* TROUBLE_LOST is reported for so much longer */
+	uint64_t load_ns;  /* and TROUBLE_LOAD */
 	uint32_t replaced; /* times in a row that another receiver or sender of the same name took over */
 	char url[128];     /* as it may be shown */
 	char failure[256]; /* why the last dial failed, or what ended the last connection */
@@ -100,9 +110,11 @@ void peers_remove(struct peers *, struct peer *, int code, bool by_peer, const c
 void peers_live(struct peers *, struct peer *);
 /* Dials or handshakes failed, n of them. */
 void peers_failed(struct peers *, uint32_t n, const char *why);
+/* Clients were turned away, n of them. */
+void peers_refused(struct peers *, enum ws_refusal, uint32_t n);
 /* Another end with the same name took over: how long a dialer should stay away, ns. */
 uint64_t peers_replaced(struct peers *);
-/* Set or (NULL) clear a reason; TROUBLE_LOST clears itself after ten minutes. */
+/* Set or (NULL) clear a reason; TROUBLE_LOST clears itself after ten minutes, TROUBLE_LOAD after one. */
 __attribute__((format(printf, 3, 4))) void peers_trouble(struct peers *, enum peers_trouble, const char *fmt,
 							 ...);
 /* Each second or so, elapsed_ns after the last time.  Of a listener, who: the peer whose link has been down

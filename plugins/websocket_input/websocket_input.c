@@ -139,6 +139,11 @@ static void on_failed(void *arg, uint32_t n, const char *why)
 	peers_failed(&((struct input *)arg)->peers, n, why);
 }
 
+static void on_refused(void *arg, enum ws_refusal reason, uint32_t n)
+{
+	peers_refused(&((struct input *)arg)->peers, reason, n);
+}
+
 static bool on_health(void *arg, char *buf, size_t size)
 {
 	struct input *in = arg;
@@ -154,6 +159,7 @@ static const struct ws_events events = {.opened = on_opened,
 					.writable = on_writable,
 					.closed = on_closed,
 					.failed = on_failed,
+					.refused = on_refused,
 					.health = on_health};
 
 /* ---- life ---- */

@@ -5,6 +5,7 @@ import asyncio
 import json
 import socket
 
+import pytest
 import websockets
 
 import link_peer
@@ -115,6 +116,50 @@ def test_a_name_has_so_many_streams(start, tmp_path, federation):  # noqa: F811
     assert metrics.sum("semstreams_link_senders") == 2
     program.wait_log("ERROR Link refused: no room for another sender, its name has as many streams as max_streams allows")
     assert sorted(row["n"] for row in stored(out)) == [0, 1, 2]
+
+
+def test_who_finds_no_room_comes_again(start, tmp_path):
+    """Told when to come again, a dialer does not come before; the hub says that it turns clients away."""
+    port, out = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl"
+    program = start(hub(port, out, max_clients=1))
+
+    async def work():
+        async with dial(port, "one") as first:
+            await first.recv()
+            with pytest.raises(websockets.exceptions.InvalidStatusCode) as refused:
+                await dial(port, "two")
+            assert refused.value.status_code == 503
+            assert 5 <= int(refused.value.headers["Retry-After"]) <= 15
+            folder = tmp_path / "edge"
+            folder.mkdir()
+            edge = start({"components": [
+                {"id": "udp", "type": "udp_input", "config": {"port": 0, "bind": "127.0.0.1"}},
+                {"id": "up", "type": "websocket_output",
+                 "config": {"url": f"ws://127.0.0.1:{port}/data", "retry_min": "10ms", "retry_max": "20ms"}}]}, folder=folder)
+            edge.wait_log(r"the server answers 503 instead of upgrading, and asks to come again after \d+ s")
+            return edge
+    edge = run(work())
+    status, page = program.get("/readyz")
+    assert status == 200 and "clients are turned away: 1 are connected (max_clients)" in page
+    program.wait_log(r"WARN Connection failed: \d connections refused: 1 clients are connected already \(max_clients\)")
+    # it would have come some hundred times before
+    program.wait_for(lambda: edge.metrics().sum("semstreams_link_up") == 1, what="the edge")
+    assert edge.metrics().sum("semstreams_ws_failed_total") == 1
+    assert program.metrics().sum("semstreams_ws_refused_total", reason="max_clients") == 2
+
+
+def test_a_storm_is_let_in_one_after_the_other(start, tmp_path, federation):  # noqa: F811
+    """More edges come at once than may shake hands at once: all get in, none is turned away."""
+    port, out, edges = unused_port(socket.SOCK_STREAM), tmp_path / "out.jsonl", 100
+    program = start(hub(port, out, federation, max_handshakes=4, max_streams=edges))
+    tls = context(federation, federation.leaves["b"])
+    senders = [link_peer.Sender([b'{"n":%d}' % n]) for n in range(edges)]
+
+    async def work():
+        assert await asyncio.gather(*(send(port, s, f"s{i}", tls) for i, s in enumerate(senders))) == [1000] * edges
+    run(work())
+    assert sorted(row["n"] for row in stored(out)) == list(range(edges))
+    assert program.metrics().sum("semstreams_ws_connected_total") == edges
 
 
 def test_the_sender_away_for_longest_is_forgotten(start, tmp_path):

@@ -333,6 +333,14 @@ static void on_failed(void *arg, uint32_t n, const char *why)
 	if (getenv("WS_TEST_LOG"))
 		fprintf(stderr, "failed: %s\n", why);
 	e->failed += (int)n;
+	e->told += n == 0;
+}
+
+static void on_refused(void *arg, enum ws_refusal reason, uint32_t n)
+{
+	struct test_end *e = arg;
+	e->failed += (int)n;
+	e->refused[reason] += (int)n;
 }
 
 static bool on_health(void *arg, char *buf, size_t size)
@@ -347,6 +355,7 @@ static const struct ws_events events = {.opened = on_opened,
 					.writable = on_writable,
 					.closed = on_closed,
 					.failed = on_failed,
+					.refused = on_refused,
 					.health = on_health};
 
 void test_end_init(struct test_end *e, struct test_host *h)

@@ -82,6 +82,8 @@ struct test_end {
 	bool healthy;
 	struct ws_conn *conns[TEST_CONNS];
 	int n_open, opened, messages, writables, closed, failed;
+	int refused[WS_REFUSALS]; /* and in failed */
+	int told;                 /* log lines of refusals */
 	char subprotocol[64], peer[64], stream[WS_STREAM_MAX + 1];
 	bool binary;
 	size_t len, total; /* of the last message, of all */

@@ -664,87 +664,6 @@ static void test_blocked_closer(void **state)
 	assert_false(f->server.by_peer);
 }
 
-/* ---- limits ---- */
-
-static void run_refused(struct peer *p)
-{
-	char c;
-	peer_connect(p);
-	*(size_t *)p->arg = peer_read(p, &c, 1); /* shut at once */
-}
-
-static void test_too_many(void **state)
-{
-	struct fixture *f = *state;
-	size_t n = 1;
-	f->server.options.limits.max_clients = 1;
-	/* the client does not dial again and take the room */
-	f->client.options.retry_min_ns = f->client.options.retry_max_ns = 3600000 * MS;
-	connect_both(f);
-	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_refused, &n);
-	assert_int_equal(n, 0);
-	assert_string_equal(f->server.failure,
-			    "connection refused: 1 clients are connected already (max_clients)");
-	/* there is room again when it has gone */
-	ws_close(f->client.conns[0], 1000, "");
-	test_until(&f->h, &f->server.closed, 1);
-	int left = 0;
-	for (int i = 0; i < 50 && left != 101; i++)
-		left = upgrade(f, "/data", "");
-	assert_int_equal(left, 101);
-}
-
-enum { CROWD = 40 };
-
-static void run_crowd(struct peer *p)
-{
-	int *fds = p->arg;
-	struct sockaddr_in sa = {
-		.sin_family = AF_INET, .sin_port = htons(p->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	for (int i = 0; i < CROWD; i++) {
-		fds[i] = socket(AF_INET, SOCK_STREAM, 0);
-		if (connect(fds[i], (struct sockaddr *)&sa, sizeof sa) < 0 || send(fds[i], "G", 1, 0) != 1)
-			abort();
-	}
-}
-
-/* Connections that never finish their handshake neither keep others out nor count as clients. */
-static void half_open(struct fixture *f)
-{
-	int fds[CROWD];
-	f->server.options.limits.max_clients = 3;
-	test_listen(&f->server);
-	for (int round = 0; round < 3; round++) {
-		test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_crowd, fds);
-		if (round == 0) {
-			test_until(&f->h, &f->server.failed, 1);
-			if (!strstr(f->server.failure,
-				    "did not finish their handshake and gave way to newer ones"))
-				fail_msg("%s", f->server.failure);
-		}
-		assert_int_equal(upgrade(f, "/data", ""), 101);
-		assert_int_equal(f->server.opened, round + 1);
-		for (int i = 0; i < CROWD; i++)
-			close(fds[i]);
-		test_until(&f->h, &f->server.closed, round + 1);
-	}
-}
-
-static void test_half_open(void **state)
-{
-	struct fixture *f = *state;
-	f->server.options.limits.max_handshakes = 8;
-	half_open(f);
-}
-
-static void test_half_open_of_an_address(void **state)
-{
-	struct fixture *f = *state;
-	f->server.options.limits.max_handshakes = 1000;
-	f->server.options.limits.max_address_handshakes = 8;
-	half_open(f);
-}
-
 /* ---- dialling ---- */
 
 static void test_reconnect(void **state)
@@ -899,9 +818,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_slow_handshake, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_closer, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_blocked_closer, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_too_many, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_half_open, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_half_open_of_an_address, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reconnect, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_retry_hint, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_dial_failures, set_up, tear_down),

@@ -511,6 +511,37 @@ static void run_silent(struct peer *p)
 	peer_read(p, &c, 1);
 }
 
+enum { SILENT = 6 };
+
+static void run_silent_crowd(struct peer *p)
+{
+	int *fds = p->arg;
+	for (int i = 0; i < SILENT; i++) {
+		peer_connect(p);
+		fds[i] = p->fd;
+		p->fd = -1;
+	}
+}
+
+/* However many come at once, their handshakes begin one after the other; those that do not go on make way. */
+static void test_pace(void **state)
+{
+	struct fixture *f = *state;
+	int fds[SILENT];
+	f->server.options.limits.max_handshakes = 1;
+	test_listen(&f->server);
+	double before = ev_time();
+	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_silent_crowd, fds);
+	test_until(&f->h, &f->server.refused[WS_REFUSED_HANDSHAKE], 1);
+	/* one after the other, and none gives way at once */
+	assert_true(ev_time() - before > 0.9);
+	client_is(f, &pki.alice, SS_TLS_VERIFY_PEER, 0x0303);
+	test_dial(&f->client, "wss://localhost:%u/data", ws_port(f->server.ws));
+	test_until(&f->h, &f->client.opened, 1);
+	for (int i = 0; i < SILENT; i++)
+		close(fds[i]);
+}
+
 static void test_not_tls(void **state)
 {
 	struct fixture *f = *state;
@@ -731,6 +762,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_optional, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_resumption, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_list_changes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_pace, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_not_tls, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_health, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_server_swap, set_up, tear_down),

@@ -37,14 +37,14 @@ struct endpoint_conf {
 		ENDPOINT_OPT(conf, allowed_origins, SS_OPT_JSON, "[]",                                       \
 			     "origins whose browser pages may connect, such as [\"https://hub.example\"]",   \
 			     .schema = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}"),              \
-		ENDPOINT_OPT(conf, max_clients, SS_OPT_INT, "1024",                                          \
-			     "open connections at once; further clients are refused", .min = 1,              \
-			     .max = 1000000),                                                                \
-		ENDPOINT_OPT(conf, max_handshakes, SS_OPT_INT, "256",                                        \
-			     "connections at once whose handshake is not finished, apart from max_clients; " \
-			     "the oldest gives way to a new one",                                            \
+		ENDPOINT_OPT(conf, max_clients, SS_OPT_INT, "10000",                                         \
+			     "open connections at once; further clients are told to come again later",       \
+			     .min = 1, .max = 1000000),                                                      \
+		ENDPOINT_OPT(conf, max_handshakes, SS_OPT_INT, "64",                                         \
+			     "handshakes that go on at once; more clients wait for their turn; of those "    \
+			     "that do not go on three times as many are kept, then the oldest gives way",    \
 			     .min = 1, .max = 65536),                                                        \
-		ENDPOINT_OPT(conf, max_address_handshakes, SS_OPT_INT, "64",                                 \
+		ENDPOINT_OPT(conf, max_address_handshakes, SS_OPT_INT, "32",                                 \
 			     "the same, of one client address", .min = 1, .max = 65536),                     \
 		ENDPOINT_OPT(conf, max_message, SS_OPT_BYTES, "1MiB",                                        \
 			     "longest message accepted; a longer one closes the connection with code 1009",  \

@@ -264,7 +264,7 @@ static int take_options(struct ws *ws, const struct ws_options *o)
 static uint64_t at_once(const struct ws *ws)
 {
 	uint64_t half = ws->limits.max_handshakes ? ws->limits.max_handshakes : ws->limits.max_clients;
-	return ws->limits.max_clients + half + WS_LEAVING_MAX + 64;
+	return ws->limits.max_clients + 4 * half + WS_WAITING_MAX + WS_LEAVING_MAX + 64;
 }
 
 /* libwebsockets looks descriptors up in a table of RLIMIT_NOFILE entries; few connections are cheaper to
@@ -342,6 +342,7 @@ int ws_open(const struct ss_host *host, const struct ws_options *options, const 
 	ws->host = host;
 	ws->events = *events;
 	ws->arg = arg;
+	TAILQ_INIT(&ws->waiting);
 	ws->protocols[0] = (struct lws_protocols){.name = WS_PROTOCOL,
 						  .callback = on_lws,
 						  .rx_buffer_size = WS_RX_DIALER,
@@ -413,6 +414,7 @@ void ws_free(struct ws *ws)
 		log_host = NULL;
 	free_list(ws->subprotocols);
 	free_list(ws->origins);
+	free(ws->spare);
 	free(ws->bind);
 	free(ws->path);
 	free(ws->stream);

@@ -22,8 +22,8 @@ struct ws_conn; /* one connection of it */
 
 struct ws_limits {
 	uint32_t max_clients; /* open connections at once; more are refused */
-	/* connections at once whose handshake is not finished, in all and of one address; the oldest of them
-	 * gives way to a new one; 0 = no limit */
+	/* handshakes that go on at once, in all and of one address: more wait until one is done.  Of those
+	 * that do not go on three times as many are kept, then the oldest gives way.  0 = no limit */
 	uint32_t max_handshakes, max_address_handshakes;
 	size_t max_message;        /* bytes of a received message; longer closes with 1009 */
 	uint64_t handshake_ns;     /* TCP accept or connect to HTTP 101 */
@@ -46,12 +46,19 @@ struct ws_options {
 	/* NULL-ended; a request with an Origin not listed is refused (403); "*" lists all */
 	const char *const *allowed_origins;
 	struct ws_limits limits;
-	size_t rx_buffer; /* listener: bytes read at once, each connection has them; 0 = 8 KiB */
+	size_t rx_buffer; /* listener: bytes read at once; 0 = 8 KiB */
 	/* NULL: no TLS service; else used if enabled for the role.  wss:// without it trusts the system's
 	 * pool.  A client without a certificate, where none is required, is let in without a question to
 	 * check_peer. */
 	const struct ss_tls *tls;
 	void *tls_self;
+};
+
+/* Why a listener turns a client away that did nothing wrong. */
+enum ws_refusal {
+	WS_REFUSED_FULL,      /* max_clients are connected: it was told when to come again */
+	WS_REFUSED_HANDSHAKE, /* it did not finish its handshake, and others waited */
+	WS_REFUSALS
 };
 
 /*
@@ -70,8 +77,11 @@ struct ws_events {
 	/* Gone; the connection is not to be used any more.  code 1006 if the peer vanished.  Only after
 	 * opened returned 0. */
 	void (*closed)(void *arg, struct ws_conn *, void *user, int code, bool by_peer, const char *why);
-	/* Dials or handshakes failed, n of them; why is for the log. */
+	/* Dials or handshakes failed, n of them, none where they have been counted as refused; why is for the
+	 * log. */
 	void (*failed)(void *arg, uint32_t n, const char *why);
+	/* A listener's: so many clients were refused; failed follows now and then, with the reason. */
+	void (*refused)(void *arg, enum ws_refusal, uint32_t n);
 	/* GET /health on the listening port: true = 200; writes a JSON object into buf. */
 	bool (*health)(void *arg, char *buf, size_t size);
 };
@@ -84,8 +94,8 @@ void ws_close_all(struct ws *, int code, const char *reason);
 /* Ends what is still open, sending close frames where they fit. */
 void ws_free(struct ws *);
 uint16_t ws_port(const struct ws *);
-/* A dialer: connect, once this connection is gone, not before delay_ns from now, at once if 0 (a peer's retry
- * hint). */
+/* A dialer: connect, once this connection is gone, not before delay_ns from now and not after twice that, at
+ * once if 0 (a peer's retry hint). */
 void ws_retry_after(struct ws *, uint64_t delay_ns);
 
 /* A frame buffer: WS_PRE bytes in front of the payload must be writable. */

@@ -20,6 +20,9 @@
 #include <semstreams/ext/tls.h>
 #include <semstreams/base/url.h>
 
+#define RETRY_AFTER_MAX_S 86400
+#define BUSY_NS           (5 * SECOND) /* after a close that says to come later, not when */
+
 /* Owned by the loop and by the thread; the last frees it. */
 struct ws_resolver {
 	pthread_mutex_t lock;
@@ -54,6 +57,12 @@ static void start_timer(struct ws *ws, uint64_t ns)
 	ev_timer_start(ws->loop, &d->timer);
 }
 
+/* A hint is a lower limit, and all to whom it was given come spread over as much time again. */
+static uint64_t spread(uint64_t hint_ns)
+{
+	return hint_ns ? hint_ns + random_below(hint_ns) : 0;
+}
+
 /* Full jitter: anything up to a limit that doubles with each failure; a peer's hint goes first, once. */
 static void dial_later(struct ws *ws)
 {
@@ -79,6 +88,7 @@ void ws_retry_after(struct ws *ws, uint64_t delay_ns)
 	struct ws_dial *d = ws->dial;
 	if (!d || ws->stopping)
 		return;
+	delay_ns = spread(delay_ns);
 	d->hinted = true;
 	d->not_before_ns = ws_now() + delay_ns;
 	if (!d->conn && !d->resolver && ev_is_active(&d->timer)) {
@@ -500,6 +510,7 @@ void ws_client_established(struct ws_conn *c)
 void ws_client_opened(struct ws_conn *c)
 {
 	c->ws->dial->at = 0;
+	c->ws->dial->hinted = false;
 }
 
 /* Nobody but the operator may send a connection elsewhere: the target is named, not followed. */
@@ -512,6 +523,32 @@ static void name_redirection(struct ws_conn *c, unsigned int status)
 		 status, n > 0 ? shown : "another place it does not name");
 }
 
+/* What a server that is too busy says: in seconds; a date is not understood, and 0 then. */
+static uint64_t retry_after_s(struct ws_conn *c)
+{
+	char text[16];
+	int n = lws_hdr_copy(c->wsi, text, sizeof text, WSI_TOKEN_HTTP_RETRY_AFTER);
+	uint64_t seconds = 0;
+	for (const char *p = text; n > 0 && *p; p++) {
+		if (*p < '0' || *p > '9')
+			return 0;
+		seconds = 10 * seconds + (uint64_t)(*p - '0');
+	}
+	return seconds < RETRY_AFTER_MAX_S ? seconds : RETRY_AFTER_MAX_S;
+}
+
+static void turned_away(struct ws_conn *c, unsigned int status)
+{
+	uint64_t seconds = retry_after_s(c);
+	snprintf(c->reason, sizeof c->reason, "the server answers %u instead of upgrading", status);
+	if (!seconds)
+		return;
+	size_t n = strlen(c->reason);
+	snprintf(c->reason + n, sizeof c->reason - n, ", and asks to come again after %llu s",
+		 (unsigned long long)seconds);
+	ws_retry_after(c->ws, seconds * SECOND);
+}
+
 void ws_client_error(struct ws_conn *c, const char *what)
 {
 	if (c->reason[0] || c->state != WS_HANDSHAKE)
@@ -519,6 +556,8 @@ void ws_client_error(struct ws_conn *c, const char *what)
 	unsigned int status = c->wsi ? lws_http_client_http_response(c->wsi) : 0;
 	if (status >= 300 && status < 400)
 		name_redirection(c, status);
+	else if (status == 503 || status == 429)
+		turned_away(c, status);
 	else if (status && status != 101)
 		snprintf(c->reason, sizeof c->reason, "the server answers %u instead of upgrading", status);
 	else if (what && strcmp(what, "Unable to connect") == 0)
@@ -540,6 +579,8 @@ void ws_client_gone(struct ws *ws, const struct ws_conn *c)
 	if (c->opened_ns) {
 		if (ws_now() - c->opened_ns >= d->stable_ns)
 			d->attempt = 0;
+		if (c->peer_code == WS_TRY_LATER && !d->hinted)
+			ws_retry_after(ws, BUSY_NS < d->retry_max_ns ? BUSY_NS : d->retry_max_ns);
 		dial_later(ws);
 		return;
 	}
@@ -552,7 +593,7 @@ void ws_client_gone(struct ws *ws, const struct ws_conn *c)
 		 : c->reason[0] ? c->reason
 				: "connection failed",
 		 d->url.shown, address);
-	if (++d->at < d->n_addresses) {
+	if (++d->at < d->n_addresses && !d->hinted) {
 		ws_failed(ws, "%s", why);
 		start_timer(ws, 0);
 		return;

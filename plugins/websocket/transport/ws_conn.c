@@ -1,43 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ws_conn - one connection after its handshake: messages, pings, closing.  On the component's loop.
- *
- * Receiving is taken over from libwebsockets, which goes on sending: of what a server sends releases before
- * 5.0 look at each byte by itself, and of what a client sends they do not ask whether it is masked.  Here
- * whole frames are found in a buffer and handed on where they lie.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <semstreams/base/utf8.h>
 #include <semstreams/sugar.h>
 #include "ws_internal.h"
 
 #define KEEP_BUFFER 65536 /* a message buffer larger than that is not kept */
-
-enum {
-	DIALER_BUFFER = 64 << 10, /* bytes of a dialer's buffer, unless a frame is longer */
-	DIALER_KEEP = 512 << 10,  /* one longer than that goes when it is empty */
-	READ_AT_ONCE = 256 << 10, /* bytes read before others have their turn */
-	TLS_RECORD = 16 << 10     /* the most that one TLS record holds */
-};
-
-struct ws_receiver {
-	struct ev_io io; /* first */
-	struct ws_conn *c;
-	void *ssl; /* NULL: plain */
-	struct ws_frames frames;
-	uint8_t *buf;
-	size_t room, keep;
-	size_t start, end, size; /* of what was received and not used yet; of buf */
-	size_t need;             /* that much must be there before there is a frame to find */
-	uint8_t pong[LWS_PRE + WS_CONTROL_MAX];
-	size_t pong_len;
-	bool pong_due;
-	bool broken; /* what comes makes no sense any more */
-};
 
 /* ---- writing ---- */
 
@@ -51,8 +24,7 @@ static enum lws_write_protocol kind_of(int opcode)
 	return opcode == WS_BINARY ? LWS_WRITE_BINARY : LWS_WRITE_TEXT;
 }
 
-/* Send one frame of a payload that has LWS_PRE bytes in front: below 0 if the connection is broken. */
-static int write_frame(struct ws_conn *c, int opcode, uint8_t *payload, size_t len)
+int ws_conn_write_frame(struct ws_conn *c, int opcode, uint8_t *payload, size_t len)
 {
 	uint8_t header[WS_HEADER_MAX];
 	if (c->ws->dial)
@@ -97,8 +69,7 @@ bool ws_conn_append(struct ws_conn *c, const uint8_t *data, size_t len, size_t l
 	return true;
 }
 
-/* A part of a message, binary as its first is. */
-static void message_part(struct ws_conn *c, bool binary, bool final, const uint8_t *data, size_t len)
+void ws_conn_part(struct ws_conn *c, bool binary, bool final, const uint8_t *data, size_t len)
 {
 	if (c->state != WS_OPEN)
 		return;
@@ -133,262 +104,7 @@ static void message_part(struct ws_conn *c, bool binary, bool final, const uint8
 void ws_conn_received(struct ws_conn *c, const uint8_t *data, size_t len)
 {
 	c->heard_ns = ws_now();
-	message_part(c, lws_frame_is_binary(c->wsi), lws_is_final_fragment(c->wsi), data, len);
-}
-
-/* ---- receiving: frames ---- */
-
-/* The newest ping is answered: more of them do not pile up while nothing can be sent. */
-static int send_pong(struct ws_receiver *r)
-{
-	struct ws_conn *c = r->c;
-	if (!r->pong_due)
-		return 0;
-	if (lws_partial_buffered(c->wsi)) {
-		lws_callback_on_writable(c->wsi);
-		return 0;
-	}
-	r->pong_due = false;
-	return write_frame(c, WS_PONG, r->pong + LWS_PRE, r->pong_len) < 0 ? -1 : 0;
-}
-
-static void on_ping(struct ws_receiver *r, const struct ws_frame *f)
-{
-	if (f->len)
-		memcpy(r->pong + LWS_PRE, f->payload, f->len);
-	r->pong_len = f->len;
-	r->pong_due = true;
-	if (send_pong(r) < 0)
-		ws_conn_kill(r->c);
-}
-
-/* Both have said that they close.  Who listens ends it; what lies unread then would make a reset of that. */
-static void end_listener_side(struct ws_receiver *r)
-{
-	struct ws_conn *c = r->c;
-	int unread = 0;
-	ws_conn_fin(c);
-	if (!c->fin_due && r->start == r->end && ioctl(r->io.fd, FIONREAD, &unread) == 0 && unread == 0)
-		ws_conn_kill(c);
-}
-
-static void on_close_frame(struct ws_receiver *r, const struct ws_frame *f)
-{
-	struct ws_conn *c = r->c;
-	if (c->state == WS_OPEN) {
-		ws_conn_peer_close(c, f->payload, f->len);
-		if (!c->ws->dial && c->close_sent)
-			end_listener_side(r);
-	} else if (!c->peer_code) {
-		c->peer_code = WS_NO_STATUS; /* the answer to ours, or on its way at the same time */
-		ws_conn_last_word(c);
-		if (c->ws->dial)
-			ws_conn_kill(c);
-		else
-			end_listener_side(r);
-	}
-}
-
-/* While the connection is being closed only the peer's close frame counts. */
-static void on_frame(struct ws_receiver *r, const struct ws_frame *f)
-{
-	struct ws_conn *c = r->c;
-	if (f->opcode == WS_CLOSE)
-		on_close_frame(r, f);
-	else if (c->state != WS_OPEN)
-		return;
-	else if (f->opcode == WS_PING)
-		on_ping(r, f);
-	else if (f->opcode == WS_PONG)
-		ws_conn_pong(c, f->payload, f->len);
-	else
-		message_part(c, f->opcode == WS_BINARY, f->final, f->payload, f->len);
-}
-
-static bool stopped(const struct ws_receiver *r)
-{
-	return r->c->paused || r->c->killed;
-}
-
-static void handle_frames(struct ws_receiver *r)
-{
-	struct ws_conn *c = r->c;
-	while (!stopped(r) && !r->broken && r->end > r->start && r->end - r->start >= r->need) {
-		struct ws_frame f;
-		const char *why;
-		size_t size;
-		int rc = ws_frames_next(&r->frames, r->buf + r->start, r->end - r->start, &f, &size, &why);
-		r->need = rc > 0 ? 0 : size;
-		if (rc == 0)
-			break;
-		if (rc < 0) {
-			ws_close(c, -rc, why);
-			r->broken = true;
-			break;
-		}
-		if (f.mask)
-			ws_frames_mask(r->buf + (f.payload - r->buf), f.len, f.mask);
-		r->start += size;
-		on_frame(r, &f);
-	}
-	if (r->broken)
-		r->need = 0;
-	if (r->broken || r->start == r->end)
-		r->start = r->end = 0;
-}
-
-/* ---- receiving: bytes ---- */
-
-/* An empty buffer that is larger than most goes. */
-static void trim(struct ws_receiver *r)
-{
-	if (r->end > r->start || r->size <= r->keep || r->need > r->room)
-		return;
-	free(r->buf);
-	r->buf = NULL;
-	r->start = r->end = r->size = 0;
-}
-
-/* Room for what is missing of the frame that has begun, and for something at all. */
-static int make_room(struct ws_receiver *r)
-{
-	size_t have = r->end - r->start, need = r->need > r->room ? r->need : r->room;
-	trim(r);
-	if (need > r->size) {
-		uint8_t *buf = malloc(need);
-		if (!buf)
-			return -ENOMEM;
-		if (have)
-			memcpy(buf, r->buf + r->start, have);
-		free(r->buf);
-		r->buf = buf;
-		r->size = need;
-	} else if (r->start && r->size - r->start < need) {
-		memmove(r->buf, r->buf + r->start, have);
-	} else {
-		return 0;
-	}
-	r->start = 0;
-	r->end = have;
-	return 0;
-}
-
-/* Bytes read, 0 at the end, -errno.  *more: there is likely to be more; what a TLS record held has to be read
- * now, as the descriptor tells nothing of it. */
-static ssize_t read_some(struct ws_receiver *r, size_t sum, bool *more)
-{
-	ssize_t n = make_room(r);
-	size_t room = r->size - r->end;
-	if (n < 0)
-		return n;
-	if (r->ssl) {
-		n = ws_tls_read(r->ssl, r->buf + r->end, room);
-		*more = ws_tls_pending(r->ssl) || (sum < READ_AT_ONCE && n >= TLS_RECORD);
-		return n;
-	}
-	n = recv(r->io.fd, r->buf + r->end, room, MSG_DONTWAIT);
-	*more = sum < READ_AT_ONCE && n == (ssize_t)room;
-	return n < 0 ? -errno : n;
-}
-
-static void on_readable(struct ev_loop *loop, struct ev_io *io, int revents)
-{
-	(void)revents;
-	struct ws_receiver *r = (struct ws_receiver *)io;
-	struct ws_conn *c = r->c;
-	bool more = true;
-	handle_frames(r); /* of before a pause */
-	for (size_t sum = 0; more && !stopped(r);) {
-		ssize_t n = read_some(r, sum, &more);
-		if (n == -EAGAIN || n == -EINTR)
-			break;
-		if (n <= 0) {
-			ws_conn_kill(c);
-			break;
-		}
-		r->end += (size_t)n;
-		sum += (size_t)n;
-		c->heard_ns = ws_now();
-		handle_frames(r);
-	}
-	trim(r);
-	if (c->killed)
-		ev_io_stop(loop, io);
-}
-
-static void receiver_pause(struct ws_receiver *r, bool paused)
-{
-	struct ev_loop *loop = r->c->ws->loop;
-	if (paused) {
-		ev_io_stop(loop, &r->io);
-		return;
-	}
-	ev_io_start(loop, &r->io);
-	/* what is here or in a TLS record already has no event of its own */
-	ev_feed_event(loop, &r->io, EV_READ);
-}
-
-static struct ws_receiver *receiver_new(struct ws_conn *c, const uint8_t *data, size_t len)
-{
-	const struct ws *ws = c->ws;
-	struct ws_receiver *r = calloc(1, sizeof *r);
-	if (!r)
-		return NULL;
-	r->c = c;
-	r->ssl = lws_get_ssl(c->wsi);
-	r->frames.max_message = ws->limits.max_message;
-	r->frames.masked = !ws->dial;
-	r->room = ws->dial ? DIALER_BUFFER : ws->rx_buffer;
-	r->keep = ws->dial ? DIALER_KEEP : ws->rx_buffer;
-	r->need = len;
-	if (make_room(r) < 0) {
-		free(r);
-		return NULL;
-	}
-	if (len)
-		memcpy(r->buf, data, len);
-	r->end = len;
-	r->need = 0;
-	return r;
-}
-
-static void receiver_stop(struct ws_receiver *r)
-{
-	if (r)
-		ev_io_stop(r->c->ws->loop, &r->io);
-}
-
-static void receiver_free(struct ws_receiver *r)
-{
-	if (!r)
-		return;
-	receiver_stop(r);
-	free(r->buf);
-	free(r);
-}
-
-/*
- * Receive on a connection that is open now, beginning with bytes that have been read already.  0, also where
- * a dialer without such bytes leaves it to libwebsockets; or -errno.
- */
-static int receiver_start(struct ws_conn *c, const uint8_t *data, size_t len)
-{
-	/* libwebsockets goes on reading if it has read bytes behind a server's answer */
-	if (c->ws->dial &&
-	    (LWS_LIBRARY_VERSION_MAJOR >= 5 || lws_service_adjust_timeout(c->ws->cx, 1, 0) == 0))
-		return 0;
-	struct ws_receiver *r = receiver_new(c, data, len);
-	if (!r || lws_rx_flow_control(c->wsi, 0) < 0) {
-		receiver_free(r);
-		return c->ws->dial && !len ? 0 : -ENOMEM;
-	}
-	ev_io_init(&r->io, on_readable, lws_get_socket_fd(c->wsi), EV_READ);
-	ev_set_priority(&r->io, WS_IO_PRIORITY);
-	ev_io_start(c->ws->loop, &r->io);
-	if (len)
-		ev_feed_event(c->ws->loop, &r->io, EV_READ);
-	c->receiver = r;
-	return 0;
+	ws_conn_part(c, lws_frame_is_binary(c->wsi), lws_is_final_fragment(c->wsi), data, len);
 }
 
 /* ---- life ---- */
@@ -417,7 +133,7 @@ void ws_conn_free(struct ws_conn *c)
 	if (c->next)
 		c->next->link = c->link;
 	c->ws->n_open -= c->counted;
-	receiver_free(c->receiver);
+	ws_receiver_free(c->receiver);
 	ws_server_left(c);
 	free(c->msg);
 	free(c->peer);
@@ -462,7 +178,7 @@ void ws_conn_opened(struct ws_conn *c, const uint8_t *data, size_t len)
 {
 	struct ws *ws = c->ws;
 	c->state = WS_OPEN;
-	ws_half_remove(c);
+	ws_half_finished(c);
 	c->counted = true;
 	ws->n_open++;
 	c->deadline_ns = 0;
@@ -473,7 +189,7 @@ void ws_conn_opened(struct ws_conn *c, const uint8_t *data, size_t len)
 	}
 	if (ws->dial)
 		ws_client_opened(c);
-	if (receiver_start(c, data, len) < 0) {
+	if (ws_receiver_start(c, data, len) < 0) {
 		c->state = WS_CLOSING;
 		ws_conn_kill(c);
 		return;
@@ -507,7 +223,7 @@ void ws_conn_closed(struct ws_conn *c)
 	struct ws *ws = c->ws;
 	bool opened = c->opened;
 	c->opened = false;
-	receiver_stop(c->receiver);
+	ws_receiver_stop(c->receiver);
 	notice_breach(c);
 	if (c->state == WS_OPEN)
 		c->state = WS_CLOSING;
@@ -538,7 +254,7 @@ static void set_reason(struct ws_conn *c, const char *reason)
 static void let_read(struct ws_conn *c, bool yes)
 {
 	if (c->receiver)
-		receiver_pause(c->receiver, !yes);
+		ws_receiver_pause(c->receiver, !yes);
 	else
 		lws_rx_flow_control(c->wsi, yes);
 }
@@ -656,7 +372,7 @@ int ws_send(struct ws_conn *c, bool binary, uint8_t *buf, size_t len)
 		return -EPIPE;
 	if (lws_partial_buffered(c->wsi))
 		return -EAGAIN;
-	return sent(c, write_frame(c, binary ? WS_BINARY : WS_TEXT, buf + WS_PRE, len));
+	return sent(c, ws_conn_write_frame(c, binary ? WS_BINARY : WS_TEXT, buf + WS_PRE, len));
 }
 
 int ws_send_frames(struct ws_conn *c, const uint8_t *frames, size_t len)
@@ -686,10 +402,10 @@ static int send_ping(struct ws_conn *c)
 	c->ping_due = false;
 	c->pinged_ns = ws_now();
 	/* a peer that is not read now gets no answer to its pings: this is a sign of life as well */
-	if (c->paused && write_frame(c, WS_PONG, buf + LWS_PRE, 0) < 0)
+	if (c->paused && ws_conn_write_frame(c, WS_PONG, buf + LWS_PRE, 0) < 0)
 		return -1;
 	memcpy(buf + LWS_PRE, &c->pinged_ns, sizeof c->pinged_ns);
-	return write_frame(c, WS_PING, buf + LWS_PRE, sizeof c->pinged_ns) < 0 ? -1 : 0;
+	return ws_conn_write_frame(c, WS_PING, buf + LWS_PRE, sizeof c->pinged_ns) < 0 ? -1 : 0;
 }
 
 static int close_writable(struct ws_conn *c)
@@ -720,7 +436,7 @@ int ws_conn_writable(struct ws_conn *c)
 		ws_conn_fin(c);
 	if (c->state != WS_OPEN)
 		return 0;
-	if ((c->ping_due && send_ping(c) < 0) || (c->receiver && send_pong(c->receiver) < 0))
+	if ((c->ping_due && send_ping(c) < 0) || (c->receiver && ws_receiver_pong(c->receiver) < 0))
 		return -1;
 	if (lws_partial_buffered(c->wsi))
 		return 0;

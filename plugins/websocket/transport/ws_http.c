@@ -18,7 +18,9 @@
 #define DISCARD_MAX     (64u << 10) /* bytes received behind an answer */
 #define LINGER_NS       SECOND      /* for the peer to read it */
 #define SHOWN_MAX       128         /* of a path in a message */
-#define ACCEPT_SIZE     32          /* of the answer to a key, with its end */
+#define RETRY_MIN_S     5           /* told to clients that are turned away */
+#define RETRY_MAX_S     15
+#define ACCEPT_SIZE     32 /* of the answer to a key, with its end */
 #define UPGRADE_HEADERS "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
 
 static const char *phrase(int status)
@@ -231,6 +233,27 @@ static int switch_protocols(struct ws_conn *c, struct ws_text key)
 	return 0;
 }
 
+/* No fault of the client's: it hears when to come again.  Not all of them at the same time. */
+static int turn_away(struct ws_conn *c, const struct ws_request *r, const char *why)
+{
+	char headers[48], body[160];
+	snprintf(headers, sizeof headers, "Retry-After: %u\r\n",
+		 RETRY_MIN_S + c->ws->n_turned_off++ % (RETRY_MAX_S - RETRY_MIN_S + 1));
+	snprintf(body, sizeof body, "503 %s: %s\n", phrase(503), why);
+	const struct answer a = {.status = 503,
+				 .headers = headers,
+				 .type = "text/plain; charset=utf-8",
+				 .body = body,
+				 .head = ws_text_is(r->method, "HEAD")};
+	return send_answer(c, &a);
+}
+
+static int turn_away_full(struct ws_conn *c, const struct ws_request *r)
+{
+	ws_refused(c->ws, WS_REFUSED_FULL);
+	return turn_away(c, r, "as many clients as max_clients allows are connected already");
+}
+
 /* 0, and the connection may open; 1: it has its answer; -1. */
 static int check_upgrade(struct ws_conn *c, const struct ws_request *r)
 {
@@ -254,12 +277,12 @@ static int check_upgrade(struct ws_conn *c, const struct ws_request *r)
 	else if (!ws_stream_valid(stream.at ? stream.at : "", stream.len))
 		rc = refuse(c, r, 400, "",
 			    "request to upgrade with a Semstreams-Stream that no stream can be called");
-	else if (ws_is_full(c->ws))
-		rc = refuse(c, r, 503, "", "as many clients as max_clients allows are connected already");
-	else if (c->ws->stopping)
-		rc = refuse(c, r, 503, "", "shutting down");
 	else if (!peer_welcome(c, why, sizeof why))
 		rc = refuse(c, r, 403, "", "%s", why);
+	else if (ws_is_full(c->ws))
+		rc = turn_away_full(c, r);
+	else if (c->ws->stopping)
+		rc = turn_away(c, r, "shutting down");
 	return rc < 0 ? -1 : c->state == WS_ANSWERED;
 }
 

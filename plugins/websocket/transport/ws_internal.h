@@ -7,6 +7,7 @@
 #include <ev.h>
 #include <libwebsockets.h>
 #include <netinet/in.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include "ws.h"
 #include "ws_frames.h"
@@ -28,10 +29,12 @@
 /* Of descriptors that may be ready at every turn: libwebsockets does some of its work in an idle watcher of
  * priority 0, which libev runs only when nothing of that priority is pending. */
 #define WS_IO_PRIORITY (-1)
-#define WS_LEAVING_MAX 64 /* evicted, not gone, so with memory still; newcomers wait in the kernel then */
+#define WS_LEAVING_MAX 64   /* evicted, not gone, so with memory still; newcomers wait then */
+#define WS_WAITING_MAX 1024 /* accepted, and waiting for their handshake */
 #define WS_GOING_AWAY  1001
 #define WS_VANISHED    1006
 #define WS_POLICY      1008
+#define WS_TRY_LATER   1013
 #define WS_ADDRESSES   16
 #define SECOND         1000000000ull
 
@@ -68,11 +71,20 @@ struct ws_conn {
 	char reason[WS_FAILURE_MAX];    /* of the close code, ours or the peer's; of a failed dial */
 	struct ws_vhost *vhost;         /* dialer */
 	bool half;                      /* listener: its handshake is not finished; in the list of those */
+	uint64_t born_ns;               /* when it came into that list */
 	bool counted;                   /* in n_open */
 	bool evicted;                   /* in n_leaving */
 	struct ws_conn *half_older, *half_newer;
 	int64_t valid_until;          /* wall time, s: then the peer is checked again; 0 = never */
 	struct ws_receiver *receiver; /* NULL: libwebsockets receives, or nothing has come yet */
+};
+
+TAILQ_HEAD(ws_waiting_list, ws_waiting);
+
+/* Of one reason. */
+struct ws_refusals {
+	uint32_t n;       /* not in the log yet */
+	uint64_t told_ns; /* 0: never */
 };
 
 struct ws_listener {
@@ -117,6 +129,7 @@ struct ws {
 	struct ws_limits limits;
 	char *bind, *path, *stream;
 	size_t rx_buffer;
+	uint8_t *spare; /* NULL, or of rx_buffer bytes: for the next connection that receives */
 	char **subprotocols, **origins; /* NULL-ended */
 	uint16_t port;
 	struct ws_tls *tls;       /* NULL: plain */
@@ -131,9 +144,15 @@ struct ws {
 	uint32_t n_open;       /* connections whose handshake is over */
 	uint32_t n_half;       /* those in the list from half_oldest to half_newest */
 	struct ws_conn *half_oldest, *half_newest;
-	uint32_t n_evicted; /* not reported yet */
-	uint32_t n_leaving; /* those that have not gone yet */
-	uint64_t evicted_ns;
+	uint32_t n_leaving;             /* those that gave way and have not gone yet */
+	struct ws_waiting_list waiting; /* newest first */
+	uint32_t n_waiting;
+	uint64_t patience_ns;  /* with a handshake that does not go on, while others wait */
+	struct ev_timer pace;  /* until those that wait are looked at */
+	unsigned int turn;     /* of the loop */
+	unsigned int started;  /* handshakes, in that turn */
+	uint32_t n_turned_off; /* clients that were told when to come again */
+	struct ws_refusals refusals[WS_REFUSALS];
 	bool stopping, freeing;
 
 	struct lws_vhost *server;
@@ -171,6 +190,10 @@ void ws_conn_fin(struct ws_conn *);
 /* End it without ceremony, soon. */
 void ws_conn_kill(struct ws_conn *);
 void ws_conn_tick(struct ws_conn *, uint64_t now);
+/* A part of a message was received, binary as its first is. */
+void ws_conn_part(struct ws_conn *, bool binary, bool final, const uint8_t *data, size_t len);
+/* Send one frame of a payload that has LWS_PRE bytes in front: below 0 if the connection is broken. */
+int ws_conn_write_frame(struct ws_conn *, int opcode, uint8_t *payload, size_t len);
 /* Leaving: send the close frame at once if it fits. */
 void ws_conn_last_word(struct ws_conn *);
 
@@ -182,6 +205,18 @@ static inline bool ws_is_full(const struct ws *ws)
 	return ws->n_open >= ws->limits.max_clients;
 }
 
+/* ws_receiver.c */
+/*
+ * Receive on a connection that is open now, beginning with bytes that have been read already.  0, also where
+ * a dialer without such bytes leaves it to libwebsockets; or -errno.
+ */
+int ws_receiver_start(struct ws_conn *, const uint8_t *data, size_t len);
+void ws_receiver_pause(struct ws_receiver *, bool paused);
+/* Answer the newest ping, now or when something can be sent: -1 if the connection is broken. */
+int ws_receiver_pong(struct ws_receiver *);
+void ws_receiver_stop(struct ws_receiver *);
+void ws_receiver_free(struct ws_receiver *);
+
 /* ws_server.c */
 int ws_server_tls(struct ws *, const struct ws_options *);
 int ws_server_open(struct ws *);
@@ -189,7 +224,10 @@ void ws_server_stop(struct ws *);
 void ws_server_tick(struct ws *);
 /* It is gone. */
 void ws_server_left(struct ws_conn *);
+/* A client was turned away: counted at once, logged now and then. */
+void ws_refused(struct ws *, enum ws_refusal);
 /* The connection's handshake is over, or it is about to go; harmless if it is not in the list. */
+void ws_half_finished(struct ws_conn *);
 void ws_half_remove(struct ws_conn *);
 
 /* ws_client.c */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ws_server - a listener.  The sockets are our own and accepted connections are handed to libwebsockets, so
- * that a port in use is told as such and too many clients are turned away before anything is spent on them.
+ * that a port in use is told as such and too many clients at once wait before anything is spent on them.
  * Clients that TLS refuses are left time to hear why.
  */
 #include "ws_internal.h"
@@ -13,16 +13,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
 #include <semstreams/ext/tls.h>
 
 #define ACCEPT_AT_ONCE 64
-#define BACKLOG        512
+#define PLAIN_AT_ONCE  64
+#define TLS_AT_ONCE    4 /* in a turn of the loop: each is milliseconds of computing, and others wait */
+#define BACKLOG        4096
+#define YOUNG_NS       (SECOND / 20) /* a handshake that takes longer waits for its peer */
+#define OLDER_TIMES    4             /* all that are not finished, of those that may be young */
+#define OLD_NS         (4 * SECOND)
+#define PATIENCE_NS    SECOND /* with one that does not go on, where there is no place for another */
+#define DISPLACE_NS    SECOND
+#define PACE_NS        (SECOND / 100)
 #define LINGER_MAX     16 /* at once; others are closed as they are */
 #define LINGER_NS      SECOND
 #define LINGER_BYTES   (64u << 10)
-#define EVICTED_NS     (10 * SECOND)
+#define REPORT_NS      (10 * SECOND)
+
+static void pace(struct ws *, uint64_t ns);
+static void accept_again(struct ws *);
 
 static void refused(void *arg, const char *why)
 {
@@ -150,6 +162,35 @@ int ws_server_tls(struct ws *ws, const struct ws_options *options)
 	return ws_tls_new(&o, &ws->tls);
 }
 
+/* ---- refusals ---- */
+
+void ws_refused(struct ws *ws, enum ws_refusal reason)
+{
+	ws->refusals[reason].n++;
+	ws->events.refused(ws->arg, reason, 1);
+}
+
+/* One line for many of them. */
+static void report_refusals(struct ws *ws, uint64_t now)
+{
+	for (int i = 0; i < WS_REFUSALS; i++) {
+		struct ws_refusals *r = &ws->refusals[i];
+		if (!r->n || (r->told_ns && now - r->told_ns < REPORT_NS))
+			continue;
+		if (i == WS_REFUSED_FULL)
+			ws_failed_n(ws, 0,
+				    "%u connections refused: %u clients are connected already (max_clients)",
+				    r->n, ws->limits.max_clients);
+		else
+			ws_failed_n(ws, 0,
+				    "%u connections did not finish their handshake and gave way to newer "
+				    "ones (max_handshakes %u, max_address_handshakes %u)",
+				    r->n, ws->limits.max_handshakes, ws->limits.max_address_handshakes);
+		r->n = 0;
+		r->told_ns = now;
+	}
+}
+
 /* ---- connections whose handshake is not finished ---- */
 
 void ws_half_remove(struct ws_conn *c)
@@ -161,6 +202,18 @@ void ws_half_remove(struct ws_conn *c)
 	*(c->half_older ? &c->half_older->half_newer : &ws->half_oldest) = c->half_newer;
 	*(c->half_newer ? &c->half_newer->half_older : &ws->half_newest) = c->half_older;
 	ws->n_half--;
+	pace(ws, 0);
+}
+
+static void add_half(struct ws_conn *c)
+{
+	struct ws *ws = c->ws;
+	c->half = true;
+	c->born_ns = ws_now();
+	c->half_older = ws->half_newest;
+	*(c->half_older ? &c->half_older->half_newer : &ws->half_oldest) = c;
+	ws->half_newest = c;
+	ws->n_half++;
 }
 
 static void evict(struct ws_conn *c)
@@ -173,58 +226,81 @@ static void evict(struct ws_conn *c)
 	ws_conn_kill(c);
 	c->evicted = true;
 	ws->n_leaving++;
-	ws->n_evicted++;
+	ws_refused(ws, WS_REFUSED_HANDSHAKE);
 }
 
-/* They have no name yet, so whoever opens many of them must not keep others out: the oldest give way. */
-static void add_half(struct ws_conn *c)
+/* Is it the peer that keeps it waiting?  What lies unread is not the peer's fault, for a while. */
+static bool stalled(const struct ws_conn *c, uint64_t now)
+{
+	int unread = 0;
+	return now - c->born_ns >= OLD_NS ||
+	       (c->wsi && ioctl(lws_get_socket_fd(c->wsi), FIONREAD, &unread) == 0 && unread == 0);
+}
+
+static uint64_t young_ns(const struct ws *ws)
+{
+	return ws->tls ? YOUNG_NS : 0;
+}
+
+/* The oldest that does not go on. */
+static struct ws_conn *oldest_stalled(const struct ws *ws, const char *address)
+{
+	uint64_t now = ws_now();
+	uint64_t patience = ws->tls ? ws->patience_ns : 0;
+	for (struct ws_conn *h = ws->half_oldest; h && now - h->born_ns >= patience; h = h->half_newer)
+		if ((!address || strcmp(h->address, address) == 0) && stalled(h, now))
+			return h;
+	return NULL;
+}
+
+/*
+ * May one more begin, where most may?  Only those that are young count, as the others cost no more than
+ * memory, and so do all without TLS; of all there are some times as many, and then the oldest gives way.  Of
+ * one address, unless it is NULL.  Each that had to give way makes the patience with the next shorter, each
+ * that finishes longer: of many that come back at once all may be slow, and where many stand still they keep
+ * nobody waiting.
+ */
+static bool make_place(struct ws *ws, uint32_t most, const char *address)
+{
+	uint64_t now = ws_now();
+	uint32_t young = 0, all = 0;
+	for (const struct ws_conn *h = most ? ws->half_newest : NULL; h; h = h->half_older) {
+		bool same = !address || strcmp(h->address, address) == 0;
+		all += same;
+		young += same && now - h->born_ns < young_ns(ws);
+	}
+	if (!most || (young < most && all < OLDER_TIMES * most))
+		return true;
+	struct ws_conn *oldest = young < most ? oldest_stalled(ws, address) : NULL;
+	if (!oldest)
+		return false;
+	evict(oldest);
+	ws->patience_ns -= ws->patience_ns / 16;
+	if (ws->patience_ns < YOUNG_NS)
+		ws->patience_ns = YOUNG_NS;
+	return true;
+}
+
+void ws_half_finished(struct ws_conn *c)
 {
 	struct ws *ws = c->ws;
-	struct ws_conn *oldest = NULL;
-	uint32_t same = 0;
-	for (struct ws_conn *h = ws->half_newest; h; h = h->half_older) {
-		if (strcmp(h->address, c->address) == 0) {
-			same++;
-			oldest = h;
-		}
-	}
-	if (ws->limits.max_address_handshakes && same >= ws->limits.max_address_handshakes)
-		evict(oldest);
-	else if (ws->limits.max_handshakes && ws->n_half >= ws->limits.max_handshakes)
-		evict(ws->half_oldest);
-	c->half = true;
-	c->half_older = ws->half_newest;
-	*(c->half_older ? &c->half_older->half_newer : &ws->half_oldest) = c;
-	ws->half_newest = c;
-	ws->n_half++;
-}
-
-/* One line for many of them. */
-static void report_evicted(struct ws *ws, uint64_t now)
-{
-	if (!ws->n_evicted || now - ws->evicted_ns < EVICTED_NS)
+	if (!c->half)
 		return;
-	ws_failed_n(
-		ws, ws->n_evicted,
-		"%u connections did not finish their handshake and gave way to newer ones (max_handshakes "
-		"%u, max_address_handshakes %u)",
-		ws->n_evicted, ws->limits.max_handshakes, ws->limits.max_address_handshakes);
-	ws->n_evicted = 0;
-	ws->evicted_ns = now;
+	ws_half_remove(c);
+	ws->patience_ns = 2 * ws->patience_ns < PATIENCE_NS ? 2 * ws->patience_ns : PATIENCE_NS;
 }
 
 /* ---- accepting ---- */
 
 /* The descriptor is libwebsockets' from here on. */
-static void adopt(struct ws *ws, int fd, const struct sockaddr_storage *from)
+static void adopt(struct ws *ws, int fd, const char *address)
 {
 	struct ws_conn *c = ws_conn_new(ws);
 	if (!c) {
 		close(fd);
 		return;
 	}
-	getnameinfo((const struct sockaddr *)from, sizeof *from, c->address, sizeof c->address, NULL, 0,
-		    NI_NUMERICHOST);
+	snprintf(c->address, sizeof c->address, "%s", address);
 	add_half(c);
 	if (ws->tls)
 		ws_tls_refresh(ws->tls);
@@ -241,28 +317,156 @@ static void adopt(struct ws *ws, int fd, const struct sockaddr_storage *from)
 	ws->birth = NULL;
 }
 
-static bool out_of_resources(int error)
-{
-	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
-
 static void stop_accepting(struct ws_listener *l)
 {
 	ev_io_stop(l->ws->loop, &l->io);
 	l->on = false;
 }
 
-/* Those that gave way have memory until libwebsockets has ended them: newcomers wait in the kernel meanwhile.
+/* ---- accepted, and waiting for their handshake ---- */
+
+/*
+ * Handshakes cost more than all else that a peer can ask for, so few are made at a time, and the other
+ * connections have their turn between them.  Whoever comes meanwhile waits here: the newest is served first,
+ * as of many that come at once without meaning well the newest is as likely as any to be the one that does,
+ * and waits for the shortest time.
  */
+struct ws_waiting {
+	TAILQ_ENTRY(ws_waiting) at;
+	int fd;
+	uint64_t since_ns;
+	char address[INET6_ADDRSTRLEN];
+};
+
+static void forget_waiting(struct ws *ws, struct ws_waiting *w, bool refused)
+{
+	TAILQ_REMOVE(&ws->waiting, w, at);
+	ws->n_waiting--;
+	if (refused) {
+		close(w->fd);
+		ws_refused(ws, WS_REFUSED_HANDSHAKE);
+	}
+	free(w);
+}
+
+static bool may_start(struct ws *ws)
+{
+	unsigned int turn = ev_iteration(ws->loop);
+	if (ws->turn != turn)
+		ws->started = 0;
+	ws->turn = turn;
+	return ws->n_leaving < WS_LEAVING_MAX && ws->started < (ws->tls ? TLS_AT_ONCE : PLAIN_AT_ONCE);
+}
+
+enum { BUSY_ADDRESSES = 16 };
+/* Addresses that have as many handshakes as they may, found in one pass. */
+struct busy {
+	const char *address[BUSY_ADDRESSES];
+	unsigned int n;
+};
+
+static bool address_has_room(struct ws *ws, const char *address, struct busy *busy)
+{
+	for (unsigned int i = 0; i < busy->n; i++)
+		if (strcmp(busy->address[i], address) == 0)
+			return false;
+	if (make_place(ws, ws->limits.max_address_handshakes, address))
+		return true;
+	if (busy->n < BUSY_ADDRESSES)
+		busy->address[busy->n++] = address;
+	return false;
+}
+
+static void start_waiting(struct ws *ws)
+{
+	struct busy busy = {.n = 0};
+	struct ws_waiting *w = TAILQ_FIRST(&ws->waiting), *next;
+	for (; w && busy.n < BUSY_ADDRESSES && may_start(ws); w = next) {
+		next = TAILQ_NEXT(w, at);
+		if (!address_has_room(ws, w->address, &busy))
+			continue;
+		if (!make_place(ws, ws->limits.max_handshakes, NULL))
+			break;
+		int fd = w->fd;
+		char address[INET6_ADDRSTRLEN];
+		memcpy(address, w->address, sizeof address);
+		forget_waiting(ws, w, false);
+		ws->started++;
+		adopt(ws, fd, address);
+	}
+	/* ws_server_left() does not wait so long */
+	pace(ws, may_start(ws) || ws->n_leaving >= WS_LEAVING_MAX ? PACE_NS : 0);
+}
+
+static void on_pace(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+	(void)loop, (void)revents;
+	struct ws *ws = timer->data;
+	start_waiting(ws);
+	if (ws->n_waiting < WS_WAITING_MAX)
+		accept_again(ws);
+}
+
+/* Look again at those that wait, soon or in this time. */
+static void pace(struct ws *ws, uint64_t ns)
+{
+	if (ws->stopping || !ws->n_waiting)
+		return;
+	ev_timer_stop(ws->loop, &ws->pace);
+	ev_timer_set(&ws->pace, (double)ns / 1e9, 0);
+	ev_timer_start(ws->loop, &ws->pace);
+}
+
+/* Where there is no room the one that has waited for longest goes, if that was long enough to be served. */
+static bool waiting_room(struct ws *ws)
+{
+	struct ws_waiting *oldest = TAILQ_LAST(&ws->waiting, ws_waiting_list);
+	if (ws->n_waiting < WS_WAITING_MAX)
+		return true;
+	if (ws_now() - oldest->since_ns < DISPLACE_NS)
+		return false;
+	forget_waiting(ws, oldest, true);
+	return true;
+}
+
+static void wait_for_turn(struct ws *ws, int fd, const struct sockaddr_storage *from)
+{
+	struct ws_waiting *w = malloc(sizeof *w);
+	if (!w) {
+		close(fd);
+		return;
+	}
+	*w = (struct ws_waiting){.fd = fd, .since_ns = ws_now()};
+	getnameinfo((const struct sockaddr *)from, sizeof *from, w->address, sizeof w->address, NULL, 0,
+		    NI_NUMERICHOST);
+	TAILQ_INSERT_HEAD(&ws->waiting, w, at);
+	ws->n_waiting++;
+}
+
+/* Who has waited for as long as a handshake may take has gone, or soon will. */
+static void waiting_tick(struct ws *ws, uint64_t now)
+{
+	struct ws_waiting *w;
+	uint64_t most = ws->limits.handshake_ns;
+	while ((w = TAILQ_LAST(&ws->waiting, ws_waiting_list)) && most && now - w->since_ns >= most)
+		forget_waiting(ws, w, true);
+}
+
+static bool out_of_resources(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* Those that gave way have memory until libwebsockets has ended them: newcomers wait meanwhile. */
 static void on_accept(struct ev_loop *loop, struct ev_io *io, int revents)
 {
 	(void)loop, (void)revents;
 	struct ws_listener *l = (struct ws_listener *)io;
 	struct ws *ws = l->ws;
 	for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
-		if (ws->n_leaving >= WS_LEAVING_MAX) {
+		if (!waiting_room(ws)) {
 			stop_accepting(l);
-			return;
+			break;
 		}
 		struct sockaddr_storage from;
 		socklen_t len = sizeof from;
@@ -271,21 +475,16 @@ static void on_accept(struct ev_loop *loop, struct ev_io *io, int revents)
 			/* the tick tries again: a queue that cannot be emptied would keep the loop busy */
 			ws_failed(ws, "cannot accept connections: %s", strerror(errno));
 			stop_accepting(l);
-			return;
+			break;
 		}
 		if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-			return;
+			break;
 		if (fd < 0)
 			continue;
-		if (ws_is_full(ws)) {
-			close(fd);
-			ws_failed(ws, "connection refused: %u clients are connected already (max_clients)",
-				  ws->limits.max_clients);
-			continue;
-		}
 		ws_socket_options(ws, fd);
-		adopt(ws, fd, &from);
+		wait_for_turn(ws, fd, &from);
 	}
+	start_waiting(ws);
 }
 
 static void accept_again(struct ws *ws)
@@ -301,13 +500,15 @@ static void accept_again(struct ws *ws)
 void ws_server_left(struct ws_conn *c)
 {
 	if (c->evicted && --c->ws->n_leaving < WS_LEAVING_MAX / 2)
-		accept_again(c->ws);
+		pace(c->ws, 0);
 }
 
 void ws_server_tick(struct ws *ws)
 {
-	linger_tick(ws, ws_now());
-	report_evicted(ws, ws_now());
+	uint64_t now = ws_now();
+	linger_tick(ws, now);
+	waiting_tick(ws, now);
+	report_refusals(ws, now);
 	accept_again(ws);
 }
 
@@ -318,6 +519,11 @@ void ws_server_stop(struct ws *ws)
 		close(ws->listeners[i].io.fd);
 	}
 	ws->n_listeners = 0;
+	ev_timer_stop(ws->loop, &ws->pace);
+	while (!TAILQ_EMPTY(&ws->waiting)) {
+		close(TAILQ_FIRST(&ws->waiting)->fd);
+		forget_waiting(ws, TAILQ_FIRST(&ws->waiting), false);
+	}
 	linger_tick(ws, UINT64_MAX);
 }
 
@@ -405,6 +611,10 @@ int ws_server_open(struct ws *ws)
 	ws->server = lws_create_vhost(ws->cx, &info);
 	if (!ws->server)
 		return -EIO; /* the reason has been logged */
+	ev_timer_init(&ws->pace, on_pace, 0, 0);
+	ev_set_priority(&ws->pace, WS_IO_PRIORITY);
+	ws->pace.data = ws;
+	ws->patience_ns = PATIENCE_NS;
 	int rc = listen_all(ws, ws->bind);
 	if (rc == 0 && ws->tls)
 		announce(ws);

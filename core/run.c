@@ -22,6 +22,7 @@
 #include "core/flow/crash.h"
 #include "core/flow/pipeline.h"
 #include "core/flow/providers.h"
+#include "core/peers_page.h"
 #include "core/report.h"
 #include "core/undrained.h"
 
@@ -66,12 +67,20 @@ static int page_ready(void *arg, FILE *body)
 	return health_print(r->pipeline->health, body) ? 200 : 503;
 }
 
+static int page_peers(void *arg, const struct admin_request *request, FILE *body)
+{
+	struct run *r = arg;
+
+	return peers_page(r->pipeline, request, body);
+}
+
 static const struct admin_page PAGES[] = {
-	{"/metrics", "text/plain; version=0.0.4; charset=utf-8", page_metrics},
-	{"/livez", "application/json", page_live},
-	{"/readyz", "application/json", page_ready},
-	{"/health", "application/json", page_ready},
-	{NULL, NULL, NULL},
+	{"/metrics", "text/plain; version=0.0.4; charset=utf-8", page_metrics, NULL},
+	{"/livez", "application/json", page_live, NULL},
+	{"/readyz", "application/json", page_ready, NULL},
+	{"/health", "application/json", page_ready, NULL},
+	{"/peers", "application/json", NULL, page_peers},
+	{NULL, NULL, NULL, NULL},
 };
 
 /* ---- the end ---- */

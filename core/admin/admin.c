@@ -120,6 +120,41 @@ static enum MHD_Result refuse(struct MHD_Connection *c, unsigned status, const c
 			 MHD_RESPMEM_MUST_COPY);
 }
 
+static struct MHD_Connection *connection_of(const struct admin_request *r)
+{
+	return (struct MHD_Connection *)r;
+}
+
+const char *admin_argument(const struct admin_request *r, const char *key)
+{
+	return MHD_lookup_connection_value(connection_of(r), MHD_GET_ARGUMENT_KIND, key);
+}
+
+struct stray {
+	const char *const *known;
+	const char *found;
+};
+
+static enum MHD_Result look_at_argument(void *arg, enum MHD_ValueKind kind, const char *key,
+					const char *value)
+{
+	struct stray *s = arg;
+	(void)kind;
+	(void)value;
+	for (const char *const *k = s->known; *k; k++)
+		if (strcmp(*k, key) == 0)
+			return MHD_YES;
+	s->found = key;
+	return MHD_NO;
+}
+
+const char *admin_stray_argument(const struct admin_request *r, const char *const *known)
+{
+	struct stray s = {.known = known};
+	MHD_get_connection_values(connection_of(r), MHD_GET_ARGUMENT_KIND, look_at_argument, &s);
+	return s.found;
+}
+
 static enum MHD_Result send_page(const struct admin *a, struct MHD_Connection *c,
 				 const struct admin_page *page)
 {
@@ -128,7 +163,8 @@ static enum MHD_Result send_page(const struct admin *a, struct MHD_Connection *c
 	FILE *out = open_memstream(&body, &size);
 	if (!out)
 		return refuse(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "Out of memory\n");
-	int status = page->write(a->arg, out);
+	int status = page->answer ? page->answer(a->arg, (const struct admin_request *)c, out)
+				  : page->write(a->arg, out);
 	bool bad = ferror(out);
 	if (fclose(out) != 0 || bad || status < 200 || status > 599) {
 		free(body);

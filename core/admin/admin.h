@@ -11,11 +11,20 @@
 struct ev_loop;
 struct admin;
 
+struct admin_request; /* the arguments behind "?" of one request */
+
 struct admin_page {
 	const char *path; /* "/metrics" */
 	const char *content_type;
 	int (*write)(void *arg, FILE *body); /* returns the HTTP status */
+	/* Instead of write, where arguments count; elsewhere they are ignored. */
+	int (*answer)(void *arg, const struct admin_request *, FILE *body);
 };
+
+/* The value of an argument, decoded, valid during the call; NULL: it is not there. */
+const char *admin_argument(const struct admin_request *, const char *key);
+/* The first argument that is none of these (NULL-ended); NULL: there is none. */
+const char *admin_stray_argument(const struct admin_request *, const char *const *known);
 
 /*
  * listen is "host:port", "[v6]:port" or "unix:/path"; port 0 takes a free one, told by admin_address.  pages

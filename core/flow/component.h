@@ -10,6 +10,7 @@
 #include <semstreams/ext/attributes.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/loop-libev.h>
+#include <semstreams/ext/peers.h>
 #include <semstreams/ext/rate.h>
 #include <semstreams/ext/tls.h>
 #include <semstreams/ext/tls-provider.h>
@@ -69,9 +70,11 @@ struct component {
 	struct stream *offered;   /* of the batch that process() was called with, until it is accepted */
 	struct ss_position offered_upto;
 	struct rate_member *rate; /* its limit of bytes per second; NULL: it has none */
-	bool wants_attributes;    /* it reads attributes of events, or passes them on */
-	bool attributes_wanted;   /* somebody downstream does */
-	bool merges;              /* its streams lose their order on the way; set before it starts */
+	void (*list_peers)(void *arg, const struct ss_peer_rows *); /* NULL: it has none */
+	void *list_peers_arg;
+	bool wants_attributes;  /* it reads attributes of events, or passes them on */
+	bool attributes_wanted; /* somebody downstream does */
+	bool merges;            /* its streams lose their order on the way; set before it starts */
 
 	struct edge **inputs;
 	size_t n_inputs, next_input;
@@ -180,6 +183,9 @@ void loop_service_clear(struct component *);
 /* Take the watches of a component from its loop to another one that does not run yet, and make that the
  * component's. */
 void loop_service_move(struct component *, struct loop *to);
+
+/* svc_peers.c: the service "semstreams.peers/1". */
+extern const struct ss_peers peers_service;
 
 /* svc_rate.c: the service "semstreams.rate/1". */
 extern const struct ss_rate rate_service;

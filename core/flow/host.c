@@ -11,6 +11,7 @@
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/loop-libev.h>
+#include <semstreams/ext/peers.h>
 #include <semstreams/ext/positions.h>
 #include <semstreams/ext/rate.h>
 #include <semstreams/ext/tls.h>
@@ -337,6 +338,7 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		{SS_POSITIONS, &positions_service, sizeof positions_service},
 		{SS_FIELDS, &fields_service, sizeof fields_service},
 		{SS_ATTRIBUTES, &attribute_service, sizeof attribute_service},
+		{SS_PEERS, &peers_service, sizeof peers_service},
 		{SS_RATE, &rate_service, sizeof rate_service},
 		{SS_TLS, &tls_service, sizeof tls_service},
 		{SS_TLS_PUBLISH, &tls_publish_service, sizeof tls_publish_service},

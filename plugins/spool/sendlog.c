@@ -188,6 +188,16 @@ void sendlog_check_consumers(struct sendlog *log, uint64_t elapsed_ns, bool (*he
 	usage_check(log);
 }
 
+bool sendlog_consumer(const struct sendlog *log, uint32_t index, struct sendlog_consumer *out)
+{
+	if (index >= log->n_cursors)
+		return false;
+	const struct log_cursor *c = &log->cursors[index];
+	*out = (struct sendlog_consumer){
+		.name = c->name, .verified = c->verified, .acked = c->acked, .seen_ns = c->seen_ns};
+	return true;
+}
+
 static const struct log_cursor *longest_away(const struct sendlog *log)
 {
 	const struct log_cursor *longest = NULL;

@@ -107,6 +107,14 @@ int sendlog_ack(struct sendlog *, const char *consumer, uint64_t seq);
  * have passed without them; time in which nobody calls does not count.  here must not call the log. */
 void sendlog_check_consumers(struct sendlog *, uint64_t elapsed_ns,
 			     bool (*here)(void *arg, const char *consumer), void *arg);
+struct sendlog_consumer {
+	const char *name; /* valid until the log is called again */
+	bool verified;    /* a certificate said its name */
+	uint64_t acked;   /* everything up to it */
+	uint64_t seen_ns; /* wall clock, as of sendlog_check_consumers */
+};
+/* The consumer at an index from 0, in no order that lasts.  False: there are no more. */
+bool sendlog_consumer(const struct sendlog *, uint32_t index, struct sendlog_consumer *);
 /* Everything up to here was acknowledged by every known consumer (0 with none). */
 uint64_t sendlog_all_acked(const struct sendlog *);
 

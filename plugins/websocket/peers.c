@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <semstreams/base/units.h>
 #include <semstreams/sugar.h>
 #include <semstreams/base/url.h>
@@ -21,6 +22,14 @@ void peers_init(struct peers *ps, const struct ss_host *host, const struct endpo
 	ss_url_redact(conf->url ? conf->url : "", ps->url, sizeof ps->url);
 }
 
+uint64_t peers_wall_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 int peers_add(struct peers *ps, struct peer *p, const char *name)
 {
 	char *copy = name ? strdup(name) : NULL;
@@ -28,6 +37,7 @@ int peers_add(struct peers *ps, struct peer *p, const char *name)
 	if (name && !copy)
 		return -ENOMEM;
 	p->name = copy;
+	p->since_ns = peers_wall_ns();
 	p->next = ps->first;
 	p->back = &ps->first;
 	if (p->next)
@@ -199,4 +209,73 @@ void peers_tick(struct peers *ps, uint64_t elapsed_ns, const char *who, uint64_t
 		peers_trouble(ps, TROUBLE_DOWN, "no connection to %s for %s: %s", ps->url,
 			      ss_format_span((int64_t)ps->down_ns, span, sizeof span),
 			      ps->failure[0] ? ps->failure : "the peer has not answered");
+}
+
+/* ---- the list of peers ---- */
+
+#define METER_NS UINT64_C(5000000000)
+
+uint64_t peer_meter_milli(const struct peer_meter *m, uint64_t now_ns)
+{
+	const uint64_t ns = now_ns - m->since_ns, us = ns / 1000;
+
+	if (!m->since_ns)
+		return 0;
+	if (ns < METER_NS && m->milli)
+		return m->milli;
+	return m->n * 1000000000 / (us > 1000000 ? us : 1000000);
+}
+
+void peer_meter_add(struct peer_meter *m, uint64_t now_ns, uint64_t n)
+{
+	if (now_ns - m->since_ns >= METER_NS) {
+		m->milli = peer_meter_milli(m, now_ns);
+		m->since_ns = now_ns;
+		m->n = 0;
+	}
+	m->n += n;
+}
+
+void peers_offer(struct peers *ps, void (*list)(void *arg, const struct ss_peer_rows *), void *arg)
+{
+	struct ss_iface peers;
+
+	if (ps->host->query(ps->host, SS_PEERS, sizeof(struct ss_peers), &peers) == 0)
+		((const struct ss_peers *)peers.vtbl)->offer(peers.self, list, arg);
+}
+
+void peers_row(const struct peers *ps, const struct peer *p, struct ss_peer row,
+	       const struct ss_peer_rows *rows)
+{
+	char address[WS_ADDRESS_MAX];
+
+	row.struct_size = sizeof row;
+	row.state = !p ? "away" : p->live || !p->link ? "up" : "opening";
+	if (p && p->name) {
+		row.name = p->name;
+		row.flags |= SS_PEER_VERIFIED;
+	}
+	if (!rows->wanted(rows->of, row.name, row.state))
+		return;
+	if (p) {
+		ws_address(p->conn, address);
+		row.address = address;
+		row.since_ns = p->since_ns;
+	}
+	if (ps->dials)
+		row.address = ps->url;
+	if (ps->dials && !p)
+		row.last_error = ps->failure[0] ? ps->failure : NULL;
+	rows->row(rows->of, &row);
+}
+
+char *peers_error(int code, bool by_peer, const char *why)
+{
+	char text[192];
+
+	if (code == 1000)
+		return NULL;
+	snprintf(text, sizeof text, "closed by %s with code %d%s%.128s", by_peer ? "the peer" : "this end",
+		 code, *why ? ": " : "", why);
+	return strdup(text);
 }

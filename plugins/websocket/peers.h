@@ -6,6 +6,7 @@
 #pragma once
 #include <stdbool.h>
 #include <semstreams/plugin.h>
+#include <semstreams/ext/peers.h>
 #include "plugins/websocket/link/link_proto.h"
 #include "plugins/websocket/transport/endpoint.h"
 
@@ -73,7 +74,16 @@ struct peer {
 	bool link;        /* speaks the link protocol; else plain */
 	bool live;        /* a link that is up */
 	const char *name; /* verified certificate name, NULL without one */
+	uint64_t since_ns; /* wall clock */
 };
+
+/* Events a second, over the last seconds. */
+struct peer_meter {
+	uint64_t since_ns, n; /* events since then */
+	uint64_t milli;       /* in the seconds before */
+};
+void peer_meter_add(struct peer_meter *, uint64_t now_ns, uint64_t n);
+uint64_t peer_meter_milli(const struct peer_meter *, uint64_t now_ns);
 
 /* What keeps the component from being healthy, in the order of what an operator should hear first. */
 enum peers_trouble {
@@ -112,6 +122,14 @@ void peers_live(struct peers *, struct peer *);
 void peers_failed(struct peers *, uint32_t n, const char *why);
 /* Clients were turned away, n of them. */
 void peers_refused(struct peers *, enum ws_refusal, uint32_t n);
+uint64_t peers_wall_ns(void);
+/* In create: this component lists its peers. */
+void peers_offer(struct peers *, void (*list)(void *arg, const struct ss_peer_rows *), void *arg);
+/* Tell of one, where it is wanted: p NULL, it has no connection; the row has all that has to do with events,
+ * its name where no certificate says it, and what else is known of one that has no connection. */
+void peers_row(const struct peers *, const struct peer *p, struct ss_peer, const struct ss_peer_rows *);
+/* Why a connection ended, for people; NULL if all is well.  The caller frees it. */
+char *peers_error(int code, bool by_peer, const char *why);
 /* Another end with the same name took over: how long a dialer should stay away, ns. */
 uint64_t peers_replaced(struct peers *);
 /* Set or (NULL) clear a reason; TROUBLE_LOST clears itself after ten minutes, TROUBLE_LOAD after one. */

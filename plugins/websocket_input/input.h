@@ -66,7 +66,7 @@ struct input {
 /* link_in.c */
 int link_in_open(struct input *, struct input_peer *, const char *stream);
 void link_in_message(struct input *, struct input_peer *, bool binary, const uint8_t *data, size_t len);
-void link_in_closed(struct input *, struct input_peer *, int code, bool by_peer);
+void link_in_closed(struct input *, struct input_peer *, int code, bool by_peer, const char *why);
 void link_in_acked(struct input *, uint64_t cookie, int32_t status);
 void link_in_tick(struct input *); /* what is due by now */
 /* The last acknowledgement, before connections are closed. */
@@ -74,6 +74,9 @@ void link_in_stop(struct input *);
 /* Of the senders that were connected the one that has been away for longest; NULL: none is. */
 const struct sender *link_in_longest_away(const struct input *);
 const char *link_in_name(const struct sender *); /* for people */
+
+/* list_in.c: for the page of peers. */
+void list_in(void *input, const struct ss_peer_rows *);
 
 /* plain_in.c */
 int plain_in_init(struct input *);

@@ -282,6 +282,8 @@ static void on_data(struct sender *s, const uint8_t *data, size_t len)
 	} else {
 		link_receiver_data(&s->link, &d, &a);
 	}
+	if (a.todo & LINK_DO_DATA)
+		peer_meter_add(&s->meter, in->loop->now(in->loop_self), d.count);
 	if (a.duplicates)
 		in->host->metric_add(in->host, METRIC_DUPLICATES, (int64_t)a.duplicates);
 	if (a.todo & LINK_DO_DATA && deliver(s, &d, a.from) < 0) {
@@ -340,6 +342,8 @@ static void on_control(struct sender *s, const uint8_t *data, size_t len)
 		a = (struct link_action){.todo = LINK_DO_CLOSE, .code = LINK_BAD_FRAME, .why = why};
 	} else {
 		stored = s->link.has_epoch ? s->link.durable : 0;
+		if ((c.type == LINK_WELCOME || c.type == LINK_HB) && c.next)
+			s->log_next = c.next;
 		link_receiver_control(&s->link, &c, &a);
 	}
 	if (a.todo & LINK_DO_RESTART) {
@@ -451,6 +455,7 @@ static void leave(struct sender *s)
 	struct input *in = s->in;
 
 	s->peer = NULL;
+	s->left_wall_ns = peers_wall_ns();
 	set_owes(s, false);
 	if (s->can_resume)
 		senders_leave(&in->senders, s, in->loop->now(in->loop_self));
@@ -458,10 +463,13 @@ static void leave(struct sender *s)
 		forget(s);
 }
 
-void link_in_closed(struct input *in, struct input_peer *p, int code, bool by_peer)
+void link_in_closed(struct input *in, struct input_peer *p, int code, bool by_peer, const char *why)
 {
-	if (p->sender)
+	if (p->sender) {
+		free(p->sender->last_error);
+		p->sender->last_error = peers_error(code, by_peer, why);
 		leave(p->sender);
+	}
 	if (code != LINK_REPLACED || !by_peer) {
 		if (p->common.live)
 			in->peers.replaced = 0;

@@ -187,6 +187,7 @@ void senders_remove(struct senders *ss, struct sender *s)
 	drop_name(ss, s->name);
 	link_receiver_done(&s->link);
 	ss_ring_done(&s->flights);
+	free(s->last_error);
 	free(s);
 }
 

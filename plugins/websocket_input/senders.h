@@ -12,6 +12,7 @@
 #include <semstreams/base/ring.h>
 #include <semstreams/plugin.h>
 #include "plugins/websocket/link/link_session.h"
+#include "plugins/websocket/peers.h"
 
 #define SENDERS_SLOT_NS UINT64_C(10000000) /* what is due within one is done together, at its end */
 
@@ -55,6 +56,12 @@ struct sender {
 	uint64_t flights_from;      /* number of the first that counts: those before come again */
 	uint32_t pending;           /* flights that are not over */
 	uint64_t unacked;           /* events, as counted in the input's */
+
+	/* for the list of peers */
+	struct peer_meter meter;
+	uint64_t log_next;     /* what the sender has said of its log: the next sequence */
+	uint64_t left_wall_ns; /* as left_ns */
+	char *last_error;      /* NULL: none */
 
 	bool away;
 	uint64_t left_ns; /* since when it has been away */

@@ -128,7 +128,7 @@ static void on_closed(void *arg, struct ws_conn *conn, void *user, int code, boo
 
 	(void)conn;
 	if (p->common.link)
-		link_in_closed(in, p, code, by_peer);
+		link_in_closed(in, p, code, by_peer, why);
 	peers_remove(&in->peers, &p->common, code, by_peer, NULL, why);
 	provenance_close(in, &p->provenance);
 	free(p);
@@ -192,6 +192,7 @@ static int32_t input_create(const struct ss_host *host, const void *conf, void *
 	in->host = host;
 	in->conf = conf;
 	peers_init(&in->peers, host, &in->conf->endpoint);
+	peers_offer(&in->peers, list_in, in);
 	int rc = endpoint_check(&in->endpoint, host, &in->conf->endpoint);
 	if (rc == 0)
 		rc = provenance_create(in);

@@ -295,6 +295,7 @@ static bool send_message(struct output_peer *p)
 		return false;
 	}
 	link_sender_sent(&p->session, f.next - 1, f.len);
+	peer_meter_add(&p->meter, out->loop->now(out->loop_self), f.count);
 	out->host->metric_add(out->host, METRIC_SENT_BYTES, (int64_t)f.len);
 	p->next_seq = f.next;
 	rate_sent(p, f.len);

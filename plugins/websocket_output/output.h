@@ -58,6 +58,13 @@ struct output_peer {
 	uint64_t turn;                  /* it waits for the rate since this turn; 0: it does not */
 	struct link_control waiting[4]; /* did not fit, to be sent first */
 	uint32_t n_waiting;
+	struct peer_meter meter;
+};
+
+/* Why the last connection of a consumer ended. */
+struct parting {
+	char consumer[LINK_NAME_MAX];
+	char *error; /* NULL: as it should */
 };
 
 /* A run of whole frames, shared by all plain peers. */
@@ -100,6 +107,8 @@ struct output {
 	void *rate_self;
 	uint32_t rate_timer; /* 0: nothing waits for the rate */
 	uint64_t turns;
+	struct parting *partings;
+	uint32_t n_partings;
 	struct ss_ring held; /* struct held */
 	uint8_t *frame;      /* WS_PRE and max_frame */
 
@@ -121,6 +130,12 @@ void link_out_pump(struct output_peer *);
 void link_out_tick(struct output_peer *);
 void link_out_closed(struct output_peer *, int code, bool by_peer);
 bool link_out_here(void *output, const char *consumer); /* for sendlog_check_consumers */
+
+/* list_out.c: for the page of peers */
+void list_out(void *output, const struct ss_peer_rows *);
+/* The link of a peer ends. */
+void list_out_parting(struct output_peer *, int code, bool by_peer, const char *why);
+void list_out_done(struct output *);
 
 /* plain_out.c */
 int plain_out_frame(struct output *, const struct ss_batch *); /* for all plain peers */

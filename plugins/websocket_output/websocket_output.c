@@ -320,8 +320,10 @@ static void on_closed(void *arg, struct ws_conn *conn, void *user, int code, boo
 	const bool link = p->common.link;
 
 	(void)conn;
-	if (link)
+	if (link) {
+		list_out_parting(p, code, by_peer, why);
 		link_out_closed(p, code, by_peer);
+	}
 	plain_out_close(p);
 	peers_remove(&out->peers, &p->common, code, by_peer, link ? p->session.consumer : NULL, why);
 	free(p);
@@ -374,6 +376,7 @@ static void output_destroy(void *self)
 		return;
 	endpoint_done(&out->endpoint);
 	plain_out_done(out);
+	list_out_done(out);
 	sendlog_close(out->log);
 	if (out->fields) {
 		out->fields->free(out->fields_self, out->control);
@@ -454,6 +457,7 @@ static int32_t output_create(const struct ss_host *host, const void *conf, void 
 	out->conf = conf;
 	out->held.value_size = sizeof(struct held);
 	peers_init(&out->peers, host, &out->conf->endpoint);
+	peers_offer(&out->peers, list_out, out);
 	int rc = endpoint_check(&out->endpoint, host, &out->conf->endpoint), bad;
 	if (rc != -ENOMEM && (bad = check_options(out)) != 0)
 		rc = bad;

@@ -577,10 +577,10 @@ static void make_room(struct storage *s, const struct kept *k)
 {
 	if (!writer_flush(s))
 		return;
-	if (k->row == 0)
-		writer_sync(s);
+	if (k->row > 0)
+		writer_begin(s, SYNC_STORE);
 	else
-		writer_store(s);
+		writer_sync(s);
 	s->waiting = s->syncing;
 }
 
@@ -617,7 +617,7 @@ static bool prepare_many(struct storage *s, struct kept *k)
 		return false;
 	}
 	s->host->metric_set(s->host, METRIC_OPEN_FILES, fs->n_open);
-	if (unknown && s->record_cuts && !writer_note(s))
+	if (unknown && s->record_cuts && !writer_begin(s, SYNC_NOTE))
 		return false;
 	k->ready = row;
 	return true;

@@ -16,14 +16,10 @@
 enum { HEAD = 4 + 8 + 4, ENTRY_ADD = 1, ENTRY_SET = 2, ENTRY_GONE = 3 };
 enum { SIZE_MIN = 65536, ENTRY_SIZE = 128 }; /* bytes below which none is renewed; of a file at about */
 
-void ledger_name(const char *id, uint64_t generation, char name[256])
+/* `.out.files.7`, below the prefix. */
+static void ledger_name(const char *id, uint64_t generation, char name[256])
 {
 	snprintf(name, 256, ".%.200s.files.%llu", id, (unsigned long long)generation);
-}
-
-void ledger_init(struct ledger *l, const struct path *path, const char *id)
-{
-	*l = (struct ledger){.path = path, .id = id, .fd = -1, .dirfd = -1, .renew = true};
 }
 
 void ledger_close(struct ledger *l)
@@ -87,16 +83,6 @@ void ledger_forget(struct ledger *l, struct segment *seg)
 	seg->recorded = false;
 }
 
-uint64_t ledger_frame_generation(const struct ledger *l)
-{
-	return l->generation + l->renewing;
-}
-
-uint64_t ledger_frame_end(const struct ledger *l)
-{
-	return (l->renewing ? 0 : l->end) + l->frame.len;
-}
-
 static uint32_t checksum(const uint8_t *frame, size_t len)
 {
 	return ss_crc32c(ss_crc32c(0, frame, HEAD - 4), frame + HEAD, len - HEAD);
@@ -154,12 +140,6 @@ int ledger_write(struct ledger *l)
 	if (fdatasync(l->fd) < 0 || (l->renewing && fsync(l->dirfd) < 0))
 		return -errno;
 	return 0;
-}
-
-void ledger_drop_old(const struct ledger *l)
-{
-	if (l->renewing)
-		ledger_sweep(l->path, l->id, ledger_frame_generation(l));
 }
 
 void ledger_end(struct ledger *l, bool counts)

@@ -3,7 +3,7 @@
  * ledger - how much of each of many files is committed: a file beside the commit record, which says what part
  * of it counts.  A commit appends the lengths of the files that have grown, so its cost does not depend on
  * how many there are; when most of it is out of date, another ledger with the next number takes its place.
- * Used in the instance's loop; only ledger_write and ledger_drop_old may run in the sync job's thread.
+ * Used in the instance's loop; only ledger_write and ledger_sweep may run in the sync job's thread.
  */
 #pragma once
 #include <stdbool.h>
@@ -33,10 +33,11 @@ struct ledger_file {
 	char rel[REL_MAX];
 };
 
-void ledger_init(struct ledger *, const struct path *, const char *id);
+static inline void ledger_init(struct ledger *l, const struct path *path, const char *id)
+{
+	*l = (struct ledger){.path = path, .id = id, .fd = -1, .dirfd = -1, .renew = true};
+}
 void ledger_close(struct ledger *);
-/* The file name of one for a component, below the prefix. */
-void ledger_name(const char *id, uint64_t generation, char name[256]);
 
 /* Begin a frame.  True: it is the first of another file, and all files must be told with ledger_add(). */
 bool ledger_begin(struct ledger *);
@@ -47,13 +48,17 @@ void ledger_set(struct ledger *, const struct segment *, uint64_t length);
 /* One will not be written to any more, and all of it is committed. */
 void ledger_forget(struct ledger *, struct segment *);
 
-/* Where the frame will end. */
-uint64_t ledger_frame_end(const struct ledger *);
-uint64_t ledger_frame_generation(const struct ledger *);
+/* Where the frame will end, in the ledger of which number. */
+static inline uint64_t ledger_frame_end(const struct ledger *l)
+{
+	return (l->renewing ? 0 : l->end) + l->frame.len;
+}
+static inline uint64_t ledger_frame_generation(const struct ledger *l)
+{
+	return l->generation + l->renewing;
+}
 /* Write the frame durably; 0 or -errno. */
 int ledger_write(struct ledger *);
-/* The record says that the frame counts: delete the ledgers that do not any more. */
-void ledger_drop_old(const struct ledger *);
 /* The frame counts, or it does not. */
 void ledger_end(struct ledger *, bool counts);
 
@@ -64,5 +69,5 @@ int ledger_read(const struct path *, const char *id, uint64_t generation, uint64
 /* Of bytes instead of a file: fuzzed. */
 int ledger_decode(const uint8_t *bytes, size_t size, uint64_t generation,
 		  int (*each)(void *arg, const struct ledger_file *), void *arg);
-/* Delete all ledgers of a component but one (0: all), as far as there are any. */
+/* Delete all ledgers of a component but one (0: all), as far as there are any: once the record says so. */
 void ledger_sweep(const struct path *, const char *id, uint64_t but);

@@ -33,15 +33,12 @@ static void report_doubt(struct storage *s, const struct commit_found *found)
 
 static void report_ledger(struct storage *s, uint64_t generation)
 {
-	char name[256];
-
-	ledger_name(s->host->id, generation, name);
 	s->host->metric_add(s->host, METRIC_COMMIT_ERRORS, 1);
 	ss_log(s->host, SS_LOG_ERROR,
 	       "The list of files beside the commit record is damaged or gone: nothing is truncated, and "
 	       "what "
-	       "was not acknowledged may be stored twice path=%s/%s",
-	       s->path.prefix, name);
+	       "was not acknowledged may be stored twice path=%s/.%s.files.%llu",
+	       s->path.prefix, s->host->id, (unsigned long long)generation);
 }
 
 /* What is committed is known, but not whose it is. */

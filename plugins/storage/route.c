@@ -225,31 +225,45 @@ static size_t put_value(const struct route_field *f, const char *text, size_t le
 	return n;
 }
 
+static uint32_t flag_of(uint32_t attribute)
+{
+	uint32_t flag = 0;
+
+	for (int i = 0; i < KNOWN; i++)
+		if (known[i].attribute == attribute)
+			flag = known[i].verified;
+	return flag;
+}
+
+/* What no certificate vouches for must not look like what one does.  The text says so mostly, but need not.
+ */
+static size_t put_unverified(const struct route_field *f, const char *text, size_t len, char *out)
+{
+	static const char said[] = "unverified:", mark[] = "%unverified";
+	const size_t n_said = sizeof said - 1, n = sizeof mark;
+	struct route_field rest = *f;
+	bool says = len > n_said && memcmp(text, said, n_said) == 0;
+
+	memcpy(out, mark, n - 1);
+	out[n - 1] = says ? '-' : ':';
+	rest.room -= (uint32_t)n;
+	return n + (says ? put_value(&rest, text + n_said, len - n_said, out + n)
+			 : put_value(&rest, text, len, out + n));
+}
+
 static size_t put_field(const struct route_field *f, const struct ss_attributes *a, char *out)
 {
-	static const char unverified[] = "%unverified-";
 	struct ss_attribute v = ss_attribute_get(a, f->attribute);
-	struct route_field rest = *f;
-	uint32_t verified = 0;
-	size_t n = 0;
+	uint32_t verified = flag_of(f->attribute);
 
 	if (!v.text || v.len == 0)
 		return (size_t)sprintf(out, "%%none");
-	for (int i = 0; i < KNOWN; i++)
-		if (known[i].attribute == f->attribute)
-			verified = known[i].verified;
-	if (verified && !(a->flags & verified)) {
-		n = sizeof unverified - 1;
-		memcpy(out, unverified, n);
-		rest.room -= (uint32_t)n;
-	}
-	const char *text = v.text;
-	size_t len = f->attribute == SS_ATTR_ADDRESS ? without_port(text, v.len) : v.len;
-	if (f->attribute == SS_ATTR_ADDRESS && len > 2 && text[0] == '[' && text[len - 1] == ']') {
-		text++;
-		len -= 2;
-	}
-	return n + put_value(&rest, text, len, out + n);
+	if (verified && !(a->flags & verified))
+		return put_unverified(f, v.text, v.len, out);
+	size_t len = f->attribute == SS_ATTR_ADDRESS ? without_port(v.text, v.len) : v.len;
+	if (f->attribute == SS_ATTR_ADDRESS && len > 2 && v.text[0] == '[' && v.text[len - 1] == ']')
+		return put_value(f, v.text + 1, len - 2, out);
+	return put_value(f, v.text, len, out);
 }
 
 static void render(const struct route *r, const struct ss_attributes *a, bool other, char key[KEY_MAX])

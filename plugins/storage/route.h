@@ -6,7 +6,7 @@
  *
  * In a value stay A-Z a-z 0-9 . _ - @ : + = , and all other bytes become %XX, as do a '.' or '-' that it
  * begins with, and the character behind the field where its part of the template has several.  As % never
- * stays, it begins what is no value: %none, %other, %unverified-, and %~ with a digest at the end of what
+ * stays, it begins what is no value: %none, %other, %unverified, and %~ with a digest at the end of what
  * would be too long.
  */
 #pragma once

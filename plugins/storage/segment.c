@@ -339,13 +339,6 @@ int segment_cut_unsynced(const struct path *p, struct segment *s)
 	return 0;
 }
 
-void segment_sleep(struct segment *s)
-{
-	close(s->fd);
-	close(s->dirfd);
-	s->fd = s->dirfd = -1;
-}
-
 int segment_wake(struct segment *s, const struct path *p, char why[WHY_MAX])
 {
 	struct stat st;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <unistd.h>
 #include "path.h"
 
 struct segment {
@@ -56,7 +57,12 @@ int segment_cut_unsynced(const struct path *, struct segment *);
 
 /* Close its descriptors for a while; all of it is stored.  Nothing but the functions that take the path, and
  * segment_free(), may be called then. */
-void segment_sleep(struct segment *);
+static inline void segment_sleep(struct segment *s)
+{
+	close(s->fd);
+	close(s->dirfd);
+	s->fd = s->dirfd = -1;
+}
 static inline bool segment_is_asleep(const struct segment *s)
 {
 	return s->fd < 0;

@@ -137,10 +137,9 @@ bool writer_flush(struct storage *);
 /* Start a sync if there is something to sync and none under way; the same, but not before its time. */
 void writer_sync(struct storage *);
 void writer_commit(struct storage *);
-/* Start one that commits nothing, in the middle of a batch. */
-void writer_store(struct storage *);
-/* Start one that notes the files of this pass of preparing in the ledger; false: it is not done yet. */
-bool writer_note(struct storage *);
+/* Start a sync that commits nothing: SYNC_STORE in the middle of a batch, SYNC_NOTE of the files of this pass
+ * of preparing.  False: it has not ended yet. */
+bool writer_begin(struct storage *, uint32_t kind);
 /* All that is written is committed, as far as there is a record; false: not yet, or the disk is in trouble.
  */
 bool writer_settle(struct storage *);

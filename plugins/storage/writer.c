@@ -193,8 +193,8 @@ static void run_sync(void *arg)
 	sync->result = rc;
 	if (rc == 0 && snapshot)
 		sync->positions->committed(sync->positions_self, snapshot->bytes, snapshot->len);
-	if (rc == 0 && sync->ledger)
-		ledger_drop_old(sync->ledger);
+	if (rc == 0 && sync->ledger && sync->ledger->renewing)
+		ledger_sweep(sync->ledger->path, sync->ledger->id, ledger_frame_generation(sync->ledger));
 }
 
 static void begin_sync(struct storage *s, enum sync_kind kind)
@@ -238,18 +238,10 @@ void writer_sync(struct storage *s)
 	start_sync(s);
 }
 
-void writer_store(struct storage *s)
-{
-	if (s->syncing || s->rewrite || s->recommit)
-		return;
-	begin_sync(s, SYNC_STORE);
-	start_sync(s);
-}
-
-bool writer_note(struct storage *s)
+bool writer_begin(struct storage *s, uint32_t kind)
 {
 	if (!s->syncing && !s->rewrite && !s->recommit) {
-		begin_sync(s, SYNC_NOTE);
+		begin_sync(s, kind);
 		start_sync(s);
 	}
 	s->waiting = s->syncing;

@@ -86,8 +86,8 @@ def test_the_fan_in_is_installed(pages, tree, semstreams, tmp_path):
                           cwd=tmp_path, env={**os.environ, "PATH": f"{Path(semstreams).parent}:{os.environ['PATH']}", "SEMSTREAMS": ""},
                           check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
-    assert "readings: 8 sent, 8 in the hub's file, 0 lost, 0 twice" in done.stdout
-    assert (tmp_path / "fan-in" / "hub" / "data" / "readings.jsonl").exists()
+    assert "readings: 8 sent, 8 in the hub's files, 0 lost, 0 twice" in done.stdout
+    assert (tmp_path / "fan-in" / "hub" / "data" / "readings" / "edge-02.jsonl").exists()
 
 
 def test_options_in_the_table_of_limits_exist(tree, command):

@@ -69,7 +69,7 @@ def test_example(semstreams, tmp_path):
         done = subprocess.run(command, env=env, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=20 * PATIENCE)
         assert done.returncode == 0, done.stdout
-        assert "readings: 60 sent, 60 in the hub's file, 0 lost, 0 twice" in done.stdout
+        assert "readings: 60 sent, 60 in the hub's files, 0 lost, 0 twice" in done.stdout
         assert not left(tmp_path)
 
 

@@ -155,7 +155,7 @@ static void test_folders(void **state)
 	ss_test_host_attributes(&f->host, b, 0, texts, 0);
 	push_on(f, 0, b);
 	drain(f);
-	assert_file(file(f, "%unverified-x/edges/test.jsonl"), "a1\n");
+	assert_file(file(f, "%unverified:x/edges/test.jsonl"), "a1\n");
 	assert_file(file(f, "%none/%none/test.jsonl"), "a2\n");
 }
 

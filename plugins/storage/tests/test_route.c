@@ -84,10 +84,16 @@ static void test_unverified(void **state)
 	assert_string_equal(key, "edge/edge.edge.jsonl");
 	a.flags = SS_ATTR_ORIGIN_VERIFIED;
 	route_key(&r, &a, key);
-	assert_string_equal(key, "edge/%%unverified-edge.edge.jsonl");
+	assert_string_equal(key, "edge/%%unverified:edge.edge.jsonl");
 	a.flags = 0;
 	route_key(&r, &a, key);
-	assert_string_equal(key, "%%unverified-edge/%%unverified-edge.edge.jsonl");
+	assert_string_equal(key, "%%unverified:edge/%%unverified:edge.edge.jsonl");
+	/* as websocket_input names a peer without a certificate; no value begins with '-' */
+	a.values[SS_ATTR_PEER] = (struct ss_attribute){.text = "unverified:in", .len = 13};
+	a.values[SS_ATTR_ORIGIN] = (struct ss_attribute){.text = "-in", .len = 3};
+	route_key(&r, &a, key);
+	assert_string_equal(key, "%%unverified:%%2Din/%%unverified-in.edge.jsonl");
+	a.values[SS_ATTR_PEER] = set_of(SS_ATTR_PEER, "edge", 4).values[SS_ATTR_PEER];
 	route_key(&r, NULL, key);
 	assert_string_equal(key, "%%none/%%none.%%none.jsonl");
 	route_other(&r, key);
@@ -95,7 +101,7 @@ static void test_unverified(void **state)
 	/* a set of another host that knows less */
 	a.struct_size = offsetof(struct ss_attributes, values) + sizeof a.values[0];
 	route_key(&r, &a, key);
-	assert_string_equal(key, "%%none/%%unverified-edge.%%none.jsonl");
+	assert_string_equal(key, "%%none/%%unverified:edge.%%none.jsonl");
 }
 
 /* With several in one name: where one ends is never in doubt. */

@@ -9,20 +9,22 @@
 #include <string.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/attributes.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/positions.h>
 
-enum { WINDOW = 64, BATCH_MAX = 50, EVENT_MAX = 64, BLOCK = 16 };
+enum { WINDOW = 64, BATCH_MAX = 50, EVENT_MAX = 96, BLOCK = 16, ORIGINS_MAX = 1000 };
 
 struct conf {
 	const char *acked;
-	int64_t streams;
+	int64_t streams, origins;
 };
 
 struct replay {
 	const struct ss_host *host;
 	const struct conf *conf;
-	struct ss_iface loop, positions;
+	struct ss_iface loop, positions, attributes;
+	const struct ss_attributes *sets[ORIGINS_MAX];
 	int fd;
 	uint32_t timer;
 	uint64_t next;
@@ -39,6 +41,9 @@ static const struct ss_option options[] = {
 	SS_OPT(struct conf, streams, SS_OPT_INT, "1",
 	       "so many streams, which take turns of 16 numbers; with more than one nothing is resumed",
 	       .min = 1, .max = 1000000),
+	SS_OPT(struct conf, origins, SS_OPT_INT, "0",
+	       "so many origins the events come from, by turns; 0 = they have no attributes",
+	       .max = ORIGINS_MAX),
 };
 
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
@@ -47,6 +52,8 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	int32_t rc = r ? host->query(host, SS_LOOP, sizeof(struct ss_loop), &r->loop) : -ENOMEM;
 	if (rc == 0)
 		rc = host->query(host, SS_POSITIONS, sizeof(struct ss_positions), &r->positions);
+	if (rc == 0)
+		rc = host->query(host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &r->attributes);
 	if (rc < 0) {
 		free(r);
 		return rc;
@@ -56,6 +63,39 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	r->fd = -1;
 	*self = r;
 	return 0;
+}
+
+/* Which origin a number is of: a few in a row of each. */
+static uint64_t origin_of(const struct replay *r, uint64_t n)
+{
+	return n / 3 % (uint64_t)r->conf->origins;
+}
+
+static int32_t make_sets(struct replay *r)
+{
+	const struct ss_attribute_service *service = r->attributes.vtbl;
+	int32_t rc = 0;
+	if (!service->wanted(r->attributes.self))
+		return 0;
+	for (int64_t i = 0; rc == 0 && i < r->conf->origins; i++) {
+		char name[16];
+		struct ss_attributes values = {.struct_size = sizeof values,
+					       .flags = SS_ATTR_ORIGIN_VERIFIED};
+		snprintf(name, sizeof name, "o%lld", (long long)i);
+		values.values[SS_ATTR_ORIGIN] =
+			(struct ss_attribute){.text = name, .len = (uint32_t)strlen(name)};
+		rc = service->make(r->attributes.self, &values, &r->sets[i]);
+	}
+	return rc;
+}
+
+static void give_origins(struct replay *r, struct ss_batch *b, uint64_t first)
+{
+	const struct ss_attribute_service *service = r->attributes.vtbl;
+	for (uint32_t i = 0; i < b->count && r->sets[0]; i++) {
+		int32_t set = service->attach(r->attributes.self, b, r->sets[origin_of(r, first + i)]);
+		b->events[i].attributes = set > 0 ? (uint16_t)set : 0;
+	}
 }
 
 static void send_batch(struct replay *r)
@@ -70,12 +110,17 @@ static void send_batch(struct replay *r)
 		return;
 	uint8_t *at = b->data;
 	for (uint32_t i = 0; i < n; i++, r->next++) {
-		int len = snprintf((char *)at, EVENT_MAX, "{\"from\":\"%s\",\"n\":%llu,\"keep\":%s}", h->id,
+		int len = snprintf((char *)at, EVENT_MAX, "{\"from\":\"%s\",\"n\":%llu,\"keep\":%s", h->id,
 				   (unsigned long long)r->next, r->next % 3 ? "true" : "false");
+		if (r->conf->origins)
+			len += snprintf((char *)at + len, EVENT_MAX - (size_t)len, ",\"origin\":\"o%llu\"",
+					(unsigned long long)origin_of(r, r->next));
+		at[len++] = '}';
 		b->events[i] = (struct ss_event){.data = at, .len = (uint32_t)len, .seq = r->next};
 		at += len;
 	}
 	b->count = n;
+	give_origins(r, b, r->next - n);
 	struct ss_position position = {.epoch = {42}, .seq = r->next - 1};
 	memcpy(position.stream, &stream, sizeof stream);
 	if (h->track(h, b, r->tail, &position) == 0) {
@@ -118,8 +163,10 @@ static int32_t start(void *self)
 		return -errno;
 	if (pread(r->fd, &acked, sizeof acked, 0) < 0)
 		return -errno;
-	int32_t rc = ((const struct ss_positions *)r->positions.vtbl)
-			     ->resume(r->positions.self, kept.stream, &kept);
+	int32_t rc = make_sets(r);
+	if (rc < 0)
+		return rc;
+	rc = ((const struct ss_positions *)r->positions.vtbl)->resume(r->positions.self, kept.stream, &kept);
 	if (r->conf->streams > 1)
 		rc = -ENOENT;
 	r->next = 1 + (rc == 0 && kept.seq > acked ? kept.seq : acked);
@@ -150,6 +197,11 @@ static void stop(void *self)
 	if (r->fd >= 0)
 		close(r->fd);
 	r->fd = -1;
+	for (int64_t i = 0; i < r->conf->origins; i++) {
+		((const struct ss_attribute_service *)r->attributes.vtbl)
+			->unref(r->attributes.self, r->sets[i]);
+		r->sets[i] = NULL;
+	}
 }
 
 static int32_t drain(void *self)

@@ -321,6 +321,7 @@ struct listing {
 	char text[256];
 	size_t n;
 	bool partial; /* a wildcard for less than a whole label is among them */
+	bool odd;     /* so is what no host is called: with a scheme, a port, a dot at its end */
 };
 
 static void list_name(struct listing *l, const uint8_t *bytes, size_t len)
@@ -332,6 +333,9 @@ static void list_name(struct listing *l, const uint8_t *bytes, size_t len)
 	bool whole_label = star == bytes && len > 1 && bytes[1] == '.' && !memchr(bytes + 1, '*', len - 1);
 	if (star && !whole_label)
 		l->partial = true;
+	for (size_t i = 0; i < len; i++)
+		l->odd |= strchr(":/ ", bytes[i]) && bytes[i];
+	l->odd |= len && bytes[len - 1] == '.';
 	if (l->n++ < 4 && cert_show_bytes(shown, bytes, len))
 		snprintf(l->text + used, sizeof l->text - used, "%s%s", used ? ", " : "", shown);
 }
@@ -341,13 +345,25 @@ static void list_address(struct listing *l, const uint8_t *bytes, size_t len)
 	char shown[INET6_ADDRSTRLEN];
 	size_t used = strlen(l->text);
 
-	if (l->n++ < 4 && (len == 4 || len == 16) &&
-	    inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, shown, sizeof shown))
-		snprintf(l->text + used, sizeof l->text - used, "%s%s", used ? ", " : "", shown);
+	if (l->n++ >= 4)
+		return;
+	if ((len != 4 && len != 16) || !inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, shown, sizeof shown))
+		snprintf(shown, sizeof shown, "of %zu bytes", len);
+	snprintf(l->text + used, sizeof l->text - used, "%s%s", used ? ", " : "", shown);
+}
+
+/* The first, as it looks like a host at times. */
+static void list_other(struct listing *l, const char *what, const uint8_t *bytes, size_t len)
+{
+	char shown[CERT_SHOWN];
+
+	if (l->n++ == 0)
+		snprintf(l->text, sizeof l->text, " (%s %s does not count)", what,
+			 cert_show_bytes(shown, bytes, len));
 }
 
 struct listings {
-	struct listing dns, ip;
+	struct listing dns, ip, other;
 };
 
 static bool list(void *arg, unsigned kind, const uint8_t *bytes, size_t len)
@@ -358,6 +374,10 @@ static bool list(void *arg, unsigned kind, const uint8_t *bytes, size_t len)
 		list_name(&all->dns, bytes, len);
 	else if (kind == GNUTLS_SAN_IPADDRESS)
 		list_address(&all->ip, bytes, len);
+	else if (kind == GNUTLS_SAN_URI)
+		list_other(&all->other, "URI", bytes, len);
+	else if (kind == GNUTLS_SAN_RFC822NAME)
+		list_other(&all->other, "mail address", bytes, len);
 	return true;
 }
 
@@ -372,30 +392,36 @@ static bool is_good_for_host(struct check *c, const struct ss_host_name *host, c
 }
 
 /* Names of the wrong kind can look right, so the kinds are named. */
-static int refuse_host(struct check *c, const struct ss_host_name *host, const struct listing *dns,
-		       const struct listing *ip)
+static int refuse_host(struct check *c, const struct ss_host_name *host, const struct listings *all)
 {
+	const struct listing *dns = &all->dns, *ip = &all->ip;
+	const char *other = all->other.text;
 	char shown[CERT_SHOWN];
 
 	cert_show_bytes(shown, host->text, strlen(host->text));
 	if (host->address_len)
 		return refuse(
 			c, SS_TLS_FAIL_NAME,
-			"certificate is valid for %s%s%s%s%s%s, not address %s; an address needs a subject "
+			"certificate is valid for %s%s%s%s%s%s%s, not address %s; an address needs a subject "
 			"alternative name of its own kind: add IP:%s",
 			dns->n ? "DNS name " : "", dns->text, dns->n > 4 ? ", ..." : "",
 			ip->n         ? dns->n ? ", address " : "address "
 			: dns->n == 0 ? "no address"
 				      : "",
-			ip->text, ip->n > 4 ? ", ..." : "", shown, host->text);
+			ip->text, ip->n > 4 ? ", ..." : "", other, shown, host->text);
 	if (dns->n == 0)
 		return refuse(
 			c, SS_TLS_FAIL_NAME,
-			"certificate is valid for no DNS name%s%s, not %s; its CN is ignored, it needs a "
+			"certificate is valid for no DNS name%s%s%s, not %s; its CN is ignored, it needs a "
 			"subject alternative name: add DNS:%s",
-			ip->n ? ", only for address " : "", ip->text, shown, host->text);
-	return refuse(c, SS_TLS_FAIL_NAME, "certificate is valid for %s%s, not %s", dns->text,
-		      dns->n > 4 ? ", ..." : "", shown);
+			ip->n ? ", only for address " : "", ip->text, other, shown, host->text);
+	if (dns->odd)
+		return refuse(c, SS_TLS_FAIL_NAME,
+			      "certificate is valid for %s%s%s, not %s; a DNS name stands there without "
+			      "scheme, port, blank or a dot at its end: add DNS:%s",
+			      dns->text, dns->n > 4 ? ", ..." : "", other, shown, host->text);
+	return refuse(c, SS_TLS_FAIL_NAME, "certificate is valid for %s%s%s, not %s", dns->text,
+		      dns->n > 4 ? ", ..." : "", other, shown);
 }
 
 static int check_host(struct check *c)
@@ -408,7 +434,7 @@ static int check_host(struct check *c)
 	if (c->host && ss_host_name_read(c->host, strlen(c->host), &host) == 0 &&
 	    is_good_for_host(c, &host, &all.dns))
 		return 0;
-	return refuse_host(c, &host, &all.dns, &all.ip);
+	return refuse_host(c, &host, &all);
 }
 
 /* ---- the whole ---- */

@@ -174,6 +174,31 @@ def test_kinds_of_alternative_names(call, pki, location):
         r"valid for no DNS name, not 'localhost'; its CN is ignored, .* add DNS:localhost")
 
 
+@pytest.mark.parametrize("san", [b"localhost.", b"localhost:8443", b"https://localhost", b" localhost"])
+def test_a_name_that_no_host_has(call, pki, location, san):
+    leaf = location.leaf("odd", sans=[san])
+    call(leaf.cert, leaf.key, pki.ca_file, "localhost").wait_log(
+        rf"valid for '{san.decode()}', not 'localhost'; .* without scheme, port, blank or a dot at its end: add DNS:localhost")
+
+
+@pytest.mark.parametrize("tag, value, host, told", [
+    (0x86, b"https://localhost", "localhost", r"no DNS name \(URI 'https://localhost' does not count\), .* add DNS:localhost"),
+    (0x86, b"https://127.0.0.1/", "127.0.0.1", r"no address \(URI 'https://127.0.0.1/' does not count\), .* add IP:127.0.0.1"),
+    (0x81, b"a@localhost", "localhost", r"no DNS name \(mail address 'a@localhost' does not count\), .* add DNS:localhost"),
+    (0x87, b"\x7f\0\0\1\xff\xff\xff\xff", "127.0.0.1", "address of 8 bytes, .* add IP:127.0.0.1")])
+def test_names_of_other_kinds(call, pki, location, monkeypatch, tag, value, host, told):
+    with monkeypatch.context() as odd:
+        odd.setattr(pki_module, "general_name", lambda _: pki_module.tlv(tag, value))
+        leaf = location.leaf("other kind", sans=[host])
+    call(leaf.cert, leaf.key, pki.ca_file, host).wait_log(f"certificate is valid for {told}")
+
+
+def test_a_host_with_a_dot_at_its_end(call, pki, location):
+    """The certificate is compared without it, and /etc/hosts, which does not know it, is asked without it as well."""
+    leaf = location.leaf("localhost")
+    call(leaf.cert, leaf.key, pki.ca_file, "localhost.").wait_ready()
+
+
 def self_made(folder, name, *more):
     """As openssl req -x509 makes it by default: a CA's, of no particular use."""
     key, cert = folder / f"{name}.key", folder / f"{name}.crt"

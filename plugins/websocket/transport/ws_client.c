@@ -116,11 +116,26 @@ static void resolver_release(struct ws_resolver *r)
 	free(r);
 }
 
+/* A dot at the end keeps the DNS from adding domains, but /etc/hosts does not have it. */
+static int look_up(const char *host, struct addrinfo **list)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+	char bare[WS_URL_HOST_MAX + 1];
+	size_t len = strlen(host);
+
+	int error = getaddrinfo(host, NULL, &hints, list);
+	if (error != EAI_NONAME || len < 2 || len > WS_URL_HOST_MAX || host[len - 1] != '.')
+		return error;
+	memcpy(bare, host, len - 1);
+	bare[len - 1] = '\0';
+	return getaddrinfo(bare, NULL, &hints, list);
+}
+
 static void *resolve(void *arg)
 {
 	struct ws_resolver *r = arg;
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list = NULL;
-	int error = getaddrinfo(r->host, NULL, &hints, &list);
+	struct addrinfo *list = NULL;
+	int error = look_up(r->host, &list);
 	pthread_mutex_lock(&r->lock);
 	for (struct addrinfo *a = list; a && r->n < WS_ADDRESSES; a = a->ai_next)
 		memcpy(&r->addresses[r->n++], a->ai_addr, a->ai_addrlen);

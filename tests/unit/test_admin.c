@@ -43,11 +43,11 @@ static int write_nonsense(void *arg, FILE *body)
 	return -1;
 }
 
-static const struct admin_page pages[] = {{"/metrics", "text/plain; version=0.0.4", write_metrics},
-					  {"/readyz", "application/json", write_ready},
-					  {"/huge", "text/plain", write_huge},
-					  {"/nonsense", "text/plain", write_nonsense},
-					  {NULL, NULL, NULL}};
+static const struct admin_page pages[] = {{"/metrics", "text/plain; version=0.0.4", write_metrics, NULL},
+					  {"/readyz", "application/json", write_ready, NULL},
+					  {"/huge", "text/plain", write_huge, NULL},
+					  {"/nonsense", "text/plain", write_nonsense, NULL},
+					  {NULL, NULL, NULL, NULL}};
 
 /* ---- a client on the same loop --------------------------------------------------------------- */
 

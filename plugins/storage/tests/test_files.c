@@ -22,7 +22,7 @@ static int setup_many(void **state)
 
 static const char *file(const struct fixture *f, const char *name)
 {
-	static char path[300];
+	static char path[600];
 	snprintf(path, sizeof path, "%s/%s", f->dir, name);
 	return path;
 }
@@ -742,7 +742,7 @@ static void test_dates(void **state)
 static void test_moved(void **state)
 {
 	struct fixture *f = *state;
-	char other[300];
+	char other[640];
 	start(f);
 	send(f, "a", 1, 4, 0, 4);
 	drain(f);

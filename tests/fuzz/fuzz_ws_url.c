@@ -52,6 +52,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(strlen(shown) < sizeof shown && printable(shown));
 	if (strncmp(text, "ws://", 5) == 0)
 		must(!strchr(shown + 5, '@') || strchr(shown + 5, '/') < strchr(shown + 5, '@'));
+	must(ws_url_parse("wss://h:1/a/b?c", &u, &why) == 0);
+	ws_url_target_shown(&u, text, shown, sizeof shown);
+	must(strlen(shown) < sizeof shown && printable(shown));
 	if (ws_url_parse(text, &u, &why) == 0) {
 		must(u.port && u.host[0] && u.name[0] && u.authority[0] && u.target[0] == '/');
 		must(printable(u.host) && printable(u.authority) && printable(u.target));

@@ -204,13 +204,43 @@ static void test_lengths(void **state)
 	assert_non_null(strstr(why, "1024"));
 }
 
+static void test_targets(void **state)
+{
+	static const char *const cases[][3] = {
+		{"ws://h:81/a/b?c=/d", "/x?y", "ws://h:81/x?..."},
+		{"ws://h:81/a/b?c=/d", "x/y", "ws://h:81/a/x/y"},
+		{"wss://h/", "x:80", "x:80"},
+		{"wss://h", "//u:p@other/x#y", "wss://other/x?..."},
+		{"wss://[fe80::1%25eth0]:9/", "/x", "wss://[fe80::1]:9/x"},
+		{"ws://h/", "https://u@h2/x", "wss://h2/x"},
+		{"ws://h/", "HTTP://h2", "ws://h2"},
+		{"ws://h/", "wss://h2/", "wss://h2/"},
+		{"ws://h/a/", "?z", "ws://h/a/?..."},
+		{"ws://h/a/b", "", "ws://h/a/"},
+	};
+	static char userinfo[5000];
+	char out[WS_URL_SHOWN_MAX];
+	struct ws_url u;
+	const char *why;
+	(void)state;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		assert_int_equal(ws_url_parse(cases[i][0], &u, &why), 0);
+		ws_url_target_shown(&u, cases[i][1], out, sizeof out);
+		assert_string_equal(out, cases[i][2]);
+	}
+	memcpy(memset(userinfo, 'p', sizeof userinfo - 1), "//", 2);
+	memcpy(userinfo + sizeof userinfo - 4, "@h/", 3);
+	ws_url_target_shown(&u, userinfo, out, sizeof out);
+	assert_string_equal(out, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_taken),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_lengths),
-		cmocka_unit_test(test_origins),
+		cmocka_unit_test(test_taken),   cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_lengths), cmocka_unit_test(test_origins),
+		cmocka_unit_test(test_targets),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -533,9 +533,20 @@ static void name_redirection(struct ws_conn *c, unsigned int status)
 {
 	char location[2048], shown[WS_URL_SHOWN_MAX];
 	int n = lws_hdr_copy(c->wsi, location, sizeof location, WSI_TOKEN_HTTP_LOCATION);
-	ss_url_redact(n > 0 ? location : "", shown, sizeof shown);
+	if (n > 0)
+		ws_url_target_shown(&c->ws->dial->url, location, shown, sizeof shown);
 	snprintf(c->reason, sizeof c->reason, "the server answers %u, go to %s: set url to it if it is right",
-		 status, n > 0 ? shown : "another place it does not name");
+		 status,
+		 n > 0 ? shown
+		 : lws_hdr_total_length(c->wsi, WSI_TOKEN_HTTP_LOCATION) > 0
+			 ? "a place too long to show"
+			 : "another place it does not name");
+}
+
+/* Those that come with another place; 304 and the like do not. */
+static bool is_redirection(unsigned int status)
+{
+	return (status >= 300 && status <= 303) || status == 307 || status == 308;
 }
 
 /* What a server that is too busy says: in seconds; a date is not understood, and 0 then. */
@@ -569,7 +580,7 @@ void ws_client_error(struct ws_conn *c, const char *what)
 	if (c->reason[0] || c->state != WS_HANDSHAKE)
 		return;
 	unsigned int status = c->wsi ? lws_http_client_http_response(c->wsi) : 0;
-	if (status >= 300 && status < 400)
+	if (is_redirection(status))
 		name_redirection(c, status);
 	else if (status == 503 || status == 429)
 		turned_away(c, status);

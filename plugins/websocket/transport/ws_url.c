@@ -177,6 +177,46 @@ int ws_url_parse(const char *text, struct ws_url *u, const char **why)
 	return 0;
 }
 
+/* The scheme's length if the text begins with one (RFC 3986, 3.1), else 0. */
+static size_t scheme_length(const char *text)
+{
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
+
+	return isalpha((unsigned char)text[0]) && text[n] == ':' ? n : 0;
+}
+
+void ws_url_target_shown(const struct ws_url *from, const char *location, char *out, size_t size)
+{
+	static const struct {
+		const char *web, *socket;
+	} schemes[] = {{"http:", "ws:"}, {"https:", "wss:"}};
+	const char *scheme = from->secure ? "wss:" : "ws:", *rest = location;
+	char whole[4096] = "";
+	size_t folder = 0;
+	int len;
+
+	if (scheme_length(location)) {
+		scheme = "";
+		for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+			size_t n = strlen(schemes[i].web);
+			if (strncasecmp(location, schemes[i].web, n) == 0) {
+				scheme = schemes[i].socket;
+				rest = location + n;
+			}
+		}
+		len = snprintf(whole, sizeof whole, "%s%s", scheme, rest);
+	} else if (location[0] == '/' && location[1] == '/') {
+		len = snprintf(whole, sizeof whole, "%s%s", scheme, location);
+	} else {
+		for (size_t i = 0, n = strcspn(from->target, "?"); location[0] != '/' && i < n; i++)
+			folder = from->target[i] == '/' ? i + 1 : folder;
+		len = snprintf(whole, sizeof whole, "%s//%s%.*s%s", scheme, from->authority, (int)folder,
+			       from->target, location);
+	}
+	/* cut, it might end before the @ that shows what is secret */
+	ss_url_redact(len > 0 && (size_t)len < sizeof whole ? whole : "", out, size);
+}
+
 /* ---- origins ---- */
 
 int ws_origin_parse(const char *text, char **out, const char **why)

@@ -25,6 +25,11 @@ struct ws_url {
 
 /* 0, or -EINVAL: why says what is wrong and how it is right, without anything of the text. */
 int ws_url_parse(const char *text, struct ws_url *out, const char **why);
+/*
+ * What a Location (RFC 9110, 10.2.2), which may be relative to the URL it came from, is as a URL to write in
+ * the configuration: whole, ws or wss, and as messages may have it (ss_url_redact).
+ */
+void ws_url_target_shown(const struct ws_url *from, const char *location, char *out, size_t size);
 /* A web origin as browsers send it: small letters, no default port, nothing behind it; malloced.  0, -ENOMEM,
  * or -EINVAL as above. */
 int ws_origin_parse(const char *text, char **out, const char **why);

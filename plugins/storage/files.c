@@ -187,6 +187,8 @@ void files_reap(struct storage *s)
 		retain_wake(s->retain);
 	}
 	fs->n_closing = left;
+	if (!fs->only)
+		s->host->metric_set(s->host, METRIC_OPEN_FILES, fs->n_open);
 	for (f = fs->n_asleep ? TAILQ_FIRST(&fs->by_use) : NULL; f; f = next) {
 		next = TAILQ_NEXT(f, by_use);
 		if (f->seg && segment_is_asleep(f->seg) && f->seg->synced == f->seg->size && is_idle(fs, f))
@@ -616,7 +618,6 @@ static bool prepare_many(struct storage *s, struct kept *k)
 		make_room(s, k);
 		return false;
 	}
-	s->host->metric_set(s->host, METRIC_OPEN_FILES, fs->n_open);
 	if (unknown && s->record_cuts && !writer_begin(s, SYNC_NOTE))
 		return false;
 	k->ready = row;

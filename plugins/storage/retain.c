@@ -136,6 +136,15 @@ static int open_closed(const struct retain *r, int dirfd, const char *name)
 	return rc < 0 ? rc : fd;
 }
 
+/* One of many files that are in use need not be open. */
+static bool may_be_current(const struct path *p, const char *rel)
+{
+	time_t now = time(NULL);
+
+	return path_matches_all(p->pattern, rel, now) ||
+	       path_matches_all(p->pattern, rel, now - CLOCK_STEP_S);
+}
+
 static int look_at(struct retain *r, int dirfd, const char *part, const char *name, const char *rel)
 {
 	struct stat st;
@@ -149,10 +158,7 @@ static int look_at(struct retain *r, int dirfd, const char *part, const char *na
 		return 0;
 	}
 	if (!form.stamped && !form.compressed) {
-		/* it may be the current file, though one of many is not always open */
-		time_t now = time(NULL);
-		if (r->path->routed && (path_matches_all(r->path->pattern, rel, now) ||
-					path_matches_all(r->path->pattern, rel, now - CLOCK_STEP_S)))
+		if (r->path->routed && may_be_current(r->path, rel))
 			return 0;
 		int fd = open_closed(r, dirfd, name);
 		if (fd < 0)

@@ -101,6 +101,8 @@ static void finish_batch(struct storage *s, struct kept *k)
 
 bool writer_pump(struct storage *s)
 {
+	if (s->waiting && s->syncing)
+		return false;
 	while (s->next < s->ring.tail) {
 		struct kept *k = ss_ring_at(&s->ring, s->next);
 		uint32_t count = k->batch->count;

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fuzz_commit - the content of a commit record, behind its checksum, and the positions in it: what is taken
- * means the same when it is written again.
+ * means the same when it is written again.  The same bytes as the list of many files, with and without a
+ * right checksum.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/crc32c.h>
 #include "core/flow/streams.h"
 #include "plugins/storage/commit.h"
+#include "plugins/storage/ledger.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -33,8 +37,34 @@ static void load(const uint8_t *snapshot, size_t size)
 	streams_free(again);
 }
 
+static int look(void *arg, const struct ledger_file *f)
+{
+	size_t *n = arg;
+	must(f->rel[0] && memchr(f->rel, '\0', sizeof f->rel));
+	++*n;
+	return 0;
+}
+
+static void list(const uint8_t *data, size_t size)
+{
+	struct ss_strbuf frame = {0};
+	size_t n = 0;
+
+	(void)ledger_decode(data, size, 7, look, &n);
+	ss_strbuf_u32(&frame, (uint32_t)size);
+	ss_strbuf_u64(&frame, 7);
+	ss_strbuf_u32(&frame, ss_crc32c(ss_crc32c(0, frame.bytes, frame.len), data, size));
+	ss_strbuf_add(&frame, data, size);
+	must(!frame.failed);
+	int rc = ledger_decode((const uint8_t *)frame.bytes, frame.len, 7, look, &n);
+	must(rc == 0 || rc == -EBADMSG);
+	must(ledger_decode((const uint8_t *)frame.bytes, frame.len, 8, look, &n) == -EBADMSG);
+	ss_strbuf_done(&frame);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	list(data, size);
 	static struct commit_record rec, same;
 	struct ss_strbuf out = {0};
 

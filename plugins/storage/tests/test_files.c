@@ -304,6 +304,26 @@ static void test_batch_over_limit_recorded(void **state)
 	check_batch_over_limit(*state, "a");
 }
 
+/* Not even two at once, and all of them are rotated: it goes on, one by one. */
+static void test_one_open_file(void **state)
+{
+	struct fixture *f = *state;
+	f->conf.max_open_files = 1;
+	f->conf.rotate_size = 12;
+	start(f);
+	send(f, "a", 1, 60, 0, 20);
+	send(f, "a", 61, 40, 5, 20);
+	await(f, f->host.n_finished == 2);
+	drain(f);
+	assert_in_range(open_files(f), 0, 1);
+	assert_true(metric(f, METRIC_ROTATIONS) > 0);
+	assert_int_equal(metric(f, METRIC_OPEN_ERRORS) + metric(f, METRIC_ROTATE_ERRORS), 0);
+	assert_once(f, "a", 100);
+	end(f);
+	start(f);
+	assert_int_equal(f->host.kept[0].position.seq, 100);
+}
+
 /* A sync fails when part of such a batch is asleep already: all of it is written again, once. */
 static void test_batch_over_limit_fails(void **state)
 {
@@ -739,6 +759,49 @@ static void test_dates(void **state)
 	await(f, open_files(f) <= 4 + 1);
 }
 
+static bool there(const struct fixture *f, const char *peer, const char *name)
+{
+	char path[128];
+	snprintf(path, sizeof path, "%s/%s", peer, name);
+	return access(file(f, path), F_OK) == 0;
+}
+
+/* Old files of all senders are removed; today's are not, though most of them are closed. */
+static void test_retain(void **state)
+{
+	struct fixture *f = *state;
+	char path[160], day[2][32];
+	snprintf(path, sizeof path, "%s/{peer}/%%d.jsonl", f->dir);
+	f->conf.path = path;
+	f->conf.retain_age = INT64_C(1);
+	f->conf.max_open_files = 2;
+	assert_int_equal(mkdir(file(f, "p9"), 0750), 0);
+	put_file(file(f, "p9/notes.txt"), "mine", 4);
+	start(f);
+	for (int i = 0; i < 2; i++) {
+		time_t now = time(NULL);
+		struct tm tm;
+		strftime(day[i], sizeof day[i], "%d.jsonl", gmtime_r(&now, &tm));
+		send(f, "a", 1 + 10 * (uint64_t)i, 10, 0, 10);
+		await(f, f->host.n_finished == (uint32_t)i + 1);
+		world.later += 24 * 3600;
+	}
+	world.later -= 24 * 3600;
+	for (int i = 0; i < 200 && there(f, "p3", day[0]); i++) {
+		ss_test_host_advance(&f->host, UINT64_C(1000000000));
+		ss_test_host_run(&f->host, 5);
+	}
+	await(f, metric(f, METRIC_REMOVED) >= 10);
+	for (int i = 0; i < 10; i++) {
+		char peer[16];
+		snprintf(peer, sizeof peer, "p%d", i);
+		assert_false(there(f, peer, day[0]));
+		assert_true(there(f, peer, day[1]));
+	}
+	assert_int_equal(metric(f, METRIC_REMOVED), 10);
+	assert_file(file(f, "p9/notes.txt"), "mine");
+}
+
 static void test_moved(void **state)
 {
 	struct fixture *f = *state;
@@ -771,6 +834,7 @@ int main(void)
 		T(test_least_recently_used),
 		T(test_batch_over_limit),
 		T(test_batch_over_limit_recorded),
+		T(test_one_open_file),
 		T(test_batch_over_limit_fails),
 		T(test_max_files),
 		T(test_cut),
@@ -787,6 +851,7 @@ int main(void)
 		T(test_open_fails),
 		T(test_rotation),
 		T(test_dates),
+		T(test_retain),
 		T(test_moved),
 	};
 	return cmocka_run_group_tests_name("files", tests, NULL, NULL);

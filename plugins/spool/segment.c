@@ -13,7 +13,12 @@
 #include <semstreams/base/file_atomic.h>
 
 static const char seg_magic[8] = "SSPOOL1\n";
-enum { FRAME_MAGIC = 0x314d5246 /* FRM1 */, SEAL_MAGIC = 0x31444e45 /* END1 */, READ_AHEAD = 64 << 10 };
+enum {
+	FRAME_MAGIC = 0x314d5246 /* FRM1 */,
+	ATTRIBUTES_MAGIC = 0x324d5246 /* FRM2 */,
+	SEAL_MAGIC = 0x31444e45 /* END1 */,
+	READ_AHEAD = 64 << 10
+};
 
 static void put32(uint8_t *to, uint32_t v)
 {
@@ -87,9 +92,30 @@ bool seg_name_parse(const char *name, uint64_t *ordinal)
 /* ---- frames: u32 magic, len; u64 first_seq; u32 count, meta_len; u64 time_ns, place; u32 crc of these, crc
  * of the rest up to the records ---- */
 
-void frame_set_snapshot(uint8_t *frame, const void *snapshot, size_t len)
+/* Where the snapshot begins: behind the attributes. */
+static size_t snapshot_at(const uint8_t *frame, const struct frame *f)
 {
+	if (!f->attributes || f->meta_len < 8)
+		return 0;
+	const uint64_t len = get64(frame + FRAME_HEADER);
+	return len <= f->meta_len ? frame_attributes_size((size_t)len) : SIZE_MAX;
+}
+
+void frame_set_attributes(uint8_t *frame, const struct ss_attribute_writer *w)
+{
+	const size_t len = ss_attribute_writer_size(w);
 	uint8_t *to = frame + FRAME_HEADER;
+
+	if (!len)
+		return;
+	memset(to, 0, frame_attributes_size(len));
+	put64(to, len);
+	ss_attribute_writer_put(w, to + 8);
+}
+
+void frame_set_snapshot(uint8_t *frame, const struct frame *f, const void *snapshot, size_t len)
+{
+	uint8_t *to = frame + FRAME_HEADER + f->meta_len - frame_snapshot_size(len);
 
 	if (!len)
 		return;
@@ -125,7 +151,7 @@ static size_t index_end(const struct frame *f)
 void frame_finish(uint8_t *frame, const struct frame *f, const uint8_t epoch[16], uint64_t ordinal,
 		  uint64_t offset)
 {
-	put32(frame, f->seal ? SEAL_MAGIC : FRAME_MAGIC);
+	put32(frame, f->seal ? SEAL_MAGIC : f->attributes ? ATTRIBUTES_MAGIC : FRAME_MAGIC);
 	put32(frame + 4, f->len);
 	put64(frame + 8, f->first_seq);
 	put32(frame + 16, f->count);
@@ -136,13 +162,18 @@ void frame_finish(uint8_t *frame, const struct frame *f, const uint8_t epoch[16]
 	put32(frame + 44, ss_crc32c(0, frame + FRAME_HEADER, index_end(f) - FRAME_HEADER));
 }
 
+static bool is_magic(uint32_t magic)
+{
+	return magic == FRAME_MAGIC || magic == ATTRIBUTES_MAGIC || magic == SEAL_MAGIC;
+}
+
 /* Of the bytes of a header that are the same in all frames at this place, do so many differ that mending is
  * in vain? This also keeps apart what an older life of the file left, of which all checksums are right. */
 static bool is_elsewhere(const uint8_t in[FRAME_HEADER], uint64_t place)
 {
 	uint32_t magic = get32(in);
 	uint64_t other = get64(in + 32) ^ place;
-	int wrong = magic != FRAME_MAGIC && magic != SEAL_MAGIC;
+	int wrong = !is_magic(magic);
 
 	while (other && !(other & 0xff))
 		other >>= 8;
@@ -165,7 +196,7 @@ bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_
 			return false;
 	}
 	uint32_t magic = get32(head);
-	if ((magic != FRAME_MAGIC && magic != SEAL_MAGIC) || get64(head + 32) != place)
+	if (!is_magic(magic) || get64(head + 32) != place)
 		return false;
 	*f = (struct frame){.len = get32(head + 4),
 			    .count = get32(head + 16),
@@ -173,8 +204,20 @@ bool frame_read(const uint8_t in[FRAME_HEADER], const uint8_t epoch[16], uint64_
 			    .first_seq = get64(head + 8),
 			    .time_ns = get64(head + 24),
 			    .seal = magic == SEAL_MAGIC,
+			    .attributes = magic == ATTRIBUTES_MAGIC,
 			    .repaired = repaired};
 	return f->len % 8 == 0 && f->len <= SEG_MAX && index_end(f) <= f->len;
+}
+
+static bool are_attributes_sound(const uint8_t *frame, const struct frame *f)
+{
+	struct ss_attribute_block ignored;
+
+	if (!f->attributes)
+		return true;
+	return f->meta_len >= 8 && snapshot_at(frame, f) <= f->meta_len &&
+	       ss_attribute_block_read(frame + FRAME_HEADER + 8, (size_t)get64(frame + FRAME_HEADER),
+				       f->count, &ignored) == 0;
 }
 
 bool frame_repair_index(uint8_t *frame, struct frame *f)
@@ -189,17 +232,21 @@ bool frame_repair_index(uint8_t *frame, struct frame *f)
 	}
 	for (uint32_t i = 0; i < f->count; i++)
 		sum += get32(index_of(frame, f, i));
-	return ((sum + 7) & ~UINT64_C(7)) == f->len && (!f->meta_len || frame_snapshot(frame, f, &len));
+	if (((sum + 7) & ~UINT64_C(7)) != f->len || !are_attributes_sound(frame, f))
+		return false;
+	return f->meta_len == snapshot_at(frame, f) || frame_snapshot(frame, f, &len);
 }
 
 const uint8_t *frame_snapshot(const uint8_t *frame, const struct frame *f, size_t *len)
 {
-	uint64_t n = f->meta_len > 8 ? get64(frame + FRAME_HEADER) : 0;
+	const size_t from = snapshot_at(frame, f), meta_len = from <= f->meta_len ? f->meta_len - from : 0;
+	const uint8_t *at = frame + FRAME_HEADER + (meta_len ? from : 0);
+	uint64_t n = meta_len > 8 ? get64(at) : 0;
 
-	if (!n || n > f->meta_len - 8 || frame_snapshot_size((size_t)n) != f->meta_len)
+	if (!n || n > meta_len - 8 || frame_snapshot_size((size_t)n) != meta_len)
 		return NULL;
 	*len = (size_t)n;
-	return frame + FRAME_HEADER + 8;
+	return at + 8;
 }
 
 bool frame_next(const uint8_t *frame, const struct frame *f, struct frame_walk *w, struct ss_event *e)
@@ -214,6 +261,20 @@ bool frame_next(const uint8_t *frame, const struct frame *f, struct frame_walk *
 	w->at += e->len;
 	w->i++;
 	return true;
+}
+
+const uint8_t *frame_attributes(const uint8_t *frame, const struct frame *f, struct frame_walk *w,
+				size_t *len)
+{
+	struct ss_attribute_block b;
+
+	*len = 0;
+	if (!f->attributes)
+		return NULL;
+	ss_attribute_block_open(frame + FRAME_HEADER + 8, &b);
+	while (w->run_end < w->i && w->run < b.n_runs)
+		w->run_end += ss_attribute_block_run(&b, w->run++, &w->set);
+	return w->set ? ss_attribute_block_set(&b, w->set, len) : NULL;
 }
 
 bool frame_record_ok(const uint8_t *frame, const struct frame *f, uint32_t i, const struct ss_event *e)

@@ -10,11 +10,12 @@
 #pragma once
 #include <stdbool.h>
 #include <semstreams/plugin.h>
+#include <semstreams/base/attribute_block.h>
 
 /*
  * Segment: header, frames, then a seal behind the newest frame, then whatever was there before.
- * Frame: header, the snapshot that the owner gave with the events, if any, an index entry per record, the
- * records; padded to 8 bytes.
+ * Frame: header, the attributes of the events, if any, the snapshot that the owner gave with them, if any, an
+ * index entry per record, the records; padded to 8 bytes.
  * A frame's checksum covers the log's epoch and its place, so that neither an older life of a recycled file
  * nor a record that looks like a frame can pass for one.  The seal tells a frame that was damaged later from
  * one that was never finished.  A wrong bit, and in most cases a wrong byte, in a header or an index is
@@ -34,9 +35,10 @@ struct seg_header {
 };
 
 struct frame {
-	uint32_t len, count, meta_len; /* len: all of it; meta: the snapshot */
+	uint32_t len, count, meta_len; /* len: all of it; meta: attributes and snapshot */
 	uint64_t first_seq, time_ns;   /* of the first record */
 	bool seal;                     /* count 0: the next sequence is first_seq */
+	bool attributes;               /* the meta begins with a block of them */
 	bool repaired;                 /* a damaged byte in its header or index was repaired */
 };
 
@@ -51,6 +53,12 @@ static inline size_t frame_snapshot_size(size_t len)
 	return len ? seg_align(8 + len) : 0;
 }
 
+/* The same of a block of attributes. */
+static inline size_t frame_attributes_size(size_t len)
+{
+	return len ? seg_align(8 + len) : 0;
+}
+
 static inline size_t frame_size(uint32_t count, size_t meta, size_t payload)
 {
 	return seg_align(FRAME_HEADER + meta + (size_t)count * FRAME_INDEX + payload);
@@ -58,8 +66,10 @@ static inline size_t frame_size(uint32_t count, size_t meta, size_t payload)
 
 void seg_header_write(const struct seg_header *, uint8_t out[SEG_HEADER]);
 bool seg_header_read(uint8_t in[SEG_HEADER], struct seg_header *); /* mends in */
-/* Of a frame whose meta_len is frame_snapshot_size(len); does nothing if len is 0. */
-void frame_set_snapshot(uint8_t *frame, const void *snapshot, size_t len);
+/* Of a frame whose meta_len ends with frame_snapshot_size(len); does nothing if len is 0. */
+void frame_set_snapshot(uint8_t *frame, const struct frame *, const void *snapshot, size_t len);
+/* Of a frame whose meta_len begins with frame_attributes_size(); does nothing if there are none. */
+void frame_set_attributes(uint8_t *frame, const struct ss_attribute_writer *);
 
 /* Fill in the index entry of record i, whose bytes are at data. */
 void frame_set_record(uint8_t *frame, const struct frame *, uint32_t i, const struct ss_event *);
@@ -78,9 +88,15 @@ const uint8_t *frame_snapshot(const uint8_t *frame, const struct frame *, size_t
 struct frame_walk {
 	uint32_t i;
 	size_t at; /* of record i in the records */
+	uint32_t run, set;
+	uint64_t
+		run_end; /* of the attributes: the runs before this one, up to which record, with which set */
 };
 /* Record w->i, unchecked; moves on.  false: no more. */
 bool frame_next(const uint8_t *frame, const struct frame *, struct frame_walk *w, struct ss_event *);
+/* The attributes of the record that frame_next gave last with this walk, in an index that is sound; *len 0:
+ * none. */
+const uint8_t *frame_attributes(const uint8_t *frame, const struct frame *, struct frame_walk *, size_t *len);
 bool frame_record_ok(const uint8_t *frame, const struct frame *, uint32_t i, const struct ss_event *);
 /* Of a record that is not: is just a bit or byte of it wrong, as on a bad disk, rather than all that was not
  * written? */

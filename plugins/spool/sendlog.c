@@ -390,6 +390,29 @@ static size_t memory_of(const struct ss_batch *b, size_t payload)
 	return memory < b->footprint ? b->footprint : memory;
 }
 
+size_t log_attributes_size(const struct ss_batch *b, uint32_t row, bool first)
+{
+	const struct ss_event *e = &b->events[row];
+
+	if (!b->n_attributes || (!first && e->attributes == e[-1].attributes))
+		return 0;
+	return SS_ATTRIBUTE_BLOCK_RUN + SS_ATTRIBUTE_BLOCK_SET +
+	       ss_attribute_set_size(ss_attributes_of(b, e));
+}
+
+/* Of all rows, and the most that one event takes with its own. */
+static size_t attributes_of_all(const struct ss_batch *b, size_t *largest)
+{
+	size_t sum = 0;
+
+	for (uint32_t i = 0; b->n_attributes && i < b->count; i++) {
+		const size_t one = b->events[i].len + log_attributes_size(b, i, true);
+		sum += log_attributes_size(b, i, i == 0);
+		*largest = one > *largest ? one : *largest;
+	}
+	return sum;
+}
+
 int sendlog_admit(struct sendlog *log, const struct ss_batch *b, bool together)
 {
 	size_t payload = 0, largest = 0;
@@ -398,8 +421,9 @@ int sendlog_admit(struct sendlog *log, const struct ss_batch *b, bool together)
 		payload += b->events[i].len;
 		largest = b->events[i].len > largest ? b->events[i].len : largest;
 	}
+	const size_t attributes = attributes_of_all(b, &largest);
 	if (together)
-		largest = payload + (size_t)b->count * 16;
+		largest = payload + attributes + (size_t)b->count * 16;
 	int rc = log->store->admit(log, b->count, largest, memory_of(b, payload));
 	if (rc == -EAGAIN)
 		log->wants_room = true;
@@ -409,6 +433,7 @@ int sendlog_admit(struct sendlog *log, const struct ss_batch *b, bool together)
 int sendlog_append(struct sendlog *log, struct ss_batch *b, const void *snapshot, size_t size)
 {
 	struct log_piece *p = malloc(sizeof *p + size);
+	size_t ignored = 0;
 
 	if (!p)
 		return -ENOMEM;
@@ -417,6 +442,7 @@ int sendlog_append(struct sendlog *log, struct ss_batch *b, const void *snapshot
 		memcpy(p->snapshot, snapshot, size);
 	for (uint32_t i = 0; i < b->count; i++)
 		p->payload += b->events[i].len;
+	p->attributes = attributes_of_all(b, &ignored);
 	p->memory = memory_of(b, p->payload);
 	log->host->batch_ref(b);
 	int rc = log->store->append(log, p);
@@ -441,7 +467,23 @@ uint64_t sendlog_read(struct sendlog *log, uint64_t seq, uint32_t max_records,
 {
 	if (seq < log->first)
 		seq = log->first;
+	log->hand.encoded = NULL;
 	return log->store->read(log, seq, max_records, fn, arg);
+}
+
+const uint8_t *sendlog_attributes(struct sendlog *log, size_t *len)
+{
+	struct log_hand *h = &log->hand;
+
+	*len = h->len;
+	if (h->bytes || !h->set)
+		return h->bytes;
+	if (h->set != h->encoded) {
+		h->encoded_len = ss_attribute_set_write(h->set, h->code);
+		h->encoded = h->set;
+	}
+	*len = h->encoded_len;
+	return h->code;
 }
 
 /* ---- figures ---- */

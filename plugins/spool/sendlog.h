@@ -94,6 +94,10 @@ const void *sendlog_snapshot(const struct sendlog *, size_t *size);
 uint64_t sendlog_read(struct sendlog *, uint64_t seq, uint32_t max_records,
 		      bool (*fn)(void *arg, uint64_t seq, const struct ss_event *), void *arg);
 
+/* Within fn of sendlog_read: the attributes of the record at hand, as ss_attribute_set_write() has them;
+ * valid until fn returns.  *len 0: it has none. */
+const uint8_t *sendlog_attributes(struct sendlog *, size_t *len);
+
 /*
  * Make a consumer known from now on, so that its records are kept.  verified: a certificate said its name. 0;
  * -EACCES: only its certificate may use the name, as it did before; -ENOSPC: max_consumers are known, or half

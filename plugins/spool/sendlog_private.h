@@ -7,6 +7,7 @@
 #pragma once
 #include "sendlog.h"
 
+#include <semstreams/base/attribute_block.h>
 #include <semstreams/ext/loop.h>
 
 enum {
@@ -26,6 +27,7 @@ struct log_piece {
 	uint32_t count;
 	uint64_t first_seq;
 	size_t payload;       /* bytes of the events */
+	size_t attributes;    /* and of their attributes, at most */
 	size_t memory;        /* bytes to account for */
 	size_t snapshot_size; /* 0: none; else the events are committed together or not at all */
 	uint8_t snapshot[];
@@ -79,6 +81,17 @@ struct log_usage {
 	char filling[288], slow[96];
 };
 
+/* The attributes of the record that a reader is at: in bytes, or of an event in memory. */
+struct log_hand {
+	const uint8_t *bytes;
+	size_t len;
+	const struct ss_attributes *set;
+	/* the set that was encoded last: while records are read, all sets stay */
+	const struct ss_attributes *encoded;
+	size_t encoded_len;
+	uint8_t code[SS_ATTRIBUTE_SET_MAX];
+};
+
 struct log_memory;
 struct log_spool;
 
@@ -106,6 +119,7 @@ struct sendlog {
 	uint32_t n_reported;
 	uint64_t repaired_in; /* segment of the last warning, 0 = none */
 	struct log_usage usage;
+	struct log_hand hand;
 	const struct log_store *store;
 	struct log_memory *memory; /* one of the two */
 	struct log_spool *spool;
@@ -114,6 +128,8 @@ struct sendlog {
 /* ---- sendlog.c ---- */
 void log_wake(struct sendlog *); /* any thread: run the handler on the loop */
 void log_pieces_free(struct sendlog *, struct log_piece *);
+/* Bytes that the attributes of a row take in a frame, at most; first: of the frame. */
+size_t log_attributes_size(const struct ss_batch *, uint32_t row, bool first);
 int log_snapshot_set(struct log_snapshot *, const void *bytes, size_t len);
 uint64_t log_wall_ns(void);
 void log_retain(struct sendlog *); /* let go of what everybody has, or is too old */

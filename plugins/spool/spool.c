@@ -340,6 +340,7 @@ static void spool_close(struct sendlog *log)
 	free(s->segs);
 	free(s->losses.list);
 	free(s->snapshot.bytes);
+	ss_attribute_writer_done(&s->attributes);
 	close_fd(s->fd);
 	ss_two_slot_close(&s->state);
 	close_fd(s->state_fd);
@@ -561,6 +562,12 @@ static void give(struct reading *r, const struct ss_event *e)
 	r->bytes += e->len;
 }
 
+static void take_in_hand(struct log_spool *s, const uint8_t *frame, const struct frame *f,
+			 struct frame_walk *w)
+{
+	s->log->hand.bytes = frame_attributes(frame, f, w, &s->log->hand.len);
+}
+
 static void read_cached(struct log_spool *s, struct reading *r)
 {
 	for (uint64_t i = find_cached(s, r->seq); i < s->cache.tail && r->left && !r->stopped; i++) {
@@ -570,8 +577,10 @@ static void read_cached(struct log_spool *s, struct reading *r)
 		if (c->head.first_seq + c->hint.i <= r->seq)
 			w = c->hint;
 		for (before = w; r->left && !r->stopped && frame_next(c->bytes, &c->head, &w, &e);) {
-			if (e.seq >= r->seq)
+			if (e.seq >= r->seq) {
+				take_in_hand(s, c->bytes, &c->head, &w);
 				give(r, &e);
+			}
 			if (!r->stopped)
 				before = w;
 		}
@@ -664,6 +673,7 @@ static void give_frame(struct log_spool *s, struct reading *r, uint8_t *bytes, s
 		if (e.seq < r->seq)
 			continue;
 		if (frame_record_ok(bytes, f, w.i - 1, &e)) {
+			take_in_hand(s, bytes, f, &w);
 			give(r, &e);
 		} else {
 			log_corrupt(s->log, e.seq, e.seq);

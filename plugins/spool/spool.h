@@ -81,9 +81,10 @@ struct log_spool {
 
 	/* writer */
 	struct log_piece *work, **work_end;
-	uint32_t work_row;            /* of the first of work: rows before are written */
-	struct log_snapshot snapshot; /* the newest that is written */
-	int fd;                       /* of the newest segment */
+	uint32_t work_row;                     /* of the first of work: rows before are written */
+	struct log_snapshot snapshot;          /* the newest that is written */
+	struct ss_attribute_writer attributes; /* of the frame under way */
+	int fd;                                /* of the newest segment */
 	bool has_spare, sync_dir;
 	uint64_t commit_ns, pace_ns, sync_ns, state_ns;
 

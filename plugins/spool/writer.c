@@ -210,10 +210,10 @@ static int place(struct log_spool *s, size_t need, uint64_t first_seq)
 /* What goes into a frame: from the work list, whole pieces but for the ends. */
 struct plan {
 	uint64_t first_seq;
-	uint32_t count, pieces; /* pieces begun */
-	uint32_t last_rows;     /* of the last piece: up to this row of it */
-	size_t payload;
-	uint64_t time_ns; /* of the first record */
+	uint32_t count, pieces;     /* pieces begun */
+	uint32_t last_rows;         /* of the last piece: up to this row of it */
+	size_t payload, attributes; /* attributes: their bytes, at most */
+	uint64_t time_ns;           /* of the first record */
 };
 
 static void plan_frame(const struct log_spool *s, struct plan *plan)
@@ -222,21 +222,22 @@ static void plan_frame(const struct log_spool *s, struct plan *plan)
 
 	*plan = (struct plan){.first_seq = s->work->first_seq + from};
 	for (const struct log_piece *p = s->work; p; p = p->next, from = 0) {
-		size_t room = s->frame_max > frame_size(plan->count, 0, plan->payload)
-				      ? s->frame_max - frame_size(plan->count, 0, plan->payload)
-				      : 0;
+		const size_t taken = frame_size(plan->count, 0, plan->payload + plan->attributes);
+		size_t room = s->frame_max > taken ? s->frame_max - taken : 0;
 		uint32_t rows = p->count;
-		size_t payload = p->payload, n = (size_t)p->count * FRAME_INDEX;
-		if (from || payload + n > room) {
+		size_t payload = p->payload, attributes = p->attributes, n = (size_t)p->count * FRAME_INDEX;
+		if (from || payload + attributes + n > room) {
 			if (plan->count && p->snapshot_size)
 				return;
-			payload = 0;
+			payload = attributes = 0;
 			for (rows = from; rows < p->count; rows++) {
-				size_t more = p->batch->events[rows].len + FRAME_INDEX;
+				const size_t own = log_attributes_size(p->batch, rows, rows == from);
+				size_t more = p->batch->events[rows].len + own + FRAME_INDEX;
 				if (!p->snapshot_size && (plan->count || rows > from) && more > room)
 					break;
 				room -= more < room ? more : room;
-				payload += more - FRAME_INDEX;
+				payload += p->batch->events[rows].len;
+				attributes += own;
 			}
 			if (rows == from && p->count)
 				return;
@@ -247,6 +248,7 @@ static void plan_frame(const struct log_spool *s, struct plan *plan)
 		plan->last_rows = rows;
 		plan->count += rows - from;
 		plan->payload += payload;
+		plan->attributes += attributes;
 		if (rows < p->count)
 			return;
 	}
@@ -270,14 +272,16 @@ static bool begins_segment(const struct log_spool *s)
 	return spool_newest(s)->used == SEG_HEADER;
 }
 
-static void fill_frame(struct log_spool *s, const struct plan *plan, const struct frame *f, uint8_t *frame)
+static void fill_frame(struct log_spool *s, const struct plan *plan, const struct frame *f, bool snapshot,
+		       uint8_t *frame)
 {
 	uint8_t *data = frame + FRAME_HEADER + f->meta_len + (size_t)f->count * FRAME_INDEX;
 	const struct log_piece *p = s->work;
 	uint32_t from = s->work_row, n = 0;
 
-	if (f->meta_len)
-		frame_set_snapshot(frame, s->snapshot.bytes, s->snapshot.len);
+	frame_set_attributes(frame, &s->attributes);
+	if (snapshot)
+		frame_set_snapshot(frame, f, s->snapshot.bytes, s->snapshot.len);
 	for (uint32_t i = 0; i < plan->pieces; i++, p = p->next, from = 0) {
 		uint32_t rows = i + 1 == plan->pieces ? plan->last_rows : p->count;
 		for (uint32_t row = from; row < rows; row++) {
@@ -289,6 +293,31 @@ static void fill_frame(struct log_spool *s, const struct plan *plan, const struc
 		}
 	}
 	memset(data, 0, (size_t)(frame + f->len - data));
+}
+
+/* The attributes of what goes into a frame: the bytes of their block, 0: there are none; -ENOMEM. */
+static int64_t gather_attributes(struct log_spool *s, const struct plan *plan)
+{
+	struct ss_attribute_writer *w = &s->attributes;
+	uint8_t set[SS_ATTRIBUTE_SET_MAX];
+	const struct log_piece *p = s->work;
+	uint32_t from = s->work_row;
+
+	ss_attribute_writer_clear(w);
+	if (!plan->attributes)
+		return 0;
+	for (uint32_t i = 0; i < plan->pieces; i++, p = p->next, from = 0) {
+		const uint32_t rows = i + 1 == plan->pieces ? plan->last_rows : p->count;
+		size_t len = 0;
+		for (uint32_t row = from; row < rows; row++) {
+			const struct ss_event *e = &p->batch->events[row];
+			if (row == from || e->attributes != e[-1].attributes)
+				len = ss_attribute_set_write(ss_attributes_of(p->batch, e), set);
+			if (ss_attribute_writer_add(w, set, len) < 0)
+				return -ENOMEM;
+		}
+	}
+	return (int64_t)ss_attribute_writer_size(w);
 }
 
 static int sync_files(struct log_spool *s)
@@ -360,6 +389,23 @@ static int write_header(struct log_spool *s, const struct segment *g)
 	return ss_pwrite_all(s->fd, header, sizeof header, (off_t)0);
 }
 
+/* Without its checksums; attributes and snapshot: what they take in it. */
+static int build_frame(struct log_spool *s, const struct plan *plan, size_t attributes, size_t snapshot,
+		       struct cached_frame *c)
+{
+	c->head = (struct frame){.count = plan->count,
+				 .meta_len = (uint32_t)(attributes + snapshot),
+				 .attributes = attributes,
+				 .first_seq = plan->first_seq,
+				 .time_ns = plan->time_ns};
+	c->head.len = (uint32_t)frame_size(plan->count, c->head.meta_len, plan->payload);
+	c->bytes = malloc(c->head.len);
+	if (!c->bytes)
+		return -ENOMEM;
+	fill_frame(s, plan, &c->head, snapshot, c->bytes);
+	return 0;
+}
+
 static int commit(struct log_spool *s)
 {
 	struct cached_frame *c = calloc(1, sizeof *c);
@@ -372,21 +418,17 @@ static int commit(struct log_spool *s)
 	bool fresh;
 	rc = keep_snapshot(s, &plan, &fresh);
 	const size_t snapshot = frame_snapshot_size(s->snapshot.len);
+	const int64_t gathered = gather_attributes(s, &plan);
+	const size_t attributes = frame_attributes_size(gathered > 0 ? (size_t)gathered : 0);
 	if (rc == 0)
-		rc = place(s, frame_size(plan.count, snapshot, plan.payload), plan.first_seq);
+		rc = gathered < 0 ? (int)gathered
+				  : place(s, frame_size(plan.count, snapshot + attributes, plan.payload),
+					  plan.first_seq);
+	if (rc == 0)
+		rc = build_frame(s, &plan, attributes, fresh || begins_segment(s) ? snapshot : 0, c);
 	if (rc < 0)
 		goto out;
 	struct segment *g = spool_newest(s);
-	c->head = (struct frame){.count = plan.count,
-				 .meta_len = (uint32_t)(fresh || begins_segment(s) ? snapshot : 0),
-				 .first_seq = plan.first_seq,
-				 .time_ns = plan.time_ns};
-	c->head.len = (uint32_t)frame_size(plan.count, c->head.meta_len, plan.payload);
-	c->bytes = malloc(c->head.len);
-	rc = c->bytes ? 0 : -ENOMEM;
-	if (rc < 0)
-		goto out;
-	fill_frame(s, &plan, &c->head, c->bytes);
 	frame_finish(c->bytes, &c->head, s->files, g->ordinal, g->used);
 	s->commit_ns = spool_clock();
 	s->pace_ns = PACE_MIN_NS + (uint64_t)c->head.len * PACE_PER_BYTE_NS;

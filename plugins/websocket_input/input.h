@@ -27,6 +27,7 @@ enum {
 	METRIC_SENDERS,
 	METRIC_FORGOTTEN,
 	METRIC_REFUSED,
+	METRIC_UNTRUSTED,
 };
 
 struct input_peer {

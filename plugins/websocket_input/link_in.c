@@ -21,7 +21,7 @@ static uint64_t max_record(const struct input *in)
 
 	if (most > (uint64_t)in->conf->window_bytes)
 		most = (uint64_t)in->conf->window_bytes;
-	return most - LINK_DATA_HEADER - LINK_RECORD_HEADER;
+	return most - LINK_DATA_HEADER - LINK_RECORD_HEADER - provenance_room(in, most);
 }
 
 static const char *own_name(const struct input *in)
@@ -211,6 +211,7 @@ int link_in_open(struct input *in, struct input_peer *p, const char *stream)
 	link_receiver_start(&s->link, in->conf->stream ? in->conf->stream : in->host->id, own_name(in),
 			    where_to_resume(s, &stored), &window, max_frame, max_record(in),
 			    in->loop->now(in->loop_self), &a);
+	a.control.attributes = p->provenance.trusted;
 	act(s, &a);
 	tick(s);
 	return 0;
@@ -222,11 +223,12 @@ static struct ss_batch *copy_records(const struct sender *s, const struct link_d
 {
 	struct input *in = s->in;
 	uint64_t seq = d->first_seq;
-	struct ss_batch *b = in->host->batch_new(in->host, NULL, d->count, d->len ? d->len : 1);
+	struct ss_batch *b =
+		in->host->batch_new(in->host, NULL, d->count, d->records_len ? d->records_len : 1);
 	if (!b)
 		return NULL;
 
-	memcpy(b->data, d->records, d->len);
+	memcpy(b->data, d->records, d->records_len);
 	const uint8_t *at = b->data;
 	for (uint16_t i = 0; i < d->count; i++, seq++) {
 		uint64_t time_ns;
@@ -236,7 +238,7 @@ static struct ss_batch *copy_records(const struct sender *s, const struct link_d
 			b->events[b->count++] =
 				(struct ss_event){.data = record, .len = len, .time_ns = time_ns, .seq = seq};
 	}
-	provenance_rows(in, &s->peer->provenance, b);
+	provenance_rows(in, &s->peer->provenance, d, b);
 	return b;
 }
 

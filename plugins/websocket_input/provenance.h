@@ -21,6 +21,7 @@ struct provenance {
 
 /* Of one connection. */
 struct provenance_peer {
+	char *name; /* verified, as a part of a path; NULL: there is none, or nobody wants to know */
 	const struct ss_attributes
 		*set; /* of events of which it says nothing, or is not believed; NULL: none */
 	bool trusted;
@@ -35,5 +36,8 @@ int provenance_open(struct input *, struct provenance_peer *, const struct ws_co
 void provenance_close(struct input *, struct provenance_peer *);
 /* What a row of the batch names by its member attributes, of an event that the peer sent. */
 uint16_t provenance_attach(struct input *, const struct provenance_peer *, struct ss_batch *);
-/* All rows of a batch came from the peer. */
-void provenance_rows(struct input *, const struct provenance_peer *, struct ss_batch *);
+/* The rows of a batch are the last records of a message of the peer. */
+void provenance_rows(struct input *, const struct provenance_peer *, const struct link_data *,
+		     struct ss_batch *);
+/* Bytes of a message of so many that are left for attributes. */
+uint64_t provenance_room(const struct input *, uint64_t message);

@@ -61,6 +61,9 @@ static const struct ss_metric metrics[] = {
 	[METRIC_REFUSED] = PEER_METRIC(
 		"semstreams_link_senders_refused_total",
 		"Links refused because there was no room for another sender or stream.", SS_METRIC_COUNTER),
+	[METRIC_UNTRUSTED] = PEER_METRIC("semstreams_link_untrusted_origins_total",
+					 "Events whose sender named an origin and is not in trust_origin.",
+					 SS_METRIC_COUNTER),
 };
 
 /* ---- connections ---- */

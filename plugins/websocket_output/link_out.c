@@ -232,22 +232,55 @@ struct filling {
 	uint64_t quantum; /* what the rate allows at once, but for a single record */
 	uint16_t count, max_count;
 	bool oversize;
+	struct sendlog *log;
+	struct ss_attribute_writer *attributes; /* NULL: the receiver takes none */
+	uint64_t room;                          /* for a record with its attributes */
 };
+
+static size_t cost_of(const struct filling *f, const uint8_t *set, size_t len)
+{
+	return f->attributes ? ss_attribute_writer_cost(f->attributes, set, len) : 0;
+}
+
+/* What the attributes of the records so far take behind them. */
+static size_t block_size(const struct filling *f)
+{
+	return f->attributes ? ss_attribute_writer_size(f->attributes) : 0;
+}
+
+/* The message is complete but for its checksum. */
+static void finish(struct filling *f)
+{
+	const size_t attributes = block_size(f);
+
+	if (attributes)
+		ss_attribute_writer_put(f->attributes, f->msg + f->len);
+	f->len += attributes;
+	link_data_finish(f->msg, f->len, f->count, f->first, attributes);
+}
 
 static bool add_record(void *arg, uint64_t seq, const struct ss_event *e)
 {
 	struct filling *f = arg;
-	size_t need = LINK_RECORD_HEADER + e->len;
+	size_t set_len = 0;
+	const uint8_t *set = f->attributes ? sendlog_attributes(f->log, &set_len) : NULL;
+	size_t need = LINK_RECORD_HEADER + e->len + cost_of(f, set, set_len), len = f->len + block_size(f);
 
+	if (!f->count && set_len && len + need > f->room) { /* it fits only without */
+		set_len = 0;
+		need = LINK_RECORD_HEADER + e->len;
+	}
 	if (f->count && (seq != f->next || f->count == f->max_count))
 		return false; /* a gap ends a message: its sequences are contiguous */
-	if (f->count && f->len + need > f->quantum)
+	if (f->count && len + need > f->quantum)
 		return false;
-	if (f->len + need > f->max || f->len + need > f->bytes || e->len > f->max_record) {
-		f->oversize = f->count == 0 && (f->len + need > f->max || e->len > f->max_record);
+	if (len + need > f->max || len + need > f->bytes || e->len > f->max_record) {
+		f->oversize = f->count == 0 && (len + need > f->max || e->len > f->max_record);
 		f->next = f->oversize ? seq : f->next;
 		return false;
 	}
+	if (f->attributes && ss_attribute_writer_add(f->attributes, set, set_len) < 0)
+		return false;
 	if (f->count++ == 0)
 		f->first = seq;
 	f->len = link_record_write(f->msg, f->len, e);
@@ -277,7 +310,12 @@ static bool send_message(struct output_peer *p)
 			    .max_record = p->session.max_record,
 			    .bytes = bytes,
 			    .quantum = quantum,
+			    .log = out->log,
+			    .attributes =
+				    p->session.attributes && out->conf->attributes ? &out->attributes : NULL,
+			    .room = p->session.room,
 			    .max_count = (uint16_t)(records < 65535 ? records : 65535)};
+	ss_attribute_writer_clear(&out->attributes);
 	uint64_t next = sendlog_read(out->log, p->next_seq, f.max_count, add_record, &f);
 	if (f.oversize)
 		report_lost(p, f.next, "oversize");
@@ -289,7 +327,7 @@ static bool send_message(struct output_peer *p)
 		return false;
 	if (!f.count || f.first > p->next_seq || f.oversize)
 		return p->n_waiting == 0;
-	link_data_finish(f.msg, f.len, f.count, f.first);
+	finish(&f);
 	if (ws_send(p->common.conn, true, out->frame, f.len) < 0) {
 		ws_want_write(p->common.conn);
 		return false;

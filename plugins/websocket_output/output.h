@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* output - what the parts of websocket_output share.  All of it runs on the instance's loop. */
 #pragma once
+#include <semstreams/base/attribute_block.h>
 #include <semstreams/base/ring.h>
 #include <semstreams/ext/attributes.h>
 #include <semstreams/ext/fields.h>
@@ -109,8 +110,9 @@ struct output {
 	uint64_t turns;
 	struct parting *partings;
 	uint32_t n_partings;
-	struct ss_ring held; /* struct held */
-	uint8_t *frame;      /* WS_PRE and max_frame */
+	struct ss_ring held;                   /* struct held */
+	uint8_t *frame;                        /* WS_PRE and max_frame */
+	struct ss_attribute_writer attributes; /* of the message under way */
 
 	struct chunk *tail;            /* being filled; we hold a reference */
 	uint64_t framed;               /* bytes ever framed */

@@ -385,6 +385,7 @@ static void output_destroy(void *self)
 	free(out->spool_path);
 	ss_ring_done(&out->held);
 	free(out->snapshot);
+	ss_attribute_writer_done(&out->attributes);
 	free(out->frame);
 	free(out);
 }

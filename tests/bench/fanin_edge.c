@@ -94,7 +94,7 @@ static bool send_data(struct edge *e, uint64_t last, bool bound)
 		len = write_record(e, next++, len);
 	if (!count)
 		return false;
-	link_data_finish(frame + WIRE_PRE, len, count, s->sent + 1);
+	link_data_finish(frame + WIRE_PRE, len, count, s->sent + 1, false);
 	wire_send(e, WS_BINARY, frame, len);
 	link_sender_sent(s, next - 1, len);
 	e->f->totals.messages++;

@@ -65,19 +65,103 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
-def pack(first, records):
-    """A data message; records are (time_ns, bytes)."""
+ATTRIBUTES = ("peer", "origin", "path", "address", "input")
+TEXT_MAX = {"path": 1023}  # bytes; 255 of the others
+WITH_ATTRIBUTES = 2  # flag of a data message
+
+
+def _pack_set(attributes):
+    """{"origin": text, ..., "verified": bool} as bytes."""
+    texts = [attributes[name].encode() for name in ATTRIBUTES if attributes.get(name)]
+    present = sum(1 << i for i, name in enumerate(ATTRIBUTES) if attributes.get(name))
+    return bytes([2 if attributes.get("verified") else 0, present]) + b"".join(
+        struct.pack(">H", len(text)) + text for text in texts)
+
+
+def pack_attributes(of_records):
+    """A block of attributes; each is as for _pack_set, or None."""
+    sets, runs = [], []
+    for attributes in of_records:
+        packed = _pack_set(attributes) if attributes else None
+        if packed and packed not in sets:
+            sets.append(packed)
+        number = sets.index(packed) + 1 if packed else 0
+        if runs and runs[-1][1] == number:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, number])
+    ends = [sum(len(s) for s in sets[:i + 1]) for i in range(len(sets))]
+    return (struct.pack(">II", len(sets), len(runs)) + b"".join(struct.pack(">I", end) for end in ends)
+            + b"".join(struct.pack(">II", *run) for run in runs) + b"".join(sets))
+
+
+def pack(first, records, attributes=None):
+    """A data message; records are (time_ns, bytes), attributes None, or for each record as for _pack_set or None."""
     payload = b"".join(RECORD.pack(len(data), time_ns) + data for time_ns, data in records)
-    return HEADER.pack(1, 0, len(records), len(payload), first, crc32c(payload)) + payload
+    flags = WITH_ATTRIBUTES if attributes and any(attributes) else 0
+    if flags:
+        payload += pack_attributes(attributes)
+    return HEADER.pack(1, flags, len(records), len(payload), first, crc32c(payload)) + payload
+
+
+def _unpack_set(packed):
+    if len(packed) < 2 or packed[0] & ~3 or packed[1] & ~31 or not packed[1]:
+        raise Refused(4400, "wrong attributes")
+    attributes, at = {"verified": bool(packed[0] & 2)}, 2
+    for i, name in enumerate(ATTRIBUTES):
+        if not packed[1] & 1 << i:
+            continue
+        size = int.from_bytes(packed[at:at + 2], "big")
+        text = packed[at + 2:at + 2 + size]
+        if not size or len(text) != size or size > TEXT_MAX.get(name, 255):
+            raise Refused(4400, "wrong attributes")
+        try:
+            attributes[name] = text.decode()
+        except UnicodeDecodeError:
+            raise Refused(4400, "attributes that are not UTF-8") from None
+        if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in attributes[name]):
+            raise Refused(4400, "attributes with control characters")
+        at += 2 + size
+    if at != len(packed):
+        raise Refused(4400, "wrong attributes")
+    return attributes
+
+
+def unpack_attributes(block, count):
+    """Those of each record, or None."""
+    if len(block) < 8:
+        raise Refused(4400, "wrong attributes")
+    n_sets, n_runs = struct.unpack_from(">II", block)
+    at = 8 + 4 * n_sets + 8 * n_runs
+    if not 1 <= n_sets <= 65535 or at > len(block):
+        raise Refused(4400, "wrong attributes")
+    ends = [0, *struct.unpack_from(f">{n_sets}I", block, 8)]
+    if sorted(ends) != ends or at + ends[-1] != len(block):
+        raise Refused(4400, "wrong attributes")
+    sets = [None] + [_unpack_set(block[at + a:at + b]) for a, b in zip(ends, ends[1:])]
+    of_records = []
+    for i in range(n_runs):
+        run, number = struct.unpack_from(">II", block, 8 + 4 * n_sets + 8 * i)
+        if not run or number > n_sets or len(of_records) + run > count:
+            raise Refused(4400, "wrong attributes")
+        of_records += [sets[number]] * run
+    if len(of_records) != count:
+        raise Refused(4400, "wrong attributes")
+    return of_records
 
 
 def unpack(message, max_record=SIZE_MAX):
     """first, [(time_ns, bytes)] of a data message."""
+    return unpack_all(message, max_record)[:2]
+
+
+def unpack_all(message, max_record=SIZE_MAX):
+    """The same, and the attributes of each record."""
     if len(message) < HEADER.size:
         raise Refused(4400, "data message shorter than its header")
     kind, flags, count, length, first, crc = HEADER.unpack_from(message)
     payload = message[HEADER.size:]
-    if kind != 1 or flags != 0 or length != len(payload) or count == 0:
+    if kind != 1 or flags & ~WITH_ATTRIBUTES or length != len(payload) or count == 0:
         raise Refused(4400, "bad header of a data message")
     if first < 1 or first + count - 1 > SEQ_MAX:
         raise Refused(4400, "sequence out of range")
@@ -95,9 +179,11 @@ def unpack(message, max_record=SIZE_MAX):
             raise Refused(4413, "record longer than max_record")
         records.append((time_ns, bytes(payload[at:at + size])))
         at += size
+    if flags:
+        return first, records, unpack_attributes(bytes(payload[at:]), count)
     if at != len(payload):
         raise Refused(4400, "bytes behind the last record")
-    return first, records
+    return first, records, [None] * count
 
 
 def _number(message, path, low, high=SEQ_MAX, required=True):
@@ -284,6 +370,7 @@ class SenderEnd(_End):
         self.log, self.peer, self.max_frame, self.max_record, self.hb_ms = log, peer, max_frame, max_record, hb_ms
         self.state, self.now, self.deadline = "hello", now, now + 10 * SECOND
         self.consumer = None
+        self.attributes = False  # the receiver takes them
         self.acked = self.sent = self.acked_bytes = self.sent_bytes = 0
         self.window = {"records": 0, "bytes": 0}
 
@@ -305,6 +392,7 @@ class SenderEnd(_End):
             first = log["first"]
         self.acked = self.sent = first - 1
         self.window = hello["window"]
+        self.attributes = bool(hello.get("attributes"))
         self.max_frame = min(self.max_frame, hello["max_frame"])
         self.max_record = min(self.max_record, hello["max_record"])
         self._live(self.hb_ms)
@@ -357,9 +445,9 @@ class SenderEnd(_End):
         return (max(self.acked + self.window["records"] - self.sent, 0),
                 max(self.acked_bytes + self.window["bytes"] - self.sent_bytes, 0))
 
-    def data(self, records):
+    def data(self, records, attributes=None):
         """The next records as a message; the caller has looked at the credit."""
-        message = pack(self.sent + 1, records)
+        message = pack(self.sent + 1, records, attributes)
         self.sent += len(records)
         self.sent_bytes += len(message)
         return message
@@ -384,7 +472,7 @@ class ReceiverEnd(_End):
     TAKEN = {"welcome": ("welcome", "bye"), "live": ("data", "lost", "bye"), "leaving": ("bye",)}
     PASSED = {"live": ("hb",), "draining": ("hb",), "leaving": ("data", "welcome", "lost", "hb")}
 
-    def __init__(self, stream="", consumer="", window=None, max_frame=1048576, max_record=262144):
+    def __init__(self, stream="", consumer="", window=None, max_frame=1048576, max_record=262144, attributes=False):
         super().__init__()
         self.stream, self.consumer = stream, consumer
         self.window = window or {"records": 4096, "bytes": 4194304}
@@ -392,6 +480,7 @@ class ReceiverEnd(_End):
         self.epoch, self.got, self.taken, self.durable_seq = None, 0, 0, 0
         self.restored = False  # what it knows is from an earlier process
         self.records = []  # of the last data message, those to take
+        self.takes_attributes, self.attributes = attributes, []  # of these records
 
     def start(self, resume=None, now=0):
         self.now, self.deadline, self.state = now, now + 10 * SECOND, "welcome"
@@ -405,6 +494,8 @@ class ReceiverEnd(_End):
         self.next_ack = 0
         hello = {"t": "hello", "v": 1, "window": dict(self.window), "max_frame": self.max_frame,
                  "max_record": self.max_record}
+        if self.takes_attributes:
+            hello["attributes"] = 1
         if self.stream:
             hello["stream"] = self.stream
         if self.consumer:
@@ -445,7 +536,7 @@ class ReceiverEnd(_End):
         return done
 
     def _data(self, message):
-        first, records = unpack(message, self.max_record)
+        first, records, attributes = unpack_all(message, self.max_record)
         last = first + len(records) - 1
         if len(message) > self.max_frame:
             return self._close(1009, "longer than max_frame")
@@ -454,7 +545,7 @@ class ReceiverEnd(_End):
         if last > self.limit or self.got_bytes + len(message) > self.limit_bytes:
             return self._close(4402, "beyond the window")
         again = min(max(self.got + 1 - first, 0), len(records))
-        self.records = records[again:]
+        self.records, self.attributes = records[again:], attributes[again:]
         self.got_bytes += len(message)
         self.seen = max(self.seen, last)
         self.unreleased.append((last, self.got_bytes))
@@ -567,9 +658,11 @@ async def _run(ws, end, work):
 class Sender:
     """A log in memory for one consumer."""
 
-    def __init__(self, records=(), epoch=None, **limits):
+    def __init__(self, records=(), epoch=None, attributes=None, unasked=False, **limits):
+        """attributes: of all records; unasked: sent also to a receiver that does not take them."""
         self.log = {"epoch": epoch or os.urandom(16).hex(), "first": 1, "next": 1, "cursor": 0, "known": False}
         self.records, self.limits, self.refused = [], limits, []
+        self.attributes, self.unasked = attributes, unasked
         for record in records:
             self.append(record)
 
@@ -596,14 +689,15 @@ class Sender:
             batch = self._batch(end)
             if not batch:
                 break
-            await ws.send(end.data(batch))
+            takes = self.attributes and (end.attributes or self.unasked)
+            await ws.send(end.data(batch, [self.attributes] * len(batch) if takes else None))
         if finish and end.state == "live" and self.all_acked():
             return end.bye(0, "done")
         return {}
 
     def _batch(self, end):
         count, room = end.credit()
-        size, batch = HEADER.size, []
+        size, batch = HEADER.size + (len(pack_attributes([self.attributes])) if self.attributes else 0), []
         for record in self.records[end.sent:end.sent + min(count, 0xFFFF)]:
             if size + RECORD.size + len(record[1]) > min(room, end.max_frame):
                 break
@@ -618,6 +712,7 @@ class Receiver:
     def __init__(self, stream="", consumer="", store=None, **limits):
         self.end = ReceiverEnd(stream, consumer, **limits)
         self.stored, self.lost, self.restarts, self.duplicates = [], [], [], 0
+        self.attributes = []  # of the records received
         self.store = store or (lambda seq, time_ns, data: self.stored.append((seq, time_ns, data)))
         self.total, self.said_bye = 0, False
 
@@ -637,6 +732,7 @@ class Receiver:
             for seq, (time_ns, data) in enumerate(end.records, done["data"]):
                 self.store(seq, time_ns, data)
                 self.total += 1
+            self.attributes += end.attributes
             end.durable(end.got)
         if count is not None and self.total >= count and not self.said_bye:
             self.said_bye = True

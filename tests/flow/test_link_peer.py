@@ -23,12 +23,17 @@ def test_message(row):
         if "text" in row:
             assert link_peer.parse(row["text"])["t"] == row.get("type")
         else:
-            first, records = link_peer.unpack(bytes.fromhex(row["hex"]), row.get("max_record", link_peer.SIZE_MAX))
+            first, records, attributes = link_peer.unpack_all(bytes.fromhex(row["hex"]), row.get("max_record", link_peer.SIZE_MAX))
             assert (first, [[t, data.decode()] for t, data in records]) == (row.get("first"), row.get("records"))
-            assert link_peer.pack(first, records).hex() == row["hex"]
+            assert [plain_set(a) for a in attributes] == [plain_set(a) for a in row.get("attributes", [None] * len(records))]
+            assert link_peer.pack(first, records, attributes).hex() == row["hex"]
         assert "refused" not in row
     except link_peer.Refused as refused:
         assert refused.code == row.get("refused")
+
+
+def plain_set(attributes):
+    return attributes and {"verified": False, **attributes}
 
 
 def plain(done):

@@ -90,7 +90,14 @@ static void take_data(struct ends *e, uint8_t *msg, size_t len)
 			const uint8_t *record = link_record_next(&at, &n, &time_ns);
 			must(n <= MAX_RECORD && record + n <= msg + len);
 		}
-		must(at == msg + len);
+		must(at == d.records + d.records_len && (d.has_attributes || at == msg + len));
+		for (uint32_t i = 1; d.has_attributes && i <= d.attributes.n_sets; i++) {
+			struct ss_attributes set;
+			size_t n;
+			const uint8_t *bytes = ss_attribute_block_set(&d.attributes, i, &n);
+			must(bytes >= at && bytes + n <= msg + len);
+			must(ss_attribute_set_read(bytes, n, &set) == 0);
+		}
 		link_receiver_data(&e->receiver, &d, &out);
 		must(out.duplicates <= d.count);
 		if (out.todo & LINK_DO_DATA)

@@ -44,7 +44,7 @@ static size_t mend_frame(uint8_t *frame, size_t left, size_t offset)
 		 end = index + (uint64_t)get32(frame + 16) * FRAME_INDEX, at = end;
 
 	memcpy(frame + 32, &place, sizeof place);
-	memcpy(frame, frame[0] & 1 ? "END1" : "FRM1", 4);
+	memcpy(frame, frame[0] & 1 ? "END1" : frame[3] == '2' ? "FRM2" : "FRM1", 4);
 	if (end <= left) {
 		for (; index < end && at <= left; index += FRAME_INDEX) {
 			uint32_t len = get32(frame + index);
@@ -79,13 +79,17 @@ static void look_at(uint8_t *frame, struct frame *f)
 	if (!frame_repair_index(frame, f))
 		return;
 	const uint8_t *snapshot = frame_snapshot(frame, f, &len);
-	CHECK(!snapshot == !f->meta_len &&
+	CHECK((f->attributes || !snapshot == !f->meta_len) &&
 	      (!snapshot || snapshot + len <= frame + FRAME_HEADER + f->meta_len));
 	for (size_t i = 0; i < len; i++)
 		sum += snapshot[i];
 	while (frame_next(frame, f, &w, &e)) {
 		CHECK(e.data >= frame + FRAME_HEADER && e.data + e.len <= frame + f->len);
 		CHECK(e.seq == f->first_seq + w.i - 1);
+		const uint8_t *set = frame_attributes(frame, f, &w, &len);
+		struct ss_attributes attributes;
+		CHECK(!set || (set + len <= frame + FRAME_HEADER + f->meta_len &&
+			       ss_attribute_set_read(set, len, &attributes) == 0));
 		good += frame_record_ok(frame, f, w.i - 1, &e);
 	}
 	CHECK(w.i == f->count && good <= f->count);

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <semstreams/base/utf8.h>
+#include <semstreams/base/attribute_block.h>
 
 /* ---- sets ---- */
 
@@ -22,19 +22,6 @@ static struct attribute_set *set_of(const struct ss_attributes *pub)
 	return (struct attribute_set *)(uintptr_t)pub;
 }
 
-static bool is_text(const struct ss_attribute *a)
-{
-	uint32_t code;
-	size_t n;
-
-	for (uint32_t at = 0; at < a->len; at += (uint32_t)n) {
-		n = ss_utf8_next(a->text + at, a->len - at, &code);
-		if (n == 0 || code < 0x20 || (code >= 0x7f && code < 0xa0))
-			return false;
-	}
-	return true;
-}
-
 int32_t attributes_make(const struct ss_attributes *values, const struct ss_attributes **out)
 {
 	size_t bytes = 0;
@@ -43,7 +30,7 @@ int32_t attributes_make(const struct ss_attributes *values, const struct ss_attr
 		const struct ss_attribute a = ss_attribute_get(values, i);
 		if (a.len > (i == SS_ATTR_PATH ? SS_ATTR_PATH_MAX : SS_ATTR_NAME_MAX))
 			return -EMSGSIZE;
-		if (!is_text(&a))
+		if (!ss_attribute_text_valid(a.text, a.len))
 			return -EINVAL;
 		bytes += a.len;
 	}

@@ -147,19 +147,42 @@ static void one_damaged_bit(void **state)
 	free_image(&im);
 }
 
+/* The attributes of record i: of three in a row each, and none of the last five. */
+static size_t attributes_of(uint32_t i, uint8_t set[SS_ATTRIBUTE_SET_MAX])
+{
+	struct ss_attributes a = {.struct_size = sizeof a};
+	char name[16];
+
+	if (i < 15)
+		a.values[SS_ATTR_ORIGIN] = (struct ss_attribute){
+			.text = name, .len = (uint32_t)snprintf(name, sizeof name, "edge-%u", i / 3)};
+	return ss_attribute_set_write(&a, set);
+}
+
 /* A frame of 20 records with a snapshot, as the writer makes it. */
-static uint32_t make_frame(uint8_t *frame, struct frame *f, const uint8_t epoch[16], uint64_t offset)
+static uint32_t make_frame(uint8_t *frame, struct frame *f, const uint8_t epoch[16], uint64_t offset,
+			   bool with_attributes)
 {
 	char text[256];
 	size_t payload = 0;
 
 	for (uint32_t i = 0; i < 20; i++)
 		payload += record(i, text, sizeof text);
-	*f = (struct frame){
-		.count = 20, .meta_len = (uint32_t)frame_snapshot_size(9), .first_seq = 100, .time_ns = 9};
+	struct ss_attribute_writer w = {0};
+	uint8_t set[SS_ATTRIBUTE_SET_MAX];
+	for (uint32_t i = 0; with_attributes && i < 20; i++)
+		assert_int_equal(ss_attribute_writer_add(&w, set, attributes_of(i, set)), 0);
+	*f = (struct frame){.count = 20,
+			    .meta_len = (uint32_t)(frame_snapshot_size(9) +
+						   frame_attributes_size(ss_attribute_writer_size(&w))),
+			    .attributes = with_attributes,
+			    .first_seq = 100,
+			    .time_ns = 9};
 	f->len = (uint32_t)frame_size(f->count, f->meta_len, payload);
 	memset(frame, 0, f->len);
-	frame_set_snapshot(frame, "positions", 9);
+	frame_set_attributes(frame, &w);
+	ss_attribute_writer_done(&w);
+	frame_set_snapshot(frame, f, "positions", 9);
 	uint8_t *at = frame + FRAME_HEADER + f->meta_len + f->count * FRAME_INDEX;
 	for (uint32_t i = 0; i < f->count; i++) {
 		struct ss_event e = {.data = at, .time_ns = i};
@@ -185,19 +208,24 @@ static uint32_t good_records(uint8_t *frame, const uint8_t epoch[16], uint64_t o
 	assert_true(f.first_seq == 100 && f.time_ns == 9 && f.count == 20);
 	const uint8_t *snapshot = frame_snapshot(frame, &f, &len);
 	assert_true(snapshot && len == 9 && memcmp(snapshot, "positions", 9) == 0);
-	for (; frame_next(frame, &f, &w, &e); assert_int_equal(e.time_ns, w.i - 1))
+	for (; frame_next(frame, &f, &w, &e); assert_int_equal(e.time_ns, w.i - 1)) {
+		uint8_t set[SS_ATTRIBUTE_SET_MAX];
+		const size_t want = f.attributes ? attributes_of(w.i - 1, set) : 0;
+		const uint8_t *has = frame_attributes(frame, &f, &w, &len);
+		assert_int_equal(len, want);
+		assert_true(!want || memcmp(has, set, want) == 0);
 		good += frame_record_ok(frame, &f, w.i - 1, &e);
+	}
 	return good;
 }
 
-static void every_bit_of_a_frame(void **state)
+static void damage_each_bit(bool with_attributes)
 {
 	static const uint8_t epoch[16] = {1, 2, 3};
 	static uint8_t frame[8192], damaged[8192];
 	struct frame f;
 
-	(void)state;
-	uint32_t len = make_frame(frame, &f, epoch, 4096);
+	uint32_t len = make_frame(frame, &f, epoch, 4096, with_attributes);
 	size_t index_end = FRAME_HEADER + f.meta_len + 20 * FRAME_INDEX;
 	for (size_t bit = 0; bit < 8 * (size_t)len; bit++) {
 		memcpy(damaged, frame, len);
@@ -220,6 +248,13 @@ static void every_bit_of_a_frame(void **state)
 	assert_int_equal(good_records(damaged, epoch, 4096), 0);
 	frame_finish(damaged, &f, (const uint8_t[16]){1, 2, 2}, 7, 4096);
 	assert_int_equal(good_records(damaged, epoch, 4096), 0);
+}
+
+static void every_bit_of_a_frame(void **state)
+{
+	(void)state;
+	damage_each_bit(false);
+	damage_each_bit(true);
 }
 
 static void a_damaged_record_is_one(void **state)

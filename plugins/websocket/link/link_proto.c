@@ -45,6 +45,7 @@ static const char *const type_names[] = {
 static const struct member members[] = {
 	{HELLO, NAME, false, "/stream", AT(stream), 0, 0, SHORT_TEXT("stream")},
 	{HELLO, NAME, false, "/consumer", AT(consumer), 0, 0, SHORT_TEXT("consumer")},
+	{HELLO, NUMBER, false, "/attributes", AT(attributes), 0, LINK_SEQ_MAX, WHOLE("attributes", "0")},
 	{HELLO | WELCOME, EPOCH, true, "/resume/epoch", AT(resume.epoch), 0, 0, HEX("resume.epoch")},
 	{HELLO | WELCOME, NUMBER, true, "/resume/seq", AT(resume.seq), 0, LINK_SEQ_MAX,
 	 WHOLE("resume.seq", "0")},
@@ -393,7 +394,7 @@ static const char *check_header(const uint8_t *msg, size_t len, const struct lin
 {
 	if (msg[0] != DATA_TYPE)
 		return "data message of unknown type";
-	if (msg[1])
+	if (msg[1] & ~LINK_DATA_ATTRIBUTES)
 		return "data message with flags that are not known";
 	if (get_u32(msg + AT_LENGTH) != len - LINK_DATA_HEADER)
 		return "data message whose payload length is wrong";
@@ -436,8 +437,14 @@ int link_data_read(const uint8_t *msg, size_t len, uint64_t max_record, struct l
 			return -EMSGSIZE;
 		at += record;
 	}
+	d.records_len = at;
+	d.has_attributes = msg[1] & LINK_DATA_ATTRIBUTES;
+	*why = "data message with attributes that are wrong";
+	if (d.has_attributes &&
+	    ss_attribute_block_read(d.records + at, d.len - at, d.count, &d.attributes) < 0)
+		return -EINVAL;
 	*why = "data message with bytes behind its last record";
-	if (at != d.len)
+	if (!d.has_attributes && at != d.len)
 		return -EINVAL;
 	*why = NULL;
 	*out = d;
@@ -463,10 +470,10 @@ size_t link_record_write(uint8_t *buf, size_t at, const struct ss_event *event)
 	return at + event->len;
 }
 
-void link_data_finish(uint8_t *buf, size_t len, uint16_t count, uint64_t first_seq)
+void link_data_finish(uint8_t *buf, size_t len, uint16_t count, uint64_t first_seq, bool attributes)
 {
 	buf[0] = DATA_TYPE;
-	buf[1] = 0;
+	buf[1] = attributes ? LINK_DATA_ATTRIBUTES : 0;
 	buf[AT_COUNT] = (uint8_t)(count >> 8);
 	buf[AT_COUNT + 1] = (uint8_t)count;
 	put_u32(buf + AT_LENGTH, (uint32_t)(len - LINK_DATA_HEADER));

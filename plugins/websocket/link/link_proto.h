@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
+#include <semstreams/base/attribute_block.h>
 #include <semstreams/ext/fields.h>
 
 #define LINK_SUBPROTOCOL "semstreams.link.v1"
@@ -46,6 +47,7 @@ struct link_control {
 				    * up to seq have the same number in both */
 	uint64_t received; /* hello: newest sequence of resume.epoch that this process has received; 0 = none
 			    */
+	uint64_t attributes;            /* hello: the receiver takes attributes of events; 0: it does not */
 	struct link_window window;      /* hello, ack */
 	uint64_t max_frame, max_record; /* hello, welcome */
 	uint8_t epoch[16];              /* welcome */
@@ -68,14 +70,18 @@ int link_control_reader(const struct ss_fields *, void *fields_self, struct ss_r
 /* Write one into buf; its length.  Strings are escaped; bytes that are not UTF-8 become U+FFFD. */
 size_t link_control_write(const struct link_control *, char buf[LINK_CONTROL_MAX]);
 
-/* Data message: header of LINK_DATA_HEADER bytes, then count records of u32 length and bytes; crc32c over the
- * payload. */
-#define LINK_DATA_HEADER 20
+/* Data message: header of LINK_DATA_HEADER bytes, then count records of u32 length and bytes, then, with
+ * LINK_DATA_ATTRIBUTES, a block of their attributes; crc32c over all behind the header. */
+#define LINK_DATA_HEADER     20
+#define LINK_DATA_ATTRIBUTES 2 /* flag */
 struct link_data {
 	uint16_t count;
 	uint64_t first_seq;
 	const uint8_t *records; /* payload */
 	size_t len;             /* of it: the message is LINK_DATA_HEADER longer */
+	size_t records_len;     /* of the records in it */
+	bool has_attributes;
+	struct ss_attribute_block attributes;
 };
 /* Check a data message wholly (lengths, crc); 0, or with *why filled -EINVAL (close with 4400) or -EMSGSIZE
  * (a record is longer than max_record: 4413). */
@@ -87,5 +93,5 @@ const uint8_t *link_record_next(const uint8_t **at, uint32_t *len, uint64_t *tim
  * with); new length. There must be room for LINK_RECORD_HEADER + len. */
 size_t link_record_write(uint8_t *buf, size_t at, const struct ss_event *);
 #define LINK_RECORD_HEADER 12 /* u32 length, u64 time_ns */
-/* Fill in the header of a finished message of len bytes. */
-void link_data_finish(uint8_t *buf, size_t len, uint16_t count, uint64_t first_seq);
+/* Fill in the header of a finished message of len bytes; attributes: of which their block is a part. */
+void link_data_finish(uint8_t *buf, size_t len, uint16_t count, uint64_t first_seq, bool attributes);

@@ -165,6 +165,8 @@ static void take_hello(struct link_sender *s, const struct link_control *hello, 
 	s->window = hello->window;
 	s->max_frame = least(max_frame, hello->max_frame);
 	s->max_record = least(max_record, hello->max_record);
+	s->room = least(s->max_frame, hello->window.bytes);
+	s->attributes = hello->attributes > 0;
 	link_beat(&s->pulse, heartbeat_ms * 1000000);
 	welcome(s, first, heartbeat_ms, out);
 	if (past) {

@@ -74,6 +74,8 @@ struct link_sender {
 	uint64_t next;                    /* of the log, for heartbeats: to be kept up by the caller */
 	struct link_window window;
 	uint64_t max_frame, max_record; /* the smaller of both ends' */
+	uint64_t room;   /* what a message can have in any case: max_frame, or the first window */
+	bool attributes; /* the receiver takes attributes */
 	uint8_t epoch[16];
 	struct link_pulse pulse;
 };

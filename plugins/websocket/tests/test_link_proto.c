@@ -292,7 +292,7 @@ static size_t make_data(uint8_t *buf, const char *const *texts, uint16_t n, uint
 				     .time_ns = 1000000000000000000u + i};
 		len = link_record_write(buf, len, &e);
 	}
-	link_data_finish(buf, len, n, first);
+	link_data_finish(buf, len, n, first, false);
 	return len;
 }
 

@@ -85,6 +85,34 @@ static json_t *written(const struct link_control *c)
 	return json;
 }
 
+/* One for each record, or null; the bytes of their block. */
+static size_t put_attributes(uint8_t *to, const json_t *list)
+{
+	static const char *const names[SS_ATTR_COUNT] = {"peer", "origin", "path", "address", "input"};
+	struct ss_attribute_writer w = {0};
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(list, i, row)
+	{
+		struct ss_attributes a = {.struct_size = sizeof a};
+		uint8_t set[SS_ATTRIBUTE_SET_MAX];
+		a.flags = json_is_true(json_object_get(row, "verified")) ? SS_ATTR_ORIGIN_VERIFIED : 0;
+		for (uint32_t k = 0; k < SS_ATTR_COUNT; k++) {
+			const char *text = json_string_value(json_object_get(row, names[k]));
+			if (text)
+				a.values[k] =
+					(struct ss_attribute){.text = text, .len = (uint32_t)strlen(text)};
+		}
+		CHECK(ss_attribute_writer_add(&w, set, ss_attribute_set_write(&a, set)) == 0);
+	}
+	const size_t size = ss_attribute_writer_size(&w);
+	if (size)
+		ss_attribute_writer_put(&w, to);
+	ss_attribute_writer_done(&w);
+	return size;
+}
+
 /* Records as they stand in the file to a message. */
 static size_t build(uint8_t *buf, const json_t *from)
 {
@@ -98,7 +126,9 @@ static size_t build(uint8_t *buf, const json_t *from)
 				     .time_ns = (uint64_t)json_integer_value(json_array_get(record, 0))};
 		len = link_record_write(buf, len, &e);
 	}
-	link_data_finish(buf, len, (uint16_t)json_array_size(records), number(from, "first"));
+	const size_t block = put_attributes(buf + len, json_object_get(from, "attributes"));
+	len += block;
+	link_data_finish(buf, len, (uint16_t)json_array_size(records), number(from, "first"), block);
 	return len;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Attributes of events: sets, the tables of batches, and who is told that somebody wants them. */
-#include "helper_pipeline.h"
+#include "tests/unit/helper_pipeline.h"
 
 #include <errno.h>
 #include "core/flow/batch.h"

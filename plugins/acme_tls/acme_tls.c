@@ -50,6 +50,7 @@ struct acme_tls {
 
 	struct operation *operation; /* NULL: none under way */
 	bool is_ari;                 /* of which kind */
+	bool again;                  /* an attempt was asked for meanwhile */
 	uint32_t watch;
 
 	int64_t check_at;     /* wall clock, s */
@@ -281,6 +282,7 @@ static void end_operation(struct acme_tls *t)
 	t->watch = 0;
 	operation_free(t->operation);
 	t->operation = NULL;
+	t->again = false;
 	if (t->store)
 		store_unlock(t->store);
 }
@@ -365,7 +367,11 @@ static void read_operation(struct acme_tls *t)
 		obtained(t, result, now);
 	else
 		failed(t, result, now);
+	/* whatever was mended meanwhile, this one may have come too early */
+	bool again = t->again && (t->is_ari || result->fail != ACME_OK);
 	end_operation(t);
+	if (again)
+		check(t, false, true);
 }
 
 /* ---- its begin; the store is locked ---- */
@@ -622,9 +628,11 @@ static int32_t command(void *self, uint32_t argc, const char *const *argv,
 static void on_retry(void *arg)
 {
 	struct acme_tls *t = arg;
-	if (!t->tick || t->operation)
+	if (!t->tick)
 		return;
-	if (t->store)
+	if (t->operation)
+		t->again = true;
+	else if (t->store)
 		check(t, false, true);
 	else if (open_store(t))
 		begin(t);

@@ -14,7 +14,7 @@ enum { FORMAT_RAW, FORMAT_ENVELOPE };
 struct input_conf {
 	struct endpoint_conf endpoint;
 	const char *stream, *consumer, *trust_origin;
-	int64_t window_records, window_bytes;
+	int64_t window_records, window_bytes, memory;
 	int64_t max_senders, max_streams;
 	int64_t plain, format;
 };
@@ -28,6 +28,7 @@ enum {
 	METRIC_FORGOTTEN,
 	METRIC_REFUSED,
 	METRIC_UNTRUSTED,
+	METRIC_MEMORY,
 };
 
 struct input_peer {
@@ -52,8 +53,9 @@ struct input {
 
 	struct provenance provenance;
 	struct senders senders;
-	uint64_t unacked;                     /* events of all senders */
-	uint32_t n_owed;                      /* senders that are owed an acknowledgement */
+	uint64_t unacked;       /* events of all senders */
+	uint64_t memory, extra; /* bytes that senders have or may send; of these, from the pool */
+	uint32_t n_owed;        /* senders that are owed an acknowledgement */
 	const struct ss_positions *positions; /* NULL: the host has none */
 	void *positions_self;
 	struct ss_ring forgotten; /* uint64_t: the streams of senders that were forgotten, oldest first */
@@ -75,6 +77,12 @@ void link_in_stop(struct input *);
 /* Of the senders that were connected the one that has been away for longest; NULL: none is. */
 const struct sender *link_in_longest_away(const struct input *);
 const char *link_in_name(const struct sender *); /* for people */
+
+/* memory.c: windows */
+uint64_t memory_first_window(const struct input *);          /* of one that connects */
+void memory_count(struct sender *);                          /* what it has or may send has changed */
+void memory_share(struct sender *, uint64_t now_ns);         /* its window, before it is told the next time */
+uint64_t memory_due(const struct sender *, uint64_t now_ns); /* when to look again */
 
 /* list_in.c: for the page of peers. */
 void list_in(void *input, const struct ss_peer_rows *);

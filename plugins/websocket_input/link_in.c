@@ -21,6 +21,8 @@ static uint64_t max_record(const struct input *in)
 
 	if (most > (uint64_t)in->conf->window_bytes)
 		most = (uint64_t)in->conf->window_bytes;
+	if (most > (uint64_t)in->conf->memory / 2)
+		most = (uint64_t)in->conf->memory / 2;
 	return most - LINK_DATA_HEADER - LINK_RECORD_HEADER - provenance_room(in, most);
 }
 
@@ -181,8 +183,7 @@ static void tick(struct sender *s);
 /* A link's connection is open: 0, or a close code to refuse it with. */
 int link_in_open(struct input *in, struct input_peer *p, const char *stream)
 {
-	const struct link_window window = {(uint64_t)in->conf->window_records,
-					   (uint64_t)in->conf->window_bytes};
+	const struct link_window window = {(uint64_t)in->conf->window_records, memory_first_window(in)};
 	const uint64_t max_frame = (uint64_t)in->conf->endpoint.max_message;
 	const char *why;
 	struct sender *s = sender_of(in, p->common.name, stream, &why);
@@ -256,13 +257,16 @@ static int deliver(struct sender *s, const struct link_data *d, uint64_t from)
 	struct flight *f = ss_ring_push(&s->flights);
 	if (f) {
 		f->last_seq = at.seq;
+		f->bytes = d->len + LINK_DATA_HEADER;
 		rc = in->host->track(in->host, b, (uint64_t)s->number << COOKIE_BITS | number, &at);
 		if (rc < 0)
 			ss_ring_pop(&s->flights);
-		else
+		if (rc == 0) {
 			s->pending++;
-		if (rc == 0)
+			s->in_flight += f->bytes;
+			memory_count(s);
 			in->host->emit(in->host, 0, b);
+		}
 	}
 	in->host->batch_unref(b);
 	return rc;
@@ -284,8 +288,11 @@ static void on_data(struct sender *s, const uint8_t *data, size_t len)
 	} else {
 		link_receiver_data(&s->link, &d, &a);
 	}
-	if (a.todo & LINK_DO_DATA)
-		peer_meter_add(&s->meter, in->loop->now(in->loop_self), d.count);
+	if (a.todo & LINK_DO_DATA) {
+		s->used_ns = in->loop->now(in->loop_self);
+		s->starved = false;
+		peer_meter_add(&s->meter, s->used_ns, d.count);
+	}
 	if (a.duplicates)
 		in->host->metric_add(in->host, METRIC_DUPLICATES, (int64_t)a.duplicates);
 	if (a.todo & LINK_DO_DATA && deliver(s, &d, a.from) < 0) {
@@ -346,6 +353,7 @@ static void on_control(struct sender *s, const uint8_t *data, size_t len)
 		stored = s->link.has_epoch ? s->link.durable : 0;
 		if ((c.type == LINK_WELCOME || c.type == LINK_HB) && c.next)
 			s->log_next = c.next;
+		s->starved |= c.type == LINK_HB && c.next > s->link.got + 1 && s->link.got == s->link.durable;
 		link_receiver_control(&s->link, &c, &a);
 	}
 	if (a.todo & LINK_DO_RESTART) {
@@ -412,11 +420,15 @@ static void tick(struct sender *s)
 	if (!s->peer)
 		return;
 	s->link.ack_ns = ack_pace(in);
+	memory_count(s);
+	memory_share(s, in->loop->now(in->loop_self));
 	do {
 		link_receiver_tick(&s->link, in->loop->now(in->loop_self), &a);
 		act(s, &a);
 	} while (a.todo && !(a.todo & LINK_DO_CLOSE));
+	memory_count(s);
 	senders_schedule(&in->senders, s, link_receiver_due(&s->link));
+	senders_schedule(&in->senders, s, memory_due(s, in->loop->now(in->loop_self)));
 	set_owes(s, link_receiver_owes(&s->link));
 }
 
@@ -458,6 +470,7 @@ static void leave(struct sender *s)
 
 	s->peer = NULL;
 	s->left_wall_ns = peers_wall_ns();
+	memory_count(s);
 	set_owes(s, false);
 	if (s->can_resume)
 		senders_leave(&in->senders, s, in->loop->now(in->loop_self));
@@ -498,6 +511,8 @@ void link_in_acked(struct input *in, uint64_t cookie, int32_t status)
 		return;
 	struct flight *f = ss_ring_at(&s->flights, number);
 	f->over = true;
+	s->in_flight -= f->bytes;
+	memory_count(s);
 	f->failed = status == SS_FAILED;
 	s->pending--;
 	if (f->failed && number >= s->flights_from) {

@@ -57,6 +57,13 @@ struct sender {
 	uint32_t pending;           /* flights that are not over */
 	uint64_t unacked;           /* events, as counted in the input's */
 
+	/* bytes: of its events that are not durable; with those that it may send, as counted in the input's;
+	 * of these, from the pool */
+	uint64_t in_flight, memory, extra;
+	uint64_t used_ns;  /* when events came last */
+	uint64_t grown_at; /* bytes of this connection, when its window was made larger */
+	bool starved;      /* it has a record that its window does not hold */
+
 	/* for the list of peers */
 	struct peer_meter meter;
 	uint64_t log_next;     /* what the sender has said of its log: the next sequence */

@@ -10,6 +10,8 @@
 #include <semstreams/ext/loop.h>
 #include "input.h"
 
+enum { SENDER_MEMORY = 8192 }; /* the least of each that there may be */
+
 static const char *const formats[] = {"raw", "envelope", NULL};
 static const char *const reasons[] = {"not_an_envelope", "no_memory", "empty", NULL};
 
@@ -26,6 +28,9 @@ static const struct ss_option options[] = {
 	OPT(window_bytes, SS_OPT_BYTES, "16MiB",
 	    "bytes a sender may send ahead of the last acknowledged event", .min = 65536,
 	    .max = INT64_C(1) << 32),
+	OPT(memory, SS_OPT_BYTES, "256MiB",
+	    "for events of all senders together that are not durable yet: their windows share it",
+	    .min = 262144, .max = INT64_C(1) << 40),
 	OPT(max_senders, SS_OPT_INT, "10000",
 	    "listening: senders whose streams are known; those away for longest are forgotten first",
 	    .min = 1, .max = 1000000),
@@ -58,6 +63,10 @@ static const struct ss_metric metrics[] = {
 	[METRIC_FORGOTTEN] = PEER_METRIC(
 		"semstreams_link_senders_forgotten_total",
 		"Senders forgotten because there was no room for another (max_senders).", SS_METRIC_COUNTER),
+	[METRIC_MEMORY] = PEER_METRIC(
+		"semstreams_link_memory_bytes",
+		"What senders may send, and have sent and is not durable yet, of the option memory.",
+		SS_METRIC_GAUGE),
 	[METRIC_REFUSED] = PEER_METRIC(
 		"semstreams_link_senders_refused_total",
 		"Links refused because there was no room for another sender or stream.", SS_METRIC_COUNTER),
@@ -185,6 +194,15 @@ static void input_destroy(void *self)
 	free(in);
 }
 
+static int limit_senders(struct input *in)
+{
+	in->senders.max = in->peers.dials ? 1 : (uint32_t)in->conf->max_senders;
+	if (in->conf->memory / SENDER_MEMORY >= in->senders.max)
+		return 0;
+	return ss_config_error(in->host, "/memory", "must be at least 8KiB for each of max_senders (%u)",
+			       in->senders.max);
+}
+
 static int32_t input_create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct input *in = calloc(1, sizeof *in);
@@ -197,6 +215,8 @@ static int32_t input_create(const struct ss_host *host, const void *conf, void *
 	peers_init(&in->peers, host, &in->conf->endpoint);
 	peers_offer(&in->peers, list_in, in);
 	int rc = endpoint_check(&in->endpoint, host, &in->conf->endpoint);
+	if (rc == 0)
+		rc = limit_senders(in);
 	if (rc == 0)
 		rc = provenance_create(in);
 	if (rc == 0)
@@ -226,6 +246,7 @@ static void on_tick(void *arg)
 	uint64_t now = in->loop->now(in->loop_self);
 
 	link_in_tick(in);
+	in->host->metric_set(in->host, METRIC_MEMORY, (int64_t)in->memory);
 	const struct sender *longest = link_in_longest_away(in);
 	peers_tick(&in->peers, now - in->ticked_ns, longest ? link_in_name(longest) : NULL,
 		   longest ? now - longest->left_ns : 0);
@@ -234,12 +255,10 @@ static void on_tick(void *arg)
 
 static int start_senders(struct input *in)
 {
-	const uint32_t max = in->peers.dials ? 1 : (uint32_t)in->conf->max_senders;
-
-	in->senders.max = max;
 	in->senders.max_streams = (uint32_t)in->conf->max_streams;
 	/* where no certificate is asked for, all senders share the name that is none */
-	in->senders.max_unnamed = endpoint_verifies(&in->endpoint) ? in->senders.max_streams : max;
+	in->senders.max_unnamed =
+		endpoint_verifies(&in->endpoint) ? in->senders.max_streams : in->senders.max;
 	in->forgotten.value_size = sizeof(uint64_t);
 	return senders_init(&in->senders, in->ticked_ns);
 }

@@ -323,8 +323,10 @@ static bool send_message(struct output_peer *p)
 		report_lost(p, f.first - 1, "corrupt");
 	else if (!f.count && bytes > f.max_record && next > p->next_seq)
 		report_lost(p, next - 1, "corrupt");
-	else if (!f.count)
+	else if (!f.count) {
+		link_sender_stalled(&p->session);
 		return false;
+	}
 	if (!f.count || f.first > p->next_seq || f.oversize)
 		return p->n_waiting == 0;
 	finish(&f);

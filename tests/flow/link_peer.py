@@ -236,8 +236,8 @@ def _check_hello(m):
     _check_resume(m)
     _number(m, "received", 0, required=False)
     _number(m, "window.records", 1)
-    if _number(m, "window.bytes", 1) < _check_sizes(m) + 32:
-        raise Refused(4400, '"window.bytes" must be at least 32 more than "max_record"')
+    _number(m, "window.bytes", 1)
+    _check_sizes(m)
 
 
 def _check_welcome(m):

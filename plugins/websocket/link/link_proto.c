@@ -180,8 +180,6 @@ static const char *contradiction(const struct link_control *c)
 	bool sized = c->type == LINK_HELLO || c->type == LINK_WELCOME;
 	if (sized && c->max_frame < c->max_record + LINK_DATA_HEADER + LINK_RECORD_HEADER)
 		return "\"max_frame\" must be at least 32 more than \"max_record\"";
-	if (c->type == LINK_HELLO && c->window.bytes < c->max_record + LINK_DATA_HEADER + LINK_RECORD_HEADER)
-		return "\"window.bytes\" must be at least 32 more than \"max_record\"";
 	if (c->type == LINK_WELCOME && c->first > c->next)
 		return "\"first\" must not be greater than \"next\"";
 	if (c->type == LINK_WELCOME && c->has_resume && c->resume.seq >= c->next)

@@ -265,6 +265,12 @@ void link_sender_sent(struct link_sender *s, uint64_t last_seq, size_t bytes)
 		s->next = last_seq + 1;
 }
 
+void link_sender_stalled(struct link_sender *s)
+{
+	if (s->state == LINK_LIVE_STATE && s->sent_bytes == s->acked_bytes)
+		s->pulse.next_hb_ns = 1;
+}
+
 void link_sender_lost(struct link_sender *s, uint64_t to, const char *reason, struct link_action *out)
 {
 	*out = (struct link_action){0};
@@ -397,9 +403,9 @@ void link_receiver_start(struct link_receiver *r, const char *stream, const char
 		restore(r, resume);
 	}
 	r->pulse.deadline_ns = now_ns + LINK_HANDSHAKE_NS;
-	if (!window->records || window->bytes < max_record + overhead || max_frame < max_record + overhead) {
+	if (!window->records || !window->bytes || max_frame < max_record + overhead) {
 		link_close(&r->state, LINK_OK,
-			   "the window or max_frame is too small for one record of max_record", out);
+			   "there is no window, or max_frame is too small for one record of max_record", out);
 		return;
 	}
 
@@ -417,14 +423,46 @@ void link_receiver_start(struct link_receiver *r, const char *stream, const char
 	hello->max_record = max_record;
 }
 
-static void grant(struct link_receiver *r, uint64_t acked, uint64_t acked_bytes)
+/* Less than was granted before counts when the sender must have heard of it. */
+static void grant_bytes(struct link_receiver *r, uint64_t limit, uint64_t now_ns)
+{
+	r->told_bytes = limit;
+	if (limit >= r->granted_bytes) {
+		r->granted_bytes = limit;
+		r->shrink_ns = 0;
+	} else if (!r->shrink_ns) {
+		r->shrink_ns = now_ns + LINK_SHRINK_NS;
+		r->shrink_bytes = limit;
+	} else {
+		r->shrink_bytes = greatest(r->shrink_bytes, limit);
+	}
+}
+
+static void shrink(struct link_receiver *r, uint64_t now_ns)
+{
+	if (!r->shrink_ns || now_ns < r->shrink_ns)
+		return;
+	r->shrink_ns = 0;
+	r->granted_bytes = greatest(r->shrink_bytes, r->got_bytes);
+	grant_bytes(r, r->told_bytes, now_ns);
+}
+
+uint64_t link_receiver_open(const struct link_receiver *r)
+{
+	if (r->state == LINK_WAIT_WELCOME)
+		return r->window.bytes;
+	if (r->state != LINK_LIVE_STATE)
+		return 0;
+	return r->granted_bytes - r->got_bytes;
+}
+
+static void grant(struct link_receiver *r, uint64_t acked, uint64_t acked_bytes, uint64_t now_ns)
 {
 	r->ack_sent = acked;
 	r->ack_bytes = acked_bytes;
 	if (r->granted_records < acked + r->window.records)
 		r->granted_records = acked + r->window.records;
-	if (r->granted_bytes < acked_bytes + r->window.bytes)
-		r->granted_bytes = acked_bytes + r->window.bytes;
+	grant_bytes(r, acked_bytes + r->window.bytes, now_ns);
 }
 
 static void take_welcome(struct link_receiver *r, const struct link_control *c, struct link_action *out)
@@ -469,7 +507,7 @@ static void take_welcome(struct link_receiver *r, const struct link_control *c, 
 	r->max_record = c->max_record;
 	r->state = LINK_LIVE_STATE;
 	link_beat(&r->pulse, c->heartbeat_ms * 1000000);
-	grant(r, c->first - 1, 0);
+	grant(r, c->first - 1, 0, 0);
 	out->todo |= LINK_DO_LIVE;
 }
 
@@ -562,7 +600,8 @@ static bool unacknowledged(const struct link_receiver *r)
 static void acknowledge(struct link_receiver *r, uint64_t now_ns, struct link_action *out)
 {
 	r->next_ack_ns = now_ns + r->ack_ns;
-	grant(r, acknowledgeable(r), r->durable_bytes);
+	r->tell_window = false;
+	grant(r, acknowledgeable(r), r->durable_bytes, now_ns);
 	out->todo |= LINK_DO_SEND;
 	out->control.type = LINK_ACK;
 	out->control.seq = r->ack_sent;
@@ -572,6 +611,8 @@ static void acknowledge(struct link_receiver *r, uint64_t now_ns, struct link_ac
 
 static bool ack_due(const struct link_receiver *r, uint64_t now_ns)
 {
+	if (r->tell_window)
+		return true;
 	return unacknowledged(r) &&
 	       (now_ns >= r->next_ack_ns || acknowledgeable(r) - r->ack_sent >= (r->window.records + 1) / 2 ||
 		r->durable_bytes - r->ack_bytes >= r->window.bytes / 2);
@@ -599,6 +640,7 @@ static void drain(struct link_receiver *r, uint64_t now_ns, struct link_action *
 
 static void live(struct link_receiver *r, uint64_t now_ns, struct link_action *out)
 {
+	shrink(r, now_ns);
 	if (link_silent(&r->pulse, now_ns)) {
 		link_close(&r->state, LINK_SILENT, "nothing was heard from the sender for 2.25 heartbeats",
 			   out);
@@ -633,6 +675,8 @@ static uint64_t live_due(const struct link_receiver *r)
 {
 	uint64_t due = least(r->pulse.next_hb_ns, r->pulse.heard_ns + r->pulse.heartbeat_ns / 4 * 9);
 
+	if (r->shrink_ns)
+		due = least(due, r->shrink_ns);
 	return unacknowledged(r) ? least(due, r->next_ack_ns) : due;
 }
 

@@ -56,6 +56,7 @@ enum { LINK_COLUMNS = LINK_BYE + 1 }; /* of the state tables: by enum link_type,
 #define LINK_HANDSHAKE_NS 10000000000ull /* for HELLO and WELCOME */
 #define LINK_LEAVE_NS     3000000000ull  /* from BYE to the close */
 #define LINK_ACK_NS       50000000ull    /* between two ACKs, to begin with */
+#define LINK_SHRINK_NS    10000000000ull /* from an ACK with a smaller window until it is all that counts */
 
 /* What both ends need for their clocks. */
 struct link_pulse {
@@ -94,6 +95,8 @@ void link_sender_data(struct link_sender *, struct link_action *out);
 void link_sender_credit(const struct link_sender *, uint64_t *records, uint64_t *bytes);
 /* A data message of bytes (header included) was sent, its newest record last_seq. */
 void link_sender_sent(struct link_sender *, uint64_t last_seq, size_t bytes);
+/* The window does not hold the next record, and all is acknowledged: the next tick says so by a heartbeat. */
+void link_sender_stalled(struct link_sender *);
 /* Records sent + 1 .. to cannot be sent (retention, corrupt, oversize): out has the LOST to send. */
 void link_sender_lost(struct link_sender *, uint64_t to, const char *reason, struct link_action *out);
 /* Say goodbye: out has the BYE; ACKs are still taken until the receiver closes, at most LINK_LEAVE_NS. */
@@ -121,9 +124,13 @@ struct link_receiver {
 	uint64_t seen;    /* newest sequence of this connection: more is not acknowledged on it */
 	uint64_t ack_sent, ack_bytes; /* of the last ACK on this connection */
 	struct link_window window;    /* may be changed from outside: the next ACK tells it */
+	bool tell_window;             /* set from outside: at once */
 	uint64_t max_frame, max_record;
 	uint64_t granted_records,
-		granted_bytes; /* greatest sequence and sum of bytes the sender was ever allowed */
+		granted_bytes;            /* greatest sequence and sum of bytes the sender was ever allowed */
+	uint64_t told_bytes;              /* the sum that the newest ACK allows */
+	uint64_t shrink_ns, shrink_bytes; /* when granted_bytes becomes less, 0: not; the most that was told
+					     since */
 	uint64_t got_bytes, durable_bytes; /* of this connection, headers included */
 	uint64_t next_ack_ns;
 	uint64_t ack_ns; /* between two ACKs, unless half a window is used up; may be changed from outside */
@@ -134,8 +141,8 @@ struct link_receiver {
 /* Free its memory; it is as at the beginning. */
 void link_receiver_done(struct link_receiver *);
 /* A new connection.  resume counts only while the receiver knows no epoch itself, as after a start of the
- * process; NULL: from the oldest there is.  out: the HELLO to send, or CLOSE if the window is too small for
- * max_record or max_frame is. */
+ * process; NULL: from the oldest there is.  out: the HELLO to send, or CLOSE if there is no window or
+ * max_frame is too small for max_record. */
 void link_receiver_start(struct link_receiver *, const char *stream, const char *consumer,
 			 const struct ss_position *resume, const struct link_window *, uint64_t max_frame,
 			 uint64_t max_record, uint64_t now_ns, struct link_action *out);
@@ -153,6 +160,8 @@ void link_receiver_bye(struct link_receiver *, uint64_t now_ns, uint64_t retry_m
 void link_receiver_tick(struct link_receiver *, uint64_t now_ns, struct link_action *out);
 /* After a tick: when the next one has something to do if nothing happens until then; UINT64_MAX: never. */
 uint64_t link_receiver_due(const struct link_receiver *);
+/* Bytes that the sender may send now, or that must be taken as it may not have heard yet that it may not. */
+uint64_t link_receiver_open(const struct link_receiver *);
 /* Something is durable and not acknowledged yet. */
 bool link_receiver_owes(const struct link_receiver *);
 /* End the session: *out says to close with code and why (static). */

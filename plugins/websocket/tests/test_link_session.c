@@ -451,7 +451,7 @@ static void test_receiver_limits(void **state)
 
 	struct link_action out;
 	struct link_receiver fresh = {0};
-	link_receiver_start(&fresh, "", "", NULL, &(struct link_window){10, 131}, 500, 100, 0, &out);
+	link_receiver_start(&fresh, "", "", NULL, &(struct link_window){10, 0}, 500, 100, 0, &out);
 	assert_int_equal(out.todo, LINK_DO_CLOSE);
 	link_receiver_start(&fresh, "", "", NULL, &window, 131, 100, 0, &out);
 	assert_int_equal(out.todo, LINK_DO_CLOSE);
@@ -604,6 +604,35 @@ static void test_smaller_window(void **state)
 	assert_int_equal(tick(&r, SECOND).control.window.records, 0);
 	assert_int_equal(data(&r, 3, 8, 400).todo, LINK_DO_DATA); /* was on its way already */
 	assert_int_equal(data(&r, 11, 1, 40).code, LINK_CREDIT);
+}
+
+/* Bytes that were granted are given up when the sender must have heard of it, and not before. */
+static void test_window_given_up(void **state)
+{
+	(void)state;
+	struct link_receiver r = live_receiver();
+	assert_int_equal(link_receiver_open(&r), 1000);
+	r.window.bytes = 200;
+	r.tell_window = true;
+	struct link_action a = tick(&r, SECOND);
+	assert_int_equal(a.control.type, LINK_ACK);
+	assert_int_equal(a.control.window.bytes, 200);
+	assert_int_equal(link_receiver_open(&r), 1000);
+	/* what was told meanwhile counts as well */
+	r.window.bytes = 300;
+	r.tell_window = true;
+	tick(&r, 2 * SECOND);
+	assert_int_equal(data(&r, 1, 1, 280).todo, LINK_DO_DATA);
+	r.window.bytes = 100;
+	r.tell_window = true;
+	tick(&r, 10 * SECOND);
+	assert_int_equal(link_receiver_open(&r), 720);
+	assert_true(link_receiver_due(&r) <= SECOND + LINK_SHRINK_NS);
+	r.pulse.heard = true;
+	tick(&r, SECOND + LINK_SHRINK_NS);
+	assert_int_equal(link_receiver_open(&r), 20);
+	assert_int_equal(data(&r, 2, 1, 40).code, LINK_CREDIT);
+	link_receiver_done(&r);
 }
 
 /* Reported lost in front of an end of the connection, while records before it were on their way. */
@@ -773,6 +802,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_known_wins),
 		cmocka_unit_test(test_many_messages),
 		cmocka_unit_test(test_smaller_window),
+		cmocka_unit_test(test_window_given_up),
 		cmocka_unit_test(test_deadlines),
 		cmocka_unit_test(test_heartbeats),
 		cmocka_unit_test(test_sender_leaves),

@@ -267,7 +267,7 @@ static void test_many_killed_at_each_step(void **state)
 {
 	struct fixture *f = *state;
 	begin_files(f, 9, 3);
-	for (int at = 1; at < 400; at++) {
+	for (int at = 1; at < 200; at++) {
 		senders->seed = (unsigned)at;
 		world.die_at = at;
 		crash_after(f, scene_stream);
@@ -281,9 +281,9 @@ static void test_many_killed_at_random(void **state)
 	struct fixture *f = *state;
 	unsigned seed = 2;
 	begin_files(f, 100, 60);
-	for (int i = 0; i < 200 || senders->acked[0] <= 1000 || senders->acked[1] <= 1000; i++) {
-		assert_true(i < 3000);
-		kill_at_random(f, &seed, i < 200 ? 40000 : 200000);
+	for (int i = 0; i < 80 || senders->acked[0] <= 300 || senders->acked[1] <= 300; i++) {
+		assert_true(i < 1000);
+		kill_at_random(f, &seed, i < 80 ? 60000 : 600000);
 	}
 	end_streams(f);
 }

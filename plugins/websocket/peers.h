@@ -34,7 +34,8 @@
 		.name = n, .help = text, .kind = which                                                       \
 	}
 
-/* The first rows of both plugins' metric tables; their own follow at PEER_METRICS_END. */
+/* The first rows of both plugins' metric tables, in the order of PEER_METRICS; their own follow at
+ * PEER_METRICS_END. */
 enum {
 	PEER_CONNECTIONS,
 	PEER_CONNECTED,
@@ -63,17 +64,16 @@ enum {
 			    SS_METRIC_COUNTER),                                                              \
 		PEER_METRIC("semstreams_link_lost_total", "Events that a receiver will never get.",          \
 			    SS_METRIC_COUNTER),                                                              \
-		[PEER_REFUSED + WS_REFUSED_FULL] = PEER_REFUSED_METRIC("max_clients"),                       \
-		[PEER_REFUSED + WS_REFUSED_HANDSHAKE] = PEER_REFUSED_METRIC("max_handshakes"),               \
+		PEER_REFUSED_METRIC("max_clients"), PEER_REFUSED_METRIC("max_handshakes"),                   \
 		PEER_CLOSE_CODES(PEER_CLOSE_ROW) PEER_CLOSE_METRIC("other")
 
 /* One connection; first member of a plugin's own struct. */
 struct peer {
 	struct ws_conn *conn;
 	struct peer *next, **back;
-	bool link;        /* speaks the link protocol; else plain */
-	bool live;        /* a link that is up */
-	const char *name; /* verified certificate name, NULL without one */
+	bool link;         /* speaks the link protocol; else plain */
+	bool live;         /* a link that is up */
+	const char *name;  /* verified certificate name, NULL without one */
 	uint64_t since_ns; /* wall clock */
 };
 

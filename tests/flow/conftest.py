@@ -367,14 +367,15 @@ def send():
     return datagrams
 
 
+def whole_lines(file):
+    """The lines of a file, without their ends and without one that is being written; [] if there is no file yet."""
+    try:
+        return Path(file).read_text(errors="surrogateescape").split("\n")[:-1]
+    except FileNotFoundError:
+        return []
+
+
 @pytest.fixture
 def lines():
-    """lines(file): its complete lines, without their ends; [] if there is no file yet."""
-
-    def read(file):
-        try:
-            return Path(file).read_text(errors="surrogateescape").split("\n")[:-1]
-        except FileNotFoundError:
-            return []
-
-    return read
+    """lines(file): whole_lines()"""
+    return whole_lines

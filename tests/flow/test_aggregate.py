@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE
+from conftest import PATIENCE, whole_lines
 from test_sdk import build
 
 EVENTS = int(os.environ.get("TEST_AGGREGATE_EVENTS", "1000000"))
@@ -212,7 +212,7 @@ def aggregated(feed_plugin, start, tmp_path, conserved):
         assert program.terminate() == 0
 
         def read(file):
-            return (tmp_path / file).read_text().splitlines() if (tmp_path / file).exists() else []
+            return whole_lines(tmp_path / file)
 
         return {name: (read(f"{name}.jsonl"), read(f"{name}.late.jsonl")) for name in configs}
 

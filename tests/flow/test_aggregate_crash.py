@@ -23,9 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PATIENCE, Program
+from conftest import PATIENCE, Program, unused_port, whole_lines
 from flowlib import fill, small_disk  # noqa: F401
-from conftest import unused_port
 from test_sdk import build
 
 KILLS = int(os.environ.get("AGGREGATE_KILLS", "25"))
@@ -173,11 +172,7 @@ class Federation:
         return [line for line in lines if '"partial":true' not in line]
 
     def stored(self):
-        try:
-            text = self.out.read_text()
-        except FileNotFoundError:
-            return []
-        return text[:text.rfind("\n") + 1].splitlines()
+        return whole_lines(self.out)
 
 
 def check_by_hand(lines, events):
@@ -287,7 +282,7 @@ class Line:
     def check(self, program):
         """All windows but the last, which is open, are there once."""
         out = self.folder / "out.jsonl"
-        program.wait_for(lambda: out.exists() and len(out.read_text().splitlines()) >= self.windows, what="all windows")
+        program.wait_for(lambda: len(whole_lines(out)) >= self.windows, what="all windows")
         assert program.terminate() == 0, program.log()
         rows = [json.loads(line) for line in out.read_text().splitlines()]
         assert [(row["n"], row["sum"]) for row in rows] == [(100, sum(range(100 * i, 100 * i + 100))) for i in range(self.windows)]

@@ -12,7 +12,7 @@ import pytest
 import websockets
 
 import link_peer
-from conftest import unused_port
+from conftest import unused_port, whole_lines
 from flowlib import udp_port
 from pki import Pki
 
@@ -39,7 +39,7 @@ def udp(name="udp"):
 
 
 def rows(out):
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    return [json.loads(line) for line in whole_lines(out)]
 
 
 def arrived(program, out, n):

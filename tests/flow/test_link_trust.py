@@ -15,7 +15,7 @@ import pytest
 import websockets
 
 import link_peer
-from conftest import unused_port
+from conftest import unused_port, whole_lines
 from pki import Pki
 from test_link_tls import CNS, context, federation  # noqa: F401
 
@@ -84,7 +84,7 @@ def listening_storage(federation, port, out):
 
 
 def stored(out):
-    return out.read_text().splitlines() if out.exists() else []
+    return whole_lines(out)
 
 
 def send_all(sender, port, tls, program, out, n):

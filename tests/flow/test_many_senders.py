@@ -10,7 +10,7 @@ import pytest
 import websockets
 
 import link_peer
-from conftest import unused_port
+from conftest import unused_port, whole_lines
 from test_link_tls import context, federation  # noqa: F401
 
 OPTIONS = {"subprotocols": [link_peer.SUBPROTOCOL], "compression": None, "max_size": link_peer.SIZE_MAX, "open_timeout": 60}
@@ -30,7 +30,7 @@ def hub(port, out, federation=None, **options):  # noqa: F811
 
 
 def stored(out):
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    return [json.loads(line) for line in whole_lines(out)]
 
 
 def run(work):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import Program, unused_port
+from conftest import Program, unused_port, whole_lines
 
 
 class Line:
@@ -137,7 +137,7 @@ def test_links_of_one_output_take_turns(semstreams, tmp_path):
 
     def stored(name):
         file = tmp_path / name / "out.jsonl"
-        return len(file.read_text().splitlines()) if file.exists() else 0
+        return len(whole_lines(file))
 
     try:
         edge = run("edge", [

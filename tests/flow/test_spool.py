@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from conftest import PATIENCE, Program, assert_conserved
+from conftest import PATIENCE, Program, assert_conserved, whole_lines
 from test_link import Chain, Sender
 
 
@@ -43,7 +43,7 @@ class Pair(Chain):
             return error.code, json.load(error)
 
     def stored(self):
-        return (self.folder / "b" / "out.jsonl").read_text().splitlines()
+        return whole_lines(self.folder / "b" / "out.jsonl")
 
     def send_until(self, condition):
         """Some at a time, as fast as A takes them in."""

@@ -220,7 +220,7 @@ int peers_print(struct component *components, size_t n_components, struct peers_
 		rc = -ENOMEM;
 	fprintf(body, "],\n\"total\":%llu,\"next\":", (unsigned long long)query.total);
 	if (first + n < query.total)
-		fprintf(body, "%llu", (unsigned long long)(first + n));
+		fprintf(body, "%llu", (unsigned long long)first + n);
 	else
 		fputs("null", body);
 	if (rc != -ENOMEM)

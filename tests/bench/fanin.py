@@ -38,7 +38,7 @@ TOP = Path(__file__).resolve().parents[2]
 SOURCES = [*(f"tests/bench/{name}.c" for name in ("fanin", "fanin_certs", "fanin_edge", "fanin_wire")),
            *(f"core/fields/{name}.c" for name in ("fields_number", "fields_path", "fields_scan")),
            *(f"plugins/websocket/{name}.c" for name in ("link/link_proto", "link/link_session", "transport/ws_frames")),
-           *(f"sdk/base/{name}.c" for name in ("crc32c", "ring", "utf8"))]
+           *(f"sdk/base/{name}.c" for name in ("attribute_block", "crc32c", "ring", "strbuf", "utf8"))]
 
 
 def build(folder):

@@ -261,11 +261,12 @@ static int finish_output(int code)
 	return code ? code : 1;
 }
 
-/* `semstreams spool ...`: a program beside this one, which needs nothing of it. */
-static int run_spool(char **argv)
+/* `semstreams spool ...`, `semstreams pki ...`: programs beside this one, which need nothing of it. */
+static int run_beside(char **argv)
 {
-	static const char program[] = PKGLIBEXECDIR "/semstreams-spool";
+	char program[sizeof PKGLIBEXECDIR + 32];
 
+	snprintf(program, sizeof program, PKGLIBEXECDIR "/semstreams-%s", argv[0]);
 	execv(program, argv);
 	fprintf(stderr, "semstreams: cannot run %s: %s\n", program, strerror(errno));
 	return 1;
@@ -276,8 +277,8 @@ int main(int argc, char **argv)
 	struct cli_options options;
 
 	keep_standard_streams();
-	if (argc > 1 && strcmp(argv[1], "spool") == 0)
-		return run_spool(argv + 1);
+	if (argc > 1 && (strcmp(argv[1], "spool") == 0 || strcmp(argv[1], "pki") == 0))
+		return run_beside(argv + 1);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGUSR1, SIG_IGN); /* other programs have uses for them: not to be killed by habit */
 	signal(SIGUSR2, SIG_IGN);

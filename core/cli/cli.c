@@ -428,6 +428,7 @@ static const char help_general[] =
 	"  semstreams plugins describe TYPE    show options, metrics and outputs of a type\n"
 	"  semstreams cert status|VERB         show certificates; issue, renew or revoke them\n"
 	"  semstreams spool ls|check|dump DIR  inspect the folder of a spool\n"
+	"  semstreams pki VERB                 make, verify and renew certificates of your own\n"
 	"  semstreams schema                   print a JSON Schema of the configuration, for editors\n"
 	"  semstreams help [COMMAND]           or: semstreams COMMAND --help\n";
 

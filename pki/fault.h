@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* fault - why something was refused: one line that names the place and, where there is one, the remedy. */
+#pragma once
+#include <errno.h>
+#include <stdio.h>
+
+struct fault {
+	char text[4096]; /* what is longer is cut */
+};
+
+/* Say why, and be -EINVAL. */
+int refuse(struct fault *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

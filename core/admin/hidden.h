@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * hidden - values of the configuration that nobody may read: what came out of a file by {"file": ...}, and
- * secrets.  Diagnostics, log and health pass their texts through here, so that it does not matter who wrote
- * them.  Any thread; one lock, which is not taken while there is nothing to hide.
+ * secrets.  Diagnostics, log, health and peers pass their texts through here, so that it does not matter who
+ * wrote them.  Any thread; one lock, which is not taken while there is nothing to hide.
  *
  * A value of a URL is its path, too.  Values of fewer than HIDDEN_MIN bytes are not hidden, as they are parts
  * of everything; nor are numeric addresses, which are no secrets and stand in every line about a peer.

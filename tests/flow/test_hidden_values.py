@@ -101,6 +101,6 @@ def test_what_runs_does_not_show_it(start, tmp_path):
     program = start(config, ready=False)
     program.wait_log("Connection failed: connection refused.*content of")
     program.wait_for(lambda: "no connection to" in program.get("/readyz")[1], what="the component degraded")
-    pages = [str(program.get(path)) for path in ("/readyz", "/health", "/metrics")]
+    pages = [str(program.get(path)) for path in ("/readyz", "/health", "/metrics", "/peers")]
     assert MARK not in program.log() and not any(MARK in page for page in pages)
-    assert "content of" in pages[0]
+    assert "content of" in pages[0] and "content of" in pages[3]

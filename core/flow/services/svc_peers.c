@@ -9,6 +9,7 @@
 #include <string.h>
 #include <semstreams/base/strbuf.h>
 #include <semstreams/base/units.h>
+#include "core/admin/hidden.h"
 #include "core/flow/component.h"
 #include "core/flow/services/peers.h"
 
@@ -44,6 +45,10 @@ const struct ss_peers peers_service = {
 
 static void add_text(struct ss_strbuf *b, const char *key, const char *text)
 {
+	char shown[1024];
+
+	if (text && hidden_any())
+		text = hidden_text(text, shown, sizeof shown);
 	ss_strbuf_printf(b, ",\"%s\":", key);
 	if (text)
 		ss_strbuf_json(b, text, strlen(text));

@@ -26,6 +26,16 @@ static int wrong_usage(const char *text)
 	return EXIT_USAGE;
 }
 
+/* Takes over value. */
+static int print_json(json_t *value)
+{
+	int rc = value && json_dumpf(value, stdout, JSON_INDENT(2)) == 0 ? 0 : -ENOMEM;
+
+	putchar('\n');
+	json_decref(value);
+	return rc;
+}
+
 /* ---- issuing ---- */
 
 static int check_subject(const char *subject)
@@ -153,7 +163,7 @@ static int run_csr(const struct options *o)
 	if (rc == 0)
 		rc = fileset_write(&set, &f);
 	if (rc == 0 && o->json)
-		rc = printf("{\"request\": \"%s\"}\n", o->words[1]) < 0;
+		rc = print_json(json_pack("{s:s, s:s}", "request", o->words[1], "key", o->words[2]));
 	else if (rc == 0)
 		printf("%s: a request for \"%s\"\n", o->words[1], o->words[0]);
 	key_done(&key);
@@ -344,15 +354,6 @@ static void print_certificate(json_t *c)
 	print_list("Purposes:    ", json_object_get(extensions, "extended_key_usage"));
 	print_names(json_object_get(extensions, "subject_alt_name"));
 	printf("SHA-256:     %s\n", text_of(c, "fingerprint_sha256"));
-}
-
-static int print_json(json_t *value)
-{
-	int rc = value && json_dumpf(value, stdout, JSON_INDENT(2)) == 0 ? 0 : -ENOMEM;
-
-	putchar('\n');
-	json_decref(value);
-	return rc;
 }
 
 /* Of several certificates the first is the answer in JSON, the others are in its "chain". */

@@ -115,7 +115,7 @@ static int open_stage(const struct fileset *set, struct stage *s, struct fault *
 /* Remove a folder with files of a set, which are named by their numbers there. */
 static void remove_folder(const char *folder)
 {
-	char path[PATH_MAX + 16];
+	char path[PATH_MAX + 32];
 
 	for (int i = 0; i < FILESET_MAX; i++) {
 		snprintf(path, sizeof path, "%s/%d", folder, i);
@@ -127,7 +127,7 @@ static void remove_folder(const char *folder)
 /* Put a file, or a link to it, in the place of a name, in one moment. */
 static int put(const char *path, const char *target, bool as_link, struct fault *f)
 {
-	char temporary[PATH_MAX + 16];
+	char temporary[PATH_MAX + 32];
 	size_t len = (size_t)(last_part(path) - path);
 
 	snprintf(temporary, sizeof temporary, "%.*s.%s.link", (int)len, path, last_part(path));
@@ -145,7 +145,7 @@ static int put(const char *path, const char *target, bool as_link, struct fault 
 /* What a crash left as a link becomes a file again. */
 static int settle(const struct fileset *set, const struct stage *s, struct fault *f)
 {
-	char target[PATH_MAX + 16];
+	char target[PATH_MAX + 32];
 	size_t n = strlen(s->link);
 	int rc = 0;
 
@@ -180,7 +180,7 @@ static int write_new(const struct fileset *set, const struct stage *s, struct fa
 		return fail(f, "opened", s->new);
 	for (size_t i = 0; rc == 0 && i < set->n; i++) {
 		const struct ss_strbuf *c = &set->v[i].content;
-		char name[16];
+		char name[24];
 		snprintf(name, sizeof name, "%zu", i);
 		rc = ss_file_write(fd, name, c->bytes, c->len, set->v[i].mode);
 		if (rc == 0 && fchmodat(fd, name, set->v[i].mode, 0) < 0)
@@ -198,7 +198,7 @@ static int write_new(const struct fileset *set, const struct stage *s, struct fa
 /* The present files, in a folder of their own and behind the link. */
 static int link_old(const struct fileset *set, const struct stage *s, struct fault *f)
 {
-	char target[PATH_MAX + 16];
+	char target[PATH_MAX + 32];
 	int rc = 0;
 
 	if (mkdir(s->old, 0755) < 0)
@@ -226,7 +226,7 @@ static int link_old(const struct fileset *set, const struct stage *s, struct fau
 
 static int swap(const struct stage *s, struct fault *f)
 {
-	char temporary[PATH_MAX + 16];
+	char temporary[PATH_MAX + 32];
 
 	snprintf(temporary, sizeof temporary, "%s.link", s->link);
 	unlink(temporary);
@@ -237,7 +237,7 @@ static int swap(const struct stage *s, struct fault *f)
 
 static int put_all(const struct fileset *set, const struct stage *s, struct fault *f)
 {
-	char target[PATH_MAX + 16], folder[PATH_MAX];
+	char target[PATH_MAX + 32], folder[PATH_MAX];
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < set->n; i++) {

@@ -436,6 +436,17 @@ struct verdict {
 	bool bad;
 };
 
+/* Of a file that cannot be judged. */
+static void find_wrong(struct verdict *verdict, const char *file, const char *why)
+{
+	verdict->bad = true;
+	if (verdict->list)
+		json_array_append_new(verdict->list, json_pack("{s:s, s:s, s:[s], s:[]}", "certificate", file,
+							       "state", "WRONG", "wrong", why, "notes"));
+	else
+		printf("%s: WRONG: %s\n", file, why);
+}
+
 static int verify_member(struct tree *t, struct member *m, void *arg, struct fault *f)
 {
 	struct verdict *verdict = arg;
@@ -458,7 +469,7 @@ static int verify_member(struct tree *t, struct member *m, void *arg, struct fau
 				 .list = verdict->list};
 	rc = verify_certificate(&v, &inner);
 	if (rc == -EINVAL) {
-		printf("%s: WRONG: %s\n", m->shown, inner.text);
+		find_wrong(verdict, m->shown, inner.text);
 		rc = 0;
 	}
 	verdict->bad = verdict->bad || rc == 0;
@@ -474,18 +485,15 @@ static void find_missing(const struct tree *t, struct verdict *verdict)
 	size_t i;
 	json_t *entry;
 
-	if (!t->metadata) {
-		printf("certs/metadata.json: WRONG: it cannot be read: what certificates there should be is "
-		       "not known\n");
-		verdict->bad = true;
-	}
+	if (!t->metadata)
+		find_wrong(verdict, "certs/metadata.json",
+			   "it cannot be read: what certificates there should be is not known");
 	json_array_foreach(json_object_get(t->metadata, "certificates"), i, entry)
 	{
 		const char *file = json_string_value(json_object_get(entry, "file"));
 		if (!file || PATH(path, &ignored, "%s/%s", t->dir, file) || access(path, F_OK) == 0)
 			continue;
-		printf("%s: WRONG: it is missing: make it again by \"init --force\"\n", file);
-		verdict->bad = true;
+		find_wrong(verdict, file, "it is missing: make it again by \"init --force\"");
 	}
 }
 
@@ -511,7 +519,7 @@ int tree_verify(const struct options *o)
 		rc = verify_member(&t, &ca, &verdict, &f);
 	if (rc == 0)
 		rc = walk(&t, verify_member, &verdict, &f);
-	if (rc == 0 && !o->json)
+	if (rc == 0)
 		find_missing(&t, &verdict);
 	if (rc == 0 && o->json) {
 		rc = json_dumpf(verdict.list, stdout, JSON_INDENT(2)) ? -ENOMEM : 0;

@@ -412,6 +412,10 @@ def test_findings(tree):
     assert "its names are not those that it should have" in out
     tree.path("pki/api/api-cert.pem").unlink()
     assert "api/api-cert.pem: WRONG: it is missing" in tree("verify", status=1).stdout
+    tree.path("pki/redis/redis-cert.pem").write_text("nothing\n")
+    states = {c["certificate"]: c["state"] for c in json.loads(tree("verify", "--json", status=1).stdout)}
+    assert states == {"ca/ca-cert.pem": "ok", "redis/redis-cert.pem": "WRONG", "workers/worker-cert.pem": "WRONG",
+                      "api/api-cert.pem": "WRONG"}
 
 
 class Redis:

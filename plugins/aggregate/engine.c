@@ -435,7 +435,7 @@ size_t engine_memory(const struct engine *e)
 static bool drop(struct engine *e, enum engine_drop why)
 {
 	if (why != ENGINE_LATE && !e->faults[why][0])
-		ss_event_fault(e->event, e->error, e->where, e->faults[why]);
+		ss_event_fault(e->batch, e->event, e->error, e->where, e->faults[why]);
 	e->count.dropped[why]++;
 	return false;
 }
@@ -707,6 +707,7 @@ bool engine_event(struct engine *e, uint32_t input, const struct ss_batch *batch
 	bool taken;
 
 	e->order++;
+	e->batch = batch;
 	e->event = event;
 	if (!read_fields(e, batch, event) || !read_time(e, event, &at) || !make_key(e))
 		return false;

@@ -68,7 +68,8 @@ struct engine {
 	uint32_t early; /* next group to be reported early, 0: none */
 
 	struct engine_count count;
-	const struct ss_event *event; /* that is being taken, and what its reader said */
+	const struct ss_batch *batch; /* of the event that is being taken, and what its reader said */
+	const struct ss_event *event;
 	int error;
 	size_t where;
 	/* What is wrong with the first event dropped for each reason since whoever reports them emptied it.

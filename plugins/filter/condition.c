@@ -390,7 +390,14 @@ static int16_t add_between(struct compiler *k, int path, json_t *value, int16_t 
 		return no;
 	}
 	int16_t upper = add_test(k, path, op_named("lte"), high, false, yes, no);
-	return add_test(k, path, op_named("gte"), low, false, upper, no);
+	int16_t lower = add_test(k, path, op_named("gte"), low, false, upper, no);
+	const struct test *tests = k->c->tests;
+	if (!k->too_many && !k->option->err &&
+	    (numbers ? compare_numbers(&tests[lower].number, &tests[upper].number)
+		     : compare_texts(&tests[lower].string, &tests[upper].string)) > 0)
+		ss_json_error(k->option, k->value_key,
+			      "nothing would pass: write the lowest value first, then the highest");
+	return lower;
 }
 
 /* Add the tests of an operator (NULL: none) on the field of a path; yes and no are where they lead to.

@@ -261,7 +261,7 @@ static void count(struct filter *f, const struct ss_batch *batch, const struct t
 		if (f->conf->on_error == ON_ERROR_DROP)
 			f->host->drop(f->host, i, t->errors[i]);
 		ss_batch_source(f->host, batch, source);
-		ss_event_fault(t->first[i].event, t->first[i].error, t->first[i].where, fault);
+		ss_event_fault(batch, t->first[i].event, t->first[i].error, t->first[i].where, fault);
 		ss_log(f->host, SS_LOG_WARN, "%s are %s; see the option on_error%s%s", what[i],
 		       f->conf->on_error == ON_ERROR_DROP ? "dropped" : "passed on", source, fault);
 	}

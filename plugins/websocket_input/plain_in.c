@@ -82,7 +82,7 @@ static void drop_envelope(struct input *in, const struct peer *peer, const struc
 	if (in->bad_told)
 		return;
 	in->bad_told = true;
-	ss_event_fault(e, error, where, fault);
+	ss_event_fault(NULL, e, error, where, fault);
 	ss_log(in->host, SS_LOG_WARN, "Messages that are no envelopes are dropped: %s peer=%s%s", what,
 	       peer->name ? peer->name : "-", fault);
 }

@@ -188,7 +188,7 @@ static void tell_not_enveloped(struct output *out, const struct ss_batch *b, con
 
 	int32_t error =
 		out->fields->read(out->fields_self, out->any, e->data, e->len, &(struct ss_field){0}, &where);
-	ss_event_fault(e, error, where, fault);
+	ss_event_fault(b, e, error, where, fault);
 	ss_batch_source(out->host, b, source);
 	ss_log(out->host, SS_LOG_WARN,
 	       "Events that are neither JSON nor UTF-8 are not sent to plain peers, as no envelope holds "

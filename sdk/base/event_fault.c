@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include <semstreams/base/event_fault.h>
+#include <semstreams/ext/attributes.h>
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <semstreams/base/utf8.h>
 
-#define SHOWN 32 /* bytes, of four characters each at most */
+/* Bytes, of four characters each at most. */
+#define SHOWN        32
+#define SENDER_SHOWN 128
 
 static const char *reason_of(const uint8_t *data, size_t len, size_t where)
 {
@@ -52,33 +55,45 @@ static const char *reason_of(const uint8_t *data, size_t len, size_t where)
 }
 
 /* ` key="bytes"`, what is not plain ASCII as \xNN; dots where it is cut. */
-static size_t put_bytes(char *to, const char *key, const uint8_t *bytes, size_t len)
+static size_t put_bytes(char *to, const char *key, const void *data, size_t len, size_t most)
 {
+	const uint8_t *bytes = data;
 	size_t n = (size_t)sprintf(to, " %s=\"", key);
 
-	for (size_t i = 0; i < len && i < SHOWN; i++) {
+	for (size_t i = 0; i < len && i < most; i++) {
 		const uint8_t c = bytes[i];
 		if (c == '"' || c == '\\')
 			n += (size_t)sprintf(to + n, "\\%c", c);
 		else
 			n += (size_t)sprintf(to + n, c >= 0x20 && c < 0x7f ? "%c" : "\\x%02x", c);
 	}
-	return n + (size_t)sprintf(to + n, "%s\"", len > SHOWN ? "..." : "");
+	return n + (size_t)sprintf(to + n, "%s\"", len > most ? "..." : "");
 }
 
-void ss_event_fault(const struct ss_event *e, int32_t error, size_t where, char text[SS_EVENT_FAULT_SIZE])
+static size_t put_sender(char *to, const struct ss_batch *batch, const struct ss_event *e)
+{
+	const struct ss_attributes *set = batch ? ss_attributes_of(batch, e) : NULL;
+	struct ss_attribute sender = ss_attribute_get(set, SS_ATTR_PEER);
+
+	if (!sender.len)
+		sender = ss_attribute_get(set, SS_ATTR_ADDRESS);
+	return sender.len ? put_bytes(to, "sender", sender.text, sender.len, SENDER_SHOWN) : 0;
+}
+
+void ss_event_fault(const struct ss_batch *batch, const struct ss_event *e, int32_t error, size_t where,
+		    char text[SS_EVENT_FAULT_SIZE])
 {
 	const uint8_t *data = e->data;
 	const bool deep = error == -ELOOP;
-	size_t n = 0;
+	size_t n = put_sender(text, batch, e);
 
 	if (deep || error == -EINVAL)
-		n = (size_t)sprintf(text, " offset=%zu reason=\"%s\"", where,
-				    deep ? "nested more than 64 levels deep"
-					 : reason_of(data, e->len, where));
-	n += put_bytes(text + n, "start", data, e->len);
+		n += (size_t)sprintf(text + n, " offset=%zu reason=\"%s\"", where,
+				     deep ? "nested more than 64 levels deep"
+					  : reason_of(data, e->len, where));
+	n += put_bytes(text + n, "start", data, e->len, SHOWN);
 	if ((deep || error == -EINVAL) && where >= SHOWN && where < e->len)
-		put_bytes(text + n, "near", data + where - SHOWN / 4, e->len - where + SHOWN / 4);
+		put_bytes(text + n, "near", data + where - SHOWN / 4, e->len - where + SHOWN / 4, SHOWN);
 }
 
 void ss_batch_source(const struct ss_host *host, const struct ss_batch *batch, char text[SS_EVENT_FAULT_SIZE])

@@ -141,3 +141,14 @@ def test_events_that_are_not_json_are_shown(start, send, udp_port, tmp_path):
     assert all(len(line) < 400 for line in written)
     assert program.log().count('start="' + 32 * "x" + '..."') == len(
         [line for line in program.log().splitlines() if "xxx" in line]) < 20
+
+
+def test_events_that_are_not_json_name_their_sender(start, send, udp_port, tmp_path):
+    """Where attributes are in use; nothing is paid for them elsewhere."""
+    where = {"and": [{"field": "@address", "op": "exists"}, {"field": "v", "op": "exists"}]}
+    program = start({"components": [
+        {"id": "udp", "type": "udp_input", "config": {"port": udp_port, "bind": "127.0.0.1"}},
+        {"id": "hot", "type": "filter", "config": {"where": where}},
+        {"id": "file", "type": "storage", "config": {"path": str(tmp_path / "out")}}]})
+    send(udp_port, b"NaN")
+    program.wait_log(r'are dropped; .* sender="127\.0\.0\.1:\d+" offset=0 reason="NaN is no JSON number"')

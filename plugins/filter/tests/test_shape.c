@@ -107,6 +107,10 @@ static void test_errors(void **state)
 	} cases[] = {
 		{"where", COND("between", "[1]"), "/where/value: must be two numbers or two strings*"},
 		{"where", COND("between", "[1,\"2\"]"), "/where/value: must be two numbers or two strings*"},
+		{"where", COND("between", "[5,1]"), "/where/value: nothing would pass*"},
+		{"where", COND("between", "[18446744073709551615,18446744073709551614]"),
+		 "/where/value: nothing would pass*"},
+		{"where", COND("between", "[\"b\",\"a\"]"), "/where/value: nothing would pass*"},
 		{"where", COND("between", "3"), "/where/value: \"between\" takes a list of values*"},
 		{"where", COND("length_eq", "\"3\""), "/where/value: \"length_eq\" takes a number*"},
 		{"where", "{\"v\":{}}", "/where/v: must have 1 to 256 operators*"},

@@ -160,7 +160,7 @@ void crash_after(struct fixture *f, void (*scene)(struct fixture *))
 	pid_t pid = fork();
 	need(pid >= 0);
 	if (pid == 0) {
-		alarm(60);
+		alarm(600);
 		scene(f);
 		raise(SIGKILL);
 	}

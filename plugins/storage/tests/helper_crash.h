@@ -12,7 +12,7 @@ extern struct world {
 	_Atomic long room;      /* bytes that can still be written to new blocks; -1 = any number */
 	_Atomic int hold;       /* syncs of data wait */
 	_Atomic int fail_write; /* the so-manieth next write of lines fails; 0 = none, -1 = all */
-	time_t later;           /* seconds that the clock is ahead */
+	_Atomic time_t later;   /* seconds that the clock is ahead */
 } world;
 
 /* Events first.. of a source: "a1", "a2", ...; without a source they have no position. */

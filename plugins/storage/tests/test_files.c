@@ -188,7 +188,7 @@ static void test_large(void **state)
 	struct fixture *f = *state;
 	enum { N = 20000, LONG = 3000 };
 	static const char *texts[N];
-	static char text[N][8], longer[LONG + 1];
+	static char text[N][12], longer[LONG + 1];
 	f->conf.write_buffer = 4096;
 	memset(longer, 'l', LONG);
 	for (int i = 0; i < N; i++) {

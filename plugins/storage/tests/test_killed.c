@@ -222,7 +222,7 @@ static void kill_at_random(struct fixture *f, unsigned *seed, long us)
 	pid_t pid = fork();
 	need(pid >= 0);
 	if (pid == 0) {
-		alarm(60);
+		alarm(600);
 		scene_stream(f);
 		abort();
 	}

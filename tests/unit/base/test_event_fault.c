@@ -10,13 +10,14 @@
 #include <cmocka.h>
 
 #include <semstreams/base/event_fault.h>
+#include <semstreams/ext/attributes.h>
 
 static const char *fault_of(const char *data, size_t len, int32_t error, size_t where)
 {
 	static char text[SS_EVENT_FAULT_SIZE];
 	const struct ss_event e = {.data = (const uint8_t *)data, .len = (uint32_t)len};
 
-	ss_event_fault(&e, error, where, text);
+	ss_event_fault(NULL, &e, error, where, text);
 	assert_true(strlen(text) < sizeof text);
 	return text;
 }
@@ -48,6 +49,33 @@ static void test_reasons(void **state)
 	assert_string_equal(fault_of("5", 1, 0, 0), " start=\"5\"");
 }
 
+/* The peer's name, else its address, cut and escaped like everything else. */
+static void test_sender(void **state)
+{
+	static char name[SS_ATTR_NAME_MAX];
+	char text[SS_EVENT_FAULT_SIZE];
+	struct ss_attributes set = {.struct_size = sizeof set};
+	const struct ss_attributes *sets[] = {&set};
+	const struct ss_batch batch = {
+		.struct_size = sizeof batch, .count = 1, .attributes = sets, .n_attributes = 1};
+	struct ss_event e = {.data = (const uint8_t *)"x", .len = 1};
+
+	(void)state;
+	ss_event_fault(&batch, &e, 0, 0, text);
+	assert_string_equal(text, " start=\"x\"");
+	e.attributes = 1;
+	ss_event_fault(&batch, &e, 0, 0, text);
+	assert_string_equal(text, " start=\"x\"");
+	set.values[SS_ATTR_ADDRESS] = (struct ss_attribute){"192.0.2.1:9", 11, 0};
+	ss_event_fault(&batch, &e, 0, 0, text);
+	assert_string_equal(text, " sender=\"192.0.2.1:9\" start=\"x\"");
+	memset(name, 0xff, sizeof name);
+	set.values[SS_ATTR_PEER] = (struct ss_attribute){name, sizeof name, 0};
+	ss_event_fault(&batch, &e, -EINVAL, 0, text);
+	assert_memory_equal(text, " sender=\"\\xff", 13);
+	assert_non_null(strstr(text, "...\" offset=0 reason="));
+}
+
 /* Whatever a sender writes, the text is bounded, and nothing in it ends a value or a line. */
 static void test_bounds(void **state)
 {
@@ -76,6 +104,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reasons),
+		cmocka_unit_test(test_sender),
 		cmocka_unit_test(test_bounds),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

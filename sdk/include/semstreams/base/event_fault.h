@@ -13,13 +13,16 @@
 extern "C" {
 #endif
 
-#define SS_EVENT_FAULT_SIZE 512 /* of the text, at most */
+#define SS_EVENT_FAULT_SIZE 1024 /* of the text, at most */
 
 /*
  * [any] error and where come from read() of SS_FIELDS: " offset=3 reason=\"...\" start=\"...\"", where start
- * has the first bytes, and near those at the offset, if that is further on.  Other errors: start alone.
+ * has the first bytes, and near those at the offset, if that is further on.  Other errors: start alone.  With
+ * the event's batch, not NULL, " sender=\"...\"" is in front, if attributes tell: the peer's name, else its
+ * address.
  */
-void ss_event_fault(const struct ss_event *, int32_t error, size_t where, char text[SS_EVENT_FAULT_SIZE]);
+void ss_event_fault(const struct ss_batch *, const struct ss_event *, int32_t error, size_t where,
+		    char text[SS_EVENT_FAULT_SIZE]);
 /* [inst] Whom a batch came from: " source=ID", or "" where nobody knows. */
 void ss_batch_source(const struct ss_host *, const struct ss_batch *, char text[SS_EVENT_FAULT_SIZE]);
 

@@ -719,12 +719,11 @@ bool engine_event(struct engine *e, uint32_t input, const struct ss_batch *batch
 	}
 	if (p->received && at < e->watermark)
 		at = e->watermark; /* the event was delayed, or the clock was set back */
-	if (p->kind == WINDOW_SESSION)
-		taken = into_session(e, at);
-	else if (e->watermark != NEVER && last_end(p, at) <= e->watermark)
+	const bool session = p->kind == WINDOW_SESSION;
+	if (!session && e->watermark != NEVER && last_end(p, at) <= e->watermark)
 		taken = drop(e, ENGINE_LATE);
 	else
-		taken = into_pane(e, at);
+		taken = session ? into_session(e, at) : into_pane(e, at);
 	if (p->emit_late && e->count.dropped[ENGINE_LATE] != late)
 		e->result(e->arg, true, (const char *)event->data, event->len);
 	if (p->conf->max_memory)

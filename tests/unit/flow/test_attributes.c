@@ -290,6 +290,7 @@ static void only_those_before_a_reader_are_told(void **state)
 	assert_false(is_wanted_from(&p, reads));
 	await_in(&p, reads, 500);
 	drain(&p);
+	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
 	finish(&p);
 }
 

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shlex
+import signal
 import socket
 import subprocess
 import threading
@@ -156,6 +157,23 @@ def check_numbers(tools):
 
 
 # ---- watching ----------------------------------------------------------------------------------------------
+
+
+def open_files(program):
+    """What the program's descriptors lead to, all at one moment: it is stopped meanwhile."""
+    def stopped():
+        try:
+            return all(Path(task, "stat").read_text().rpartition(")")[2].split()[0] == "T"
+                       for task in Path(f"/proc/{program.pid}/task").iterdir())
+        except (FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            return False
+
+    program.signal(signal.SIGSTOP)
+    try:
+        program.wait_for(stopped, what="all threads stopped")
+        return [os.readlink(fd) for fd in Path(f"/proc/{program.pid}/fd").iterdir()]
+    finally:
+        program.signal(signal.SIGCONT)
 
 
 def sockets(program, *tables):

@@ -14,6 +14,7 @@ import pytest
 
 import link_peer
 from conftest import unused_port
+from flowlib import open_files
 from test_exactly_once import acked, kill_at_random, pipeline, replay, run  # noqa: F401
 from test_link_tls import CNS, context, federation  # noqa: F401
 from test_link_trust import send_all, stored
@@ -79,9 +80,7 @@ def test_open_files_are_bounded_and_counted(replay, run, tmp_path):  # noqa: F81
         metrics = program.wait_metric("semstreams_storage_evicted_total",
                                       100 + program.metrics().sum("semstreams_storage_evicted_total"), component="out")
         assert metrics.sum("semstreams_storage_open_files", component="out") <= 10
-        links = [os.readlink(f"/proc/{program.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{program.pid}/fd")
-                 if os.path.lexists(f"/proc/{program.pid}/fd/{fd}")]
-        assert sum(link.endswith(".jsonl") for link in links) <= 10
+        assert sum(link.endswith(".jsonl") for link in open_files(program)) <= 10
     assert program.terminate() == 0
     assert sorted(p.name for p in (tmp_path / "data").glob("o*")) == sorted(f"o{i}" for i in range(ORIGINS))
 

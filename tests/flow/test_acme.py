@@ -292,7 +292,7 @@ def test_pair_on_a_slow_disk(cas, start, command, storage, tmp_path, tcp_port):
         looks += storage.exists()
         return storage.exists() and stored(storage)
 
-    one = until(first, "a certificate")
+    one = until(first, "a certificate", 120)
     assert looks > 10, "it was not slow"
     with subprocess.Popen([program.process.args[0], "cert", "renew", "--force", "--config", str(program.config_file)],
                           env=slow, stdout=subprocess.DEVNULL) as renewal:

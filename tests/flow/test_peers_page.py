@@ -39,8 +39,12 @@ def test_senders(start, tmp_path):
             task = asyncio.ensure_future(sender.run(ws))
             await asyncio.to_thread(program.wait_metric, "semstreams_link_up", 1)
             await asyncio.to_thread(program.wait_for, lambda: out.read_text().count("\n") == streams * 3 + 5)
+            await asyncio.to_thread(program.wait_for, acknowledged)
             await asyncio.to_thread(look)
             task.cancel()
+
+    def acknowledged():  # what is in the file is not synced at once
+        return not any(row["unacknowledged"] for row in peers(program)["peers"])
 
     def look():
         page = peers(program)

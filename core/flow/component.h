@@ -72,9 +72,9 @@ struct component {
 	struct rate_member *rate; /* its limit of bytes per second; NULL: it has none */
 	void (*list_peers)(void *arg, const struct ss_peer_rows *); /* NULL: it has none */
 	void *list_peers_arg;
-	bool wants_attributes;  /* it reads attributes of events, or passes them on */
-	bool attributes_wanted; /* somebody downstream does */
-	bool merges;            /* its streams lose their order on the way; set before it starts */
+	bool wants_attributes;         /* it reads attributes of events, or passes them on */
+	atomic_bool attributes_wanted; /* somebody downstream does */
+	bool merges;                   /* its streams lose their order on the way; set before it starts */
 
 	struct edge **inputs;
 	size_t n_inputs, next_input;
@@ -173,6 +173,8 @@ const char *component_reason(const struct component *, uint32_t reason);
 
 /* svc_attributes.c: the service "semstreams.attributes/1". */
 extern const struct ss_attribute_service attribute_service;
+/* [any] The component wants attributes: all upstream of it learn that. */
+void attributes_tell_upstream(struct component *);
 
 /* svc_loop.c: the service "semstreams.loop/1". */
 extern const struct ss_loop loop_service;

@@ -24,16 +24,6 @@ static void put_in_order(struct pipeline *p, struct component *c, bool *seen, si
 	p->order[(*n)++] = c;
 }
 
-/* Which components have somebody downstream who wants attributes; from the last one on. */
-static void look_for_attributes(struct pipeline *p)
-{
-	for (size_t i = p->n_components; i-- > 0;) {
-		const struct component *c = p->order[i];
-		for (size_t k = 0; (c->wants_attributes || c->attributes_wanted) && k < c->n_inputs; k++)
-			c->inputs[k]->from->attributes_wanted = true;
-	}
-}
-
 static int sort(struct pipeline *p)
 {
 	bool *seen = calloc(p->n_components, sizeof *seen);
@@ -47,7 +37,9 @@ static int sort(struct pipeline *p)
 	for (size_t i = 0; i < p->n_components; i++)
 		put_in_order(p, &p->components[i], seen, &n);
 	free(seen);
-	look_for_attributes(p);
+	for (size_t i = 0; i < p->n_components; i++)
+		if (p->components[i].wants_attributes)
+			attributes_tell_upstream(&p->components[i]);
 	p->positions = positions_new(p->components, p->order, p->n_components);
 	for (size_t i = 0; i < p->n_components; i++)
 		p->components[i].positions = p->positions;

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <semstreams/plugin.h>
 
 #define UDP_MAX_SOCKETS  16
@@ -94,12 +95,61 @@ bool udp_addr_map(const union udp_addr *, uint64_t out[2]);
 
 struct udp_senders;
 #define UDP_SET_BYTES 256 /* of memory that a batch holds for each sender, about */
-/* [inst] In start: *out is NULL if nobody downstream wants attributes.  -ENOMEM. */
-int32_t udp_senders_new(const struct ss_host *, struct udp_senders **out);
+/* [inst] Does anybody downstream want attributes of this host, which may have none (vtbl NULL)? */
+bool udp_senders_wanted(const struct ss_iface *attributes);
+/* [inst] NULL: out of memory. */
+struct udp_senders *udp_senders_new(const struct ss_iface *attributes, const char *input);
 void udp_senders_free(struct udp_senders *); /* NULL is allowed */
 /* [inst] What rows of the batch name by their member attributes, of datagrams from there; 0: out of memory.
  */
 uint16_t udp_senders_attach(struct udp_senders *, struct ss_batch *, const union udp_addr *from);
+
+/* ---- udp_recv.c: datagrams of a socket become batches ---- */
+
+struct udp_recv {
+	const struct ss_host *host;
+	const struct udp_conf *conf;
+	struct udp_allow *allow; /* NULL = everybody */
+
+	struct mmsghdr *msgs;          /* conf->batch of each */
+	struct iovec *iov;             /* two per message: a slot of the arena, then the spill area */
+	uint8_t *control;              /* NULL without GRO */
+	union udp_addr *names;         /* NULL: nobody asks who sent it */
+	struct ss_iface attributes_of; /* the service; vtbl NULL: the host has none */
+	struct udp_senders *senders;   /* NULL: nobody wants attributes */
+	uint8_t *spill;                /* mapped; takes the rest of what is longer than a slot */
+	bool spill_used;
+
+	struct ss_batch *arena;
+	size_t used;                     /* bytes of the arena that rows may point to */
+	size_t slot;                     /* bytes a message is given in the arena */
+	uint32_t vlen;                   /* messages to ask for in the next read */
+	uint32_t received;               /* since lengths were last looked at: messages, */
+	uint32_t spilled;                /* those longer than a slot, */
+	size_t longest_spilled, longest; /* the longest of them, and of the others */
+
+	struct ss_batch *parent;    /* memory the rows under way lie in */
+	struct ss_batch *out;       /* rows not emitted yet */
+	const union udp_addr *from; /* with senders: of the message at hand, */
+	uint16_t attributes;        /* and what its rows in out name */
+	size_t pinned;              /* bytes of memory they hold on to */
+	uint32_t hint;              /* rows to make room for */
+	uint64_t time_ns;
+	uint64_t datagrams, bytes, truncated; /* of this read */
+	uint64_t dropped[UDP_REASON_UNREAD + 1];
+
+	bool more; /* the last read came back full: there may be more */
+};
+
+/* [inst] In start.  allow NULL: everybody may send.  -ENOMEM. */
+int32_t udp_recv_init(struct udp_recv *, const struct ss_host *, const struct udp_conf *,
+		      struct udp_allow *allow);
+/* [inst] What is left of one that was zeroed or started. */
+void udp_recv_done(struct udp_recv *);
+/* [inst] Read once and emit what came: bytes received, or -errno (-EAGAIN: nothing there). */
+int64_t udp_recv_read(struct udp_recv *, int fd);
+/* [inst] Now and then: give back memory that rare long datagrams needed. */
+void udp_recv_tidy(struct udp_recv *);
 
 /* ---- udp_socket.c: one bound socket ---- */
 

@@ -31,21 +31,22 @@ static const struct ss_attribute_service *service_of(const struct udp_senders *s
 	return s->service.vtbl;
 }
 
-int32_t udp_senders_new(const struct ss_host *host, struct udp_senders **out)
+bool udp_senders_wanted(const struct ss_iface *attributes)
 {
-	struct ss_iface service;
+	const struct ss_attribute_service *service = attributes->vtbl;
 
-	*out = NULL;
-	if (host->query(host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &service) < 0 ||
-	    !((const struct ss_attribute_service *)service.vtbl)->wanted(service.self))
-		return 0;
+	return service && service->wanted(attributes->self);
+}
+
+struct udp_senders *udp_senders_new(const struct ss_iface *attributes, const char *input)
+{
 	struct udp_senders *s = calloc(1, sizeof *s);
-	if (!s)
-		return -ENOMEM;
-	s->service = service;
-	s->input = host->id;
-	*out = s;
-	return 0;
+
+	if (s) {
+		s->service = *attributes;
+		s->input = input;
+	}
+	return s;
 }
 
 void udp_senders_free(struct udp_senders *s)

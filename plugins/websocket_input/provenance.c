@@ -58,7 +58,7 @@ void provenance_destroy(struct input *in)
 	free(in->provenance.trusted);
 }
 
-void provenance_start(struct input *in)
+static void look_who_wants(struct input *in)
 {
 	struct ss_iface service;
 
@@ -67,6 +67,12 @@ void provenance_start(struct input *in)
 		return;
 	in->provenance.service = service.vtbl;
 	in->provenance.self = service.self;
+}
+
+void provenance_start(struct input *in)
+{
+	look_who_wants(in);
+	in->provenance.asks = in->provenance.service && in->provenance.n_trusted;
 }
 
 /* ---- sets ---- */
@@ -99,6 +105,8 @@ int provenance_open(struct input *in, struct provenance_peer *p, const struct ws
 
 	*p = (struct provenance_peer){0};
 	if (!all->service)
+		look_who_wants(in);
+	if (!all->service)
 		return 0;
 	if (name && strlen(name) > SS_ATTR_NAME_MAX)
 		return -ENAMETOOLONG;
@@ -112,7 +120,8 @@ int provenance_open(struct input *in, struct provenance_peer *p, const struct ws
 		set_value(&values, SS_ATTR_ORIGIN, name);
 		put_name(path, name);
 		set_value(&values, SS_ATTR_PATH, path);
-		p->trusted = bsearch(&name, all->trusted, all->n_trusted, sizeof *all->trusted, compare);
+		p->trusted = all->asks &&
+			     bsearch(&name, all->trusted, all->n_trusted, sizeof *all->trusted, compare);
 	}
 	p->name = name ? strdup(path) : NULL;
 	if (name && !p->name)
@@ -141,7 +150,7 @@ uint64_t provenance_room(const struct input *in, uint64_t message)
 	const uint64_t most = SS_ATTRIBUTE_SET_MAX + SS_ATTRIBUTE_BLOCK_HEAD + SS_ATTRIBUTE_BLOCK_SET +
 			      2 * SS_ATTRIBUTE_BLOCK_RUN;
 
-	if (!in->provenance.service || !in->provenance.n_trusted)
+	if (!in->provenance.asks)
 		return 0;
 	return message / 8 < most ? message / 8 : most;
 }

@@ -15,6 +15,7 @@ struct ws_conn;
 struct provenance {
 	const struct ss_attribute_service *service; /* NULL: nobody wants attributes */
 	void *self;
+	bool asks; /* trusted peers for what they know; the same from start on, as records need room for it */
 	char **trusted; /* sorted names of peers that may say where events come from */
 	size_t n_trusted;
 };

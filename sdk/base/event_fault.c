@@ -99,8 +99,11 @@ void ss_event_fault(const struct ss_batch *batch, const struct ss_event *e, int3
 void ss_batch_source(const struct ss_host *host, const struct ss_batch *batch, char text[SS_EVENT_FAULT_SIZE])
 {
 	struct ss_position position;
+	struct ss_iface attributes;
 	const char *source = NULL;
 
+	if (host->query(host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &attributes) == 0)
+		((const struct ss_attribute_service *)attributes.vtbl)->want(attributes.self);
 	text[0] = '\0';
 	if (host->position(batch, &position, &source) == 0 && source)
 		snprintf(text, SS_EVENT_FAULT_SIZE, " source=%s", source);

@@ -130,6 +130,12 @@ static void test_nothing_is_attached_that_nobody_wants(void **state)
 	run_until(1);
 	assert_int_equal(event(0)->attributes, 0);
 	assert_int_equal(h.emitted[0].batch->n_attributes, 0);
+	/* until somebody does */
+	h.attributes_wanted = true;
+	send_text(fd, "y");
+	run_until(2);
+	expect(set_of(1), SS_ATTR_INPUT, "test");
+	assert_int_equal(event(0)->attributes, 0);
 	close(fd);
 }
 

@@ -245,22 +245,31 @@ static void a_compact_copy_keeps_its_sets(void **state)
 
 /* ---- who wants them ---- */
 
+static struct ss_iface service_of(const struct ss_host *host)
+{
+	struct ss_iface iface;
+
+	assert_int_equal(host->query(host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &iface), 0);
+	return iface;
+}
+
+static void want(const struct ss_host *host)
+{
+	const struct ss_iface iface = service_of(host);
+
+	((const struct ss_attribute_service *)iface.vtbl)->want(iface.self);
+}
+
 static int32_t reader_create(const struct ss_host *host, const void *conf, void **self)
 {
-	struct ss_iface i;
-
-	assert_int_equal(host->query(host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &i), 0);
-	((const struct ss_attribute_service *)i.vtbl)->want(i.self);
+	want(host);
 	return sink.create(host, conf, self);
 }
 
 static bool is_wanted_from(const struct plan *p, size_t i)
 {
-	struct component *c = &p->pipeline->components[i];
-	struct ss_iface iface;
+	const struct ss_iface iface = service_of(&p->pipeline->components[i].host);
 
-	assert_int_equal(c->host.query(&c->host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &iface),
-			 0);
 	return ((const struct ss_attribute_service *)iface.vtbl)->wanted(iface.self);
 }
 
@@ -289,6 +298,11 @@ static void only_those_before_a_reader_are_told(void **state)
 	assert_false(is_wanted_from(&p, plain));
 	assert_false(is_wanted_from(&p, reads));
 	await_in(&p, reads, 500);
+	/* one that learns only later that it wants them */
+	want(&p.pipeline->components[plain].host);
+	assert_true(is_wanted_from(&p, b));
+	assert_true(is_wanted_from(&p, mid));
+	assert_false(is_wanted_from(&p, plain));
 	drain(&p);
 	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
 	finish(&p);

@@ -17,7 +17,7 @@ extern "C" {
  * copied to a batch made from their batch keep it.  A set is immutable and shared by all events that have it.
  *
  *   create:  a component that reads attributes, or passes them on to another host, calls want()
- *   start:   a source asks wanted(): if nobody downstream wants any it makes none, and nothing is paid
+ *   start:   a source asks wanted(): while nobody downstream wants any it makes none, and nothing is paid
  *   later:   a source calls make() once for each sender, attach() once for each batch and set, and writes
  *            what that returned into the rows
  *
@@ -59,10 +59,11 @@ struct ss_attributes {
 
 struct ss_attribute_service {
 	uint32_t struct_size, reserved;
-	/* [ctl] In create: this instance reads attributes, or passes them on. */
+	/* [ctl] In create, or [inst] later: this instance reads attributes, or passes them on.  Who wants
+	 * them later gets them when the sources take notice, and for events that come from then on. */
 	void (*want)(void *self);
-	/* [inst] In start or later: 1 if anything downstream of this instance wants attributes, else 0.  The
-	 * answer does not change. */
+	/* [inst] In start or later: 1 if anything downstream of this instance wants attributes, else 0, which
+	 * may become 1: a source asks again where that costs nothing, as before a read. */
 	int32_t (*wanted)(void *self);
 	/* [any] Make a set; values are copied, a text of length 0 is absent.  The caller owns one reference
 	 * to *out.  -EINVAL: a text is not UTF-8 or has control characters (below U+0020, U+007F to U+009F);

@@ -564,3 +564,54 @@ void peer_read_frame(struct peer *p)
 	p->len = len;
 	p->opcode = head[0] & 0xf;
 }
+
+/* ---- what most tests begin with ---- */
+
+int test_pair_set_up(void **state)
+{
+	struct test_pair *f = calloc(1, sizeof *f);
+	test_host_init(&f->h);
+	test_end_init(&f->server, &f->h);
+	test_end_init(&f->client, &f->h);
+	test_end_init(&f->second, &f->h);
+	*state = f;
+	return 0;
+}
+
+int test_pair_tear_down(void **state)
+{
+	struct test_pair *f = *state;
+	test_end_done(&f->second);
+	test_end_done(&f->client);
+	test_end_done(&f->server);
+	test_host_done(&f->h);
+	free(f);
+	return 0;
+}
+
+void test_connect(struct test_host *h, struct test_end *server, struct test_end *client, const char *url)
+{
+	test_listen(server);
+	test_dial(client, url, ws_port(server->ws));
+	test_until(h, &client->opened, 1);
+	test_until(h, &server->opened, 1);
+}
+
+struct upgrade {
+	const char *path, *headers;
+	int status;
+};
+
+static void run_upgrade(struct peer *p)
+{
+	struct upgrade *u = p->arg;
+	peer_connect(p);
+	u->status = peer_upgrade(p, u->path, u->headers);
+}
+
+int test_upgrade(struct test_pair *f, const char *path, const char *headers)
+{
+	struct upgrade u = {.path = path, .headers = headers};
+	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_upgrade, &u);
+	return u.status;
+}

@@ -134,3 +134,17 @@ void peer_http(struct peer *, const char *request);
 int peer_upgrade(struct peer *, const char *path, const char *headers);
 void peer_frame(struct peer *, int first_byte, const void *, size_t);
 void peer_read_frame(struct peer *);
+
+/* ---- what most tests begin with ---- */
+
+struct test_pair {
+	struct test_host h;
+	struct test_end server, client, second; /* on one loop */
+	struct peer peer;
+};
+int test_pair_set_up(void **state);
+int test_pair_tear_down(void **state);
+/* The client dials url, in which %u is the server's port; both are open then. */
+void test_connect(struct test_host *, struct test_end *server, struct test_end *client, const char *url);
+/* By hand: the status of the answer. */
+int test_upgrade(struct test_pair *, const char *path, const char *headers);

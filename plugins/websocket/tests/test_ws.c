@@ -14,38 +14,9 @@
 #include <arpa/inet.h>
 #include <unistd.h>
 
-struct fixture {
-	struct test_host h;
-	struct test_end server, client;
-	struct peer peer;
-};
-
-static int set_up(void **state)
+static void connect_both(struct test_pair *f)
 {
-	struct fixture *f = calloc(1, sizeof *f);
-	test_host_init(&f->h);
-	test_end_init(&f->server, &f->h);
-	test_end_init(&f->client, &f->h);
-	*state = f;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct fixture *f = *state;
-	test_end_done(&f->client);
-	test_end_done(&f->server);
-	test_host_done(&f->h);
-	free(f);
-	return 0;
-}
-
-static void connect_both(struct fixture *f)
-{
-	test_listen(&f->server);
-	test_dial(&f->client, "ws://127.0.0.1:%u/data", ws_port(f->server.ws));
-	test_until(&f->h, &f->client.opened, 1);
-	test_until(&f->h, &f->server.opened, 1);
+	test_connect(&f->h, &f->server, &f->client, "ws://127.0.0.1:%u/data");
 }
 
 static void send_text(struct test_end *e, bool binary, const void *data, size_t len)
@@ -58,7 +29,7 @@ static void send_text(struct test_end *e, bool binary, const void *data, size_t 
 
 static void test_echo(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	static const char *const names[] = {"b.v2", "a.v1", NULL};
 	static const char *const offered[] = {"a.v1", "b.v2", "c", NULL};
 	f->server.options.subprotocols = names;
@@ -90,7 +61,7 @@ static void test_echo(void **state)
 
 static void test_close_reasons(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->client.options.retry_min_ns = f->client.options.retry_max_ns = 1 * MS;
 	connect_both(f);
 	ws_close(f->client.conns[0], 4409, "replaced by another");
@@ -117,7 +88,7 @@ static void test_close_reasons(void **state)
 
 static void test_last_word(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	connect_both(f);
 	ws_close_all(f->client.ws, 4000, "enough");
 	ws_free(f->client.ws);
@@ -130,7 +101,7 @@ static void test_last_word(void **state)
 
 static void test_refused_by_opened(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.refuse = 4403;
 	test_listen(&f->server);
 	test_dial(&f->client, "ws://127.0.0.1:%u/data", ws_port(f->server.ws));
@@ -141,7 +112,7 @@ static void test_refused_by_opened(void **state)
 
 static void test_frames(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	connect_both(f);
 	uint8_t *chunk = malloc(80000);
 	size_t at = 0, sizes[] = {5, 200, 70000};
@@ -161,7 +132,7 @@ static void test_frames(void **state)
 /* A receiver that does not read: sending says so, in time, and goes on where it stopped. */
 static void test_back_pressure(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	connect_both(f);
 	ws_pause(f->client.conns[0], true);
 	uint8_t *buf = malloc(WS_PRE + 65536);
@@ -188,7 +159,7 @@ static void test_back_pressure(void **state)
  */
 static void test_frames_pass(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	enum { FRAMES = 120, PAYLOAD = 500, PAGE = 4096, SIZE = 16 * PAGE };
 	f->server.options.limits.ping_ns = 10 * MS;
 	connect_both(f);
@@ -232,7 +203,7 @@ static void run_http(struct peer *p)
 	peer_http(p, p->arg);
 }
 
-static void http(struct fixture *f, const char *method, const char *path, const char *rest)
+static void http(struct test_pair *f, const char *method, const char *path, const char *rest)
 {
 	char request[512];
 	snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: x\r\n%s\r\n", method, path, rest);
@@ -244,7 +215,7 @@ static void http(struct fixture *f, const char *method, const char *path, const 
 
 static void test_http(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	test_listen(&f->server);
 	http(f, "GET", "/health", "");
 	assert_answer(f, "HTTP/1.1 200 OK\r\n");
@@ -281,7 +252,7 @@ static void test_http(void **state)
 
 static void test_post(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.close_ns = 50 * MS;
 	test_listen(&f->server);
 	http(f, "POST", "/data", "Content-Length: 5\r\n\r\nhello");
@@ -291,41 +262,22 @@ static void test_post(void **state)
 	assert_answer(f, "HTTP/1.1 405 ");
 }
 
-struct upgrade {
-	const char *path, *headers;
-	int status;
-};
-
-static void run_upgrade(struct peer *p)
-{
-	struct upgrade *u = p->arg;
-	peer_connect(p);
-	u->status = peer_upgrade(p, u->path, u->headers);
-}
-
-static int upgrade(struct fixture *f, const char *path, const char *headers)
-{
-	struct upgrade u = {.path = path, .headers = headers};
-	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_upgrade, &u);
-	return u.status;
-}
-
 /* Of a client by hand, and of a dialer of ours. */
 static void test_streams(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	char longest[sizeof "Semstreams-Stream: \r\n" + WS_STREAM_MAX + 1];
 	test_listen(&f->server);
-	assert_int_equal(upgrade(f, "/data", "Semstreams-Stream: orders \xc3\xbc\r\n"), 101);
+	assert_int_equal(test_upgrade(f, "/data", "Semstreams-Stream: orders \xc3\xbc\r\n"), 101);
 	assert_string_equal(f->server.stream, "orders \xc3\xbc");
-	assert_int_equal(upgrade(f, "/data", ""), 101);
+	assert_int_equal(test_upgrade(f, "/data", ""), 101);
 	assert_string_equal(f->server.stream, "");
-	assert_int_equal(upgrade(f, "/data", "Semstreams-Stream: a\r\nsemstreams-stream: b\r\n"), 400);
-	assert_int_equal(upgrade(f, "/data", "Semstreams-Stream: a\tb\r\n"), 400);
-	assert_int_equal(upgrade(f, "/data", "Semstreams-Stream: \xff\r\n"), 400);
+	assert_int_equal(test_upgrade(f, "/data", "Semstreams-Stream: a\r\nsemstreams-stream: b\r\n"), 400);
+	assert_int_equal(test_upgrade(f, "/data", "Semstreams-Stream: a\tb\r\n"), 400);
+	assert_int_equal(test_upgrade(f, "/data", "Semstreams-Stream: \xff\r\n"), 400);
 	for (int n = WS_STREAM_MAX; n <= WS_STREAM_MAX + 1; n++) {
 		snprintf(longest, sizeof longest, "Semstreams-Stream: %0*d\r\n", n, 1);
-		assert_int_equal(upgrade(f, "/data", longest), n == WS_STREAM_MAX ? 101 : 400);
+		assert_int_equal(test_upgrade(f, "/data", longest), n == WS_STREAM_MAX ? 101 : 400);
 	}
 	f->client.options.stream = "a \xc3\xbc, b";
 	int before = f->server.opened;
@@ -336,31 +288,31 @@ static void test_streams(void **state)
 
 static void test_upgrades(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	static const char *const names[] = {"link.v2", "link.v1", NULL};
 	static const char *const origins[] = {"https://good.example", NULL};
 	f->server.options.subprotocols = names;
 	f->server.options.allowed_origins = origins;
 	test_listen(&f->server);
-	assert_int_equal(upgrade(f, "/data", ""), 101);
+	assert_int_equal(test_upgrade(f, "/data", ""), 101);
 	assert_null(strcasestr(f->peer.text, "Sec-WebSocket-Protocol"));
 	assert_says(f, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-	assert_int_equal(upgrade(f, "/data", "Sec-WebSocket-Protocol: mqtt, x\r\n"), 101);
+	assert_int_equal(test_upgrade(f, "/data", "Sec-WebSocket-Protocol: mqtt, x\r\n"), 101);
 	assert_null(strcasestr(f->peer.text, "Sec-WebSocket-Protocol"));
-	assert_int_equal(upgrade(f, "/data", "Sec-WebSocket-Protocol: mqtt, link.v1, link.v2\r\n"), 101);
+	assert_int_equal(test_upgrade(f, "/data", "Sec-WebSocket-Protocol: mqtt, link.v1, link.v2\r\n"), 101);
 	assert_says(f, "Sec-WebSocket-Protocol: link.v2\r\n");
-	assert_int_equal(
-		upgrade(f, "/data", "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Protocol: link.v1\r\n"),
-		101);
+	assert_int_equal(test_upgrade(f, "/data",
+				      "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Protocol: link.v1\r\n"),
+			 101);
 	assert_says(f, "Sec-WebSocket-Protocol: link.v1\r\n");
-	assert_int_equal(upgrade(f, "/data?since=1", ""), 101);
-	assert_int_equal(upgrade(f, "/", ""), 404);
-	assert_int_equal(upgrade(f, "/health", ""), 404);
+	assert_int_equal(test_upgrade(f, "/data?since=1", ""), 101);
+	assert_int_equal(test_upgrade(f, "/", ""), 404);
+	assert_int_equal(test_upgrade(f, "/health", ""), 404);
 	int failed = f->server.failed;
-	assert_int_equal(upgrade(f, "/data", "Origin: https://evil.example\r\n"), 403);
+	assert_int_equal(test_upgrade(f, "/data", "Origin: https://evil.example\r\n"), 403);
 	assert_int_equal(f->server.failed, failed + 1);
 	assert_non_null(strstr(f->server.failure, "peer=127.0.0.1"));
-	assert_int_equal(upgrade(f, "/data", "Origin: https://good.example\r\n"), 101);
+	assert_int_equal(test_upgrade(f, "/data", "Origin: https://good.example\r\n"), 101);
 	http(f, "GET", "/data",
 	     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 8\r\n"
 	     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
@@ -386,7 +338,7 @@ static void run_bytes(struct peer *p)
 /* Each is counted once and answered, unless it breaks off; one that says nothing is not counted. */
 static void test_not_http(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	char *long_one = malloc(40000);
 	const struct {
 		char *bytes;
@@ -452,7 +404,7 @@ static void run_messages(struct peer *p)
 	}
 }
 
-static int close_after(struct fixture *f, void (*talk)(struct peer *))
+static int close_after(struct test_pair *f, void (*talk)(struct peer *))
 {
 	struct messages m = {.talk = talk};
 	int before = f->server.closed;
@@ -522,7 +474,7 @@ static void talk_nothing(struct peer *p)
 
 static void test_messages(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.max_message = 10000;
 	test_listen(&f->server);
 	assert_int_equal(close_after(f, talk_fragments), 4001);
@@ -566,7 +518,7 @@ static void run_mute(struct peer *p)
 
 static void test_dead_peer(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	int pings = 0;
 	f->server.options.limits.ping_ns = 50 * MS;
 	f->server.options.limits.dead_ns = 300 * MS;
@@ -581,7 +533,7 @@ static void test_dead_peer(void **state)
 
 static void test_pings(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.ping_ns = f->client.options.limits.ping_ns = 30 * MS;
 	f->server.options.limits.dead_ns = f->client.options.limits.dead_ns = 400 * MS;
 	connect_both(f);
@@ -603,7 +555,7 @@ static void run_silent(struct peer *p)
 
 static void test_slow_handshake(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.handshake_ns = 100 * MS;
 	test_listen(&f->server);
 	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_silent, NULL);
@@ -627,14 +579,14 @@ static void run_never_closes(struct peer *p)
 static void close_first(struct ev_loop *loop, struct ev_timer *timer, int revents)
 {
 	(void)loop, (void)revents;
-	struct fixture *f = timer->data;
+	struct test_pair *f = timer->data;
 	if (f->server.n_open > 0)
 		ws_close(f->server.conns[0], 4000, "go");
 }
 
 static void test_slow_closer(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.close_ns = 100 * MS;
 	test_listen(&f->server);
 	struct ev_timer timer;
@@ -650,7 +602,7 @@ static void test_slow_closer(void **state)
 /* One that reads nothing has a full pipe in front of the close frame. */
 static void test_blocked_closer(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.close_ns = 100 * MS;
 	connect_both(f);
 	ws_pause(f->client.conns[0], true);
@@ -668,7 +620,7 @@ static void test_blocked_closer(void **state)
 
 static void test_reconnect(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	test_listen(&f->server);
 	uint16_t port = ws_port(f->server.ws);
 	test_dial(&f->client, "ws://localhost:%u/data", port);
@@ -688,7 +640,7 @@ static void test_reconnect(void **state)
 
 static void test_retry_hint(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->client.options.retry_min_ns = f->client.options.retry_max_ns = 3600000 * MS;
 	connect_both(f);
 	ws_retry_after(f->client.ws, 0);
@@ -709,7 +661,7 @@ static void test_retry_hint(void **state)
 
 static void test_dial_failures(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	test_listen(&f->server);
 	test_dial(&f->client, "ws://127.0.0.1:%u/wrong", ws_port(f->server.ws));
 	test_until(&f->h, &f->client.failed, 1);
@@ -724,7 +676,7 @@ static void test_dial_failures(void **state)
 /* A listener that accepts and says nothing. */
 static void test_dial_timeout(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof sa;
@@ -740,7 +692,7 @@ static void test_dial_timeout(void **state)
 
 static void test_bad_options(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	static const char *const urls[] = {"http://x/",    "ws://",      "ws://x:0/",      "ws://x:99999/",
 					   "ws://u:p@x/",  "ws://[::1/", "ws://x/#frag",   "ws://x/ y",
 					   "ws://[::1]x/", "",           "ws://x:80x/path"};
@@ -765,7 +717,7 @@ static void test_bad_options(void **state)
 
 static void test_addresses(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	static const char *const binds[] = {"", "::1", "127.0.0.1"};
 	static const char *const hosts[] = {"127.0.0.1", "[::1]", "localhost"};
 	for (int i = 0; i < 3; i++) {
@@ -784,7 +736,7 @@ static void test_addresses(void **state)
 /* Free at any time: half-open on both sides, while a name is looked up. */
 static void test_free_early(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	test_listen(&f->server);
 	test_dial(&f->client, "ws://127.0.0.1:%u/data", ws_port(f->server.ws));
 	for (int i = 0; i < 3; i++)
@@ -800,31 +752,32 @@ static void test_free_early(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_echo, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_close_reasons, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_last_word, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_refused_by_opened, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_frames, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_back_pressure, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_frames_pass, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_http, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_post, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_upgrades, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_streams, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_not_http, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_messages, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_dead_peer, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_pings, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_slow_handshake, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_slow_closer, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_blocked_closer, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_reconnect, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_retry_hint, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_dial_failures, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_dial_timeout, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_bad_options, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_addresses, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_free_early, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_echo, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_close_reasons, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_last_word, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_refused_by_opened, test_pair_set_up,
+						test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_frames, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_back_pressure, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_frames_pass, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_http, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_post, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_upgrades, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_streams, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_not_http, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_messages, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_dead_peer, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_pings, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_slow_handshake, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_slow_closer, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_blocked_closer, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_reconnect, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_retry_hint, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_dial_failures, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_dial_timeout, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_bad_options, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_addresses, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_free_early, test_pair_set_up, test_pair_tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,71 +10,27 @@
 #include <unistd.h>
 #include "helper_ws.h"
 
-struct fixture {
-	struct test_host h;
-	struct test_end server, client, second;
-	struct peer peer;
-};
-
-static int set_up(void **state)
+static void connect_both(struct test_pair *f)
 {
-	struct fixture *f = calloc(1, sizeof *f);
-	test_host_init(&f->h);
-	test_end_init(&f->server, &f->h);
-	test_end_init(&f->client, &f->h);
-	test_end_init(&f->second, &f->h);
-	*state = f;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct fixture *f = *state;
-	test_end_done(&f->second);
-	test_end_done(&f->client);
-	test_end_done(&f->server);
-	test_host_done(&f->h);
-	free(f);
-	return 0;
-}
-
-static void connect_both(struct fixture *f)
-{
-	test_listen(&f->server);
-	test_dial(&f->client, "ws://127.0.0.1:%u/data", ws_port(f->server.ws));
-	test_until(&f->h, &f->client.opened, 1);
-	test_until(&f->h, &f->server.opened, 1);
-}
-
-static void run_upgrade(struct peer *p)
-{
-	peer_connect(p);
-	*(int *)p->arg = peer_upgrade(p, "/data", "");
-}
-
-static int upgrade(struct fixture *f)
-{
-	int status = 0;
-	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_upgrade, &status);
-	return status;
+	test_connect(&f->h, &f->server, &f->client, "ws://127.0.0.1:%u/data");
 }
 
 /* ---- turned away ---- */
 
 static void test_too_many(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.max_clients = 1;
 	/* the client does not dial again and take the room */
 	f->client.options.retry_min_ns = f->client.options.retry_max_ns = 3600000 * MS;
 	connect_both(f);
-	assert_int_equal(upgrade(f), 503);
+	assert_int_equal(test_upgrade(f, "/data", ""), 503);
 	assert_non_null(strstr(f->peer.text, "\r\nRetry-After: 5\r\n"));
 	assert_int_equal(f->server.refused[WS_REFUSED_FULL], 1);
 	test_until(&f->h, &f->server.told, 1);
 	assert_string_equal(f->server.failure,
 			    "1 connections refused: 1 clients are connected already (max_clients)");
-	assert_int_equal(upgrade(f), 503);
+	assert_int_equal(test_upgrade(f, "/data", ""), 503);
 	assert_non_null(strstr(f->peer.text, "\r\nRetry-After: 6\r\n"));
 	assert_int_equal(f->server.refused[WS_REFUSED_FULL], 2);
 	/* many of them are one line */
@@ -83,13 +39,13 @@ static void test_too_many(void **state)
 	/* there is room again when it has gone */
 	ws_close(f->client.conns[0], 1000, "");
 	test_until(&f->h, &f->server.closed, 1);
-	assert_int_equal(upgrade(f), 101);
+	assert_int_equal(test_upgrade(f, "/data", ""), 101);
 }
 
 /* A dialer comes again when it was told to, not when it would have. */
 static void test_retry_after(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.max_clients = 1;
 	connect_both(f);
 	test_dial(&f->second, "ws://127.0.0.1:%u/data", ws_port(f->server.ws));
@@ -105,7 +61,7 @@ static void test_retry_after(void **state)
 /* Busy, but not for how long: not at once, as after other closes. */
 static void test_try_later(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->client.options.retry_min_ns = MS;
 	f->client.options.retry_max_ns = 600 * MS;
 	connect_both(f);
@@ -148,7 +104,7 @@ static void run_storm(struct peer *p)
 
 static void test_storm(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	int n = 0;
 	f->server.options.limits.max_clients = STORM;
 	f->server.options.limits.max_handshakes = 2;
@@ -172,13 +128,13 @@ enum { SLOW = 6 };
 /* As long as they are not too many, the oldest of which go. */
 static void test_some_may_be_slow(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	int slow[SLOW];
 	f->server.options.limits.max_handshakes = 1;
 	test_listen(&f->server);
 	for (int i = 0; i < SLOW; i++)
 		test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_slow, &slow[i]);
-	assert_int_equal(upgrade(f), 101);
+	assert_int_equal(test_upgrade(f, "/data", ""), 101);
 	assert_int_equal(f->server.refused[WS_REFUSED_HANDSHAKE], SLOW + 1 - 4);
 	for (int i = 0; i < SLOW; i++)
 		close(slow[i]);
@@ -199,7 +155,7 @@ static void run_crowd(struct peer *p)
 }
 
 /* Connections that do not go on with their handshake neither keep others out nor count as clients. */
-static void half_open(struct fixture *f)
+static void half_open(struct test_pair *f)
 {
 	int fds[CROWD];
 	f->server.options.limits.max_clients = 3;
@@ -212,7 +168,7 @@ static void half_open(struct fixture *f)
 				    "did not finish their handshake and gave way to newer ones"))
 				fail_msg("%s", f->server.failure);
 		}
-		assert_int_equal(upgrade(f), 101);
+		assert_int_equal(test_upgrade(f, "/data", ""), 101);
 		assert_int_equal(f->server.opened, round + 1);
 		assert_true(f->server.refused[WS_REFUSED_HANDSHAKE] > 0);
 		for (int i = 0; i < CROWD; i++)
@@ -223,14 +179,14 @@ static void half_open(struct fixture *f)
 
 static void test_half_open(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.max_handshakes = 8;
 	half_open(f);
 }
 
 static void test_half_open_of_an_address(void **state)
 {
-	struct fixture *f = *state;
+	struct test_pair *f = *state;
 	f->server.options.limits.max_handshakes = 1000;
 	f->server.options.limits.max_address_handshakes = 8;
 	half_open(f);
@@ -239,13 +195,14 @@ static void test_half_open_of_an_address(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_too_many, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_retry_after, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_try_later, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_storm, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_some_may_be_slow, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_half_open, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_half_open_of_an_address, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_too_many, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_retry_after, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_try_later, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_storm, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_some_may_be_slow, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_half_open, test_pair_set_up, test_pair_tear_down),
+		cmocka_unit_test_setup_teardown(test_half_open_of_an_address, test_pair_set_up,
+						test_pair_tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -136,10 +136,7 @@ static int total(const struct test_tls *t, uint32_t role)
 
 static void connect_both(struct fixture *f)
 {
-	test_listen(&f->server);
-	test_dial(&f->client, "wss://localhost:%u/data", ws_port(f->server.ws));
-	test_until(&f->h, &f->client.opened, 1);
-	test_until(&f->h, &f->server.opened, 1);
+	test_connect(&f->h, &f->server, &f->client, "wss://localhost:%u/data");
 }
 
 static void echo(struct fixture *f, size_t len)

@@ -54,7 +54,7 @@ build () {
 		logged "$log" autoreconf -fi
 	fi
 	cd build
-	[ -e config.status ] || logged "$log" ../configure --prefix="$top/build/inst"
+	[ -e config.status ] || logged "$log" env CONFIG_SHELL=/bin/sh ../configure --prefix="$top/build/inst"
 	logged "$log" make -j"$(nproc)"
 	logged "$log" make install
 	cd "$top"

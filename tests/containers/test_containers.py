@@ -28,8 +28,8 @@ COMPOSE = TREE / "examples" / "federation" / "compose"
 CLUSTER = TREE / "examples" / "federation" / "k8s"
 CACHE = Path(os.environ.get("LAB_CACHE") or TREE / "build" / "lab") / "containers"
 LETTERS = "abc"
-PATIENCE = 120  # s, for whatever a container has to come to
-BUILD = 900  # s, for the image
+PATIENCE = 300  # s, for whatever a container has to come to
+BUILD = 3600  # s, for the image, beside whatever else the machine builds
 DEBIAN = "localhost/debian:12-slim"
 
 STEP_CA = """FROM debian:12-slim

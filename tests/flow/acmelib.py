@@ -208,7 +208,7 @@ def stored(folder):
             return None, None
         return (chain, key) if chain.parent == key.parent and chain.exists() and key.exists() else ()
 
-    chain, key = until(pair, "both halves of a pair", 5)
+    chain, key = until(pair, "both halves of a pair")
     if not chain:
         return None
     certificate = Shown(chain.read_text())

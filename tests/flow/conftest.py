@@ -30,7 +30,7 @@ from lab.ports import unused_port  # noqa: E402
 from lab.servers import Pebble  # noqa: E402
 
 TREE = Path(__file__).resolve().parents[2]
-PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))  # seconds until a wait is given up
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "60"))  # seconds until a wait is given up
 
 
 SLOW = {"test_acme_faults.py", "test_aggregate_crash.py", "test_deployment.py", "test_federation.py", "test_link_oracle.py",

@@ -342,7 +342,7 @@ def test_a_peer_that_is_not_allowed_any_more_is_cut(start, tmp_path, federation)
             program.signal(signal.SIGHUP)
             began = time.monotonic()
             await asyncio.wait_for(c.wait_closed(), 10)
-            assert c.close_code == 1008 and time.monotonic() - began < 5
+            assert c.close_code == 1008 and time.monotonic() - began < 10
             assert b.open
     asyncio.run(run())
     program.wait_log(f"connection cut off, the peer is no longer trusted: .* peer={CNS['c']}")

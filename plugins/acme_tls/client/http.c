@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* http - see http.h; and why a request failed, in an operator's words. */
+/* http - see http.h. */
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,16 +9,15 @@
 #include <semstreams/base/file_atomic.h>
 #include <semstreams/base/job.h>
 #include <semstreams/base/strbuf.h>
+#include <semstreams/ext/https-fault.h>
 #include "http.h"
 #include "message.h"
 #include "plugins/acme_tls/time_text.h"
 
-#define HEADERS_MAX 65536u    /* bytes of all header fields of a reply */
-#define LINKS_MAX   16        /* Link fields that are kept */
-#define CA_FILE_MAX (4 << 20) /* bytes of trusted certificates */
-#define UNKNOWN_AUTHORITY                                                                                    \
-	"certificate signed by unknown authority: set ca_bundle to the root certificate of the CA"
-#define IDLE_SECONDS 15L /* a connection not used for so long is not used again */
+#define HEADERS_MAX  65536u    /* bytes of all header fields of a reply */
+#define LINKS_MAX    16        /* Link fields that are kept */
+#define CA_FILE_MAX  (4 << 20) /* bytes of trusted certificates */
+#define IDLE_SECONDS 15L       /* a connection not used for so long is not used again */
 /* below min_rate for so long: given up; waiting for the first byte counts, and a CA may validate before it
  * answers */
 #define SLOW_SECONDS 20L
@@ -92,141 +91,18 @@ static const char *field(const struct http *h, const char *name, size_t index)
 
 /* ---- why a request failed */
 
-/* error, with the sentence in out->why */
-#define say(out, error, ...) (snprintf((out)->why, sizeof((out)->why), __VA_ARGS__), (error))
-
-static int host_len(const struct http *h)
-{
-	return (int)(strrchr(h->origin, ':') - h->origin);
-}
-
-#define BROKEN_OFF "the connection broke before the answer was complete"
-
-static const struct failure {
-	CURLcode code;
-	long detail; /* X509_V_ERR_... of OpenSSL or errno; 0: any */
-	int error;
-	const char *text;
-} failures[] = {
-	{CURLE_PEER_FAILED_VERIFICATION, 2, EKEYREJECTED, UNKNOWN_AUTHORITY},
-	{CURLE_PEER_FAILED_VERIFICATION, 18, EKEYREJECTED, UNKNOWN_AUTHORITY},
-	{CURLE_PEER_FAILED_VERIFICATION, 19, EKEYREJECTED, UNKNOWN_AUTHORITY},
-	{CURLE_PEER_FAILED_VERIFICATION, 20, EKEYREJECTED, UNKNOWN_AUTHORITY},
-	{CURLE_PEER_FAILED_VERIFICATION, 21, EKEYREJECTED, UNKNOWN_AUTHORITY},
-	{CURLE_COULDNT_CONNECT, ECONNREFUSED, ECONNREFUSED, "connection refused"},
-	{CURLE_COULDNT_CONNECT, EHOSTUNREACH, EHOSTUNREACH, "no route to host"},
-	{CURLE_COULDNT_CONNECT, ENETUNREACH, ENETUNREACH, "network is unreachable"},
-	{CURLE_COULDNT_CONNECT, ECONNRESET, ECONNRESET, "connection reset"},
-	{CURLE_COULDNT_CONNECT, ETIMEDOUT, ETIMEDOUT, "connection timed out"},
-	{CURLE_COULDNT_CONNECT, EACCES, EACCES, "a firewall of this machine blocks the connection"},
-	{CURLE_SSL_CACERT_BADFILE, 0, EKEYREJECTED, "ca_bundle holds no certificate that can be read"},
-	{CURLE_GOT_NOTHING, 0, ECONNRESET, BROKEN_OFF},
-	{CURLE_SEND_ERROR, 0, ECONNRESET, BROKEN_OFF},
-	{CURLE_SEND_FAIL_REWIND, 0, ECONNRESET, BROKEN_OFF},
-	{CURLE_RECV_ERROR, 0, ECONNRESET, BROKEN_OFF},
-	{CURLE_PARTIAL_FILE, 0, ECONNRESET, BROKEN_OFF},
-	{CURLE_OUT_OF_MEMORY, 0, ENOMEM, "out of memory"},
-	{CURLE_WEIRD_SERVER_REPLY, 0, EPROTO, "the server does not speak HTTP"},
-	{CURLE_UNSUPPORTED_PROTOCOL, 0, EPROTO, "the server does not speak HTTP"},
-	{CURLE_COULDNT_RESOLVE_PROXY, 0, EHOSTUNREACH, "the name of the proxy cannot be resolved"},
-};
-
-static int explain_peer(const struct http *h, long verify, struct http_reply *out)
-{
-	if (verify == 9)
-		return say(out, -EKEYREJECTED,
-			   "the CA's certificate is not yet valid: is the clock of this machine right? It "
-			   "says %s",
-			   time_text(wall_now()).s);
-	if (verify == 10)
-		return say(out, -EKEYREJECTED,
-			   "the CA's certificate has expired: renew it, or set the clock of this machine "
-			   "right: it says %s",
-			   time_text(wall_now()).s);
-	/* 0, 62, 64: the chain is good, the name remains; the library's first value is 1, and then stays */
-	if (verify <= 1 || verify == 62 || verify == 64)
-		return say(out, -EKEYREJECTED,
-			   "the CA's certificate is not valid for host %.*s (hostname mismatch): put a name "
-			   "of the certificate into directory_url",
-			   host_len(h), h->origin);
-	return say(out, -EKEYREJECTED, "the CA's certificate cannot be trusted: %s", h->error_text);
-}
-
-static int explain_timeout(const struct http *h, struct http_reply *out)
-{
-	curl_off_t ready = 0, first_byte = 0, total = 0;
-	curl_easy_getinfo(h->easy, CURLINFO_PRETRANSFER_TIME_T, &ready);
-	curl_easy_getinfo(h->easy, CURLINFO_STARTTRANSFER_TIME_T, &first_byte);
-	curl_easy_getinfo(h->easy, CURLINFO_TOTAL_TIME_T, &total);
-	double seconds = (double)total / 1e6;
-	if (!ready)
-		return say(out, -ETIMEDOUT, "no connection within %.1f s", seconds);
-	if (!first_byte)
-		return say(out, -ETIMEDOUT, "no answer within %.1f s", seconds);
-	return say(out, -ETIMEDOUT, "the reply came too slowly");
-}
-
-/* The proxy that libcurl takes from the environment, without a password that is in its URL. */
-static void name_proxy(struct http_reply *out)
-{
-	static const char *const names[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", NULL};
-	const char *const *name = names, *url = NULL;
-	while (*name && !((url = getenv(*name)) && *url))
-		name++;
-	if (!*name)
-		return;
-	const char *scheme = strstr(url, "://"), *host = scheme ? scheme + 3 : url, *at = strrchr(host, '@');
-	append(out->why, sizeof out->why, "; the environment variable %s names the proxy %.200s", *name,
-	       at ? at + 1 : host);
-}
-
-/* -errno for what went wrong with a request, and why. */
-static int explain_code(const struct http *h, CURLcode code, struct http_reply *out)
-{
-	long verify = 0, error = 0;
-	curl_easy_getinfo(h->easy, CURLINFO_SSL_VERIFYRESULT, &verify);
-	curl_easy_getinfo(h->easy, CURLINFO_OS_ERRNO, &error);
-	long detail = code == CURLE_COULDNT_CONNECT ? error : verify;
-	if (h->given_up)
-		return say(out, -EMSGSIZE, "%s", h->given_up);
-	for (const struct failure *f = failures; f < failures + sizeof failures / sizeof *failures; f++)
-		if (f->code == code && (f->detail == detail || !f->detail))
-			return say(out, -f->error, "%s", f->text);
-	switch (code) {
-	case CURLE_COULDNT_RESOLVE_HOST:
-		return say(out, -EHOSTUNREACH,
-			   "host %.*s cannot be resolved: check directory_url and the DNS", host_len(h),
-			   h->origin);
-	case CURLE_COULDNT_CONNECT:
-		return say(out, -ECONNREFUSED, "%s", h->error_text);
-	case CURLE_OPERATION_TIMEDOUT:
-		return explain_timeout(h, out);
-	case CURLE_PEER_FAILED_VERIFICATION:
-		return explain_peer(h, verify, out);
-	case CURLE_SSL_CONNECT_ERROR:
-		if (!strstr(h->error_text, "asn1 encoding routines"))
-			return say(out, -EPROTO, "the TLS handshake failed: %s", h->error_text);
-		/* all that the library says of a signature by another key of the trusted CA's name */
-		return say(out, -EKEYREJECTED,
-			   "certificate signed by unknown authority: ca_bundle has a CA of the same name "
-			   "with another key, set it to the root certificate of the CA");
-	default:
-		return say(out, -EPROTO, "%s", h->error_text[0] ? h->error_text : curl_easy_strerror(code));
-	}
-}
-
 static int explain(const struct http *h, struct http_reply *out)
 {
-	curl_off_t ready = 0;
-	long status = 0; /* of a proxy's answer to CONNECT */
-	curl_easy_getinfo(h->easy, CURLINFO_HTTP_CONNECTCODE, &status);
-	curl_easy_getinfo(h->easy, CURLINFO_PRETRANSFER_TIME_T, &ready);
-	int rc = status && status / 100 != 2
-			 ? say(out, -EPROTO, "the proxy refuses to connect (HTTP status %ld)", status)
-			 : explain_code(h, h->code, out);
-	if (!ready)
-		name_proxy(out);
-	return rc;
+	const struct https_fault fault = {.easy = h->easy,
+					  .code = h->code,
+					  .error_text = h->error_text,
+					  .origin = h->origin,
+					  .url_option = "directory_url",
+					  .ca_option = "ca_bundle"};
+	if (!h->given_up)
+		return https_fault_explain(&fault, out->why, sizeof out->why);
+	snprintf(out->why, sizeof out->why, "%s", h->given_up);
+	return -EMSGSIZE;
 }
 
 /* ---- a request */

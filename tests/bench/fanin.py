@@ -6,9 +6,9 @@
 
 rate     --edges with client certificates, --rate events a second each, beside one sender at the same total rate: CPU of the
          hub per event, its memory per edge over a hub without any, its threads, time from event to acknowledgement
-idle     --idle-edges links that send nothing: mTLS, and plain peers without TLS
-kill     kill -9 of the hub --kills times while all edges send: when all were back, handshakes a second beside
-         openssl s_time's
+idle     --idle-edges links that send nothing: with mTLS, without TLS, and plain peers: memory, descriptors and threads
+kill     kill -9 of the hub --kills times while all edges send, --early of 100 times before all are back from the last one: when
+         all were back, handshakes a second beside openssl s_time's
 hostile  the same edges alone, and beside so many others that --hostile percent of all are: these send beyond their windows,
          never read, stay half-open or silent, or cut off their connections all the time
 
@@ -90,6 +90,9 @@ class Hub:
         with open(f"/proc/{self.process.pid}/status") as f:
             return next(int(line.split()[1]) for line in f if line.startswith(field + ":"))
 
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
     def end(self, number=signal.SIGTERM):
         if self.process and self.process.poll() is None:
             self.process.send_signal(number)
@@ -154,9 +157,9 @@ class Edges:
 class Bench:
     def __init__(self, args, folder):
         self.args, self.folder, self.n, self.results, self.good = args, folder, 0, {}, True
-        if not args.tools:
-            build(folder)
         self.tools = args.tools or folder
+        if not (Path(self.tools) / "fanin_check").exists():
+            build(self.tools)
         self.pki = Pki(Path(folder) / "pki")
         self.pki.edge_ca = self.pki.location("edges")
         self.pki.hub = self.pki.root.leaf("localhost")  # signed by the root: s_time sends no chain
@@ -176,8 +179,9 @@ class Bench:
         self.good &= exact
         return [str(found["lines"]), str(found["missing"]), str(found["twice"] + found["foreign"])]
 
-    def sample(self, n, rate, **options):
-        """One hub's life with n edges that send for a while; after=what to do before it ends."""
+    def sample(self, n, rate, least=0.0, **options):
+        """One hub's life with n edges that send for a while: longer, if less than this share of what they made is acknowledged in it,
+        as a disk that stands still for a moment is no rate."""
         hub = self.hub(clients=n).start()
         try:
             edges = self.edges(hub, n, rate, **{"spread-ms": min(n, 2000), **options})
@@ -186,8 +190,12 @@ class Bench:
                 edges.ask("start")
                 time.sleep(self.args.warm)
                 first, cpu = edges.ask("stats"), hub.cpu()
-                time.sleep(self.args.seconds)
-                last, cpu = edges.ask("stats"), hub.cpu() - cpu
+                for _ in range(10):
+                    time.sleep(self.args.seconds)
+                    last = edges.ask("stats")
+                    if last["acked"] - first["acked"] >= least * (last["made"] - first["made"]):
+                        break
+                cpu = hub.cpu() - cpu
                 memory = {field: hub.status(field) for field in ("VmRSS", "VmHWM", "Threads")}
                 end = edges.settle(self.args.patience)
                 found = edges.check()
@@ -199,7 +207,7 @@ class Bench:
         took = last["t"] - first["t"]
         events = last["acked"] - first["acked"] + last["hostile_acked"] - first["hostile_acked"]
         messages = last["messages"] - first["messages"]
-        return {"edges": n, "events_per_s": (last["acked"] - first["acked"]) / took,
+        return {"edges": n, "seconds": took, "events_per_s": (last["acked"] - first["acked"]) / took,
                 "offered_per_s": (last["made"] - first["made"]) / took,
                 "cpu_us_per_event": cpu / events * 1e6 if events else 0, "cpu_share": cpu / took,
                 "events_per_message": events / messages if messages else 0, "rss_kib": memory["VmRSS"],
@@ -242,10 +250,10 @@ class Bench:
 
     def idle(self):
         rows, out = [], []
-        for name, tls, options in (("mTLS link", True, {}), ("plain peer", False, {"plain": True})):
+        for name, tls, options in (("mTLS link", True, {}), ("link", False, {"streams": True}), ("plain peer", False, {"plain": True})):
             n = self.args.idle_edges
             hub = self.hub(tls=tls, clients=n).start()
-            empty = hub.status("VmRSS")
+            empty, threads, descriptors = hub.status("VmRSS"), hub.status("Threads"), hub.descriptors()
             try:
                 edges = self.edges(hub, n, 0, tls=tls, **{"spread-ms": n, **options})
                 try:
@@ -255,6 +263,7 @@ class Bench:
                     cpu, stats = hub.cpu() - cpu, edges.ask("stats")
                     one = {"kind": name, "edges": n, "live": stats["live"], "up_s": up["seconds"], "ends": stats["ends"],
                            "kib_per_edge": (hub.status("VmRSS") - empty) / n, "threads": hub.status("Threads"),
+                           "threads_before": threads, "descriptors": hub.descriptors(), "descriptors_before": descriptors,
                            "cpu_share": cpu / self.args.seconds}
                 finally:
                     edges.close()
@@ -262,9 +271,9 @@ class Bench:
                 hub.end(signal.SIGKILL)
             self.good &= one["live"] == n
             out.append(one)
-            rows.append([name, str(n), str(one["live"]), f"{one['up_s']:.1f}", f"{one['kib_per_edge']:.1f}", str(one["threads"]),
-                         f"{100 * one['cpu_share']:.1f}"])
-        bench.table("Idle", ["kind", "edges", "live", "up after s", "KiB each", "threads", "CPU %"], rows)
+            rows.append([name, str(n), str(one["live"]), f"{one['up_s']:.1f}", f"{one['kib_per_edge']:.1f}",
+                         f"{threads} to {one['threads']}", f"{descriptors} to {one['descriptors']}", f"{100 * one['cpu_share']:.1f}"])
+        bench.table("Idle", ["kind", "edges", "live", "up after s", "KiB each", "threads", "descriptors", "CPU %"], rows)
         return out
 
     def s_time(self, port):
@@ -299,48 +308,58 @@ class Bench:
         hub.end(signal.SIGKILL)
         edges.ask("mark")
         hub.start()
+        if random.uniform(0, 100) < self.args.early:
+            time.sleep(random.uniform(0, self.args.between))
+            return None
         back = edges.wait_back(self.args.patience)
         return {"back_s": back["seconds"], "ready_s": hub.ready_s, "handshakes": back["handshakes"],
                 "handshakes_per_s": back["handshakes"] / max(back["handshake_seconds"], 1e-3), "rss_kib": hub.status("VmRSS")}
 
     def kill(self):
         args = self.args
-        hub, restarts = self.hub(clients=args.edges).start(), []
+        hub, restarts, early = self.hub(clients=args.edges).start(), [], 0
         openssl, alone = self.yardstick(), self.s_time(hub.port)
         try:
             edges = self.edges(hub, args.edges, args.rate, **{"spread-ms": min(args.edges, 2000)})
             try:
                 edges.wait_back(args.patience)
                 edges.ask("start")
+                r = {}
                 for number in range(args.kills):
-                    time.sleep(random.uniform(0, 2 * args.between))
-                    restarts.append(self.one_kill(hub, edges))
-                    r = restarts[-1]
+                    if r:
+                        time.sleep(random.uniform(0, 2 * args.between))
+                    r = self.one_kill(hub, edges)
+                    if not r:
+                        early += 1
+                        continue
+                    restarts.append(r)
                     print(f"restart {number + 1}: listening after {r['ready_s']:.2f} s, all back after {r['back_s']:.2f} s, "
                           f"{r['handshakes']} handshakes, {r['handshakes_per_s']:.0f}/s", flush=True)
+                if not r:
+                    edges.wait_back(args.patience)
                 end = edges.settle(args.patience)
                 found = edges.check()
             finally:
                 edges.close()
         finally:
             hub.end(signal.SIGKILL)
-        back = sorted(r["back_s"] for r in restarts)
+        back = sorted(r["back_s"] for r in restarts) or [0.0]
         late = sum(b > args.back_within for b in back)
         lines, missing, twice = self.verdict(found)
         bench.table(f"{args.kills} kills of the hub while {args.edges} edges send {args.rate:g} events/s each (waits of a dialer: "
                     f"500 ms to {args.retry_max_ms} ms)",
                     ["restarts", "back p50 s", "max s", f"over {args.back_within:g} s", "handshakes/s", "s_time, hub", "s_time, s_server",
                      "lines", "missing", "twice"],
-                    [[str(len(back)), f"{bench.median(back):.2f}", f"{back[-1]:.2f}", str(late),
-                      f"{bench.median([r['handshakes_per_s'] for r in restarts]):.0f}", f"{alone:.0f}", f"{openssl:.0f}", lines, missing,
+                    [[str(len(restarts)), f"{bench.median(back):.2f}", f"{back[-1]:.2f}", str(late),
+                      f"{bench.median([r['handshakes_per_s'] for r in restarts] or [0]):.0f}", f"{alone:.0f}", f"{openssl:.0f}", lines, missing,
                       twice]])
-        return {"restarts": restarts, "s_time_hub": alone, "s_time_s_server": openssl, "late": late, "ends": end["ends"],
+        return {"restarts": restarts, "early": early, "s_time_hub": alone, "s_time_s_server": openssl, "late": late, "ends": end["ends"],
                 "why": end["why"], "found": found}
 
     def hostile(self):
         args = self.args
         good = args.edges * (100 - args.hostile) // 100
-        runs = [self.sample(good, args.rate), self.sample(args.edges, args.rate, hostile=args.hostile)]
+        runs = [self.sample(good, args.rate, args.least), self.sample(args.edges, args.rate, args.least, hostile=args.hostile)]
         rows = []
         for name, r in zip(("alone", f"beside {args.edges - good} hostile"), runs):
             rows.append([f"{good} {name}", f"{r['offered_per_s']:.0f}", f"{r['events_per_s']:.0f}",
@@ -353,9 +372,8 @@ class Bench:
         return runs
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", nargs="*", choices=[[], "rate", "idle", "kill", "hostile"], help="which tables; all if none is named")
     parser.add_argument("--semstreams", default=os.environ.get("SEMSTREAMS") or shutil.which("semstreams"))
     parser.add_argument("--edges", type=int, default=1000)
     parser.add_argument("--idle-edges", type=int, default=10000)
@@ -365,27 +383,34 @@ def main():
     parser.add_argument("--warm", type=float, default=2, help="seconds before it")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--early", type=float, default=0, help="percent of kills that come before all edges are back")
     parser.add_argument("--between", type=float, default=2, help="seconds from \"all back\" to the next kill, on average")
     parser.add_argument("--back-within", type=float, default=15)
     parser.add_argument("--retry-max-ms", type=int, default=5000,
                         help="longest wait of a dialer; links that live less than 60 s do not set it back to 500 ms")
     parser.add_argument("--flush-ms", type=int, default=1, help="an edge sends what is due at most once in so long")
     parser.add_argument("--hostile", type=int, default=30, help="percent")
+    parser.add_argument("--least", type=float, default=0,
+                        help="hostile: a trial goes on, up to ten times as long, until this share is acknowledged")
     parser.add_argument("--sync", choices=["always", "relaxed"], default="always")
     parser.add_argument("--option", type=json.loads, default={}, help="JSON: more options of the hub's websocket_input")
     parser.add_argument("--log", default="error", help="level of the hub's log")
     parser.add_argument("--patience", type=float, default=120, help="seconds after which a wait is given up")
     parser.add_argument("--dir", help="a real disk, for fsync to mean something; the default is the temporary folder")
-    parser.add_argument("--tools", help="a folder with fanin and fanin_check, built before")
+    parser.add_argument("--tools", help="a folder where fanin and fanin_check are, or are built")
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     parser.add_argument("--json", help="write all figures to this file")
-    args = parser.parse_args()
+    return parser
+
+
+def run(parser, args, tables):
+    """The figures of these tables by name, and whether each event was there once."""
     if not args.semstreams:
         parser.error("no semstreams: give --semstreams or set SEMSTREAMS")
     folder = tempfile.mkdtemp(prefix="semstreams-fanin-", dir=args.dir)
     try:
         b = Bench(args, folder)
-        for name in args.bench or ("rate", "idle", "kill", "hostile"):
+        for name in tables:
             b.results[name] = getattr(b, name)()
             if args.json:
                 Path(args.json).write_text(json.dumps(b.results, indent=1))
@@ -394,7 +419,15 @@ def main():
             print(f"files are in {folder}")
         else:
             shutil.rmtree(folder)
-    return 0 if b.good else 1
+    return b.results, b.good
+
+
+def main():
+    parser = arguments()
+    parser.add_argument("bench", nargs="*", choices=[[], "rate", "idle", "kill", "hostile"], help="which tables; all if none is named")
+    args = parser.parse_args()
+    _, good = run(parser, args, args.bench or ("rate", "idle", "kill", "hostile"))
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

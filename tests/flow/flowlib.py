@@ -323,3 +323,9 @@ def seqs(file):
     text = Path(file).read_text()
     assert text == "" or text.endswith("\n")
     return [json.loads(line)["seq"] - BASE for line in text.split("\n")[:-1]]
+
+
+def is_sanitized(binary):
+    """Memory means nothing then: what is freed is kept for a while."""
+    with open(binary, "rb") as f:
+        return b"__asan_init" in f.read()

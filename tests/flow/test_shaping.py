@@ -3,11 +3,12 @@
 
 import json
 import socket
+import subprocess
 import time
 
 import pytest
 
-from conftest import Program, unused_port, whole_lines
+from conftest import PATIENCE, TREE, Program, unused_port, whole_lines
 
 
 class Line:
@@ -163,6 +164,22 @@ def test_links_of_one_output_take_turns(semstreams, tmp_path):
     finally:
         for program in programs.values():
             program.close()
+
+
+def test_alarms_on_a_thin_line(semstreams, tmp_path):
+    """64 kbit/s and a backlog: the short form of tests/soak/line.  Two seconds of the line are what may pass an alarm: a measure
+    that does not depend on how fast the machine is."""
+    figures = tmp_path / "figures.json"
+    done = subprocess.run([TREE / "tests" / "soak" / "line", "--semstreams", semstreams, "--backlog", "15", "--gap", "0.25", "--within",
+                           str(PATIENCE), "--json", figures], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=20 * PATIENCE)
+    if done.returncode == 77:
+        pytest.skip(done.stdout)
+    assert done.returncode == 0, done.stdout
+    found = json.loads(figures.read_text())
+    assert found["backlog"] == 15 * 8000 // 500
+    assert found["alarms"] > 10
+    assert found["passed_p99"] * 500 < 2 * 8000
 
 
 @pytest.mark.parametrize("options, pointer, text", [

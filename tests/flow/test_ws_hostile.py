@@ -16,18 +16,13 @@ import time
 import pytest
 
 from conftest import PATIENCE, Program, readable, unused_port
+from flowlib import is_sanitized
 from pki import Pki
 from wslib import BINARY, CLOSE, PING, TEXT, RawPeer, frame, hub, intake, resident, url
 
 GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 LINK = "semstreams.link.v1"
 MAX = 65536  # max_message in these tests
-
-
-def is_sanitized(binary):
-    """Memory means nothing then: what is freed is kept for a while."""
-    with open(binary, "rb") as f:
-        return b"__asan_init" in f.read()
 
 
 class Site:

@@ -39,7 +39,7 @@ struct run {
 	ev_signal term, interrupt, hangup;
 	ev_async closed;   /* a component has closed */
 	ev_timer deadline; /* of draining */
-	ev_timer ping, watchdog, second;
+	ev_timer ping, crl, watchdog, second;
 	bool draining, forced;
 	uint64_t term_ns; /* when it began to drain, monotonic */
 };
@@ -194,6 +194,15 @@ static void on_ping(struct ev_loop *ev, ev_timer *w, int events)
 	tls_identity_remind(r->pipeline->tls, clock_now());
 }
 
+static void on_crl(struct ev_loop *ev, ev_timer *w, int events)
+{
+	(void)ev;
+	(void)events;
+	struct run *r = w->data;
+
+	tls_identity_poll_crls(r->pipeline->tls);
+}
+
 static void on_watchdog(struct ev_loop *ev, ev_timer *w, int events)
 {
 	(void)ev;
@@ -214,7 +223,7 @@ static void on_second(struct ev_loop *ev, ev_timer *w, int events)
 
 static void watch(struct run *r)
 {
-	const double ping_s = 5.;
+	const double ping_s = 5., crl_s = 0.2; /* who is revoked is to be cut off within a second */
 	double watchdog_s = (double)notify_watchdog_ns() / 1e9;
 
 	ev_signal_init(&r->term, on_term, SIGTERM);
@@ -223,16 +232,19 @@ static void watch(struct run *r)
 	ev_async_init(&r->closed, on_closed);
 	ev_timer_init(&r->deadline, on_deadline, 0., 0.);
 	ev_timer_init(&r->ping, on_ping, ping_s, ping_s);
+	ev_timer_init(&r->crl, on_crl, crl_s, crl_s);
 	ev_timer_init(&r->watchdog, on_watchdog, 0., watchdog_s);
 	ev_timer_init(&r->second, on_second, 1., 1.);
 	r->second.data = r;
 	r->term.data = r->interrupt.data = r->hangup.data = r->closed.data = r->deadline.data = r->ping.data =
-		r;
+		r->crl.data = r;
 	ev_signal_start(r->ev, &r->term);
 	ev_signal_start(r->ev, &r->interrupt);
 	ev_signal_start(r->ev, &r->hangup);
 	ev_async_start(r->ev, &r->closed);
 	ev_timer_start(r->ev, &r->ping);
+	if (tls_identity_has_crls(r->pipeline->tls))
+		ev_timer_start(r->ev, &r->crl);
 	ev_timer_start(r->ev, &r->second);
 	if (watchdog_s > 0.)
 		ev_timer_start(r->ev, &r->watchdog);

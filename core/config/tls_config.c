@@ -31,6 +31,11 @@
 #define MODE_HELP                                                                                            \
 	"Source of the certificate: \"manual\", from cert_file and key_file, or a provider such as "         \
 	"\"acme\", with the files as fallback"
+#define CRL_HELP "Revocation lists of the CAs that sign the certificates of peers, PEM or DER files"
+#define CRL_POLICY_HELP                                                                                      \
+	"What a revocation list that is missing or out of date does: \"hard_fail\" refuses the peers of "    \
+	"its CA, \"soft_fail\" lets them in and says so"
+#define CRL_POLICY "{\"anyOf\": [{\"enum\": [\"hard_fail\", \"soft_fail\"]}, " ELSEWHERE "]}"
 
 /* A section that says anything says whether it is on. */
 #define SAYS_ENABLED "\"anyOf\": [{\"maxProperties\": 0}, {\"required\": [\"enabled\"]}]"
@@ -47,6 +52,8 @@ static const struct tls_key server_mtls_keys[] = {
 	 "Names of accepted clients: a DNS SAN, or the CN of certificates without DNS SANs; absent: every "
 	 "client the CAs signed",
 	 LIST(0, 4096), NULL, NULL},
+	{"crl_files", CRL_HELP, LIST(1, 64), NULL, NULL},
+	{"crl_policy", CRL_POLICY_HELP, CRL_POLICY, "\"hard_fail\"", NULL},
 };
 static const struct tls_section tls_server_mtls = {.help = "Verification of client certificates",
 						   .rules = "{" SAYS_ENABLED
@@ -76,6 +83,8 @@ static const struct tls_key client_mtls_keys[] = {
 	{"enabled", "Present this certificate to servers", BOOLEAN, NULL, NULL},
 	{"cert_file", "Certificate of the client, followed by its chain, PEM file", TEXT, NULL, NULL},
 	{"key_file", "Private key of cert_file, PEM file with mode 0600", TEXT, NULL, NULL},
+	{"crl_files", CRL_HELP, LIST(1, 64), NULL, NULL},
+	{"crl_policy", CRL_POLICY_HELP, CRL_POLICY, "\"hard_fail\"", NULL},
 };
 static const struct tls_section tls_client_mtls = {.help = "Certificate that is presented to servers",
 						   .rules = "{" SAYS_ENABLED ", " BOTH_OR_NONE "}",
@@ -85,6 +94,8 @@ static const struct tls_key client_keys[] = {
 	{"mode", MODE_HELP, MODE, "\"manual\"", NULL},
 	{"ca_files", "CAs that sign the certificates of servers, PEM files; absent: the CAs of the system",
 	 LIST(1, 64), NULL, NULL},
+	{"crl_files", CRL_HELP, LIST(1, 64), NULL, NULL},
+	{"crl_policy", CRL_POLICY_HELP, CRL_POLICY, "\"hard_fail\"", NULL},
 	{"insecure_skip_verify", "Do not verify servers at all: for tests only", BOOLEAN, "false", NULL},
 	{"min_version", "Minimum TLS version", VERSION, "\"1.2\"", NULL},
 	{"cert_file", "Certificate of the client, followed by its chain, PEM file", TEXT, NULL, NULL},
@@ -284,6 +295,37 @@ static void read_cas(struct reader *r, const struct jnode *object, const char *k
 	}
 }
 
+/* Revocation lists and what to do without them, of a section whose CAs they are of. */
+static void read_crls(struct reader *r, const struct jnode *object, struct tls_role *role)
+{
+	const struct jnode *list = texts(r, object, "crl_files", TLS_MAX_FILES);
+	const struct jnode *policy = text(r, object, "crl_policy");
+	char shown[JSHOWN_SIZE];
+
+	if (policy && strcmp(policy->string, "soft_fail") == 0)
+		role->crl_soft = true;
+	else if (policy && strcmp(policy->string, "hard_fail") != 0)
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, policy, J_VALUE,
+			    "expected \"hard_fail\" or \"soft_fail\", got %s", jnode_shown(policy, shown));
+	if (!list)
+		return;
+	if (list->n == 0)
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, list, J_VALUE,
+			    "an empty list; leave the key out if there are no revocation lists");
+	if (role->crl) {
+		jdoc_report(r->doc, r->diag, DIAG_ERROR, list, J_NAME,
+			    "a second list: section \"client\" already has crl_files");
+		return;
+	}
+	role->crl = calloc(list->n + 1, sizeof *role->crl);
+	if (!role->crl) {
+		r->out_of_memory = true;
+		return;
+	}
+	for (const struct jnode *child = list->child; child; child = child->next)
+		read_file(r, child, &role->crl[role->n_crl++]);
+}
+
 static void read_min_version(struct reader *r, const struct jnode *object, struct tls_role *role)
 {
 	const struct jnode *node = text(r, object, "min_version");
@@ -478,6 +520,7 @@ static void read_server_mtls(struct reader *r, const struct jnode *server, struc
 	bool require = boolean(r, mtls, "require_client_cert", true);
 	read_cas(r, mtls, "client_ca_files", "name the CAs that sign the certificates of clients", role);
 	read_names(r, mtls, on, role);
+	read_crls(r, mtls, role);
 	if (!enabled)
 		return;
 	if (!jnode_get(mtls, "client_ca_files"))
@@ -517,6 +560,7 @@ static void read_client_pair(struct reader *r, const struct jnode *client, bool 
 	const struct jnode *mtls = section(r, client, "mtls", &tls_client_mtls);
 	bool enabled = boolean(r, mtls, "enabled", false);
 
+	read_crls(r, mtls, role);
 	if (mtls && mtls->n && !jnode_get(mtls, "enabled"))
 		missing(r, mtls, "enabled", "true, or false to present no certificate");
 	read_pair(r, client, "cert_file", "key_file", role);
@@ -554,6 +598,7 @@ static void read_client(struct reader *r, const struct jnode *tls)
 	bool manual = read_mode(r, client, role);
 	read_min_version(r, client, role);
 	read_cas(r, client, "ca_files", "leave the key out to trust the CAs of the system", role);
+	read_crls(r, client, role);
 	read_client_pair(r, client, manual, role);
 	read_open_key(r, client, role);
 	role->flags = SS_TLS_REQUIRE_PEER | SS_TLS_VERIFY_PEER |
@@ -593,6 +638,9 @@ void tls_config_done(struct tls_config *config)
 		struct tls_role *role = &config->roles[i];
 		for (size_t k = 0; k < role->n_ca; k++)
 			free(role->ca[k].path);
+		for (size_t k = 0; k < role->n_crl; k++)
+			free(role->crl[k].path);
+		free(role->crl);
 		free(role->ca);
 		free(role->ca_paths);
 		free(role->names);

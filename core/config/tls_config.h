@@ -53,6 +53,9 @@ struct tls_role {
 	struct tls_file *ca;
 	const char **ca_paths; /* the same, NULL-ended; NULL: none */
 	size_t n_ca;
+	struct tls_file *crl; /* revocation lists */
+	size_t n_crl;
+	bool crl_soft;      /* peers are let in though a list is missing or out of date */
 	const char **names; /* server: allowed_client_cns; the document's */
 	size_t n_names;
 	bool open_key;               /* whoever else may read the key, it is accepted */

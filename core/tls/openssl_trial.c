@@ -20,6 +20,7 @@
 #include <openssl/x509_vfy.h>
 #include <semstreams/ext/tls-openssl.h>
 #include "core/tls/cert.h"
+#include "core/tls/openssl_crl.h"
 
 #define USABLE_KEYS "RSA from 2048 bits on, EC on P-256, P-384 or P-521, Ed25519"
 
@@ -458,4 +459,5 @@ const struct tls_trial TLS_TRIAL_ENTRY = {
 	.key = read_key,
 	.identity = try_identity,
 	.cas = count_useful,
+	.crl = openssl_crl_read,
 };

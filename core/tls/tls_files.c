@@ -67,7 +67,7 @@ size_t tls_files_count(const struct tls_role *role)
 	return FILE_CA + role->n_ca;
 }
 
-static struct tls_stamp stamp_of(const struct stat *st)
+struct tls_stamp tls_stamp_of(const struct stat *st)
 {
 	const int64_t second = 1000000000;
 
@@ -81,12 +81,18 @@ static struct tls_stamp stamp_of(const struct stat *st)
 	};
 }
 
+struct tls_stamp tls_stamp_at(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? tls_stamp_of(&st) : (struct tls_stamp){0};
+}
+
 void tls_files_stamp(const struct tls_role *role, struct tls_stamp *stamps)
 {
 	for (size_t i = 0; i < tls_files_count(role); i++) {
 		const struct tls_file *file = file_at(role, i);
-		struct stat st;
-		stamps[i] = file->path && stat(file->path, &st) == 0 ? stamp_of(&st) : (struct tls_stamp){0};
+		stamps[i] = file->path ? tls_stamp_at(file->path) : (struct tls_stamp){0};
 	}
 }
 
@@ -114,7 +120,7 @@ static void read_file(struct content *c)
 	forget(c);
 	c->st = (struct stat){0};
 	c->error = ss_file_read(AT_FDCWD, c->file->path, TLS_MAX_FILE, &c->text, &c->len, &c->st);
-	c->stamp = c->st.st_ino ? stamp_of(&c->st) : (struct tls_stamp){0};
+	c->stamp = c->st.st_ino ? tls_stamp_of(&c->st) : (struct tls_stamp){0};
 }
 
 /* All of them as they were at one moment: again if one was changed meanwhile. */
@@ -133,7 +139,7 @@ static void read_files(struct load *l)
 			struct stat st;
 			struct tls_stamp now = {0};
 			if (c->file->path && stat(c->file->path, &st) == 0)
-				now = stamp_of(&st);
+				now = tls_stamp_of(&st);
 			if (c->error == 0 && !tls_stamps_equal(&now, &c->stamp, 1))
 				c->error = -EAGAIN;
 			changed |= c->error == -EAGAIN;

@@ -24,6 +24,10 @@ struct tls_stamp {
 	int64_t modified_ns, changed_ns; /* wall clock; a new mode counts as a change */
 };
 
+struct stat;
+struct tls_stamp tls_stamp_of(const struct stat *);
+struct tls_stamp tls_stamp_at(const char *path);
+
 /* A role's files are numbered: certificate, key, CAs; stamps are an array of that many. */
 size_t tls_files_count(const struct tls_role *);
 void tls_files_stamp(const struct tls_role *, struct tls_stamp *stamps);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "core/tls/tls_crl.h"
 #include "core/tls/tls_trial.h"
 #include "core/tls/tls_trust.h"
 
@@ -73,8 +74,19 @@ int tls_generation_seal(struct tls_generation *g)
 	g->material.key_pem = g->key;
 	g->material.ca_pem = g->ca;
 	g->material.source = g->chain ? g->source : NULL;
-	g->trust = tls_trust_new(g->ca, (g->material.flags & SS_TLS_SYSTEM_CA) != 0);
+	g->trust = tls_trust_new(g->ca, (g->material.flags & SS_TLS_SYSTEM_CA) != 0, g->crls);
 	return g->trust ? 0 : -ENOMEM;
+}
+
+int tls_generation_revoke(struct tls_generation *g, struct tls_crls *crls)
+{
+	struct tls_crls *before = g->crls;
+
+	g->crls = tls_crls_ref(crls);
+	tls_crls_unref(before);
+	tls_trust_free(g->trust);
+	g->trust = NULL;
+	return tls_generation_seal(g);
 }
 
 static bool same_text(const char *a, const char *b)
@@ -87,9 +99,9 @@ bool tls_generation_same_pair(const struct tls_generation *a, const struct tls_g
 	return same_text(a->chain, b->chain) && same_text(a->key, b->key);
 }
 
-bool tls_generation_same_cas(const struct tls_generation *a, const struct tls_generation *b)
+bool tls_generation_same_trust(const struct tls_generation *a, const struct tls_generation *b)
 {
-	return same_text(a->ca, b->ca);
+	return same_text(a->ca, b->ca) && tls_crls_same(a->crls, b->crls);
 }
 
 static int check(const struct cert_list *chain, gnutls_x509_privkey_t key, int64_t now, char *why,
@@ -163,6 +175,7 @@ struct tls_generation *tls_generation_join(const struct tls_generation *trust,
 	if (!g)
 		return NULL;
 	g->material = trust->material;
+	g->crls = tls_crls_ref(trust->crls);
 	g->material.not_before = certificate ? certificate->material.not_before : 0;
 	g->material.not_after = certificate ? certificate->material.not_after : 0;
 	bool whole = copy(&g->ca, trust->ca) &&
@@ -222,6 +235,7 @@ void tls_generation_unref(struct tls_generation *g)
 	free(g->ca);
 	free(g->subject);
 	free_names(g);
+	tls_crls_unref(g->crls);
 	tls_trust_free(g->trust);
 	free(g);
 }

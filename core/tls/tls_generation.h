@@ -12,6 +12,7 @@
 #include <semstreams/ext/tls.h>
 #include "core/tls/cert.h"
 
+struct tls_crls;
 struct tls_trust;
 
 #define TLS_MAX_SOURCE 32 /* bytes of where a certificate is from, with the end */
@@ -20,6 +21,7 @@ struct tls_generation {
 	struct ss_tls_material material; /* first: consumers give it back */
 	_Atomic unsigned references;
 	char *chain, *key, *ca;  /* what material points to */
+	struct tls_crls *crls;   /* whom the CAs have revoked, a reference; NULL: nothing is known of it */
 	struct tls_trust *trust; /* the CAs of material, ready for use; NULL: none were put in */
 	char **names;            /* of peers that are allowed; n_names 0: all that the CAs vouch for */
 	size_t n_names;
@@ -33,6 +35,9 @@ struct tls_generation *tls_generation_new(const char *source);
 int tls_generation_take(struct tls_generation *, const struct cert_list *chain, gnutls_x509_privkey_t key);
 /* Put copies of the names of allowed peers in, in the place of those there are.  0, -ENOMEM. */
 int tls_generation_allow(struct tls_generation *, const char *const *names, size_t n);
+/* Put revocation lists in, in the place of those there are: a reference is taken.  For one that is sealed and
+ * nobody else's yet; NULL: none.  0, -ENOMEM. */
+int tls_generation_revoke(struct tls_generation *, struct tls_crls *);
 /* Point material to what there is: when all has been put in, its flags too.  0, -ENOMEM. */
 int tls_generation_seal(struct tls_generation *);
 
@@ -46,7 +51,8 @@ struct tls_generation *tls_generation_join(const struct tls_generation *trust,
 					   const struct tls_generation *certificate);
 /* Have they the same certificate and key, or both none? */
 bool tls_generation_same_pair(const struct tls_generation *, const struct tls_generation *);
-bool tls_generation_same_cas(const struct tls_generation *, const struct tls_generation *);
+/* The same CAs and revocation lists? */
+bool tls_generation_same_trust(const struct tls_generation *, const struct tls_generation *);
 /* Do they allow the same names? */
 bool tls_generation_same_names(const struct tls_generation *, const struct tls_generation *);
 

@@ -21,51 +21,11 @@
 #include "core/config/tls_config.h"
 #include "core/plugin/provider.h"
 #include "core/tls/tls_files.h"
+#include "core/tls/tls_identity_internal.h"
 #include "core/tls/tls_peer.h"
 #include "core/tls/tls_trial.h"
 #include "core/tls/tls_trust.h"
-
-struct role {
-	struct tls_role config; /* the configuration's, whose files it has; names change, see names_of */
-	struct tls_generation *names_of; /* whose names config has; NULL: the configuration's own */
-	uint32_t number;
-	struct tls_generation
-		*current; /* under the lock; as are all generations here, ours to release; NULL: off */
-
-	/* What it is made of; under the writers' lock. */
-	struct tls_generation *files; /* trust and pair as last read */
-	struct tls_generation *given; /* published by the provider; NULL: none */
-	bool lost;                    /* the provider says it has none */
-	char reason[512];             /* why */
-	char refused[TLS_COMPLAINT];  /* why what the provider last brought is not used */
-	uint64_t warned_ns;           /* when the log last warned of it, monotonic */
-	_Atomic bool fallback;        /* lost, and the files have a pair */
-
-	/* For reading files again; under the writers' lock. */
-	size_t n_files;
-	struct tls_stamp *loaded; /* of the current generation's files */
-	struct tls_stamp *seen;   /* at the last poll */
-	struct tls_stamp *failed; /* of what last could not be used, and why */
-	struct tls_stamp *found;  /* scratch */
-	char failure[TLS_COMPLAINT];
-
-	bool expiry_logged, overdue_logged;      /* of the current certificate */
-	_Atomic uint64_t failures[SS_TLS_FAILS]; /* of handshakes */
-	_Atomic uint64_t revoked[SS_TLS_FAILS];  /* peers that were let in and are no longer welcome */
-};
-
-struct tls_identity {
-	const struct tls_config *config;
-	struct health *health; /* NULL: nobody wants to know */
-	struct role roles[TLS_ROLES];
-	pthread_mutex_t writers; /* one of them at a time; taken before the lock */
-	pthread_mutex_t lock;
-	uint64_t newest;              /* generation; under the lock */
-	struct tls_watcher *watchers; /* under the lock */
-	_Atomic uint64_t reloads, reload_failures;
-};
-
-static const char *const role_names[TLS_ROLES] = {[SS_TLS_SERVER] = "server", [SS_TLS_CLIENT] = "client"};
+const char *const tls_role_names[TLS_ROLES] = {[SS_TLS_SERVER] = "server", [SS_TLS_CLIENT] = "client"};
 /* Their entries in /readyz, and the ids of their providers. */
 static const char *const role_ids[TLS_ROLES] = {
 	[SS_TLS_SERVER] = "tls.server", [SS_TLS_CLIENT] = "tls.client"};
@@ -87,7 +47,7 @@ static struct tls_generation *compose(const struct role *r)
 									  : NULL);
 }
 
-static int renew_role(struct tls_identity *id, struct role *r)
+int tls_role_renew(struct tls_identity *id, struct role *r)
 {
 	const struct tls_generation *old = r->current; /* only writers change it */
 	struct tls_generation *g = compose(r);
@@ -97,7 +57,7 @@ static int renew_role(struct tls_identity *id, struct role *r)
 	if (r->config.mode && !g->chain && !r->lost)
 		g->material.flags |= SS_TLS_PENDING;
 	if (old && old->material.flags == g->material.flags && tls_generation_same_pair(old, g) &&
-	    tls_generation_same_cas(old, g) && strcmp(old->source, g->source) == 0 &&
+	    tls_generation_same_trust(old, g) && strcmp(old->source, g->source) == 0 &&
 	    tls_generation_same_names(old, g)) {
 		tls_generation_unref(g);
 		return 0;
@@ -114,7 +74,7 @@ static int renew_role(struct tls_identity *id, struct role *r)
 	return 1;
 }
 
-static void notify_watchers(struct tls_identity *id)
+void tls_identity_notify(struct tls_identity *id)
 {
 	pthread_mutex_lock(&id->lock);
 	for (struct tls_watcher *w = id->watchers; w; w = w->next) {
@@ -127,7 +87,7 @@ static void notify_watchers(struct tls_identity *id)
 /* ---- health ---- */
 
 /* [writers] */
-static void report_health(struct tls_identity *id, const struct role *r)
+void tls_role_report(struct tls_identity *id, const struct role *r)
 {
 	char text[sizeof r->reason + sizeof r->failure + sizeof r->refused + 256];
 	bool fails;
@@ -161,11 +121,11 @@ static void watch_expiry(struct role *r)
 	if (!r->expiry_logged && g->material.not_after < now_s()) {
 		r->expiry_logged = r->overdue_logged = true;
 		log_error("Certificate has expired, peers will reject it role=%s subject=%s expiry=%s",
-			  role_names[r->number], who, when);
+			  tls_role_names[r->number], who, when);
 	} else if (!r->overdue_logged && tls_generation_overdue(g) <= now_s()) {
 		r->overdue_logged = true;
 		log_warn("Certificate expires soon and was not renewed role=%s subject=%s expiry=%s",
-			 role_names[r->number], who, when);
+			 tls_role_names[r->number], who, when);
 	}
 }
 
@@ -189,18 +149,23 @@ static void keep_finding(void *arg, enum diag_level level, const struct tls_file
 		snprintf(f->warnings[f->n_warnings++], sizeof f->warnings[0], "%s", text);
 }
 
-static void log_new(const struct role *r, const struct tls_generation *g, bool certificate)
+static void log_new(const struct role *r, const struct tls_generation *g, const struct tls_generation *old)
 {
+	bool certificate = !tls_generation_same_pair(old, g);
 	char who[TLS_COMPLAINT], path[TLS_COMPLAINT], when[CERT_SHOWN];
 
 	if (!certificate || !g->chain) {
-		log_info("Reloaded trusted CAs without downtime role=%s", role_names[r->number]);
+		if (!tls_crls_same(g->crls, old->crls))
+			log_info("Reloaded revocation lists without downtime role=%s lists=%zu",
+				 tls_role_names[r->number], tls_crls_count(g->crls));
+		else
+			log_info("Reloaded trusted CAs without downtime role=%s", tls_role_names[r->number]);
 		return;
 	}
 	bool used = !r->config.mode || (r->lost && !r->given);
 	log_info("%s path=%s role=%s subject=%s expiry=%s",
 		 used ? "Hot-reloaded certificate without downtime" : "Reloaded the fallback certificate",
-		 log_value(path, sizeof path, r->config.cert.path), role_names[r->number],
+		 log_value(path, sizeof path, r->config.cert.path), tls_role_names[r->number],
 		 log_value(who, sizeof who, g->subject), cert_show_time(when, g->material.not_after));
 }
 
@@ -210,17 +175,17 @@ static int use_files(struct tls_identity *id, struct role *r, struct tls_generat
 	struct tls_generation *old = r->files;
 	bool certificate = !tls_generation_same_pair(old, g);
 
-	if (!certificate && tls_generation_same_cas(old, g)) { /* touched, but the same */
+	if (!certificate && tls_generation_same_trust(old, g)) { /* touched, but the same */
 		tls_generation_unref(g);
 		return 0;
 	}
 	r->files = g;
-	if (renew_role(id, r) < 0) {
+	if (tls_role_renew(id, r) < 0) {
 		r->files = old;
 		tls_generation_unref(g);
 		return -ENOMEM;
 	}
-	log_new(r, g, certificate);
+	log_new(r, g, old);
 	tls_generation_unref(old);
 	atomic_fetch_add_explicit(&id->reloads, 1, memory_order_relaxed);
 	return 0;
@@ -238,31 +203,114 @@ static void note_failure(struct tls_identity *id, struct role *r, const char *er
 	memcpy(r->failed, r->found, r->n_files * sizeof *r->failed);
 	atomic_fetch_add_explicit(&id->reload_failures, 1, memory_order_relaxed);
 	log_error("Changed certificate files cannot be used, keeping the old ones role=%s error=%s",
-		  role_names[r->number], log_value(text, sizeof text, error));
+		  tls_role_names[r->number], log_value(text, sizeof text, error));
+}
+
+/* New in the log, and counted. */
+static void note_crls(struct tls_identity *id, struct role *r, const char *before)
+{
+	char text[TLS_COMPLAINT + 64];
+
+	if (!r->crl.trouble[0] || strcmp(r->crl.trouble, before) == 0)
+		return;
+	atomic_fetch_add_explicit(&id->reload_failures, 1, memory_order_relaxed);
+	log_error("Changed revocation lists cannot be used, keeping the old ones role=%s error=%s",
+		  tls_role_names[r->number], log_value(text, sizeof text, r->crl.trouble));
+}
+
+/* Read the lists anew, into a generation of the files that nobody has yet. */
+static int load_crls(struct tls_identity *id, struct role *r, struct tls_generation *g, struct findings *f)
+{
+	const struct tls_complaints complaints = {.add = keep_finding, .arg = f};
+	char before[TLS_COMPLAINT];
+	struct tls_crls *crls;
+
+	memcpy(before, r->crl.trouble, sizeof before);
+	int rc = tls_crl_files_read(&r->crl, g->ca, r->files->crls, now_s(), &complaints, &crls);
+	if (rc == 0)
+		rc = tls_generation_revoke(g, crls);
+	tls_crls_unref(crls);
+	note_crls(id, r, before);
+	return rc;
+}
+
+static void log_findings(const struct role *r, const struct findings *f)
+{
+	char text[TLS_COMPLAINT + 64];
+
+	for (size_t i = 0; i < f->n_warnings; i++)
+		log_warn("Certificate warning role=%s reason=%s", tls_role_names[r->number],
+			 log_value(text, sizeof text, f->warnings[i]));
 }
 
 static int load_again(struct tls_identity *id, struct role *r)
 {
 	struct findings f = {.error = ""};
 	const struct tls_complaints complaints = {.add = keep_finding, .arg = &f};
-	struct tls_generation *g;
-	char text[TLS_COMPLAINT + 64];
+	struct tls_generation *g = NULL;
 
 	int rc = tls_files_load(&r->config, r->number, now_s(), &complaints, r->found, &g);
-	if (rc == -EAGAIN) /* the next poll will find it finished */
-		return rc;
+	if (rc == 0)
+		rc = load_crls(id, r, g, &f);
 	if (rc == 0)
 		rc = use_files(id, r, g);
+	else if (g)
+		tls_generation_unref(g);
+	if (rc == -EAGAIN) /* the next poll will find it finished */
+		return rc;
 	if (rc) {
 		note_failure(id, r, f.error[0] ? f.error : strerror(-rc));
 		return rc;
 	}
 	memcpy(r->loaded, r->found, r->n_files * sizeof *r->loaded);
 	r->failure[0] = '\0';
-	for (size_t i = 0; i < f.n_warnings; i++)
-		log_warn("Certificate warning role=%s reason=%s", role_names[r->number],
-			 log_value(text, sizeof text, f.warnings[i]));
+	log_findings(r, &f);
 	return 0;
+}
+
+/* The lists alone: a certificate that is being replaced meanwhile does not keep a peer from being cut off. */
+static int load_only_crls(struct tls_identity *id, struct role *r)
+{
+	struct findings f = {.error = ""};
+	struct tls_generation *g = tls_generation_join(r->files, r->files->chain ? r->files : NULL);
+	int rc = g ? load_crls(id, r, g, &f) : -ENOMEM;
+
+	if (rc == 0)
+		rc = use_files(id, r, g);
+	else
+		tls_generation_unref(g);
+	if (rc == 0 && !r->crl.trouble[0])
+		log_findings(r, &f);
+	return rc;
+}
+
+void tls_identity_poll_crls(struct tls_identity *id)
+{
+	bool changed = false;
+
+	if (!id)
+		return;
+	pthread_mutex_lock(&id->writers);
+	for (size_t i = 0; i < TLS_ROLES; i++) {
+		struct role *r = &id->roles[i];
+		if (!r->files)
+			continue;
+		bool news = tls_crl_files_have_news(&r->crl);
+		if (tls_crl_files_changed(&r->crl)) {
+			news = changed = true;
+			load_only_crls(id, r);
+		}
+		if (news)
+			tls_crl_files_report(&r->crl, r->current->crls, now_s(), id->health);
+	}
+	pthread_mutex_unlock(&id->writers);
+	if (changed)
+		tls_identity_notify(id);
+}
+
+bool tls_identity_has_crls(const struct tls_identity *id)
+{
+	return id && (id->config->roles[SS_TLS_SERVER].n_crl || id->config->roles[SS_TLS_CLIENT].n_crl);
 }
 
 /* All there and either old enough or as they were at the last poll: nobody is writing to them. */
@@ -293,7 +341,8 @@ static void poll_role(struct tls_identity *id, struct role *r)
 		r->failure[0] = '\0';
 
 	watch_expiry(r);
-	report_health(id, r);
+	tls_role_report(id, r);
+	tls_crl_files_report(&r->crl, r->current->crls, now_s(), id->health);
 }
 
 void tls_identity_poll(struct tls_identity *id)
@@ -304,7 +353,7 @@ void tls_identity_poll(struct tls_identity *id)
 	for (size_t i = 0; i < TLS_ROLES; i++)
 		poll_role(id, &id->roles[i]);
 	pthread_mutex_unlock(&id->writers);
-	notify_watchers(id);
+	tls_identity_notify(id);
 }
 
 /* [writers] */
@@ -323,7 +372,7 @@ static int set_names(struct tls_identity *id, struct role *r, const char *const 
 		return 0;
 	}
 	r->files = g;
-	if (renew_role(id, r) < 0) {
+	if (tls_role_renew(id, r) < 0) {
 		r->files = old;
 		tls_generation_unref(g);
 		return -ENOMEM;
@@ -347,7 +396,7 @@ int tls_identity_set_names(struct tls_identity *id, const char *const *names, si
 	pthread_mutex_unlock(&id->writers);
 	if (rc > 0) {
 		log_info("Reloaded allowed_client_cns without downtime role=server names=%zu", n);
-		notify_watchers(id);
+		tls_identity_notify(id);
 	}
 	return rc;
 }
@@ -359,171 +408,14 @@ int tls_identity_reload(struct tls_identity *id)
 	pthread_mutex_lock(&id->writers);
 	for (size_t i = 0; i < TLS_ROLES; i++) {
 		int err = id->roles[i].files ? load_again(id, &id->roles[i]) : 0;
-		report_health(id, &id->roles[i]);
+		tls_role_report(id, &id->roles[i]);
+		if (id->roles[i].files)
+			tls_crl_files_report(&id->roles[i].crl, id->roles[i].current->crls, now_s(),
+					     id->health);
 		rc = err ? err : rc;
 	}
 	pthread_mutex_unlock(&id->writers);
-	notify_watchers(id);
-	return rc;
-}
-
-/* ---- what providers report, in their threads ---- */
-
-static void log_lost(struct role *r)
-{
-	const struct tls_generation *g = r->current;
-	char why[sizeof r->reason + 64], who[TLS_COMPLAINT], path[TLS_COMPLAINT], when[CERT_SHOWN];
-
-	log_value(why, sizeof why, r->reason);
-	r->warned_ns = clock_now();
-	if (g->chain)
-		log_warn("Operating in fallback mode, using cert_file role=%s reason=%s path=%s subject=%s "
-			 "expiry=%s",
-			 role_names[r->number], why, log_value(path, sizeof path, r->config.cert.path),
-			 log_value(who, sizeof who, g->subject), cert_show_time(when, g->material.not_after));
-	else
-		log_error("No TLS certificate and no fallback, %s role=%s reason=%s",
-			  r->number == SS_TLS_SERVER ? "handshakes fail"
-						     : "servers that require one will reject this client",
-			  role_names[r->number], why);
-}
-
-void tls_identity_remind(struct tls_identity *id, uint64_t now_ns)
-{
-	const uint64_t hour_ns = 3600ull * 1000000000u;
-
-	pthread_mutex_lock(&id->writers);
-	for (size_t i = 0; i < TLS_ROLES; i++) {
-		struct role *r = &id->roles[i];
-		if (r->lost && now_ns >= r->warned_ns + hour_ns)
-			log_lost(r);
-	}
-	pthread_mutex_unlock(&id->writers);
-}
-
-/* ---- there is none ---- */
-
-static void withdraw(struct tls_identity *id, struct role *r, const char *reason)
-{
-	bool news = !r->lost;
-
-	tls_generation_unref(r->given);
-	r->given = NULL;
-	r->lost = true;
-	r->refused[0] = '\0'; /* the newest word counts */
-	snprintf(r->reason, sizeof r->reason, "%s", reason);
-	atomic_store_explicit(&r->fallback, r->files->chain != NULL, memory_order_relaxed);
-	/* out of memory: the old one stays until the provider speaks again */
-	renew_role(id, r);
-	report_health(id, r);
-	if (news)
-		log_lost(r);
-}
-
-/* Is it one of roles, (1 << SS_TLS_...), with a certificate of a provider? */
-static bool takes_pairs(const struct role *r, uint32_t roles)
-{
-	return (roles & 1u << r->number) && r->files && r->config.mode;
-}
-
-void tls_identity_unavailable(struct tls_identity *id, uint32_t roles, const char *reason)
-{
-	pthread_mutex_lock(&id->writers);
-	for (uint32_t i = 0; i < TLS_ROLES; i++) {
-		struct role *r = &id->roles[i];
-		if (takes_pairs(r, roles))
-			withdraw(id, r, reason ? reason : "no reason given");
-	}
-	pthread_mutex_unlock(&id->writers);
-	notify_watchers(id);
-}
-
-/* ---- here is one ---- */
-
-enum { NAMES_SIZE = 32 }; /* of roles that one line of the log is about, "server,client" */
-
-static void add_name(char names[NAMES_SIZE], const struct role *r)
-{
-	size_t len = strlen(names);
-
-	snprintf(names + len, NAMES_SIZE - len, "%s%s", len ? "," : "", role_names[r->number]);
-}
-
-/* Use the pair for the role.  Roles whose certificate it replaces are added to swapped, those that had none
- * of the provider to ended. */
-static int accept_pair(struct tls_identity *id, struct role *r, struct tls_generation *g, char *swapped,
-		       char *ended)
-{
-	struct tls_generation *before = r->given;
-	bool had = r->current->chain, lost = r->lost;
-
-	r->given = tls_generation_ref(g);
-	int rc = renew_role(id, r);
-	if (rc < 0) {
-		r->given = before;
-		tls_generation_unref(g);
-		return rc;
-	}
-	tls_generation_unref(before);
-	r->lost = false;
-	r->refused[0] = '\0';
-	atomic_store_explicit(&r->fallback, false, memory_order_relaxed);
-	report_health(id, r);
-	if (lost)
-		add_name(ended, r);
-	if (rc && had)
-		add_name(swapped, r);
-	return 0;
-}
-
-static void log_given(const struct tls_generation *g, const char *swapped, const char *ended)
-{
-	char who[TLS_COMPLAINT], source[2 * TLS_MAX_SOURCE], when[CERT_SHOWN];
-
-	log_value(who, sizeof who, g->subject);
-	log_value(source, sizeof source, g->source);
-	cert_show_time(when, g->material.not_after);
-	if (ended[0])
-		log_info("Certificate available again role=%s source=%s subject=%s expiry=%s", ended, source,
-			 who, when);
-	if (swapped[0])
-		log_info("Hot-reloaded certificate without downtime role=%s source=%s subject=%s expiry=%s",
-			 swapped, source, who, when);
-}
-
-/* Shown until the provider speaks again; it logs it. */
-static void refuse_pair(struct tls_identity *id, struct role *r, const char *why)
-{
-	snprintf(r->refused, sizeof r->refused, "%s", why);
-	report_health(id, r);
-}
-
-int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *source, const char *chain_pem,
-			 const char *key_pem, char *why, size_t why_size)
-{
-	char swapped[NAMES_SIZE] = "", ended[NAMES_SIZE] = "";
-	const struct tls_trial *trial = tls_trial_open(NULL, why, why_size);
-	struct tls_generation *g = NULL;
-
-	int rc =
-		trial ? tls_generation_read(source, chain_pem, key_pem, now_s(), &g, why, why_size) : -EINVAL;
-	pthread_mutex_lock(&id->writers);
-	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++)
-		if (takes_pairs(&id->roles[i], roles))
-			rc = trial->identity(&g->material, i, id->roles[i].config.min_version, why, why_size);
-	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++)
-		if (takes_pairs(&id->roles[i], roles))
-			rc = accept_pair(id, &id->roles[i], g, swapped, ended);
-	for (uint32_t i = 0; i < TLS_ROLES && rc == -EINVAL; i++)
-		if (takes_pairs(&id->roles[i], roles))
-			refuse_pair(id, &id->roles[i], why);
-	pthread_mutex_unlock(&id->writers);
-	if (rc == -ENOMEM)
-		snprintf(why, why_size, "out of memory");
-	else if (rc == 0)
-		log_given(g, swapped, ended);
-	tls_generation_unref(g);
-	notify_watchers(id);
+	tls_identity_notify(id);
 	return rc;
 }
 
@@ -547,6 +439,20 @@ static void complain_at_start(void *arg, enum diag_level level, const struct tls
 		jdoc_report(s->doc, s->diag, level, jnode_get(security, "tls"), J_NAME, "%s", text);
 }
 
+static int start_crls(struct role *r, const struct tls_complaints *complaints)
+{
+	struct tls_crls *crls;
+	int rc = tls_crl_files_init(&r->crl, &r->config, tls_role_names[r->number]);
+
+	if (rc == 0)
+		rc = tls_crl_files_read(&r->crl, r->files->ca, NULL, now_s(), complaints, &crls);
+	if (rc)
+		return rc;
+	rc = crls ? tls_generation_revoke(r->files, crls) : 0;
+	tls_crls_unref(crls);
+	return rc;
+}
+
 static int start_role(struct tls_identity *id, struct role *r, struct at_start *s)
 {
 	const struct tls_complaints complaints = {.add = complain_at_start, .arg = s};
@@ -564,9 +470,13 @@ static int start_role(struct tls_identity *id, struct role *r, struct at_start *
 	if (rc)
 		return rc == -EAGAIN ? -EINVAL : rc;
 	memcpy(r->seen, r->loaded, r->n_files * sizeof *r->seen);
-	if (renew_role(id, r) < 0)
+	rc = start_crls(r, &complaints);
+	if (rc)
+		return rc == -EAGAIN ? -EINVAL : rc;
+	if (tls_role_renew(id, r) < 0)
 		return -ENOMEM;
-	report_health(id, r);
+	tls_role_report(id, r);
+	tls_crl_files_report(&r->crl, r->current->crls, now_s(), id->health);
 	return 0;
 }
 
@@ -620,6 +530,7 @@ void tls_identity_free(struct tls_identity *id)
 		tls_generation_unref(r->given);
 		tls_generation_unref(r->names_of);
 		free(r->loaded);
+		tls_crl_files_done(&r->crl);
 	}
 	pthread_mutex_destroy(&id->lock);
 	pthread_mutex_destroy(&id->writers);
@@ -707,6 +618,8 @@ int tls_identity_recheck_peer(struct tls_identity *id, const struct tls_known_pe
 	int rc = tls_peer_recheck(&policy, g ? g->trust : NULL, peer, now_s(), &reason, why, why_size);
 	if (rc)
 		atomic_fetch_add_explicit(&id->roles[role].revoked[reason], 1, memory_order_relaxed);
+	if (rc && g && (reason == SS_TLS_FAIL_REVOKED || reason == SS_TLS_FAIL_CRL_EXPIRED))
+		tls_crl_files_cut(&id->roles[role].crl, now_s(), why);
 	if (rc && fail)
 		*fail = reason;
 	if (rc == 0 && valid_until)
@@ -765,12 +678,13 @@ static uint64_t load(const _Atomic uint64_t *counter)
 
 static void collect_role(struct tls_identity *id, const struct role *r, struct metrics_page *page)
 {
-	const struct ss_tls_material *m = tls_identity_acquire(id, r->number);
+	struct tls_generation *g = acquire(id, r->number);
+	const struct ss_tls_material *m = g ? &g->material : NULL;
 	char role[64] = "", labels[128];
 
 	if (!m)
 		return;
-	metrics_label(role, sizeof role, "role", role_names[r->number]);
+	metrics_label(role, sizeof role, "role", tls_role_names[r->number]);
 	for (int32_t i = 0; i < SS_TLS_FAILS; i++) {
 		snprintf(labels, sizeof labels, "%s", role);
 		metrics_label(labels, sizeof labels, "reason", tls_peer_reason(i));
@@ -781,6 +695,7 @@ static void collect_role(struct tls_identity *id, const struct role *r, struct m
 		metrics_host(page, METRIC_CERTIFICATE_EXPIRY_TIME, role, m->not_after);
 		metrics_host(page, METRIC_CERTIFICATE_EXPIRY, role, m->not_after - now_s());
 	}
+	tls_crl_files_collect(g->crls, role, page);
 	if (r->config.mode)
 		metrics_host(page, METRIC_TLS_FALLBACK, role,
 			     atomic_load_explicit(&r->fallback, memory_order_relaxed));

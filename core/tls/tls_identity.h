@@ -44,6 +44,10 @@ void tls_identity_free(struct tls_identity *);
  * allowed.
  */
 void tls_identity_poll(struct tls_identity *);
+/* The same for revocation lists, which may not wait: to be called several times a second if there are any.  A
+ * file is taken when two calls find it the same. */
+void tls_identity_poll_crls(struct tls_identity *);
+bool tls_identity_has_crls(const struct tls_identity *);
 /* Read all files now, settled or not.  0; -EINVAL, -ENOMEM: what is wrong was logged and the old ones stay;
  * -EAGAIN: a file is being written to, a later poll will take it. */
 int tls_identity_reload(struct tls_identity *);

@@ -38,6 +38,7 @@ const char *tls_peer_reason(int32_t fail)
 		[SS_TLS_FAIL_EXPIRED] = "expired",        [SS_TLS_FAIL_NOT_YET_VALID] = "not_yet_valid",
 		[SS_TLS_FAIL_PURPOSE] = "purpose",        [SS_TLS_FAIL_NAME] = "name",
 		[SS_TLS_FAIL_VERSION] = "version",        [SS_TLS_FAIL_OTHER] = "other",
+		[SS_TLS_FAIL_REVOKED] = "revoked",        [SS_TLS_FAIL_CRL_EXPIRED] = "crl_expired",
 	};
 
 	return reasons[fail >= 0 && fail < SS_TLS_FAILS ? fail : SS_TLS_FAIL_OTHER];
@@ -467,6 +468,15 @@ static int refuse_error(struct check *c, int32_t error)
 	}
 }
 
+static int check_revocation(struct check *c)
+{
+	char why[512];
+	int32_t fail;
+	int rc = tls_trust_check_revoked(c->policy->trust, c->chain, c->n, c->now, &fail, why, sizeof why);
+
+	return rc ? refuse(c, fail, "%s", why) : 0;
+}
+
 static int check_leaf(struct check *c, int32_t error)
 {
 	int rc;
@@ -477,7 +487,9 @@ static int check_leaf(struct check *c, int32_t error)
 		return refuse_expired(c, c->leaf);
 	if (cert_not_before(c->leaf) > c->now)
 		return refuse_early(c, c->leaf);
-	rc = check_purpose(c);
+	rc = check_revocation(c);
+	if (rc == 0)
+		rc = check_purpose(c);
 	if (rc == 0 && c->policy->role == SS_TLS_CLIENT)
 		rc = check_host(c);
 	return rc ? rc : check_name(c);

@@ -11,6 +11,8 @@
 #include <semstreams/ext/tls.h>
 #include "core/tls/cert.h"
 
+struct tls_crl;
+
 /* Told of each CA that can verify nothing. */
 typedef void tls_trial_useless_fn(void *arg, gnutls_x509_crt_t ca, const char *why);
 
@@ -33,6 +35,12 @@ struct tls_trial {
 			size_t why_size);
 	/* The number of CAs that can verify anything, -ENOMEM. */
 	int (*cas)(const struct cert_list *, tls_trial_useless_fn *, void *arg);
+	/*
+	 * A certificate revocation list in DER, whose signature must be that of one of the issuers, taken
+	 * apart.  0 with *out (but for its digest) for tls_crl_done(), -EINVAL with why, -ENOMEM.
+	 */
+	int (*crl)(const uint8_t *der, size_t len, const struct cert_list *issuers, struct tls_crl *out,
+		   char *why, size_t why_size);
 };
 
 /* The module, loaded if it is not yet, from file; NULL: from where it is installed.  NULL with why, which

@@ -11,6 +11,7 @@
 #include <gnutls/abstract.h>
 #include <gnutls/x509.h>
 #include "core/tls/cert.h"
+#include "core/tls/tls_crl.h"
 
 enum {
 	MAX_CAS = 128000,    /* more than all files of a role may hold */
@@ -22,8 +23,10 @@ struct tls_trust {
 	struct cert_list cas;
 	bool constrained; /* one of them has name constraints */
 	bool system;
+	struct tls_crls *crls;         /* NULL: none */
+	bool *revoked;                 /* of cas: those that a list of their issuer has */
 	pthread_mutex_t lock;          /* of the list, which is made when it is first needed */
-	gnutls_x509_trust_list_t list; /* the certificates are cas'; revocation lists would be added here */
+	gnutls_x509_trust_list_t list; /* the certificates are cas' */
 };
 
 static bool is_constrained(gnutls_x509_crt_t crt)
@@ -36,7 +39,9 @@ static bool is_constrained(gnutls_x509_crt_t crt)
 	return rc != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE;
 }
 
-struct tls_trust *tls_trust_new(const char *ca_pem, bool system)
+static bool mark_revoked(struct tls_trust *);
+
+struct tls_trust *tls_trust_new(const char *ca_pem, bool system, struct tls_crls *crls)
 {
 	struct tls_trust *t = calloc(1, sizeof *t);
 	char why[256];
@@ -45,12 +50,17 @@ struct tls_trust *tls_trust_new(const char *ca_pem, bool system)
 		return NULL;
 	pthread_mutex_init(&t->lock, NULL);
 	t->system = system;
+	t->crls = tls_crls_ref(crls);
 	if (ca_pem && *ca_pem && cert_list_load(ca_pem, strlen(ca_pem), MAX_CAS, &t->cas, why, sizeof why)) {
 		tls_trust_free(t);
 		return NULL;
 	}
 	for (unsigned i = 0; i < t->cas.n; i++)
 		t->constrained |= is_constrained(t->cas.certs[i]);
+	if (!mark_revoked(t)) {
+		tls_trust_free(t);
+		return NULL;
+	}
 	return t;
 }
 
@@ -61,6 +71,8 @@ void tls_trust_free(struct tls_trust *t)
 	if (t->list)
 		gnutls_x509_trust_list_deinit(t->list, 0);
 	cert_list_free(&t->cas);
+	tls_crls_unref(t->crls);
+	free(t->revoked);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
 }
@@ -156,13 +168,13 @@ out:
 struct candidates {
 	gnutls_x509_crt_t *certs;
 	bool *above; /* found to have signed the leaf, or one that is above it */
-	size_t n;
+	size_t n, n_shown;
 	bool constrained;
 };
 
-static void candidates_free(struct candidates *c, size_t n_shown)
+static void candidates_free(struct candidates *c)
 {
-	for (size_t i = 0; i < n_shown; i++)
+	for (size_t i = 0; i < c->n_shown; i++)
 		gnutls_x509_crt_deinit(c->certs[i]);
 	free(c->certs);
 	free(c->above);
@@ -235,36 +247,161 @@ static int check_constraints(gnutls_x509_crt_t ca, const char *name, char *why, 
 	return -EACCES;
 }
 
+/* *leaf is for gnutls_x509_crt_deinit().  0; -ENOMEM, -EINVAL: then there is nothing to release. */
+static int candidates_init(struct candidates *c, const struct tls_trust *t, const struct ss_der *chain,
+			   uint32_t n, gnutls_x509_crt_t *leaf)
+{
+	size_t n_cas = t ? t->cas.n : 0;
+
+	*c = (struct candidates){.certs = calloc(n + n_cas + 1, sizeof *c->certs),
+				 .above = calloc(n + n_cas + 1, sizeof *c->above),
+				 .constrained = t && t->constrained};
+	int rc = c->certs && c->above ? 0 : -ENOMEM;
+	if (rc == 0 && (n == 0 || cert_from_der(chain[0].data, chain[0].len, leaf)))
+		rc = -EINVAL;
+	if (rc) {
+		candidates_free(c);
+		return rc;
+	}
+	for (uint32_t i = 1; i < n; i++) {
+		if (cert_from_der(chain[i].data, chain[i].len, &c->certs[c->n_shown]))
+			continue; /* what cannot be read has verified nothing */
+		c->constrained |= is_constrained(c->certs[c->n_shown++]);
+	}
+	c->n = c->n_shown;
+	for (size_t i = 0; i < n_cas; i++)
+		c->certs[c->n++] = t->cas.certs[i];
+	return 0;
+}
+
 int tls_trust_allows(const struct tls_trust *t, const struct ss_der *chain, uint32_t n, const char *name,
 		     char *why, size_t why_size)
 {
-	size_t n_shown = 0, n_cas = t ? t->cas.n : 0;
-	struct candidates c = {.certs = calloc(n + n_cas + 1, sizeof *c.certs),
-			       .above = calloc(n + n_cas + 1, sizeof *c.above),
-			       .constrained = t && t->constrained};
+	struct candidates c;
 	gnutls_x509_crt_t leaf;
-	int rc = -EACCES;
 
-	snprintf(why, why_size, "out of memory");
-	if (!c.certs || !c.above || n == 0 || cert_from_der(chain[0].data, chain[0].len, &leaf))
-		goto out;
-	for (uint32_t i = 1; i < n; i++) {
-		if (cert_from_der(chain[i].data, chain[i].len, &c.certs[n_shown]))
-			continue; /* what cannot be read has verified nothing */
-		c.constrained |= is_constrained(c.certs[n_shown++]);
+	if (candidates_init(&c, t, chain, n, &leaf)) {
+		snprintf(why, why_size, "out of memory");
+		return -EACCES;
 	}
-	c.n = n_shown;
-	for (size_t i = 0; i < n_cas; i++)
-		c.certs[c.n++] = t->cas.certs[i];
-	rc = 0;
+	int rc = 0;
 	if (c.constrained)
 		climb(&c, leaf);
 	for (size_t i = 0; i < c.n && rc == 0; i++)
 		if (c.above[i])
 			rc = check_constraints(c.certs[i], name, why, why_size);
 	gnutls_x509_crt_deinit(leaf);
-out:
-	candidates_free(&c, n_shown);
+	candidates_free(&c);
+	return rc;
+}
+
+/* ---- revocation ---- */
+
+/* The list that has the certificate, if it is of the CA that signed it; NULL: none has. */
+static const struct tls_crl *find_revoked(const struct tls_crls *crls, gnutls_x509_crt_t crt,
+					  const struct tls_crl_entry **entry)
+{
+	for (size_t i = 0; i < tls_crls_count(crls); i++) {
+		const struct tls_crl *c = tls_crls_at(crls, i);
+		*entry = tls_crl_find(c, crt);
+		if (*entry && signed_by(crt, c->issuer))
+			return c;
+	}
+	return NULL;
+}
+
+/* Once for all CAs, of which there may be many. */
+static bool mark_revoked(struct tls_trust *t)
+{
+	const struct tls_crl_entry *entry;
+
+	if (tls_crls_count(t->crls) == 0)
+		return true;
+	t->revoked = calloc(t->cas.n + 1u, sizeof *t->revoked);
+	for (unsigned i = 0; t->revoked && i < t->cas.n; i++)
+		t->revoked[i] = find_revoked(t->crls, t->cas.certs[i], &entry);
+	return t->revoked;
+}
+
+static int refuse_revoked(const struct tls_crls *crls, gnutls_x509_crt_t crt, int32_t *fail, char *why,
+			  size_t why_size)
+{
+	char who[CERT_SHOWN], ca[CERT_SHOWN], when[CERT_SHOWN];
+	const struct tls_crl_entry *entry;
+	const struct tls_crl *c = find_revoked(crls, crt, &entry);
+
+	if (!c)
+		return 0;
+	*fail = SS_TLS_FAIL_REVOKED;
+	snprintf(why, why_size, "certificate %s was revoked by CA %s at %s (%s)", cert_show_subject(who, crt),
+		 cert_show_subject(ca, c->issuer), cert_show_time(when, entry->since_s),
+		 tls_crl_reason(entry->reason));
+	return -EACCES;
+}
+
+/* Is there a list about the certificate that is out of date? */
+static int refuse_unknown(const struct tls_crls *crls, gnutls_x509_crt_t crt, int64_t now, int32_t *fail,
+			  char *why, size_t why_size)
+{
+	char who[CERT_SHOWN], ca[CERT_SHOWN], when[CERT_SHOWN];
+
+	for (size_t i = 0; i < tls_crls_count(crls); i++) {
+		const struct tls_crl *c = tls_crls_at(crls, i);
+		if (c->next_update >= now || !signed_by(crt, c->issuer))
+			continue;
+		*fail = SS_TLS_FAIL_CRL_EXPIRED;
+		snprintf(why, why_size,
+			 "whether certificate %s is revoked cannot be told: the revocation list of CA %s "
+			 "expired %s",
+			 cert_show_subject(who, crt), cert_show_subject(ca, c->issuer),
+			 cert_show_time(when, c->next_update));
+		return -EACCES;
+	}
+	return 0;
+}
+
+static int check_above(const struct tls_trust *t, const struct candidates *c, int64_t now, int32_t *fail,
+		       char *why, size_t why_size)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < c->n && rc == 0; i++)
+		if (c->above[i] && (i < c->n_shown || t->revoked[i - c->n_shown]))
+			rc = refuse_revoked(t->crls, c->certs[i], fail, why, why_size);
+	for (size_t i = 0; i < c->n && rc == 0 && tls_crls_hard(t->crls); i++)
+		if (c->above[i])
+			rc = refuse_unknown(t->crls, c->certs[i], now, fail, why, why_size);
+	return rc;
+}
+
+int tls_trust_check_revoked(const struct tls_trust *t, const struct ss_der *chain, uint32_t n, int64_t now,
+			    int32_t *fail, char *why, size_t why_size)
+{
+	struct candidates c;
+	const struct tls_crl_entry *entry;
+	gnutls_x509_crt_t leaf;
+
+	if (!t || tls_crls_count(t->crls) == 0)
+		return 0;
+	bool hard = tls_crls_hard(t->crls), suspect = hard && tls_crls_first_end(t->crls)->next_update < now;
+	if (candidates_init(&c, t, chain, n, &leaf)) {
+		*fail = SS_TLS_FAIL_OTHER;
+		snprintf(why, why_size, "out of memory");
+		return -EACCES;
+	}
+	int rc = refuse_revoked(t->crls, leaf, fail, why, why_size);
+	if (rc == 0 && hard)
+		rc = refuse_unknown(t->crls, leaf, now, fail, why, why_size);
+	/* who has signed whom costs time, and matters only if one of them may be revoked */
+	for (size_t i = 0; i < c.n && rc == 0 && !suspect; i++)
+		suspect = i < c.n_shown ? find_revoked(t->crls, c.certs[i], &entry) != NULL
+					: t->revoked[i - c.n_shown];
+	if (rc == 0 && suspect) {
+		climb(&c, leaf);
+		rc = check_above(t, &c, now, fail, why, why_size);
+	}
+	gnutls_x509_crt_deinit(leaf);
+	candidates_free(&c);
 	return rc;
 }
 
@@ -399,6 +536,10 @@ int64_t tls_trust_next_expiry(const struct tls_trust *t, const struct ss_der *ch
 	}
 	for (unsigned i = 0; t && i < t->cas.n; i++) {
 		end = cert_not_after(t->cas.certs[i]);
+		next = end >= now && end < next ? end : next;
+	}
+	for (size_t i = 0; t && tls_crls_hard(t->crls) && i < tls_crls_count(t->crls); i++) {
+		end = tls_crls_at(t->crls, i)->next_update;
 		next = end >= now && end < next ? end : next;
 	}
 	return next == INT64_MAX ? next : next + 1; /* valid until then, inclusive */

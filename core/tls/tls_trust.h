@@ -10,10 +10,12 @@
 #include <gnutls/x509.h>
 #include <semstreams/ext/tls.h>
 
+struct tls_crls;
 struct tls_trust;
 
-/* ca_pem may be NULL; with system the CAs of the system are trusted as well.  NULL: out of memory. */
-struct tls_trust *tls_trust_new(const char *ca_pem, bool system);
+/* ca_pem may be NULL; with system the CAs of the system are trusted as well; of the revocation lists (may be
+ * NULL) a reference is taken.  NULL: out of memory. */
+struct tls_trust *tls_trust_new(const char *ca_pem, bool system, struct tls_crls *);
 void tls_trust_free(struct tls_trust *); /* NULL is allowed */
 
 /* Is this very certificate one of the CAs? */
@@ -28,6 +30,14 @@ int tls_trust_allows(const struct tls_trust *, const struct ss_der *chain, uint3
 		     char *why, size_t why_size);
 
 /*
+ * Is the leaf, or a CA above it, in a revocation list of its issuer; or is such a list out of date, where
+ * that is an error?  The chain has been verified; trust may be NULL.  0; -EACCES with *fail =
+ * SS_TLS_FAIL_REVOKED or SS_TLS_FAIL_CRL_EXPIRED and the reason in why.
+ */
+int tls_trust_check_revoked(const struct tls_trust *, const struct ss_der *chain, uint32_t n, int64_t now,
+			    int32_t *fail, char *why, size_t why_size);
+
+/*
  * Does the chain verify now: signatures, CAs, times, purposes of CAs, constraints?  -1 (it does) or
  * SS_TLS_FAIL_..., as in the argument error of struct ss_tls.check_peer.
  */
@@ -38,7 +48,6 @@ int32_t tls_trust_verify(struct tls_trust *, const struct ss_der *chain, uint32_
 bool tls_trust_find_weak(const struct tls_trust *, const struct ss_der *chain, uint32_t n, char *why,
 			 size_t why_size);
 
-/* The next time, in seconds since 1970, at which a certificate of the chain or a CA has expired; INT64_MAX:
- * never.
- */
+/* The next time, in seconds since 1970, at which a certificate of the chain, a CA or a revocation list that
+ * has to be valid has expired; INT64_MAX: never. */
 int64_t tls_trust_next_expiry(const struct tls_trust *, const struct ss_der *chain, uint32_t n, int64_t now);

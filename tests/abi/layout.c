@@ -298,7 +298,8 @@ static const struct number numbers[] = {
 	VALUE(SS_TLS_INSECURE, 8),
 	VALUE(SS_TLS_FAIL_NO_CERT, 0),
 	VALUE(SS_TLS_FAIL_OTHER, 7),
-	VALUE(SS_TLS_FAILS, 8),
+	VALUE(SS_TLS_FAIL_REVOKED, 8),
+	VALUE(SS_TLS_FAIL_CRL_EXPIRED, 9),
 };
 
 int main(void)

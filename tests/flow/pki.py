@@ -11,6 +11,7 @@ signatures come from the openssl program.
     a.leaf(b"good\\0.evil"), a.leaf(None, subject=[("O", "x/CN=good")]), a.leaf(["one", "two"])
 """
 
+import base64
 import datetime
 import ipaddress
 import os
@@ -110,13 +111,17 @@ def pem(der):
     return openssl("x509", "-inform", "DER", data=der)
 
 
+def crl_pem(der):
+    return b"-----BEGIN X509 CRL-----\n" + base64.encodebytes(der) + b"-----END X509 CRL-----\n"
+
+
 # ---- certificates
 
 class Issued:
-    """A certificate: .der; with files .cert (the chain without the root) and .key."""
+    """A certificate: .der, .serial; with files .cert (the chain without the root) and .key."""
 
-    def __init__(self, der, key, chain, cert):
-        self.der, self.chain, self.cert, self.key = der, chain, Path(cert), key.path
+    def __init__(self, der, key, chain, cert, serial):
+        self.der, self.chain, self.cert, self.key, self.serial = der, chain, Path(cert), key.path, serial
         self.cert.write_bytes(b"".join(map(pem, chain)))
 
     def settings(self, **more):
@@ -127,12 +132,13 @@ class Issued:
 class Authority:
     serial = 1000
 
-    def __init__(self, pki, cn, issuer=None, days=(-1, 365), path_length=None):
+    def __init__(self, pki, cn, issuer=None, days=(-1, 365), path_length=None, usage=None):
         self.pki, self.issuer, self.n = pki, issuer or self, 0
         self.subject = name([("O", "SemStreams"), ("CN", cn)])
         file = cn.lower().replace(" ", "-")
         self.key = Key(pki.folder / f"{file}-key.pem")
-        self.der = self.issuer.certify(self.subject, self.key.spki, days, ca=True, path_length=path_length)
+        self.der = self.issuer.certify(self.subject, self.key.spki, days, ca=True, path_length=path_length, usage=usage)
+        self.serial = Authority.serial
         self.crt = pki.folder / f"{file}.crt"
         self.crt.write_bytes(pem(self.der))
 
@@ -170,11 +176,22 @@ class Authority:
         whole = name(list(subject) + [("CN", c) for c in cns])
         der = self.certify(whole, key.spki, days, ca=ca, usage=usage, uses=uses, sans=cns if sans is None else sans,
                            extra=extra)
-        chain, issuer = [der], self
+        serial, chain, issuer = Authority.serial, [der], self
         while issuer.issuer is not issuer:
             chain.append(issuer.der)
             issuer = issuer.issuer
-        return Issued(der, key, chain, f"{file}.crt")
+        return Issued(der, key, chain, f"{file}.crt", serial)
+
+    def crl(self, *revoked, days=(-1, 1), number=1, extra=(), entry_extra=(), key=None):
+        """DER of a revocation list of this CA; revoked are certificates or serials."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        start, end = (now + datetime.timedelta(days=d) for d in days)
+        inside = sequence(*(extension(*e) for e in entry_extra)) if entry_extra else b""
+        entries = [sequence(integer(r if isinstance(r, int) else r.serial), utc(start), inside) for r in revoked]
+        extensions = [extension("2.5.29.20", integer(number)), *(extension(*e) for e in extra)]
+        body = sequence(integer(1), SIGNATURE, self.subject, utc(start), utc(end),
+                        sequence(*entries) if entries else b"", tlv(0xa0, sequence(*extensions)))
+        return sequence(body, SIGNATURE, tlv(0x03, b"\0", (key or self.key).sign(body)))
 
 
 class Pki:

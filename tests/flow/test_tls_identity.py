@@ -137,7 +137,8 @@ def test_change(start, tmp_path, pki, location):
     assert 0.9 * 86400 < left(m) < 1.1 * 86400
     assert abs(m.sum("semstreams_certificate_expiry_seconds") - left(m)) < 5
     reasons = {dict(labels)["reason"] for name, labels in m.select("semstreams_mtls_handshake_failures_total")}
-    assert reasons == {"no_certificate", "unknown_ca", "expired", "not_yet_valid", "purpose", "name", "version", "other"}
+    assert reasons == {"no_certificate", "unknown_ca", "expired", "not_yet_valid", "purpose", "name", "version", "other",
+                       "revoked", "crl_expired"}
 
     tmp_path.joinpath("s.crt").write_bytes(two.cert.read_bytes())
     program.wait_log(r"ERROR Changed certificate files cannot be used, keeping the old ones role=server error=.*s.key.* "

@@ -123,8 +123,8 @@ static int32_t tls_check_peer(void *self, uint32_t role, const struct ss_der *ch
 			      char *why, size_t why_size)
 {
 	static const char *const words[SS_TLS_FAILS] = {
-		"no certificate", "unknown authority", "expired", "not yet valid",
-		"wrong purpose",  "wrong name",        "version", "other"};
+		"no certificate", "unknown authority", "expired", "not yet valid", "wrong purpose",
+		"wrong name",     "version",           "other",   "revoked",       "list expired"};
 	struct test_tls *t = self;
 	if (role == SS_TLS_CLIENT)
 		assert_non_null(host);

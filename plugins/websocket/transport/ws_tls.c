@@ -111,6 +111,8 @@ static int error_of_fail(int32_t fail)
 		return X509_V_ERR_INVALID_PURPOSE;
 	case SS_TLS_FAIL_NAME:
 		return X509_V_ERR_HOSTNAME_MISMATCH;
+	case SS_TLS_FAIL_REVOKED:
+		return X509_V_ERR_CERT_REVOKED;
 	default:
 		return X509_V_ERR_APPLICATION_VERIFICATION;
 	}

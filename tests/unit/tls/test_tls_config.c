@@ -233,7 +233,8 @@ static void test_complaints(void **state)
 		{MTLS(", \"allowed_client_cns\": [\"a\"], \"require_client_cert\": 1, \"allowed_cns\": []"),
 		 "error 1:190 /security/tls/server/mtls/require_client_cert  expected true or false, got 1\n"
 		 "error 1:193 /security/tls/server/mtls/allowed_cns  unknown key \"allowed_cns\"; known: "
-		 "enabled, client_ca_files, require_client_cert, allowed_client_cns\n"},
+		 "enabled, client_ca_files, require_client_cert, allowed_client_cns, crl_files, "
+		 "crl_policy\n"},
 		{CLIENT("\"insecure_skip_verify\": true"),
 		 "warning 1:58 /security/tls/client/insecure_skip_verify  servers are not verified: anybody "
 		 "on the network path can read and change the data\n"},
@@ -242,7 +243,8 @@ static void test_complaints(void **state)
 		 "write true and false without quotes\n"},
 		{CLIENT("\"enabled\": true"),
 		 "error 1:34 /security/tls/client/enabled  unknown key \"enabled\"; known: mode, ca_files, "
-		 "insecure_skip_verify, min_version, cert_file, key_file, allow_open_key_file, mtls, acme\n"},
+		 "crl_files, crl_policy, insecure_skip_verify, min_version, cert_file, key_file, "
+		 "allow_open_key_file, mtls, acme\n"},
 		{CLIENT("\"ca_files\": []"), "error 1:46 /security/tls/client/ca_files  an empty list; leave "
 					     "the key out to trust the CAs of the system\n"},
 		{CLIENT("\"cert_file\": \"c\""), "error 1:33 /security/tls/client  \"key_file\" is missing: "
@@ -266,7 +268,8 @@ static void test_complaints(void **state)
 		{CLIENT("\"mode\": \"vault\", \"vault\": {\"a\": []}, \"mtls\": {\"enabled\": true}"), ""},
 		{CLIENT("\"mode\": \"vault\", \"valt\": {}"),
 		 "error 1:51 /security/tls/client/valt  unknown key \"valt\"; known: mode, ca_files, "
-		 "insecure_skip_verify, min_version, cert_file, key_file, allow_open_key_file, mtls, acme\n"},
+		 "crl_files, crl_policy, insecure_skip_verify, min_version, cert_file, key_file, "
+		 "allow_open_key_file, mtls, acme\n"},
 		{CLIENT("\"mode\": \"vault\", \"vault\": 1"),
 		 "error 1:60 /security/tls/client/vault  expected an object, got 1\n"},
 		{CLIENT("\"mode\": \"acme\", \"cert_file\": \"c\""),

@@ -194,7 +194,7 @@ static struct verdict check_below(const struct cert_spec *ca_spec, const struct 
 	const struct cert *chain[] = {&leaf, &ca}, *stored[] = {&root, &ca};
 	char *pem = cert_chain_pem(stored, shown ? 1 : 2);
 
-	with.trust = tls_trust_new(pem, false);
+	with.trust = tls_trust_new(pem, false, NULL);
 	assert_non_null(with.trust);
 	struct verdict v = check_chain(&with, chain, shown ? 2 : 1, -1,
 				       policy->role == SS_TLS_CLIENT ? leaf_spec->dns[0].text : NULL);
@@ -268,7 +268,7 @@ static void test_constraints_by_signature(void **state)
 	struct cert issuer = {.crt = alias.crt, .key = ca.key};
 	leaf = cert_make(CLIENT_OF(.cns = {{GOOD, 0}}), &issuer);
 	char *pem = cert_chain_pem(stored, 1);
-	with.trust = tls_trust_new(pem, false);
+	with.trust = tls_trust_new(pem, false, NULL);
 	const struct cert *chain[] = {&leaf, &ca};
 	REFUSED(check_chain(&with, chain, 2, -1, NULL), SS_TLS_FAIL_NAME,
 		"the name constraints of CA 'Location C CA' do not allow the name 'semstreams-b.local'");

@@ -53,7 +53,7 @@ static void expect_other(const char *name, const char *size, const char *version
 	char *file = text_of("%s/%s", scratch, name);
 	char *source = text_of(
 		"#include <stdint.h>\n"
-		"struct { uint32_t size; const char *version; void *functions[3]; } "
+		"struct { uint32_t size; const char *version; void *functions[4]; } "
 		"semstreams_tls_openssl __attribute__((visibility(\"default\"))) = {%s, \"%s\", {0}};",
 		size, version);
 

@@ -57,6 +57,8 @@ enum {
 	SS_TLS_FAIL_NAME,
 	SS_TLS_FAIL_VERSION,
 	SS_TLS_FAIL_OTHER,
+	SS_TLS_FAIL_REVOKED,     /* in a certificate revocation list */
+	SS_TLS_FAIL_CRL_EXPIRED, /* the list that would tell is out of date */
 	SS_TLS_FAILS
 };
 struct ss_tls {
@@ -68,9 +70,9 @@ struct ss_tls {
 	const struct ss_tls_material *(*acquire)(void *self, uint32_t role);
 	/* [any] NULL is allowed. */
 	void (*release)(void *self, const struct ss_tls_material *);
-	/* [inst] Have changed(arg) called, [inst], after each new generation: another certificate, other CAs
-	 * or names.  Take it for new handshakes, and ask recheck_peer() about the peers that are connected.
-	 * -EALREADY: the instance watches already; -ENOENT: there is no identity. */
+	/* [inst] Have changed(arg) called, [inst], after each new generation: another certificate, other
+	 * CAs, names or revocation lists.  Take it for new handshakes, and ask recheck_peer() about the peers
+	 * that are connected. -EALREADY: the instance watches already; -ENOENT: there is no identity. */
 	int32_t (*watch)(void *self, void (*changed)(void *arg), void *arg);
 	/* [inst] End that; when this returns, changed is not called again. */
 	void (*unwatch)(void *self);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <semstreams/ext/tls.h>
-#include "core/admin/admin.h"
+#include "core/api.h"
 #include "core/config/claims.h"
 #include "core/config/config.h"
 #include "core/config/descriptors.h"
@@ -22,20 +22,19 @@
 #include "core/flow/crash.h"
 #include "core/flow/pipeline.h"
 #include "core/flow/providers.h"
-#include "core/peers_page.h"
 #include "core/report.h"
 #include "core/undrained.h"
 
 enum { EXIT_BAD_CONFIG = 78 };
 
 struct run {
+	struct api api; /* first: verbs get it */
 	const struct run_options *options;
 	const struct config *config;
 	struct loader *loader;
 	struct ev_loop *ev;
 	struct pipeline *pipeline;
 	struct metrics *metrics;
-	struct admin *admin;
 	ev_signal term, interrupt, hangup;
 	ev_async closed;   /* a component has closed */
 	ev_timer deadline; /* of draining */
@@ -44,43 +43,9 @@ struct run {
 	uint64_t term_ns; /* when it began to drain, monotonic */
 };
 
-/* ---- pages ---- */
-
-static int page_metrics(void *arg, FILE *body)
-{
-	struct run *r = arg;
-
-	return metrics_print(r->metrics, body) == 0 ? 200 : 500;
-}
-
-static int page_live(void *arg, FILE *body)
-{
-	(void)arg; /* that somebody answers is the answer */
-	fputs("{\"status\":\"ok\"}\n", body);
-	return 200;
-}
-
-static int page_ready(void *arg, FILE *body)
-{
-	struct run *r = arg;
-
-	return health_print(r->pipeline->health, body) ? 200 : 503;
-}
-
-static int page_peers(void *arg, const struct admin_request *request, FILE *body)
-{
-	struct run *r = arg;
-
-	return peers_page(r->pipeline, request, body);
-}
-
-static const struct admin_page PAGES[] = {
-	{"/metrics", "text/plain; version=0.0.4; charset=utf-8", page_metrics, NULL},
-	{"/livez", "application/json", page_live, NULL},
-	{"/readyz", "application/json", page_ready, NULL},
-	{"/health", "application/json", page_ready, NULL},
-	{"/peers", "application/json", NULL, page_peers},
-	{NULL, NULL, NULL, NULL},
+/* What POST does, by who may: see docs/admin-api.md.  Their arg is struct run. */
+static const struct admin_page verbs[] = {
+	{.path = NULL},
 };
 
 /* ---- the end ---- */
@@ -250,18 +215,6 @@ static void watch(struct run *r)
 		ev_timer_start(r->ev, &r->watchdog);
 }
 
-static int open_admin(struct run *r, const struct config *config)
-{
-	char why[256];
-
-	if (!config->admin_listen)
-		return 0;
-	int rc = admin_start(r->ev, config->admin_listen, PAGES, r, why, &r->admin);
-	if (rc)
-		log_error("Cannot open the admin port; set \"admin\": {\"listen\": ...} error=\"%s\"", why);
-	return rc;
-}
-
 /* The bare minimum if a component hangs: its thread may be anywhere. */
 static _Noreturn void end_hard(const struct pipeline *p)
 {
@@ -275,15 +228,14 @@ static int serve(struct run *r, const struct config *config)
 	const uint64_t stop_timeout_ns = 5000000000u;
 	uint64_t started = clock_now();
 
-	int rc = open_admin(r, config);
+	int rc = api_open(&r->api, r->ev, verbs);
 	if (rc == 0)
 		rc = pipeline_start(r->pipeline);
 	if (rc)
 		return EXIT_FAILURE;
 	log_info("Pipeline running components=%zu threads=%zu admin=%s start_ms=%.1f config=%s",
-		 r->pipeline->n_components, r->pipeline->n_workers,
-		 r->admin ? admin_address(r->admin) : "off", (double)(clock_now() - started) / 1e6,
-		 config->doc->file);
+		 r->pipeline->n_components, r->pipeline->n_workers, api_address(&r->api),
+		 (double)(clock_now() - started) / 1e6, config->doc->file);
 	notify_send("READY=1\nSTATUS=running");
 
 	ev_run(r->ev, 0);
@@ -373,10 +325,14 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 		log_error("Out of memory or file descriptors at start");
 		goto out;
 	}
+	r.api.pipeline = r.pipeline;
+	r.api.config = config;
+	r.api.loader = loader;
+	r.api.metrics = r.metrics;
 	watch(&r);
 	code = serve(&r, config);
 out:
-	admin_stop(r.admin);
+	api_close(&r.api);
 	metrics_free(r.metrics);
 	pipeline_free(r.pipeline);
 	crash_unwatch();

@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <ev.h>
 #include <microhttpd.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,14 +13,16 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <semstreams/base/host_name.h>
+#include <semstreams/base/strbuf.h>
 #include "core/admin/admin.h"
+#include "core/admin/admin_access.h"
+#include "core/admin/admin_listen.h"
 
 #define CONNECTIONS       32
 #define CONNECTION_MEMORY 16384
+#define BODY_MAX          65536
 #ifndef ADMIN_IDLE_S
 #define ADMIN_IDLE_S    5    /* nothing read or written */
 #define ADMIN_REQUEST_S 10.0 /* from connecting, or from the previous answer, to the end of the answer */
@@ -37,23 +37,43 @@ struct client {
 };
 
 struct admin {
+	struct admin_listener listener;
 	struct ev_loop *loop;
 	struct MHD_Daemon *daemon;
 	struct ev_io io;
 	struct ev_timer timer;
-	const struct admin_page *pages;
+	const struct admin_page *pages[ADMIN_TABLES];
 	void *arg;
-	bool loopback;      /* bound to an address that only this machine reaches */
+	bool tls, knows_clients;
+	const char *const *writers;
+	size_t n_writers;
+	struct admin_stream *streams;
+	unsigned n_streams, max_streams;
 	bool opened;        /* a connection began during this run */
 	unsigned fruitless; /* runs in which accept was wanted and failed */
 	bool closed;        /* a connection ended during this run */
-	char host[256];     /* as configured */
-	char numeric[80];   /* as bound, in brackets if v6 */
-	char address[384];  /* whole, with the port */
 	struct client clients[CONNECTIONS];
-	char path[sizeof((struct sockaddr_un *)0)->sun_path]; /* of a unix socket, else "" */
-	dev_t dev;
-	ino_t ino;
+};
+
+struct admin_request {
+	struct MHD_Connection *connection;
+	const struct admin_page *page; /* NULL: there is none */
+	bool post, head;
+	unsigned refused;    /* the status, 0: it is not; told when the body has come */
+	const char *refusal; /* the text of that */
+	struct ss_strbuf body;
+};
+
+struct admin_stream {
+	struct admin *admin;
+	struct admin_stream *next;
+	struct MHD_Connection *connection;
+	struct ss_strbuf waiting;
+	size_t sent;    /* of those that wait */
+	bool suspended; /* nothing to send: the connection is not looked at */
+	bool ended;
+	void (*closed)(void *of);
+	void *of;
 };
 
 /* ---- requests -------------------------------------------------------------------------------- */
@@ -61,7 +81,7 @@ struct admin {
 /* Does Host name this listener?  A page of a foreign site that had its name point here would send its own. */
 static bool host_is_ours(const struct admin *a, const char *host)
 {
-	const char *const ours[] = {"localhost", "127.0.0.1", "[::1]", a->host, a->numeric};
+	const char *const ours[] = {"localhost", "127.0.0.1", "[::1]", a->listener.host, a->listener.numeric};
 	const char *bracket = host[0] == '[' ? strchr(host, ']') : NULL;
 	size_t n = bracket ? (size_t)(bracket + 1 - host) : strcspn(host, ":");
 	struct ss_host_name theirs, mine;
@@ -90,13 +110,33 @@ static const char *path_of(const struct admin *a, const char *target)
 		return NULL;
 	memcpy(host, authority, n);
 	host[n] = '\0';
-	if (a->loopback && !host_is_ours(a, host))
+	if (a->listener.loopback && !host_is_ours(a, host))
 		return NULL;
 	return authority[n] ? authority + n : "/";
 }
 
+/* A browser says from which site a request comes, and that must be this one. */
+static bool origin_is_ours(const struct admin *a, const char *origin, const char *host)
+{
+	const char *scheme = a->tls ? "https://" : "http://";
+	size_t n = strlen(scheme);
+
+	return strncasecmp(origin, scheme, n) == 0 && host && strcasecmp(origin + n, host) == 0;
+}
+
+static void add_headers(struct MHD_Response *r, const char *type)
+{
+	MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+	MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+	MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+	MHD_add_response_header(r, "Content-Security-Policy",
+				"default-src 'self'; base-uri 'none'; form-action 'none'; "
+				"frame-ancestors 'none'");
+	MHD_add_response_header(r, "Referrer-Policy", "no-referrer");
+}
+
 static enum MHD_Result send_body(struct MHD_Connection *c, unsigned status, const char *type, char *body,
-				 size_t n, enum MHD_ResponseMemoryMode mode)
+				 size_t n, enum MHD_ResponseMemoryMode mode, const char *allow)
 {
 	struct MHD_Response *r = MHD_create_response_from_buffer(n, body, mode);
 	if (!r) {
@@ -104,11 +144,9 @@ static enum MHD_Result send_body(struct MHD_Connection *c, unsigned status, cons
 			free(body);
 		return MHD_NO;
 	}
-	MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-	MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-	MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+	add_headers(r, type);
 	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
-		MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+		MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, allow);
 	enum MHD_Result rc = MHD_queue_response(c, status, r);
 	MHD_destroy_response(r);
 	return rc;
@@ -117,17 +155,12 @@ static enum MHD_Result send_body(struct MHD_Connection *c, unsigned status, cons
 static enum MHD_Result refuse(struct MHD_Connection *c, unsigned status, const char *text)
 {
 	return send_body(c, status, "text/plain; charset=utf-8", (char *)text, strlen(text),
-			 MHD_RESPMEM_MUST_COPY);
-}
-
-static struct MHD_Connection *connection_of(const struct admin_request *r)
-{
-	return (struct MHD_Connection *)r;
+			 MHD_RESPMEM_MUST_COPY, "GET, HEAD");
 }
 
 const char *admin_argument(const struct admin_request *r, const char *key)
 {
-	return MHD_lookup_connection_value(connection_of(r), MHD_GET_ARGUMENT_KIND, key);
+	return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, key);
 }
 
 struct stray {
@@ -151,85 +184,315 @@ static enum MHD_Result look_at_argument(void *arg, enum MHD_ValueKind kind, cons
 const char *admin_stray_argument(const struct admin_request *r, const char *const *known)
 {
 	struct stray s = {.known = known};
-	MHD_get_connection_values(connection_of(r), MHD_GET_ARGUMENT_KIND, look_at_argument, &s);
+	MHD_get_connection_values(r->connection, MHD_GET_ARGUMENT_KIND, look_at_argument, &s);
 	return s.found;
 }
 
-static enum MHD_Result send_page(const struct admin *a, struct MHD_Connection *c,
-				 const struct admin_page *page)
+const char *admin_body(const struct admin_request *r, size_t *len)
 {
+	*len = r->body.bytes ? r->body.len : 0;
+	return *len ? r->body.bytes : "";
+}
+
+static enum MHD_Result send_page(const struct admin *a, struct admin_request *r)
+{
+	const struct admin_page *page = r->page;
 	char *body = NULL;
 	size_t size = 0;
 	FILE *out = open_memstream(&body, &size);
 	if (!out)
-		return refuse(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "Out of memory\n");
-	int status = page->answer ? page->answer(a->arg, (const struct admin_request *)c, out)
-				  : page->write(a->arg, out);
+		return refuse(r->connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "Out of memory\n");
+	int status = r->post        ? page->act(a->arg, r, out)
+		     : page->answer ? page->answer(a->arg, r, out)
+				    : page->write(a->arg, out);
 	bool bad = ferror(out);
 	if (fclose(out) != 0 || bad || status < 200 || status > 599) {
 		free(body);
-		return refuse(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "This page could not be built\n");
+		return refuse(r->connection, MHD_HTTP_INTERNAL_SERVER_ERROR,
+			      "This page could not be built\n");
 	}
-	return send_body(c, (unsigned)status, page->content_type, body, size, MHD_RESPMEM_MUST_FREE);
+	return send_body(r->connection, (unsigned)status, page->content_type, body, size,
+			 MHD_RESPMEM_MUST_FREE, "GET, HEAD");
 }
 
 static enum MHD_Result send_list(const struct admin *a, struct MHD_Connection *c)
 {
-	char text[1024] = "Not found. Pages:";
+	char text[2048] = "Not found. Pages:";
 	size_t n = strlen(text);
-	for (const struct admin_page *p = a->pages; p->path && n + strlen(p->path) + 3 < sizeof text; p++)
-		n += (size_t)sprintf(text + n, " %s", p->path);
+	for (size_t i = 0; i < ADMIN_TABLES; i++)
+		for (const struct admin_page *p = a->pages[i]; p && p->path; p++)
+			if (n + strlen(p->path) + 3 < sizeof text)
+				n += (size_t)sprintf(text + n, " %s", p->path);
 	strcpy(text + n, "\n");
 	return refuse(c, MHD_HTTP_NOT_FOUND, text);
 }
 
-/* What is wrong with the head of a request; 0 = nothing, *text then unset. */
-static unsigned check_request(const struct admin *a, struct MHD_Connection *c, const char *method,
-			      const char *version, const char **text)
+/* ---- streams --------------------------------------------------------------------------------- */
+
+static ssize_t read_stream(void *of, uint64_t pos, char *buf, size_t size)
+{
+	struct admin_stream *s = of;
+	size_t n = s->waiting.len - s->sent;
+	(void)pos;
+	if (n == 0 && s->ended)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	if (n == 0) {
+		s->suspended = true;
+		MHD_suspend_connection(s->connection);
+		return 0;
+	}
+	n = n < size ? n : size;
+	memcpy(buf, s->waiting.bytes + s->sent, n);
+	s->sent += n;
+	if (s->sent == s->waiting.len) {
+		ss_strbuf_clear(&s->waiting);
+		s->sent = 0;
+	}
+	return (ssize_t)n;
+}
+
+static void free_stream(void *of)
+{
+	struct admin_stream *s = of, **at = &s->admin->streams;
+
+	while (*at && *at != s)
+		at = &(*at)->next;
+	if (*at) {
+		*at = s->next;
+		s->admin->n_streams--;
+	}
+	if (s->closed)
+		s->closed(s->of);
+	ss_strbuf_done(&s->waiting);
+	free(s);
+}
+
+static void wake_stream(struct admin_stream *s)
+{
+	if (s->suspended) {
+		s->suspended = false;
+		MHD_resume_connection(s->connection);
+		ev_feed_event(s->admin->loop, &s->admin->timer,
+			      EV_TIMER); /* it takes effect in the next run */
+	}
+}
+
+int admin_stream_write(struct admin_stream *s, const char *bytes, size_t n)
+{
+	if (s->ended || s->waiting.len - s->sent + n > ADMIN_STREAM_MAX)
+		return -ENOBUFS;
+	if (s->sent) { /* what was sent already is not to pile up */
+		memmove(s->waiting.bytes, s->waiting.bytes + s->sent, s->waiting.len - s->sent);
+		s->waiting.len -= s->sent;
+		s->sent = 0;
+	}
+	ss_strbuf_add(&s->waiting, bytes, n);
+	if (s->waiting.failed)
+		admin_stream_end(s);
+	wake_stream(s);
+	return s->ended ? -ENOBUFS : 0;
+}
+
+void admin_stream_end(struct admin_stream *s)
+{
+	s->ended = true;
+	wake_stream(s);
+}
+
+void admin_stream_watch(struct admin_stream *s, void (*closed)(void *of), void *of)
+{
+	s->closed = closed;
+	s->of = of;
+}
+
+static void let_it_last(struct admin *a, struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	if (info && info->socket_context)
+		ev_timer_stop(a->loop, &((struct client *)info->socket_context)->limit);
+}
+
+static enum MHD_Result open_stream(struct admin *a, struct admin_request *r)
+{
+	struct admin_stream *s;
+
+	if (r->head)
+		return send_body(r->connection, MHD_HTTP_OK, r->page->content_type, NULL, 0,
+				 MHD_RESPMEM_PERSISTENT, NULL);
+	if (a->n_streams >= a->max_streams)
+		return refuse(r->connection, MHD_HTTP_SERVICE_UNAVAILABLE,
+			      "As many streams are open as \"admin\": {\"max_streams\": ...} allows\n");
+	s = calloc(1, sizeof *s);
+	if (!s)
+		return MHD_NO;
+	*s = (struct admin_stream){.admin = a, .connection = r->connection, .next = a->streams};
+	a->streams = s;
+	a->n_streams++;
+	int status = r->page->open(a->arg, r, s);
+	if (status != MHD_HTTP_OK) {
+		free_stream(s);
+		return refuse(r->connection, status < 400 || status > 599 ? 500 : (unsigned)status,
+			      "This stream was refused\n");
+	}
+	struct MHD_Response *response =
+		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, s, free_stream);
+	if (!response) {
+		free_stream(s);
+		return MHD_NO;
+	}
+	add_headers(response, r->page->content_type);
+	let_it_last(a, r->connection);
+	enum MHD_Result rc = MHD_queue_response(r->connection, MHD_HTTP_OK, response);
+	MHD_destroy_response(response);
+	return rc;
+}
+
+/* ---- what may be asked ----------------------------------------------------------------------- */
+
+static const struct admin_page *find_page(const struct admin *a, const char *url)
+{
+	const char *path = path_of(a, url);
+
+	for (size_t i = 0; path && i < ADMIN_TABLES; i++)
+		for (const struct admin_page *p = a->pages[i]; p && p->path; p++)
+			if (strcmp(p->path, path) == 0)
+				return p;
+	return NULL;
+}
+
+static enum admin_visitor visitor_of(const struct admin *a, struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *info;
+
+	if (a->listener.is_unix) {
+		info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+		return info && admin_peer_may_write(&a->listener, info->connect_fd) ? ADMIN_WRITER
+										    : ADMIN_READER;
+	}
+	if (!a->knows_clients)
+		return ADMIN_READER;
+	info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+	return info ? admin_visitor_of(info->tls_session, a->writers, a->n_writers) : ADMIN_UNKNOWN;
+}
+
+/* What is wrong with where a request comes from; 0 = nothing, *text then unset. */
+static unsigned check_origin(const struct admin *a, struct MHD_Connection *c, const char *version,
+			     const char **text)
 {
 	const char *host = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
-	const char *length = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	const char *origin = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Origin");
 	if (!host && strcmp(version, MHD_HTTP_VERSION_1_0) != 0) {
 		*text = "A request needs a Host header\n";
 		return MHD_HTTP_BAD_REQUEST;
 	}
-	if (a->loopback && host && !host_is_ours(a, host)) {
+	if (a->listener.loopback && host && !host_is_ours(a, host)) {
 		*text = "This listener serves its own machine only: the Host header must name localhost or "
 			"the "
 			"configured address\n";
 		return MHD_HTTP_FORBIDDEN;
 	}
-	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
-		*text = "Only GET and HEAD are served here\n";
-		return MHD_HTTP_METHOD_NOT_ALLOWED;
-	}
-	if ((length && strcmp(length, "0") != 0) ||
-	    MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING)) {
-		*text = "Requests with a body are not accepted\n";
-		return MHD_HTTP_CONTENT_TOO_LARGE;
+	if (origin && !origin_is_ours(a, origin, host)) {
+		*text = "Requests of other sites are not accepted: Origin must be the address of this port\n";
+		return MHD_HTTP_FORBIDDEN;
 	}
 	return 0;
 }
 
-/* Called with the head and, if that was not refused, once more: an answer to the head closes the connection.
- */
+/* The size of what is to be posted; false: unknown or too much. */
+static bool length_is_good(struct MHD_Connection *c, unsigned long most)
+{
+	const char *length = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	if (MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+		return false;
+	return !length || (strlen(length) < 10 && strtoul(length, NULL, 10) <= most);
+}
+
+/* The same of a request that may come from there: its method, its size, and whether it is allowed. */
+static unsigned check_request(const struct admin *a, const struct admin_request *r, const char *method,
+			      const char **text)
+{
+	bool reads = r->head || strcmp(method, MHD_HTTP_METHOD_GET) == 0;
+	if (!reads && !(r->post && r->page && r->page->act)) {
+		*text = "Only GET and HEAD are served here\n";
+		return MHD_HTTP_METHOD_NOT_ALLOWED;
+	}
+	if (reads && r->page && !r->page->write && !r->page->answer && !r->page->open) {
+		*text = "Only POST is served here\n";
+		return MHD_HTTP_METHOD_NOT_ALLOWED;
+	}
+	if (!length_is_good(r->connection, reads ? 0 : BODY_MAX)) {
+		*text = reads ? "Requests with a body are not accepted\n"
+			      : "A body of at most 64 KiB, whose length is told, is accepted\n";
+		return MHD_HTTP_CONTENT_TOO_LARGE;
+	}
+	enum admin_visitor visitor = reads && !a->knows_clients ? ADMIN_READER : visitor_of(a, r->connection);
+	if (visitor == ADMIN_UNKNOWN) {
+		*text = "A client certificate is needed here, of a CA in \"admin\": {\"tls\": "
+			"{\"client_ca_file\": ...}}\n";
+		return MHD_HTTP_FORBIDDEN;
+	}
+	if (!reads && visitor != ADMIN_WRITER) {
+		*text = "Changes are not accepted from here: use the unix socket (\"admin\": {\"socket\": "
+			"...}) as the user that runs the host, as root or as its socket_group, or a "
+			"certificate whose name is in \"admin\": {\"tls\": {\"writers\": [...]}}\n";
+		return MHD_HTTP_FORBIDDEN;
+	}
+	return 0;
+}
+
+/* The head of a request; an answer to it closes the connection. */
+static enum MHD_Result on_head(const struct admin *a, struct MHD_Connection *c, const char *url,
+			       const char *method, const char *version, void **seen)
+{
+	struct admin_request *r = calloc(1, sizeof *r);
+	const char *text;
+
+	if (!r)
+		return MHD_NO;
+	*r = (struct admin_request){.connection = c,
+				    .page = find_page(a, url),
+				    .post = strcmp(method, MHD_HTTP_METHOD_POST) == 0,
+				    .head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0};
+	*seen = r;
+	unsigned status = check_origin(a, c, version, &text);
+	if (status == 0)
+		status = check_request(a, r, method, &text);
+	if (status == 0)
+		return MHD_YES;
+	/* who still sends when the connection is closed may never see the answer */
+	if (r->post && r->page && r->page->act && status != MHD_HTTP_CONTENT_TOO_LARGE &&
+	    length_is_good(c, BODY_MAX)) {
+		r->refused = status;
+		r->refusal = text;
+		return MHD_YES;
+	}
+	return send_body(c, status, "text/plain; charset=utf-8", (char *)text, strlen(text),
+			 MHD_RESPMEM_MUST_COPY, r->page && r->page->act ? "POST" : "GET, HEAD");
+}
+
+/* Called with the head and, if that was not refused, with the body in pieces and once more. */
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url, const char *method,
 				  const char *version, const char *upload, size_t *upload_size, void **seen)
 {
-	const struct admin *a = arg;
-	const char *text;
-	(void)upload;
-	(void)upload_size;
-	if (!*seen) {
-		unsigned status = check_request(a, c, method, version, &text);
-		*seen = arg;
-		return status ? refuse(c, status, text) : MHD_YES;
+	struct admin *a = arg;
+	struct admin_request *r = *seen;
+	if (!r)
+		return on_head(a, c, url, method, version, seen);
+	if (*upload_size > 0) {
+		if (!r->refused)
+			ss_strbuf_add(&r->body, upload, *upload_size);
+		*upload_size = 0;
+		return MHD_YES;
 	}
-	const char *path = path_of(a, url);
-	for (const struct admin_page *p = a->pages; path && p->path; p++)
-		if (strcmp(p->path, path) == 0)
-			return send_page(a, c, p);
-	return send_list(a, c);
+	if (r->body.failed)
+		return MHD_NO;
+	if (r->refused)
+		return refuse(c, r->refused, r->refusal);
+	ss_strbuf_cstr(&r->body);
+	if (!r->page)
+		return send_list(a, c);
+	return r->page->open && !r->post ? open_stream(a, r) : send_page(a, r);
 }
 
 /* ---- connections ----------------------------------------------------------------------------- */
@@ -278,7 +541,12 @@ static void on_answered(void *arg, struct MHD_Connection *c, void **seen,
 			enum MHD_RequestTerminationCode code)
 {
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct admin_request *r = *seen;
 	(void)code;
+	if (r) {
+		ss_strbuf_done(&r->body);
+		free(r);
+	}
 	*seen = NULL;
 	if (info && info->socket_context)
 		client_start(arg, info->socket_context);
@@ -335,180 +603,66 @@ static void on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
 	run(w->data);
 }
 
-/* ---- the socket ------------------------------------------------------------------------------ */
-
-static int complain(char why[256], int error, const char *listen_at, const char *text)
-{
-	snprintf(why, 256, "%.160s: %s", listen_at, text);
-	return error;
-}
-
-/* Does anybody answer there?  A socket file outlives the process that made it. */
-static bool is_stale(const struct sockaddr_un *addr)
-{
-	struct stat st;
-	if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return false;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	bool stale = connect(fd, (const struct sockaddr *)addr, sizeof *addr) < 0 && errno == ECONNREFUSED;
-	close(fd);
-	return stale;
-}
-
-static int bind_unix(int fd, const struct sockaddr_un *addr)
-{
-	if (bind(fd, (const struct sockaddr *)addr, sizeof *addr) == 0)
-		return 0;
-	int error = -errno;
-	if (error != -EADDRINUSE || !is_stale(addr) || unlink(addr->sun_path) < 0)
-		return error;
-	return bind(fd, (const struct sockaddr *)addr, sizeof *addr) < 0 ? -errno : 0;
-}
-
-static int listen_unix(struct admin *a, const char *listen_at, char why[256])
-{
-	const char *path = listen_at + strlen("unix:");
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	struct stat st;
-	size_t n = strlen(path);
-	if (n == 0 || n >= sizeof addr.sun_path)
-		return complain(why, -EINVAL, listen_at,
-				n ? "path too long (107 bytes at most)" : "needs a path");
-	memcpy(addr.sun_path, path, n);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return complain(why, -errno, listen_at, strerror(errno));
-	fchmod(fd, 0600); /* before bind: the file never has another mode */
-	int rc = bind_unix(fd, &addr);
-	if (rc == 0 && (stat(path, &st) < 0 || listen(fd, CONNECTIONS) < 0))
-		rc = -errno;
-	if (rc < 0) {
-		close(fd);
-		return complain(why, rc, listen_at, strerror(-rc));
-	}
-	strcpy(a->path, path);
-	a->dev = st.st_dev;
-	a->ino = st.st_ino;
-	snprintf(a->address, sizeof a->address, "%s", listen_at);
-	return fd;
-}
-
-static bool is_loopback(const struct sockaddr *sa)
-{
-	if (sa->sa_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr) >> 24 == 127;
-	const struct in6_addr *a6 = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
-	return IN6_IS_ADDR_LOOPBACK(a6) || (IN6_IS_ADDR_V4MAPPED(a6) && a6->s6_addr[12] == 127);
-}
-
-/* A listening socket at one address, or -errno. */
-static int listen_address(const struct addrinfo *ai)
-{
-	int on = 1, fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, CONNECTIONS) == 0)
-		return fd;
-	int error = -errno;
-	close(fd);
-	return error;
-}
-
-static void note_address(struct admin *a, int fd)
-{
-	struct sockaddr_storage ss = {0};
-	socklen_t n = sizeof ss;
-	char host[64] = "", port[8] = "";
-	getsockname(fd, (struct sockaddr *)&ss, &n);
-	getnameinfo((struct sockaddr *)&ss, n, host, sizeof host, port, sizeof port,
-		    NI_NUMERICHOST | NI_NUMERICSERV);
-	a->loopback = is_loopback((struct sockaddr *)&ss);
-	snprintf(a->numeric, sizeof a->numeric, ss.ss_family == AF_INET6 ? "[%s]" : "%s", host);
-	snprintf(a->address, sizeof a->address, "%s:%s", a->numeric, port);
-}
-
-/* Take "host:port" or "[v6]:port" apart: a->host (with its brackets) and the port, or NULL. */
-static const char *split_host(struct admin *a, const char *listen_at)
-{
-	const char *colon = strrchr(listen_at, ':');
-	size_t n = colon ? (size_t)(colon - listen_at) : 0;
-	bool v6 = n > 2 && listen_at[0] == '[' && listen_at[n - 1] == ']';
-	size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
-	if (n == 0 || n >= sizeof a->host || digits == 0 || digits > 5 || colon[1 + digits] ||
-	    atoi(colon + 1) > 65535)
-		return NULL;
-	if (!v6 && (memchr(listen_at, ':', n) || memchr(listen_at, '[', n) || memchr(listen_at, ']', n)))
-		return NULL;
-	memcpy(a->host, listen_at, n);
-	return colon + 1;
-}
-
-static int listen_tcp(struct admin *a, const char *listen_at, char why[256])
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_PASSIVE}, *list;
-	char name[sizeof a->host];
-	const char *port = split_host(a, listen_at);
-	if (!port)
-		return complain(why, -EINVAL, listen_at,
-				"expected \"host:port\", \"[v6]:port\" or \"unix:/path\", port 0 to 65535");
-	strcpy(name, a->host);
-	if (name[1] && name[strlen(name) - 1] == '.') /* /etc/hosts has none */
-		name[strlen(name) - 1] = '\0';
-	if (name[0] == '[') {
-		name[strlen(name) - 1] = '\0';
-		memmove(name, name + 1, strlen(name));
-		hints.ai_family = AF_INET6;
-		hints.ai_flags |= AI_NUMERICHOST;
-	}
-	int rc = getaddrinfo(name, port, &hints, &list);
-	if (rc != 0)
-		return complain(why, -EADDRNOTAVAIL, listen_at, gai_strerror(rc));
-	int fd = -EADDRNOTAVAIL;
-	for (struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-		fd = listen_address(ai);
-		if (fd != -EADDRNOTAVAIL &&
-		    fd != -EAFNOSUPPORT) /* a busy port is no reason to take another address */
-			break;
-	}
-	freeaddrinfo(list);
-	if (fd < 0)
-		return complain(why, fd, listen_at, strerror(-fd));
-	note_address(a, fd);
-	return fd;
-}
-
 /* ---- interface ------------------------------------------------------------------------------- */
 
-int admin_start(struct ev_loop *loop, const char *listen_at, const struct admin_page *pages, void *arg,
-		char why[256], struct admin **out)
+/* The daemon on a socket that listens; NULL: it could not be started. */
+static struct MHD_Daemon *start_daemon(struct admin *a, const struct admin_tls *tls)
 {
+	const unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (tls ? MHD_USE_TLS : 0u);
+	struct MHD_OptionItem options[5] = {{MHD_OPTION_END, 0, NULL}};
+	size_t n = 0;
+
+	if (tls) {
+		options[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)tls->cert};
+		options[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)tls->key};
+		options[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0,
+						       (void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"};
+		if (tls->ca)
+			options[n++] =
+				(struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0, (void *)tls->ca};
+		options[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+	}
+	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, a, MHD_OPTION_LISTEN_SOCKET, a->listener.fd,
+				MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
+				MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+				MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)ADMIN_IDLE_S,
+				MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_NOTIFY_COMPLETED,
+				on_answered, a, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+}
+
+int admin_start(struct ev_loop *loop, const struct admin_settings *settings, void *arg, char why[256],
+		struct admin **out)
+{
+	const struct admin_tls *tls = settings->tls;
 	struct admin *a = calloc(1, sizeof *a);
-	if (!a)
-		return complain(why, -ENOMEM, listen_at, strerror(ENOMEM));
+	if (!a) {
+		snprintf(why, 256, "%.160s: %s", settings->listen, strerror(ENOMEM));
+		return -ENOMEM;
+	}
 	a->loop = loop;
-	a->pages = pages;
+	memcpy(a->pages, settings->pages, sizeof a->pages);
 	a->arg = arg;
+	a->max_streams = settings->max_streams;
+	if (tls) {
+		a->tls = true;
+		a->knows_clients = tls->ca != NULL;
+		a->writers = tls->writers;
+		a->n_writers = tls->n_writers;
+	}
 	ev_init(&a->io, on_io);
 	ev_init(&a->timer, on_timer);
 	a->io.data = a->timer.data = a;
-	bool is_unix = strncmp(listen_at, "unix:", 5) == 0;
-	int fd = is_unix ? listen_unix(a, listen_at, why) : listen_tcp(a, listen_at, why);
-	if (fd < 0) {
-		admin_stop(a);
-		return fd;
+	int rc = admin_listen(&a->listener, settings->listen, settings->group, CONNECTIONS, why);
+	if (rc < 0) {
+		free(a);
+		return rc;
 	}
-	a->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, a, MHD_OPTION_LISTEN_SOCKET,
-				     fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
-				     MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-				     MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)ADMIN_IDLE_S,
-				     MHD_OPTION_NOTIFY_CONNECTION, on_connection, a,
-				     MHD_OPTION_NOTIFY_COMPLETED, on_answered, a, MHD_OPTION_END);
+	a->daemon = start_daemon(a, tls);
 	if (!a->daemon) { /* has the socket been closed?  Not known, so it is left alone */
 		admin_stop(a);
-		return complain(why, -ENOMEM, listen_at, "the HTTP server could not be started");
+		snprintf(why, 256, "%.160s: the HTTP server could not be started%s", settings->listen,
+			 tls ? "; are certificate and key of admin.tls a pair?" : "");
+		return -ENOMEM;
 	}
 	const union MHD_DaemonInfo *info = MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_EPOLL_FD);
 	ev_io_set(&a->io, info->epoll_fd, EV_READ);
@@ -519,19 +673,28 @@ int admin_start(struct ev_loop *loop, const char *listen_at, const struct admin_
 
 const char *admin_address(const struct admin *a)
 {
-	return a->address;
+	return a->listener.address;
+}
+
+/* libmicrohttpd does not stop while connections are suspended. */
+static void end_streams(struct admin *a)
+{
+	for (struct admin_stream *s = a->streams; s; s = s->next)
+		admin_stream_end(s);
+	if (a->streams)
+		MHD_run(a->daemon);
 }
 
 void admin_stop(struct admin *a)
 {
-	struct stat st;
 	if (!a)
 		return;
 	ev_io_stop(a->loop, &a->io);
 	ev_timer_stop(a->loop, &a->timer);
-	if (a->path[0] && stat(a->path, &st) == 0 && st.st_dev == a->dev && st.st_ino == a->ino)
-		unlink(a->path);
-	if (a->daemon)
+	admin_unlisten(&a->listener);
+	if (a->daemon) {
+		end_streams(a);
 		MHD_stop_daemon(a->daemon); /* closes the socket and all connections */
+	}
 	free(a);
 }

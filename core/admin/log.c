@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include "core/admin/log.h"
 #include "core/admin/hidden.h"
+#include "core/admin/log_tail.h"
 #include <semstreams/base/utf8.h>
 
 #define REPEAT_ROWS   64
@@ -487,11 +488,17 @@ static void write_whole(const char *buf, size_t n)
 	sink.torn |= done > 0;
 }
 
-static void begin(struct line *l, int level, const char *component, const char *message, size_t n)
+static void begin_in(struct line *l, struct line_style style, int level, const char *component,
+		     const char *message, size_t n)
 {
 	struct timespec now = {0};
 	sink.clock(CLOCK_REALTIME, &now);
-	line_begin(l, sink.style, &now, level, component, message, n);
+	line_begin(l, style, &now, level, component, message, n);
+}
+
+static void begin(struct line *l, int level, const char *component, const char *message, size_t n)
+{
+	begin_in(l, sink.style, level, component, message, n);
 }
 
 static void report_lost(void)
@@ -623,6 +630,18 @@ bool log_enabled(int level)
 	return level <= atomic_load_explicit(&sink.level, memory_order_relaxed);
 }
 
+/* For the tail, where a line is JSON. */
+static void keep(int level, const char *component, const char *text, size_t message, const char *pairs,
+		 const char *end)
+{
+	struct line l;
+
+	begin_in(&l, (struct line_style){.json = true}, level, component, text, message);
+	line_pairs(&l, pairs, end);
+	line_end(&l, false);
+	log_tail_add(l.buf, l.n - 1);
+}
+
 void log_text(int level, const char *component, const char *text)
 {
 	if (!log_enabled(level))
@@ -643,6 +662,8 @@ void log_text(int level, const char *component, const char *text)
 		line_pairs(&l, pairs, end);
 		line_end(&l, n == LINE_SIZE);
 		write_line(&l);
+		if (level < SS_LOG_DEBUG)
+			keep(level, component, text, message, pairs, end);
 	}
 	pthread_mutex_unlock(&sink.lock);
 	errno = saved;
@@ -702,15 +723,28 @@ void log_setup(int level, bool json)
 	pthread_mutex_unlock(&sink.lock);
 }
 
+static const struct {
+	const char *name;
+	int level;
+} levels[] = {{"error", SS_LOG_ERROR}, {"warn", SS_LOG_WARN}, {"info", SS_LOG_INFO}, {"debug", SS_LOG_DEBUG}};
+
+void log_set_level(int level)
+{
+	atomic_store_explicit(&sink.level, level, memory_order_relaxed);
+}
+
+const char *log_level_name(void)
+{
+	const char *name = levels[0].name;
+
+	for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
+		if (log_enabled(levels[i].level))
+			name = levels[i].name;
+	return name;
+}
+
 int log_level_parse(const char *name)
 {
-	static const struct {
-		const char *name;
-		int level;
-	} levels[] = {{"error", SS_LOG_ERROR},
-		      {"warn", SS_LOG_WARN},
-		      {"info", SS_LOG_INFO},
-		      {"debug", SS_LOG_DEBUG}};
 	for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
 		if (strcmp(name, levels[i].name) == 0)
 			return levels[i].level;

@@ -17,6 +17,9 @@
 
 void log_setup(int level, bool json);
 bool log_enabled(int level);
+/* The least important messages that are written from now on. */
+void log_set_level(int level);
+const char *log_level_name(void);
 
 /*
  * component may be NULL.  The finished text is a message followed by key=value pairs, keys [a-z_][a-z0-9_.]*.

@@ -22,29 +22,10 @@
 #include <semstreams/base/units.h>
 #include "core/config/wiring.h"
 
-#define ADMIN_DEFAULT    "127.0.0.1:9600"
 #define MAX_PLUGIN_PATHS 64
 
 /* ---- settings of the host itself ------------------------------------------------------------------------
  */
-
-struct admin_conf {
-	const char *listen;
-	int64_t watchdog;
-};
-static const struct ss_option admin_options[] = {
-	{.key = "listen",
-	 .type = SS_OPT_STRING,
-	 .offset = offsetof(struct admin_conf, listen),
-	 .default_text = ADMIN_DEFAULT},
-	{.key = "watchdog",
-	 .type = SS_OPT_DURATION,
-	 .offset = offsetof(struct admin_conf, watchdog),
-	 .default_text = "5s",
-	 .min = 1000000000,
-	 .max = INT64_C(3600000000000)},
-};
-static const struct option_table admin_table = OPTION_TABLE(admin_options, struct admin_conf);
 
 struct log_conf {
 	int64_t level, format;
@@ -84,82 +65,6 @@ static const struct ss_option positions_options[] = {
 	 .max = INT64_C(315360000000000000)},
 };
 static const struct option_table positions_table = OPTION_TABLE(positions_options, struct positions_conf);
-
-/* What is wrong with "host:port", "[v6]:port" or "unix:/path"; NULL: nothing. */
-static const char *listen_fault(const char *s)
-{
-	struct ss_host_name name;
-	const char *fault;
-	int64_t port;
-	char *address;
-	if (strncmp(s, "unix:", 5) == 0)
-		return s[5] == '/' ? NULL : "a socket's path begins with a slash";
-	const char *colon = strrchr(s, ':');
-	if (!colon || colon == s)
-		return "host and port are two";
-	if (ss_parse_integer(colon + 1, &port) || port < 0 || port > 65535)
-		return "the port is no number from 0 to 65535";
-	if (*s != '[') {
-		if (memchr(s, ':', (size_t)(colon - s)))
-			return "an IPv6 address stands in brackets";
-		if (ss_host_name_read(s, (size_t)(colon - s), &name) < 0)
-			return "no host has such a name";
-		return name.address_len && colon[-1] == '.' ? "there is no dot behind an address"
-							    : ss_host_name_fault(&name);
-	}
-	if (colon[-1] != ']')
-		return "the bracket of an IPv6 address is not closed";
-	address = strndup(s + 1, (size_t)(colon - s - 2));
-	fault = !address || !strchr(address, ':') ? "what stands in the brackets is no IPv6 address"
-						  : ss_address_fault(address);
-	free(address);
-	return fault;
-}
-
-/* The admin port is the host's.  0, -ENOMEM. */
-static int claim_admin(struct config *config)
-{
-	const char *listen = config->admin_listen, *other, *colon = strrchr(listen, ':');
-	char resource[512];
-
-	if (strncmp(listen, "unix:", 5) == 0 || !colon || strcmp(colon, ":0") == 0)
-		return 0;
-	if (strncmp(listen, "localhost:", 10) == 0)
-		snprintf(resource, sizeof resource, "tcp:127.0.0.1%s", colon);
-	else if (strncmp(listen, "[::]:", 5) == 0) /* the kernel's default: both families */
-		snprintf(resource, sizeof resource, "tcp:%s", colon);
-	else if (*listen == '[')
-		snprintf(resource, sizeof resource, "tcp:%.*s%s", (int)(colon - listen - 2), listen + 1,
-			 colon);
-	else
-		snprintf(resource, sizeof resource, "tcp:%s", listen);
-	return claims_add(config->claims, NULL, resource, &other) == -ENOMEM ? -ENOMEM : 0;
-}
-
-static int read_admin(struct config *config, const struct jnode *node, struct diag *diag)
-{
-	struct options options;
-	char shown[JSHOWN_SIZE];
-	int rc = options_fill(&admin_table, config->doc, node, config->doc->root, diag, &options);
-	if (rc == 0) {
-		const struct admin_conf *conf = options.conf;
-		bool off = strcmp(conf->listen, "off") == 0;
-		config->watchdog_ns = (uint64_t)conf->watchdog;
-		const char *fault = off ? NULL : listen_fault(conf->listen);
-		if (fault)
-			jdoc_report(config->doc, diag, DIAG_ERROR, jnode_get(node, "listen"), J_VALUE,
-				    "expected \"host:port\", \"[v6 address]:port\", \"unix:/path\" or "
-				    "\"off\", got %s: %s",
-				    jnode_shown(jnode_get(node, "listen"), shown), fault);
-		config->admin_listen = off ? NULL : strdup(conf->listen);
-		if (!off && !config->admin_listen)
-			rc = -ENOMEM;
-		if (!off && rc == 0)
-			rc = claim_admin(config);
-	}
-	options_done(&options);
-	return rc == -ENOMEM ? rc : 0;
-}
 
 static int read_log(struct config *config, const struct jnode *node, struct diag *diag)
 {
@@ -407,7 +312,7 @@ static int read_config(struct config *config, struct diag *diag)
 			return -ENOMEM;
 		config->security_unclear = diag->errors > errors;
 	}
-	if ((rc = read_admin(config, jnode_get(root, "admin"), diag)) ||
+	if ((rc = admin_config_read(config, jnode_get(root, "admin"), diag)) ||
 	    (rc = read_log(config, jnode_get(root, "log"), diag)) ||
 	    (rc = read_plugins(config, jnode_get(root, "plugins"), diag)) ||
 	    (rc = read_positions(config, jnode_get(root, "positions"), diag)))
@@ -746,6 +651,7 @@ void config_free(struct config *config)
 		free(config->plugin_paths[i]);
 	free(config->plugin_paths);
 	free(config->admin_listen);
+	admin_config_done(&config->admin);
 	claims_free(config->claims);
 	rates_free(config->rates);
 	jdoc_free(config->doc);

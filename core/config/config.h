@@ -10,6 +10,7 @@
 #include <semstreams/plugin.h>
 #include "core/config/diag.h"
 #include "core/config/jdoc.h"
+#include "core/config/admin_config.h"
 #include "core/config/tls_config.h"
 
 struct claims;
@@ -65,7 +66,8 @@ struct config {
 	uint64_t watchdog_ns; /* a callback that takes longer is reported */
 	bool strict;          /* check all rules of the plugin ABI ("plugins": {"strict": true}) */
 	char *admin_listen;   /* "host:port", NULL = no admin port ("admin": {"listen": "off"}) */
-	int log_level;        /* SS_LOG_... */
+	struct admin_config admin;
+	int log_level; /* SS_LOG_... */
 	bool log_json;
 	uint32_t max_streams; /* whose positions a component remembers ("positions") */
 	uint32_t

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include "core/admin/admin.c" /* with shorter time limits */
@@ -43,11 +44,18 @@ static int write_nonsense(void *arg, FILE *body)
 	return -1;
 }
 
-static const struct admin_page pages[] = {{"/metrics", "text/plain; version=0.0.4", write_metrics, NULL},
-					  {"/readyz", "application/json", write_ready, NULL},
-					  {"/huge", "text/plain", write_huge, NULL},
-					  {"/nonsense", "text/plain", write_nonsense, NULL},
-					  {NULL, NULL, NULL, NULL}};
+static const struct admin_page pages[] = {
+	{.path = "/metrics", .content_type = "text/plain; version=0.0.4", .write = write_metrics},
+	{.path = "/readyz", .content_type = "application/json", .write = write_ready},
+	{.path = "/huge", .content_type = "text/plain", .write = write_huge},
+	{.path = "/nonsense", .content_type = "text/plain", .write = write_nonsense},
+	{.path = NULL}};
+
+static int open_at(struct ev_loop *l, const char *address, void *arg, char why[256], struct admin **out)
+{
+	const struct admin_settings settings = {.listen = address, .max_streams = 2, .pages = {pages}};
+	return admin_start(l, &settings, arg, why, out);
+}
 
 /* ---- a client on the same loop --------------------------------------------------------------- */
 
@@ -186,7 +194,7 @@ static void start(const char *address)
 {
 	char why[256] = "";
 	loop = ev_loop_new(0);
-	if (admin_start(loop, address, pages, "metric", why, &admin) != 0)
+	if (open_at(loop, address, "metric", why, &admin) != 0)
 		fail_msg("%s", why);
 }
 
@@ -358,7 +366,7 @@ static void test_unix(void **state)
 	assert_int_equal(st.st_mode & 07777, 0600);
 	assert_int_equal(ask_host("whatever"), 200);
 	assert_int_equal(ask(GET("/readyz"), NULL), 503);
-	assert_int_equal(admin_start(loop, address, pages, NULL, why, &second), -EADDRINUSE);
+	assert_int_equal(open_at(loop, address, NULL, why, &second), -EADDRINUSE);
 	assert_non_null(strstr(why, "/s: Address already in use"));
 	assert_int_equal(stat(address + 5, &st), 0);
 	stop();
@@ -385,7 +393,7 @@ static void test_unix(void **state)
 	fd = open(address + 5, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	close(fd);
 	loop = ev_loop_new(0);
-	assert_int_equal(admin_start(loop, address, pages, NULL, why, &admin), -EADDRINUSE);
+	assert_int_equal(open_at(loop, address, NULL, why, &admin), -EADDRINUSE);
 	assert_int_equal(stat(address + 5, &st), 0);
 	ev_loop_destroy(loop);
 	unlink(address + 5);
@@ -404,15 +412,15 @@ static void test_bad_listen(void **state)
 	loop = ev_loop_new(0);
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		why[0] = '\0';
-		assert_true(admin_start(loop, bad[i], pages, NULL, why, &none) < 0);
+		assert_true(open_at(loop, bad[i], NULL, why, &none) < 0);
 		assert_int_equal(strncmp(why, bad[i], strlen(bad[i])), 0);
 		assert_true(strlen(why) > strlen(bad[i]) + 5);
 	}
 	memset(address, 'a', sizeof address);
 	strcpy(address + sizeof address - 3, ":1");
-	assert_true(admin_start(loop, address, pages, NULL, why, &none) < 0);
+	assert_true(open_at(loop, address, NULL, why, &none) < 0);
 	memcpy(address, "unix:/", 6);
-	assert_int_equal(admin_start(loop, address, pages, NULL, why, &none), -EINVAL);
+	assert_int_equal(open_at(loop, address, NULL, why, &none), -EINVAL);
 	assert_non_null(strstr(why, "path too long"));
 	assert_null(none);
 	admin_stop(NULL);
@@ -420,7 +428,7 @@ static void test_bad_listen(void **state)
 
 	start("127.0.0.1:0");
 	snprintf(address, sizeof address, "%s", admin_address(admin));
-	assert_int_equal(admin_start(loop, address, pages, NULL, why, &none), -EADDRINUSE);
+	assert_int_equal(open_at(loop, address, NULL, why, &none), -EADDRINUSE);
 	char *want = NULL;
 	assert_true(asprintf(&want, "%s: Address already in use", admin_address(admin)) > 0);
 	assert_string_equal(why, want);

@@ -9,5 +9,6 @@
 
 /* Carry out argv; print(arg, text) takes what goes to standard output.  The exit status; errors are logged.
  */
-int32_t commands_run(const struct ss_host *, const struct setup *, const char *const *ca_files, uint32_t argc,
-		     const char *const *argv, void (*print)(void *arg, const char *text), void *arg);
+int32_t commands_run(const struct ss_host *, const struct acme_setup *, const char *const *ca_files,
+		     uint32_t argc, const char *const *argv, void (*print)(void *arg, const char *text),
+		     void *arg);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* operation - see operation.h. */
 #include "operation.h"
-#include "time_text.h"
+#include "plugins/identity/time_text.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -16,16 +16,16 @@
 #include <unistd.h>
 
 #define GRACE                                                                                                \
-	(120 * ACME_SECOND) /* beyond order_timeout, in case the program does not keep its own deadline */
+	(120 * SETUP_SECOND) /* beyond order_timeout, in case the program does not keep its own deadline */
 
 struct operation {
-	const struct setup *setup;
+	const struct acme_setup *setup;
 	struct operation_events events;
 	bool wants_chain, ended;
 	pid_t pid;
 	int fd;
 	uint64_t deadline; /* monotonic ns */
-	struct operation_result result;
+	struct obtain_result result;
 	size_t len, high, total;
 	char text[PROTOCOL_LINE_MAX]; /* a line that is not complete yet */
 };
@@ -35,21 +35,21 @@ struct operation {
 /* The process has not done its work. */
 __attribute__((format(printf, 2, 3))) static void break_off(struct operation *op, const char *format, ...)
 {
-	struct operation_result *r = &op->result;
+	struct obtain_result *r = &op->result;
 	va_list ap;
 	va_start(ap, format);
 	snprintf(r->why, sizeof r->why, "%.200s ", op->setup->program);
 	vsnprintf(r->why + strlen(r->why), sizeof r->why - strlen(r->why), format, ap);
 	va_end(ap);
-	r->fail = ACME_LOCAL;
+	r->fail = OBTAIN_LOCAL;
 	op->ended = true;
 }
 
 /* Nothing is taken on trust that decides what is served. */
 static void take_certificate(struct operation *op, const char *pem, const char *key_pem)
 {
-	const struct setup *s = op->setup;
-	struct acme_key *key = NULL;
+	const struct setup *s = &op->setup->common;
+	struct identity_key *key = NULL;
 	char why[256] = "out of memory";
 	int rc = key_load(key_pem, strlen(key_pem), &key, why, sizeof why);
 	if (rc == 0)
@@ -67,8 +67,8 @@ static void take_result(struct operation *op, const json_t *r)
 	const char *why = member_text(r, "why"), *pem = member_text(r, "chain"), *key = member_text(r, "key"),
 		   *url = member_text(r, "ari_url");
 	int64_t fail = member_number(r, "fail");
-	struct operation_result *result = &op->result;
-	result->fail = fail >= ACME_OK && fail <= ACME_LOCAL ? (enum acme_fail)fail : ACME_LOCAL;
+	struct obtain_result *result = &op->result;
+	result->fail = fail >= OBTAIN_OK && fail <= OBTAIN_LOCAL ? (enum obtain_fail)fail : OBTAIN_LOCAL;
 	result->permanent = json_is_true(json_object_get(r, "permanent"));
 	result->retry_after = member_number(r, "retry_after");
 	result->ari_start = member_number(r, "ari_start");
@@ -76,9 +76,9 @@ static void take_result(struct operation *op, const json_t *r)
 	result->ari_url = url ? strdup(url) : NULL;
 	snprintf(result->why, sizeof result->why, "%s", why ? why : "");
 	op->ended = true;
-	if (result->fail == ACME_OK && op->wants_chain && pem && key)
+	if (result->fail == OBTAIN_OK && op->wants_chain && pem && key)
 		take_certificate(op, pem, key);
-	else if (result->fail == ACME_OK && op->wants_chain)
+	else if (result->fail == OBTAIN_OK && op->wants_chain)
 		break_off(op, "returned no certificate");
 }
 
@@ -115,7 +115,7 @@ static void take_lines(struct operation *op, size_t n)
 			  op->len == PROTOCOL_LINE_MAX ? PROTOCOL_LINE_MAX : PROTOCOL_TEXT_MAX);
 }
 
-struct operation_result *operation_read(struct operation *op)
+struct obtain_result *operation_read(struct operation *op)
 {
 	if (op->ended)
 		return &op->result;
@@ -129,9 +129,9 @@ struct operation_result *operation_read(struct operation *op)
 	return op->ended ? &op->result : NULL;
 }
 
-struct operation_result *operation_wait(struct operation *op)
+struct obtain_result *operation_wait(struct operation *op)
 {
-	struct operation_result *result;
+	struct obtain_result *result;
 	while (!(result = operation_read(op))) {
 		struct pollfd ready = {.fd = op->fd, .events = POLLIN};
 		poll(&ready, 1, 1000);
@@ -162,7 +162,7 @@ void operation_free(struct operation *op)
 
 /* ---- the start ---- */
 
-json_t *operation_issue(const struct setup *s, const struct stored_cert *old)
+json_t *operation_issue(const struct acme_setup *s, const struct stored_cert *old)
 {
 	return json_pack("{s:s, s:s?, s:s?}", "operation", "issue", "old_ari_id",
 			 old->chain.ari_id[0] ? old->chain.ari_id : NULL, "old_key",
@@ -170,19 +170,20 @@ json_t *operation_issue(const struct setup *s, const struct stored_cert *old)
 }
 
 /* The line to send, request with the settings; NULL: out of memory. */
-static char *request_text(const struct setup *s, json_t *request, const char *const *ca_files)
+static char *request_text(const struct acme_setup *s, json_t *request, const char *const *ca_files)
 {
 	const struct acme_conf *c = s->conf;
 	json_t *files = json_array();
 	for (; ca_files && *ca_files; ca_files++)
 		json_array_append_new(files, json_string(*ca_files));
-	json_t *settings = json_pack(
-		"{s:s, s:s, s:s, s:o, s:i, s:s, s:i, s:o, s:s?, s:s?, s:s?, s:s?, s:b, s:I}", "storage_path",
-		s->path, "directory_url", c->directory_url, "email", c->email, "names",
-		json_loads(s->names_json, 0, NULL), "challenge", (int)c->challenge_type, "challenge_address",
-		c->challenge_address, "challenge_port", (int)s->challenge_port, "ca_files", files, "eab_kid",
-		c->eab_kid, "eab_mac", c->eab_hmac, "profile", c->profile, "preferred_chain",
-		c->preferred_chain, "reuse_key", (int)c->reuse_key, "order_ns", (json_int_t)c->order_timeout);
+	json_t *settings =
+		json_pack("{s:s, s:s, s:s, s:o, s:i, s:s, s:i, s:o, s:s?, s:s?, s:s?, s:s?, s:b, s:I}",
+			  "storage_path", s->common.path, "directory_url", c->directory_url, "email",
+			  c->email, "names", json_loads(s->common.names_json, 0, NULL), "challenge",
+			  (int)c->challenge_type, "challenge_address", c->challenge_address, "challenge_port",
+			  (int)s->challenge_port, "ca_files", files, "eab_kid", c->eab_kid, "eab_mac",
+			  c->eab_hmac, "profile", c->profile, "preferred_chain", c->preferred_chain,
+			  "reuse_key", (int)c->reuse_key, "order_ns", (json_int_t)c->order_timeout);
 	char *line = settings && json_object_update(request, settings) == 0
 			     ? key_json_text(request, JSON_COMPACT)
 			     : NULL;
@@ -247,7 +248,7 @@ static int start(struct operation *op, char *line)
 	return rc ? rc : send_line(op->fd, line);
 }
 
-int operation_start(const struct setup *s, json_t *request, const char *const *ca_files,
+int operation_start(const struct acme_setup *s, json_t *request, const char *const *ca_files,
 		    const struct operation_events *events, struct operation **out, char *why, size_t why_size)
 {
 	struct operation *op = calloc(1, sizeof *op);

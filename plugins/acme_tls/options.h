@@ -4,9 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <semstreams/plugin.h>
-
-#define ACME_MAX_NAMES 100
-#define ACME_SECOND    INT64_C(1000000000) /* ns; options are in ns, decisions in seconds */
+#include "plugins/identity/setup.h"
 
 struct acme_conf {
 	int64_t enabled;
@@ -26,20 +24,11 @@ struct acme_conf {
 extern const struct ss_option acme_options_table[ACME_N_OPTIONS];
 
 /* Immutable once made. */
-struct setup {
+struct acme_setup {
+	struct setup common;
 	const struct acme_conf *conf;
 	const char *program; /* path of semstreams-acme */
 	uint16_t challenge_port;
-	int64_t renew_before, check_interval; /* s */
-	const char *names[ACME_MAX_NAMES];
-	size_t n_names;
-	char shown_url[256]; /* directory_url as messages have it */
-	char *names_json;    /* ["a.local","b.local"] */
-	char *path;          /* storage_path without slashes at its end */
-	char *chain_path;    /* of certificate.pem, for messages */
-	char *fingerprint;   /* all settings that a failure may be due to, without secrets; begins with
-				directory_url and a blank */
 };
-/* 0, -EINVAL after config_error(), -ENOMEM; to be released in any case. */
-int setup_init(struct setup *, const struct ss_host *, const struct acme_conf *);
-void setup_done(struct setup *);
+/* 0, -EINVAL after config_error(), -ENOMEM; to be released with setup_done(&common) in any case. */
+int32_t acme_setup_init(struct acme_setup *, const struct ss_host *, const struct acme_conf *);

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <jansson.h>
-#include "x509.h"
+#include "plugins/identity/obtain_result.h"
 
 #define PROTOCOL_FD       3
 #define PROTOCOL_LINE_MAX (1u << 20) /* bytes */
@@ -21,33 +21,6 @@
 	(64u << 20) /* bytes of all answers; an operation is bounded, a broken program is not */
 
 enum acme_challenge { ACME_HTTP_01, ACME_TLS_ALPN_01 };
-
-enum acme_fail {
-	ACME_OK = 0,
-	ACME_UNREACHABLE,      /* "failed to connect to ACME server" */
-	ACME_ACCOUNT,          /* "account registration failed" */
-	ACME_CHALLENGE_FAILED, /* "HTTP-01 challenge failed" / "challenge validation failed" */
-	ACME_RATE_LIMITED,
-	ACME_REFUSED, /* the CA says no: a problem document */
-	ACME_BROKEN,  /* the CA's answer makes no sense */
-	ACME_STORAGE, /* storage_path cannot be read or written */
-	ACME_TIMEOUT,
-	ACME_LOCAL /* of this machine: port in use, out of memory, ... */
-};
-
-/* How an operation ended.  In the program all texts are borrowed. */
-struct operation_result {
-	enum acme_fail fail;
-	char why[640];       /* one sentence in the operator's words, with the remedy where one is known */
-	bool permanent;      /* will not get better by itself: try rarely */
-	int64_t retry_after; /* seconds that the CA asks to wait, 0: none; at most a day */
-	/* issue: for the names and the key; NULL after a failure */
-	struct chain_info chain;
-	char *key_pem;
-	/* ari: the window, and the CA's page about it (may be NULL) */
-	int64_t ari_start, ari_end;
-	char *ari_url;
-};
 
 /* Members of a request or an answer; NULL or 0: there is none of that kind. */
 static inline const char *member_text(const json_t *object, const char *key)

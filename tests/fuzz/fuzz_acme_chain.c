@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <gnutls/gnutls.h>
-#include "plugins/acme_tls/x509.h"
+#include "plugins/identity/x509.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "plugins/acme_tls/client/responder.h"
-#include "plugins/acme_tls/key.h"
+#include "plugins/identity/key.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

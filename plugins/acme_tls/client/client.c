@@ -10,7 +10,7 @@
 #include <semstreams/plugin.h>
 #include <semstreams/base/url.h>
 #include "client.h"
-#include "plugins/acme_tls/time_text.h"
+#include "plugins/identity/time_text.h"
 
 #define SHORT_NS          (60 * SECOND) /* for what needs no validation */
 #define REQUESTS_MAX      100           /* of an operation, and: */
@@ -28,7 +28,7 @@ static const char *given(const char *text)
 static int account_save(struct client *c)
 {
 	if (store_account_save(c->o.store, &c->account) < 0)
-		return client_fail(c, ACME_STORAGE, false, "%s", store_why(c->o.store));
+		return client_fail(c, OBTAIN_STORAGE, false, "%s", store_why(c->o.store));
 	return 0;
 }
 
@@ -48,7 +48,7 @@ static int account_load(struct client *c, bool needed)
 	if (!needed)
 		return 0;
 	if (rc < 0 && rc != -ENOENT)
-		return client_fail(c, ACME_STORAGE, rc == -EINVAL, "%s", store_why(c->o.store));
+		return client_fail(c, OBTAIN_STORAGE, rc == -EINVAL, "%s", store_why(c->o.store));
 	if (rc == 0 && !of_this_ca) {
 		/* the key may have an account there, too */
 		text_set(&a->url, NULL);
@@ -59,10 +59,10 @@ static int account_load(struct client *c, bool needed)
 	if (rc == -ENOENT)
 		return 0;
 	if (!a->key_pem)
-		return client_fail(c, ACME_STORAGE, true, "account.key is missing in storage_path");
+		return client_fail(c, OBTAIN_STORAGE, true, "account.key is missing in storage_path");
 	rc = key_load(a->key_pem, strlen(a->key_pem), &c->key, why, sizeof why);
 	if (rc < 0)
-		return client_fail(c, rc == -ENOMEM ? ACME_LOCAL : ACME_STORAGE, rc == -EINVAL,
+		return client_fail(c, rc == -ENOMEM ? OBTAIN_LOCAL : OBTAIN_STORAGE, rc == -EINVAL,
 				   "account.key in storage_path: %s", why);
 	return 0;
 }
@@ -73,7 +73,7 @@ static int account_new_key(struct client *c)
 	if (key_new(&c->key) >= 0)
 		a->key_pem = key_pem(c->key);
 	if (!a->key_pem || !text_set(&a->directory, c->o.directory_url) || !text_set(&a->email, c->o.email))
-		return client_fail(c, ACME_LOCAL, false, "cannot generate a key");
+		return client_fail(c, OBTAIN_LOCAL, false, "cannot generate a key");
 	return account_save(c);
 }
 
@@ -83,7 +83,7 @@ static int account_closed_by(struct client *c, enum message_status status)
 {
 	if (status != MESSAGE_DEACTIVATED && status != MESSAGE_REVOKED)
 		return 0;
-	return client_fail(c, ACME_ACCOUNT, true,
+	return client_fail(c, OBTAIN_ACCOUNT, true,
 			   "the account %s was deactivated; to register a new one remove account.json and "
 			   "account.key from storage_path",
 			   given(c->account.url));
@@ -158,7 +158,7 @@ static int ask_registration(struct client *c, bool only_look)
 {
 	json_t *payload = only_look ? json_pack("{sb}", "onlyReturnExisting", 1) : registration(c);
 	if (!payload)
-		return client_fail(c, ACME_LOCAL, true,
+		return client_fail(c, OBTAIN_LOCAL, true,
 				   "cannot write the registration: is the HMAC key of the external account "
 				   "binding base64?");
 	return session_ask(
@@ -203,7 +203,7 @@ static int account_register(struct client *c, bool known_key)
 	if (rc)
 		return rc;
 	if (c->s.refusal && problem_is(c->s.refusal, "unauthorized") && known_key)
-		return client_fail(c, ACME_ACCOUNT, true,
+		return client_fail(c, OBTAIN_ACCOUNT, true,
 				   "%s: if the account was deactivated, remove account.json and account.key "
 				   "from storage_path to register a new one",
 				   c->s.refusal->text);
@@ -249,7 +249,7 @@ static int pending_probe(struct client *c, bool *taken)
 	const char *pem = c->account.pending_key_pem;
 	char why[160] = "out of memory";
 	if (!c->new_key && key_load(pem, strlen(pem), &c->new_key, why, sizeof why) < 0)
-		return client_fail(c, ACME_STORAGE, true,
+		return client_fail(c, OBTAIN_STORAGE, true,
 				   "the new account key of an unfinished rollover cannot be read: %s", why);
 	client_doing(c, "checking which account key the CA has");
 	int rc = session_find_account(c, c->new_key, false);
@@ -283,15 +283,15 @@ static int account_rollover(struct client *c)
 	char *inner = NULL;
 	bool taken;
 	if (!url)
-		return client_fail(c, ACME_REFUSED, true, "the CA does not offer to change account keys");
+		return client_fail(c, OBTAIN_REFUSED, true, "the CA does not offer to change account keys");
 	if (key_new(&c->new_key) >= 0)
 		c->account.pending_key_pem = key_pem(c->new_key);
 	if (!c->account.pending_key_pem)
-		return client_fail(c, ACME_LOCAL, false, "cannot generate a key");
+		return client_fail(c, OBTAIN_LOCAL, false, "cannot generate a key");
 	client_doing(c, "changing the account key");
 	int rc = account_save(c);
 	if (!rc && jws_key_change(c->key, c->new_key, c->account.url, url, &inner) < 0)
-		rc = client_fail(c, ACME_LOCAL, false, "cannot sign by the new key");
+		rc = client_fail(c, OBTAIN_LOCAL, false, "cannot sign by the new key");
 	if (!rc)
 		rc = session_ask(c, "keyChange", url, json_loads(inner, 0, NULL),
 				 &(struct ask){.how = ASK_MAY_REFUSE | ASK_MAY_BREAK});
@@ -306,7 +306,7 @@ static int account_rollover(struct client *c)
 			 "account.json and account.key from storage_path");
 	/* whatever the answer, which may be lost or somebody else's: what counts is which key the CA has */
 	rc = pending_probe(c, &taken);
-	return rc || taken ? rc : client_fail(c, ACME_REFUSED, problem.permanent, "%s", problem.text);
+	return rc || taken ? rc : client_fail(c, OBTAIN_REFUSED, problem.permanent, "%s", problem.text);
 }
 
 static int account_deactivate(struct client *c)
@@ -331,9 +331,9 @@ static int revoke_certificate(struct client *c)
 	const char *text = given(c->q.chain_pem), *url = member_text(c->s.directory, "revokeCert");
 	gnutls_datum_t pem = {(unsigned char *)text, (unsigned int)strlen(text)}, der = {0};
 	if (!url)
-		return client_fail(c, ACME_REFUSED, true, "the CA does not offer to revoke certificates");
+		return client_fail(c, OBTAIN_REFUSED, true, "the CA does not offer to revoke certificates");
 	if (gnutls_pem_base64_decode2("CERTIFICATE", &pem, &der) < 0)
-		return client_fail(c, ACME_LOCAL, true, "the certificate to revoke cannot be read");
+		return client_fail(c, OBTAIN_LOCAL, true, "the certificate to revoke cannot be read");
 	char *leaf = base64url(der.data, der.size);
 	client_doing(c, "revoking the certificate");
 	int rc = session_ask(c, "revokeCert", url,
@@ -349,9 +349,9 @@ static int renewal_info(struct client *c)
 	char url[MESSAGE_URL_MAX + CHAIN_ARI_ID + 2];
 	const char *base = member_text(c->s.directory, "renewalInfo"), *id = c->q.ari_id;
 	if (!id || !*id || strlen(id) >= CHAIN_ARI_ID)
-		return client_fail(c, ACME_LOCAL, true, "the certificate has no ARI identifier");
+		return client_fail(c, OBTAIN_LOCAL, true, "the certificate has no ARI identifier");
 	if (!base)
-		return client_fail(c, ACME_REFUSED, true, "the CA does not offer renewal information");
+		return client_fail(c, OBTAIN_REFUSED, true, "the CA does not offer renewal information");
 	size_t len = strlen(base);
 	snprintf(url, sizeof url, "%s%s%s", base, len && base[len - 1] == '/' ? "" : "/", id);
 	client_doing(c, "asking for renewal information");
@@ -361,7 +361,7 @@ static int renewal_info(struct client *c)
 		return rc;
 	const char *explanation = member_text(c->s.message, "explanationURL");
 	c->ari_url = explanation ? strdup(explanation) : NULL;
-	c->result = (struct operation_result){.retry_after = c->s.retry_after, .ari_url = c->ari_url};
+	c->result = (struct obtain_result){.retry_after = c->s.retry_after, .ari_url = c->ari_url};
 	message_window(c->s.message, &c->result.ari_start, &c->result.ari_end);
 	return 0;
 }
@@ -402,7 +402,7 @@ static void operate(struct client *c, const struct operation *op)
 			rc = steps(c, op);
 	}
 	if (rc == -ENOKEY)
-		client_fail(c, ACME_ACCOUNT, false,
+		client_fail(c, OBTAIN_ACCOUNT, false,
 			    "the CA does not know the account %s that it has just confirmed", c->account.url);
 	session_close(c);
 }
@@ -438,7 +438,7 @@ struct client *client_run(const struct client_options *options, const struct cli
 	c->deadline = monotonic_now() + (i == 0 ? options->order_ns : SHORT_NS);
 	c->requests_max = REQUESTS_MAX + REQUESTS_PER_NAME * (unsigned)options->n_names;
 	if (i == N_OPERATIONS)
-		client_fail(c, ACME_LOCAL, true, "there is no such operation");
+		client_fail(c, OBTAIN_LOCAL, true, "there is no such operation");
 	else if (responder_new(&responder, &c->responder) < 0)
 		client_no_memory(c);
 	else

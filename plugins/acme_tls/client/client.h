@@ -14,10 +14,10 @@
 #include <ev.h>
 #include "http.h"
 #include "message.h"
-#include "plugins/acme_tls/x509.h"
-#include "plugins/acme_tls/key.h"
+#include "plugins/identity/x509.h"
+#include "plugins/identity/key.h"
 #include "plugins/acme_tls/protocol.h"
-#include "plugins/acme_tls/store.h"
+#include "plugins/identity/store.h"
 #include "responder.h"
 
 #define SECOND     1000000000ull
@@ -57,7 +57,7 @@ struct client_request {
 	 * remove when the certificate is saved.
 	 * "revoke", "deactivate"
 	 * "rollover": a new account key; survives a crash in any step (pending_key_pem in the store).
-	 * "ari": ACME_REFUSED with permanent: the CA has no ARI; retry_after: when to ask again.
+	 * "ari": OBTAIN_REFUSED with permanent: the CA has no ARI; retry_after: when to ask again.
 	 */
 	const char *operation;
 	const char *old_ari_id, *old_key_pem; /* issue: "replaces" where the CA offers ARI; with reuse_key */
@@ -92,7 +92,7 @@ struct ask {
 	unsigned repeat;    /* so many more tries if the connection breaks or the CA has an internal error */
 	const char *passes; /* the type of a problem that is no failure; NULL: none */
 	const char *accept; /* NULL: JSON */
-	const struct acme_key *key; /* NULL: the account's */
+	const struct identity_key *key; /* NULL: the account's */
 };
 
 struct session {
@@ -133,7 +133,7 @@ struct challenge {
 struct order {
 	char *url;
 	json_t *document; /* as the CA told it last */
-	struct acme_key *key;
+	struct identity_key *key;
 	char *key_text;
 	bool resumed;   /* it is of an earlier attempt */
 	bool announced; /* "challenge server started" has been logged */
@@ -152,8 +152,8 @@ struct client {
 	struct client_request q;
 	struct session s;
 	struct store_account account; /* as in the store */
-	struct acme_key *key;         /* of the account; NULL: none yet */
-	struct acme_key *new_key;     /* of a roll-over */
+	struct identity_key *key;     /* of the account; NULL: none yet */
+	struct identity_key *new_key; /* of a roll-over */
 	struct responder *responder;
 	struct order *order;
 	/* the operation */
@@ -165,7 +165,7 @@ struct client {
 	uint64_t deadline;      /* monotonic ns */
 	unsigned requests, requests_max;
 	char *ari_url;
-	struct operation_result result;
+	struct obtain_result result;
 };
 
 /* ---- session.c */
@@ -173,23 +173,23 @@ void client_log(struct client *, int32_t level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void client_doing(struct client *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The operation has failed; the text follows the words that say which operation.  -ECANCELED. */
-int client_fail(struct client *, enum acme_fail, bool permanent, const char *format, ...)
+int client_fail(struct client *, enum obtain_fail, bool permanent, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 int client_no_memory(struct client *);
 /* The CA's answer makes no sense. */
-#define client_broken(c, ...) client_fail(c, ACME_BROKEN, false, __VA_ARGS__)
-#define order_broken(c, ...)  order_useless(c, ACME_BROKEN, false, __VA_ARGS__)
+#define client_broken(c, ...) client_fail(c, OBTAIN_BROKEN, false, __VA_ARGS__)
+#define order_broken(c, ...)  order_useless(c, OBTAIN_BROKEN, false, __VA_ARGS__)
 /* The CA has refused. */
 int client_refused(struct client *, const struct problem *);
 /* The order leads nowhere: -ESTALE if it is of an earlier attempt, else the operation fails. */
-int order_useless(struct client *, enum acme_fail, bool permanent, const char *format, ...)
+int order_useless(struct client *, enum obtain_fail, bool permanent, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 /* Waits as long as the last answer's Retry-After says, else ns; fails if that is beyond the deadline. */
 int client_poll(struct client *, uint64_t ns);
 /* what: for metrics, a literal.  The payload is taken over. */
 int session_ask(struct client *, const char *what, const char *url, json_t *payload, const struct ask *);
 /* Look for the account of a key; NULL: ours. */
-int session_find_account(struct client *, const struct acme_key *, bool may_fail);
+int session_find_account(struct client *, const struct identity_key *, bool may_fail);
 /* Read the directory. */
 int session_open(struct client *);
 /* The end of the operation. */

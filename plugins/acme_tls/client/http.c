@@ -12,7 +12,7 @@
 #include <semstreams/ext/https-fault.h>
 #include "http.h"
 #include "message.h"
-#include "plugins/acme_tls/time_text.h"
+#include "plugins/identity/time_text.h"
 
 #define HEADERS_MAX  65536u    /* bytes of all header fields of a reply */
 #define LINKS_MAX    16        /* Link fields that are kept */

@@ -11,7 +11,7 @@
 #include <curl/curl.h>
 #include <jansson.h>
 #include "message.h"
-#include "plugins/acme_tls/names.h"
+#include "plugins/identity/names.h"
 
 #define DAY 86400
 

@@ -11,7 +11,7 @@
 #include <jansson.h>
 #include <semstreams/plugin.h>
 #include "client.h"
-#include "plugins/acme_tls/names.h"
+#include "plugins/identity/names.h"
 
 #define PEM_CHAIN     "application/pem-certificate-chain"
 #define FINALIZES_MAX 3
@@ -72,15 +72,15 @@ static int order_save(struct client *c)
 	int rc = save_in_store(c, c->order->url, c->order->key_text);
 	if (rc == -ENOMEM)
 		return client_no_memory(c);
-	return rc < 0 ? client_fail(c, ACME_STORAGE, false, "%s", store_why(c->o.store)) : 0;
+	return rc < 0 ? client_fail(c, OBTAIN_STORAGE, false, "%s", store_why(c->o.store)) : 0;
 }
 
 /* The operation has failed: forget the order unless a later attempt can go on with it. */
 static void order_failed(struct client *c)
 {
-	const unsigned passing = 1u << ACME_UNREACHABLE | 1u << ACME_RATE_LIMITED | 1u << ACME_STORAGE |
-				 1u << ACME_LOCAL | 1u << ACME_ACCOUNT;
-	if (passing >> c->result.fail & 1 || (c->result.fail == ACME_REFUSED && !c->result.permanent))
+	const unsigned passing = 1u << OBTAIN_UNREACHABLE | 1u << OBTAIN_RATE_LIMITED | 1u << OBTAIN_STORAGE |
+				 1u << OBTAIN_LOCAL | 1u << OBTAIN_ACCOUNT;
+	if (passing >> c->result.fail & 1 || (c->result.fail == OBTAIN_REFUSED && !c->result.permanent))
 		return;
 	if (c->order && c->order->url && save_in_store(c, NULL, NULL) < 0)
 		client_log(c, SS_LOG_WARN, "Cannot remove the ACME order from storage error=\"%s\"",
@@ -96,7 +96,7 @@ static int order_refused(struct client *c, const char *why)
 	const struct problem *problem = c->s.refusal;
 	if (problem->status >= 500)
 		return client_refused(c, problem);
-	return order_useless(c, ACME_REFUSED, !why && problem->permanent, "%s", why ? why : problem->text);
+	return order_useless(c, OBTAIN_REFUSED, !why && problem->permanent, "%s", why ? why : problem->text);
 }
 
 static bool same_name(const char *name, const json_t *id)
@@ -220,7 +220,7 @@ static int challenge_failed(struct client *c, struct challenge *p, const json_t 
 {
 	struct problem problem;
 	note_trouble(p, error, &problem);
-	return order_useless(c, ACME_CHALLENGE_FAILED, problem_is(&problem, "caa"), "%s: %s", p->name,
+	return order_useless(c, OBTAIN_CHALLENGE_FAILED, problem_is(&problem, "caa"), "%s: %s", p->name,
 			     p->trouble[0] ? p->trouble : problem.text);
 }
 
@@ -279,7 +279,7 @@ static int answer(struct client *c, struct challenge *p)
 	if (waited)
 		return waited;
 	if (rc < 0)
-		return client_fail(c, ACME_LOCAL, false, "%s", why);
+		return client_fail(c, OBTAIN_LOCAL, false, "%s", why);
 	p->answering = true;
 	if (!o->announced) {
 		uint16_t port = responder_port(c->responder);
@@ -326,7 +326,7 @@ static int not_offered(struct client *c, const struct challenge *p, const json_t
 		append(offered, sizeof offered, "%s%s", i ? ", " : "", type);
 	}
 	return order_useless(
-		c, ACME_CHALLENGE_FAILED, true,
+		c, OBTAIN_CHALLENGE_FAILED, true,
 		"the CA does not offer %s for %s; it offers: %s. Choose challenge_type among them",
 		challenge_type(c), p->name, offered[0] ? offered : "nothing");
 }
@@ -403,8 +403,8 @@ static int challenge_look(struct client *c, struct challenge *p)
 		return challenge_failed(c, p, invalid_reason(c, challenges));
 	default:
 		message_text(member_text(c->s.message, "status"), word, sizeof word);
-		return order_useless(c, status == MESSAGE_OTHER ? ACME_BROKEN : ACME_CHALLENGE_FAILED, false,
-				     "the CA's authorization has the status %s", word);
+		return order_useless(c, status == MESSAGE_OTHER ? OBTAIN_BROKEN : OBTAIN_CHALLENGE_FAILED,
+				     false, "the CA's authorization has the status %s", word);
 	}
 }
 
@@ -554,8 +554,8 @@ static int certificate_get(struct client *c)
 		return order_refused(c, NULL);
 	rc = read_chain(c, &o->chain, why, sizeof why);
 	if (rc < 0)
-		return order_useless(c, rc == -ENOMEM ? ACME_LOCAL : ACME_BROKEN, false, "the CA returned %s",
-				     why);
+		return order_useless(c, rc == -ENOMEM ? OBTAIN_LOCAL : OBTAIN_BROKEN, false,
+				     "the CA returned %s", why);
 	if (c->o.preferred_chain && strcmp(o->chain.root, c->o.preferred_chain) != 0)
 		rc = choose_alternate(c);
 	if (rc)
@@ -568,7 +568,7 @@ static int certificate_get(struct client *c)
 			   "Certificate is not yet valid by the clock of this machine, is the clock slow? "
 			   "seconds=%lld",
 			   (long long)early);
-	c->result = (struct operation_result){.chain = o->chain, .key_pem = o->key_text};
+	c->result = (struct obtain_result){.chain = o->chain, .key_pem = o->key_text};
 	return 0;
 }
 
@@ -612,7 +612,7 @@ static int order_finalize(struct client *c)
 		return order_broken(c, "the order stays ready after %d certificate requests", FINALIZES_MAX);
 	json_t *payload = certificate_request(c);
 	if (!payload)
-		return client_fail(c, ACME_LOCAL, true,
+		return client_fail(c, OBTAIN_LOCAL, true,
 				   "cannot make a certificate request for these domains");
 	client_doing(c, "waiting for the CA to issue the certificate");
 	int rc = session_ask(c, "finalize", url, payload,
@@ -669,7 +669,7 @@ static int order_complete(struct client *c)
 			return order_broken(c, "the order is valid but has no certificate");
 		case MESSAGE_INVALID:
 			problem_from(message_error(order), 0, &problem);
-			return order_useless(c, ACME_REFUSED, problem.permanent, "%s", problem.text);
+			return order_useless(c, OBTAIN_REFUSED, problem.permanent, "%s", problem.text);
 		default:
 			message_text(member_text(order, "status"), word, sizeof word);
 			return order_broken(c, "the order has the unexpected status %s", word);
@@ -714,7 +714,7 @@ static int order_new_key(struct client *c)
 		rc = key_new(&o->key);
 	if (!rc)
 		o->key_text = key_pem(o->key);
-	return o->key_text ? order_save(c) : client_fail(c, ACME_LOCAL, false, "%s", why);
+	return o->key_text ? order_save(c) : client_fail(c, OBTAIN_LOCAL, false, "%s", why);
 }
 
 static int profile_check(struct client *c)
@@ -723,9 +723,9 @@ static int profile_check(struct client *c)
 	if (!c->o.profile || message_profiles(c->s.directory, c->o.profile, offered, sizeof offered))
 		return 0;
 	if (offered[0])
-		return client_fail(c, ACME_REFUSED, true, "the CA has no profile \"%s\"; it has: %s",
+		return client_fail(c, OBTAIN_REFUSED, true, "the CA has no profile \"%s\"; it has: %s",
 				   c->o.profile, offered);
-	return client_fail(c, ACME_REFUSED, true, "the CA has no profiles: leave out \"profile\"");
+	return client_fail(c, OBTAIN_REFUSED, true, "the CA has no profiles: leave out \"profile\"");
 }
 
 static int ask_order(struct client *c, const char *replaces)

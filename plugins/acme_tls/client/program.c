@@ -50,7 +50,7 @@ static void on_counted(void *arg, const char *what)
 	answer(json_pack("{s:s}", "counted", what));
 }
 
-static void answer_result(const struct operation_result *r)
+static void answer_result(const struct obtain_result *r)
 {
 	answer(json_pack("{s:{s:i, s:o, s:b, s:I, s:I, s:I, s:s?, s:s?, s:s?}}", "result", "fail",
 			 (int)r->fail, "why", text_of(r->why), "permanent", (int)r->permanent, "retry_after",
@@ -61,7 +61,7 @@ static void answer_result(const struct operation_result *r)
 
 static int refuse(const char *why)
 {
-	struct operation_result r = {.fail = ACME_LOCAL};
+	struct obtain_result r = {.fail = OBTAIN_LOCAL};
 	snprintf(r.why, sizeof r.why, "%s", why);
 	answer_result(&r);
 	return EXIT_FAILURE;

@@ -19,7 +19,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "plugins/acme_tls/key.h"
+#include "plugins/identity/key.h"
 
 enum {
 	BACKLOG = 64,

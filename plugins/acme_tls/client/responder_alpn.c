@@ -13,7 +13,7 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
-#include "plugins/acme_tls/names.h"
+#include "plugins/identity/names.h"
 
 enum {
 	HANDSHAKE_MAX = 16 * 1024, /* bytes of one handshake message */

@@ -13,7 +13,7 @@
 #include <semstreams/plugin.h>
 #include <semstreams/base/url.h>
 #include "client.h"
-#include "plugins/acme_tls/time_text.h"
+#include "plugins/identity/time_text.h"
 
 #define CONNECT_NS     (10 * SECOND)
 #define TOTAL_NS       (30 * SECOND)
@@ -54,17 +54,17 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 }
 
 /* The words that operators' guides know. */
-static void what_failed(const struct client *c, enum acme_fail fail, char *out, size_t size)
+static void what_failed(const struct client *c, enum obtain_fail fail, char *out, size_t size)
 {
 	const char *challenge = c->o.challenge == ACME_TLS_ALPN_01 ? "TLS-ALPN-01" : "HTTP-01";
 	bool validating = c->order && c->order->validating;
-	if (fail == ACME_UNREACHABLE)
+	if (fail == OBTAIN_UNREACHABLE)
 		snprintf(out, size, "failed to connect to ACME server");
 	else if (c->registering)
 		snprintf(out, size, "account registration failed");
-	else if (fail == ACME_CHALLENGE_FAILED || (validating && fail == ACME_TIMEOUT))
+	else if (fail == OBTAIN_CHALLENGE_FAILED || (validating && fail == OBTAIN_TIMEOUT))
 		snprintf(out, size, "%s challenge failed: challenge validation failed", challenge);
-	else if (validating && fail == ACME_LOCAL)
+	else if (validating && fail == OBTAIN_LOCAL)
 		snprintf(out, size, "%s challenge failed", challenge);
 	else
 		snprintf(out, size, "%s", c->failure);
@@ -75,20 +75,20 @@ static bool skewed(const struct client *c)
 	return c->s.has_skew && llabs(c->s.skew) > SKEW_MATTERS;
 }
 
-int client_fail(struct client *c, enum acme_fail fail, bool permanent, const char *format, ...)
+int client_fail(struct client *c, enum obtain_fail fail, bool permanent, const char *format, ...)
 {
-	struct operation_result *result = &c->result;
+	struct obtain_result *result = &c->result;
 	char failed[128];
 	va_list args;
 	what_failed(c, fail, failed, sizeof failed);
-	if (c->registering && (fail == ACME_REFUSED || fail == ACME_BROKEN))
-		fail = ACME_ACCOUNT;
-	*result = (struct operation_result){.fail = fail, .permanent = permanent};
+	if (c->registering && (fail == OBTAIN_REFUSED || fail == OBTAIN_BROKEN))
+		fail = OBTAIN_ACCOUNT;
+	*result = (struct obtain_result){.fail = fail, .permanent = permanent};
 	append(result->why, sizeof result->why, "%s: ", failed);
 	va_start(args, format);
 	append_list(result->why, sizeof result->why, format, args);
 	va_end(args);
-	if (fail == ACME_UNREACHABLE)
+	if (fail == OBTAIN_UNREACHABLE)
 		append(result->why, sizeof result->why, " (%s)", c->shown_url);
 	if (skewed(c))
 		append(result->why, sizeof result->why, "; this machine's clock is %lld s %s the CA's",
@@ -101,12 +101,12 @@ int client_fail(struct client *c, enum acme_fail fail, bool permanent, const cha
 
 int client_no_memory(struct client *c)
 {
-	return client_fail(c, ACME_LOCAL, false, "out of memory");
+	return client_fail(c, OBTAIN_LOCAL, false, "out of memory");
 }
 
 static int timed_out(struct client *c)
 {
-	return client_fail(c, ACME_TIMEOUT, false, "out of time while %s", c->doing);
+	return client_fail(c, OBTAIN_TIMEOUT, false, "out of time while %s", c->doing);
 }
 
 static int wait_for(struct client *c, uint64_t ns)
@@ -132,7 +132,7 @@ int client_poll(struct client *c, uint64_t ns)
 		c->s.not_before = until;
 	if (until < c->deadline)
 		return wait_for(c, asked);
-	return client_fail(c, ACME_RATE_LIMITED, false,
+	return client_fail(c, OBTAIN_RATE_LIMITED, false,
 			   "the CA asks to come back in %lld s, which is after the deadline of this attempt; "
 			   "it was %s",
 			   (long long)c->s.retry_after, c->doing);
@@ -141,11 +141,11 @@ int client_poll(struct client *c, uint64_t ns)
 int client_refused(struct client *c, const struct problem *problem)
 {
 	bool limited = problem_is(problem, "rateLimited") || problem->status == 429;
-	return client_fail(c, limited ? ACME_RATE_LIMITED : ACME_REFUSED, problem->permanent, "%s",
+	return client_fail(c, limited ? OBTAIN_RATE_LIMITED : OBTAIN_REFUSED, problem->permanent, "%s",
 			   problem->text);
 }
 
-int order_useless(struct client *c, enum acme_fail fail, bool permanent, const char *format, ...)
+int order_useless(struct client *c, enum obtain_fail fail, bool permanent, const char *format, ...)
 {
 	char why[sizeof c->result.why];
 	va_list args;
@@ -190,7 +190,7 @@ static int answer_none(struct client *c, const struct ask *ask, struct tries *t)
 		return repeat_later(c, t);
 	if (ask->how & ASK_MAY_BREAK)
 		return 0;
-	return client_fail(c, error == -EMSGSIZE ? ACME_BROKEN : ACME_UNREACHABLE, false, "%s", why);
+	return client_fail(c, error == -EMSGSIZE ? OBTAIN_BROKEN : OBTAIN_UNREACHABLE, false, "%s", why);
 }
 
 /* The CA wants to be left alone for some time. */
@@ -205,9 +205,9 @@ static int answer_wait(struct client *c, struct tries *t)
 		return -EAGAIN;
 	}
 	if (s->retry_after)
-		return client_fail(c, ACME_RATE_LIMITED, false, "%s; the CA asks to retry in %lld s",
+		return client_fail(c, OBTAIN_RATE_LIMITED, false, "%s; the CA asks to retry in %lld s",
 				   s->problem.text, (long long)s->retry_after);
-	return client_fail(c, ACME_RATE_LIMITED, false, "%s", s->problem.text);
+	return client_fail(c, OBTAIN_RATE_LIMITED, false, "%s", s->problem.text);
 }
 
 static int answer_problem(struct client *c, const struct ask *ask, bool for_nonce, struct tries *t)
@@ -258,7 +258,7 @@ static int answer_judge(struct client *c, const struct ask *ask, bool for_nonce,
 		if (s->reply.location)
 			ss_url_redact(s->reply.location, to, sizeof to);
 		return client_fail(
-			c, ACME_BROKEN, true,
+			c, OBTAIN_BROKEN, true,
 			"the CA redirects to %s, which is not followed: put the right URL into directory_url",
 			to);
 	}
@@ -299,7 +299,7 @@ static int send_signed(struct client *c, const char *what, const char *url, cons
 			  s->nonce, url, payload, &body);
 	s->nonce[0] = '\0';
 	if (rc < 0)
-		return client_fail(c, ACME_LOCAL, rc == -EINVAL, "a request cannot be signed: %s",
+		return client_fail(c, OBTAIN_LOCAL, rc == -EINVAL, "a request cannot be signed: %s",
 				   rc == -EINVAL ? "the account's key cannot sign requests" : strerror(-rc));
 	rc = send_request(c, what,
 			  &(struct http_request){.method = "POST",
@@ -319,7 +319,8 @@ static int leave_alone(struct client *c)
 		return now < c->deadline ? 0 : timed_out(c);
 	if (c->s.not_before < c->deadline)
 		return wait_for(c, c->s.not_before - now);
-	return client_fail(c, ACME_RATE_LIMITED, false, "the CA asked for no requests during another %llu s",
+	return client_fail(c, OBTAIN_RATE_LIMITED, false,
+			   "the CA asked for no requests during another %llu s",
 			   (unsigned long long)((c->s.not_before - now) / SECOND + 1));
 }
 
@@ -403,7 +404,7 @@ int session_ask(struct client *c, const char *what, const char *url, json_t *pay
 	return client_refused(c, s->refusal);
 }
 
-int session_find_account(struct client *c, const struct acme_key *key, bool may_fail)
+int session_find_account(struct client *c, const struct identity_key *key, bool may_fail)
 {
 	return session_ask(c, "newAccount", member_text(c->s.directory, "newAccount"),
 			   json_pack("{sb}", "onlyReturnExisting", 1),
@@ -432,7 +433,7 @@ int session_open(struct client *c)
 	char why[512] = "out of memory";
 	forget(&s->directory);
 	if (!s->http && http_new(&options, &s->http, why, sizeof why) < 0)
-		return client_fail(c, ACME_LOCAL, false, "%s", why);
+		return client_fail(c, OBTAIN_LOCAL, false, "%s", why);
 	client_doing(c, "asking for the CA's directory");
 	int rc = session_ask(
 		c, "directory", c->o.directory_url, NULL,
@@ -440,7 +441,7 @@ int session_open(struct client *c)
 	if (!rc && s->refusal)
 		rc = s->refusal->status != 404
 			     ? client_refused(c, s->refusal)
-			     : client_fail(c, ACME_REFUSED, true,
+			     : client_fail(c, OBTAIN_REFUSED, true,
 					   "the CA has nothing at %s (HTTP status 404): is the ACME "
 					   "provisioner in directory_url the one that the CA has?",
 					   c->shown_url);

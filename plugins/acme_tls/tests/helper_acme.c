@@ -14,7 +14,7 @@
 #include <cmocka.h>
 #include <semstreams/ext/tls-provider.h>
 #include "helper_acme.h"
-#include "plugins/acme_tls/key.h"
+#include "plugins/identity/key.h"
 
 struct ss_test_host host;
 struct acme_conf conf;
@@ -67,19 +67,19 @@ void put_pair(const char *name, int64_t not_before, int64_t not_after, int64_t l
 struct operation {
 	int fd; /* readable when it has ended */
 	bool ended, brings;
-	struct operation_result result;
+	struct obtain_result result;
 };
 static struct operation *under_way;
 
-int __wrap_operation_start(const struct setup *, json_t *request, const char *const *ca_files,
+int __wrap_operation_start(const struct acme_setup *, json_t *request, const char *const *ca_files,
 			   const struct operation_events *, struct operation **out, char *why,
 			   size_t why_size);
 int __wrap_operation_fd(const struct operation *);
-struct operation_result *__wrap_operation_read(struct operation *);
-struct operation_result *__wrap_operation_wait(struct operation *);
+struct obtain_result *__wrap_operation_read(struct operation *);
+struct obtain_result *__wrap_operation_wait(struct operation *);
 void __wrap_operation_free(struct operation *);
 
-int __wrap_operation_start(const struct setup *setup, json_t *request, const char *const *ca_files,
+int __wrap_operation_start(const struct acme_setup *setup, json_t *request, const char *const *ca_files,
 			   const struct operation_events *events, struct operation **out, char *why,
 			   size_t why_size)
 {
@@ -125,7 +125,7 @@ int __wrap_operation_fd(const struct operation *op)
 	return op->fd;
 }
 
-struct operation_result *__wrap_operation_read(struct operation *op)
+struct obtain_result *__wrap_operation_read(struct operation *op)
 {
 	return op->ended ? &op->result : NULL;
 }
@@ -143,10 +143,10 @@ void __wrap_operation_free(struct operation *op)
 	free(op);
 }
 
-static void set_certificate(struct operation_result *result, int64_t not_before, int64_t not_after)
+static void set_certificate(struct obtain_result *result, int64_t not_before, int64_t not_after)
 {
 	struct pair pair;
-	struct acme_key *key;
+	struct identity_key *key;
 	char why[256];
 	make_pair("a.test", not_before, not_after, &pair);
 	OK(key_load(pair.key_pem, strlen(pair.key_pem), &key, why, sizeof why));
@@ -156,7 +156,7 @@ static void set_certificate(struct operation_result *result, int64_t not_before,
 	free(pair.chain_pem);
 }
 
-struct operation_result *__wrap_operation_wait(struct operation *op)
+struct obtain_result *__wrap_operation_wait(struct operation *op)
 {
 	op->result = engine.at_once;
 	if (!engine.at_once.fail && op->brings)
@@ -192,15 +192,15 @@ void advise(int64_t start, int64_t end_at, int64_t retry_after)
 {
 	assert_true(under_way && !under_way->brings);
 	under_way->result =
-		(struct operation_result){.ari_start = start, .ari_end = end_at, .retry_after = retry_after};
+		(struct obtain_result){.ari_start = start, .ari_end = end_at, .retry_after = retry_after};
 	finish();
 }
 
-void fail_with(enum acme_fail fail, bool permanent, int64_t retry_after, const char *why)
+void fail_with(enum obtain_fail fail, bool permanent, int64_t retry_after, const char *why)
 {
 	assert_non_null(under_way);
 	under_way->result =
-		(struct operation_result){.fail = fail, .permanent = permanent, .retry_after = retry_after};
+		(struct obtain_result){.fail = fail, .permanent = permanent, .retry_after = retry_after};
 	snprintf(under_way->result.why, sizeof under_way->result.why, "%s", why);
 	finish();
 }
@@ -284,13 +284,13 @@ int test_begin(void **state)
 				  .directory_url = "https://ca.test/dir",
 				  .email = "admin@a.test",
 				  .domains = "[\"A.test\"]",
-				  .renew_before = 8 * HOUR * ACME_SECOND,
+				  .renew_before = 8 * HOUR * SETUP_SECOND,
 				  .storage_path = path,
-				  .check_interval = HOUR * ACME_SECOND,
+				  .check_interval = HOUR * SETUP_SECOND,
 				  .challenge_address = "",
 				  /* tests that run meanwhile do not wait for our port */
 				  .challenge_port = 1024 + getpid() % 60000,
-				  .order_timeout = 600 * ACME_SECOND,
+				  .order_timeout = 600 * SETUP_SECOND,
 				  .reuse_key = 1,
 				  .ari = 0};
 	new_host();

@@ -7,10 +7,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <semstreams/test-host.h>
-#include "helper_pair.h"
+#include "plugins/identity/tests/helper_pair.h"
 #include "plugins/acme_tls/operation.h"
 #include "plugins/acme_tls/options.h"
-#include "plugins/acme_tls/store.h"
+#include "plugins/identity/store.h"
 
 #define T0   1800000000
 #define HOUR INT64_C(3600)
@@ -33,15 +33,15 @@ extern struct published {
 extern struct engine {
 	int made, alive, issues, aris, revokes, rollovers, deactivations;
 	bool running; /* an operation of the host */
-	const struct setup *setup;
+	const struct acme_setup *setup;
 	char ca_files[2][64]; /* the first of them */
 	size_t n_ca_files;
 	struct operation_events events;
 	char old_ari_id[CHAIN_ARI_ID];
 	bool has_old_key;
 	int reason;
-	struct operation_result at_once; /* what operations of commands end with */
-	int64_t at_once_life;            /* of certificates they bring */
+	struct obtain_result at_once; /* what operations of commands end with */
+	int64_t at_once_life;         /* of certificates they bring */
 } engine;
 
 int test_begin(void **state);
@@ -59,7 +59,7 @@ void pass(int64_t seconds);
 void bring(int64_t life);
 void bring_dated(int64_t not_before, int64_t not_after);
 void advise(int64_t start, int64_t end, int64_t retry_after);
-void fail_with(enum acme_fail, bool permanent, int64_t retry_after, const char *why);
+void fail_with(enum obtain_fail, bool permanent, int64_t retry_after, const char *why);
 /* As if somebody else had put it there; last_success 0: by hand. */
 void put_pair(const char *name, int64_t not_before, int64_t not_after, int64_t last_success);
 struct store *other_store(void);

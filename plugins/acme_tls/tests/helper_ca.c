@@ -9,7 +9,7 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include "helper_ca.h"
-#include "plugins/acme_tls/key.h"
+#include "plugins/identity/key.h"
 #include "plugins/acme_tls/client/responder.h"
 #include "plugins/acme_tls/client/message.h"
 
@@ -627,7 +627,7 @@ static void forget_order(struct ca *ca)
 	store_state_done(&s);
 }
 
-enum acme_fail ca_run(struct ca *ca, const struct client_request *request)
+enum obtain_fail ca_run(struct ca *ca, const struct client_request *request)
 {
 	struct client *client = client_run(&ca->options, request);
 	assert_non_null(client);
@@ -644,7 +644,7 @@ enum acme_fail ca_run(struct ca *ca, const struct client_request *request)
 	return ca->result.fail;
 }
 
-enum acme_fail ca_issue(struct ca *ca)
+enum obtain_fail ca_issue(struct ca *ca)
 {
 	return ca_run(ca, &(struct client_request){.operation = "issue"});
 }

@@ -82,7 +82,7 @@ struct ca {
 	int n_lines;
 	int answering, answers; /* of the responder: now, ever */
 	const char *port_taken; /* why the responder cannot bind */
-	struct operation_result result;
+	struct obtain_result result;
 	char *chain, *key;
 	json_t *last_order; /* payload of the last newOrder, of the last newAccount */
 	json_t *last_account;
@@ -93,8 +93,8 @@ int ca_setup(void **state);
 int ca_teardown(void **state);
 /* Carry out an operation: the result's fail.  A certificate is stored as the host does, so the order is
  * forgotten. */
-enum acme_fail ca_run(struct ca *, const struct client_request *);
-enum acme_fail ca_issue(struct ca *);
+enum obtain_fail ca_run(struct ca *, const struct client_request *);
+enum obtain_fail ca_issue(struct ca *);
 /* How often a kind was asked for. */
 int ca_count(const struct ca *, const char *kind);
 /* All kinds in order, "directory newNonce ..."; since the n-th. */

@@ -47,7 +47,7 @@ static void test_bad_nonce(void **state)
 	struct ca *ca = *state;
 	ca->before = bad_nonces;
 	ca->left = 10;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "newOrder"), 11);
 	assert_int_equal(ca_count(ca, "newNonce"), 1); /* each refusal brought the nonce for the next */
 }
@@ -57,7 +57,7 @@ static void test_bad_nonce_for_ever(void **state)
 	struct ca *ca = *state;
 	ca->before = bad_nonces;
 	ca->left = 1000;
-	assert_int_equal(ca_issue(ca), ACME_REFUSED);
+	assert_int_equal(ca_issue(ca), OBTAIN_REFUSED);
 	why_has(ca, "refused every nonce");
 	assert_false(ca->result.permanent);
 	assert_int_equal(ca_count(ca, "newOrder"), 11);
@@ -74,7 +74,7 @@ static void test_no_nonce(void **state)
 	struct ca *ca = *state;
 	ca->before = no_nonce;
 	ca->left = 1000;
-	assert_int_equal(ca_issue(ca), ACME_ACCOUNT);
+	assert_int_equal(ca_issue(ca), OBTAIN_ACCOUNT);
 	why_has(ca, "no nonce");
 }
 
@@ -88,7 +88,7 @@ static void test_nonces_only_where_asked_for(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = hide_nonce;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "newNonce"), ca->n_log / 2); /* one for each but the directory */
 }
 
@@ -106,16 +106,16 @@ static void test_errors_of_the_ca(void **state)
 	struct ca *ca = *state;
 	ca->before = errors;
 	ca->left = 3;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "authorization"), 4);
 	ca->left = 1000;
-	assert_int_equal(ca_issue(ca), ACME_REFUSED);
+	assert_int_equal(ca_issue(ca), OBTAIN_REFUSED);
 	assert_false(ca->result.permanent);
 	why_begins(ca, "failed to obtain certificate from ACME server: the CA reports an internal error");
 	/* the order is still there for the next attempt */
 	assert_true(ca_order_kept(ca));
 	ca->before = NULL;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca->n_orders, 2);
 	assert_false(ca_order_kept(ca));
 }
@@ -133,7 +133,7 @@ static void test_unreachable(void **state)
 	struct ca *ca = *state;
 	ca->before = breaks;
 	ca->left = 1000;
-	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
+	assert_int_equal(ca_issue(ca), OBTAIN_UNREACHABLE);
 	assert_string_equal(
 		ca->result.why,
 		"failed to connect to ACME server: as the test wants it (https://ca.example/directory)");
@@ -151,9 +151,9 @@ static void test_breaks(void **state)
 	struct ca *ca = *state;
 	ca->before = breaks_later;
 	ca->left = 2;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	ca->left = 1000;
-	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
+	assert_int_equal(ca_issue(ca), OBTAIN_UNREACHABLE);
 }
 
 static bool silent(struct ca *ca, struct exchange *x)
@@ -169,7 +169,7 @@ static void test_silence(void **state)
 	ca->options.order_ns = 120000000000ull;
 	double begun = ca_now();
 	ca->before = silent;
-	assert_int_equal(ca_issue(ca), ACME_TIMEOUT);
+	assert_int_equal(ca_issue(ca), OBTAIN_TIMEOUT);
 	assert_true(ca_now() - begun >= 120);
 	why_has(ca, "while ordering the certificate");
 }
@@ -186,7 +186,7 @@ static void test_redirect(void **state)
 {
 	struct ca *ca = *state;
 	ca->before = redirects;
-	assert_int_equal(ca_issue(ca), ACME_ACCOUNT);
+	assert_int_equal(ca_issue(ca), OBTAIN_ACCOUNT);
 	why_has(ca, "redirects to http://127.0.0.1/");
 	assert_null(strchr(ca->result.why, '\033'));
 	assert_int_equal(ca->n_log, 1);
@@ -203,12 +203,12 @@ static void test_links_elsewhere(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = elsewhere;
-	assert_int_equal(ca_issue(ca), ACME_BROKEN);
+	assert_int_equal(ca_issue(ca), OBTAIN_BROKEN);
 	why_has(ca, "the CA's address for newOrder, https://127.0.0.1/order, is not at ca.example:443, the "
 		    "host of directory_url");
 	/* each operation reads the directory */
 	ca->after = NULL;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "directory"), 2);
 }
 
@@ -229,14 +229,14 @@ static void test_addresses_vary(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = addresses_vary;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_true(ca_said(
 		ca,
 		"ACME account created email=operator@example.org account_url=https://ca.example/account/1"));
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_OK);
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), OBTAIN_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), OBTAIN_OK);
 	ca->options.directory_url = CA_URL ":443/directory";
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 3);
 }
 
@@ -260,7 +260,7 @@ static void test_rate_limit_is_waited_for(void **state)
 	ca->before = limits;
 	ca->left = 2;
 	retry_after = "30";
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "newOrder"), 3);
 	for (int i = 0; i < ca->n_log; i++)
 		if (!strcmp(ca->log[i], "newOrder")) {
@@ -276,7 +276,7 @@ static void test_rate_limit_too_long(void **state)
 	ca->before = limits;
 	ca->left = 1;
 	retry_after = "100000000000000000000";
-	assert_int_equal(ca_issue(ca), ACME_RATE_LIMITED);
+	assert_int_equal(ca_issue(ca), OBTAIN_RATE_LIMITED);
 	assert_true(ca->result.retry_after > 86300 && ca->result.retry_after <= 86400);
 	why_has(ca, "retry in 86400 s");
 	assert_int_equal(ca_count(ca, "newOrder"), 1);
@@ -288,7 +288,7 @@ static void test_rate_limit_without_time(void **state)
 	ca->before = limits;
 	ca->left = 1;
 	retry_after = "garbage";
-	assert_int_equal(ca_issue(ca), ACME_RATE_LIMITED);
+	assert_int_equal(ca_issue(ca), OBTAIN_RATE_LIMITED);
 	assert_int_equal(ca->result.retry_after, 0);
 	assert_int_equal(ca_count(ca, "newOrder"), 1);
 }
@@ -307,7 +307,7 @@ static void test_rate_limit_by_date(void **state)
 	ca->before = limits_by_date;
 	ca->left = 1;
 	retry_after = "Thu, 01 Jan 2015 02:00:00 GMT";
-	assert_int_equal(ca_issue(ca), ACME_RATE_LIMITED);
+	assert_int_equal(ca_issue(ca), OBTAIN_RATE_LIMITED);
 	assert_true(ca->result.retry_after > 7100 && ca->result.retry_after <= 7200);
 }
 
@@ -316,13 +316,13 @@ static void test_rate_limit_by_date(void **state)
 static void test_account_is_made(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_true(ca_said(
 		ca,
 		"ACME account created email=operator@example.org account_url=https://ca.example/account/1"));
 	assert_string_equal(json_string_value(json_array_get(ca->contact, 0)), "mailto:operator@example.org");
 	assert_false(ca_said(ca, "ACME account loaded from storage email=operator@example.org"));
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_true(ca_said(ca, "ACME account loaded from storage email=operator@example.org"));
 	assert_int_equal(ca_count(ca, "newAccount"), 1);
 }
@@ -338,10 +338,10 @@ static void test_key_is_kept(void **state)
 {
 	struct ca *ca = *state;
 	ca->before = account_reset;
-	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
+	assert_int_equal(ca_issue(ca), OBTAIN_UNREACHABLE);
 	char *first = account_key(ca);
 	ca->before = NULL;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	char *second = account_key(ca);
 	assert_string_equal(first, second);
 	free(first);
@@ -359,8 +359,8 @@ static void test_account_is_found(void **state)
 	struct ca *ca = *state;
 	ca->after = account_answer_lost;
 	ca->left = 1;
-	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_UNREACHABLE);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_true(ca_said(
 		ca,
 		"ACME account found email=operator@example.org account_url=https://ca.example/account/1"));
@@ -369,11 +369,11 @@ static void test_account_is_found(void **state)
 static void test_account_is_lost(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	char *first = account_key(ca);
 	json_decref(ca->account);
 	ca->account = NULL;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 2);
 	char *second = account_key(ca);
 	assert_string_equal(first, second);
@@ -394,12 +394,12 @@ static bool forgotten(struct ca *ca, struct exchange *x)
 static void test_account_is_forgotten(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	json_decref(ca->account);
 	ca->account = NULL;
 	ca->before = forgotten;
 	int n = ca->n_log;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(ca_kinds(ca, n),
 			    "directory newNonce newOrder newAccount directory newAccount newOrder "
 			    "authorization challenge finalize certificate");
@@ -418,7 +418,7 @@ static void test_account_is_denied(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = account_is_denied;
-	assert_int_equal(ca_issue(ca), ACME_ACCOUNT);
+	assert_int_equal(ca_issue(ca), OBTAIN_ACCOUNT);
 	assert_int_equal(ca_count(ca, "newOrder"), 2);
 }
 
@@ -426,13 +426,13 @@ static void test_binding(void **state)
 {
 	struct ca *ca = *state;
 	ca->eab = true;
-	assert_int_equal(ca_issue(ca), ACME_ACCOUNT);
+	assert_int_equal(ca_issue(ca), OBTAIN_ACCOUNT);
 	assert_true(ca->result.permanent);
 	why_begins(ca, "account registration failed: the CA wants an external account binding");
 	assert_int_equal(ca_count(ca, "newAccount"), 0);
 	ca->options.eab_kid = "kid-1";
 	ca->options.eab_mac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	/* the key of the first attempt was looked for first */
 	assert_int_equal(ca_count(ca, "newAccount"), 2);
 	assert_non_null(json_object_get(ca->last_account, "externalAccountBinding"));
@@ -446,19 +446,19 @@ static void test_binding_is_used_once(void **state)
 	ca->options.eab_mac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 	ca->after = account_answer_lost;
 	ca->left = 1;
-	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_UNREACHABLE);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_null(json_object_get(ca->last_account, "externalAccountBinding"));
 }
 
 static void test_email_changes(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	ca->options.email = "other@example.org";
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(json_string_value(json_array_get(ca->contact, 0)), "mailto:other@example.org");
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "account"), 1);
 }
 
@@ -473,7 +473,7 @@ static void test_registration_fails(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = account_problem;
-	assert_int_equal(ca_issue(ca), ACME_ACCOUNT);
+	assert_int_equal(ca_issue(ca), OBTAIN_ACCOUNT);
 	assert_true(ca->result.permanent);
 	why_begins(ca, "account registration failed: the CA does not accept the email address: as the test "
 		       "wants it");
@@ -490,7 +490,7 @@ static void test_no_provisioner(void **state)
 {
 	struct ca *ca = *state;
 	ca->before = no_directory;
-	assert_int_equal(ca_issue(ca), ACME_ACCOUNT);
+	assert_int_equal(ca_issue(ca), OBTAIN_ACCOUNT);
 	why_begins(ca, "account registration failed: the CA has nothing at https://ca.example/directory");
 	why_has(ca, "provisioner");
 }
@@ -498,7 +498,7 @@ static void test_no_provisioner(void **state)
 static void test_other_ca(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	char *first = account_key(ca);
 	struct store_account account;
 	assert_int_equal(store_account_load(ca->store, &account), 0);
@@ -506,7 +506,7 @@ static void test_other_ca(void **state)
 	account.directory = strdup("https://other.example/directory");
 	assert_int_equal(store_account_save(ca->store, &account), 0);
 	store_account_done(&account);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 2);
 	char *second = account_key(ca);
 	assert_string_equal(first, second);
@@ -521,7 +521,7 @@ static void test_storage_is_broken(void **state)
 	snprintf(path, sizeof path, "%s/account.json", ca->folder);
 	snprintf(command, sizeof command, "mkdir -p %s/full", path);
 	assert_int_equal(system(command), 0);
-	assert_int_equal(ca_issue(ca), ACME_STORAGE);
+	assert_int_equal(ca_issue(ca), OBTAIN_STORAGE);
 	why_begins(ca, "account registration failed: ");
 	assert_int_equal(ca_count(ca, "newAccount"), 0);
 }
@@ -531,14 +531,14 @@ static void test_storage_is_broken(void **state)
 static void test_rollover(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	char *first = account_key(ca);
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), OBTAIN_OK);
 	char *second = account_key(ca);
 	assert_string_not_equal(first, second);
 	free(first);
 	free(second);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 2); /* the second asked for the key */
 }
 
@@ -551,17 +551,17 @@ static bool key_change_501(struct ca *ca, struct exchange *x)
 static void test_rollover_is_impossible(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	char *first = account_key(ca);
 	ca->before = key_change_501;
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_REFUSED);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), OBTAIN_REFUSED);
 	assert_true(ca->result.permanent);
 	why_begins(ca, "account key rollover failed: the CA cannot change account keys");
 	char *second = account_key(ca);
 	assert_string_equal(first, second);
 	free(first);
 	free(second);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 }
 
 static bool key_change_breaks_before(struct ca *ca, struct exchange *x)
@@ -581,12 +581,12 @@ static void test_rollover_breaks(void **state)
 {
 	struct ca *ca = *state;
 	ca->before = key_change_breaks_before;
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_REFUSED);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), OBTAIN_REFUSED);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	ca->before = NULL;
 	ca->after = key_change_breaks_after;
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_OK);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), OBTAIN_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_true(ca_said(ca, "ACME account key changed account_url=https://ca.example/account/1"));
 }
 
@@ -603,11 +603,11 @@ static void test_answer_of_somebody_else(void **state)
 {
 	struct ca *ca = *state;
 	ca->before = somebody_elses_answer;
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_REFUSED);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), OBTAIN_REFUSED);
 	why_has(ca, "kept the old account key");
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "deactivate"}), ACME_BROKEN);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "deactivate"}), OBTAIN_BROKEN);
 	ca->before = NULL;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 2);
 }
 
@@ -624,15 +624,15 @@ static bool all_breaks_after_key_change(struct ca *ca, struct exchange *x)
 static void test_rollover_is_settled_later(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	char *first = account_key(ca);
 	ca->before = all_breaks_after_key_change;
 	ca->after = key_change_breaks_after;
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), ACME_UNREACHABLE);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "rollover"}), OBTAIN_UNREACHABLE);
 	char *still = account_key(ca);
 	assert_string_equal(first, still);
 	ca->before = NULL;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	char *second = account_key(ca);
 	assert_string_not_equal(first, second);
 	free(first);
@@ -644,10 +644,10 @@ static void test_rollover_is_settled_later(void **state)
 static void test_deactivate(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "deactivate"}), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "deactivate"}), OBTAIN_OK);
 	int n = ca->n_log;
-	assert_int_equal(ca_issue(ca), ACME_ACCOUNT);
+	assert_int_equal(ca_issue(ca), OBTAIN_ACCOUNT);
 	assert_true(ca->result.permanent);
 	why_has(ca, "remove account.json and account.key");
 	assert_string_equal(ca_kinds(ca, n), "directory");
@@ -658,20 +658,20 @@ static void test_deactivate(void **state)
 static void test_revoke(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(
 		ca_run(ca,
 		       &(struct client_request){.operation = "revoke", .chain_pem = ca->chain, .reason = 4}),
-		ACME_OK);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+		OBTAIN_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(
 		ca_run(ca,
 		       &(struct client_request){.operation = "revoke", .chain_pem = ca->chain, .reason = 4}),
-		ACME_OK); /* again: no matter */
+		OBTAIN_OK); /* again: no matter */
 	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "revoke",
 							     .chain_pem = "no certificate",
 							     .reason = 0}),
-			 ACME_LOCAL);
+			 OBTAIN_LOCAL);
 	why_has(ca, "cannot be read");
 }
 
@@ -679,14 +679,16 @@ static void test_ari(void **state)
 {
 	struct ca *ca = *state;
 	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = "x.y"}),
-			 ACME_REFUSED);
+			 OBTAIN_REFUSED);
 	assert_true(ca->result.permanent);
 	ca->ari = true;
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = "x.y"}), ACME_OK);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = "x.y"}),
+			 OBTAIN_OK);
 	assert_int_equal(ca->result.ari_end - ca->result.ari_start, 3600);
 	assert_int_equal(ca->result.retry_after, 3600);
 	assert_int_equal(ca_count(ca, "newAccount"), 0);
-	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = ""}), ACME_LOCAL);
+	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = ""}),
+			 OBTAIN_LOCAL);
 }
 
 static void ari_is_wrong(struct ca *ca, struct exchange *x)
@@ -705,7 +707,7 @@ static void test_ari_is_wrong(void **state)
 	ca->ari = true;
 	ca->after = ari_is_wrong;
 	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "ari", .ari_id = "x.y"}),
-			 ACME_BROKEN);
+			 OBTAIN_BROKEN);
 	assert_false(ca->result.permanent);
 }
 
@@ -727,7 +729,7 @@ static void test_end_under_way(void **state)
 	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue",
 							     .old_ari_id = "x.y",
 							     .old_key_pem = "old key"}),
-			 ACME_TIMEOUT);
+			 OBTAIN_TIMEOUT);
 	why_begins(ca, "HTTP-01 challenge failed: challenge validation failed: out of time while validating "
 		       "a.example");
 	assert_int_equal(ca->answers, 1);
@@ -743,12 +745,12 @@ static void test_clocks_differ(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = wrong_clock;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_non_null(
 		strstr(ca->lines[ca->n_lines - 1], "Clock of this machine differs from the ACME server's"));
 	ca->before = breaks_later;
 	ca->left = 1000;
-	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
+	assert_int_equal(ca_issue(ca), OBTAIN_UNREACHABLE);
 	why_has(ca, " s ahead of the CA's");
 }
 

@@ -16,7 +16,7 @@
 #include <cmocka.h>
 #include "helper_acme.h"
 #include "plugins/acme_tls/operation.h"
-#include "plugins/acme_tls/time_text.h"
+#include "plugins/identity/time_text.h"
 
 /* ---- options ---- */
 
@@ -170,12 +170,12 @@ static void hands_options_on(void **state)
 	conf.eab_hmac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wE";
 	conf.profile = "short";
 	begin_with_port();
-	const struct setup *s = engine.setup;
-	assert_int_equal(s->n_names, 4);
-	assert_string_equal(s->names[0], "a.test");
-	assert_string_equal(s->names[1], "192.0.2.1");
-	assert_string_equal(s->names[3], "::1");
-	assert_string_equal(s->names[2], "2001:db8::1");
+	const struct acme_setup *s = engine.setup;
+	assert_int_equal(s->common.n_names, 4);
+	assert_string_equal(s->common.names[0], "a.test");
+	assert_string_equal(s->common.names[1], "192.0.2.1");
+	assert_string_equal(s->common.names[3], "::1");
+	assert_string_equal(s->common.names[2], "2001:db8::1");
 	assert_int_equal(s->conf->challenge_type, ACME_HTTP_01);
 	assert_int_equal(s->challenge_port, 80);
 	assert_int_equal(engine.n_ca_files, 2); /* the host's, as none is configured */
@@ -335,7 +335,7 @@ static void survives_the_ca(void **state)
 	while (now < expiry - 20) {
 		if (engine.running) {
 			host.log[0] = '\0';
-			fail_with(ACME_UNREACHABLE, false, 0,
+			fail_with(OBTAIN_UNREACHABLE, false, 0,
 				  "failed to connect to ACME server: connection refused");
 			expect_log("ERROR Certificate renewal failed, retry in ", "failures=", "remaining=",
 				   "error=\"failed to connect to ACME server: connection refused\"", NULL);
@@ -363,7 +363,7 @@ static void says_why_there_is_none(void **state)
 {
 	(void)state;
 	begin();
-	fail_with(ACME_CHALLENGE_FAILED, false, 0,
+	fail_with(OBTAIN_CHALLENGE_FAILED, false, 0,
 		  "failed to obtain certificate from ACME server: HTTP-01 challenge failed: challenge "
 		  "validation "
 		  "failed: no route"); /* said once */
@@ -382,12 +382,13 @@ static void says_why_there_is_none(void **state)
 	pass(31);
 	assert_true(engine.running);
 	/* a CA that is not there costs nothing: soon again */
-	fail_with(ACME_UNREACHABLE, false, 0, "failed to connect to ACME server: connection refused");
+	fail_with(OBTAIN_UNREACHABLE, false, 0, "failed to connect to ACME server: connection refused");
 	for (int i = 0; i < 5; i++) {
 		for (int k = 0; !engine.running && k < 301; k++)
 			pass(1);
 		assert_true(engine.running);
-		fail_with(ACME_UNREACHABLE, false, 0, "failed to connect to ACME server: connection refused");
+		fail_with(OBTAIN_UNREACHABLE, false, 0,
+			  "failed to connect to ACME server: connection refused");
 	}
 	for (int k = 0; !engine.running && k < 301; k++)
 		pass(1);
@@ -399,7 +400,7 @@ static void heeds_retry_after(void **state)
 {
 	(void)state;
 	begin();
-	fail_with(ACME_RATE_LIMITED, false, 5000, "rateLimited: too many");
+	fail_with(OBTAIN_RATE_LIMITED, false, 5000, "rateLimited: too many");
 	int64_t until = now + 5000;
 	/* not by waiting, nor by a restart, nor with other settings for the same CA */
 	jump(2000);
@@ -417,7 +418,7 @@ static void heeds_retry_after(void **state)
 	for (int i = 0; !engine.running && i < 200; i++)
 		pass(1);
 	assert_int_equal(engine.issues, 2);
-	fail_with(ACME_RATE_LIMITED, false, 5000, "rateLimited: too many");
+	fail_with(OBTAIN_RATE_LIMITED, false, 5000, "rateLimited: too many");
 	end();
 	/* another CA has not asked for anything */
 	conf.directory_url = "https://other.test/dir";
@@ -430,7 +431,7 @@ static void remembers_failures(void **state)
 	(void)state;
 	put_pair("a.test", T0 - 17 * HOUR, T0 + 7 * HOUR, T0 - 17 * HOUR); /* due, and valid */
 	begin();
-	fail_with(ACME_REFUSED, true, 0, "rejectedIdentifier: no");
+	fail_with(OBTAIN_REFUSED, true, 0, "rejectedIdentifier: no");
 	end();
 	jump(20 * 60);
 	begin();
@@ -442,15 +443,15 @@ static void remembers_failures(void **state)
 	conf.domains = "[\"a.test\",\"b.test\"]";
 	begin();
 	assert_int_equal(engine.issues, 2);
-	fail_with(ACME_REFUSED, true, 0, "rejectedIdentifier: no");
+	fail_with(OBTAIN_REFUSED, true, 0, "rejectedIdentifier: no");
 	assert_int_equal(metric("semstreams_acme_failures_in_a_row"), 2);
 	retry(); /* or says so */
 	assert_int_equal(engine.issues, 3);
 	retry();
 	assert_int_equal(engine.issues, 3); /* one at a time */
-	fail_with(ACME_REFUSED, true, 0, "rejectedIdentifier: no");
+	fail_with(OBTAIN_REFUSED, true, 0, "rejectedIdentifier: no");
 	assert_int_equal(engine.issues, 4); /* then the one that was asked for */
-	fail_with(ACME_REFUSED, true, 0, "rejectedIdentifier: no");
+	fail_with(OBTAIN_REFUSED, true, 0, "rejectedIdentifier: no");
 	for (int i = 0; !engine.running && i < 3601; i++)
 		pass(1);
 	assert_int_equal(engine.issues, 5);
@@ -463,7 +464,7 @@ static void recovers_at_once(void **state)
 	begin();
 	for (int i = 1; i <= 8; i++) {
 		assert_int_equal(engine.issues, i);
-		fail_with(ACME_ACCOUNT, true, 0, "the CA has nothing at /acme/other (HTTP status 404)");
+		fail_with(OBTAIN_ACCOUNT, true, 0, "the CA has nothing at /acme/other (HTTP status 404)");
 		assert_true(metric("semstreams_acme_next_renewal_timestamp_seconds") <= now + 300);
 		if (i % 3 == 0) {
 			end();
@@ -478,17 +479,17 @@ static void recovers_at_once(void **state)
 	assert_string_equal(published.gone, "");
 	/* an expired one is none */
 	jump(17 * HOUR);
-	fail_with(ACME_REFUSED, true, 0, "no");
+	fail_with(OBTAIN_REFUSED, true, 0, "no");
 	jump(8 * HOUR);
 	assert_non_null(strstr(published.gone, "expired"));
 	if (engine.running)
-		fail_with(ACME_REFUSED, true, 0, "no");
+		fail_with(OBTAIN_REFUSED, true, 0, "no");
 	int before = engine.issues;
 	end();
 	begin();
 	assert_int_equal(engine.issues, before + 1);
 	/* but what the CA asks for is kept */
-	fail_with(ACME_RATE_LIMITED, false, 5000, "too many");
+	fail_with(OBTAIN_RATE_LIMITED, false, 5000, "too many");
 	retry();
 	end();
 	begin();
@@ -522,7 +523,7 @@ static void keeps_what_cannot_be_saved(void **state)
 	int before = engine.issues;
 	for (int i = 0; i < 3600; i++) {
 		if (engine.running)
-			fail_with(ACME_STORAGE, false, 0, "disk full");
+			fail_with(OBTAIN_STORAGE, false, 0, "disk full");
 		pass(1);
 	}
 	assert_true(engine.issues - before <= 6);
@@ -555,7 +556,7 @@ static void understands_clocks(void **state)
 	pass(2);
 	assert_string_equal(published.gone, "");
 	if (engine.running)
-		fail_with(ACME_UNREACHABLE, false, 0, "x");
+		fail_with(OBTAIN_UNREACHABLE, false, 0, "x");
 	/* set back far: looked after by the other clock */
 	now -= 30 * DAY;
 	host.log[0] = '\0';
@@ -731,7 +732,7 @@ static void asks_the_ca(void **state)
 	/* none of that: rarely */
 	jump(4 * HOUR);
 	int asked = engine.aris;
-	fail_with(ACME_REFUSED, true, 0, "the CA has no ARI");
+	fail_with(OBTAIN_REFUSED, true, 0, "the CA has no ARI");
 	for (int i = 0; i < 5; i++) {
 		jump(17 * HOUR);
 		if (engine.running)

@@ -151,22 +151,22 @@ static void fails_clearly(void **state)
 {
 	(void)state;
 	make();
-	engine.at_once = (struct operation_result){.fail = ACME_UNREACHABLE,
-						   .why = "failed to connect to ACME server: no"};
+	engine.at_once = (struct obtain_result){.fail = OBTAIN_UNREACHABLE,
+						.why = "failed to connect to ACME server: no"};
 	assert_int_equal(run("issue", NULL), 75);
 	assert_non_null(strstr(host.log, "ERROR failed to connect to ACME server: no"));
 	assert_int_equal(run("status", NULL), 1);
 	has("last error    failed to connect to ACME server: no");
 	has("failures      1 in a row");
-	engine.at_once = (struct operation_result){.fail = ACME_REFUSED, .permanent = true, .why = "no"};
+	engine.at_once = (struct obtain_result){.fail = OBTAIN_REFUSED, .permanent = true, .why = "no"};
 	assert_int_equal(run("issue", NULL), 1);
 	assert_int_equal(engine.issues, 2);
 	engine.at_once =
-		(struct operation_result){.fail = ACME_RATE_LIMITED, .retry_after = 5000, .why = "too many"};
+		(struct obtain_result){.fail = OBTAIN_RATE_LIMITED, .retry_after = 5000, .why = "too many"};
 	assert_int_equal(run("issue", NULL), 75);
 	assert_non_null(strstr(host.log, "too many; the CA asks to wait 1h23m"));
 	assert_int_equal(engine.issues, 3);
-	engine.at_once = (struct operation_result){0};
+	engine.at_once = (struct obtain_result){0};
 	now += 4999;
 	assert_int_equal(run("issue", NULL), 75); /* not even by hand */
 	assert_int_equal(engine.issues, 3);
@@ -210,9 +210,9 @@ static void changes_accounts(void **state)
 	make();
 	assert_int_equal(run("rollover", NULL), 0);
 	assert_int_equal(engine.rollovers, 1);
-	engine.at_once = (struct operation_result){.fail = ACME_REFUSED, .permanent = true, .why = "cannot"};
+	engine.at_once = (struct obtain_result){.fail = OBTAIN_REFUSED, .permanent = true, .why = "cannot"};
 	assert_int_equal(run("rollover", NULL), 1);
-	engine.at_once = (struct operation_result){0};
+	engine.at_once = (struct obtain_result){0};
 	assert_int_equal(run("deactivate", "--yes", NULL), 0);
 	assert_int_equal(engine.deactivations, 1);
 }
@@ -252,13 +252,13 @@ static void runs_beside_a_host(void **state)
 	bring(DAY);
 	pass(2);
 	/* a failure of a command is one */
-	engine.at_once = (struct operation_result){.fail = ACME_UNREACHABLE, .why = "no"};
+	engine.at_once = (struct obtain_result){.fail = OBTAIN_UNREACHABLE, .why = "no"};
 	assert_int_equal(run("renew", "--force", NULL), 75);
 	assert_int_equal(run("rollover", NULL), 75); /* but not of that */
 	pass(1);
 	assert_int_equal(metric("semstreams_acme_renewal_failure_total"), 1);
 	assert_int_equal(metric("semstreams_acme_failures_in_a_row"), 1);
-	engine.at_once = (struct operation_result){0};
+	engine.at_once = (struct obtain_result){0};
 	assert_int_equal(run("renew", "--force", NULL), 0);
 	assert_int_equal(published.times, 1);
 	pass(1);

@@ -18,17 +18,17 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "plugins/acme_tls/operation.h"
-#include "plugins/acme_tls/store.h"
-#include "helper_pair.h"
+#include "plugins/identity/store.h"
+#include "plugins/identity/tests/helper_pair.h"
 
 #define ARRIVED 12345 /* bytes of a log's text */
 
 static char folder[64], program[128];
 static struct acme_conf conf;
-static struct setup setup;
+static struct acme_setup setup;
 static struct store *store;
 static struct operation *operation;
-static struct operation_result *result;
+static struct obtain_result *result;
 static struct {
 	int counted, levels;
 	char log[1024];
@@ -68,14 +68,14 @@ static int begin(void **state)
 	conf = (struct acme_conf){.directory_url = "https://127.0.0.1:1/dir",
 				  .email = "admin@a.test",
 				  .challenge_address = "",
-				  .order_timeout = 20 * ACME_SECOND};
-	setup = (struct setup){.conf = &conf,
-			       .program = program,
-			       .challenge_port = 80,
-			       .names = {"a.test"},
-			       .names_json = (char *)"[\"a.test\"]",
-			       .n_names = 1,
-			       .path = folder};
+				  .order_timeout = 20 * SETUP_SECOND};
+	setup = (struct acme_setup){.conf = &conf,
+				    .program = program,
+				    .challenge_port = 80,
+				    .common = {.names = {"a.test"},
+					       .names_json = (char *)"[\"a.test\"]",
+					       .n_names = 1,
+					       .path = folder}};
 	return 0;
 }
 
@@ -132,16 +132,16 @@ static void goes_all_the_way(void **state)
 	(void)state;
 	snprintf(program, sizeof program, "%s", ACME_PROGRAM);
 	run(issue());
-	assert_int_equal(result->fail, ACME_UNREACHABLE);
+	assert_int_equal(result->fail, OBTAIN_UNREACHABLE);
 	assert_non_null(strstr(result->why, "failed to connect to ACME server"));
 	assert_true(seen.counted > 0);
 	/* the other operations find no account */
 	run(ari());
-	assert_int_equal(result->fail, ACME_UNREACHABLE);
+	assert_int_equal(result->fail, OBTAIN_UNREACHABLE);
 	static const char *const others[] = {"rollover", "revoke", "deactivate"};
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
 		run(json_pack("{s:s, s:s, s:i}", "operation", others[i], "chain", "-", "reason", 1));
-		assert_int_not_equal(result->fail, ACME_OK);
+		assert_int_not_equal(result->fail, OBTAIN_OK);
 	}
 }
 
@@ -156,13 +156,13 @@ static void passes_on_what_is_said(void **state)
 	assert_int_equal(seen.levels, 30);
 	assert_int_equal(seen.log_len, ARRIVED);
 	assert_int_equal(seen.counted, 1);
-	assert_int_equal(result->fail, ACME_RATE_LIMITED);
+	assert_int_equal(result->fail, OBTAIN_RATE_LIMITED);
 	assert_true(result->permanent);
 	assert_int_equal(result->retry_after, 77);
 	assert_string_equal(result->why, "too many");
 	speaks("say '{\"result\":{\"fail\":0,\"ari_start\":5,\"ari_end\":6,\"ari_url\":\"https://x\"}}'");
 	run(ari());
-	assert_int_equal(result->fail, ACME_OK);
+	assert_int_equal(result->fail, OBTAIN_OK);
 	assert_int_equal(result->ari_start + 10 * result->ari_end, 65);
 	assert_string_equal(result->ari_url, "https://x");
 }
@@ -224,7 +224,7 @@ static void survives_bad_programs(void **state)
 	for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
 		speaks(scripts[i]);
 		run(issue());
-		if (result->fail != ACME_LOCAL || result->chain.pem || result->key_pem)
+		if (result->fail != OBTAIN_LOCAL || result->chain.pem || result->key_pem)
 			fail_msg("\"%s\": %d %s", scripts[i], result->fail, result->why);
 	}
 	snprintf(program, sizeof program, "%s/none", folder);
@@ -264,7 +264,7 @@ static void checks_certificates(void **state)
 		fclose(f);
 		speaks("cat \"$(dirname \"$0\")/chain\" >&3");
 		run(issue());
-		assert_int_equal(result->fail == ACME_OK, rows[i].accepted);
+		assert_int_equal(result->fail == OBTAIN_OK, rows[i].accepted);
 		if (rows[i].accepted)
 			assert_string_equal(result->key_pem, good.key_pem);
 		else

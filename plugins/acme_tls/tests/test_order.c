@@ -34,7 +34,7 @@ static void names(struct ca *ca, size_t n)
 static void test_issue(void **state)
 {
 	struct ca *ca = *state;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(
 		ca_kinds(ca, 0),
 		"directory newNonce newAccount newOrder authorization challenge finalize certificate");
@@ -46,7 +46,7 @@ static void test_issue(void **state)
 	assert_int_equal(ca->answers, 1);
 	char *first = strdup(ca->key);
 	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_key_pem = first}),
-			 ACME_OK);
+			 OBTAIN_OK);
 	assert_string_not_equal(ca->key, first); /* a new key each time */
 	free(first);
 }
@@ -56,7 +56,7 @@ static void test_alpn(void **state)
 	struct ca *ca = *state;
 	ca->options.challenge = ACME_TLS_ALPN_01;
 	ca->offered[2] = "tls-alpn-01";
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_true(ca_said(ca, "TLS-ALPN-01 challenge server started port=80"));
 }
 
@@ -64,10 +64,10 @@ static void test_key_is_reused(void **state)
 {
 	struct ca *ca = *state;
 	ca->options.reuse_key = true;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	char *first = strdup(ca->key);
 	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_key_pem = first}),
-			 ACME_OK);
+			 OBTAIN_OK);
 	assert_string_equal(ca->key, first);
 	free(first);
 }
@@ -77,7 +77,7 @@ static void test_names(void **state)
 	struct ca *ca = *state;
 	names(ca, 3);
 	ca->async = true;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca->answers, 3);
 	assert_int_equal(json_array_size(json_object_get(ca->last_order, "identifiers")), 3);
 	/* all are posted before the first is waited for */
@@ -90,7 +90,7 @@ static void test_asynchronous(void **state)
 {
 	struct ca *ca = *state;
 	ca->async = true;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(ca_kinds(ca, 3),
 			    "newOrder authorization challenge authorization authorization finalize order "
 			    "certificate");
@@ -110,7 +110,7 @@ static void test_authorizations_are_valid_already(void **state)
 	names(ca, 3);
 	ca->after = authorized;
 	ca->left = 1;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca->answers, 1);
 	assert_int_equal(ca_count(ca, "challenge"), 1);
 }
@@ -128,7 +128,7 @@ static void test_ready_at_once(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = ready_at_once;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(ca_kinds(ca, 3), "newOrder finalize certificate");
 	assert_int_equal(ca->answers, 0);
 }
@@ -150,7 +150,7 @@ static void test_empty_authorizations(void **state)
 	struct ca *ca = *state;
 	ca->after = empty_authorizations;
 	ca->left = 2;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(ca_kinds(ca, 3), "newOrder order order order finalize certificate");
 }
 
@@ -167,10 +167,10 @@ static void test_order_is_not_ready(void **state)
 	struct ca *ca = *state;
 	ca->after = not_ready;
 	ca->left = 1;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "finalize"), 2);
 	ca->left = 1000;
-	assert_int_equal(ca_issue(ca), ACME_REFUSED);
+	assert_int_equal(ca_issue(ca), OBTAIN_REFUSED);
 	assert_int_equal(ca_count(ca, "finalize"), 2 + 3);
 }
 
@@ -189,7 +189,7 @@ static void test_valid_too_early(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = valid_too_early;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(ca_kinds(ca, 4),
 			    "authorization challenge finalize order authorization authorization order "
 			    "finalize certificate");
@@ -206,7 +206,7 @@ static void test_strange_word(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = strange_word;
-	assert_int_equal(ca_issue(ca), ACME_BROKEN);
+	assert_int_equal(ca_issue(ca), OBTAIN_BROKEN);
 	why_has(ca, "simmering");
 	assert_null(strchr(ca->result.why, '\033'));
 	assert_false(ca_order_kept(ca));
@@ -223,7 +223,7 @@ static void test_no_location(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = no_location;
-	assert_int_equal(ca_issue(ca), ACME_BROKEN);
+	assert_int_equal(ca_issue(ca), OBTAIN_BROKEN);
 	why_has(ca, "order URL");
 }
 
@@ -244,7 +244,7 @@ static void test_documents_cut_short(void **state)
 	ca->after = broken_document;
 	for (int i = 0; i < 4; i++) {
 		ca->left = i;
-		assert_int_equal(ca_issue(ca), ACME_BROKEN);
+		assert_int_equal(ca_issue(ca), OBTAIN_BROKEN);
 		why_has(ca, "JSON");
 		assert_false(ca_order_kept(ca));
 	}
@@ -264,7 +264,7 @@ static void test_invalid_at_the_end(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = invalid_later;
-	assert_int_equal(ca_issue(ca), ACME_REFUSED);
+	assert_int_equal(ca_issue(ca), OBTAIN_REFUSED);
 	assert_true(ca->result.permanent);
 	why_begins(ca, "failed to obtain certificate from ACME server: the CA does not accept the "
 		       "certificate request");
@@ -282,7 +282,7 @@ static void test_stuck_in_processing(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = stuck;
-	assert_int_equal(ca_issue(ca), ACME_TIMEOUT);
+	assert_int_equal(ca_issue(ca), OBTAIN_TIMEOUT);
 	why_has(ca, "waiting for the CA to issue");
 	assert_false(ca_order_kept(ca));
 	assert_true(ca->n_log <= 110);
@@ -303,7 +303,7 @@ static void test_polls_no_earlier(void **state)
 	struct ca *ca = *state;
 	ca->after = slow;
 	ca->left = 3;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	int looks = 0;
 	for (int i = 1; i < ca->n_log; i++)
 		if (!strcmp(ca->log[i], "order")) {
@@ -327,7 +327,7 @@ static void test_too_slow_for_this_attempt(void **state)
 	struct ca *ca = *state;
 	ca->after = very_slow;
 	ca->left = 1;
-	assert_int_equal(ca_issue(ca), ACME_RATE_LIMITED);
+	assert_int_equal(ca_issue(ca), OBTAIN_RATE_LIMITED);
 	assert_true(ca->result.retry_after > 7000);
 	assert_true(ca_order_kept(ca)); /* it is good then */
 }
@@ -361,7 +361,7 @@ static void test_posted_again(void **state)
 	struct ca *ca = *state;
 	ca->after = posts_fail;
 	ca->left = 3;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "challenge"), 4);
 	assert_int_equal(ca_count(ca, "authorization"), 1); /* the answers to the posts tell enough */
 	int first = 0;
@@ -379,7 +379,7 @@ static void test_posted_in_vain(void **state)
 	struct ca *ca = *state;
 	ca->after = posts_fail;
 	ca->left = 1000;
-	assert_int_equal(ca_issue(ca), ACME_CHALLENGE_FAILED);
+	assert_int_equal(ca_issue(ca), OBTAIN_CHALLENGE_FAILED);
 	why_begins(
 		ca,
 		"HTTP-01 challenge failed: challenge validation failed: a.example: the CA could not connect");
@@ -412,7 +412,7 @@ static void test_challenge_is_invalid(void **state)
 	ca->after = challenge_invalid;
 	for (int i = 0; i < 2; i++) {
 		ca->async = i;
-		assert_int_equal(ca_issue(ca), ACME_CHALLENGE_FAILED);
+		assert_int_equal(ca_issue(ca), OBTAIN_CHALLENGE_FAILED);
 		why_has(ca, "a.example: the CA got a wrong answer");
 		why_has(ca, "got <html>");
 		assert_int_equal(ca_count(ca, "challenge"), i + 1);
@@ -435,7 +435,7 @@ static void test_authorization_is_invalid(void **state)
 	struct ca *ca = *state;
 	names(ca, 2);
 	ca->after = authorization_invalid;
-	assert_int_equal(ca_issue(ca), ACME_CHALLENGE_FAILED);
+	assert_int_equal(ca_issue(ca), OBTAIN_CHALLENGE_FAILED);
 	why_begins(ca, "HTTP-01 challenge failed: challenge validation failed: a.example: ");
 }
 
@@ -453,7 +453,7 @@ static void test_post_breaks(void **state)
 	struct ca *ca = *state;
 	ca->before = post_unanswered;
 	ca->left = 2;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "challenge"), 3);
 }
 
@@ -468,7 +468,7 @@ static void test_answer_of_post_is_lost(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = post_answer_lost;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "challenge"), 1);
 }
 
@@ -488,7 +488,7 @@ static void test_validation_for_ever(void **state)
 	ca->options.order_ns = 120000000000ull;
 	ca->after = validation_for_ever;
 	ca->async = true;
-	assert_int_equal(ca_issue(ca), ACME_TIMEOUT);
+	assert_int_equal(ca_issue(ca), OBTAIN_TIMEOUT);
 	why_begins(ca, "HTTP-01 challenge failed: challenge validation failed: out of time while validating "
 		       "a.example");
 	assert_true(ca->n_log <= 110);
@@ -499,7 +499,7 @@ static void test_not_offered(void **state)
 {
 	struct ca *ca = *state;
 	ca->offered[1] = "of-the-future-01";
-	assert_int_equal(ca_issue(ca), ACME_CHALLENGE_FAILED);
+	assert_int_equal(ca_issue(ca), OBTAIN_CHALLENGE_FAILED);
 	assert_true(ca->result.permanent);
 	why_has(ca, "the CA does not offer http-01 for a.example; it offers: dns-01, of-the-future-01");
 	why_has(ca, "challenge_type");
@@ -519,7 +519,7 @@ static void test_evil_token(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = evil_token;
-	assert_int_equal(ca_issue(ca), ACME_BROKEN);
+	assert_int_equal(ca_issue(ca), OBTAIN_BROKEN);
 	why_has(ca, "token");
 	assert_int_equal(ca->answers, 0);
 }
@@ -536,7 +536,7 @@ static void test_name_that_was_not_asked_for(void **state)
 {
 	struct ca *ca = *state;
 	ca->after = other_name;
-	assert_int_equal(ca_issue(ca), ACME_BROKEN);
+	assert_int_equal(ca_issue(ca), OBTAIN_BROKEN);
 	why_has(ca, "name that was not ordered");
 	assert_int_equal(ca->answers, 0);
 }
@@ -559,7 +559,7 @@ static void test_duplicates(void **state)
 	names(ca, 2);
 	ca->after = duplicates;
 	ca->async = true;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "challenge"), 2);
 	/* one after the other */
 	assert_null(strstr(ca_kinds(ca, 0), "challenge authorization challenge"));
@@ -569,13 +569,13 @@ static void test_port_is_taken(void **state)
 {
 	struct ca *ca = *state;
 	ca->port_taken = "port 80 is in use by another program";
-	assert_int_equal(ca_issue(ca), ACME_LOCAL);
+	assert_int_equal(ca_issue(ca), OBTAIN_LOCAL);
 	assert_string_equal(ca->result.why, "HTTP-01 challenge failed: port 80 is in use by another program");
 	assert_true(ca_said(
 		ca, "Challenge port is busy, waiting for it error=\"port 80 is in use by another program\""));
 	assert_true(ca_order_kept(ca));
 	ca->port_taken = NULL;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca->n_orders, 1);
 }
 
@@ -600,12 +600,12 @@ static void test_finalize_breaks(void **state)
 	struct ca *ca = *state;
 	ca->after = finalize_answer_lost;
 	ca->left = 1;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "finalize"), 1);
 	ca->after = NULL;
 	ca->before = finalize_lost;
 	ca->left = 1;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "finalize"), 3);
 	assert_int_equal(ca->n_orders, 2);
 }
@@ -624,7 +624,7 @@ static bool broken_after_order(struct ca *ca, struct exchange *x)
 static void begin_an_order(struct ca *ca)
 {
 	ca->before = broken_after_order;
-	assert_int_equal(ca_issue(ca), ACME_UNREACHABLE);
+	assert_int_equal(ca_issue(ca), OBTAIN_UNREACHABLE);
 	assert_true(ca_order_kept(ca));
 	ca->before = NULL;
 }
@@ -634,7 +634,7 @@ static void test_resumed(void **state)
 	struct ca *ca = *state;
 	begin_an_order(ca);
 	int n = ca->n_log;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(ca_kinds(ca, n),
 			    "directory newNonce order authorization challenge finalize certificate");
 }
@@ -646,7 +646,7 @@ static void test_resumed_when_valid(void **state)
 	begin_an_order(ca);
 	ca->after = NULL;
 	int n = ca->n_log;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(ca_kinds(ca, n), "directory newNonce order certificate");
 }
 
@@ -655,7 +655,7 @@ static void test_resumed_when_invalid(void **state)
 	struct ca *ca = *state;
 	begin_an_order(ca);
 	ca->orders[0].status = "invalid";
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca->n_orders, 2);
 }
 
@@ -670,7 +670,7 @@ static void test_resumed_when_gone(void **state)
 	struct ca *ca = *state;
 	begin_an_order(ca);
 	ca->before = order_gone;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca->n_orders, 2);
 }
 
@@ -679,7 +679,7 @@ static void test_resumed_for_other_names(void **state)
 	struct ca *ca = *state;
 	begin_an_order(ca);
 	names(ca, 2);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca->n_orders, 2);
 }
 
@@ -688,7 +688,7 @@ static void test_resumed_with_an_invalid_authorization(void **state)
 	struct ca *ca = *state;
 	begin_an_order(ca);
 	ca->orders[0].authorizations[0].status = "invalid";
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca->n_orders, 2);
 }
 
@@ -702,7 +702,7 @@ static void test_resumed_at_another_ca(void **state)
 	s.order_url = strdup("https://other.example/order/1");
 	assert_int_equal(store_state_save(ca->store, &s), 0);
 	store_state_done(&s);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca->n_orders, 2);
 }
 
@@ -713,12 +713,12 @@ static void test_resumed_when_stored(void **state)
 	struct store_state s;
 	begin_an_order(ca);
 	assert_int_equal(store_state_load(ca->store, &s), 0);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(stored_cert_save(ca->store, ca->chain, ca->key), 0);
 	assert_int_equal(store_state_save(ca->store, &s), 0);
 	store_state_done(&s);
 	char *old = strdup(ca->chain);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_not_equal(old, ca->chain);
 	assert_int_equal(ca->n_orders, 2);
 	free(old);
@@ -731,7 +731,7 @@ static void test_account_lost_under_way(void **state)
 	json_decref(ca->account);
 	ca->account = NULL;
 	ca->before = order_gone;
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "newAccount"), 2);
 }
 
@@ -741,18 +741,18 @@ static void test_state_is_broken(void **state)
 	char command[200];
 	snprintf(command, sizeof command, "echo '{' > %s/state.json", ca->folder);
 	assert_int_equal(system(command), 0);
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 }
 
 static void test_disk_is_full(void **state)
 {
 	struct ca *ca = *state;
 	char command[200];
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	snprintf(command, sizeof command, "rm -f %s/state.json; mkdir -p %s/state.json/x", ca->folder,
 		 ca->folder);
 	assert_int_equal(system(command), 0);
-	assert_int_equal(ca_issue(ca), ACME_STORAGE);
+	assert_int_equal(ca_issue(ca), OBTAIN_STORAGE);
 	assert_int_equal(ca->n_orders, 1); /* none was made for nothing */
 }
 
@@ -788,7 +788,7 @@ static void test_certificates_refused(void **state)
 	ca->after = certificate_is;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		content = cases[i];
-		assert_int_equal(ca_issue(ca), ACME_BROKEN);
+		assert_int_equal(ca_issue(ca), OBTAIN_BROKEN);
 		why_begins(ca, "failed to obtain certificate from ACME server: the CA returned ");
 		assert_false(ca_order_kept(ca));
 	}
@@ -827,7 +827,7 @@ static void test_preferred_chain(void **state)
 	ca->after = alternates;
 	ca->before = second_certificate;
 	ca->options.preferred_chain = "Other Root";
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_int_equal(ca_count(ca, "certificate"), 2);
 	assert_true(ca->n_lines > 0);
 	assert_null(strstr(ca->lines[ca->n_lines - 1], "preferred"));
@@ -839,7 +839,7 @@ static void test_preferred_chain_is_missing(void **state)
 {
 	struct ca *ca = *state;
 	ca->options.preferred_chain = "Nobody's Root";
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_true(ca_said(ca, "ACME server has no chain with the preferred issuer, using its own choice "
 				"preferred=\"Nobody's Root\" root=\"Test Root\""));
 }
@@ -850,15 +850,15 @@ static void test_profile(void **state)
 {
 	struct ca *ca = *state;
 	ca->options.profile = "short";
-	assert_int_equal(ca_issue(ca), ACME_REFUSED);
+	assert_int_equal(ca_issue(ca), OBTAIN_REFUSED);
 	assert_true(ca->result.permanent);
 	why_has(ca, "no profiles");
 	ca->profiles = json_pack("{ss,ss}", "classic", "x", "long", "y");
-	assert_int_equal(ca_issue(ca), ACME_REFUSED);
+	assert_int_equal(ca_issue(ca), OBTAIN_REFUSED);
 	why_has(ca, "it has: classic, long");
 	assert_int_equal(ca->n_orders, 0);
 	json_object_set_new(ca->profiles, "short", json_string("z"));
-	assert_int_equal(ca_issue(ca), ACME_OK);
+	assert_int_equal(ca_issue(ca), OBTAIN_OK);
 	assert_string_equal(json_string_value(json_object_get(ca->last_order, "profile")), "short");
 }
 
@@ -875,15 +875,15 @@ static void test_replaces(void **state)
 {
 	struct ca *ca = *state;
 	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_ari_id = "x.y"}),
-			 ACME_OK);
+			 OBTAIN_OK);
 	assert_null(json_object_get(ca->last_order, "replaces")); /* nobody offered ARI */
 	ca->ari = true;
 	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_ari_id = "x.y"}),
-			 ACME_OK);
+			 OBTAIN_OK);
 	assert_string_equal(json_string_value(json_object_get(ca->last_order, "replaces")), "x.y");
 	ca->before = replaced;
 	assert_int_equal(ca_run(ca, &(struct client_request){.operation = "issue", .old_ari_id = "x.y"}),
-			 ACME_OK);
+			 OBTAIN_OK);
 	assert_null(json_object_get(ca->last_order, "replaces"));
 }
 

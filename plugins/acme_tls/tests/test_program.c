@@ -67,7 +67,7 @@ void __wrap_client_free(struct client *c);
 
 struct client *__wrap_client_run(const struct client_options *o, const struct client_request *q)
 {
-	struct acme_key *key = NULL;
+	struct identity_key *key = NULL;
 	char *binding = NULL;
 
 	assert_string_equal(o->eab_mac, secret);
@@ -77,7 +77,7 @@ struct client *__wrap_client_run(const struct client_options *o, const struct cl
 	assert_int_equal(jws_eab(key, o->eab_kid, o->eab_mac, o->directory_url, &binding), 0);
 	key_free(key);
 	free(binding);
-	client.result = (struct operation_result){.key_pem = secret};
+	client.result = (struct obtain_result){.key_pem = secret};
 	return &client;
 }
 
@@ -135,8 +135,10 @@ static void test_request(void **state)
 					.eab_kid = "kid",
 					.eab_hmac = secret,
 					.reuse_key = 1};
-	static const struct setup setup = {
-		.conf = &conf, .program = "/bin/true", .path = (char *)"/tmp", .names_json = (char *)"[]"};
+	static const struct acme_setup setup = {
+		.conf = &conf,
+		.program = "/bin/true",
+		.common = {.path = (char *)"/tmp", .names_json = (char *)"[]"}};
 	static const struct operation_events events = {.log = NULL};
 	const struct stored_cert old = {.exists = true, .key_pem = secret};
 	struct operation *operation = NULL;

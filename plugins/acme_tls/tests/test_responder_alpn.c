@@ -18,7 +18,7 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
-#include "plugins/acme_tls/names.h"
+#include "plugins/identity/names.h"
 #include "plugins/acme_tls/client/responder.h"
 
 #define AUTH "DGyRejmCefe7v4NfDGDKfA.oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"

@@ -10,12 +10,12 @@
 #include <string.h>
 #include <errno.h>
 #include <cmocka.h>
-#include "plugins/acme_tls/key.h"
+#include "plugins/identity/key.h"
 #include "helper_keys.h"
 
-static struct acme_key *load(const char *pem)
+static struct identity_key *load(const char *pem)
 {
-	struct acme_key *key = NULL;
+	struct identity_key *key = NULL;
 	char why[200] = "";
 
 	if (key_load(pem, strlen(pem), &key, why, sizeof why))
@@ -25,7 +25,7 @@ static struct acme_key *load(const char *pem)
 
 static void refuses(const char *pem, size_t len, const char *why_part)
 {
-	struct acme_key *key = NULL;
+	struct identity_key *key = NULL;
 	char why[200] = "";
 
 	assert_int_equal(key_load(pem, len, &key, why, sizeof why), -EINVAL);
@@ -34,7 +34,7 @@ static void refuses(const char *pem, size_t len, const char *why_part)
 		fail_msg("\"%s\" does not say \"%s\"", why, why_part);
 }
 
-static bool same(const struct acme_key *a, const struct acme_key *b)
+static bool same(const struct identity_key *a, const struct identity_key *b)
 {
 	unsigned char id_a[32], id_b[32];
 	size_t n_a = sizeof id_a, n_b = sizeof id_b;
@@ -47,8 +47,8 @@ static bool same(const struct acme_key *a, const struct acme_key *b)
 static void reads_all_forms(void **state)
 {
 	(void)state;
-	struct acme_key *pkcs8 = load(pem_rfc7515), *sec1 = load(pem_rfc7515_sec1), *rsa = load(pem_rsa),
-			*p384 = load(pem_zero_y_p384), *parameters = load(pem_ec_with_parameters);
+	struct identity_key *pkcs8 = load(pem_rfc7515), *sec1 = load(pem_rfc7515_sec1), *rsa = load(pem_rsa),
+			    *p384 = load(pem_zero_y_p384), *parameters = load(pem_ec_with_parameters);
 
 	assert_true(same(pkcs8, sec1));
 	assert_false(same(pkcs8, rsa));
@@ -68,7 +68,7 @@ static void keeps_what_it_reads(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof pems / sizeof pems[0]; i++) {
-		struct acme_key *key = load(pems[i]);
+		struct identity_key *key = load(pems[i]);
 		char *pem = key_pem(key);
 		assert_string_equal(pem, pems[i]);
 		key_text_free(pem);
@@ -79,7 +79,7 @@ static void keeps_what_it_reads(void **state)
 static void makes_new_ones(void **state)
 {
 	(void)state;
-	struct acme_key *a, *b;
+	struct identity_key *a, *b;
 	gnutls_ecc_curve_t curve;
 
 	assert_int_equal(key_new(&a), 0);
@@ -88,7 +88,7 @@ static void makes_new_ones(void **state)
 	assert_int_equal(gnutls_pubkey_export_ecc_raw2(a->public, &curve, NULL, NULL, 0), 0);
 	assert_int_equal(curve, GNUTLS_ECC_CURVE_SECP256R1);
 	char *pem = key_pem(a);
-	struct acme_key *again = load(pem);
+	struct identity_key *again = load(pem);
 	assert_true(same(a, again));
 	key_text_free(pem);
 	key_free(a);
@@ -105,12 +105,12 @@ static void writes_new_ones_in_full(void **state)
 
 	(void)state;
 	for (int i = 0; i < 1000; i++) {
-		struct acme_key *key;
+		struct identity_key *key;
 		assert_int_equal(key_new(&key), 0);
 		char *pem = key_pem(key);
 		assert_int_equal(strlen(pem), strlen(pem_rfc7515));
 		assert_memory_equal(pem, pem_rfc7515, same_in_all);
-		struct acme_key *again = load(pem);
+		struct identity_key *again = load(pem);
 		assert_true(same(key, again));
 		key_text_free(pem);
 		key_free(key);

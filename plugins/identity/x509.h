@@ -13,7 +13,7 @@
 
 /* CN = the first name (a whitelist of CNs must find it), subjectAltName = all of them, DNS names or
  * addresses, each once.  0 with DER for gnutls_free(), -EINVAL, -ENOMEM. */
-int csr_new(const struct acme_key *, const char *const *names, size_t n, gnutls_datum_t *der);
+int csr_new(const struct identity_key *, const char *const *names, size_t n, gnutls_datum_t *der);
 
 struct chain_info {
 	char *pem; /* leaf first, one certificate after the other, nothing else; malloced */
@@ -33,8 +33,8 @@ struct chain_info {
  * them; other kinds of names do not matter.  Not checked: validity now, trust.  0 with *out to be released by
  * chain_done(); -EINVAL with the reason in why, -ENOMEM.
  */
-int chain_read(const char *pem, size_t len, const struct acme_key *key, const char *const *names, size_t n,
-	       struct chain_info *out, char *why, size_t why_size);
+int chain_read(const char *pem, size_t len, const struct identity_key *key, const char *const *names,
+	       size_t n, struct chain_info *out, char *why, size_t why_size);
 void chain_done(struct chain_info *);
 /* SHA-256 in hex of the root that signed a chain's last certificate, looked for in NULL-ended PEM files and
  * in the chain itself.  0 or -ENOENT. */

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "helper_pair.h"
-#include "plugins/acme_tls/store.h"
+#include "plugins/identity/store.h"
 
 static struct pair pairs[3]; /* all different */
 static char folder[64];      /* is made anew for each test by fresh_folder() */

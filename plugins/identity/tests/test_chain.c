@@ -10,8 +10,8 @@
 #include <errno.h>
 #include <cmocka.h>
 #include <gnutls/x509.h>
-#include "plugins/acme_tls/x509.h"
-#include "plugins/acme_tls/names.h"
+#include "plugins/identity/x509.h"
+#include "plugins/identity/names.h"
 
 #define T0  1763287200
 #define DAY 86400
@@ -37,7 +37,7 @@ struct spec {
 
 struct made {
 	gnutls_x509_crt_t crt;
-	struct acme_key *key;
+	struct identity_key *key;
 	char *pem;
 };
 
@@ -77,7 +77,7 @@ static void put_names(gnutls_x509_crt_t crt, const struct spec *s)
 							GNUTLS_FSAN_APPEND));
 }
 
-static void set_key_id(gnutls_x509_crt_t crt, const struct acme_key *key,
+static void set_key_id(gnutls_x509_crt_t crt, const struct identity_key *key,
 		       int (*set)(gnutls_x509_crt_t, const void *, size_t))
 {
 	unsigned char id[20];
@@ -88,7 +88,7 @@ static void set_key_id(gnutls_x509_crt_t crt, const struct acme_key *key,
 }
 
 /* issuer NULL: signed by itself; key NULL: a new one, else it is taken over. */
-static struct made make(const struct spec *s, const struct made *issuer, struct acme_key *key)
+static struct made make(const struct spec *s, const struct made *issuer, struct identity_key *key)
 {
 	static unsigned char number = 1;
 	const unsigned char serial[] = {0x12, number++};
@@ -177,7 +177,7 @@ __attribute__((sentinel)) static char *join(const char *first, ...)
 
 static const char *const a_example[] = {"a.example"};
 
-static void takes(const char *pem, const struct acme_key *key, const char *const *names, size_t n,
+static void takes(const char *pem, const struct identity_key *key, const char *const *names, size_t n,
 		  struct chain_info *out)
 {
 	char why[300] = "";
@@ -186,7 +186,7 @@ static void takes(const char *pem, const struct acme_key *key, const char *const
 		fail_msg("%s", why);
 }
 
-static void refuses_n(const char *pem, size_t len, const struct acme_key *key, const char *const *names,
+static void refuses_n(const char *pem, size_t len, const struct identity_key *key, const char *const *names,
 		      size_t n, const char *why_part)
 {
 	struct chain_info info = {0};
@@ -198,7 +198,7 @@ static void refuses_n(const char *pem, size_t len, const struct acme_key *key, c
 		fail_msg("\"%s\" does not say \"%s\"", why, why_part);
 }
 
-static void refuses(const char *pem, const struct acme_key *key, const char *const *names, size_t n,
+static void refuses(const char *pem, const struct identity_key *key, const char *const *names, size_t n,
 		    const char *why_part)
 {
 	refuses_n(pem, strlen(pem), key, names, n, why_part);
@@ -739,7 +739,7 @@ static void refuses_monstrous_rsa_keys(void **state)
 	const struct ca *ca = *state;
 
 	for (size_t i = 0; i < 2; i++) {
-		struct acme_key *monster = calloc(1, sizeof *monster);
+		struct identity_key *monster = calloc(1, sizeof *monster);
 		unsigned char *bytes = malloc(sizes[i].n);
 		memset(bytes, 0xa5, sizes[i].n);
 		gnutls_datum_t n = {bytes, sizes[i].n}, e = {bytes, sizes[i].e};

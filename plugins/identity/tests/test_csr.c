@@ -12,13 +12,13 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 #include <gnutls/x509.h>
-#include "plugins/acme_tls/x509.h"
-#include "plugins/acme_tls/names.h"
+#include "plugins/identity/x509.h"
+#include "plugins/identity/names.h"
 #include "helper_keys.h"
 
-static struct acme_key *load(const char *pem)
+static struct identity_key *load(const char *pem)
 {
-	struct acme_key *key = NULL;
+	struct identity_key *key = NULL;
 	char why[200] = "";
 
 	if (key_load(pem, strlen(pem), &key, why, sizeof why))
@@ -28,7 +28,7 @@ static struct acme_key *load(const char *pem)
 
 static gnutls_x509_crq_t request(const char *pem, const char *const *names, size_t n)
 {
-	struct acme_key *key = load(pem);
+	struct identity_key *key = load(pem);
 	gnutls_x509_crq_t crq;
 	gnutls_datum_t der;
 
@@ -152,7 +152,7 @@ static void refuses_what_is_no_name(void **state)
 					  "*.",     "a.*.b",     "**.a", "a,b",  "[::1]",        "1.2.3.4/8",
 					  "::1%lo", "fe80::1::2"};
 	char label64[70], name254[260];
-	struct acme_key *key = load(pem_rfc7515);
+	struct identity_key *key = load(pem_rfc7515);
 	gnutls_datum_t der = {0};
 
 	(void)state;
@@ -239,7 +239,7 @@ static void openssl_reads_it(void **state)
 	if (system("openssl version >/dev/null 2>&1"))
 		skip();
 	for (size_t i = 0; i < sizeof pems / sizeof pems[0]; i++) {
-		struct acme_key *key = load(pems[i]);
+		struct identity_key *key = load(pems[i]);
 		char path[] = "/tmp/test_csr.XXXXXX", command[200], text[8192];
 		gnutls_datum_t der;
 		assert_int_equal(csr_new(key, names, 3, &der), 0);

@@ -36,7 +36,7 @@ static int error_of(int rc)
 }
 
 /* NULL: it is of no such kind. */
-static const struct algorithm *algorithm_of(const struct acme_key *key)
+static const struct algorithm *algorithm_of(const struct identity_key *key)
 {
 	int kind = gnutls_pubkey_get_pk_algorithm(key->public, NULL);
 	gnutls_ecc_curve_t curve = GNUTLS_ECC_CURVE_INVALID;
@@ -67,16 +67,16 @@ static int put_number(const gnutls_datum_t *value, uint8_t *to, size_t n)
 
 /* ---- life cycle ---- */
 
-static struct acme_key *alloc_key(void)
+static struct identity_key *alloc_key(void)
 {
-	struct acme_key *key = calloc(1, sizeof *key);
+	struct identity_key *key = calloc(1, sizeof *key);
 	if (key && gnutls_privkey_init(&key->private) == 0 && gnutls_pubkey_init(&key->public) == 0)
 		return key;
 	key_free(key);
 	return NULL;
 }
 
-void key_free(struct acme_key *key)
+void key_free(struct identity_key *key)
 {
 	if (!key)
 		return;
@@ -125,7 +125,7 @@ void key_json_free(json_t *json)
 	json_decref(json);
 }
 
-char *key_pem(const struct acme_key *key)
+char *key_pem(const struct identity_key *key)
 {
 	return strdup(key->pem);
 }
@@ -136,7 +136,7 @@ char *key_pem(const struct acme_key *key)
  * PKCS #8 around the numbers of a P-256 key.  GnuTLS writes the secret one as it does integers, with a zero
  * in front of half of all; RFC 5915 section 3 wants it of the curve's size, and some readers insist.
  */
-static int write_pem(struct acme_key *key)
+static int write_pem(struct identity_key *key)
 {
 	enum { N = 32, SECRET = 36, MIDDLE = SECRET + N, X = MIDDLE + 6, Y = X + N, SIZE = Y + N };
 	uint8_t der[SIZE] = "\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"
@@ -162,9 +162,9 @@ static int write_pem(struct acme_key *key)
 	return rc;
 }
 
-int key_new(struct acme_key **out)
+int key_new(struct identity_key **out)
 {
-	struct acme_key *key = alloc_key();
+	struct identity_key *key = alloc_key();
 	if (!key)
 		return -ENOMEM;
 	int rc = gnutls_privkey_generate(key->private, GNUTLS_PK_ECDSA,
@@ -183,7 +183,7 @@ int key_new(struct acme_key **out)
 
 /* ---- reading ---- */
 
-static int check_kind(const struct acme_key *key, char *why, size_t why_size)
+static int check_kind(const struct identity_key *key, char *why, size_t why_size)
 {
 	const struct algorithm *how = algorithm_of(key);
 	gnutls_ecc_curve_t curve;
@@ -220,7 +220,7 @@ static void explain_text(const char *pem, size_t len, int rc, char *why, size_t 
 }
 
 /* key->pem into its parts. */
-static int read_pem(struct acme_key *key, size_t len, char *why, size_t why_size)
+static int read_pem(struct identity_key *key, size_t len, char *why, size_t why_size)
 {
 	gnutls_datum_t d = key_datum(key->pem, len);
 	int rc = gnutls_privkey_import_x509_raw(key->private, &d, GNUTLS_X509_FMT_PEM, NULL,
@@ -243,13 +243,13 @@ static int read_pem(struct acme_key *key, size_t len, char *why, size_t why_size
 	return error_of(rc);
 }
 
-int key_load(const char *pem, size_t len, struct acme_key **out, char *why, size_t why_size)
+int key_load(const char *pem, size_t len, struct identity_key **out, char *why, size_t why_size)
 {
 	if (len > PEM_MAX) {
 		snprintf(why, why_size, "is too large for a private key");
 		return -EINVAL;
 	}
-	struct acme_key *key = alloc_key();
+	struct identity_key *key = alloc_key();
 	int rc = -ENOMEM;
 	if (key && (key->pem = strndup(pem, len)))
 		rc = read_pem(key, strlen(key->pem), why, why_size);
@@ -318,7 +318,7 @@ static char *number64(const gnutls_datum_t *number, size_t n)
 }
 
 /* The public key (RFC 7517). */
-static int jwk(const struct acme_key *key, json_t **out)
+static int jwk(const struct identity_key *key, json_t **out)
 {
 	const struct algorithm *how = algorithm_of(key);
 	gnutls_datum_t a = {0}, b = {0};
@@ -343,7 +343,7 @@ static int jwk(const struct acme_key *key, json_t **out)
 }
 
 /* Without white space, its members in the order of RFC 7638 section 3. */
-static int jwk_text(const struct acme_key *key, char **out)
+static int jwk_text(const struct identity_key *key, char **out)
 {
 	json_t *json;
 	int rc = jwk(key, &json);
@@ -354,7 +354,7 @@ static int jwk_text(const struct acme_key *key, char **out)
 	return *out ? 0 : -ENOMEM;
 }
 
-int jws_thumbprint(const struct acme_key *key, char out[JWS_THUMBPRINT])
+int jws_thumbprint(const struct identity_key *key, char out[JWS_THUMBPRINT])
 {
 	char *text;
 	uint8_t hash[32];
@@ -371,7 +371,7 @@ int jws_thumbprint(const struct acme_key *key, char out[JWS_THUMBPRINT])
 	return *out ? 0 : -ENOMEM;
 }
 
-int jws_key_authorization(const struct acme_key *account, const char *token, char **out)
+int jws_key_authorization(const struct identity_key *account, const char *token, char **out)
 {
 	char thumbprint[JWS_THUMBPRINT];
 	size_t len = strspn(token, BASE64URL);
@@ -402,7 +402,7 @@ static int raw_signature(const gnutls_datum_t *der, size_t half, char **out)
 	return rc == 0 && !*out ? -ENOMEM : rc;
 }
 
-static int sign(const struct acme_key *key, const char *text, char **out)
+static int sign(const struct identity_key *key, const char *text, char **out)
 {
 	const struct algorithm *how = algorithm_of(key);
 	gnutls_datum_t data = key_datum(text, strlen(text)), signature;
@@ -432,7 +432,7 @@ static int mac(const gnutls_datum_t *secret, const char *text, char **out)
 /* ---- JWS ---- */
 
 /* key signs, or where it is NULL secret.  Takes over header; NULL: it had text that is not UTF-8. */
-static int flatten(const struct acme_key *key, const gnutls_datum_t *secret, json_t *header,
+static int flatten(const struct identity_key *key, const gnutls_datum_t *secret, json_t *header,
 		   const char *payload, char **out)
 {
 	if (!header)
@@ -455,7 +455,7 @@ static int flatten(const struct acme_key *key, const gnutls_datum_t *secret, jso
 	return rc;
 }
 
-int jws_sign(const struct acme_key *key, const char *kid, const char *nonce, const char *url,
+int jws_sign(const struct identity_key *key, const char *kid, const char *nonce, const char *url,
 	     const char *payload, char **out)
 {
 	const struct algorithm *how = algorithm_of(key);
@@ -471,7 +471,7 @@ int jws_sign(const struct acme_key *key, const char *kid, const char *nonce, con
 		       payload, out);
 }
 
-int jws_eab(const struct acme_key *account, const char *kid, const char *mac_text, const char *url,
+int jws_eab(const struct identity_key *account, const char *kid, const char *mac_text, const char *url,
 	    char **out)
 {
 	char *payload = NULL;
@@ -491,8 +491,8 @@ int jws_eab(const struct acme_key *account, const char *kid, const char *mac_tex
 	return rc;
 }
 
-int jws_key_change(const struct acme_key *old_key, const struct acme_key *new_key, const char *account_url,
-		   const char *url, char **out)
+int jws_key_change(const struct identity_key *old_key, const struct identity_key *new_key,
+		   const char *account_url, const char *url, char **out)
 {
 	json_t *old;
 	int rc = jwk(old_key, &old);

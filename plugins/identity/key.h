@@ -14,20 +14,20 @@
 #define JWS_THUMBPRINT 44  /* bytes of SHA-256 in base64url, with the end */
 #define JWS_TOKEN_MAX  256 /* bytes of a challenge's token */
 
-struct acme_key {
+struct identity_key {
 	gnutls_privkey_t private;
 	gnutls_pubkey_t public;
 	char *pem; /* PKCS #8, or what it was read from */
 };
 
 /* 0, -ENOMEM, -EIO (no randomness). */
-int key_new(struct acme_key **out);
+int key_new(struct identity_key **out);
 /* PEM, PKCS #8, SEC 1 or PKCS #1.  0, -EINVAL with the reason in why, -ENOMEM. */
-int key_load(const char *pem, size_t len, struct acme_key **out, char *why, size_t why_size);
+int key_load(const char *pem, size_t len, struct identity_key **out, char *why, size_t why_size);
 /* PEM, malloced; NULL if out of memory.  Wipe it before freeing: key_text_free(). */
-char *key_pem(const struct acme_key *);
+char *key_pem(const struct identity_key *);
 /* NULL is allowed. */
-void key_free(struct acme_key *);
+void key_free(struct identity_key *);
 void key_text_free(char *pem);
 /* A document that holds keys as text for key_text_free(); NULL: out of memory, or it is NULL. */
 char *key_json_text(const json_t *, size_t flags);
@@ -45,17 +45,18 @@ int base64url_decode(const char *text, uint8_t **out, size_t *len);
  * without it the JWK is sent along; nonce NULL: none, as in a key change.  *out is malloced.  0, -ENOMEM,
  * -EINVAL (the key cannot sign).
  */
-int jws_sign(const struct acme_key *, const char *kid, const char *nonce, const char *url,
+int jws_sign(const struct identity_key *, const char *kid, const char *nonce, const char *url,
 	     const char *payload, char **out);
 /* "externalAccountBinding" (section 7.3.4): mac is what the CA gave, in base64; HS256.  *out is JSON text. */
-int jws_eab(const struct acme_key *account, const char *kid, const char *mac, const char *url, char **out);
+int jws_eab(const struct identity_key *account, const char *kid, const char *mac, const char *url,
+	    char **out);
 /* The payload of a key change (section 7.3.5): the inner JWS, signed by the new key. */
-int jws_key_change(const struct acme_key *old_key, const struct acme_key *new_key, const char *account_url,
-		   const char *url, char **out);
-int jws_thumbprint(const struct acme_key *, char out[JWS_THUMBPRINT]);
+int jws_key_change(const struct identity_key *old_key, const struct identity_key *new_key,
+		   const char *account_url, const char *url, char **out);
+int jws_thumbprint(const struct identity_key *, char out[JWS_THUMBPRINT]);
 /* token "." thumbprint, malloced (section 8.1).  -EINVAL: the token has other characters than base64url's, or
  * more than JWS_TOKEN_MAX of them. */
-int jws_key_authorization(const struct acme_key *account, const char *token, char **out);
+int jws_key_authorization(const struct identity_key *account, const char *token, char **out);
 
 /* What GnuTLS takes as a datum; it only reads it. */
 static inline gnutls_datum_t key_datum(const void *data, size_t len)

@@ -135,7 +135,7 @@ static bool signed_by(gnutls_x509_crt_t crt, gnutls_x509_crt_t issuer)
 	       gnutls_x509_crt_verify(crt, &issuer, 1, flags, &status) == 0 && status == 0;
 }
 
-static bool is_for(gnutls_x509_crt_t crt, const struct acme_key *key)
+static bool is_for(gnutls_x509_crt_t crt, const struct identity_key *key)
 {
 	unsigned char of_crt[32], of_key[32];
 	size_t n_crt = sizeof of_crt, n_key = sizeof of_key;
@@ -152,7 +152,7 @@ static void swap(struct chain *c, size_t a, size_t b)
 }
 
 /* Leaf first, each issuer after what it signed.  The given order wins where it is possible. */
-static int put_in_order(struct chain *c, const struct acme_key *key)
+static int put_in_order(struct chain *c, const struct identity_key *key)
 {
 	size_t leaf = 0, next;
 	while (key && leaf < c->n && !is_for(c->certs[leaf], key))
@@ -336,8 +336,8 @@ static int describe(struct chain *c, struct chain_info *info)
 	return rc ? rc : write_pem(c, &info->pem);
 }
 
-int chain_read(const char *pem, size_t len, const struct acme_key *key, const char *const *names, size_t n,
-	       struct chain_info *out, char *why, size_t why_size)
+int chain_read(const char *pem, size_t len, const struct identity_key *key, const char *const *names,
+	       size_t n, struct chain_info *out, char *why, size_t why_size)
 {
 	struct chain c = {.why = why, .why_size = why_size};
 	struct chain_info info = {0};
@@ -424,7 +424,7 @@ static int put_names(gnutls_x509_crq_t crq, const char *const *names, size_t n)
 	return rc;
 }
 
-static int fill(gnutls_x509_crq_t crq, const struct acme_key *key, const char *const *names, size_t n)
+static int fill(gnutls_x509_crq_t crq, const struct identity_key *key, const char *const *names, size_t n)
 {
 	unsigned usage = GNUTLS_KEY_DIGITAL_SIGNATURE, bits = 0;
 	int kind = gnutls_pubkey_get_pk_algorithm(key->public, &bits);
@@ -444,7 +444,7 @@ static int fill(gnutls_x509_crq_t crq, const struct acme_key *key, const char *c
 	return rc;
 }
 
-int csr_new(const struct acme_key *key, const char *const *names, size_t n, gnutls_datum_t *der)
+int csr_new(const struct identity_key *key, const char *const *names, size_t n, gnutls_datum_t *der)
 {
 	gnutls_x509_crq_t crq;
 	if (n == 0)

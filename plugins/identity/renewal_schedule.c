@@ -170,6 +170,14 @@ static bool same_text(const char *a, const char *b)
 	return a && b && strcmp(a, b) == 0;
 }
 
+/* The part of a life that is left at renewal, or the time that is configured. */
+static int64_t renew_before_of(const struct setup *setup, int64_t not_before, int64_t not_after)
+{
+	if (setup->renew_before > 0)
+		return setup->renew_before;
+	return life_of(not_before, not_after) * clamp(setup->renew_percent, 1, 50) / 100;
+}
+
 struct renew_facts record_facts(const struct setup *setup, const struct stored_cert *cert,
 				const struct store_state *state)
 {
@@ -193,25 +201,25 @@ struct renew_facts record_facts(const struct setup *setup, const struct stored_c
 	/* CAs date certificates back */
 	bool dated_back = state->last_success > chain->not_before && state->last_success < chain->not_after;
 	f.not_before = dated_back ? state->last_success : chain->not_before;
-	if (setup->conf->ari && same_text(state->ari_id, chain->ari_id))
+	f.renew_before = renew_before_of(setup, f.not_before, f.not_after);
+	if (setup->ari && same_text(state->ari_id, chain->ari_id))
 		f.ari_at = state->ari_at;
 	return f;
 }
 
-void record_success(struct store *store, const struct setup *setup, struct operation_result *result,
-		    int64_t now)
+void record_success(struct store *store, const struct setup *setup, struct obtain_result *result, int64_t now)
 {
 	const struct chain_info *chain = &result->chain;
 	struct store_state state;
 	if (now >= chain->not_after) {
-		result->fail = ACME_BROKEN;
+		result->fail = OBTAIN_BROKEN;
 		snprintf(result->why, sizeof result->why,
 			 "the new certificate expired %s by the clock of this machine; is the clock right?",
 			 time_text(chain->not_after).s);
 		return;
 	}
 	if (stored_cert_save(store, chain->pem, result->key_pem)) {
-		result->fail = ACME_STORAGE;
+		result->fail = OBTAIN_STORAGE;
 		snprintf(result->why, sizeof result->why, "%s", store_why(store));
 		return;
 	}
@@ -230,18 +238,19 @@ void record_success(struct store *store, const struct setup *setup, struct opera
 		state.ari_check = now + least((chain->not_after - now) / 8, ARI_INTERVAL);
 	}
 	state.last_success = now;
-	state.jitter = renew_jitter(most(chain->not_before, now), chain->not_after, setup->renew_before,
+	int64_t from = most(chain->not_before, now);
+	state.jitter = renew_jitter(from, chain->not_after, renew_before_of(setup, from, chain->not_after),
 				    random_number());
 	save(store, &state);
 }
 
-int64_t record_failure(struct store *store, const struct setup *setup, const struct operation_result *result,
+int64_t record_failure(struct store *store, const struct setup *setup, const struct obtain_result *result,
 		       int64_t left, int64_t now, uint32_t *failures)
 {
 	struct store_state state;
-	enum renew_cost cost = result->permanent                  ? RENEW_PERMANENT
-			       : result->fail == ACME_UNREACHABLE ? RENEW_CHEAP
-								  : RENEW_COSTLY;
+	enum renew_cost cost = result->permanent                    ? RENEW_PERMANENT
+			       : result->fail == OBTAIN_UNREACHABLE ? RENEW_CHEAP
+								    : RENEW_COSTLY;
 	int64_t wait = 0;
 	store_state_load(store, &state);
 	if (failures) {
@@ -267,26 +276,26 @@ bool record_ari_due(const struct store_state *state, const struct stored_cert *c
 	return !known || now >= state->ari_check || state->ari_check > now + ARI_RETRY;
 }
 
-static int64_t ari_wait(const struct operation_result *result, const struct chain_info *chain)
+static int64_t ari_wait(const struct obtain_result *result, const struct chain_info *chain)
 {
 	if (result->retry_after > 0)
 		return clamp(result->retry_after, 60, 86400);
 	int64_t part = most((chain->not_after - chain->not_before) / 24, 60);
-	return result->fail != ACME_OK ? least(part, ARI_INTERVAL) : ARI_INTERVAL;
+	return result->fail != OBTAIN_OK ? least(part, ARI_INTERVAL) : ARI_INTERVAL;
 }
 
-void record_ari(struct store *store, const struct stored_cert *cert, const struct operation_result *result,
+void record_ari(struct store *store, const struct stored_cert *cert, const struct obtain_result *result,
 		int64_t now)
 {
 	const struct chain_info *chain = &cert->chain;
-	bool none = result->fail != ACME_OK && result->permanent;
+	bool none = result->fail != OBTAIN_OK && result->permanent;
 	struct store_state state;
 	store_state_load(store, &state);
 	if (!same_text(state.ari_id, chain->ari_id) || none) {
 		text_set(&state.ari_id, none ? ARI_NONE : chain->ari_id);
 		state.ari_at = state.ari_start = state.ari_end = 0;
 	}
-	if (result->fail == ACME_OK) {
+	if (result->fail == OBTAIN_OK) {
 		/* once per window: who draws lots at every look ends up early */
 		if (state.ari_start != result->ari_start || state.ari_end != result->ari_end)
 			state.ari_at = renew_ari_moment(result->ari_start, result->ari_end, chain->not_after,

@@ -499,7 +499,7 @@ bool stored_cert_changed(struct store *s)
 static int parse_pair(struct store *s, const char *chain_pem, const char *const *names, size_t n,
 		      struct stored_cert *out)
 {
-	struct acme_key *key = NULL;
+	struct identity_key *key = NULL;
 	char reason[256] = "";
 	const char *file = KEY;
 	size_t len = strlen(chain_pem);

@@ -12,15 +12,15 @@
 #include <cmocka.h>
 #include <gnutls/crypto.h>
 #include <jansson.h>
-#include "plugins/acme_tls/key.h"
+#include "plugins/identity/key.h"
 #include "helper_keys.h"
 
 static const char url[] = "https://ca.example/order/1", account_url[] = "https://ca.example/acct/1",
 		  nonce[] = "oFvnlFP1wIhRlYS2jTaXbA";
 
-static struct acme_key *load(const char *pem)
+static struct identity_key *load(const char *pem)
 {
-	struct acme_key *key = NULL;
+	struct identity_key *key = NULL;
 	char why[200] = "";
 
 	if (key_load(pem, strlen(pem), &key, why, sizeof why))
@@ -115,7 +115,7 @@ static void thumbprint_of_rfc7638(void **state)
 		"RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpb"
 		"ISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-"
 		"kEgU8awapJzKnqDKgw";
-	struct acme_key key = {0};
+	struct identity_key key = {0};
 	gnutls_datum_t n, e;
 	uint8_t *bytes, exponent[] = {1, 0, 1};
 	size_t len;
@@ -146,7 +146,7 @@ static void thumbprints_with_leading_zeros(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		struct acme_key *key = load(cases[i].pem);
+		struct identity_key *key = load(cases[i].pem);
 		assert_int_equal(jws_thumbprint(key, out), 0);
 		assert_string_equal(out, cases[i].thumbprint);
 		key_free(key);
@@ -157,7 +157,7 @@ static void key_authorizations(void **state)
 {
 	static const char *const bad[] = {"",   "../../etc/passwd", "a/b", "a.b", "a b", "a\n",
 					  "a=", "\xc3\xa4"};
-	struct acme_key *key = load(pem_rfc7515);
+	struct identity_key *key = load(pem_rfc7515);
 	char *out = NULL, token[258];
 
 	(void)state;
@@ -192,7 +192,7 @@ static char *input_of(json_t *jws)
 }
 
 /* r and s are of half bytes each. */
-static int verify_text(const struct acme_key *key, const char *text, const char *signature64, size_t half,
+static int verify_text(const struct identity_key *key, const char *text, const char *signature64, size_t half,
 		       gnutls_sign_algorithm_t algorithm)
 {
 	gnutls_datum_t data = {(unsigned char *)(uintptr_t)text, (unsigned)strlen(text)}, der;
@@ -217,7 +217,7 @@ static void verifies_rfc7515(void **state)
 		"tcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 	static const char signature[] =
 		"DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
-	struct acme_key *key = load(pem_rfc7515);
+	struct identity_key *key = load(pem_rfc7515);
 
 	(void)state;
 	assert_int_equal(verify_text(key, text, signature, 32, GNUTLS_SIGN_ECDSA_SHA256), 0);
@@ -243,7 +243,8 @@ static const char *text_of(json_t *object, const char *name)
 	return text ? text : "(none)";
 }
 
-static void check_ec(const struct acme_key *key, json_t *jws, size_t half, gnutls_sign_algorithm_t algorithm)
+static void check_ec(const struct identity_key *key, json_t *jws, size_t half,
+		     gnutls_sign_algorithm_t algorithm)
 {
 	char *text = input_of(jws);
 
@@ -262,7 +263,7 @@ static void check_jwk(json_t *jwk, const char *curve, const char *x, const char 
 
 static void signs_with_jwk(void **state)
 {
-	struct acme_key *key = load(pem_zero_x);
+	struct identity_key *key = load(pem_zero_x);
 	char *out;
 
 	(void)state;
@@ -298,7 +299,7 @@ static void signs_with_kid(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		struct acme_key *key = load(cases[i].pem);
+		struct identity_key *key = load(cases[i].pem);
 		for (int k = 0; k < cases[i].times; k++) {
 			char *out;
 			assert_int_equal(jws_sign(key, account_url, nonce, url, "", &out), 0);
@@ -332,7 +333,7 @@ static void signs_with_rsa(void **state)
 		"tmt2_gQhAbrh9K9zZM-1Gw5-kj1OyJvDfSPD7iv0dF-w6K26Op2q2NtgMXdo-fCBMn2yqSEU4mPJKI7UJyxEWO-"
 		"zvKEocJqh5VKCGXYdsZX_dhNcRJD11cD3DXYkZ6p7HuwW3_Ev63SAP60GcR1ddI9kI9oPfEoewRLfnyBAiHunaVLLtf_"
 		"9ko42ZoeHgkM-yJPJ5VjeXYN8pxcM8udAg-iRicn5fy4VPewVFBPaw0_StPZNHB8gyxU_Og\"}";
-	struct acme_key *key = load(pem_rsa);
+	struct identity_key *key = load(pem_rsa);
 	char *out;
 
 	(void)state;
@@ -356,7 +357,7 @@ static void binds_an_external_account(void **state)
 				       "\"lFz0JJzKmeG50iWhkBhHH-pzvscOnXoTVVJ1jSgXEMM\"}";
 	static const char mac[] = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
 			  new_account[] = "https://ca.example/acme/new-account";
-	struct acme_key *key = load(pem_rfc7515);
+	struct identity_key *key = load(pem_rfc7515);
 	char *out = NULL;
 
 	(void)state;
@@ -373,7 +374,7 @@ static void binds_an_external_account(void **state)
 
 static void changes_keys(void **state)
 {
-	struct acme_key *old_key = load(pem_zero_x), *new_key = load(pem_rfc7515);
+	struct identity_key *old_key = load(pem_zero_x), *new_key = load(pem_rfc7515);
 	char *out;
 
 	(void)state;
@@ -403,7 +404,7 @@ static void changes_keys(void **state)
 static void hostile_texts(void **state)
 {
 	static const char evil[] = "https://ca.example/\",\"alg\":\"none\\\n\x01";
-	struct acme_key *key = load(pem_rfc7515);
+	struct identity_key *key = load(pem_rfc7515);
 	char *out = NULL;
 
 	(void)state;

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <cmocka.h>
-#include "plugins/acme_tls/renewal_schedule.h"
+#include "plugins/identity/renewal_schedule.h"
 
 #define T0   1800000000 /* when the certificate was obtained */
 #define MIN  60

@@ -6,8 +6,8 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "operation.h"
-#include "options.h"
+#include "obtain_result.h"
+#include "setup.h"
 #include "store.h"
 
 /* ---- decisions: pure, the clock is an argument ---- */
@@ -79,15 +79,15 @@ int64_t renew_backoff(uint32_t failures, enum renew_cost, int64_t left, int64_t 
 struct renew_facts record_facts(const struct setup *, const struct stored_cert *, const struct store_state *);
 /* A new certificate: the pair, then the state.  If it has expired, or is not on disk, result becomes that
  * failure, and the order is still remembered. */
-void record_success(struct store *, const struct setup *, struct operation_result *, int64_t now);
+void record_success(struct store *, const struct setup *, struct obtain_result *, int64_t now);
 /*
  * A failure: counted, and the next attempt postponed.  left: seconds until the certificate in use expires, <=
  * 0 without one.  Returns the seconds to wait, *failures is how many there were in a row.  Of a command setup
  * is NULL: the time of the host's next attempt stays; failures NULL: not counted.  Retry-After holds for all.
  */
-int64_t record_failure(struct store *, const struct setup *, const struct operation_result *, int64_t left,
+int64_t record_failure(struct store *, const struct setup *, const struct obtain_result *, int64_t left,
 		       int64_t now, uint32_t *failures);
 /* Is it time to ask the CA for its renewal window? */
 bool record_ari_due(const struct store_state *, const struct stored_cert *, int64_t now);
-/* The answer; fail is ACME_OK or why there is no window. */
-void record_ari(struct store *, const struct stored_cert *, const struct operation_result *, int64_t now);
+/* The answer; fail is OBTAIN_OK or why there is no window. */
+void record_ari(struct store *, const struct stored_cert *, const struct obtain_result *, int64_t now);

@@ -9,9 +9,10 @@
 #include <semstreams/base/file_atomic.h>
 #include <semstreams/base/units.h>
 #include "issue.h"
+#include "layout/renew.h"
+#include "layout/tree.h"
 #include "options.h"
 #include "request.h"
-#include "tree.h"
 #include "verify.h"
 
 static int failed(int rc, const struct fault *f)
@@ -525,15 +526,36 @@ static const struct verb verbs[] = {
 	 "Judges a certificate (with --roots) or a tree that \"init\" made: chain, key, names, days left.\n"
 	 "Exit code 1 if something is WRONG or EXPIRING: less than RENEW_DAYS left (else 30 days, or a third "
 	 "of a short life).\n"
-	 "DIR is PKI_DIR, or pki, if it is not given.",
-	 0, 1, TAKES_VERIFY | TAKES_KEY, run_verify},
+	 "DIR is PKI_DIR, or what \"init\" takes for its layout, if it is not given.",
+	 0, 1, TAKES_VERIFY | TAKES_KEY | TAKES_LAYOUT, run_verify},
 	{"renew", "[CRT KEY|DIR]",
 	 "Renews a certificate, or the leaves of a tree, where due: see \"verify\".  CAs are kept.", 0, 2,
 	 TAKES_CA | TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_FORCE | TAKES_RENEW, run_renew},
+	{"rotate", "NAME [DIR]",
+	 "Replaces one CA or one leaf of a tree, with a new key; all others stay as they are.  NAME is a "
+	 "location, a service,\n"
+	 "\"intermediate\" or a file.  In a federation the new CA is put beside the present one, with -new "
+	 "in "
+	 "its name.\n"
+	 "--ca-key says where the root's key is, if not in the tree.",
+	 1, 2, TAKES_CA | TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_FORCE | TAKES_RENEW | TAKES_LAYOUT,
+	 tree_rotate},
 	{"init", "[DIR]",
-	 "Makes a tree of a CA and certificates: --layout internal is for Redis, its workers and an API.\n"
-	 "DIR is PKI_DIR, or pki, if it is not given; VALIDITY_DAYS is their life (3650).",
-	 0, 1, TAKES_LAYOUT | TAKES_KEY | TAKES_TYPE | TAKES_NAMES | TAKES_FORCE, tree_init},
+	 "Makes a tree of CAs and certificates, by layout:\n"
+	 "internal    a CA, and certificates for Redis, its workers and an API; VALIDITY_DAYS is their life "
+	 "(3650)\n"
+	 "federation  an offline root, and an intermediate CA for the step-ca of each location; more of them "
+	 "when it is there\n"
+	 "provider    the home of a step-ca that signs the CAs of tenants; its root's key can go offline\n"
+	 "step-ca     config/step-ca, a step-ca for services; see \"services\"\n"
+	 "DIR is PKI_DIR, or pki, if it is not given; of step-ca, the present folder.\n"
+	 "STEP_CA_PASSWORD, or a passphrase, encrypts the keys of provider and step-ca; else one is made up.",
+	 0, 1, TAKES_LAYOUT | TAKES_PLACES | TAKES_KEY | TAKES_TYPE | TAKES_NAMES | TAKES_FORCE, tree_init},
+	{"services", "[DIR]",
+	 "Makes the certificates of the services of layout step-ca, 1 year each (VALIDITY_DAYS), in "
+	 "data/certs/SERVICE.\n"
+	 "Those that are there are kept, but for --force.",
+	 0, 1, TAKES_CA | TAKES_TYPE | TAKES_NAMES | TAKES_FORCE | TAKES_LAYOUT, tree_services},
 };
 
 int main(int argc, char **argv)

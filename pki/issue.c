@@ -92,7 +92,8 @@ static int fill(const struct issue *i, const struct issuer *issuer, struct files
 	if (rc == 0 && i->bundle)
 		rc = put_bundle(*out, issuer, &set->v[at++].content);
 	if (rc == 0)
-		rc = certificate_pem(*out, &set->v[at].content);
+		rc = i->chain ? put_bundle(*out, issuer, &set->v[at].content)
+			      : certificate_pem(*out, &set->v[at].content);
 	key_done(&key);
 	if (rc)
 		gnutls_x509_crt_deinit(*out);

@@ -24,6 +24,7 @@ struct issue {
 	int64_t life_s; /* 0: the profile's */
 	int path_len;   /* -1: the profile's */
 	bool replace, reuse_key;
+	bool chain; /* the CAs between stand behind the certificate, as servers send them */
 };
 
 /*

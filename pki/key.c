@@ -98,8 +98,7 @@ static int passphrase_get(const struct passphrase *p, const char *what, struct s
 	return out->failed ? -ENOMEM : 0;
 }
 
-/* For a new key: what is typed blindly is typed twice. */
-static int passphrase_new(const struct passphrase *p, struct ss_strbuf *out, struct fault *f)
+int passphrase_new(const struct passphrase *p, struct ss_strbuf *out, struct fault *f)
 {
 	struct ss_strbuf again = {.secret = true};
 	const char *where;

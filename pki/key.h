@@ -30,6 +30,9 @@ struct key {
 /* The types by name: "rsa2048" "rsa3072" "rsa4096" "p256" "p384" "ed25519"; NULL at the end. */
 extern const char *const key_types[];
 
+/* The passphrase for something new, into a secret buffer: what is typed blindly is typed twice.  0, -EINVAL
+ * with the fault, -ENOMEM. */
+int passphrase_new(const struct passphrase *, struct ss_strbuf *out, struct fault *);
 /* A new key.  0 with *out for key_done(), -EINVAL with the fault, -ENOMEM. */
 int key_new(const char *type, struct key *out, struct fault *);
 /* Read a PEM file, or find a key in a token by its URI ("pkcs11:...").  As key_new(). */

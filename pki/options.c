@@ -31,6 +31,8 @@ enum id {
 	OPT_EXEC,
 	OPT_REUSE_KEY,
 	OPT_LAYOUT,
+	OPT_LOCATION,
+	OPT_ADDRESS,
 	OPT_FORCE,
 	OPT_MODULE,
 	OPT_JSON,
@@ -69,7 +71,10 @@ static const struct {
 	[OPT_EXEC] = {"--exec", "COMMAND", TAKES_RENEW,
 		      "run by sh for each renewed certificate, with PKI_NAME, PKI_CERT, PKI_KEY"},
 	[OPT_REUSE_KEY] = {"--reuse-key", NULL, TAKES_RENEW, "keep the key"},
-	[OPT_LAYOUT] = {"--layout", "NAME", TAKES_LAYOUT, "internal"},
+	[OPT_LAYOUT] = {"--layout", "NAME", TAKES_LAYOUT, "internal, federation, provider or step-ca"},
+	[OPT_LOCATION] = {"--location", "NAME", TAKES_PLACES,
+			  "a location of the federation [a, b, c]; may be given several times"},
+	[OPT_ADDRESS] = {"--address", "ADDRESS", TAKES_PLACES, "where step-ca is to listen [:9000]"},
 	[OPT_FORCE] = {"--force", NULL, TAKES_FORCE, "replace files that are there; renew what is not due"},
 	[OPT_MODULE] = {"--pkcs11-module", "FILE", 0, "use the tokens of this module, too"},
 	[OPT_JSON] = {"--json", NULL, 0, "print JSON"},
@@ -169,7 +174,7 @@ static int set_san(struct options *o, const char *value)
 
 static int set_choice(struct options *o, enum id id, const char *value)
 {
-	static const char *const layouts[] = {"internal"};
+	static const char *const layouts[] = {"internal", "federation", "provider", "step-ca", NULL};
 	size_t i = 0;
 
 	switch (id) {
@@ -179,8 +184,10 @@ static int set_choice(struct options *o, enum id id, const char *value)
 		o->key_type = key_types[i];
 		return o->key_type ? 0 : unknown("type of key", value, key_types, count(key_types));
 	case OPT_LAYOUT:
-		o->layout = value;
-		return strcmp(value, layouts[0]) == 0 ? 0 : unknown("layout", value, layouts, 1);
+		while (layouts[i] && strcmp(layouts[i], value) != 0)
+			i++;
+		o->layout = layouts[i];
+		return o->layout ? 0 : unknown("layout", value, layouts, count(layouts));
 	default:
 		o->client = strcmp(value, "client") == 0;
 		return o->client || strcmp(value, "server") == 0
@@ -194,6 +201,19 @@ static int add_intermediate(struct options *o, const char *value)
 	if (o->n_intermediates == sizeof o->intermediates / sizeof *o->intermediates)
 		return usage("too many --intermediate");
 	o->intermediates[o->n_intermediates++] = value;
+	return 0;
+}
+
+/* It becomes part of names of files. */
+static int add_location(struct options *o, const char *value)
+{
+	if (strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value) || *value == '-')
+		return usage("--location is of lower-case letters, digits and \"-\", not \"%s\"", value);
+	if (strlen(value) > 40)
+		return usage("--location is too long: \"%s\"", value);
+	if (o->n_locations == sizeof o->locations / sizeof *o->locations)
+		return usage("too many --location");
+	o->locations[o->n_locations++] = value;
 	return 0;
 }
 
@@ -232,7 +252,8 @@ static int set(struct options *o, enum id id, const char *value)
 					 [OPT_ROOTS] = &o->roots,
 					 [OPT_NAME] = &o->name,
 					 [OPT_KEY] = &o->key,
-					 [OPT_EXEC] = &o->exec};
+					 [OPT_EXEC] = &o->exec,
+					 [OPT_ADDRESS] = &o->address};
 
 	if (!table[id].value)
 		return set_flag(o, id);
@@ -249,6 +270,8 @@ static int set(struct options *o, enum id id, const char *value)
 		return set_san(o, value);
 	case OPT_INTERMEDIATE:
 		return add_intermediate(o, value);
+	case OPT_LOCATION:
+		return add_location(o, value);
 	case OPT_MODULE:
 		return add_module(value);
 	case OPT_KEY_TYPE:

@@ -19,6 +19,9 @@ struct options {
 	const char *ca, *ca_key, *key, *roots, *name, *exec, *layout;
 	const char *intermediates[16];
 	size_t n_intermediates;
+	const char *locations[64];
+	size_t n_locations;
+	const char *address;           /* NULL: the layout's */
 	const struct profile *profile; /* NULL: the verb's */
 	const char *key_type;          /* NULL: the profile's */
 	int64_t life_s;                /* 0: the profile's */
@@ -44,7 +47,8 @@ enum {
 	TAKES_VERIFY = 128, /* --roots, --intermediate, --name, --purpose, --key */
 	TAKES_RENEW = 256,  /* --exec, --reuse-key */
 	TAKES_LAYOUT = 512,
-	TAKES_TYPE = 1024, /* --key-type */
+	TAKES_TYPE = 1024,   /* --key-type */
+	TAKES_PLACES = 2048, /* --location, --address */
 };
 
 /* 0; -1: help was asked for; EXIT_USAGE, EXIT_FAILED after a message.  options_done() in any case. */

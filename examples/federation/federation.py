@@ -264,9 +264,10 @@ class Federation:
     # ---- the show
 
     def make_pki(self):
-        self.steps.step("An offline root, an intermediate CA for each location (./pki, with openssl)")
+        self.steps.step("An offline root, an intermediate CA for each location (./pki)")
         script = HERE / "pki"
-        run = lambda *args: subprocess.run([script, *args], check=True, stdin=subprocess.DEVNULL)
+        env = {**os.environ, "SEMSTREAMS": str(Path(self.options.semstreams).resolve())}
+        run = lambda *args: subprocess.run([script, *args], check=True, stdin=subprocess.DEVNULL, env=env)
         root = self.pki / ROOT
         if root.exists() and not self.fresh():
             shutil.rmtree(self.pki)

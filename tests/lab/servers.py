@@ -38,8 +38,8 @@ def cache():
 
 def program(name, package):
     """The program's path: unpacked below cache() by "unpack", or installed."""
-    for folder in (cache() / package / "usr" / "bin", None):
-        found = shutil.which(name, path=str(folder) if folder else PATH)
+    for path in (f"{cache() / package}/usr/bin:{cache() / package}/usr/sbin", PATH):
+        found = shutil.which(name, path=path)
         if found:
             return found
     raise Missing(f"the program {name} is missing; on Debian it is in the package {package}")

@@ -5,7 +5,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"flag"
 	"log"
 	"net/http"
 	"os"
@@ -17,12 +19,20 @@ import (
 	"go.step.sm/cli-utils/step"
 )
 
-func serve(file string) error {
+func serve(file, password string) error {
 	settings, err := config.LoadConfiguration(file)
 	if err != nil {
 		return err
 	}
-	server, err := ca.New(settings, ca.WithConfigFile(file))
+	options := []ca.Option{ca.WithConfigFile(file)}
+	if password != "" {
+		text, err := os.ReadFile(password)
+		if err != nil {
+			return err
+		}
+		options = append(options, ca.WithPassword(bytes.TrimRight(text, "\r\n")))
+	}
+	server, err := ca.New(settings, options...)
 	if err != nil {
 		return err
 	}
@@ -34,11 +44,17 @@ func serve(file string) error {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		log.Fatal("usage: step-ca ca.json")
+	password := flag.String("password-file", "", "the password of the CA's key")
+	flag.Parse()
+	args := flag.Args()
+	if len(args) == 3 && args[1] == "--password-file" { // its own place in step-ca's command line
+		*password, args = args[2], args[:1]
+	}
+	if len(args) != 1 {
+		log.Fatal("usage: step-ca ca.json [--password-file FILE]")
 	}
 	step.Set("step-ca", "Debian", "")
-	if err := serve(os.Args[1]); err != nil {
+	if err := serve(args[0], *password); err != nil {
 		log.Fatal(err)
 	}
 }

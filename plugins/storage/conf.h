@@ -36,5 +36,5 @@ struct storage_conf {
 	int64_t compress, line_breaks;
 	int64_t max_line, write_buffer, max_pending;
 	int64_t any_owner;
-	int64_t max_open_files, max_files;
+	int64_t max_open_files, max_files, max_peer_files;
 };

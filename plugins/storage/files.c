@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "storage.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -76,7 +75,6 @@ int files_init(struct storage *s)
 
 	TAILQ_INIT(&fs->by_use);
 	fs->max_open = s->path.routed ? (uint32_t)s->conf->max_open_files : CLOSING_MAX + 1;
-	fs->max_files = (uint64_t)s->conf->max_files;
 	fs->closing_max = s->path.routed ? (int)fs->max_open : CLOSING_MAX;
 	while (s->path.routed && buckets < fs->max_open)
 		buckets *= 2;
@@ -86,11 +84,14 @@ int files_init(struct storage *s)
 	fs->runs = calloc(iovs, sizeof *fs->runs);
 	fs->iov = s->path.routed ? calloc(iovs, sizeof *fs->iov) : NULL;
 	s->sync.files = calloc(fs->max_open + 2, sizeof *s->sync.files);
-	if (!fs->buckets || !fs->closing || !fs->runs || (s->path.routed && !fs->iov) || !s->sync.files)
+	s->sync.folders = calloc(fs->max_open + 2, sizeof *s->sync.folders);
+	if (!fs->buckets || !fs->closing || !fs->runs || (s->path.routed && !fs->iov) || !s->sync.files ||
+	    !s->sync.folders)
 		return -ENOMEM;
-	if (!s->path.routed && !(fs->only = add_file(s, s->path.pattern, 0)))
-		return -ENOMEM;
-	return 0;
+	if (s->path.routed)
+		return allowance_init(&s->allowance);
+	fs->only = add_file(s, s->path.pattern, 0);
+	return fs->only ? 0 : -ENOMEM;
 }
 
 void files_done(struct storage *s)
@@ -105,6 +106,8 @@ void files_done(struct storage *s)
 	free(fs->runs);
 	free(fs->iov);
 	free(s->sync.files);
+	free(s->sync.folders);
+	allowance_done(&s->allowance);
 	*fs = (struct files){0};
 }
 
@@ -141,7 +144,7 @@ static int open_file(struct storage *s, struct file *f, char why[WHY_MAX])
 		return rc;
 	s->files.n_open++;
 	s->files.entry_dirty = true;
-	s->files.made += f->seg->created && !f->other;
+	allowance_opened(s, f);
 	f->from = now - now % HOUR;
 	f->until = f->from + HOUR;
 	if (torn) {
@@ -235,7 +238,7 @@ static void rotate(struct storage *s, struct file *f)
 	}
 	s->host->metric_add(s->host, METRIC_ROTATIONS, 1);
 	s->files.entry_dirty = true;
-	s->files.made -= s->files.made > 0 && !f->other;
+	allowance_renamed(s, f);
 	retire(s, f);
 }
 
@@ -321,6 +324,8 @@ void files_check(struct storage *s)
 	time_t now = time(NULL);
 
 	s->check_due = false;
+	if (s->path.routed)
+		allowance_check(s);
 	/* in the middle of a batch over many files nothing can be settled */
 	if (s->down || !writer_flush(s) || (s->path.routed && s->written != s->boundary))
 		return;
@@ -413,81 +418,6 @@ static bool has_room(struct storage *s, bool midway)
 	return s->files.n_open < s->files.max_open || evict(s, midway);
 }
 
-/* ---- how many files there may be ---- */
-
-static uint64_t count_in(int dirfd, const char *pattern, const struct tm *now)
-{
-	const char *slash = strchr(pattern, '/');
-	DIR *dir = fdopendir(dirfd);
-	uint64_t n = 0;
-
-	if (!dir) {
-		close(dirfd);
-		return 0;
-	}
-	for (const struct dirent *e; (e = readdir(dir));) {
-		if (!path_matches(pattern, e->d_name, strlen(e->d_name), now) ||
-		    strstr(e->d_name, ROUTE_OTHER))
-			continue;
-		int below = slash ? path_open_at(dirfd, e->d_name, O_RDONLY | O_DIRECTORY, 0) : -1;
-		n += !slash ? 1 : below >= 0 ? count_in(below, slash + 1, now) : 0;
-	}
-	closedir(dir);
-	return n;
-}
-
-/* Those of today's names, whoever made them. */
-static void count_files(struct storage *s)
-{
-	char why[WHY_MAX];
-	struct tm now;
-	time_t t = time(NULL);
-	int fd = path_open_dir(&s->path, "", false, why);
-
-	s->files.counted_ns = s->loop->now(s->loop_self);
-	s->files.made = fd < 0 ? 0 : count_in(fd, s->path.pattern, gmtime_r(&t, &now));
-}
-
-static bool exists(const struct storage *s, const char *pattern)
-{
-	char rel[REL_MAX], why[WHY_MAX];
-	struct stat st;
-
-	if (path_render(pattern, time(NULL), rel) < 0)
-		return false;
-	int dirfd = path_open_dir(&s->path, rel, false, why);
-	if (dirfd < 0)
-		return false;
-	bool there = fstatat(dirfd, path_base(rel), &st, AT_SYMLINK_NOFOLLOW) == 0;
-	close(dirfd);
-	return there;
-}
-
-/* May there be a file of this pattern? */
-static bool may_make(struct storage *s, const char *pattern)
-{
-	struct files *fs = &s->files;
-	uint64_t now = s->loop->now(s->loop_self);
-
-	if (fs->counted_ns && fs->made < fs->max_files)
-		return true;
-	if (!fs->counted_ns || now - fs->counted_ns > ROTATE_RETRY_S * SECOND)
-		count_files(s);
-	if (fs->made < fs->max_files) {
-		fs->full = false;
-		return true;
-	}
-	if (exists(s, pattern))
-		return true;
-	if (!fs->full)
-		ss_log(s->host, SS_LOG_WARN,
-		       "There are as many files as max_files allows: events that would begin another one go "
-		       "to the file named %%other path=%s/%s max_files=%llu",
-		       s->path.prefix, s->path.pattern, (unsigned long long)fs->max_files);
-	fs->full = true;
-	return false;
-}
-
 /* ---- which file ---- */
 
 /* The file for a set of attributes, NULL: none; NULL: out of memory. */
@@ -498,7 +428,8 @@ static struct file *find_route(struct storage *s, const struct ss_attributes *at
 	route_key(&s->route, attributes, key);
 	uint32_t hash = ss_crc32c(0, key, strlen(key));
 	struct file *f = find_file(&s->files, key, hash);
-	bool other = !f && !may_make(s, key);
+	struct owner *owner = NULL;
+	bool other = !f && !allowance_grants(s, attributes, key, hash, &owner);
 	if (other) {
 		route_other(&s->route, key);
 		hash = ss_crc32c(0, key, strlen(key));
@@ -506,10 +437,17 @@ static struct file *find_route(struct storage *s, const struct ss_attributes *at
 	}
 	if (!f) {
 		f = add_file(s, key, hash);
-		if (f)
+		if (f) {
 			f->other = other;
+			f->owner = owner;
+		}
 	}
 	return f;
+}
+
+static struct target *target_of(struct files *fs, const struct ss_batch *b, uint32_t row)
+{
+	return &fs->targets[ss_attributes_of(b, &b->events[row]) ? b->events[row].attributes : 0];
 }
 
 static struct file *file_of(struct storage *s, const struct ss_batch *b, uint32_t row)
@@ -519,7 +457,7 @@ static struct file *file_of(struct storage *s, const struct ss_batch *b, uint32_
 	if (fs->only)
 		return fs->only;
 	const struct ss_attributes *set = ss_attributes_of(b, &b->events[row]);
-	struct target *t = &fs->targets[set ? b->events[row].attributes : 0];
+	struct target *t = target_of(fs, b, row);
 	if (t->pass != fs->pass) {
 		t->file = find_route(s, set);
 		t->pass = fs->pass;
@@ -544,7 +482,7 @@ static bool begin_pass(struct files *fs, const struct ss_batch *b)
 	return true;
 }
 
-enum readiness { READY, WAIT, NO_ROOM };
+enum readiness { READY, WAIT, NO_ROOM, REFUSED };
 
 /* Have one of the files open for the part of a batch that begins at k->row. */
 static enum readiness open_one(struct storage *s, struct file *f, const struct kept *k)
@@ -562,6 +500,8 @@ static enum readiness open_one(struct storage *s, struct file *f, const struct k
 		rc = open_file(s, f, why);
 		if (rc == 0)
 			return open_one(s, f, k); /* it may be full already */
+		if (allowance_refuses(s, f, rc, why))
+			return REFUSED;
 	} else {
 		rc = segment_wake(f->seg, &s->path, why);
 		s->files.n_open += rc == 0;
@@ -586,34 +526,48 @@ static void make_room(struct storage *s, const struct kept *k)
 	s->waiting = s->syncing;
 }
 
-static bool prepare_many(struct storage *s, struct kept *k)
+/* Have the file of one row open; unknown: the record does not know it. */
+static enum readiness prepare_row(struct storage *s, const struct kept *k, uint32_t row, bool *unknown)
 {
 	struct files *fs = &s->files;
-	bool unknown = false;
-	uint32_t row = k->row;
+	enum readiness is;
+	struct file *f;
 
-	if (!begin_pass(fs, k->batch)) {
-		writer_suspend(s, METRIC_OPEN_ERRORS, "open", NULL, strerror(ENOMEM), ENOMEM);
-		return false;
-	}
-	for (; row < k->batch->count; row++) {
-		struct file *f = file_of(s, k->batch, row);
+	do {
+		f = file_of(s, k->batch, row);
 		if (!f) {
 			writer_suspend(s, METRIC_OPEN_ERRORS, "open", NULL, strerror(ENOMEM), ENOMEM);
-			return false;
+			return WAIT;
 		}
 		if (f->pass == fs->pass)
-			continue;
+			return READY;
 		f->pass = fs->pass;
 		TAILQ_REMOVE(&fs->by_use, f, by_use);
 		TAILQ_INSERT_TAIL(&fs->by_use, f, by_use);
-		enum readiness is = open_one(s, f, k);
-		if (is == WAIT)
-			return false;
-		if (is == NO_ROOM)
-			break;
-		unknown |= !f->seg->recorded;
+		is = open_one(s, f, k);
+		if (is == REFUSED) { /* there is another one for its events */
+			remove_file(s, f);
+			target_of(fs, k->batch, row)->pass = 0;
+		}
+	} while (is == REFUSED);
+	*unknown |= is == READY && !f->seg->recorded;
+	return is;
+}
+
+static bool prepare_many(struct storage *s, struct kept *k)
+{
+	enum readiness is = READY;
+	bool unknown = false;
+	uint32_t row = k->row;
+
+	if (!begin_pass(&s->files, k->batch)) {
+		writer_suspend(s, METRIC_OPEN_ERRORS, "open", NULL, strerror(ENOMEM), ENOMEM);
+		return false;
 	}
+	while (row < k->batch->count && (is = prepare_row(s, k, row, &unknown)) == READY)
+		row++;
+	if (is == WAIT)
+		return false;
 	if (row == k->row && row < k->batch->count) {
 		make_room(s, k);
 		return false;

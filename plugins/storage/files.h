@@ -26,6 +26,7 @@ struct file {
 	uint32_t hash;
 	char *pattern;                /* its name, but for the date */
 	bool other;                   /* it is for all that may have none of their own */
+	struct owner *owner;          /* whom it is counted for, if anybody */
 	struct segment *seg;          /* NULL: it is opened with the next line */
 	time_t from, until;           /* the wall clock hour its name was made for */
 	uint64_t no_rotate_before_ns; /* loop time */
@@ -59,9 +60,6 @@ struct files {
 	struct segment **closing; /* full files that are not synced yet */
 	int n_closing, closing_max;
 	bool entry_dirty; /* a segment's may be */
-
-	uint64_t max_files, made, counted_ns;
-	bool full; /* that was reported */
 
 	uint64_t pass;
 	struct target *targets;

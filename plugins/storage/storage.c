@@ -61,6 +61,11 @@ static const struct ss_option options[] = {
 	    "would "
 	    "begin another one go to the file named %other",
 	    .min = 1, .max = INT64_C(1) << 40),
+	OPT(max_peer_files, SS_OPT_INT, "0",
+	    "how many of these may be of one verified peer, or of all that are not verified together; 0 = "
+	    "half "
+	    "of max_files",
+	    .min = 0, .max = INT64_C(1) << 40),
 	OPT(max_line, SS_OPT_BYTES, "16MiB", "longest event that is stored; longer events are dropped",
 	    .min = 64, .max = 1 << 30),
 	OPT(write_buffer, SS_OPT_BYTES, "256KiB", "bytes to collect for one write while events keep coming",
@@ -111,8 +116,10 @@ static const struct ss_metric metrics[] = {
 			       .kind = SS_METRIC_GAUGE},
 	[METRIC_EVICTED] = COUNTER("semstreams_storage_evicted_total",
 				   "Files closed for another one because of max_open_files"),
-	[METRIC_OTHERS] = COUNTER("semstreams_storage_other_events_total",
-				  "Events stored in the file named %other because of max_files"),
+	[METRIC_OTHERS] =
+		COUNTER("semstreams_storage_other_events_total",
+			"Events stored in the file named %other because of max_files, max_peer_files, or "
+			"because their own cannot be opened"),
 };
 
 /* ---- create ---- */

@@ -20,6 +20,7 @@
 #include <semstreams/base/job.h>
 #include <semstreams/base/ring.h>
 #include <semstreams/base/strbuf.h>
+#include "allowance.h"
 #include "commit.h"
 #include "conf.h"
 #include "files.h"
@@ -57,8 +58,13 @@ struct sync {
 	int n;
 	struct sync_file {
 		int fd;
-		int dirfd;     /* directory to sync as well, -1 = none */
-	} * files;             /* room for all that are open, and the record */
+		int dirfd; /* directory to sync as well, -1 = none */
+	} * files;         /* room for all that are open, and the record */
+	struct sync_folder {
+		dev_t dev;
+		ino_t inode;
+		int fd;
+	} * folders;           /* room for as many */
 	struct ledger *ledger; /* NULL: none is written */
 	struct commit *commit; /* NULL: no record is written */
 	const struct ss_strbuf *record;
@@ -86,6 +92,7 @@ struct storage {
 
 	struct lines lines;
 	struct files files;
+	struct allowance allowance;         /* of many files */
 	uint64_t written, boundary, synced; /* boundary: end of the newest batch that is written as a whole */
 
 	struct ss_job *job;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SECOND    UINT64_C(1000000000)
@@ -157,6 +158,38 @@ static void add_files(struct storage *s)
 		add_to_sync(&s->sync, f->seg, 0);
 }
 
+static int by_folder(const void *one, const void *other)
+{
+	const struct sync_folder *a = one, *b = other;
+
+	return a->dev != b->dev ? (a->dev > b->dev) - (a->dev < b->dev)
+				: (a->inode > b->inode) - (a->inode < b->inode);
+}
+
+/* Of however many new files, each folder is synced once. */
+static int sync_folders(const struct sync *sync)
+{
+	struct sync_folder *folders = sync->folders;
+	int n = 0, result = 0;
+	struct stat st;
+
+	for (int i = 0; i < sync->n; i++) {
+		int fd = sync->files[i].dirfd;
+		if (fd < 0)
+			continue;
+		if (fstat(fd, &st) < 0)
+			return -errno;
+		folders[n++] = (struct sync_folder){.dev = st.st_dev, .inode = st.st_ino, .fd = fd};
+	}
+	if (n > 1)
+		qsort(folders, (size_t)n, sizeof *folders, by_folder);
+	for (int i = 0; i < n; i++)
+		if ((i == 0 || by_folder(&folders[i - 1], &folders[i]) != 0) && fsync(folders[i].fd) < 0 &&
+		    result == 0)
+			result = -errno;
+	return result;
+}
+
 static int sync_files(const struct sync *sync)
 {
 	int result = 0;
@@ -164,14 +197,11 @@ static int sync_files(const struct sync *sync)
 	/* the disk gets all of it to do before anybody waits for a part */
 	for (int i = 0; sync->n > 2 && i < sync->n; i++)
 		(void)sync_file_range(sync->files[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-	for (int i = 0; i < sync->n; i++) {
-		int rc = fdatasync(sync->files[i].fd);
-		if (rc == 0 && sync->files[i].dirfd >= 0)
-			rc = fsync(sync->files[i].dirfd);
-		if (rc < 0 && result == 0)
+	for (int i = 0; i < sync->n; i++)
+		if (fdatasync(sync->files[i].fd) < 0 && result == 0)
 			result = -errno;
-	}
-	return result;
+	int rc = sync_folders(sync);
+	return result ? result : rc;
 }
 
 /* In the job's thread. */
@@ -201,9 +231,7 @@ static void run_sync(void *arg)
 
 static void begin_sync(struct storage *s, enum sync_kind kind)
 {
-	struct sync_file *files = s->sync.files;
-
-	s->sync = (struct sync){.kind = kind, .files = files};
+	s->sync = (struct sync){.kind = kind, .files = s->sync.files, .folders = s->sync.folders};
 	if (kind == SYNC_NOTE)
 		return;
 	for (int i = 0; i < s->files.n_closing; i++)

@@ -89,7 +89,7 @@ def test_open_files_are_bounded_and_counted(replay, run, tmp_path):  # noqa: F81
 
 def test_no_more_files_than_allowed(replay, run, tmp_path):  # noqa: F811
     """What gets no file of its own is in %other: nothing is lost, also over restarts."""
-    config = pipeline(replay, replaying(), routed("../data/{origin}.jsonl", "one", max_files=40))
+    config = pipeline(replay, replaying(), routed("../data/{origin}.jsonl", "one", max_files=40, max_peer_files=40))
     for _ in range(2):
         program = run(config)
         program.wait_metric("semstreams_events_out_total", 2000, component="out")
@@ -102,6 +102,26 @@ def test_no_more_files_than_allowed(replay, run, tmp_path):  # noqa: F811
     assert len(files) == 41 and "%other.jsonl" in files
     owners = {name.split(".")[0] for name in files}
     assert all(e["origin"] not in owners for e in files["%other.jsonl"])
+    numbers = sorted(e["n"] for events in files.values() for e in events)
+    assert numbers == list(range(1, acked(tmp_path, "one") + 1))
+
+
+def test_a_file_that_cannot_be_opened_stops_no_other(replay, run, tmp_path):  # noqa: F811
+    """Its events are in %other, each once, over a kill, too; the program says so."""
+    (tmp_path / "data" / "o7.jsonl").mkdir(parents=True)
+    config = pipeline(replay, replaying(), routed("../data/{origin}.jsonl", "one"))
+    for _ in range(2):
+        program = run(config)
+        program.wait_metric("semstreams_storage_other_events_total", 10, component="out")
+        metrics = program.wait_metric("semstreams_events_out_total", 1000, component="out")
+        assert metrics.sum("semstreams_storage_blocked", component="out") == 0
+        program.wait_log("ERROR Cannot open the file; its events go to the file named %other")
+        program.wait_for(lambda p=program: "o7.jsonl: is a directory" in p.get("/readyz")[1], what="degraded")
+        program.signal(signal.SIGKILL)
+        program.wait()
+    assert run(config).terminate() == 0
+    files = {p.name: [json.loads(line) for line in p.read_text().splitlines()] for p in (tmp_path / "data").glob("*.jsonl") if p.is_file()}
+    assert {e["origin"] for e in files["%other.jsonl"]} == {"o7"}
     numbers = sorted(e["n"] for events in files.values() for e in events)
     assert numbers == list(range(1, acked(tmp_path, "one") + 1))
 

@@ -123,6 +123,7 @@ int ftruncate(int fd, off_t n)
 int fsync(int fd)
 {
 	step();
+	world.folder_syncs++;
 	int rc = (int)syscall(SYS_fsync, fd);
 	step();
 	return rc;

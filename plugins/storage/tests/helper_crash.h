@@ -7,7 +7,7 @@
 
 extern struct world {
 	_Atomic int steps, die_at; /* at this step the process is gone; 0 = never */
-	_Atomic int data_syncs, record_syncs;
+	_Atomic int data_syncs, record_syncs, folder_syncs;
 	_Atomic int fail_data, fail_record, fail_ledger; /* how many of the next syncs fail */
 	_Atomic long room;      /* bytes that can still be written to new blocks; -1 = any number */
 	_Atomic int hold;       /* syncs of data wait */

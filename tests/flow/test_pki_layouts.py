@@ -4,10 +4,13 @@
 import json
 import re
 import shutil
+import signal
+import socket
 import subprocess
 
 import pytest
 
+from conftest import unused_port
 from test_pki import DAY, life, mode, pki, serial, tool  # noqa: F401
 
 SERVICES = ["keycloak", "vaultwarden", "vault", "temporal", "postgres", "grafana", "prometheus", "nats"]
@@ -301,3 +304,77 @@ def test_step_ca_findings(place):
     assert "is wrong, or the key is damaged" in place("verify", status=1).stdout
     (home / "secrets/password.txt").unlink()
     assert "was not compared" in place("verify").stdout
+
+
+# ---- tenants and their links
+
+class Tenant:
+    """A CA of its own below the provider's, which signs a device; files in a folder of its own."""
+
+    def __init__(self, pki, letter, ca):  # noqa: F811
+        self.pki, self.letter, self.ca = pki, letter, ca
+        self.folder = pki.path(f"tenant-{letter}")
+        self.folder.mkdir()
+        self.make()
+
+    def file(self, name):
+        return self.folder / name
+
+    def make(self, *more):
+        """Its key is made here; the provider has the request only.  As new: a second CA, a second certificate for the device."""
+        f, pki = self.file, self.pki  # noqa: F811
+        pki("csr", f"Tenant {self.letter}", f("ca.csr"), f("ca.key"), *more)
+        pki("sign", f("ca.csr"), f("ca.crt"), "--profile", "sub-ca", *self.ca, *more)
+        pki("leaf", f"device-{self.letter}", f("device.crt"), f("device.key"), "--profile", "device-leaf", "--ca", f("ca.crt"),
+            "--ca-key", f("ca.key"), *more)
+        pki("bundle", f("chain.pem"), f("device.crt"), f("ca.crt"), self.ca[1], *more)
+
+    def edge(self, port, udp):
+        client = {"mode": "manual", "ca_files": [str(self.ca[1].with_name("root_ca.crt"))], "cert_file": str(self.file("chain.pem")),
+                  "key_file": str(self.file("device.key"))}
+        return {"components": [
+            {"id": "udp", "type": "udp_input", "config": {"port": udp, "bind": "127.0.0.1"}},
+            {"id": "up", "type": "websocket_output", "config": {"url": f"wss://localhost:{port}/data"}}],
+            "security": {"tls": {"client": client}}}
+
+
+def test_a_tenant_is_rotated(pki, start, send, tmp_path):  # noqa: F811
+    """A tenant's CA is replaced under way: its device comes back with the new one; the other's link is never broken."""
+    pki("init", "--layout", "provider")
+    home = pki.path("pki")
+    ca = ["--ca", home / "certs/intermediate_ca.crt", "--ca-key", home / "secrets/intermediate_ca_key",
+          "--ca-passphrase-file", home / "secrets/password"]
+    pki("leaf", "hub.local", "hub.crt", "hub.key", "--san", "localhost", *ca)
+    pki("bundle", "hub.pem", "hub.crt", ca[1])
+    tenants = {letter: Tenant(pki, letter, ca) for letter in "ab"}
+    port, udp = unused_port(), {letter: unused_port(socket.SOCK_DGRAM) for letter in "ab"}
+    server = {"enabled": True, "mode": "manual", "cert_file": str(pki.path("hub.pem")), "key_file": str(pki.path("hub.key")),
+              "mtls": {"enabled": True, "client_ca_files": [str(home / "certs/root_ca.crt")], "require_client_cert": True,
+                       "allowed_client_cns": ["device-a", "device-b"]}}
+    hub = start({"components": [
+        {"id": "in", "type": "websocket_input", "config": {"port": port, "path": "/data", "bind": "127.0.0.1"}},
+        {"id": "file", "type": "storage", "config": {"path": "out.jsonl"}}], "security": {"tls": {"server": server}}})
+    edges = {letter: start(tenants[letter].edge(port, udp[letter]), folder=tenants[letter].folder) for letter in "ab"}
+    for edge in edges.values():
+        edge.wait_metric("semstreams_link_up", 1)
+
+    def arrives(letter, n):
+        send(udp[letter], b'{"from": "%s", "n": %d}' % (letter.encode(), n))
+        line = '{"from": "%s", "n": %d}' % (letter, n)
+        hub.wait_for(lambda: line in (tmp_path / "out.jsonl").read_text(), what=line)
+
+    def connected(letter):
+        return edges[letter].metrics().sum("semstreams_ws_connected_total")
+
+    arrives("a", 1)
+    arrives("b", 1)
+    before = {letter: (serial(tenants[letter].file("ca.crt")), connected(letter)) for letter in "ab"}
+    tenants["a"].make("--force")
+    edges["a"].signal(signal.SIGTERM)
+    edges["a"].wait()
+    edges["a"] = start(tenants["a"].edge(port, udp["a"]), folder=tenants["a"].folder)
+    arrives("a", 2)
+    arrives("b", 2)
+    assert serial(tenants["a"].file("ca.crt")) != before["a"][0]
+    assert (serial(tenants["b"].file("ca.crt")), connected("b")) == before["b"]
+    assert edges["b"].metrics().sum("semstreams_link_up") == 1

@@ -13,6 +13,7 @@
 #include "core/cli/cert_command.h"
 #include "core/cli/cli.h"
 #include "core/cli/describe.h"
+#include "core/cli/host_command.h"
 #include "core/cli/load.h"
 #include "core/admin/log.h"
 #include "core/config/descriptors.h"
@@ -230,6 +231,10 @@ static int dispatch(const struct cli_options *o)
 		return graph(o);
 	case CLI_CERT:
 		return cert(o);
+	case CLI_STATUS:
+	case CLI_TOP:
+	case CLI_CONFIG_SHOW:
+		return host_command(o);
 	case CLI_HELP:
 		cli_print_help(o->topic, stdout);
 		return 0;

@@ -15,11 +15,14 @@
 #define N(array)   (sizeof(array) / sizeof((array)[0]))
 #define FOR(x)     (1u << (x))
 #define ALL        (~0u)
-#define FOR_CONFIG (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_GRAPH) | FOR(CLI_CERT))
+#define FOR_HOST   (FOR(CLI_STATUS) | FOR(CLI_TOP) | FOR(CLI_CONFIG_SHOW))
+#define FOR_CONFIG (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_GRAPH) | FOR(CLI_CERT) | FOR_HOST)
 #define FOR_LOG    (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_CERT))
 #define FOR_TYPES  (FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_SCHEMA))
 
 #define DEFAULT_SHUTDOWN_NS UINT64_C(30000000000)
+#define INTERVAL_LEAST      INT64_C(100000000)
+#define INTERVAL_MOST       INT64_C(3600000000000)
 
 enum option_id {
 	OPT_CONFIG,
@@ -32,6 +35,11 @@ enum option_id {
 	OPT_JSON,
 	OPT_MARKDOWN,
 	OPT_ROLE,
+	OPT_ADMIN,
+	OPT_ONCE,
+	OPT_INTERVAL,
+	OPT_EFFECTIVE,
+	OPT_RUNNING,
 	OPT_HELP,
 	OPT_VERSION,
 };
@@ -57,12 +65,20 @@ static const struct option {
 	[OPT_VALIDATE] = {"--validate", 0, NULL, FOR(CLI_RUN),
 			  "only check the configuration, like 'semstreams check'"},
 	[OPT_FORMAT] = {"--format", 0, "FORMAT", FOR(CLI_GRAPH), "text, dot (Graphviz) or mermaid [text]"},
-	[OPT_JSON] = {"--json", 0, NULL, FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE),
+	[OPT_JSON] = {"--json", 0, NULL,
+		      FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_STATUS) | FOR(CLI_TOP),
 		      "print a JSON document; durations are in ns"},
 	[OPT_MARKDOWN] = {"--markdown", 0, NULL, FOR(CLI_PLUGINS_DESCRIBE),
 			  "print the tables of options, metrics and drop reasons for a page"},
 	[OPT_ROLE] = {"--role", 0, "ROLE", FOR(CLI_CERT),
 		      "server or client, if each has a certificate of its own"},
+	[OPT_ADMIN] = {"--admin", 0, "ADDRESS", FOR_HOST,
+		       "ask the host at /socket or host:port, not where the configuration says"},
+	[OPT_ONCE] = {"--once", 0, NULL, FOR(CLI_TOP), "print once and exit"},
+	[OPT_INTERVAL] = {"--interval", 0, "DURATION", FOR(CLI_TOP), "time that rates are taken over [1s]"},
+	[OPT_EFFECTIVE] = {"--effective", 0, NULL, FOR(CLI_CONFIG_SHOW), "with every default filled in"},
+	[OPT_RUNNING] = {"--running", 0, NULL, FOR(CLI_CONFIG_SHOW),
+			 "what the running host has, not the file"},
 	[OPT_HELP] = {"--help", 'h', NULL, ALL, "print this help"},
 	[OPT_VERSION] = {"--version", 'V', NULL, ALL, "print version, plugin ABI, plugin folder and build"},
 };
@@ -75,6 +91,9 @@ static const char *const command_names[] = {
 	[CLI_PLUGINS_DESCRIBE] = "plugins describe",
 	[CLI_SCHEMA] = "schema",
 	[CLI_CERT] = "cert",
+	[CLI_STATUS] = "status",
+	[CLI_TOP] = "top",
+	[CLI_CONFIG_SHOW] = "config show",
 	[CLI_HELP] = "help",
 };
 
@@ -157,6 +176,11 @@ static int set_number(const struct parser *p, enum option_id id, const char *val
 			return usage(p, "--role is server or client, not '%s'", value);
 		o->role = n;
 		return 0;
+	case OPT_INTERVAL:
+		if (ss_parse_duration(value, &ns) < 0 || ns < INTERVAL_LEAST || ns > INTERVAL_MOST)
+			return usage(p, "--interval is a duration from 100ms to 1h, not '%s'", value);
+		o->interval_ns = ns;
+		return 0;
 	case OPT_SHUTDOWN_TIMEOUT:
 		if (ss_parse_duration(value, &ns) < 0)
 			return usage(p, "--shutdown-timeout is a duration " SS_DURATION_FORM ", not '%s'",
@@ -194,6 +218,18 @@ static int set_option(struct parser *p, enum option_id id, const char *value)
 		return 0;
 	case OPT_MARKDOWN:
 		o->markdown = true;
+		return 0;
+	case OPT_ADMIN:
+		o->admin = value;
+		return 0;
+	case OPT_ONCE:
+		o->once = true;
+		return 0;
+	case OPT_EFFECTIVE:
+		o->effective = true;
+		return 0;
+	case OPT_RUNNING:
+		o->running = true;
 		return 0;
 	case OPT_HELP:
 		p->help = true;
@@ -283,14 +319,47 @@ static int parse_words(struct parser *p, char **argv)
 /* ---- commands -------------------------------------------------------------------------------------------
  */
 
+/* Commands of two words, in the order of the enum where several begin alike. */
+static const struct pair {
+	const char *first, *needs;
+	const char *second[3];
+	enum cli_command commands[2];
+} pairs[] = {
+	{"plugins",
+	 "'list' or 'describe TYPE'",
+	 {"list", "describe"},
+	 {CLI_PLUGINS_LIST, CLI_PLUGINS_DESCRIBE}},
+	{"config", "'show'", {"show"}, {CLI_CONFIG_SHOW}},
+};
+
+static int take_second(struct parser *p, const struct pair *pair, enum cli_command *command, size_t *used)
+{
+	size_t n = 0, k = 0;
+
+	while (pair->second[n])
+		n++;
+	*command = pair->commands[0];
+	if (p->n_words < 2)
+		return p->help ? 0 : usage(p, "%s needs %s", pair->first, pair->needs);
+	while (k < n && strcmp(p->words[1], pair->second[k]) != 0)
+		k++;
+	if (k == n)
+		return unknown(p, "command", p->words[1], pair->second, n);
+	*command = pair->commands[k];
+	*used = 2;
+	return 0;
+}
+
 /* Take the command's name from the words. */
 static int take_command(struct parser *p, enum cli_command *command)
 {
-	static const char *const first[] = {"run", "check", "graph", "plugins", "schema", "cert", "help"};
-	static const char *const second[] = {"list", "describe"};
-	static const enum cli_command of_first[] = {CLI_RUN,    CLI_CHECK, CLI_GRAPH, CLI_PLUGINS_LIST,
-						    CLI_SCHEMA, CLI_CERT,  CLI_HELP};
-	size_t i = 0, k = 0, used = 1;
+	static const char *const first[] = {"run",  "check", "graph",  "plugins", "schema",
+					    "cert", "help",  "status", "top",     "config"};
+	static const enum cli_command of_first[] = {CLI_RUN,    CLI_CHECK,      CLI_GRAPH, CLI_PLUGINS_LIST,
+						    CLI_SCHEMA, CLI_CERT,       CLI_HELP,  CLI_STATUS,
+						    CLI_TOP,    CLI_CONFIG_SHOW};
+	size_t i = 0, used = 1;
+	int rc = 0;
 
 	while (i < N(first) && strcmp(p->words[0], first[i]) != 0)
 		i++;
@@ -300,19 +369,12 @@ static int take_command(struct parser *p, enum cli_command *command)
 	if (i == N(first))
 		return unknown(p, "command", p->words[0], first, N(first));
 	*command = of_first[i];
-	if (*command == CLI_PLUGINS_LIST) {
-		if (p->n_words < 2 && p->help)
-			goto out;
-		if (p->n_words < 2)
-			return usage(p, "plugins needs 'list' or 'describe TYPE'");
-		while (k < N(second) && strcmp(p->words[1], second[k]) != 0)
-			k++;
-		if (k == N(second))
-			return unknown(p, "command", p->words[1], second, N(second));
-		*command = k == 0 ? CLI_PLUGINS_LIST : CLI_PLUGINS_DESCRIBE;
-		used = 2;
-	}
-out:
+	for (size_t k = 0; rc == 0 && k < N(pairs); k++)
+		if (strcmp(first[i], pairs[k].first) == 0)
+			rc = take_second(p, &pairs[k], command, &used);
+	if (rc)
+		return rc;
+	used = used < p->n_words ? used : p->n_words;
 	p->words += used;
 	p->n_words -= used;
 	return 0;
@@ -378,8 +440,11 @@ int cli_parse(int argc, char **argv, struct cli_options *out, FILE *err)
 {
 	struct parser p = {.out = out, .err = err};
 
-	*out = (struct cli_options){
-		.log_level = -1, .log_json = -1, .role = -1, .shutdown_timeout_ns = DEFAULT_SHUTDOWN_NS};
+	*out = (struct cli_options){.log_level = -1,
+				    .log_json = -1,
+				    .role = -1,
+				    .shutdown_timeout_ns = DEFAULT_SHUTDOWN_NS,
+				    .interval_ns = 1000000000};
 	char **words = calloc((size_t)argc + 1, sizeof *words);
 	out->folders = calloc((size_t)argc + 1, sizeof *out->folders);
 	p.words = words;
@@ -429,6 +494,9 @@ static const char help_general[] =
 	"  semstreams cert status|VERB         show certificates; issue, renew or revoke them\n"
 	"  semstreams spool ls|check|dump DIR  inspect the folder of a spool\n"
 	"  semstreams pki VERB                 make, verify and renew certificates of your own\n"
+	"  semstreams status                   show what a running host does\n"
+	"  semstreams top                      the same as rates, again and again\n"
+	"  semstreams config show [-c] FILE    print a configuration, secrets hidden\n"
 	"  semstreams schema                   print a JSON Schema of the configuration, for editors\n"
 	"  semstreams help [COMMAND]           or: semstreams COMMAND --help\n";
 
@@ -480,6 +548,24 @@ static const char *const help_texts[] = {
 		     "to the provider of the mode, with everything that follows them: issue, renew, revoke, "
 		     "rollover\n"
 		     "with mode \"acme\".  Exit code 1 also means that a certificate is not usable.\n",
+	[CLI_STATUS] = "semstreams status [-c FILE] [OPTIONS]\n"
+		       "\n"
+		       "Shows what a running host does: health, components, links, certificates, spools.  It "
+		       "is asked\n"
+		       "where its configuration says, \"admin\": {\"socket\": ...} or \"listen\".  Exit code "
+		       "1 also means "
+		       "that\n"
+		       "it is not ready.\n",
+	[CLI_TOP] = "semstreams top [-c FILE] [OPTIONS]\n"
+		    "\n"
+		    "Shows the rates of a running host until it is interrupted: events a second, queues, who "
+		    "waits\n"
+		    "for whom, links.\n",
+	[CLI_CONFIG_SHOW] = "semstreams config show [-c] FILE [OPTIONS]\n"
+			    "\n"
+			    "Prints a configuration as JSON: values of secrets are hidden, references such "
+			    "as ${env:NAME}\n"
+			    "stay as they are.\n",
 };
 
 static void print_option(const struct option *o, FILE *to)

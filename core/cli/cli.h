@@ -20,6 +20,9 @@ enum cli_command {
 	CLI_PLUGINS_DESCRIBE,
 	CLI_SCHEMA,
 	CLI_CERT,
+	CLI_STATUS,
+	CLI_TOP,
+	CLI_CONFIG_SHOW,
 	CLI_HELP,
 	CLI_VERSION,
 };
@@ -37,8 +40,12 @@ struct cli_options {
 	size_t n_folders;
 	enum graph_format format;
 	bool json, markdown, validate;
-	int log_level; /* SS_LOG_..., -1 = not given */
-	int log_json;  /* 0, 1, -1 = not given */
+	const char *admin; /* where the running host is asked; NULL: see host_find() */
+	bool once;         /* CLI_TOP */
+	int64_t interval_ns;
+	bool effective, running; /* CLI_CONFIG_SHOW */
+	int log_level;           /* SS_LOG_..., -1 = not given */
+	int log_json;            /* 0, 1, -1 = not given */
 	uint64_t shutdown_timeout_ns;
 };
 

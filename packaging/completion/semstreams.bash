@@ -12,7 +12,7 @@ _semstreams()
         word=${words[i]}
         if [[ $skip ]]; then
             skip=
-        elif [[ $word == @(-c|--config|--plugins|--log-level|--log-format|--shutdown-timeout|--format|--role) ]]; then
+        elif [[ $word == @(-c|--config|--plugins|--log-level|--log-format|--shutdown-timeout|--format|--role|--admin|--interval) ]]; then
             skip=1
         elif [[ $word != -* ]]; then
             command+=${command:+ }$word
@@ -44,7 +44,11 @@ _semstreams()
             COMPREPLY=($(compgen -W 'server client' -- "$cur"))
             return
             ;;
-        --shutdown-timeout)
+        --admin)
+            _filedir
+            return
+            ;;
+        --shutdown-timeout | --interval)
             return
             ;;
     esac
@@ -55,6 +59,9 @@ _semstreams()
         check) options+=' --log-level --log-format' ;;
         graph) options+=' --format' ;;
         cert*) options+=' --role --log-level --log-format' ;;
+        status) options+=' --json --admin' ;;
+        top) options+=' --once --json --interval --admin' ;;
+        'config show') options+=' --effective --running --admin' ;;
         'plugins list') options+=' --json' ;;
         'plugins describe'*) options+=' --json --markdown' ;;
     esac
@@ -64,7 +71,7 @@ _semstreams()
     fi
 
     case $command in
-        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins schema cert spool pki help' -- "$cur")) ;;
+        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top config schema cert spool pki help' -- "$cur")) ;;
         pki) COMPREPLY=($(compgen -W 'root intermediate leaf csr sign inspect fingerprint bundle verify renew rotate init services help' -- "$cur")) ;;
         pki*) _filedir ;;
         cert) COMPREPLY=($(compgen -W 'status issue renew revoke rollover' -- "$cur")) ;;
@@ -72,7 +79,8 @@ _semstreams()
         'plugins describe')
             COMPREPLY=($(compgen -W "$("${words[0]}" plugins list 2>/dev/null | cut -d ' ' -f 1)" -- "$cur"))
             ;;
-        run | check | graph) _filedir json ;;
+        config | 'help config') COMPREPLY=($(compgen -W 'show' -- "$cur")) ;;
+        run | check | graph | 'config show') _filedir json ;;
     esac
 } &&
     complete -F _semstreams semstreams

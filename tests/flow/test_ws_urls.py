@@ -111,6 +111,18 @@ def test_the_query_is_sent_and_never_shown(start, tmp_path):
     assert SECRET not in everything(program)
 
 
+@pytest.mark.parametrize("then", [b"Sun, 06 Nov 1994 09:49:37 GMT", b"Sunday, 06-Nov-94 09:49:37 GMT", b"Sun Nov  6 09:49:37 1994"])
+def test_a_date_to_come_again(then, start, tmp_path):
+    """Retry-After as a date, of which the server's own Date is taken off: nobody comes before."""
+    answer = b"HTTP/1.1 503 Busy\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: " + then + b"\r\nContent-Length: 0\r\n\r\n"
+    with answering(answer) as (port, requests):
+        program = start(dialer(f"ws://127.0.0.1:{port}/live", tmp_path / "out"), ready=False)
+        program.wait_log("answers 503 instead of upgrading, and asks to come again after 3600 s")
+        # it would have come some times meanwhile
+        program.wait_for(lambda: "no connection to" in program.get("/readyz")[1], what="the component degraded")
+        assert len(requests) == 1
+
+
 # ---- elsewhere
 
 

@@ -37,7 +37,7 @@ static int read_origins(struct endpoint *e)
 	return rc;
 }
 
-/* A port that is listened on is one component's, and each client takes a descriptor. */
+/* A port that is listened on is one component's, and each client takes a descriptor, also while it waits. */
 static int claim_port(const struct endpoint *e)
 {
 	const struct endpoint_conf *c = e->conf;
@@ -45,7 +45,9 @@ static int claim_port(const struct endpoint *e)
 
 	if (c->url || !SS_KNOWS(e->host, struct ss_host, claim))
 		return 0;
-	snprintf(resource, sizeof resource, "descriptors:%d", (int)c->max_clients);
+	const struct ws_limits limits = {.max_clients = (uint32_t)c->max_clients,
+					 .max_handshakes = (uint32_t)c->max_handshakes};
+	snprintf(resource, sizeof resource, "descriptors:%llu", (unsigned long long)ws_descriptors(&limits));
 	(void)e->host->claim(e->host, "/max_clients", resource);
 	if (c->port == 0)
 		return 0;

@@ -260,11 +260,10 @@ static int take_options(struct ws *ws, const struct ws_options *o)
 	return ws->bind && ws->path ? rc : -ENOMEM;
 }
 
-/* Connections of a listener that may exist, with some that are closing. */
-static uint64_t at_once(const struct ws *ws)
+uint64_t ws_descriptors(const struct ws_limits *limits)
 {
-	uint64_t half = ws->limits.max_handshakes ? ws->limits.max_handshakes : ws->limits.max_clients;
-	return ws->limits.max_clients + 4 * half + WS_WAITING_MAX + WS_LEAVING_MAX + 64;
+	uint64_t half = limits->max_handshakes ? limits->max_handshakes : limits->max_clients;
+	return limits->max_clients + 4 * half + ws_waiting_max(limits) + WS_LEAVING_MAX + WS_CLOSING_MAX;
 }
 
 /* libwebsockets looks descriptors up in a table of RLIMIT_NOFILE entries; few connections are cheaper to
@@ -272,7 +271,7 @@ static uint64_t at_once(const struct ws *ws)
 static unsigned int fd_limit(const struct ws *ws, bool dials)
 {
 	struct rlimit limit;
-	uint64_t need = (dials ? 8 : at_once(ws)) + 16;
+	uint64_t need = (dials ? 8 : ws_descriptors(&ws->limits)) + 16;
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= 16384 || need > 256)
 		return 0;
 	return (unsigned int)need;

@@ -31,6 +31,9 @@ struct ws_limits {
 	uint64_t close_ns;         /* for the closing handshake */
 };
 
+/* Descriptors that a listener with these limits may have open at once, for connections of any kind. */
+uint64_t ws_descriptors(const struct ws_limits *);
+
 struct ws_options {
 	/* listener: url NULL */
 	const char *bind; /* address, "" = all */

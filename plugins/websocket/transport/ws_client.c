@@ -4,6 +4,7 @@
  * looked up in a thread of their own, because libwebsockets would stop the loop for it.
  */
 #include "ws_internal.h"
+#include "ws_retry.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,12 +17,12 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
+#include <time.h>
 #include <semstreams/sugar.h>
 #include <semstreams/ext/tls.h>
 #include <semstreams/base/url.h>
 
-#define RETRY_AFTER_MAX_S 86400
-#define BUSY_NS           (5 * SECOND) /* after a close that says to come later, not when */
+#define BUSY_NS (5 * SECOND) /* after a close that says to come later, not when */
 
 /* Owned by the loop and by the thread; the last frees it. */
 struct ws_resolver {
@@ -549,18 +550,15 @@ static bool is_redirection(unsigned int status)
 	return (status >= 300 && status <= 303) || status == 307 || status == 308;
 }
 
-/* What a server that is too busy says: in seconds; a date is not understood, and 0 then. */
+/* What a server that is too busy says, in seconds. */
 static uint64_t retry_after_s(struct ws_conn *c)
 {
-	char text[16];
-	int n = lws_hdr_copy(c->wsi, text, sizeof text, WSI_TOKEN_HTTP_RETRY_AFTER);
-	uint64_t seconds = 0;
-	for (const char *p = text; n > 0 && *p; p++) {
-		if (*p < '0' || *p > '9')
-			return 0;
-		seconds = 10 * seconds + (uint64_t)(*p - '0');
-	}
-	return seconds < RETRY_AFTER_MAX_S ? seconds : RETRY_AFTER_MAX_S;
+	char text[WS_RETRY_TEXT], date[WS_RETRY_TEXT];
+
+	if (lws_hdr_copy(c->wsi, text, sizeof text, WSI_TOKEN_HTTP_RETRY_AFTER) <= 0)
+		return 0;
+	int n = lws_hdr_copy(c->wsi, date, sizeof date, WSI_TOKEN_HTTP_DATE);
+	return ws_retry_seconds(text, n > 0 ? date : NULL, time(NULL));
 }
 
 static void turned_away(struct ws_conn *c, unsigned int status)

@@ -30,7 +30,8 @@
  * priority 0, which libev runs only when nothing of that priority is pending. */
 #define WS_IO_PRIORITY (-1)
 #define WS_LEAVING_MAX 64   /* evicted, not gone, so with memory still; newcomers wait then */
-#define WS_WAITING_MAX 1024 /* accepted, and waiting for their handshake */
+#define WS_WAITING_MAX 1024 /* accepted, and waiting for their handshake: see ws_waiting_max() */
+#define WS_CLOSING_MAX 64   /* that end; an estimate */
 #define WS_GOING_AWAY  1001
 #define WS_VANISHED    1006
 #define WS_POLICY      1008
@@ -80,6 +81,12 @@ struct ws_conn {
 };
 
 TAILQ_HEAD(ws_waiting_list, ws_waiting);
+
+/* A listener for few has not so many at its door; more wait in the kernel. */
+static inline uint32_t ws_waiting_max(const struct ws_limits *limits)
+{
+	return limits->max_clients < WS_WAITING_MAX - 64 ? limits->max_clients + 64 : WS_WAITING_MAX;
+}
 
 /* Of one reason. */
 struct ws_refusals {

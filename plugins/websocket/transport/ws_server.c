@@ -403,7 +403,7 @@ static void on_pace(struct ev_loop *loop, struct ev_timer *timer, int revents)
 	(void)loop, (void)revents;
 	struct ws *ws = timer->data;
 	start_waiting(ws);
-	if (ws->n_waiting < WS_WAITING_MAX)
+	if (ws->n_waiting < ws_waiting_max(&ws->limits))
 		accept_again(ws);
 }
 
@@ -421,7 +421,7 @@ static void pace(struct ws *ws, uint64_t ns)
 static bool waiting_room(struct ws *ws)
 {
 	struct ws_waiting *oldest = TAILQ_LAST(&ws->waiting, ws_waiting_list);
-	if (ws->n_waiting < WS_WAITING_MAX)
+	if (ws->n_waiting < ws_waiting_max(&ws->limits))
 		return true;
 	if (ws_now() - oldest->since_ns < DISPLACE_NS)
 		return false;

@@ -530,7 +530,8 @@ static const struct verb verbs[] = {
 	 0, 1, TAKES_VERIFY | TAKES_KEY | TAKES_LAYOUT, run_verify},
 	{"renew", "[CRT KEY|DIR]",
 	 "Renews a certificate, or the leaves of a tree, where due: see \"verify\".  CAs are kept.", 0, 2,
-	 TAKES_CA | TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_FORCE | TAKES_RENEW, run_renew},
+	 TAKES_CA | TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_FORCE | TAKES_RENEW | TAKES_LAYOUT,
+	 run_renew},
 	{"rotate", "NAME [DIR]",
 	 "Replaces one CA or one leaf of a tree, with a new key; all others stay as they are.  NAME is a "
 	 "location, a service,\n"

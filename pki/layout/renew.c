@@ -161,6 +161,8 @@ int tree_renew(const struct options *o)
 		rc = refuse(&f, "a tree has a CA of its own: leave --ca and --ca-key out, or name a "
 				"certificate and its key");
 	if (rc == 0)
+		rc = tree_is_made(&t, &f);
+	if (rc == 0)
 		rc = certificates_load(t.root, &ca, &f);
 	if (rc == 0)
 		rc = tree_walk(&t, renew_member, &r, &f);
@@ -287,6 +289,10 @@ int tree_rotate(const struct options *o)
 	struct fault f;
 	int rc = tree_open(&t, o, 1, &f);
 
+	if (rc == 0)
+		rc = tree_is_made(&t, &f);
+	if (rc == 0 && o->reuse_key)
+		rc = refuse(&f, "\"rotate\" makes a new key: \"renew --reuse-key\" keeps the present one");
 	if (rc == 0 && o->ca)
 		rc = refuse(
 			&f,

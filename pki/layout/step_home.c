@@ -246,19 +246,25 @@ void step_home_tell(const struct tree *t)
 
 /* ---- verified ---- */
 
+/* A file as it is called: below the tree. */
+static int show(const struct step_home *h, const char *file, char shown[PATH_MAX])
+{
+	return snprintf(shown, PATH_MAX, "%s%s", h->base, file) < PATH_MAX ? 0 : -EINVAL;
+}
+
 static void check_config(const struct tree *t, const struct step_home *h, struct verdict *verdict)
 {
 	static const char *const files[] = {"root", "crt", "key"};
-	char path[PATH_MAX], file[PATH_MAX], why[256];
+	char path[PATH_MAX], file[PATH_MAX], shown[PATH_MAX], why[256];
 	struct fault ignored;
 	json_error_t error;
 
-	if (path_at(t, h, h->config, path, &ignored))
+	if (path_at(t, h, h->config, path, &ignored) || show(h, h->config, shown))
 		return;
 	json_t *config = json_load_file(path, 0, &error);
 	if (!config) {
 		snprintf(why, sizeof why, "it cannot be read: %s", error.text);
-		tree_wrong(verdict, path, why);
+		tree_wrong(verdict, shown, why);
 		return;
 	}
 	bool fine = true;
@@ -269,28 +275,29 @@ static void check_config(const struct tree *t, const struct step_home *h, struct
 		if (name && path_at(t, h, name, file, &ignored) == 0 && access(file, F_OK) == 0)
 			continue;
 		snprintf(why, sizeof why, "its \"%s\" names no file", files[i]);
-		tree_wrong(verdict, path, why);
+		tree_wrong(verdict, shown, why);
 		fine = false;
 	}
 	if (fine && !verdict->list)
-		printf("%s: ok\n", path);
+		printf("%s: ok\n", shown);
 	json_decref(config);
 }
 
 static void check_defaults(const struct tree *t, const struct step_home *h, struct verdict *verdict)
 {
-	char path[PATH_MAX], hex[65];
+	char path[PATH_MAX], shown[PATH_MAX], hex[65];
 	struct fault ignored;
 
-	if (path_at(t, h, h->defaults, path, &ignored) || fingerprint(t, hex, &ignored))
+	if (path_at(t, h, h->defaults, path, &ignored) || show(h, h->defaults, shown) ||
+	    fingerprint(t, hex, &ignored))
 		return;
 	json_t *defaults = json_load_file(path, 0, NULL);
 	const char *said = json_string_value(json_object_get(defaults, "fingerprint"));
 	if (!said || strcasecmp(said, hex) != 0)
-		tree_wrong(verdict, path,
+		tree_wrong(verdict, shown,
 			   "its \"fingerprint\" is not that of the root: clients will refuse this CA");
 	else if (!verdict->list)
-		printf("%s: ok\n", path);
+		printf("%s: ok\n", shown);
 	json_decref(defaults);
 }
 
@@ -298,16 +305,17 @@ static void check_defaults(const struct tree *t, const struct step_home *h, stru
 static void check_secret(const struct tree *t, const struct step_home *h, const char *file,
 			 struct verdict *verdict)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], shown[PATH_MAX];
 	struct fault ignored;
 	struct stat st;
 
-	if (path_at(t, h, file, path, &ignored) || stat(path, &st) < 0)
+	if (path_at(t, h, file, path, &ignored) || show(h, file, shown) || stat(path, &st) < 0)
 		return; /* it may be kept elsewhere */
 	if (!ss_file_is_private(&st))
-		tree_wrong(verdict, path, "others may read it: chmod 600 it, and make a new one if they did");
+		tree_wrong(verdict, shown,
+			   "others may read it: chmod 600 it, and make a new one if they did");
 	else if (!verdict->list)
-		printf("%s: ok\n", path);
+		printf("%s: ok\n", shown);
 }
 
 int step_home_check(struct tree *t, const struct step_home *h, struct verdict *verdict, struct fault *f)

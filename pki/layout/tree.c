@@ -131,6 +131,18 @@ int tree_open(struct tree *t, const struct options *o, size_t word, struct fault
 	return rc;
 }
 
+int tree_is_made(const struct tree *t, struct fault *f)
+{
+	const char *name =
+		t->o->layout || t->metadata ? t->layout->name : "internal|federation|provider|step-ca";
+	bool usual = strcmp(t->dir, t->layout->dir) == 0;
+
+	if (access(t->root, F_OK) == 0)
+		return 0;
+	return refuse(f, "Root CA not initialized. Run: semstreams pki init --layout %s%s%s (there is no %s)",
+		      name, usual ? "" : " ", usual ? "" : t->dir, t->root);
+}
+
 int tree_member(const struct tree *t, const char *crt, const char *key, struct member *m, struct fault *f)
 {
 	*m->bundle = *m->csr = *m->cnf = '\0';
@@ -291,10 +303,9 @@ int tree_services(const struct options *o)
 	struct fault f;
 	int rc = tree_open(&t, o, 0, &f);
 
-	if (rc == 0 && access(t.root, F_OK) < 0)
-		rc = refuse(&f, "%s: Root CA not initialized. Run: semstreams pki init --layout step-ca",
-			    t.root);
-	else if (rc == 0 && t.layout->services)
+	if (rc == 0)
+		rc = tree_is_made(&t, &f);
+	if (rc == 0 && t.layout->services)
 		rc = t.layout->services(&t, &f);
 	else if (rc == 0)
 		rc = refuse(&f,
@@ -342,24 +353,6 @@ void tree_wrong(struct verdict *verdict, const char *file, const char *why)
 							       "state", "WRONG", "wrong", why, "notes"));
 	else
 		printf("%s: WRONG: %s\n", file, why);
-}
-
-/* What is to be made first; true: it is there. */
-static bool is_made(const struct tree *t, struct verdict *verdict)
-{
-	struct ss_strbuf why = {0};
-
-	if (access(t->root, F_OK) == 0)
-		return true;
-	ss_strbuf_text(&why, "Root CA not initialized. Run: semstreams pki init --layout ");
-	ss_strbuf_text(&why, t->o->layout || t->metadata ? t->layout->name
-							 : "internal|federation|provider|step-ca");
-	if (strcmp(t->dir, t->layout->dir) != 0)
-		ss_strbuf_printf(&why, " %s", t->dir);
-	ss_strbuf_text(&why, "; or name a certificate and, with --roots, the CAs that are trusted");
-	tree_wrong(verdict, t->root, ss_strbuf_cstr(&why));
-	ss_strbuf_done(&why);
-	return false;
 }
 
 static int verify_member(struct tree *t, struct member *m, void *arg, struct fault *f)
@@ -471,8 +464,10 @@ int tree_verify(const struct options *o)
 	if (rc == 0 && stat(t.dir, &st) == 0 && !S_ISDIR(st.st_mode))
 		rc = refuse(&f, "%s: a certificate is judged with --roots FILE: which CAs are trusted?",
 			    t.dir);
-	if (rc == 0 && is_made(&t, &verdict))
+	if (rc == 0 && tree_is_made(&t, &f) == 0)
 		rc = verify_all(&t, &verdict, &f);
+	else if (rc == 0)
+		tree_wrong(&verdict, t.layout->root, f.text);
 	if (rc == 0 && o->json) {
 		rc = json_dumpf(verdict.list, stdout, JSON_INDENT(2)) ? -ENOMEM : 0;
 		putchar('\n');

@@ -62,6 +62,8 @@ int tree_services(const struct options *);
 
 /* word: the number of the operand that names the folder.  0, -EINVAL. json_decref(metadata) in any case. */
 int tree_open(struct tree *, const struct options *, size_t word, struct fault *);
+/* 0; -EINVAL: there is no root yet, and how to make it. */
+int tree_is_made(const struct tree *, struct fault *);
 /* Each certificate but the root's. */
 int tree_walk(struct tree *, member_fn *, void *arg, struct fault *);
 /* The names that a certificate should have: of its .cnf, else of metadata.json.  -ENOENT: nobody says. */

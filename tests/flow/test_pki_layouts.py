@@ -160,6 +160,7 @@ def test_provider_rotation(pki):  # noqa: F811
     assert opens(folder / "secrets/intermediate_ca_key", (folder / "secrets/password").read_text().strip())
     assert pki("verify").stdout.endswith("All checks passed!\n")
     assert 'no "root"' in pki("rotate", "root", status=1).stderr
+    assert "makes a new key" in pki("rotate", "intermediate", "--reuse-key", status=1).stderr
 
 
 def test_fingerprint_that_was_told(pki):  # noqa: F811
@@ -262,7 +263,9 @@ def test_verify_before(pki):  # noqa: F811
     assert "Root CA not initialized. Run: semstreams pki init --layout" in said and "All checks" not in said
     said = pki("verify", "--layout", "step-ca", status=1).stdout
     assert said.startswith("config/step-ca/pki/root_ca.crt: WRONG: Root CA not initialized. Run: semstreams pki init --layout step-ca")
-    assert "Root CA not initialized" in pki("services", "--layout", "step-ca", status=1).stderr
+    for verb in (["services"], ["renew"], ["rotate", "vault"]):
+        said = pki(*verb, "--layout", "step-ca", status=1)
+        assert "Root CA not initialized" in said.stderr and not said.stdout
     pki("init", "--layout", "internal", *FAST)
     assert 'of layout "internal" has no services' in pki("services", status=1).stderr
 

@@ -44,6 +44,7 @@ struct step_ca {
 	const char *path;
 	bool trust_nobody;               /* the certificate of whoever answers is not looked at */
 	const char *chain_pem, *key_pem; /* our own for mutual TLS; NULL: none */
+	struct ss_strbuf *peer;          /* where the CA's own certificates go; NULL: nowhere */
 	/* the reply */
 	struct ss_strbuf body;
 	size_t header_bytes;
@@ -164,10 +165,9 @@ static void explain_token(const struct step_ca *ca, const char *token, const cha
 			"provisioners",
 			audience, ca->o.url_option);
 	} else {
-		snprintf(
-			out, size,
-			"the token is not one of a provisioner of this CA, or the CA's clock is wrong: get a "
-			"new one; the CA's log says more");
+		snprintf(out, size,
+			 "the token was used already, or is not one of a provisioner of this CA, or the CA's "
+			 "clock is wrong: get a new one; the CA's log says more");
 	}
 	json_decref(c.root);
 }
@@ -339,6 +339,8 @@ static void set_common(struct step_ca *ca, CURL *easy)
 	}
 	if (ca->chain_pem)
 		set_identity(ca, easy);
+	if (ca->peer)
+		curl_easy_setopt(easy, CURLOPT_CERTINFO, 1L);
 }
 
 /* What was set stays the caller's until the request has been made. */
@@ -375,6 +377,18 @@ static int read_reply(struct step_ca *ca, json_t **out, struct step_ca_result *r
 		   "the answer is not a JSON object: is %s the address of a step-ca?", ca->o.url_option);
 }
 
+/* The certificates that the CA has shown, its own first. */
+static void take_peer(CURL *easy, struct ss_strbuf *out)
+{
+	struct curl_certinfo *info = NULL;
+	if (curl_easy_getinfo(easy, CURLINFO_CERTINFO, &info) != CURLE_OK || !info)
+		return;
+	for (int i = 0; i < info->num_of_certs && i < CHAIN_MAX; i++)
+		for (const struct curl_slist *line = info->certinfo[i]; line; line = line->next)
+			if (strncmp(line->data, "Cert:", 5) == 0)
+				ss_strbuf_text(out, line->data + 5);
+}
+
 /* body NULL: GET.  The CA's answer 2xx, or -errno with *result. */
 static int ask(struct step_ca *ca, const char *path, const char *body, const char *token, json_t **out,
 	       struct step_ca_result *result)
@@ -399,6 +413,8 @@ static int ask(struct step_ca *ca, const char *path, const char *body, const cha
 		code = perform(ca, easy);
 		curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &result->status);
 		result->retry_after = retry_after(easy);
+		if (ca->peer && code == CURLE_OK)
+			take_peer(easy, ca->peer);
 	}
 	if (code != CURLE_OK)
 		rc = easy ? explain_curl(ca, easy, code, result) : no_memory(ca, result);
@@ -449,6 +465,26 @@ static int post(struct step_ca *ca, const char *path, json_t *document, const ch
 int step_ca_get(struct step_ca *ca, const char *path, json_t **out, struct step_ca_result *result)
 {
 	return ask(ca, path, NULL, NULL, out, result);
+}
+
+int step_ca_post(struct step_ca *ca, const char *path, json_t *document, json_t **out,
+		 struct step_ca_result *result)
+{
+	return post(ca, path, document, NULL, out, result);
+}
+
+int step_ca_peer(struct step_ca *ca, char **chain, struct step_ca_result *result)
+{
+	struct ss_strbuf peer = {0};
+	ca->peer = &peer;
+	int rc = step_ca_health(ca, result);
+	ca->peer = NULL;
+	if (rc == 0 && !peer.len && !peer.failed)
+		rc = say(ca, result, STEP_CA_LOCAL, -ENOTSUP, "libcurl does not tell the CA's certificates");
+	else if (rc == 0 && !(*chain = ss_strbuf_take(&peer)))
+		rc = no_memory(ca, result);
+	ss_strbuf_done(&peer);
+	return rc;
 }
 
 int step_ca_health(struct step_ca *ca, struct step_ca_result *result)

@@ -66,6 +66,9 @@ void step_ca_cancel(struct step_ca *);
 
 /* "status": "ok" of /health. */
 int step_ca_health(struct step_ca *, struct step_ca_result *);
+/* The certificates with which the CA itself answers, its own first; the second has signed it, and what the CA
+ * signs. */
+int step_ca_peer(struct step_ca *, char **chain, struct step_ca_result *);
 /*
  * The root whose SHA-256 is fingerprint (hex; colons, blanks and capitals do not matter), from a CA that
  * nothing is known of: whoever answers is believed nothing but a certificate that has this fingerprint, and
@@ -91,3 +94,5 @@ struct step_ca_revocation {
 int step_ca_revoke(struct step_ca *, const struct step_ca_revocation *, struct step_ca_result *);
 /* Any other document, as "/provisioners?limit=100": a JSON object, for json_decref(). */
 int step_ca_get(struct step_ca *, const char *path, json_t **out, struct step_ca_result *);
+/* The same for sending one, which is taken over; for who speaks as step-ca does. */
+int step_ca_post(struct step_ca *, const char *path, json_t *document, json_t **out, struct step_ca_result *);

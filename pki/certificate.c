@@ -156,7 +156,8 @@ int certificate_issue(const struct order *o, gnutls_x509_crt_t issuer, const str
 
 /* ---- files ---- */
 
-static int parse(const char *path, const char *bytes, size_t len, struct certificates *out, struct fault *f)
+int certificates_read(const char *path, const char *bytes, size_t len, struct certificates *out,
+		      struct fault *f)
 {
 	union {
 		const char *in;
@@ -164,6 +165,7 @@ static int parse(const char *path, const char *bytes, size_t len, struct certifi
 	} p = {.in = bytes};
 	gnutls_datum_t d = {p.out, (unsigned)len};
 
+	*out = (struct certificates){0};
 	if (!memmem(bytes, len, "-----BEGIN CERTIFICATE", 22))
 		return refuse(f, "%s: there is no certificate in PEM in it", path);
 	int rc = gnutls_x509_crt_list_import2(&out->v, &out->n, &d, GNUTLS_X509_FMT_PEM, 0);
@@ -171,9 +173,10 @@ static int parse(const char *path, const char *bytes, size_t len, struct certifi
 		return -ENOMEM;
 	if (rc < 0)
 		return refuse(f, "%s: a certificate in it cannot be read: %s", path, gnutls_strerror(rc));
-	return out->n <= CERTIFICATES_MAX
-		       ? 0
-		       : refuse(f, "%s: there are more than %d certificates in it", path, CERTIFICATES_MAX);
+	if (out->n <= CERTIFICATES_MAX)
+		return 0;
+	certificates_done(out);
+	return refuse(f, "%s: there are more than %d certificates in it", path, CERTIFICATES_MAX);
 }
 
 int certificates_load(const char *path, struct certificates *out, struct fault *f)
@@ -187,10 +190,8 @@ int certificates_load(const char *path, struct certificates *out, struct fault *
 		return rc == -ENOMEM
 			       ? rc
 			       : refuse(f, "%s: the certificate cannot be read: %s", path, strerror(-rc));
-	rc = parse(path, bytes, len, out, f);
+	rc = certificates_read(path, bytes, len, out, f);
 	free(bytes);
-	if (rc)
-		certificates_done(out);
 	return rc;
 }
 

@@ -36,6 +36,9 @@ int certificate_issue(const struct order *, gnutls_x509_crt_t issuer, const stru
 
 /* All certificates in a PEM file, one at least.  0 with *out for certificates_done(), -EINVAL, -ENOMEM. */
 int certificates_load(const char *path, struct certificates *out, struct fault *);
+/* The same from memory; path is for messages. */
+int certificates_read(const char *path, const char *bytes, size_t len, struct certificates *out,
+		      struct fault *);
 void certificates_done(struct certificates *);
 /* Append as PEM.  0, -ENOMEM. */
 int certificate_pem(gnutls_x509_crt_t, struct ss_strbuf *out);

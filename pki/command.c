@@ -1,31 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* command - "semstreams pki": a program of its own, so that the host needs nothing of it. */
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <semstreams/base/file_atomic.h>
 #include <semstreams/base/units.h>
 #include "issue.h"
 #include "layout/renew.h"
 #include "layout/tree.h"
+#include "join/join.h"
 #include "options.h"
 #include "request.h"
 #include "verify.h"
-
-static int failed(int rc, const struct fault *f)
-{
-	fprintf(stderr, "semstreams pki: %s\n", rc == -ENOMEM ? "out of memory" : f->text);
-	return EXIT_FAILED;
-}
-
-static int wrong_usage(const char *text)
-{
-	fprintf(stderr, "semstreams pki: %s; see semstreams pki --help\n", text);
-	return EXIT_USAGE;
-}
 
 /* Takes over value. */
 static int print_json(json_t *value)
@@ -73,7 +60,8 @@ static int complete_names(const struct profile *profile, const char *subject, st
 	return 0;
 }
 
-static int issue(const struct options *o, const struct profile *profile, bool has_ca)
+/* chain: the CAs stand behind the certificate. */
+static int issue(const struct options *o, const struct profile *profile, bool has_ca, bool chain)
 {
 	struct names names = {0};
 	struct issuer issuer = {0};
@@ -103,7 +91,8 @@ static int issue(const struct options *o, const struct profile *profile, bool ha
 				   .passphrase = &o->passphrase,
 				   .life_s = o->life_s,
 				   .path_len = o->path_len,
-				   .replace = o->force};
+				   .replace = o->force,
+				   .chain = chain};
 	if (has_ca)
 		rc = issuer_load(o->ca, o->ca_key, &o->ca_passphrase, &issuer, &f);
 	if (rc == 0)
@@ -119,7 +108,14 @@ static int issue(const struct options *o, const struct profile *profile, bool ha
 
 static int run_root(const struct options *o)
 {
-	return issue(o, &profile_root, false);
+	if (join_is_online(o))
+		return join_root(o);
+	if (o->n_words != 3)
+		return wrong_usage("\"root\" needs SUBJECT CRT KEY, or CRT with --ca URL");
+	if (o->ca || o->roots || o->fingerprint)
+		return wrong_usage("a root signs itself: --ca, --roots and --fingerprint are for fetching "
+				   "one by its URL");
+	return issue(o, &profile_root, false, false);
 }
 
 static int run_intermediate(const struct options *o)
@@ -128,7 +124,7 @@ static int run_intermediate(const struct options *o)
 
 	if (!p->ca || p == &profile_root)
 		return wrong_usage("\"intermediate\" makes CAs: its profiles are intermediate-ca and sub-ca");
-	return issue(o, p, true);
+	return issue(o, p, true, false);
 }
 
 static int run_leaf(const struct options *o)
@@ -137,38 +133,35 @@ static int run_leaf(const struct options *o)
 
 	if (p->ca)
 		return wrong_usage("\"leaf\" makes leaves: its profiles are service-leaf and device-leaf");
-	return issue(o, p, true);
+	return join_is_online(o) ? join_leaf(o, p) : issue(o, p, true, false);
+}
+
+/* For whom the chain matters: the device itself shows it. */
+static int run_device(const struct options *o)
+{
+	return join_is_online(o) ? join_leaf(o, &profile_device) : issue(o, &profile_device, true, true);
 }
 
 static int run_csr(const struct options *o)
 {
-	struct fileset set = {0};
-	struct key key = {0};
 	struct fault f;
-	bool in_token = key_is_uri(o->words[2]);
 	int rc = check_subject(o->words[0]);
 
 	if (rc)
 		return rc;
-	if (!in_token)
-		fileset_add(&set, o->words[2], 0600);
-	fileset_add(&set, o->words[1], 0644);
-	rc = fileset_check(&set, o->force, &f);
-	if (rc == 0)
-		rc = in_token ? key_load(o->words[2], &o->passphrase, &key, &f)
-			      : key_new(o->key_type ? o->key_type : profile_service.key_type, &key, &f);
-	if (rc == 0 && !in_token)
-		rc = key_pem(&key, &o->passphrase, &set.v[0].content, &f);
-	if (rc == 0)
-		rc = request_new(&key, o->words[0], &o->names, &set.v[set.n - 1].content, &f);
-	if (rc == 0)
-		rc = fileset_write(&set, &f);
+	const struct issue what = {.profile = &profile_service,
+				   .subject = o->words[0],
+				   .key_type = o->key_type,
+				   .csr = o->words[1],
+				   .key = o->words[2],
+				   .names = &o->names,
+				   .passphrase = &o->passphrase,
+				   .replace = o->force};
+	rc = issue_request(&what, &f);
 	if (rc == 0 && o->json)
 		rc = print_json(json_pack("{s:s, s:s}", "request", o->words[1], "key", o->words[2]));
 	else if (rc == 0)
 		printf("%s: a request for \"%s\"\n", o->words[1], o->words[0]);
-	key_done(&key);
-	fileset_done(&set);
 	return rc ? failed(rc, &f) : 0;
 }
 
@@ -215,21 +208,6 @@ static int judge_request(const struct options *o, const struct profile *p, struc
 	return rc;
 }
 
-static int read_request(const char *path, struct request *out, struct fault *f)
-{
-	struct fault inner = {""};
-	char *bytes;
-	size_t len;
-	int rc = ss_file_read(AT_FDCWD, path, 1 << 20, &bytes, &len, NULL);
-
-	if (rc < 0)
-		return rc == -ENOMEM ? rc
-				     : refuse(f, "%s: the request cannot be read: %s", path, strerror(-rc));
-	rc = request_read(bytes, len, out, &inner);
-	free(bytes);
-	return rc == -EINVAL ? refuse(f, "%s: %s", path, inner.text) : rc;
-}
-
 static int sign(const struct options *o, const struct request *r, struct issuer *issuer, struct fileset *set,
 		struct fault *f)
 {
@@ -274,7 +252,7 @@ static int run_sign(const struct options *o)
 	fileset_add(&set, o->words[1], 0644);
 	int rc = fileset_check(&set, o->force, &f);
 	if (rc == 0)
-		rc = read_request(o->words[0], &r, &f);
+		rc = request_load(o->words[0], &r, &f);
 	if (rc == 0)
 		rc = judge_request(o, o->profile, &r, &f);
 	if (rc == 0)
@@ -496,9 +474,11 @@ static int run_renew(const struct options *o)
 }
 
 static const struct verb verbs[] = {
-	{"root", "SUBJECT CRT KEY",
-	 "Makes a root: a CA that signs itself (RSA 4096, 5 years, path length 2).", 3, 3,
-	 TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_LENGTH | TAKES_FORCE, run_root},
+	{"root", "[SUBJECT] CRT [KEY]",
+	 "Makes a root: a CA that signs itself (RSA 4096, 5 years, path length 2).  With --ca URL, "
+	 "--fingerprint "
+	 "and CRT alone it fetches that of a CA.",
+	 1, 3, TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_LENGTH | TAKES_FORCE | TAKES_CA_URL, run_root},
 	{"intermediate", "SUBJECT CRT KEY",
 	 "Makes a CA below another: intermediate-ca (RSA 2048, 1 year), or sub-ca for a tenant (P-256, 2 "
 	 "years, path length 0).",
@@ -507,8 +487,15 @@ static const struct verb verbs[] = {
 	{"leaf", "NAME CRT KEY",
 	 "Makes a certificate for a service (service-leaf: server and client, 1 year) or a device "
 	 "(device-leaf: client, 24 h).",
-	 3, 3, TAKES_CA | TAKES_KEY | TAKES_TYPE | TAKES_PROFILE | TAKES_NAMES | TAKES_LIFE | TAKES_FORCE,
+	 3, 3,
+	 TAKES_CA | TAKES_CA_URL | TAKES_TOKEN | TAKES_KEY | TAKES_TYPE | TAKES_PROFILE | TAKES_NAMES |
+		 TAKES_LIFE | TAKES_FORCE,
 	 run_leaf},
+	{"device", "NAME CRT KEY",
+	 "Makes the certificate of a device, with the CAs above it: by a CA's files, or from a step-ca by a "
+	 "one-time token; KEY stays here.",
+	 3, 3, TAKES_CA | TAKES_CA_URL | TAKES_TOKEN | TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_FORCE,
+	 run_device},
 	{"csr", "NAME CSR KEY",
 	 "Makes a key and a request for a certificate, to be signed elsewhere; KEY stays here.", 3, 3,
 	 TAKES_KEY | TAKES_TYPE | TAKES_NAMES | TAKES_FORCE, run_csr},
@@ -541,6 +528,32 @@ static const struct verb verbs[] = {
 	 "--ca-key says where the root's key is, if not in the tree.",
 	 1, 2, TAKES_CA | TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_FORCE | TAKES_RENEW | TAKES_LAYOUT,
 	 tree_rotate},
+	{"token", "NAME FILE",
+	 "Makes a one-time token: who has it gets a certificate for NAME from the step-ca at --ca, by "
+	 "--profile "
+	 "(device-leaf; --validity is the token's: 5 minutes).",
+	 2, 2, TAKES_CA_URL | TAKES_PROVISIONER | TAKES_PROFILE | TAKES_NAMES | TAKES_LIFE | TAKES_FORCE,
+	 join_token},
+	{"join-request", "TENANT CSR KEY [REPLY]",
+	 "Makes a tenant's key, which stays here, and the request for its CA; with --provider, or --ca and a "
+	 "token, "
+	 "sends it and waits for REPLY.",
+	 3, 4,
+	 TAKES_CA_URL | TAKES_TOKEN | TAKES_PROVIDER | TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_FORCE,
+	 join_request},
+	{"approve", "CSR REPLY",
+	 "Signs a tenant's request, with a CA's key or by a step-ca; REPLY is for the tenant.", 2, 2,
+	 TAKES_CA | TAKES_CA_URL | TAKES_PROVISIONER | TAKES_LIFE | TAKES_FORCE, join_approve},
+	{"join", "REPLY CRT ROOT",
+	 "Takes the provider's reply: the certificates of the tenant's CA, if they are good.", 3, 3,
+	 TAKES_VERIFY | TAKES_CA_URL | TAKES_KEY | TAKES_FORCE, join_accept},
+	{"join-serve", "FOLDER CRT KEY",
+	 "Takes tenants' requests over HTTPS into FOLDER, where \"approve\" finds them, and hands out "
+	 "replies.",
+	 3, 3, TAKES_KEY | TAKES_ROOTS | TAKES_LISTEN, join_serve},
+	{"revoke", "CRT",
+	 "Has the step-ca at --ca renew a certificate no more: with its --key, or a provisioner's password.",
+	 1, 1, TAKES_CA_URL | TAKES_PROVISIONER | TAKES_REVOKE, join_revoke},
 	{"init", "[DIR]",
 	 "Makes a tree of CAs and certificates, by layout:\n"
 	 "internal    a CA, and certificates for Redis, its workers and an API; VALIDITY_DAYS is their life "

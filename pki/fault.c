@@ -3,6 +3,7 @@
 #include "fault.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
 
 int refuse(struct fault *f, const char *fmt, ...)
 {
@@ -12,4 +13,10 @@ int refuse(struct fault *f, const char *fmt, ...)
 	vsnprintf(f->text, sizeof f->text, fmt, ap);
 	va_end(ap);
 	return -EINVAL;
+}
+
+int failed(int rc, const struct fault *f)
+{
+	fprintf(stderr, "semstreams pki: %s\n", rc == -ENOMEM ? "out of memory" : f->text);
+	return EXIT_FAILURE;
 }

@@ -10,3 +10,5 @@ struct fault {
 
 /* Say why, and be -EINVAL. */
 int refuse(struct fault *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Tell it on stderr, or that memory ran out, and be the exit code of failure. */
+int failed(int rc, const struct fault *);

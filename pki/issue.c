@@ -123,6 +123,29 @@ int issue_pair(const struct issue *i, const struct issuer *issuer, gnutls_x509_c
 	return rc;
 }
 
+int issue_request(const struct issue *i, struct fault *f)
+{
+	struct fileset set = {0};
+	struct key key = {0};
+	bool in_token = key_is_uri(i->key);
+
+	if (!in_token)
+		fileset_add(&set, i->key, 0600);
+	fileset_add(&set, i->csr, 0644);
+	int rc = fileset_check(&set, i->replace, f);
+	if (rc == 0)
+		rc = get_key(i, &key, f);
+	if (rc == 0 && !in_token)
+		rc = key_pem(&key, i->passphrase, &set.v[0].content, f);
+	if (rc == 0)
+		rc = request_new(&key, i->subject, i->names, &set.v[set.n - 1].content, f);
+	if (rc == 0)
+		rc = fileset_write(&set, f);
+	key_done(&key);
+	fileset_done(&set);
+	return rc;
+}
+
 int issue_print(gnutls_x509_crt_t crt, const char *path, const char *key, bool json)
 {
 	char subject[256], end[40], fingerprint[65], serial[80];

@@ -33,5 +33,10 @@ struct issue {
  * told on stderr. 0 with *out for gnutls_x509_crt_deinit(), -EINVAL with the fault, -ENOMEM.
  */
 int issue_pair(const struct issue *, const struct issuer *, gnutls_x509_crt_t *out, struct fault *);
+/*
+ * Make a key, unless it is in a token, and a request for it, and write both in one set.  0, -EINVAL with the
+ * fault, -ENOMEM.
+ */
+int issue_request(const struct issue *, struct fault *);
 /* On stdout: what has been issued, as a line for people or in JSON.  -ENOMEM. */
 int issue_print(gnutls_x509_crt_t, const char *crt, const char *key, bool json);

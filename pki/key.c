@@ -98,6 +98,14 @@ static int passphrase_get(const struct passphrase *p, const char *what, struct s
 	return out->failed ? -ENOMEM : 0;
 }
 
+int passphrase_read(const struct passphrase *p, const char *what, struct ss_strbuf *out, const char **where,
+		    struct fault *f)
+{
+	if (!is_given(p) && !isatty(STDIN_FILENO))
+		return refuse(f, "%s has a passphrase: give it by %s", what, p->options);
+	return passphrase_get(p, what, out, where, f);
+}
+
 int passphrase_new(const struct passphrase *p, struct ss_strbuf *out, struct fault *f)
 {
 	struct ss_strbuf again = {.secret = true};
@@ -378,6 +386,18 @@ const char *key_show(gnutls_pubkey_t key, char *buf)
 	else
 		snprintf(buf, 32, "%.20s %u",
 			 kind < 0 ? "unknown" : gnutls_pk_get_name((gnutls_pk_algorithm_t)kind), bits);
+	return buf;
+}
+
+const char *key_fingerprint(gnutls_pubkey_t key, char *buf)
+{
+	unsigned char id[32];
+	size_t len = sizeof id;
+
+	*buf = '\0';
+	if (gnutls_pubkey_get_key_id(key, GNUTLS_KEYID_USE_SHA256, id, &len) == 0)
+		for (size_t i = 0; i < len; i++)
+			snprintf(buf + 2 * i, 3, "%02x", id[i]);
 	return buf;
 }
 

@@ -19,6 +19,10 @@ struct passphrase {
 	const char *options; /* how the user says so, for messages */
 };
 
+/* Read it into a secret buffer, empty before; *where says where it was from.  0, -EINVAL, -ENOMEM. */
+int passphrase_read(const struct passphrase *, const char *what, struct ss_strbuf *out, const char **where,
+		    struct fault *);
+
 struct key {
 	gnutls_x509_privkey_t x509; /* NULL: it stays in a token */
 	gnutls_privkey_t private;
@@ -46,5 +50,7 @@ int key_pem(const struct key *, const struct passphrase *, struct ss_strbuf *out
 int key_check_public(gnutls_pubkey_t, const char *whose, struct fault *);
 /* "RSA 4096", "ECDSA P-256", "Ed25519" into 32 bytes; returns buf. */
 const char *key_show(gnutls_pubkey_t, char *buf);
+/* SHA-256 of a public key in hex, 65 bytes; returns buf. */
+const char *key_fingerprint(gnutls_pubkey_t, char *buf);
 /* The type of key_types[] that it is; the nearest to use where it is none. */
 const char *key_type_of(gnutls_pubkey_t);

@@ -33,6 +33,13 @@ enum id {
 	OPT_LAYOUT,
 	OPT_LOCATION,
 	OPT_ADDRESS,
+	OPT_FINGERPRINT,
+	OPT_TOKEN_FILE,
+	OPT_TOKEN_ENV,
+	OPT_PROVISIONER,
+	OPT_PROVIDER,
+	OPT_WAIT,
+	OPT_LISTEN,
 	OPT_FORCE,
 	OPT_MODULE,
 	OPT_JSON,
@@ -45,12 +52,15 @@ static const struct {
 	unsigned group; /* 0: of all verbs */
 	const char *help;
 } table[N_OPTIONS] = {
-	[OPT_CA] = {"--ca", "FILE", TAKES_CA, "certificate of the CA that signs"},
+	[OPT_CA] = {"--ca", "FILE|URL", TAKES_CA | TAKES_CA_URL,
+		    "certificate of the CA that signs, or a step-ca"},
 	[OPT_CA_KEY] = {"--ca-key", "FILE|URI", TAKES_CA, "its key, in a file or a PKCS#11 token"},
-	[OPT_CA_FILE] = {"--ca-passphrase-file", "FILE", TAKES_CA,
-			 "passphrase of that key, or PIN of the token"},
-	[OPT_CA_ENV] = {"--ca-passphrase-env", "NAME", TAKES_CA, "the same from an environment variable"},
-	[OPT_CA_PROMPT] = {"--ca-passphrase-prompt", NULL, TAKES_CA, "the same, asked for at the terminal"},
+	[OPT_CA_FILE] = {"--ca-passphrase-file", "FILE", TAKES_CA | TAKES_PROVISIONER,
+			 "passphrase of that key, PIN of the token, or a provisioner's password"},
+	[OPT_CA_ENV] = {"--ca-passphrase-env", "NAME", TAKES_CA | TAKES_PROVISIONER,
+			"the same from an environment variable"},
+	[OPT_CA_PROMPT] = {"--ca-passphrase-prompt", NULL, TAKES_CA | TAKES_PROVISIONER,
+			   "the same, asked for at the terminal"},
 	[OPT_KEY_TYPE] = {"--key-type", "TYPE", TAKES_TYPE,
 			  "rsa2048, rsa3072, rsa4096, p256, p384 or ed25519"},
 	[OPT_PASS_FILE] = {"--passphrase-file", "FILE", TAKES_KEY,
@@ -62,12 +72,13 @@ static const struct {
 	[OPT_SAN] = {"--san", "NAME", TAKES_NAMES, "a DNS name or address; may be given several times"},
 	[OPT_VALIDITY] = {"--validity", "DURATION", TAKES_LIFE, "until its end, like \"8760h\" or \"365d\""},
 	[OPT_PATH_LENGTH] = {"--path-length", "N", TAKES_LENGTH, "how many CAs may follow below this one"},
-	[OPT_ROOTS] = {"--roots", "FILE", TAKES_VERIFY, "certificates that are trusted"},
+	[OPT_ROOTS] = {"--roots", "FILE", TAKES_VERIFY | TAKES_CA_URL | TAKES_ROOTS,
+		       "certificates that are trusted"},
 	[OPT_INTERMEDIATE] = {"--intermediate", "FILE", TAKES_VERIFY,
 			      "CAs between; may be given several times"},
 	[OPT_NAME] = {"--name", "NAME", TAKES_VERIFY, "a name or address that it has to be for"},
 	[OPT_PURPOSE] = {"--purpose", "PURPOSE", TAKES_VERIFY, "server or client [server with --name]"},
-	[OPT_KEY] = {"--key", "FILE", TAKES_VERIFY, "the key that it has to be for"},
+	[OPT_KEY] = {"--key", "FILE", TAKES_VERIFY | TAKES_REVOKE, "the key that it has to be for"},
 	[OPT_EXEC] = {"--exec", "COMMAND", TAKES_RENEW,
 		      "run by sh for each renewed certificate, with PKI_NAME, PKI_CERT, PKI_KEY"},
 	[OPT_REUSE_KEY] = {"--reuse-key", NULL, TAKES_RENEW, "keep the key"},
@@ -75,6 +86,16 @@ static const struct {
 	[OPT_LOCATION] = {"--location", "NAME", TAKES_PLACES,
 			  "a location of the federation [a, b, c]; may be given several times"},
 	[OPT_ADDRESS] = {"--address", "ADDRESS", TAKES_PLACES, "where step-ca is to listen [:9000]"},
+	[OPT_FINGERPRINT] = {"--fingerprint", "HEX", TAKES_CA_URL,
+			     "SHA-256 of the root that is trusted [STEP_CA_FINGERPRINT]"},
+	[OPT_TOKEN_FILE] = {"--token-file", "FILE", TAKES_TOKEN, "a one-time token of the CA"},
+	[OPT_TOKEN_ENV] = {"--token-env", "NAME", TAKES_TOKEN, "the same from an environment variable"},
+	[OPT_PROVISIONER] = {"--provisioner", "NAME", TAKES_PROVISIONER,
+			     "whose key signs tokens of step-ca [iot-bridge]"},
+	[OPT_PROVIDER] = {"--provider", "URL", TAKES_PROVIDER,
+			  "where the provider runs \"semstreams pki join-serve\""},
+	[OPT_WAIT] = {"--wait", "DURATION", TAKES_PROVIDER, "how long approval is waited for [10m]"},
+	[OPT_LISTEN] = {"--listen", "ADDRESS:PORT", TAKES_LISTEN, "where to listen [127.0.0.1:9443]"},
 	[OPT_FORCE] = {"--force", NULL, TAKES_FORCE, "replace files that are there; renew what is not due"},
 	[OPT_MODULE] = {"--pkcs11-module", "FILE", 0, "use the tokens of this module, too"},
 	[OPT_JSON] = {"--json", NULL, 0, "print JSON"},
@@ -91,6 +112,11 @@ __attribute__((format(printf, 1, 2))) static int usage(const char *fmt, ...)
 	va_end(ap);
 	fputs("; see semstreams pki --help\n", stderr);
 	return EXIT_USAGE;
+}
+
+int wrong_usage(const char *text)
+{
+	return usage("%s", text);
 }
 
 static int unknown(const char *what, const char *word, const char *const *known, size_t n)
@@ -137,6 +163,12 @@ static int set_number(struct options *o, enum id id, const char *value)
 {
 	int64_t n;
 
+	if (id == OPT_WAIT) {
+		if (ss_parse_duration(value, &n) < 0 || n < 0)
+			return usage("--wait is a duration " SS_DURATION_FORM ", not \"%s\"", value);
+		o->wait_s = n / 1000000000;
+		return 0;
+	}
 	if (id == OPT_VALIDITY) {
 		if (ss_parse_duration(value, &n) < 0 || n < 1000000000)
 			return usage("--validity is a duration " SS_DURATION_FORM
@@ -253,7 +285,13 @@ static int set(struct options *o, enum id id, const char *value)
 					 [OPT_NAME] = &o->name,
 					 [OPT_KEY] = &o->key,
 					 [OPT_EXEC] = &o->exec,
-					 [OPT_ADDRESS] = &o->address};
+					 [OPT_ADDRESS] = &o->address,
+					 [OPT_FINGERPRINT] = &o->fingerprint,
+					 [OPT_TOKEN_FILE] = &o->token_file,
+					 [OPT_TOKEN_ENV] = &o->token_env,
+					 [OPT_PROVISIONER] = &o->provisioner,
+					 [OPT_PROVIDER] = &o->provider,
+					 [OPT_LISTEN] = &o->listen};
 
 	if (!table[id].value)
 		return set_flag(o, id);
@@ -354,6 +392,8 @@ int options_parse(int argc, char **argv, const struct verb *verbs, size_t n, str
 	bool only_words = false;
 
 	*o = (struct options){.path_len = -1,
+			      .wait_s = 600,
+			      .provisioner = "iot-bridge",
 			      .passphrase.options =
 				      "--passphrase-file, --passphrase-env or --passphrase-prompt",
 			      .ca_passphrase.options =

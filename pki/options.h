@@ -27,6 +27,8 @@ struct options {
 	int64_t life_s;                /* 0: the profile's */
 	int path_len;                  /* -1: the profile's */
 	struct names names;
+	const char *fingerprint, *token_file, *token_env, *provisioner, *provider, *listen;
+	int64_t wait_s;
 	bool json, force, reuse_key, help, client;
 };
 
@@ -47,12 +49,21 @@ enum {
 	TAKES_VERIFY = 128, /* --roots, --intermediate, --name, --purpose, --key */
 	TAKES_RENEW = 256,  /* --exec, --reuse-key */
 	TAKES_LAYOUT = 512,
-	TAKES_TYPE = 1024,   /* --key-type */
-	TAKES_PLACES = 2048, /* --location, --address */
+	TAKES_TYPE = 1024,           /* --key-type */
+	TAKES_PLACES = 2048,         /* --location, --address */
+	TAKES_CA_URL = 1 << 16,      /* --ca with a URL, --fingerprint, --roots */
+	TAKES_TOKEN = 1 << 17,       /* --token-file, --token-env */
+	TAKES_PROVISIONER = 1 << 18, /* --provisioner, --ca-passphrase-... */
+	TAKES_PROVIDER = 1 << 19,    /* --provider, --wait */
+	TAKES_ROOTS = 1 << 20,
+	TAKES_LISTEN = 1 << 21,
+	TAKES_REVOKE = 1 << 22, /* --key */
 };
 
 /* 0; -1: help was asked for; EXIT_USAGE, EXIT_FAILED after a message.  options_done() in any case. */
 int options_parse(int argc, char **argv, const struct verb *verbs, size_t n, struct options *);
 void options_done(struct options *);
+/* Tell what is wrong with the command line, and be EXIT_USAGE. */
+int wrong_usage(const char *text);
 /* Help in general (verb NULL) or for one verb. */
 void options_help(const struct verb *verbs, size_t n, const struct verb *, FILE *);

@@ -2,7 +2,10 @@
 /* request - see request.h. */
 #include "request.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <semstreams/base/file_atomic.h>
 
 enum { REQUEST_MAX = 64 << 10 }; /* bytes */
 
@@ -149,6 +152,22 @@ int request_read(const char *bytes, size_t len, struct request *out, struct faul
 	if (rc)
 		request_done(out);
 	return rc;
+}
+
+int request_load(const char *path, struct request *out, struct fault *f)
+{
+	struct fault inner = {""};
+	char *bytes;
+	size_t len;
+	int rc = ss_file_read(AT_FDCWD, path, 1 << 20, &bytes, &len, NULL);
+
+	*out = (struct request){0};
+	if (rc < 0)
+		return rc == -ENOMEM ? rc
+				     : refuse(f, "%s: the request cannot be read: %s", path, strerror(-rc));
+	rc = request_read(bytes, len, out, &inner);
+	free(bytes);
+	return rc == -EINVAL ? refuse(f, "%s: %s", path, inner.text) : rc;
 }
 
 void request_done(struct request *r)

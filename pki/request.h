@@ -22,4 +22,6 @@ int request_new(const struct key *, const char *subject, const struct names *, s
  * request_done(), -EINVAL with the fault, -ENOMEM.
  */
 int request_read(const char *bytes, size_t len, struct request *out, struct fault *);
+/* The same from a file. */
+int request_load(const char *path, struct request *out, struct fault *);
 void request_done(struct request *);

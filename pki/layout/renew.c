@@ -9,12 +9,6 @@
 #include "pki/verify.h"
 #include "tree.h"
 
-static int failed(int rc, const struct fault *f)
-{
-	fprintf(stderr, "semstreams pki: %s\n", rc == -ENOMEM ? "out of memory" : f->text);
-	return EXIT_FAILED;
-}
-
 /* ---- renew ---- */
 
 struct renewal {

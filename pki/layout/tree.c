@@ -13,12 +13,6 @@
 const struct layout *const layouts[] = {&layout_internal, &layout_federation, &layout_provider,
 					&layout_step_ca, NULL};
 
-static int failed(int rc, const struct fault *f)
-{
-	fprintf(stderr, "semstreams pki: %s\n", rc == -ENOMEM ? "out of memory" : f->text);
-	return EXIT_FAILED;
-}
-
 /* ---- where it is ---- */
 
 static int life_of_environment(int64_t *out, struct fault *f)

@@ -269,11 +269,12 @@ def test_mistakes_are_explained(pki):
     assert 'did you mean "intermediate"' in pki("intermediat", status=2).stderr
     assert 'did you mean "--profile"' in pki("leaf", "--profil", "x", status=2).stderr
     assert 'did you mean "device-leaf"' in pki("leaf", "--profile", "device-leef", status=2).stderr
-    assert "needs SUBJECT CRT KEY" in pki("root", "x", status=2).stderr
-    assert "does not go with" in pki("root", "--ca", "x", status=2).stderr
+    assert "needs SUBJECT CRT KEY" in pki("root", "x", "y", status=2).stderr
+    assert "does not go with" in pki("root", "--ca-key", "x", status=2).stderr
     assert "none.crt: the certificate cannot be read" in pki("inspect", "none.crt", status=1).stderr
-    assert "root intermediate leaf csr sign inspect fingerprint bundle verify renew rotate init services".split() == \
-        re.findall(r"^  semstreams pki (\w+) [^C\n]*[A-Z]", pki("--help").stdout.split("help COMMAND")[0], re.M)
+    assert ("root intermediate leaf device csr sign inspect fingerprint bundle verify renew rotate token join-request approve join "
+            "join-serve revoke init services").split() == \
+        re.findall(r"^  semstreams pki ([\w-]+) [^C\n]*[A-Z]", pki("--help").stdout.split("help COMMAND")[0], re.M)
 
 
 # ---- one of both, whatever kills us

@@ -44,6 +44,11 @@ static json_t *authority(const struct provisioner *p)
 			 bridge, acme);
 }
 
+static const struct step_file files[] = {{"templates/iot-bridge.tpl", iot_bridge},
+					 {"templates/service-leaf.tpl", service_leaf},
+					 {"templates/device-leaf.tpl", device_leaf},
+					 {NULL, NULL}};
+
 static const struct step_home home = {.base = "",
 				      .config = "config/ca.json",
 				      .defaults = "config/defaults.json",
@@ -53,19 +58,13 @@ static const struct step_home home = {.base = "",
 				      .life_s = (int64_t)1825 * TREE_DAY,
 				      .root_path_len = 2,
 				      .path_len = 1,
+				      .files = files,
 				      .authority = authority};
 
 static int init(struct tree *t, struct fault *f)
 {
-	static const struct {
-		const char *path, *text;
-	} templates[] = {{"templates/iot-bridge.tpl", iot_bridge},
-			 {"templates/service-leaf.tpl", service_leaf},
-			 {"templates/device-leaf.tpl", device_leaf}};
 	int rc = step_home_init(t, &home, f);
 
-	for (size_t i = 0; rc == 0 && i < sizeof templates / sizeof *templates; i++)
-		rc = tree_write(t, templates[i].path, 0644, templates[i].text, f);
 	if (rc == 0)
 		step_home_tell(t);
 	return rc;

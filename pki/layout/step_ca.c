@@ -30,6 +30,12 @@ static json_t *authority(const struct provisioner *p)
 			 "encryptedKey", p->sealed.bytes, p->sealed.len, "type", "ACME", "name", "acme");
 }
 
+static const struct step_file files[] = {
+	{"config/step-ca/.gitignore", "# what makes a CA stays here\npki/\nsecrets/\ndb/\n"},
+	{"data/certs/.gitignore", "*.key\n"},
+	{"config/step-ca/README.md", readme},
+	{NULL, NULL}};
+
 static const struct step_home home = {.base = "config/step-ca/",
 				      .config = "ca.json",
 				      .defaults = "defaults.json",
@@ -39,22 +45,13 @@ static const struct step_home home = {.base = "config/step-ca/",
 				      .life_s = (int64_t)1825 * TREE_DAY,
 				      .root_path_len = 1,
 				      .path_len = 0,
+				      .files = files,
 				      .authority = authority};
 
 static int init(struct tree *t, struct fault *f)
 {
-	static const struct {
-		const char *path, *text;
-	} files[] = {{"config/step-ca/README.md", readme},
-		     {"config/step-ca/.gitignore", "# what makes a CA stays here\npki/\nsecrets/\ndb/\n"},
-		     {"data/certs/.gitignore", "*.key\n"}};
-	int rc = 0;
+	int rc = step_home_init(t, &home, f);
 
-	/* git is to know before there are secrets */
-	for (size_t i = 0; rc == 0 && i < sizeof files / sizeof *files; i++)
-		rc = tree_write(t, files[i].path, 0644, files[i].text, f);
-	if (rc == 0)
-		rc = step_home_init(t, &home, f);
 	if (rc == 0) {
 		step_home_tell(t);
 		if (!t->o->json)

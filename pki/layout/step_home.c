@@ -216,7 +216,12 @@ int step_home_init(struct tree *t, const struct step_home *h, struct fault *f)
 			      t->root);
 	json_decref(t->metadata);
 	t->metadata = NULL;
-	int rc = password(t, &secret, f);
+	int rc = 0;
+	/* .gitignore among them: git is to know before there are secrets */
+	for (const struct step_file *file = h->files; rc == 0 && file->path; file++)
+		rc = tree_write(t, file->path, 0644, file->text, f);
+	if (rc == 0)
+		rc = password(t, &secret, f);
 	if (rc == 0)
 		rc = make_folder(t, h, "db", f);
 	if (rc == 0)

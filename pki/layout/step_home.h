@@ -12,6 +12,10 @@ struct step_home {
 	const char *root_subject, *subject;
 	int64_t root_life_s, life_s;
 	int root_path_len, path_len;
+	/* Texts that are the same in each tree, their paths below the tree; NULL-ended. */
+	const struct step_file {
+		const char *path, *text;
+	} * files;
 	/* "claims" and "provisioners" of ca.json; NULL: out of memory. */
 	json_t *(*authority)(const struct provisioner *);
 };

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from conftest import unused_port
+from conftest import PATIENCE, unused_port
 from test_pki import DAY, life, mode, pki, serial, tool  # noqa: F401
 
 SERVICES = ["keycloak", "vaultwarden", "vault", "temporal", "postgres", "grafana", "prometheus", "nats"]
@@ -209,7 +209,9 @@ def test_step_ca_tree(place):
     for name in ("pki", "secrets", "db", "pki/root_ca.crt", "secrets/password.txt"):
         tool("git", "check-ignore", f"config/step-ca/{name}", cwd=place.folder)
     tool("git", "check-ignore", "config/step-ca/ca.json", cwd=place.folder, status=1)
+    (home / ".gitignore").write_text("pki\nsecrets\ndb\nours\n")
     assert "is there already" in place("init", "--layout", "step-ca", status=1).stderr
+    assert "ours" in (home / ".gitignore").read_text()
     before = password, serials(home)
     place("init", "--layout", "step-ca", "--force")
     after = (home / "secrets/password.txt").read_text().strip(), serials(home)
@@ -307,6 +309,28 @@ def test_step_ca_findings(place):
     assert "is wrong, or the key is damaged" in place("verify", status=1).stdout
     (home / "secrets/password.txt").unlink()
     assert "was not compared" in place("verify").stdout
+
+
+def test_killed_while_it_is_made(pki, semstreams):
+    """Whatever is there then, verify does not take it for a whole tree, and init --force makes one of it."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is missing")
+    kills = 0
+    for number in range(1, 60, 4):
+        done = subprocess.run(["strace", "-f", "-o", "trace", "-e", "trace=rename,renameat2", "-e",
+                               f"inject=rename,renameat2:signal=KILL:when={number}", semstreams, "pki", "init", "x", "--layout",
+                               "step-ca"], cwd=pki.folder, check=False, capture_output=True, timeout=PATIENCE)
+        if done.returncode == 0:
+            break
+        kills += 1
+        assert "All checks passed!" not in pki("verify", "x", "--layout", "step-ca", status=1).stdout, number
+        home = pki.path("x/config/step-ca")
+        assert all(mode(f) == 0o600 for f in home.rglob("*key*") if f.is_file() and not f.is_symlink()), number
+        if number % 8 == 1:
+            pki("init", "x", "--layout", "step-ca", "--force")
+            pki("verify", "x")
+        shutil.rmtree(pki.path("x"))
+    assert kills > 2
 
 
 # ---- tenants and their links

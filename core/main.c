@@ -18,6 +18,7 @@
 #include "core/admin/log.h"
 #include "core/config/descriptors.h"
 #include "core/flow/pipeline.h"
+#include "core/privileges.h"
 #include "core/run.h"
 #include "core/cli/schema.h"
 
@@ -54,6 +55,8 @@ static void set_up_log(const struct cli_options *o, const struct config *config)
 	bool json = config && config->log_json;
 
 	log_setup(o->log_level >= 0 ? o->log_level : level, o->log_json >= 0 ? o->log_json : json);
+	if (o->log_json < 0 && (!config || config->log_journal))
+		log_use_journal();
 }
 
 /* ---- run and check --------------------------------------------------------------------------------------
@@ -281,6 +284,7 @@ int main(int argc, char **argv)
 {
 	struct cli_options options;
 
+	privileges_hide_memory();
 	keep_standard_streams();
 	if (argc > 1 && (strcmp(argv[1], "spool") == 0 || strcmp(argv[1], "pki") == 0))
 		return run_beside(argv + 1);

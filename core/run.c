@@ -18,11 +18,12 @@
 #include "core/admin/health.h"
 #include "core/admin/log.h"
 #include "core/admin/metrics.h"
-#include "core/admin/notify.h"
 #include "core/flow/crash.h"
 #include "core/flow/pipeline.h"
 #include "core/flow/providers.h"
 #include "core/report.h"
+#include "core/sandbox.h"
+#include "core/service.h"
 #include "core/undrained.h"
 
 enum { EXIT_BAD_CONFIG = 78 };
@@ -38,7 +39,9 @@ struct run {
 	ev_signal term, interrupt, hangup;
 	ev_async closed;   /* a component has closed */
 	ev_timer deadline; /* of draining */
-	ev_timer ping, crl, watchdog, second;
+	ev_timer ping, crl, second;
+	struct service service;
+	struct sandbox sandbox;
 	bool draining, forced;
 	uint64_t term_ns; /* when it began to drain, monotonic */
 };
@@ -94,7 +97,7 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 	r->draining = true;
 	r->term_ns = clock_now();
 	log_info("Shutting down signal=%s", sigabbrev_np(w->signum));
-	notify_send("STOPPING=1\nSTATUS=draining");
+	service_stopping(&r->service);
 	health_set(r->pipeline->health, "host", "shutting down");
 	ev_timer_set(&r->deadline, (double)r->options->shutdown_timeout_ns / 1e9, 0.);
 	ev_timer_start(ev, &r->deadline);
@@ -128,12 +131,8 @@ static void reload_names(struct run *r)
 	diag_done(&diag);
 }
 
-static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
+static void reload(struct run *r)
 {
-	(void)ev;
-	(void)w;
-	(void)events;
-	struct run *r = w->data;
 	struct tls_identity *tls = r->pipeline->tls;
 
 	if (!tls_identity_enabled(tls, SS_TLS_SERVER) && !tls_identity_enabled(tls, SS_TLS_CLIENT)) {
@@ -145,6 +144,17 @@ static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
 	tls_identity_reload(tls);
 	reload_names(r);
 	providers_retry(r->pipeline->providers, r->pipeline->n_providers);
+}
+
+static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
+{
+	(void)ev;
+	(void)events;
+	struct run *r = w->data;
+
+	service_reloading(&r->service);
+	reload(r);
+	service_reloaded(&r->service);
 }
 
 /* ---- regular work ---- */
@@ -168,28 +178,19 @@ static void on_crl(struct ev_loop *ev, ev_timer *w, int events)
 	tls_identity_poll_crls(r->pipeline->tls);
 }
 
-static void on_watchdog(struct ev_loop *ev, ev_timer *w, int events)
-{
-	(void)ev;
-	(void)w;
-	(void)events;
-	notify_send("WATCHDOG=1");
-}
-
 static void on_second(struct ev_loop *ev, ev_timer *w, int events)
 {
 	(void)ev;
 	(void)events;
 	struct run *r = w->data;
 
-	pipeline_watch(r->pipeline);
+	service_tick(&r->service, pipeline_watch(r->pipeline));
 	log_tick();
 }
 
 static void watch(struct run *r)
 {
 	const double ping_s = 5., crl_s = 0.2; /* who is revoked is to be cut off within a second */
-	double watchdog_s = (double)notify_watchdog_ns() / 1e9;
 
 	ev_signal_init(&r->term, on_term, SIGTERM);
 	ev_signal_init(&r->interrupt, on_term, SIGINT);
@@ -198,7 +199,6 @@ static void watch(struct run *r)
 	ev_timer_init(&r->deadline, on_deadline, 0., 0.);
 	ev_timer_init(&r->ping, on_ping, ping_s, ping_s);
 	ev_timer_init(&r->crl, on_crl, crl_s, crl_s);
-	ev_timer_init(&r->watchdog, on_watchdog, 0., watchdog_s);
 	ev_timer_init(&r->second, on_second, 1., 1.);
 	r->second.data = r;
 	r->term.data = r->interrupt.data = r->hangup.data = r->closed.data = r->deadline.data = r->ping.data =
@@ -211,8 +211,6 @@ static void watch(struct run *r)
 	if (tls_identity_has_crls(r->pipeline->tls))
 		ev_timer_start(r->ev, &r->crl);
 	ev_timer_start(r->ev, &r->second);
-	if (watchdog_s > 0.)
-		ev_timer_start(r->ev, &r->watchdog);
 }
 
 /* The bare minimum if a component hangs: its thread may be anywhere. */
@@ -230,13 +228,15 @@ static int serve(struct run *r, const struct config *config)
 
 	int rc = api_open(&r->api, r->ev, verbs);
 	if (rc == 0)
+		rc = sandbox_enter(&r->sandbox, config);
+	if (rc == 0)
 		rc = pipeline_start(r->pipeline);
 	if (rc)
 		return EXIT_FAILURE;
 	log_info("Pipeline running components=%zu threads=%zu admin=%s start_ms=%.1f config=%s",
 		 r->pipeline->n_components, r->pipeline->n_workers, api_address(&r->api),
 		 (double)(clock_now() - started) / 1e6, config->doc->file);
-	notify_send("READY=1\nSTATUS=running");
+	service_ready(&r->service, r->ev);
 
 	ev_run(r->ev, 0);
 
@@ -329,10 +329,12 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 	r.api.config = config;
 	r.api.loader = loader;
 	r.api.metrics = r.metrics;
+	service_init(&r.service, r.pipeline);
 	watch(&r);
 	code = serve(&r, config);
 out:
 	api_close(&r.api);
+	sandbox_done(&r.sandbox);
 	metrics_free(r.metrics);
 	pipeline_free(r.pipeline);
 	crash_unwatch();

@@ -141,6 +141,27 @@ bool health_reason(struct health *h, const char *component, char *text, size_t s
 	return found != NULL;
 }
 
+bool health_summary(struct health *h, char *text, size_t size)
+{
+	const struct trouble *first = NULL;
+	char more[32] = "";
+	size_t n = 0;
+
+	pthread_mutex_lock(&h->lock);
+	for (const struct trouble *t = h->troubles; t; t = t->next, n++)
+		if (!first || (first->mild && !t->mild))
+			first = t;
+	if (n > 1)
+		snprintf(more, sizeof more, "; and %zu more", n - 1);
+	if (first)
+		snprintf(text, size, "%s: %.200s%s", first->component, first->reason, more);
+	pthread_mutex_unlock(&h->lock);
+	for (char *c = text; first && *c; c++)
+		if ((unsigned char)*c < ' ') /* a line feed would begin another assignment */
+			*c = ' ';
+	return first != NULL;
+}
+
 static json_t *trouble_json(const struct trouble *t)
 {
 	char since[32] = "";

@@ -12,11 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "core/admin/log.h"
 #include "core/admin/hidden.h"
+#include "core/admin/journal.h"
 #include "core/admin/log_tail.h"
 #include <semstreams/base/utf8.h>
 
@@ -32,13 +32,16 @@ struct line {
 	bool full;   /* nothing more goes in */
 	bool quoted; /* inside a string that has to be closed */
 	bool json;
-	const char *component; /* to stand at the end */
-	size_t reserve;        /* bytes for it */
+	int level;
+	const char *component;   /* to stand at the end */
+	struct journal *journal; /* NULL: it goes to stderr only */
+	size_t reserve;          /* bytes for it */
 };
 
 struct line_style {
 	bool json;
 	bool priority; /* start with <N>, the syslog priority */
+	bool bare;     /* no time and level: the journal has them */
 };
 
 #define LINE_TAIL 16 /* kept free for what ends a line: "cut", quote, brace, line feed */
@@ -316,6 +319,20 @@ static void put_text_pair(struct line *l, const char *key, size_t key_len, const
 	close_quote(l);
 }
 
+/* A value in quotes comes with its escapes, which a field has no need of. */
+static void put_field(struct line *l, const char *key, size_t key_len, const char *v, size_t n, bool quoted)
+{
+	char plain[LINE_SIZE];
+
+	if (!l->journal || is_own_key(key, key_len)) /* the line's own field of that name says it */
+		return;
+	if (quoted) {
+		n = unescape(v + 1, n - 2, plain);
+		v = plain;
+	}
+	journal_pair(l->journal, key, key_len, v, n);
+}
+
 static void line_pairs(struct line *l, const char *p, const char *end)
 {
 	const char *text = p;
@@ -328,6 +345,7 @@ static void line_pairs(struct line *l, const char *p, const char *end)
 			put_json_pair(l, p, key_len, v, n, quoted);
 		else
 			put_text_pair(l, p, key_len, v, n, quoted);
+		put_field(l, p, key_len, v, n, quoted);
 		p = next;
 	}
 }
@@ -355,7 +373,9 @@ static void line_begin(struct line *l, struct line_style style, const struct tim
 	l->n = 0;
 	l->full = l->quoted = false;
 	l->json = style.json;
+	l->level = level;
 	l->component = NULL;
+	l->journal = NULL;
 	/* it comes last, and there must be room for it: "\x1b" is the longest form of a byte */
 	l->reserve = component && !l->json ? sizeof " component=" + 4 * strlen(component) : 0;
 	size_t used = gmtime_r(&now->tv_sec, &tm) ? strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm) : 0;
@@ -365,10 +385,11 @@ static void line_begin(struct line *l, struct line_style style, const struct tim
 		put(l, head, (size_t)snprintf(head, sizeof head, "<%d>", journal_priority(level)));
 	snprintf(head, sizeof head, l->json ? "{\"time\":\"%s\",\"level\":\"%s\",\"message\":" : "%s %s",
 		 when, level_word(level));
-	put_str(l, head);
+	if (!style.bare)
+		put_str(l, head);
 	if (l->json)
 		open_quote(l);
-	else if (n > 0)
+	else if (n > 0 && !style.bare)
 		put(l, " ", 1);
 	put_escaped(l, message, n, l->json);
 	close_quote(l);
@@ -387,6 +408,9 @@ static void line_number(struct line *l, const char *key, uint64_t value)
 	put(l, buf,
 	    (size_t)snprintf(buf, sizeof buf, l->json ? ",\"%s\":%llu" : " %s=%llu", key,
 			     (unsigned long long)value));
+	snprintf(buf, sizeof buf, "%llu", (unsigned long long)value);
+	if (l->journal)
+		journal_pair(l->journal, key, strlen(key), buf, strlen(buf));
 }
 
 static void line_end(struct line *l, bool cut)
@@ -455,13 +479,17 @@ static struct {
 	atomic_int level;
 	struct line_style style;
 	int fd;
+	struct journal journal;
 	bool stuck;    /* the last line found no reader */
 	bool torn;     /* the last line was written in part */
 	uint64_t lost; /* lines not written and not yet reported */
 	int (*clock)(clockid_t, struct timespec *);
 	struct repeat repeats[REPEAT_ROWS];
-} sink = {
-	.lock = PTHREAD_MUTEX_INITIALIZER, .level = SS_LOG_INFO, .fd = STDERR_FILENO, .clock = clock_gettime};
+} sink = {.lock = PTHREAD_MUTEX_INITIALIZER,
+	  .level = SS_LOG_INFO,
+	  .fd = STDERR_FILENO,
+	  .journal.fd = -1,
+	  .clock = clock_gettime};
 
 /* Wait until a write would not block: at most once for each time the reader stands still. */
 static bool writable(void)
@@ -488,12 +516,24 @@ static void write_whole(const char *buf, size_t n)
 	sink.torn |= done > 0;
 }
 
+static uint64_t hash_bytes(uint64_t h, const void *data, size_t n)
+{
+	const unsigned char *p = data;
+	while (n--)
+		h = (h ^ *p++) * UINT64_C(0x100000001b3);
+	return h;
+}
+
 static void begin_in(struct line *l, struct line_style style, int level, const char *component,
 		     const char *message, size_t n)
 {
 	struct timespec now = {0};
 	sink.clock(CLOCK_REALTIME, &now);
 	line_begin(l, style, &now, level, component, message, n);
+	if (!style.bare)
+		return;
+	l->journal = &sink.journal;
+	journal_begin(l->journal, message, n);
 }
 
 static void begin(struct line *l, int level, const char *component, const char *message, size_t n)
@@ -517,6 +557,11 @@ static void report_lost(void)
 
 static void write_line(const struct line *l)
 {
+	char priority[8];
+
+	if (l->journal &&
+	    journal_send(l->journal, journal_priority(l->level), l->component, l->buf, l->n - 1) == 0)
+		return;
 	bool ready = writable();
 	if (ready && (sink.torn || sink.lost)) {
 		if (sink.torn) {
@@ -527,6 +572,9 @@ static void write_line(const struct line *l)
 			report_lost();
 		ready = writable();
 	}
+	if (ready && l->journal) /* stderr is the journal's as well, if only for lines */
+		write_whole(priority,
+			    (size_t)snprintf(priority, sizeof priority, "<%d>", journal_priority(l->level)));
 	if (ready)
 		write_whole(l->buf, l->n);
 	else
@@ -534,14 +582,6 @@ static void write_line(const struct line *l)
 }
 
 /* ---- repeats --------------------------------------------------------------------------------- */
-
-static uint64_t hash_bytes(uint64_t h, const void *data, size_t n)
-{
-	const unsigned char *p = data;
-	while (n--)
-		h = (h ^ *p++) * UINT64_C(0x100000001b3);
-	return h;
-}
 
 static void report_repeat(struct repeat *r)
 {
@@ -701,25 +741,30 @@ void log_flush(void)
 	errno = saved;
 }
 
-/* Is stderr the stream that systemd connected to the journal?  JOURNAL_STREAM is inherited, so it alone
- * proves nothing. */
-static bool is_journal(int fd)
-{
-	const char *stream = getenv("JOURNAL_STREAM");
-	char own[64];
-	struct stat st;
-	if (!stream || fstat(fd, &st) < 0)
-		return false;
-	snprintf(own, sizeof own, "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
-	return strcmp(stream, own) == 0;
-}
-
 void log_setup(int level, bool json)
 {
 	pthread_mutex_lock(&sink.lock);
 	atomic_store_explicit(&sink.level, level, memory_order_relaxed);
 	sink.style.json = json;
-	sink.style.priority = is_journal(sink.fd);
+	sink.style.bare = false;
+	sink.style.priority = journal_is(sink.fd);
+	pthread_mutex_unlock(&sink.lock);
+}
+
+void log_use_journal(void)
+{
+	pthread_mutex_lock(&sink.lock);
+	if (sink.style.priority && (sink.journal.fd >= 0 || journal_open(&sink.journal) == 0)) {
+		sink.style.bare = true;
+		sink.style.priority = false;
+	}
+	pthread_mutex_unlock(&sink.lock);
+}
+
+void log_component(const char *component, const char *type)
+{
+	pthread_mutex_lock(&sink.lock);
+	journal_name(&sink.journal, component, type);
 	pthread_mutex_unlock(&sink.lock);
 }
 

@@ -7,7 +7,8 @@
  * component and text before the pairs) is written five times in 10 s; what comes more often is counted and
  * reported as one line with repeated=N when the 10 s are over.  A reader of stderr that stands still costs
  * 0.2 s once and then lines, which are counted too; it never blocks a thread.  When stderr is the systemd
- * journal, lines start with their priority, as in <6>.  What is hidden (core/admin/hidden.h) is left out.
+ * journal, lines start with their priority, as in <6>, or go to it as entries with a field for each pair
+ * (log_use_journal).  What is hidden (core/admin/hidden.h) is left out.
  */
 #pragma once
 #include <stdbool.h>
@@ -16,6 +17,11 @@
 #include <semstreams/plugin.h> /* SS_LOG_... */
 
 void log_setup(int level, bool json);
+/* After that: entries for the journal instead of lines, if stderr is the journal.  What it does not take goes
+ * to stderr. */
+void log_use_journal(void);
+/* Of which type a component is, for entries about it. */
+void log_component(const char *component, const char *type);
 bool log_enabled(int level);
 /* The least important messages that are written from now on. */
 void log_set_level(int level);

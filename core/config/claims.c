@@ -88,6 +88,17 @@ bool claims_is_port(const char *resource)
 	       strrchr(resource, ':') > resource + 3;
 }
 
+bool claims_is_need(const char *resource)
+{
+	return strncmp(resource, "reads:", 6) == 0 || strncmp(resource, "writes:", 7) == 0 ||
+	       strncmp(resource, "capability:", 11) == 0;
+}
+
+const char *claims_at(const struct claims *c, size_t i)
+{
+	return i < c->n ? c->rows[i].resource : NULL;
+}
+
 static bool collide(const char *a, const char *b)
 {
 	const char *port_a = strrchr(a, ':'), *port_b = strrchr(b, ':');
@@ -110,7 +121,8 @@ static bool is_same(const char *a, const char *b)
 int claims_add(struct claims *c, const char *owner, const char *resource, const char **other)
 {
 	for (size_t i = 0; i < c->n; i++) {
-		if (!collide(c->rows[i].resource, resource) || is_same(c->rows[i].owner, owner))
+		if (claims_is_need(resource) || !collide(c->rows[i].resource, resource) ||
+		    is_same(c->rows[i].owner, owner))
 			continue;
 		*other = c->rows[i].owner;
 		return -EEXIST;

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct claims;
@@ -19,5 +20,9 @@ void claims_free(struct claims *);
  */
 int claims_add(struct claims *, const char *owner, const char *resource, const char **other);
 bool claims_is_port(const char *resource);
+/* "reads:PATH", "writes:PATH" and "capability:NAME" are what the owner needs, and others may need, too. */
+bool claims_is_need(const char *resource);
+/* The resources in the order they came, from 0; NULL behind the last one. */
+const char *claims_at(const struct claims *, size_t i);
 /* So many descriptors more; returns how many files and sockets all want to have open at once. */
 uint64_t claims_descriptors(struct claims *, uint64_t more);

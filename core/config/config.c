@@ -74,6 +74,7 @@ static int read_log(struct config *config, const struct jnode *node, struct diag
 		const struct log_conf *conf = options.conf;
 		config->log_level = levels[conf->level];
 		config->log_json = conf->format == 1;
+		config->log_journal = !jnode_get(node, "format");
 	}
 	options_done(&options);
 	return rc == -ENOMEM ? rc : 0;
@@ -288,6 +289,8 @@ static int expand_section(const struct config *config, struct jnode *node, const
 		bool settings = section->has_modes && child->type == J_OBJECT && !(key && key->schema);
 		if (key && key->section && child->type == J_OBJECT)
 			rc = expand_section(config, child, key->section, diag);
+		else if (key && strstr(key->name, "_file") && (rc = expand_paths(config->doc, child, diag)))
+			continue; /* of a file its path is wanted, not what is in it */
 		else if (!settings)
 			rc = expand_tree(config->doc, child, diag);
 	}
@@ -297,7 +300,7 @@ static int expand_section(const struct config *config, struct jnode *node, const
 static int read_config(struct config *config, struct diag *diag)
 {
 	static const char *const keys[] = {"components", "security",  "plugins", "admin",
-					   "log",        "positions", "$schema"};
+					   "log",        "positions", "$schema", "sandbox"};
 	const struct jnode *root = config->doc->root, *schema = jnode_get(root, "$schema");
 	struct jnode *security = jnode_get(root, "security");
 	int rc;
@@ -315,7 +318,8 @@ static int read_config(struct config *config, struct diag *diag)
 	if ((rc = admin_config_read(config, jnode_get(root, "admin"), diag)) ||
 	    (rc = read_log(config, jnode_get(root, "log"), diag)) ||
 	    (rc = read_plugins(config, jnode_get(root, "plugins"), diag)) ||
-	    (rc = read_positions(config, jnode_get(root, "positions"), diag)))
+	    (rc = read_positions(config, jnode_get(root, "positions"), diag)) ||
+	    (rc = sandbox_config_read(config->doc, jnode_get(root, "sandbox"), diag, &config->sandbox)))
 		return rc;
 	return read_components(config, root, diag);
 }
@@ -525,6 +529,7 @@ int config_resolve(struct config *config, struct loader *loader, struct diag *di
 		rc = resolve_providers(config, diag);
 	if (rc)
 		return rc;
+	sandbox_config_check(config, diag);
 	return diag->errors > errors ? -EINVAL : 0;
 }
 
@@ -608,6 +613,8 @@ int config_claim(const struct config *config, const struct config_component *c, 
 		claim_descriptors(config, c, diag, pointer, resource + 12);
 		return 0;
 	}
+	if (claims_is_need(resource))
+		return claims_add(config->claims, c->id, resource, &other);
 	/* identities take turns, as each needs its port for moments only */
 	bool provides = c >= config->providers && c < config->providers + TLS_ROLES;
 	int rc = claims_add(config->claims, provides ? "security.tls" : c->id, resource, &other);
@@ -646,6 +653,7 @@ void config_free(struct config *config)
 	for (size_t i = 0; i < TLS_ROLES; i++)
 		component_done(&config->providers[i]);
 	tls_config_done(&config->tls);
+	sandbox_config_done(&config->sandbox);
 	free(config->components);
 	for (size_t i = 0; i < config->n_plugin_paths; i++)
 		free(config->plugin_paths[i]);

@@ -11,6 +11,7 @@
 #include "core/config/diag.h"
 #include "core/config/jdoc.h"
 #include "core/config/admin_config.h"
+#include "core/config/sandbox_config.h"
 #include "core/config/tls_config.h"
 
 struct claims;
@@ -69,6 +70,7 @@ struct config {
 	struct admin_config admin;
 	int log_level; /* SS_LOG_... */
 	bool log_json;
+	bool log_journal;     /* entries with fields if stderr is the journal */
 	uint32_t max_streams; /* whose positions a component remembers ("positions") */
 	uint32_t
 		forget_streams_min; /* minutes after which one is forgotten that nothing came of; 0 = never */
@@ -78,6 +80,7 @@ struct config {
 	struct claims *claims;      /* what is taken by the admin port and by instances */
 	struct rates *rates;        /* how much instances may send */
 	struct tls_config tls;      /* set by config_resolve */
+	struct sandbox_config sandbox;
 	/* Hidden components by role, of those whose certificate is from a provider; id NULL: none.  Set by
 	 * config_resolve. */
 	struct config_component providers[TLS_ROLES];

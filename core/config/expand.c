@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * expand - what the strings of a configuration stand for: ${env:NAME}, $${ and {"file": path}.
+ * expand - what the strings of a configuration stand for: ${env:NAME}, $${, {"file": path} and
+ * {"credential": name}.
  * Control thread only.
  */
 #include "core/config/expand.h"
@@ -92,11 +93,15 @@ static int expand_string(const struct jdoc *doc, const struct jnode *node, struc
 	return take(&text, rc, out);
 }
 
+static bool is_object_of(const struct jnode *node, const char *name)
+{
+	return node->type == J_OBJECT && node->n == 1 && strcmp(node->child->name, name) == 0 &&
+	       node->child->type == J_STRING;
+}
+
 bool expand_is_text(const struct jnode *node)
 {
-	return node->type == J_STRING ||
-	       (node->type == J_OBJECT && node->n == 1 && strcmp(node->child->name, "file") == 0 &&
-		node->child->type == J_STRING);
+	return node->type == J_STRING || is_object_of(node, "file") || is_object_of(node, "credential");
 }
 
 /* The node's text stays when the string is expanded. */
@@ -117,6 +122,45 @@ char *expand_path(const struct jdoc *doc, const char *path)
 		memcpy(whole + folder, path, size - folder);
 	}
 	return whole;
+}
+
+/* The file of a credential that the service manager hands out.  0, -EINVAL (reported), -ENOMEM. */
+static int credential_file(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
+{
+	const char *name = node->child->string, *folder = getenv("CREDENTIALS_DIRECTORY");
+
+	if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		jdoc_report(doc, diag, DIAG_ERROR, node->child, J_VALUE,
+			    "expected the name of a credential, as in LoadCredential=NAME:... of the systemd "
+			    "unit");
+	else if (!folder)
+		jdoc_report(doc, diag, DIAG_ERROR, node->child, J_VALUE,
+			    "there are no credentials: CREDENTIALS_DIRECTORY is not set; add "
+			    "LoadCredential=%s:PATH to the systemd unit, which hands it out",
+			    name);
+	else
+		return asprintf(out, "%s/%s", folder, name) < 0 ? -ENOMEM : 0;
+	return -EINVAL;
+}
+
+int expand_path_text(const struct jdoc *doc, const struct jnode *node, struct diag *diag, char **out)
+{
+	return is_object_of(node, "credential") ? credential_file(doc, node, diag, out)
+						: expand_text(doc, node, diag, out);
+}
+
+int expand_paths(const struct jdoc *doc, struct jnode *node, struct diag *diag)
+{
+	int rc = 0;
+
+	for (struct jnode *child = node->type == J_ARRAY ? node->child : NULL; child && rc != -ENOMEM;
+	     child = child->next)
+		rc = expand_paths(doc, child, diag) ? -EINVAL : rc;
+	if (!is_object_of(node, "credential"))
+		return rc;
+	rc = credential_file(doc, node, diag, &node->string);
+	node->type = rc == 0 ? J_STRING : node->type;
+	return rc;
 }
 
 /* Only a warning: the configuration itself may hold such a value, too. */
@@ -150,7 +194,8 @@ static int expand_file(const struct jdoc *doc, const struct jnode *node, struct 
 	const char *why = NULL;
 	size_t len = 0;
 
-	int rc = expand_string(doc, node->child, diag, &path);
+	int rc = strcmp(node->child->name, "file") == 0 ? expand_string(doc, node->child, diag, &path)
+							: credential_file(doc, node, diag, &path);
 	if (rc)
 		return rc;
 	whole = expand_path(doc, path);

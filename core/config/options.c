@@ -219,8 +219,10 @@ static char *text_of(struct filler *f, const struct ss_option *option, const str
 	if (option->type == SS_OPT_JSON)
 		rc = expand_json(f->doc, node, f->diag, &text);
 	else if (expand_is_text(node))
-		rc = (option->flags & SS_OPT_SECRET ? expand_secret : expand_text)(f->doc, node, f->diag,
-										   &text);
+		rc = (option->flags & SS_OPT_SECRET ? expand_secret
+		      : option->flags & (SS_OPT_READS | SS_OPT_WRITES)
+			      ? expand_path_text
+			      : expand_text)(f->doc, node, f->diag, &text);
 	else
 		text = strndup(node->text, node->text_len);
 	if (rc == -ENOMEM || (rc == 0 && !text))

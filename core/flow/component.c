@@ -86,6 +86,7 @@ int component_create(struct component *c, const struct config *config, const str
 	while (c->desc->reasons && c->desc->reasons[c->n_reasons] && c->n_reasons < REASONS_MAX)
 		c->n_reasons++;
 	call_enter(c->id, "create");
+	log_component(c->id, cc->type ? cc->type : c->desc->type);
 	int rc = c->desc->create(&c->host, cc->conf, &self);
 	call_leave();
 	c->diag = NULL;

@@ -557,8 +557,12 @@ static void blame(struct pipeline *p, struct worker *w, unsigned seconds)
 	const struct culprit at = loop_culprit(&w->loop);
 	char why[96];
 
-	if (!at.component)
+	if (!at.component) {
+		if (!w->silent)
+			log_error("Loop does not answer, and is in no component thread=%s seconds=%u",
+				  w->loop.name, seconds);
 		return;
+	}
 	if (w->blamed && strcmp(w->blamed, at.component) != 0)
 		set_watch_health(p, w->blamed, health_set, NULL);
 	if (!w->blamed || strcmp(w->blamed, at.component) != 0)
@@ -576,10 +580,13 @@ static void watch_worker(struct pipeline *p, struct worker *w, uint64_t now)
 	uint64_t waited = now - w->asked_ns;
 
 	if (atomic_load_explicit(&w->answered_ns, memory_order_relaxed) < w->asked_ns) {
-		if (waited >= p->config->watchdog_ns)
+		if (waited >= p->config->watchdog_ns) {
 			blame(p, w, (unsigned)(waited / 1000000000u));
+			w->silent = true;
+		}
 		return;
 	}
+	w->silent = false;
 	if (w->blamed) {
 		log_printf(SS_LOG_WARN, w->blamed, "Component has returned from its callback");
 		set_watch_health(p, w->blamed, health_set, NULL);
@@ -614,14 +621,18 @@ static void watch_refusal(struct pipeline *p, struct component *c, uint64_t now)
 	c->stalls = stalls;
 }
 
-void pipeline_watch(struct pipeline *p)
+bool pipeline_watch(struct pipeline *p)
 {
 	uint64_t now = clock_now();
+	bool silent = false;
 
 	pthread_mutex_lock(&p->lock);
-	for (size_t i = 0; i < p->n_workers; i++)
+	for (size_t i = 0; i < p->n_workers; i++) {
 		watch_worker(p, &p->workers[i], now);
+		silent |= p->workers[i].silent;
+	}
 	pthread_mutex_unlock(&p->lock);
 	for (size_t i = 0; i < p->n_components; i++)
 		watch_refusal(p, &p->components[i], now);
+	return silent;
 }

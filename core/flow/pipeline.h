@@ -23,6 +23,7 @@ struct worker {
 	uint64_t asked_ns;            /* when pipeline_watch last asked for a sign of life */
 	_Atomic uint64_t answered_ns; /* when it last answered */
 	const char *blamed;           /* the component that was named as blocking it */
+	bool silent;                  /* it has not answered for the time of the watchdog */
 };
 
 struct pipeline {
@@ -65,6 +66,7 @@ bool pipeline_drained(const struct pipeline *);
  * then nothing of the pipeline may be touched any more but its accounts. */
 int pipeline_stop(struct pipeline *, uint64_t timeout_ns);
 
-/* Each second: name the component whose callback has not returned for the time of the watchdog, and those
- * that refuse input for that long without a reason; in the log and in /readyz. */
-void pipeline_watch(struct pipeline *);
+/* Each second; true if a loop has not answered for the time of the watchdog.  Name the component whose
+ * callback has not returned for the time of the watchdog, and those that refuse input for that long without a
+ * reason; in the log and in /readyz. */
+bool pipeline_watch(struct pipeline *);

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/prctl.h>
 #include <semstreams/ext/tls.h>
 #include "core/admin/clock.h"
 #include "core/admin/health.h"
@@ -480,14 +479,6 @@ static int start_role(struct tls_identity *id, struct role *r, struct at_start *
 	return 0;
 }
 
-/* No core dump and no debugger of the same user gets at the keys; leak checkers work by such means. */
-static void protect_keys(void)
-{
-#if !defined __SANITIZE_ADDRESS__ && !defined SS_DUMPABLE
-	prctl(PR_SET_DUMPABLE, 0);
-#endif
-}
-
 int tls_identity_new(const struct jdoc *doc, const struct tls_config *config, bool with_files,
 		     struct health *health, struct diag *diag, struct tls_identity **out)
 {
@@ -497,8 +488,6 @@ int tls_identity_new(const struct jdoc *doc, const struct tls_config *config, bo
 
 	if (!id)
 		return -ENOMEM;
-	if (config->roles[SS_TLS_SERVER].on || config->roles[SS_TLS_CLIENT].on)
-		protect_keys();
 	pthread_mutex_init(&id->lock, NULL);
 	pthread_mutex_init(&id->writers, NULL);
 	id->config = config;

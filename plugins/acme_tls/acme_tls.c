@@ -277,6 +277,7 @@ static const struct ss_component acme_tls = {
 	.version = "1.0",
 	.summary = "TLS certificates by ACME (RFC 8555), obtained and renewed automatically",
 	.license = "MIT",
+	.flags = SS_TELLS_PATHS,
 	.options = acme_options_table,
 	.option_size = sizeof acme_options_table[0],
 	.n_options = ACME_N_OPTIONS,

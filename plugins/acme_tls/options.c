@@ -34,10 +34,11 @@ const struct ss_option acme_options_table[ACME_N_OPTIONS] = {
 	    "renew when less than this is left; more than half of the lifetime is cut to half",
 	    .min = SETUP_SECOND, .max = 3650 * SETUP_DAY),
 	OPT(storage_path, SS_OPT_STRING, NULL, "folder for the ACME account, the certificate and its key",
-	    .flags = SS_OPT_REQUIRED),
+	    .flags = SS_OPT_REQUIRED | SS_OPT_WRITES),
 	OPT(ca_bundle, SS_OPT_STRING, NULL,
 	    "file with the CA certificates to trust for the HTTPS of the ACME server; not set: "
-	    "security.tls.client.ca_files, else those of the system"),
+	    "security.tls.client.ca_files, else those of the system",
+	    .flags = SS_OPT_READS),
 	OPT(check_interval, SS_OPT_DURATION, "1h", "longest time between two checks whether to renew",
 	    .min = SETUP_SECOND, .max = SETUP_DAY),
 	OPT(challenge_address, SS_OPT_STRING, "", "IP address to answer challenges on; \"\": every address"),

@@ -75,6 +75,21 @@ static int query_services(struct aggregate *a)
 
 static void step(void *arg);
 
+/* Its next one and its lock lie in the same folder. */
+static int tell_path(const struct aggregate *a)
+{
+	char *resource = NULL;
+	int rc = 0;
+
+	if (!a->plan.checkpoint_path || !SS_KNOWS(a->host, struct ss_host, claim))
+		return 0;
+	if (asprintf(&resource, "writes:%s", a->plan.checkpoint_path) < 0)
+		return -ENOMEM;
+	rc = a->host->claim(a->host, "/checkpoint/path", resource) == -ENOMEM ? -ENOMEM : 0;
+	free(resource);
+	return rc;
+}
+
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct aggregate *a = calloc(1, sizeof *a);
@@ -86,6 +101,8 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	int rc = query_services(a);
 	if (rc == 0)
 		rc = plan_compile(host, conf, &a->fields, &a->plan);
+	if (rc == 0)
+		rc = tell_path(a);
 	if (rc == 0)
 		rc = engine_new(&a->plan, &a->fields, &a->engine);
 	if (rc == 0)
@@ -404,6 +421,7 @@ static const struct ss_component aggregate = {
 	.version = VERSION,
 	.summary = "Summarizes events by window of time and group: count, sum, mean, percentiles, ...",
 	.license = "MIT",
+	.flags = SS_TELLS_PATHS,
 	.options = options,
 	.option_size = sizeof *options,
 	.n_options = sizeof options / sizeof *options,

@@ -457,6 +457,7 @@ static const struct ss_component filter = {
 	.version = VERSION,
 	.summary = "Passes on events whose JSON fields meet conditions; can thin them out per key.",
 	.license = "MIT",
+	.flags = SS_TELLS_PATHS,
 	.options = options,
 	.option_size = sizeof *options,
 	.n_options = sizeof options / sizeof *options,

@@ -29,7 +29,7 @@ static const struct ss_option options[] = {
 	    "file to append to; after a fixed directory, %Y %m %d %H (time of writing, UTC), {component}, "
 	    "and "
 	    "{peer}, {origin}, {input} and {address} of each event are replaced",
-	    .flags = SS_OPT_REQUIRED),
+	    .flags = SS_OPT_REQUIRED | SS_OPT_WRITES),
 	OPT(mode, SS_OPT_STRING, "0640", "permissions of new files, octal"),
 	OPT(any_owner, SS_OPT_BOOL, "false",
 	    "write also to files of other users, for file systems that show every file with one owner (CIFS, "
@@ -412,6 +412,7 @@ static const struct ss_component storage = {
 	.version = "1.0",
 	.summary = "events into files of JSON Lines",
 	.license = "MIT",
+	.flags = SS_TELLS_PATHS,
 	.options = options,
 	.option_size = sizeof *options,
 	.n_options = sizeof options / sizeof *options,

@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/sugar.h>
@@ -209,6 +210,20 @@ static int32_t claim_port(const struct ss_host *host, const struct udp_conf *con
 	return host->claim(host, "/port", resource) == -ENOMEM ? -ENOMEM : 0;
 }
 
+/* A buffer above the system's limit. */
+static int32_t claim_capability(const struct ss_host *host, const struct udp_conf *conf)
+{
+	FILE *file = fopen("/proc/sys/net/core/rmem_max", "re");
+	long long limit = 0;
+	bool enough = file && fscanf(file, "%lld", &limit) == 1 && limit >= conf->receive_buffer;
+
+	if (file)
+		fclose(file);
+	if (enough || !SS_KNOWS(host, struct ss_host, claim))
+		return 0;
+	return host->claim(host, "/receive_buffer", "capability:net_admin") == -ENOMEM ? -ENOMEM : 0;
+}
+
 int32_t udp_conf_check(const struct ss_host *host, const struct udp_conf *conf, struct udp_allow *allow,
 		       struct udp_groups *groups)
 {
@@ -239,6 +254,8 @@ int32_t udp_conf_check(const struct ss_host *host, const struct udp_conf *conf, 
 	if (conf->interface && !groups->n && rc == 0)
 		rc = ss_config_error(host, "/interface", "is only used together with multicast");
 	if (rc != -ENOMEM && (bad = claim_port(host, conf, groups)) != 0)
+		rc = bad;
+	if (rc != -ENOMEM && (bad = claim_capability(host, conf)) != 0)
 		rc = bad;
 	return rc;
 }

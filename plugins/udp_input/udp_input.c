@@ -387,6 +387,7 @@ static const struct ss_component udp_input = {
 	.version = "1.0",
 	.summary = "Receives UDP datagrams: one event per datagram or per line.",
 	.license = "MIT",
+	.flags = SS_TELLS_PATHS,
 	.options = options,
 	.option_size = sizeof options[0],
 	.n_options = sizeof options / sizeof options[0],

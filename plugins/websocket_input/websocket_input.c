@@ -353,6 +353,6 @@ static const struct ss_component websocket_input = {
 	.drain = input_drain,
 	.acked = input_acked,
 	.idle = input_idle,
-	.flags = SS_OWN_LOOP, /* TLS handshakes compute for milliseconds */
+	.flags = SS_OWN_LOOP | SS_TELLS_PATHS, /* TLS handshakes compute for milliseconds */
 };
 SS_REGISTER(&websocket_input);

@@ -15,10 +15,13 @@ static int claim_folder(const struct output *out)
 
 	while (len > 1 && out->spool_path[len - 1] == '/')
 		len--;
+	if (!SS_KNOWS(out->host, struct ss_host, claim))
+		return 0;
+	snprintf(resource, sizeof resource, "writes:%.*s", len, out->spool_path);
+	if (out->host->claim(out->host, "/spool/path", resource) == -ENOMEM)
+		return -ENOMEM;
 	snprintf(resource, sizeof resource, "file:%.*s", len, out->spool_path);
-	return SS_KNOWS(out->host, struct ss_host, claim)
-		       ? out->host->claim(out->host, "/spool/path", resource)
-		       : 0;
+	return out->host->claim(out->host, "/spool/path", resource);
 }
 
 int output_read_spool(struct output *out)

@@ -685,6 +685,6 @@ static const struct ss_component websocket_output = {
 	.process = output_process,
 	.drain = output_drain,
 	.idle = output_idle,
-	.flags = SS_OWN_LOOP, /* TLS handshakes compute for milliseconds */
+	.flags = SS_OWN_LOOP | SS_TELLS_PATHS, /* TLS handshakes compute for milliseconds */
 };
 SS_REGISTER(&websocket_output);

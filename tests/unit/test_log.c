@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include "core/admin/log.c" /* for its clock and its descriptor */
 
 static struct timespec fake = {.tv_sec = 1763287200}; /* 2025-11-16T10:00:00.000Z */

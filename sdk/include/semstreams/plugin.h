@@ -52,7 +52,11 @@ enum {
 	/* Its callbacks may wait, or compute for more than about a millisecond at a time: an instance gets a
 	 * loop, which is a thread, of its own.  Without the flag it shares the loop of the chain it is in, so
 	 * that a batch goes from one component to the next without a wake-up. */
-	SS_OWN_LOOP = 1
+	SS_OWN_LOOP = 1,
+	/* All files that it opens by name after create are told: by options with SS_OPT_READS or
+	 * SS_OPT_WRITES, or by claims "reads:PATH" and "writes:PATH".  The host may keep the process to
+	 * those.  Without the flag it does so only if the configuration lists paths. */
+	SS_TELLS_PATHS = 2
 };
 
 /* What process() did with a batch. */
@@ -135,7 +139,14 @@ enum {
 	SS_OPT_ENUM = 6,     /* one of the choices; stored as its index */
 	SS_OPT_JSON = 7      /* any JSON value, stored as its text; create checks it */
 };
-enum { SS_OPT_REQUIRED = 1, SS_OPT_SECRET = 2, SS_OPT_DEPRECATED = 4 };
+enum {
+	SS_OPT_REQUIRED = 1,
+	SS_OPT_SECRET = 2,
+	SS_OPT_DEPRECATED = 4,
+	SS_OPT_READS = 8,  /* SS_OPT_STRING: the path of a file or folder that is read */
+	SS_OPT_WRITES = 16 /* SS_OPT_STRING: the path of a file or folder that is written.  Where it has a
+			      '%', the folder before that is meant. */
+};
 
 struct ss_option {
 	const char *key;
@@ -260,7 +271,9 @@ struct ss_host {
 	 * empty for all of both families.  If another component claims it as well, the host reports an error
 	 * at pointer, as config_error() does; providers share, and have to take turns.  "descriptors:N" is no
 	 * claim for itself: as many files and sockets the instance may have open at once; the host raises the
-	 * limit, or warns at pointer where it cannot.  -EEXIST, -ENOMEM.
+	 * limit, or warns at pointer where it cannot.  Nor are "reads:PATH" and "writes:PATH", files and
+	 * folders that are in no option with SS_OPT_READS or SS_OPT_WRITES, and "capability:NAME", one of
+	 * Linux that start makes use of if the process has it.  -EEXIST, -ENOMEM.
 	 */
 	int32_t (*claim)(const struct ss_host *, const char *pointer, const char *resource);
 };
@@ -314,7 +327,7 @@ struct ss_component {
 	/* [ctl] Get a further interface of the instance by its id; as ss_host.query. */
 	int32_t (*extension)(void *self, const char *id, uint32_t min_size, struct ss_iface *out);
 
-	uint32_t flags;    /* SS_OWN_LOOP */
+	uint32_t flags;    /* SS_OWN_LOOP, SS_TELLS_PATHS */
 	uint32_t reserved; /* 0 */
 };
 

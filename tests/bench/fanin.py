@@ -255,7 +255,8 @@ class Bench:
             hub = self.hub(tls=tls, clients=n).start()
             empty, threads, descriptors = hub.status("VmRSS"), hub.status("Threads"), hub.descriptors()
             try:
-                edges = self.edges(hub, n, 0, tls=tls, **{"spread-ms": n, **options})
+                pace = {"spread-ms": (4 if tls else 1) * n, "retry-max-ms": max(self.args.retry_max_ms, 3 * n)}
+                edges = self.edges(hub, n, 0, tls=tls, **pace, **options)
                 try:
                     up = edges.wait_back(self.args.patience)
                     cpu = hub.cpu()
@@ -312,7 +313,8 @@ class Bench:
             time.sleep(random.uniform(0, self.args.between))
             return None
         back = edges.wait_back(self.args.patience)
-        return {"back_s": back["seconds"], "ready_s": hub.ready_s, "handshakes": back["handshakes"],
+        return {"back_s": back["seconds"], "cpu_ms": 1000 * hub.cpu() / max(back["handshakes"], 1),
+                "ready_s": hub.ready_s, "handshakes": back["handshakes"],
                 "handshakes_per_s": back["handshakes"] / max(back["handshake_seconds"], 1e-3), "rss_kib": hub.status("VmRSS")}
 
     def kill(self):
@@ -348,10 +350,12 @@ class Bench:
         lines, missing, twice = self.verdict(found)
         bench.table(f"{args.kills} kills of the hub while {args.edges} edges send {args.rate:g} events/s each (waits of a dialer: "
                     f"500 ms to {args.retry_max_ms} ms)",
-                    ["restarts", "back p50 s", "max s", f"over {args.back_within:g} s", "handshakes/s", "s_time, hub", "s_time, s_server",
+                    ["restarts", "back p50 s", "max s", f"over {args.back_within:g} s", "handshakes/s",
+                     "hub's CPU ms each", "s_time, hub", "s_time, s_server",
                      "lines", "missing", "twice"],
                     [[str(len(restarts)), f"{bench.median(back):.2f}", f"{back[-1]:.2f}", str(late),
-                      f"{bench.median([r['handshakes_per_s'] for r in restarts] or [0]):.0f}", f"{alone:.0f}", f"{openssl:.0f}", lines, missing,
+                      f"{bench.median([r['handshakes_per_s'] for r in restarts] or [0]):.0f}",
+                      f"{bench.median([r['cpu_ms'] for r in restarts] or [0]):.2f}", f"{alone:.0f}", f"{openssl:.0f}", lines, missing,
                       twice]])
         return {"restarts": restarts, "early": early, "s_time_hub": alone, "s_time_s_server": openssl, "late": late, "ends": end["ends"],
                 "why": end["why"], "found": found}

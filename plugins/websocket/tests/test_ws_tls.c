@@ -9,9 +9,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <semstreams/ext/tls.h>
+
+/* In place of the C library's: how often the head of a record is read by itself. */
+static int head_reads;
+
+__attribute__((visibility("default"))) ssize_t read(int fd, void *buf, size_t n)
+{
+	head_reads += n == 5;
+	return syscall(SYS_read, fd, buf, n);
+}
 
 struct pair {
 	char *cert, *key;
@@ -161,6 +172,50 @@ static void test_mutual(void **state)
 	echo(f, 300000);
 	assert_int_equal(total(&f->server_tls, SS_TLS_SERVER), 0);
 	assert_int_equal(total(&f->client_tls, SS_TLS_CLIENT), 0);
+}
+
+/* A record is one call, not one for its head and one for the rest. */
+static void test_reads_ahead(void **state)
+{
+	struct fixture *f = *state;
+	client_is(f, &pki.alice, SS_TLS_VERIFY_PEER, 0x0304);
+	connect_both(f);
+	assert_true(head_reads > 0); /* of the handshake */
+	test_turns(&f->h, 0.05);     /* and of what comes with it */
+	int before = head_reads;
+	for (int i = 0; i < 20; i++) {
+		uint8_t buf[WS_PRE + 50] = {0};
+		assert_int_equal(ws_send(f->client.conns[0], true, buf, 50), 0);
+		test_until(&f->h, &f->server.messages, i + 1);
+	}
+	assert_int_equal(head_reads, before);
+}
+
+/* Many records, more than one turn reads, and in the middle nothing is to be read for a while: all of them
+ * come. */
+static void test_many_records(void **state)
+{
+	struct fixture *f = *state;
+	enum { N = 4000, LONGEST = 5000 };
+	size_t sum = 0;
+	unsigned int turns = 0;
+	client_is(f, &pki.alice, SS_TLS_VERIFY_PEER, 0x0304);
+	connect_both(f);
+	uint8_t *buf = calloc(1, WS_PRE + LONGEST);
+	for (size_t i = 0; i < N; i++) {
+		while (!ws_idle(f->client.conns[0])) {
+			ws_pause(f->server.conns[0], turns++ / 8 % 2);
+			ev_run(f->h.loop, EVRUN_NOWAIT);
+		}
+		size_t len = i * 37 % LONGEST;
+		sum += len;
+		assert_int_equal(ws_send(f->client.conns[0], true, buf, len), 0);
+	}
+	free(buf);
+	ws_pause(f->server.conns[0], false);
+	test_until(&f->h, &f->server.messages, N);
+	assert_int_equal(f->server.total, sum);
+	assert_true(turns > 8);
 }
 
 /* ---- refused by the server: by a peer with OpenSSL alone ---- */
@@ -753,6 +808,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_mutual, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_reads_ahead, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_many_records, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_alert_is_heard, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_not_http, set_up, tear_down),

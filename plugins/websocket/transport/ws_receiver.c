@@ -188,8 +188,8 @@ static int make_room(struct ws_receiver *r)
 	return 0;
 }
 
-/* Bytes read, 0 at the end, -errno.  *more: there is likely to be more; what a TLS record held has to be read
- * now, as the descriptor tells nothing of it. */
+/* Bytes read, 0 at the end, -errno.  *more: there is likely to be more; what was taken from the kernel has to
+ * be read now, as the descriptor tells nothing of it. */
 static ssize_t read_some(struct ws_receiver *r, size_t sum, bool *more)
 {
 	ssize_t n = make_room(r);
@@ -197,7 +197,8 @@ static ssize_t read_some(struct ws_receiver *r, size_t sum, bool *more)
 	if (n < 0)
 		return n;
 	if (r->ssl) {
-		n = ws_tls_read(r->ssl, r->buf + r->end, room);
+		/* near the end of its turn no more is taken than is used, or it would never end */
+		n = ws_tls_read(r->ssl, r->buf + r->end, room, sum < READ_AT_ONCE);
 		*more = ws_tls_pending(r->ssl) || (sum < READ_AT_ONCE && n >= TLS_RECORD);
 		return n;
 	}

@@ -475,10 +475,11 @@ const char *ws_tls_why(struct ws_tls *t)
 
 /* ---- reading from an open connection ---- */
 
-ssize_t ws_tls_read(void *connection, void *buf, size_t size)
+ssize_t ws_tls_read(void *connection, void *buf, size_t size, bool ahead)
 {
 	SSL *ssl = connection;
 	ERR_clear_error();
+	SSL_set_read_ahead(ssl, ahead);
 	int n = SSL_read(ssl, buf, size < INT_MAX ? (int)size : INT_MAX);
 	if (n > 0)
 		return n;
@@ -501,10 +502,9 @@ void ws_tls_end(void *ssl)
 	ERR_clear_error();
 }
 
-size_t ws_tls_pending(void *ssl)
+bool ws_tls_pending(void *ssl)
 {
-	int n = SSL_pending(ssl);
-	return n > 0 ? (size_t)n : 0;
+	return SSL_has_pending(ssl) == 1;
 }
 
 void ws_tls_digest(const void *bytes, size_t len, uint8_t out[32])

@@ -67,12 +67,14 @@ bool ws_tls_cut(struct ws_tls *, void *ssl, const char *why);
 void ws_tls_dialling(struct ws_tls *);
 const char *ws_tls_why(struct ws_tls *);
 
-/* Read from an open connection: bytes > 0, 0 = the peer has ended it, -EAGAIN, -EIO. */
-ssize_t ws_tls_read(void *ssl, void *buf, size_t size);
+/* Read from an open connection: bytes > 0, 0 = the peer has ended it, -EAGAIN, -EIO.  Ahead: take what the
+ * kernel has, not just the record at hand, of which the head and the rest would be a call each. */
+ssize_t ws_tls_read(void *ssl, void *buf, size_t size, bool ahead);
 /* Tell the peer that nothing more comes. */
 void ws_tls_end(void *ssl);
-/* Bytes that can be read although the descriptor tells nothing of them. */
-size_t ws_tls_pending(void *ssl);
+/* Was something taken from the kernel that was not read yet?  The descriptor tells nothing of it; it may be a
+ * part of a record only. */
+bool ws_tls_pending(void *ssl);
 
 /* SHA-256 of bytes. */
 void ws_tls_digest(const void *bytes, size_t len, uint8_t out[32]);

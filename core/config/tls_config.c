@@ -72,6 +72,7 @@ static const struct tls_key server_keys[] = {
 	{"min_version", "Minimum TLS version", VERSION, "\"1.2\"", NULL},
 	{"mtls", NULL, NULL, NULL, &tls_server_mtls},
 	{"acme", "Settings of mode \"acme\": how to obtain a certificate by ACME", NULL, NULL, NULL},
+	{"step", "Settings of mode \"step\": how to obtain a certificate from step-ca", NULL, NULL, NULL},
 };
 static const struct tls_section tls_server = {.help = "TLS of components that listen",
 					      .rules = "{" SAYS_ENABLED ", " BOTH_OR_NONE ", " IF_ENABLED(
@@ -106,6 +107,7 @@ static const struct tls_key client_keys[] = {
 	 BOOLEAN, "false", NULL},
 	{"mtls", NULL, NULL, NULL, &tls_client_mtls},
 	{"acme", "Settings of mode \"acme\": how to obtain a certificate by ACME", NULL, NULL, NULL},
+	{"step", "Settings of mode \"step\": how to obtain a certificate from step-ca", NULL, NULL, NULL},
 };
 static const struct tls_section tls_client = {.help = "TLS of components that connect",
 					      .rules = "{" BOTH_OR_NONE "}",

@@ -31,7 +31,8 @@ struct cert_provider {
 	const struct cert_verb *verbs; /* behind status, issue and renew; name NULL behind the last */
 	/* argv[i] of the verb; how many words were taken, 0: it is none.  May be NULL. */
 	int (*option)(struct cert_command *, const char *const *argv, uint32_t left);
-	/* Is something wrong with what was asked for?  The exit status, after saying so; 0: no.  May be NULL. */
+	/* Is something wrong with what was asked for?  The exit status, after saying so; 0: no.  May be NULL.
+	 */
 	int (*refuse)(struct cert_command *);
 	/* A certificate, to its end; the exit status. */
 	int (*obtain)(struct cert_command *);

@@ -128,7 +128,16 @@ static struct claims claims_of(const char *token)
 	return c;
 }
 
-/* Why a CA refused a token, and what to do. */
+/* Is it for a CA of this name?  The port does not matter to step-ca. */
+static bool is_for(const struct claims *c, const struct step_ca *ca)
+{
+	const char *host = c->audience ? strstr(c->audience, "://") : NULL;
+	const char *colon = strrchr(ca->origin, ':');
+	size_t len = colon ? (size_t)(colon - ca->origin) : strlen(ca->origin);
+	return host && strncasecmp(host + 3, ca->origin, len) == 0 && strchr(":/", host[3 + len]);
+}
+
+/* Why a CA refused a token, and what to do; what it says itself tells least. */
 static void explain_token(const struct step_ca *ca, const char *token, const char *said, char *out,
 			  size_t size)
 {
@@ -157,7 +166,7 @@ static void explain_token(const struct step_ca *ca, const char *token, const cha
 			 "the token is not valid before %s, and the clock of this machine says %s: set the "
 			 "clocks right",
 			 ss_format_time(c.not_before, at, sizeof at), now_text);
-	} else if (strstr(said, "audience")) {
+	} else if (strstr(said, "audience") || !is_for(&c, ca)) {
 		harmless(c.audience ? c.audience : "nobody", audience, sizeof audience);
 		snprintf(
 			out, size,
@@ -166,8 +175,10 @@ static void explain_token(const struct step_ca *ca, const char *token, const cha
 			audience, ca->o.url_option);
 	} else {
 		snprintf(out, size,
-			 "the token was used already, or is not one of a provisioner of this CA, or the CA's "
-			 "clock is wrong: get a new one; the CA's log says more");
+			 "the one-time token was used already, or was made%s%s before the CA was last "
+			 "started, or "
+			 "by none of its provisioners: get a new one; the CA's log says which",
+			 c.issued ? " " : "", c.issued ? ss_format_time(c.issued, at, sizeof at) : "");
 	}
 	json_decref(c.root);
 }

@@ -454,18 +454,25 @@ static void test_token(void **state)
 	static const struct {
 		const char *payload, *said, *words;
 	} cases[] = {
+		/* as newer ones say */
 		{"{\"exp\":%1$lld}", "authority.authorizeToken: token already used",
-		 "was used already: get a new one"},
+		 "was used already: get a new one, and find out"},
 		{"{\"exp\":%1$lld,\"iat\":1763287200}",
 		 "authority.authorizeToken: token issued before the bootstrap of certificate authority",
 		 "the token was made 2025-11-16T10:00:00Z, before the CA was last started"},
+		{"{\"exp\":%1$lld,\"aud\":\"https://elsewhere/1.0/sign\"}",
+		 "provisioner not found or invalid audience",
+		 "the token is for https://elsewhere/1.0/sign: set ca_url to that CA"},
+		/* as 0.19 does of all of them */
 		{"{\"exp\":1763287200}", "lacked authorization",
 		 "the token expired 2025-11-16T10:00:00Z, and the clock"},
 		{"{\"nbf\":%1$lld}", "lacked authorization", "is not valid before "},
-		{"{\"exp\":%1$lld,\"aud\":[\"https://elsewhere/1.0/sign\"]}",
-		 "provisioner not found or invalid audience",
-		 "the token is for https://elsewhere/1.0/sign: set ca_url to that CA"},
-		{"{\"exp\":%1$lld}", "lacked authorization", "not one of a provisioner of this CA"},
+		{"{\"exp\":%1$lld,\"aud\":[\"https://127.0.0.11/1.0/sign\"]}", "lacked authorization",
+		 "the token is for https://127.0.0.11/1.0/sign: set ca_url to that CA"},
+		{"{\"exp\":%1$lld,\"aud\":[]}", "lacked authorization", "the token is for nobody"},
+		{"{\"exp\":%1$lld,\"iat\":1763287200,\"aud\":\"https://127.0.0.1:1/1.0/sign\"}",
+		 "lacked authorization",
+		 "was used already, or was made 2025-11-16T10:00:00Z before the CA was last started"},
 		{"no JSON", "lacked authorization", "not a JSON Web Token"},
 	};
 	struct step_ca *ca = client(ca_file, 0);

@@ -11,6 +11,7 @@
 #include "core/admin/log.h"
 #include "core/admin/log_tail.h"
 #include "core/admin/metrics.h"
+#include "core/admin/page.h"
 #include "core/cli/effective.h"
 #include "core/config/config.h"
 #include "core/flow/pipeline.h"
@@ -365,7 +366,7 @@ static int open_socket(struct api *api, struct admin_settings *settings)
 int api_open(struct api *api, struct ev_loop *ev, const struct admin_page *verbs)
 {
 	struct admin_settings settings = {.max_streams = api->config->admin.max_streams,
-					  .pages = {pages, verbs}};
+					  .pages = {pages, verbs, page_files}};
 	int rc = 0;
 
 	api->ev = ev;

@@ -221,7 +221,7 @@ int host_ask(const struct host_address *at, const char *path, const char *body, 
 		ss_strbuf_printf(&request, "Content-Length: %zu\r\n", strlen(body));
 	ss_strbuf_printf(&request, "\r\n%s", body ? body : "");
 	int rc = request.failed ? -ENOMEM : send_all(fd, request.bytes, request.len, until_ns);
-	if (rc == 0)
+	if (rc == 0 || rc == -EPIPE) /* who refuses need not hear it out */
 		rc = read_all(fd, answer, until_ns);
 	if (rc == 0)
 		rc = take_body(answer);

@@ -87,7 +87,7 @@ def test_pages(start, ask):
 
 def test_what_is_not_served(start, ask):
     program = start(pipeline(udp(), storage()))
-    for page in ("/", "/metric", "/metrics/", "/livez/../metrics", "//metrics", "/%6detrics2"):
+    for page in ("/index.html", "/metric", "/metrics/", "/livez/../metrics", "//metrics", "/%6detrics2"):
         assert ask(program, "GET", page)[0] == 404, page
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
         for body in (None, "x" * 1000):
@@ -95,7 +95,7 @@ def test_what_is_not_served(start, ask):
             assert (status, headers["Allow"]) == (405, "GET, HEAD"), method
     assert ask(program, "GET", "/metrics?name=x")[0] == 200
     assert ask(program, "GET", "/metrics", headers={"Host": "evil.example"})[0] == 403
-    for target, status in [("http://localhost/metrics", 200), ("HTTP://127.0.0.1:1/metrics", 200), ("http://localhost", 404),
+    for target, status in [("http://localhost/metrics", 200), ("HTTP://127.0.0.1:1/metrics", 200), ("http://localhost", 200),
                            ("http://evil.example/metrics", 404), ("http:///metrics", 404)]:
         assert ask(program, "GET", target, headers={"Host": "localhost"})[0] == status, target
     assert program.terminate() == 0

@@ -12,6 +12,7 @@
 #include "join/join.h"
 #include "options.h"
 #include "request.h"
+#include "revocation/revoke.h"
 #include "verify.h"
 
 /* Takes over value. */
@@ -230,6 +231,8 @@ static int sign(const struct options *o, const struct request *r, struct issuer 
 			o->words[1]);
 	rc = certificate_pem(crt, &set->v[0].content);
 	if (rc == 0)
+		issuer_record(issuer, crt);
+	if (rc == 0)
 		rc = fileset_write(set, f);
 	if (rc == 0)
 		rc = issue_print(crt, o->words[1], NULL, o->json);
@@ -446,12 +449,16 @@ static int run_verify(const struct options *o)
 	struct verify v = {.roots = o->roots,
 			   .intermediates = o->intermediates,
 			   .n_intermediates = o->n_intermediates,
+			   .crls = o->crls,
+			   .n_crls = o->n_crls,
 			   .key = o->key,
 			   .passphrase = &o->passphrase,
 			   .name = o->name,
 			   .client = o->client,
 			   .any_purpose = !o->name && !o->client};
 
+	if (!o->roots && o->n_crls)
+		return wrong_usage("--crl goes with --roots");
 	if (!o->roots)
 		return tree_verify(o);
 	if (o->n_words != 1)
@@ -471,6 +478,11 @@ static int run_verify(const struct options *o)
 static int run_renew(const struct options *o)
 {
 	return o->n_words == 2 ? renew_one(o) : tree_renew(o);
+}
+
+static int run_revoke(const struct options *o)
+{
+	return o->ca && strstr(o->ca, "://") ? join_revoke(o) : revoke_one(o);
 }
 
 static const struct verb verbs[] = {
@@ -551,9 +563,18 @@ static const struct verb verbs[] = {
 	 "Takes tenants' requests over HTTPS into FOLDER, where \"approve\" finds them, and hands out "
 	 "replies.",
 	 3, 3, TAKES_KEY | TAKES_ROOTS | TAKES_LISTEN, join_serve},
-	{"revoke", "CRT",
-	 "Has the step-ca at --ca renew a certificate no more: with its --key, or a provisioner's password.",
-	 1, 1, TAKES_CA_URL | TAKES_PROVISIONER | TAKES_REVOKE, join_revoke},
+	{"revoke", "CRT|SERIAL",
+	 "Revokes a certificate: its file, or its serial in hex or decimal, goes into the index beside the "
+	 "CA, and\n"
+	 "counts when a list with it has been made by \"crl\" and published.\n"
+	 "With a step-ca at --ca: it renews the certificate no more; with its --key, or a provisioner's "
+	 "password.",
+	 1, 1, TAKES_CA_URL | TAKES_PROVISIONER | TAKES_REVOKE | TAKES_FORCE, run_revoke},
+	{"crl", "[OUT]",
+	 "Makes the revocation list of a CA (until --validity, 7 days), in the place of the one before; its "
+	 "number\n"
+	 "grows.  Without OUT: shows what is revoked.",
+	 0, 1, TAKES_CA | TAKES_LIFE, revoke_list},
 	{"init", "[DIR]",
 	 "Makes a tree of CAs and certificates, by layout:\n"
 	 "internal    a CA, and certificates for Redis, its workers and an API; VALIDITY_DAYS is their life "

@@ -4,6 +4,7 @@
 
 #include <string.h>
 #include <semstreams/base/units.h>
+#include "revocation/index.h"
 #include "request.h"
 
 static void warn_exposed(const struct key *key, const char *path)
@@ -16,7 +17,7 @@ static void warn_exposed(const struct key *key, const char *path)
 int issuer_load(const char *ca, const char *ca_key, const struct passphrase *passphrase, struct issuer *out,
 		struct fault *f)
 {
-	*out = (struct issuer){0};
+	*out = (struct issuer){.path = ca};
 	int rc = certificates_load(ca, &out->chain, f);
 	if (rc == 0)
 		rc = key_load(ca_key, passphrase, &out->key, f);
@@ -31,6 +32,19 @@ void issuer_done(struct issuer *i)
 {
 	certificates_done(&i->chain);
 	key_done(&i->key);
+}
+
+void issuer_record(const struct issuer *i, gnutls_x509_crt_t issued)
+{
+	struct fault f = {""};
+	int rc = index_record(i->path, i->chain.v[0], issued, &f);
+
+	if (rc)
+		fprintf(stderr,
+			"semstreams pki: warning: the certificate is not recorded, so that its file is "
+			"needed to revoke "
+			"it: %s\n",
+			rc == -ENOMEM ? "out of memory" : f.text);
 }
 
 static int get_key(const struct issue *i, struct key *out, struct fault *f)
@@ -115,6 +129,8 @@ int issue_pair(const struct issue *i, const struct issuer *issuer, gnutls_x509_c
 	if (rc == 0)
 		rc = fill(i, issuer, &set, out, f);
 	if (rc == 0) {
+		if (issuer)
+			issuer_record(issuer, *out);
 		rc = fileset_write(&set, f);
 		if (rc)
 			gnutls_x509_crt_deinit(*out);

@@ -9,11 +9,15 @@
 struct issuer {
 	struct certificates chain; /* the CA first */
 	struct key key;
+	const char *path; /* of the CA's certificate; the caller's */
 };
 
 int issuer_load(const char *ca, const char *ca_key, const struct passphrase *, struct issuer *,
 		struct fault *);
 void issuer_done(struct issuer *);
+/* What it has signed goes into the index beside its certificate; where that cannot be written stderr says so.
+ */
+void issuer_record(const struct issuer *, gnutls_x509_crt_t issued);
 
 struct issue {
 	const struct profile *profile;

@@ -8,6 +8,7 @@
 #include <gnutls/pkcs11.h>
 #include <semstreams/base/nearest.h>
 #include <semstreams/base/units.h>
+#include "revocation/index.h"
 
 enum id {
 	OPT_CA,
@@ -25,6 +26,7 @@ enum id {
 	OPT_PATH_LENGTH,
 	OPT_ROOTS,
 	OPT_INTERMEDIATE,
+	OPT_CRL,
 	OPT_NAME,
 	OPT_PURPOSE,
 	OPT_KEY,
@@ -40,6 +42,8 @@ enum id {
 	OPT_PROVIDER,
 	OPT_WAIT,
 	OPT_LISTEN,
+	OPT_REASON,
+	OPT_REINSTATE,
 	OPT_FORCE,
 	OPT_MODULE,
 	OPT_JSON,
@@ -76,6 +80,8 @@ static const struct {
 		       "certificates that are trusted"},
 	[OPT_INTERMEDIATE] = {"--intermediate", "FILE", TAKES_VERIFY,
 			      "CAs between; may be given several times"},
+	[OPT_CRL] = {"--crl", "FILE", TAKES_VERIFY,
+		     "revocation lists of the CAs; may be given several times"},
 	[OPT_NAME] = {"--name", "NAME", TAKES_VERIFY, "a name or address that it has to be for"},
 	[OPT_PURPOSE] = {"--purpose", "PURPOSE", TAKES_VERIFY, "server or client [server with --name]"},
 	[OPT_KEY] = {"--key", "FILE", TAKES_VERIFY | TAKES_REVOKE, "the key that it has to be for"},
@@ -96,7 +102,14 @@ static const struct {
 			  "where the provider runs \"semstreams pki join-serve\""},
 	[OPT_WAIT] = {"--wait", "DURATION", TAKES_PROVIDER, "how long approval is waited for [10m]"},
 	[OPT_LISTEN] = {"--listen", "ADDRESS:PORT", TAKES_LISTEN, "where to listen [127.0.0.1:9443]"},
-	[OPT_FORCE] = {"--force", NULL, TAKES_FORCE, "replace files that are there; renew what is not due"},
+	[OPT_REASON] =
+		{"--reason", "REASON", TAKES_REVOKE,
+		 "keyCompromise, cACompromise, superseded, cessationOfOperation, certificateHold, ..."},
+	[OPT_REINSTATE] = {"--reinstate", NULL, TAKES_REVOKE,
+			   "take back what was revoked as certificateHold"},
+	[OPT_FORCE] =
+		{"--force", NULL, TAKES_FORCE,
+		 "replace files that are there; renew what is not due; revoke a serial that is not known"},
 	[OPT_MODULE] = {"--pkcs11-module", "FILE", 0, "use the tokens of this module, too"},
 	[OPT_JSON] = {"--json", NULL, 0, "print JSON"},
 	[OPT_HELP] = {"--help", NULL, 0, "print this help"},
@@ -204,6 +217,19 @@ static int set_san(struct options *o, const char *value)
 	return 0;
 }
 
+static int set_reason(struct options *o, const char *value)
+{
+	const char *names[16];
+	size_t n = 0;
+
+	for (; index_reasons[n].name; n++) {
+		names[n] = index_reasons[n].name;
+		if (strcmp(value, names[n]) == 0)
+			o->reason = names[n];
+	}
+	return o->reason ? 0 : unknown("reason", value, names, n);
+}
+
 static int set_choice(struct options *o, enum id id, const char *value)
 {
 	static const char *const layouts[] = {"internal", "federation", "provider", "step-ca", NULL};
@@ -228,11 +254,11 @@ static int set_choice(struct options *o, enum id id, const char *value)
 	}
 }
 
-static int add_intermediate(struct options *o, const char *value)
+static int add_file(const char **list, size_t *n, const char *option, const char *value)
 {
-	if (o->n_intermediates == sizeof o->intermediates / sizeof *o->intermediates)
-		return usage("too many --intermediate");
-	o->intermediates[o->n_intermediates++] = value;
+	if (*n == FILES_MAX)
+		return usage("too many %s", option);
+	list[(*n)++] = value;
 	return 0;
 }
 
@@ -265,6 +291,7 @@ static int set_flag(struct options *o, enum id id)
 	bool *flags[N_OPTIONS] = {[OPT_CA_PROMPT] = &o->ca_passphrase.prompt,
 				  [OPT_PASS_PROMPT] = &o->passphrase.prompt,
 				  [OPT_REUSE_KEY] = &o->reuse_key,
+				  [OPT_REINSTATE] = &o->reinstate,
 				  [OPT_FORCE] = &o->force,
 				  [OPT_JSON] = &o->json,
 				  [OPT_HELP] = &o->help};
@@ -307,9 +334,13 @@ static int set(struct options *o, enum id id, const char *value)
 	case OPT_SAN:
 		return set_san(o, value);
 	case OPT_INTERMEDIATE:
-		return add_intermediate(o, value);
+		return add_file(o->intermediates, &o->n_intermediates, "--intermediate", value);
 	case OPT_LOCATION:
 		return add_location(o, value);
+	case OPT_CRL:
+		return add_file(o->crls, &o->n_crls, "--crl", value);
+	case OPT_REASON:
+		return set_reason(o, value);
 	case OPT_MODULE:
 		return add_module(value);
 	case OPT_KEY_TYPE:

@@ -10,6 +10,7 @@
 #include "profile.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
+enum { FILES_MAX = 16 }; /* of a kind in options */
 
 struct options {
 	size_t verb;        /* its number in the table */
@@ -17,8 +18,9 @@ struct options {
 	size_t n_words;
 	struct passphrase passphrase, ca_passphrase;
 	const char *ca, *ca_key, *key, *roots, *name, *exec, *layout;
-	const char *intermediates[16];
-	size_t n_intermediates;
+	const char *intermediates[FILES_MAX], *crls[FILES_MAX];
+	size_t n_intermediates, n_crls;
+	const char *reason; /* to revoke; one of index_reasons[] */
 	const char *locations[64];
 	size_t n_locations;
 	const char *address;           /* NULL: the layout's */
@@ -29,7 +31,7 @@ struct options {
 	struct names names;
 	const char *fingerprint, *token_file, *token_env, *provisioner, *provider, *listen;
 	int64_t wait_s;
-	bool json, force, reuse_key, help, client;
+	bool json, force, reuse_key, help, client, reinstate;
 };
 
 struct verb {
@@ -46,7 +48,7 @@ enum {
 	TAKES_LIFE = 16,   /* --validity */
 	TAKES_LENGTH = 32, /* --path-length */
 	TAKES_FORCE = 64,
-	TAKES_VERIFY = 128, /* --roots, --intermediate, --name, --purpose, --key */
+	TAKES_VERIFY = 128, /* --roots, --intermediate, --crl, --name, --purpose, --key */
 	TAKES_RENEW = 256,  /* --exec, --reuse-key */
 	TAKES_LAYOUT = 512,
 	TAKES_TYPE = 1024,           /* --key-type */
@@ -57,7 +59,7 @@ enum {
 	TAKES_PROVIDER = 1 << 19,    /* --provider, --wait */
 	TAKES_ROOTS = 1 << 20,
 	TAKES_LISTEN = 1 << 21,
-	TAKES_REVOKE = 1 << 22, /* --key */
+	TAKES_REVOKE = 1 << 22, /* --key, --reason, --reinstate */
 };
 
 /* 0; -1: help was asked for; EXIT_USAGE, EXIT_FAILED after a message.  options_done() in any case. */

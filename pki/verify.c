@@ -10,6 +10,7 @@
 #include <time.h>
 #include <semstreams/base/file_atomic.h>
 #include <semstreams/base/units.h>
+#include "revocation/crl.h"
 
 enum { DAY = 86400, RENEW_DAYS = 30 };
 
@@ -139,6 +140,70 @@ static int check_chain(struct findings *to, const struct certificates *own, cons
 	return rc;
 }
 
+/* ---- revocation ---- */
+
+static void check_list(struct findings *to, const char *path, X509_CRL *list, const gnutls_x509_crt_t *certs,
+		       unsigned n)
+{
+	int64_t end = crl_end(list);
+	char name[256], text[40];
+	unsigned ca = 0;
+
+	while (ca < n && !crl_is_of(list, certs[ca]))
+		ca++;
+	if (ca == n) {
+		find(to, true, "%s: the revocation list is of none of its CAs, or has a wrong signature",
+		     path);
+		return;
+	}
+	if (end < (int64_t)time(NULL))
+		find(to, true, "%s: the revocation list of \"%s\" expired at %s: get the new one", path,
+		     certificate_subject(certs[ca], name), ss_format_time(end, text, sizeof text));
+	for (unsigned i = 0; i < n; i++)
+		if (crl_has(list, certs[i]) && certificate_signed_by(certs[i], certs[ca]))
+			find(to, true, "%s\"%s\" is revoked, says %s", i ? "its CA " : "",
+			     certificate_subject(certs[i], name), path);
+}
+
+static int check_file(struct findings *to, const char *path, const gnutls_x509_crt_t *certs, unsigned n,
+		      struct fault *f)
+{
+	struct crls lists;
+	int rc = crls_load(path, &lists, f);
+
+	if (rc)
+		return rc == -ENOENT
+			       ? refuse(f, "%s: the revocation list cannot be read: %s", path, strerror(-rc))
+			       : rc;
+	for (size_t i = 0; i < lists.n; i++)
+		check_list(to, path, lists.v[i], certs, n);
+	crls_done(&lists);
+	return 0;
+}
+
+/* Of the whole chain, which the roots are the end of. */
+static int check_revocation(struct findings *to, const struct certificates *own,
+			    const struct certificates *roots, struct fault *f)
+{
+	const struct verify *v = to->v;
+	struct certificates more[CHAIN_MAX] = {{0}};
+	gnutls_x509_crt_t *certs = v->n_crls ? calloc(CHAIN_MAX + roots->n, sizeof(gnutls_x509_crt_t)) : NULL;
+	int n, rc;
+
+	if (!certs)
+		return v->n_crls ? -ENOMEM : 0;
+	rc = n = collect(v, own, certs, more, f);
+	for (unsigned i = 0; rc >= 0 && i < roots->n; i++)
+		certs[n++] = roots->v[i];
+	rc = rc < 0 ? rc : 0;
+	for (size_t i = 0; rc == 0 && i < v->n_crls; i++)
+		rc = check_file(to, v->crls[i], certs, (unsigned)n, f);
+	for (size_t i = 0; i < CHAIN_MAX; i++)
+		certificates_done(&more[i]);
+	free(certs);
+	return rc;
+}
+
 /* ---- the key and the names ---- */
 
 static bool is_sealed(const char *path)
@@ -258,6 +323,8 @@ int verify_certificate(const struct verify *v, struct fault *f)
 	}
 	if (rc == 0)
 		rc = check_chain(&to, &own, &roots, f);
+	if (rc == 0)
+		rc = check_revocation(&to, &own, &roots, f);
 	if (rc == 0)
 		rc = check_key(&to, own.v[0]);
 	if (rc == 0)

@@ -12,6 +12,8 @@ struct verify {
 	const char *roots; /* a file */
 	const char *const *intermediates;
 	size_t n_intermediates;
+	const char *const *crls; /* files with revocation lists of the CAs */
+	size_t n_crls;
 	const char *key; /* NULL: not looked at */
 	const struct passphrase *passphrase;
 	const char *name;          /* it has to be for this one; NULL: any */

@@ -240,9 +240,11 @@ bool tls_crls_same(const struct tls_crls *a, const struct tls_crls *b)
 
 	if (n != tls_crls_count(b))
 		return false;
-	for (size_t i = 0; i < n; i++)
-		if (memcmp(a->lists[i]->crl.digest, b->lists[i]->crl.digest, sizeof a->lists[i]->crl.digest))
+	for (size_t i = 0; i < n; i++) {
+		const struct tls_crl *x = tls_crls_at(a, i), *y = tls_crls_at(b, i);
+		if (memcmp(x->digest, y->digest, sizeof x->digest) != 0)
 			return false;
+	}
 	return true;
 }
 

@@ -72,7 +72,7 @@ _semstreams()
 
     case $command in
         '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top config schema cert spool pki help' -- "$cur")) ;;
-        pki) COMPREPLY=($(compgen -W 'root intermediate leaf device csr sign inspect fingerprint bundle verify renew rotate token join-request approve join join-serve revoke init services help' -- "$cur")) ;;
+        pki) COMPREPLY=($(compgen -W 'root intermediate leaf device csr sign inspect fingerprint bundle verify renew rotate token join-request approve join join-serve revoke crl init services help' -- "$cur")) ;;
         pki*) _filedir ;;
         cert) COMPREPLY=($(compgen -W 'status issue renew revoke rollover' -- "$cur")) ;;
         plugins | 'help plugins') COMPREPLY=($(compgen -W 'list describe' -- "$cur")) ;;

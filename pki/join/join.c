@@ -522,6 +522,8 @@ static int approve_here(const struct options *o, const struct request *r, struct
 	if (rc == 0)
 		rc = certificate_issue(&order, issuer.chain.v[0], &issuer.key, &crt, &cut, f);
 	if (rc == 0)
+		issuer_record(&issuer, crt);
+	if (rc == 0)
 		rc = put_reply(crt, &issuer.chain, roots.v[0], reply, f);
 	if (rc == 0 && cut)
 		fprintf(stderr,

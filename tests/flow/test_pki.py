@@ -273,7 +273,7 @@ def test_mistakes_are_explained(pki):
     assert "does not go with" in pki("root", "--ca-key", "x", status=2).stderr
     assert "none.crt: the certificate cannot be read" in pki("inspect", "none.crt", status=1).stderr
     assert ("root intermediate leaf device csr sign inspect fingerprint bundle verify renew rotate token join-request approve join "
-            "join-serve revoke init services").split() == \
+            "join-serve revoke crl init services").split() == \
         re.findall(r"^  semstreams pki ([\w-]+) [^C\n]*[A-Z]", pki("--help").stdout.split("help COMMAND")[0], re.M)
 
 
@@ -341,7 +341,7 @@ def test_internal_tree(tree):
     pki = tree.path("pki")
     files = sorted(str(f.relative_to(pki)) for f in pki.rglob("*") if f.is_file())
     assert files == ["api/api-bundle.pem", "api/api-cert.pem", "api/api-key.pem", "api/api.cnf", "api/api.csr",
-                     "ca/ca-cert.pem", "ca/ca-cert.srl", "ca/ca-key.pem", "certs/metadata.json",
+                     "ca/ca-cert.index", "ca/ca-cert.pem", "ca/ca-cert.srl", "ca/ca-key.pem", "certs/metadata.json",
                      "redis/redis-bundle.pem", "redis/redis-cert.pem", "redis/redis-key.pem", "redis/redis.cnf",
                      "redis/redis.csr", "workers/worker-bundle.pem", "workers/worker-cert.pem", "workers/worker-key.pem",
                      "workers/worker.csr"]

@@ -44,7 +44,7 @@ def test_federation(pki):  # noqa: F811
     pki("init", "--layout", "federation", *FAST)
     folder = pki.path("pki")
     names = ["federation-root-ca", *(f"location-{letter}-intermediate-ca" for letter in "abc")]
-    assert files(folder) == {"metadata.json"} | {name + end for name in names for end in (".crt", "-key.pem")}
+    assert files(folder) == {"metadata.json", "federation-root-ca.index"} | {name + end for name in names for end in (".crt", "-key.pem")}
     for name, days, length in zip(names, (1825, 365, 365, 365), (2, 0, 0, 0)):
         text = pki.text(f"pki/{name}.crt")
         assert abs(life(text) - days * DAY) < DAY and path_length(pki, f"pki/{name}.crt") == length
@@ -187,7 +187,7 @@ def place(pki):  # noqa: F811
 def test_step_ca_tree(place):
     home = place.path("config/step-ca")
     assert "Step-CA initialization complete!" in place.told
-    assert files(home) == {"ca.json", "defaults.json", ".gitignore", "README.md", "metadata.json", "pki/root_ca.crt",
+    assert files(home) == {"ca.json", "defaults.json", ".gitignore", "README.md", "metadata.json", "pki/root_ca.crt", "pki/root_ca.index",
                            "pki/intermediate_ca.crt", "pki/intermediate_ca_key", "secrets/password.txt", "secrets/root_ca_key",
                            "secrets/provisioner.pub.json", "secrets/provisioner.key.json"} and (home / "db").is_dir()
     for name, days in (("root", 3650), ("intermediate", 1825)):

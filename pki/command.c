@@ -589,7 +589,10 @@ static const struct verb verbs[] = {
 	{"services", "[DIR]",
 	 "Makes the certificates of the services of layout step-ca, 1 year each (VALIDITY_DAYS), in "
 	 "data/certs/SERVICE.\n"
-	 "Those that are there are kept, but for --force.",
+	 "Those that are there are kept, but for --force.  The tree's step-ca issues them by one-time "
+	 "tokens, at --ca "
+	 "URL or\nwhere defaults.json says; if none answers there, or with --ca-key, the intermediate's key "
+	 "signs.",
 	 0, 1, TAKES_CA | TAKES_TYPE | TAKES_NAMES | TAKES_FORCE | TAKES_LAYOUT, tree_services},
 };
 

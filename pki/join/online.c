@@ -78,6 +78,13 @@ void online_done(struct online *o)
 	*o = (struct online){0};
 }
 
+int online_health(struct online *o, struct fault *f)
+{
+	struct step_ca_result result;
+
+	return explain(step_ca_health(o->client, &result), &result, f);
+}
+
 static gnutls_x509_crt_t root_of(const struct online *o, const struct certificates *chain)
 {
 	for (unsigned i = 0; i < o->roots.n; i++)

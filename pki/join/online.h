@@ -22,6 +22,9 @@ int online_open(const struct options *, const char *url, const char *fingerprint
 		struct fault *);
 void online_done(struct online *);
 
+/* Does it answer, and is it well?  0, -EINVAL with why not, -ENOMEM. */
+int online_health(struct online *, struct fault *);
+
 /* A certificate for a request, by a one-time token; what comes back leads to *root, one of the trusted, and
  * is for the key (NULL: any).  life_s 0: the CA's default. */
 int online_sign(struct online *, const char *csr, const char *token, int64_t life_s, const struct key *,

@@ -16,6 +16,12 @@ void online_done(struct online *o)
 }
 
 /* Nobody gets so far. */
+int online_health(struct online *o, struct fault *f)
+{
+	(void)o;
+	return refuse(f, "built without libcurl");
+}
+
 int online_sign(struct online *o, const char *csr, const char *token, int64_t life_s, const struct key *key,
 		struct certificates *chain, gnutls_x509_crt_t *root, struct fault *f)
 {

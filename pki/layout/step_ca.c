@@ -2,6 +2,7 @@
 /* step_ca - the layout of a step-ca for the services of one place: config/step-ca/ is its home, with pki/,
  * secrets/ and db/ that git leaves out; data/certs/SERVICE/SERVICE.crt, .key. */
 #include <unistd.h>
+#include "services.h"
 #include "step_home.h"
 
 static const char readme[] =
@@ -71,71 +72,6 @@ static int check(struct tree *t, struct verdict *verdict, struct fault *f)
 	return rc ? rc : step_home_check(t, &home, verdict, f);
 }
 
-/* ---- services ---- */
-
-static const char *const names[] = {"keycloak", "vaultwarden", "vault",      "temporal",
-				    "postgres", "grafana",     "prometheus", "nats"};
-
-static int add_names(const struct tree *t, const char *service, struct names *out, struct fault *f)
-{
-	const char *const own[] = {service, "localhost", "127.0.0.1"};
-	int rc = 0;
-
-	for (size_t i = 0; rc == 0 && i < sizeof own / sizeof *own; i++)
-		rc = names_add(out, own[i], NULL, f);
-	for (size_t i = 0; rc == 0 && i < t->o->names.n; i++)
-		rc = names_add(out, t->o->names.v[i].text, NULL, f);
-	return rc;
-}
-
-static int make_service(struct tree *t, const char *service, const struct issuer *issuer, struct fault *f)
-{
-	static const struct passphrase open;
-	char crt[80], key[80];
-	struct member m;
-	struct names san = {0};
-
-	snprintf(crt, sizeof crt, "data/certs/%s/%s.crt", service, service);
-	snprintf(key, sizeof key, "data/certs/%s/%s.key", service, service);
-	int rc = tree_member(t, crt, key, &m, f);
-	if (rc == 0 && !t->o->force && access(m.crt, F_OK) == 0 && access(m.key, F_OK) == 0) {
-		if (!t->o->json)
-			printf("%s: kept\n", m.crt);
-		return 0;
-	}
-	if (rc == 0)
-		rc = add_names(t, service, &san, f);
-	const struct issue what = {.profile = &profile_service,
-				   .subject = service,
-				   .key_type = t->o->key_type,
-				   .crt = m.crt,
-				   .key = m.key,
-				   .names = &san,
-				   .passphrase = &open,
-				   .life_s = t->life_s,
-				   .path_len = -1,
-				   .replace = t->o->force,
-				   .chain = true};
-	if (rc == 0)
-		rc = tree_issue(t, &m, &what, issuer, f);
-	names_done(&san);
-	return rc ? rc : tree_save(t, f);
-}
-
-static int services(struct tree *t, struct fault *f)
-{
-	const struct passphrase passphrase = tree_passphrase(t, &t->o->ca_passphrase);
-	struct issuer issuer = {0};
-	int rc = issuer_load(t->issuer, t->issuer_key, &passphrase, &issuer, f);
-
-	for (size_t i = 0; rc == 0 && i < sizeof names / sizeof *names; i++)
-		rc = make_service(t, names[i], &issuer, f);
-	issuer_done(&issuer);
-	if (rc == 0 && !t->o->json)
-		puts("All service certificates generated!");
-	return rc;
-}
-
 const struct layout layout_step_ca = {.name = "step-ca",
 				      .dir = ".",
 				      .metadata = "config/step-ca/metadata.json",
@@ -146,5 +82,5 @@ const struct layout layout_step_ca = {.name = "step-ca",
 				      .password = "config/step-ca/secrets/password.txt",
 				      .offline = true,
 				      .init = init,
-				      .services = services,
+				      .services = services_make,
 				      .check = check};

@@ -68,7 +68,7 @@ class Home:
         return f"https://localhost:{self.port}"
 
     def get(self, path, body=None):
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode() if body else None,
+        request = urllib.request.Request(self.url + path, None if body is None else json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, context=self.context, timeout=PATIENCE) as answer:
             return json.load(answer)
@@ -176,6 +176,35 @@ def test_provider(pki):  # noqa: F811
          cwd=pki.folder)
     tool("openssl", "verify", "-CAfile", home / "certs/root_ca.crt", "-untrusted", "a.crt", "-purpose", "sslserver", "d.crt",
          cwd=pki.folder, status=2)
+
+
+def test_services_by_token(pki):  # noqa: F811
+    """The running CA issues them, and knows them afterwards; without it the tree's key signs, unless the CA was asked for."""
+    port = unused_port()
+    pki("init", "--layout", "step-ca", "--address", f"127.0.0.1:{port}")
+    home = pki.path("config/step-ca")
+    url = f"https://localhost:{port}"
+    none = pki("services", "--ca", url, status=1)
+    assert url in none.stderr and not pki.path("data/certs/nats").exists()
+    assert "URL of the tree's step-ca" in pki("services", "--ca", "x.crt", status=1).stderr
+    with Home(home, "ca.json", "pki/root_ca.crt", "secrets/password.txt", port) as ca:
+        done = pki("services", "--san", "nats.example")
+        assert "All service certificates generated!" in done.stdout and not done.stderr
+        assert pki("verify").stdout.endswith("All checks passed!\n")
+        text = pki.text("data/certs/nats/nats.crt")
+        assert abs(life(text) - 365 * DAY) < DAY and "DNS:nats, DNS:localhost, DNS:nats.example, IP Address:127.0.0.1" in text
+        ca.context.load_cert_chain(pki.path("data/certs/nats/nats.crt"), pki.path("data/certs/nats/nats.key"))
+        assert len(ca.get("/1.0/renew", {})["certChain"]) == 2
+        log = (home / "log").read_text()
+        assert log.count("path=/1.0/sign") == 8 and log.count("status=201") >= 8
+        other = pki.path("other")
+        pki("init", other, "--layout", "step-ca", "--address", f"127.0.0.1:{port}")
+        assert "note: the key of the tree's intermediate signs" in pki("services", other).stderr
+        assert url in pki("services", other, "--force", "--ca", url, status=1).stderr
+        pki("verify", other)
+    done = pki("services", "--force")
+    assert "note: the key of the tree's intermediate signs" in done.stderr and url in done.stderr
+    pki("verify")
 
 
 # ---- servers on the certificates of "services"

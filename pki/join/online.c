@@ -75,6 +75,7 @@ void online_done(struct online *o)
 {
 	step_ca_free(o->client);
 	certificates_done(&o->roots);
+	jose_key_done(&o->key);
 	*o = (struct online){0};
 }
 
@@ -224,14 +225,12 @@ static json_t *claims_of(const struct online *o, const char *provisioner, const 
 int online_token(struct online *o, const struct options *options, const struct online_claims *c,
 		 struct ss_strbuf *token, struct fault *f)
 {
-	struct jose_key key;
-	int rc = open_key(o, options, &key, f);
+	int rc = o->key.private ? 0 : open_key(o, options, &o->key, f);
 	json_t *claims = rc ? NULL : claims_of(o, options->provisioner, c);
 
 	if (rc == 0)
-		rc = claims ? jose_token_sign(&key, claims, token, f) : -ENOMEM;
+		rc = claims ? jose_token_sign(&o->key, claims, token, f) : -ENOMEM;
 	json_decref(claims);
-	jose_key_done(&key);
 	return rc;
 }
 

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include "pki/certificate.h"
 #include "pki/options.h"
+#include "jose.h"
 
 struct step_ca;
 
@@ -12,6 +13,7 @@ struct online {
 	char url[512];             /* without a / at its end */
 	struct certificates roots; /* those that are trusted */
 	const char *files[2];
+	struct jose_key key; /* the provisioner's, once a token was made: opening it takes long on purpose */
 };
 
 /*

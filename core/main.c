@@ -269,7 +269,7 @@ static int finish_output(int code)
 	return code ? code : 1;
 }
 
-/* `semstreams spool ...`, `semstreams pki ...`: programs beside this one, which need nothing of it. */
+/* `semstreams spool ...`, `pki ...`, `test ...`: programs beside this one, which need nothing of it. */
 static int run_beside(char **argv)
 {
 	char program[sizeof PKGLIBEXECDIR + 32];
@@ -286,7 +286,8 @@ int main(int argc, char **argv)
 
 	privileges_hide_memory();
 	keep_standard_streams();
-	if (argc > 1 && (strcmp(argv[1], "spool") == 0 || strcmp(argv[1], "pki") == 0))
+	if (argc > 1 &&
+	    (strcmp(argv[1], "spool") == 0 || strcmp(argv[1], "pki") == 0 || strcmp(argv[1], "test") == 0))
 		return run_beside(argv + 1);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGUSR1, SIG_IGN); /* other programs have uses for them: not to be killed by habit */

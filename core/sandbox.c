@@ -81,7 +81,7 @@ static bool each_claimed(const struct claims *claims, path_fn *fn, void *arg)
 	const char *resource;
 	bool go_on = true;
 
-	for (size_t i = 0; go_on && (resource = claims_at(claims, i)); i++) {
+	for (size_t i = 0; go_on && (resource = claims_at(claims, i, NULL)); i++) {
 		if (strncmp(resource, "reads:", 6) == 0)
 			go_on = read_beside(fn, arg, resource + 6);
 		else if (strncmp(resource, "writes:", 7) == 0)
@@ -324,7 +324,7 @@ static uint64_t needed_capabilities(const struct claims *claims)
 	uint64_t keep = UINT64_C(1) << privileges_capability("net_bind_service");
 	const char *resource;
 
-	for (size_t i = 0; (resource = claims_at(claims, i)); i++) {
+	for (size_t i = 0; (resource = claims_at(claims, i, NULL)); i++) {
 		int number =
 			strncmp(resource, "capability:", 11) == 0 ? privileges_capability(resource + 11) : -1;
 		keep |= number >= 0 ? UINT64_C(1) << number : 0;

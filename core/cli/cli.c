@@ -497,6 +497,7 @@ static const char help_general[] =
 	"  semstreams status                   show what a running host does\n"
 	"  semstreams top                      the same as rates, again and again\n"
 	"  semstreams config show [-c] FILE    print a configuration, secrets hidden\n"
+	"  semstreams test FILE...             run tests of a configuration, in no time and without network\n"
 	"  semstreams schema                   print a JSON Schema of the configuration, for editors\n"
 	"  semstreams help [COMMAND]           or: semstreams COMMAND --help\n";
 

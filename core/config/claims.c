@@ -94,9 +94,13 @@ bool claims_is_need(const char *resource)
 	       strncmp(resource, "capability:", 11) == 0;
 }
 
-const char *claims_at(const struct claims *c, size_t i)
+const char *claims_at(const struct claims *c, size_t i, const char **owner)
 {
-	return i < c->n ? c->rows[i].resource : NULL;
+	if (i >= c->n)
+		return NULL;
+	if (owner)
+		*owner = c->rows[i].owner;
+	return c->rows[i].resource;
 }
 
 static bool collide(const char *a, const char *b)

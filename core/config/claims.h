@@ -22,7 +22,8 @@ int claims_add(struct claims *, const char *owner, const char *resource, const c
 bool claims_is_port(const char *resource);
 /* "reads:PATH", "writes:PATH" and "capability:NAME" are what the owner needs, and others may need, too. */
 bool claims_is_need(const char *resource);
-/* The resources in the order they came, from 0; NULL behind the last one. */
-const char *claims_at(const struct claims *, size_t i);
+/* The resources in the order they came, from 0; NULL behind the last one.  *owner (NULL is allowed): whose.
+ */
+const char *claims_at(const struct claims *, size_t i, const char **owner);
 /* So many descriptors more; returns how many files and sockets all want to have open at once. */
 uint64_t claims_descriptors(struct claims *, uint64_t more);

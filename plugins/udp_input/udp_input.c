@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <semstreams/base/units.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/sugar.h>
 #include "udp_input.h"
@@ -306,6 +307,36 @@ static int32_t drain(void *self)
 	return drain_on(in);
 }
 
+/* ---- for tests of configurations ---- */
+
+/* "192.0.2.1:4711", "[2001:db8::1]:4711"; NULL: some address. */
+static int32_t read_sender(const char *text, union udp_addr *out)
+{
+	char address[INET6_ADDRSTRLEN + 24];
+	int64_t port;
+	if (!text)
+		text = "127.0.0.1:9";
+	const char *colon = strrchr(text, ':');
+	size_t brackets = *text == '[', len = colon ? (size_t)(colon - text) : 0;
+	if (len <= 2 * brackets || (brackets && colon[-1] != ']') || len >= sizeof address ||
+	    ss_parse_integer(colon + 1, &port) != 0 || port < 0 || port > 65535)
+		return -EINVAL;
+	snprintf(address, sizeof address, "%.*s", (int)(len - 2 * brackets), text + brackets);
+	return udp_addr_parse(address, (uint16_t)port, out) == 0 ? 0 : -EINVAL;
+}
+
+static int32_t inject(void *self, const struct ss_message *m)
+{
+	struct udp_input *in = self;
+	union udp_addr from;
+	int32_t rc = read_sender(m->address, &from);
+	if (rc == 0 && m->len > UDP_MAX_DATAGRAM)
+		rc = -EMSGSIZE;
+	if (rc == 0 && !in->recv.host)
+		rc = udp_recv_init(&in->recv, in->host, in->conf, in->conf->allow ? &in->allow : NULL);
+	return rc ? rc : udp_recv_take(&in->recv, m->data, m->len, &from);
+}
+
 /* ---- descriptor ---- */
 
 #define ADDRESSES "{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}]}"
@@ -403,5 +434,6 @@ static const struct ss_component udp_input = {
 	.pause = pause_reading,
 	.resume = resume_reading,
 	.drain = drain,
+	.inject = inject,
 };
 SS_REGISTER(&udp_input);

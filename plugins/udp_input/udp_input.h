@@ -148,6 +148,8 @@ int32_t udp_recv_init(struct udp_recv *, const struct ss_host *, const struct ud
 void udp_recv_done(struct udp_recv *);
 /* [inst] Read once and emit what came: bytes received, or -errno (-EAGAIN: nothing there). */
 int64_t udp_recv_read(struct udp_recv *, int fd);
+/* [inst] One datagram as if it had been read; -ENOMEM. */
+int32_t udp_recv_take(struct udp_recv *, const uint8_t *data, size_t len, const union udp_addr *from);
 /* [inst] Now and then: give back memory that rare long datagrams needed. */
 void udp_recv_tidy(struct udp_recv *);
 

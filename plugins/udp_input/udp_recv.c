@@ -290,6 +290,13 @@ static void adapt(struct udp_recv *r, uint32_t n, uint32_t asked)
 		r->vlen /= 2;
 }
 
+static void stamp(struct udp_recv *r)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	r->time_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
 int64_t udp_recv_read(struct udp_recv *r, int fd)
 {
 	r->more = false;
@@ -299,15 +306,31 @@ int64_t udp_recv_read(struct udp_recv *r, int fd)
 	int n = recvmmsg(fd, r->msgs, asked, MSG_DONTWAIT, NULL);
 	if (n < 0)
 		return -errno;
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	r->time_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+	stamp(r);
 	deliver(r, (uint32_t)n);
 	int64_t bytes = (int64_t)r->bytes;
 	account(r);
 	adapt(r, (uint32_t)n, asked);
 	r->more = (uint32_t)n == asked;
 	return bytes;
+}
+
+int32_t udp_recv_take(struct udp_recv *r, const uint8_t *data, size_t len, const union udp_addr *from)
+{
+	if (!prepare(r))
+		return -ENOMEM;
+	struct mmsghdr *m = &r->msgs[0];
+	size_t in_slot = min_size(len, r->slot);
+	memcpy(r->iov[0].iov_base, data, in_slot);
+	memcpy(r->iov[1].iov_base, data + in_slot, len - in_slot);
+	m->msg_len = (uint32_t)len;
+	m->msg_hdr.msg_controllen = 0;
+	if (r->names)
+		r->names[0] = *from;
+	stamp(r);
+	deliver(r, 1);
+	account(r);
+	return 0;
 }
 
 void udp_recv_tidy(struct udp_recv *r)

@@ -64,7 +64,7 @@ static void answer(struct input *in, struct ws_conn *conn, const struct ss_field
 	uint64_t ms = (uint64_t)time(NULL) * 1000;
 
 	(void)in;
-	if (id->type != SS_JSON_STRING || id->len > 256)
+	if (!conn || id->type != SS_JSON_STRING || id->len > 256)
 		return;
 	int n = snprintf(text, sizeof buf - WS_PRE,
 			 "{\"type\":\"ack\",\"id\":\"%.*s\",\"timestamp\":%" PRIu64 "}", (int)id->len,

@@ -97,11 +97,11 @@ static size_t put_name(char *to, const char *name)
 	return (size_t)(at - to);
 }
 
-int provenance_open(struct input *in, struct provenance_peer *p, const struct ws_conn *conn, const char *name)
+int provenance_open(struct input *in, struct provenance_peer *p, const char *address, const char *name)
 {
 	const struct provenance *all = &in->provenance;
 	struct ss_attributes values = {.struct_size = sizeof values};
-	char address[WS_ADDRESS_MAX], other[SS_ATTR_NAME_MAX + 16], path[3 * SS_ATTR_NAME_MAX + 1];
+	char other[SS_ATTR_NAME_MAX + 16], path[3 * SS_ATTR_NAME_MAX + 1];
 
 	*p = (struct provenance_peer){0};
 	if (!all->service)
@@ -112,7 +112,6 @@ int provenance_open(struct input *in, struct provenance_peer *p, const struct ws
 		return -ENAMETOOLONG;
 	snprintf(other, sizeof other, "unverified:%s", in->host->id);
 	set_value(&values, SS_ATTR_PEER, name ? name : other);
-	ws_address(conn, address);
 	set_value(&values, SS_ATTR_ADDRESS, address);
 	set_value(&values, SS_ATTR_INPUT, in->host->id);
 	if (name) {

@@ -10,7 +10,6 @@
 
 struct input;
 struct input_peer;
-struct ws_conn;
 
 struct provenance {
 	const struct ss_attribute_service *service; /* NULL: nobody wants attributes */
@@ -32,8 +31,8 @@ struct provenance_peer {
 int provenance_create(struct input *);
 void provenance_destroy(struct input *);
 void provenance_start(struct input *);
-/* A connection is open; name: verified, NULL without one. */
-int provenance_open(struct input *, struct provenance_peer *, const struct ws_conn *, const char *name);
+/* A connection from that address is open; name: verified, NULL without one. */
+int provenance_open(struct input *, struct provenance_peer *, const char *address, const char *name);
 void provenance_close(struct input *, struct provenance_peer *);
 /* What a row of the batch names by its member attributes, of an event that the peer sent. */
 uint16_t provenance_attach(struct input *, const struct provenance_peer *, struct ss_batch *);

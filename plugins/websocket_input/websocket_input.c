@@ -88,6 +88,7 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 {
 	struct input *in = arg;
 	bool link = strcmp(subprotocol, LINK_SUBPROTOCOL) == 0;
+	char address[WS_ADDRESS_MAX];
 
 	if (!link && !in->conf->plain)
 		return 1002;
@@ -95,7 +96,8 @@ static int on_opened(void *arg, struct ws_conn *conn, const char *subprotocol, c
 	if (!p)
 		return 1013;
 	*p = (struct input_peer){.common = {.conn = conn, .link = link}};
-	int rc = provenance_open(in, &p->provenance, conn, peer);
+	ws_address(conn, address);
+	int rc = provenance_open(in, &p->provenance, address, peer);
 	if (rc == 0)
 		rc = peers_add(&in->peers, &p->common, peer);
 	if (rc < 0) {
@@ -328,6 +330,21 @@ static void input_idle(void *self)
 	plain_in_flush(self);
 }
 
+/* A message of a plain peer, or an event that a link brought. */
+static int32_t input_inject(void *self, const struct ss_message *m)
+{
+	struct input_peer from = {.common = {.name = m->peer}};
+	struct input *in = self;
+
+	if (!in->provenance.service)
+		provenance_start(in);
+	int rc = provenance_open(in, &from.provenance, m->address ? m->address : "127.0.0.1:9", m->peer);
+	if (rc == 0)
+		plain_in_message(in, &from, false, m->data, m->len);
+	provenance_close(in, &from.provenance);
+	return rc;
+}
+
 static const struct ss_component websocket_input = {
 	.struct_size = sizeof websocket_input,
 	.kind = SS_KIND_SOURCE,
@@ -353,6 +370,7 @@ static const struct ss_component websocket_input = {
 	.drain = input_drain,
 	.acked = input_acked,
 	.idle = input_idle,
+	.inject = input_inject,
 	.flags = SS_OWN_LOOP | SS_TELLS_PATHS, /* TLS handshakes compute for milliseconds */
 };
 SS_REGISTER(&websocket_input);

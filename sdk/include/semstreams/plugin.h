@@ -56,7 +56,10 @@ enum {
 	/* All files that it opens by name after create are told: by options with SS_OPT_READS or
 	 * SS_OPT_WRITES, or by claims "reads:PATH" and "writes:PATH".  The host may keep the process to
 	 * those.  Without the flag it does so only if the configuration lists paths. */
-	SS_TELLS_PATHS = 2
+	SS_TELLS_PATHS = 2,
+	/* Of a sink: it reaches nothing but files, which its options name, so that `semstreams test` runs it.
+	 * Of sinks without the flag a test only sees what comes to them. */
+	SS_FILES_ONLY = 4
 };
 
 /* What process() did with a batch. */
@@ -278,6 +281,17 @@ struct ss_host {
 	int32_t (*claim)(const struct ss_host *, const char *pointer, const char *resource);
 };
 
+/* ---- messages for tests ------------------------------------------------------------------------ */
+
+/* What a source is given in a test of a configuration, as if it had come in from outside. */
+struct ss_message {
+	uint32_t struct_size, reserved;
+	const uint8_t *data; /* len bytes: a datagram, a message; not NUL-terminated */
+	size_t len;
+	const char *address; /* who sent it: "192.0.2.1:4711", "[2001:db8::1]:4711"; NULL: not said */
+	const char *peer;    /* the name of its verified certificate; NULL: it has none */
+};
+
 /* ---- component types --------------------------------------------------------------------------- */
 
 /* A component type.  Callbacks may be NULL unless the comment says "required". */
@@ -327,8 +341,16 @@ struct ss_component {
 	/* [ctl] Get a further interface of the instance by its id; as ss_host.query. */
 	int32_t (*extension)(void *self, const char *id, uint32_t min_size, struct ss_iface *out);
 
-	uint32_t flags;    /* SS_OWN_LOOP, SS_TELLS_PATHS */
+	uint32_t flags;    /* SS_OWN_LOOP, SS_TELLS_PATHS, SS_FILES_ONLY, combined by | */
 	uint32_t reserved; /* 0 */
+
+	/* Members below are younger than version 1.0: see SS_KNOWS. */
+
+	/* [inst] In a source, for `semstreams test`: take a message (borrowed) as if it had come in from
+	 * outside, and emit what comes of it at once or in idle().  start() is not called, so nothing is
+	 * open; pause(), resume(), drain() and stop() come as if it had been.  -EINVAL: the address is none;
+	 * -ENOMEM. */
+	int32_t (*inject)(void *self, const struct ss_message *);
 };
 
 /* What a plugin exports.  It is data, so that no code runs when the file is examined.  The name of the symbol

@@ -21,6 +21,7 @@
 #include "core/admin/log.h"
 #include "core/cli/cli.h"
 #include "core/flow/batch.h"
+#include "core/flow/crash.h"
 #include "core/trial/judge.h"
 #include "core/trial/set_clock.h"
 #include "core/trial/stage.h"
@@ -267,6 +268,7 @@ static _Noreturn void be_the_case(struct config *config, const struct script *sc
 	signal(SIGPIPE, SIG_IGN);
 	bool ready = dup2(room->log, STDERR_FILENO) >= 0 && chdir(room->folder) == 0;
 	log_setup(config->log_level, false);
+	crash_watch(false);
 	set_clock_stop(of->at_ns);
 	int code = ready ? run_case(&r, config) : 1;
 	log_flush();

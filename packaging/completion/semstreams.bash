@@ -71,7 +71,8 @@ _semstreams()
     fi
 
     case $command in
-        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top config schema cert spool pki help' -- "$cur")) ;;
+        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top config schema cert spool pki test help' -- "$cur")) ;;
+        test*) _filedir json ;;
         pki) COMPREPLY=($(compgen -W 'root intermediate leaf device csr sign inspect fingerprint bundle verify renew rotate token join-request approve join join-serve revoke crl init services help' -- "$cur")) ;;
         pki*) _filedir ;;
         cert) COMPREPLY=($(compgen -W 'status issue renew revoke rollover' -- "$cur")) ;;

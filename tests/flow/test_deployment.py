@@ -52,7 +52,8 @@ def test_pki(tmp_path):
         done = pki(*args)
         assert done.returncode == 0, done.stderr
     names = ["federation-root-ca", "location-a-intermediate-ca", "location-a-intermediate-ca-new", "location-d-intermediate-ca"]
-    assert {f.name for f in tmp_path.iterdir()} == {n + end for n in names for end in (".crt", "-key.pem")} | {"metadata.json"}
+    assert {f.name for f in tmp_path.iterdir()} == {n + end for n in names for end in (".crt", "-key.pem")} | {
+        "metadata.json", "federation-root-ca.index"}
     for name, bits, days, length in zip(names, (4096, 2048, 2048, 2048), (1825, 365, 365, 365), (2, 0, 0, 0)):
         crt = tmp_path / f"{name}.crt"
         text = subprocess.run(["openssl", "x509", "-in", crt, "-noout", "-text"], check=True, text=True,

@@ -47,6 +47,16 @@ static int read_file(const char *path, const char *what, struct ss_strbuf *out, 
 	return out->failed ? -ENOMEM : 0;
 }
 
+/* On stdout; takes over value. */
+static int print_json(json_t *value)
+{
+	int rc = value && json_dumpf(value, stdout, JSON_INDENT(2)) == 0 ? 0 : -ENOMEM;
+
+	putchar('\n');
+	json_decref(value);
+	return rc;
+}
+
 /* ---- tokens ---- */
 
 /* The token that is given, which is for subject, and of a CA that --ca may leave unsaid. */
@@ -125,7 +135,7 @@ int join_token(const struct options *o)
 	if (rc == 0)
 		rc = fileset_write(&set, &f);
 	if (rc == 0 && o->json)
-		printf("{\"token\": \"%s\"}\n", o->words[1]);
+		rc = print_json(json_pack("{s:s, s:s}", "token", o->words[1], "subject", o->words[0]));
 	else if (rc == 0)
 		printf("%s: a one-time token for \"%s\", a %s of %s\n", o->words[1], o->words[0], p->name,
 		       ca.url);
@@ -375,7 +385,8 @@ int join_request(const struct options *o)
 	if (rc == 0 && online)
 		rc = fileset_write(&set, &f);
 	if (rc == 0 && o->json)
-		printf("{\"request\": \"%s\", \"key\": \"%s\"}\n", o->words[1], o->words[2]);
+		rc = print_json(json_pack("{s:s, s:s, s:s*}", "request", o->words[1], "key", o->words[2],
+					  "reply", online ? o->words[3] : NULL));
 	else if (rc == 0 && online)
 		printf("%s: the provider's reply; take it by \"semstreams pki join\"\n", o->words[3]);
 	message_reply_done(&reply);
@@ -595,8 +606,8 @@ int join_approve(const struct options *o)
 	if (rc == 0)
 		rc = fileset_write(&set, &f);
 	if (rc == 0 && o->json)
-		printf("{\"tenant\": \"%s\", \"key_sha256\": \"%s\", \"reply\": \"%s\"}\n", r.subject,
-		       key_fingerprint(r.public, id), o->words[1]);
+		rc = print_json(json_pack("{s:s, s:s, s:s}", "tenant", r.subject, "key_sha256",
+					  key_fingerprint(r.public, id), "reply", o->words[1]));
 	else if (rc == 0)
 		printf("%s: a CA for the tenant \"%s\", whose key has the SHA-256 %s\n", o->words[1],
 		       r.subject, key_fingerprint(r.public, id));
@@ -650,7 +661,10 @@ static int revoke_at(const struct options *o, struct online *ca, struct fault *f
 	if (rc == 0)
 		rc = online_revoke(ca, o, chain.v[0], ss_strbuf_cstr(&pem),
 				   o->key ? ss_strbuf_cstr(&key) : NULL, f);
-	if (rc == 0)
+	if (rc == 0 && o->json)
+		rc = print_json(json_pack("{s:s, s:s, s:s}", "certificate", o->words[0], "serial_number",
+					  certificate_serial(chain.v[0], serial), "revoked_at", ca->url));
+	else if (rc == 0)
 		printf("%s: \"%s\", serial %s, is renewed no more by %s; who has it can show it until it "
 		       "expires\n",
 		       o->words[0], certificate_subject(chain.v[0], name),

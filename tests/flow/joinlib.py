@@ -17,12 +17,14 @@ import time
 
 import pytest
 
-from cryptography.hazmat.primitives import hashes, keywrap, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from lab.ports import unused_port
 from lab.servers import Missing, StepCa
 from conftest import PATIENCE
+
+pytest.importorskip("cryptography", reason="python3-cryptography is missing")
+from cryptography.hazmat.primitives import hashes, keywrap, serialization  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: E402
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: E402
 
 DEVICE = ('{{- if eq .Token.profile "device-leaf" -}} {"subject": {{ toJson .Subject }}, "sans": {{ toJson .SANs }}, '
           '"keyUsage": ["digitalSignature"], "extKeyUsage": ["clientAuth"]} '

@@ -18,6 +18,8 @@ import pytest
 
 from acmelib import until
 from conftest import PATIENCE, TREE
+from lab.ports import unused_port
+from test_pki_step_ca import Home
 from joinlib import join_by_files, pki, provider, provider_files, provisioner, recorder, recording, running, tool  # noqa: F401
 
 BY_PASSWORD = ["--ca-passphrase-file", "password"]
@@ -346,6 +348,25 @@ def test_the_responder_and_strangers(provider_files, semstreams):
         assert codes == [202] * 3 + [429] * 3 and len(waiting(pki)) == 4
         assert ask(url, join, pki, body)[0] == 202
         assert csr in [pki.path(f"requests/{name}").read_text() for name in waiting(pki)]
+
+
+def test_the_layout_of_a_provider(pki):  # noqa: F811
+    """What "init --layout provider" makes is a step-ca that signs tenants' CAs, with the root's key away."""
+    port = unused_port()
+    pki("init", "--layout", "provider", "--san", "localhost", "--address", f"127.0.0.1:{port}", "--key-type", "p256",
+        env={"STEP_CA_PASSWORD": "sesame"})
+    (pki.path("pki") / "secrets/root_ca_key").rename(pki.path("usb_key"))
+    with Home(pki.path("pki"), "config/ca.json", "certs/root_ca.crt", "secrets/password", port):
+        there = ["--ca", f"https://localhost:{port}", "--fingerprint", pki.fingerprint("pki/certs/root_ca.crt"),
+                 "--ca-passphrase-file", "pki/secrets/password"]
+        pki("root", "root.crt", *there[:4])
+        pki("join-request", "tenant-a", "tenant-a.csr", "tenant-a.key")
+        pki("approve", "tenant-a.csr", "tenant-a.json", *there)
+        pki("join", "tenant-a.json", "tenant-a.crt", "tenant-a-root.crt", "--key", "tenant-a.key", "--roots", "root.crt")
+        check_tenant(pki, "tenant-a")
+    pki("device", "device-1", "device-1.crt", "device-1.key", "--ca", "tenant-a.crt", "--ca-key", "tenant-a.key")
+    tool("openssl", "verify", "-purpose", "sslclient", "-CAfile", "root.crt", "-untrusted", "device-1.crt", "device-1.crt",
+         cwd=pki.folder)
 
 
 # ---- docs/pki.md

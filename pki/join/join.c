@@ -683,6 +683,9 @@ int join_revoke(const struct options *o)
 
 	if (!is_url(o->ca))
 		return wrong_usage("--ca is needed: the URL of the step-ca, \"https://...\"");
+	if (o->reinstate || o->force)
+		return wrong_usage("a step-ca takes no revocation back, and knows what it has signed: leave "
+				   "--reinstate and --force out");
 	if (access(o->words[0], F_OK) != 0 &&
 	    strspn(o->words[0], "0123456789abcdefABCDEFx:") == strlen(o->words[0]))
 		return wrong_usage(

@@ -10,6 +10,7 @@
 #include <semstreams/ext/step-ca.h>
 #include "jose.h"
 #include "message.h"
+#include "pki/revocation/index.h"
 
 enum { PAGES_MAX = 20, TOKEN_LIFE = 300, HTTP_NOT_FOUND = 404 };
 
@@ -264,6 +265,14 @@ static const char *decimal_serial(gnutls_x509_crt_t crt, char *buf)
 	return buf;
 }
 
+static int reason_code(const char *reason)
+{
+	for (size_t i = 0; reason && index_reasons[i].name; i++)
+		if (strcmp(index_reasons[i].name, reason) == 0)
+			return (int)index_reasons[i].code;
+	return 0;
+}
+
 /* step-ca says "ok" to any serial number: whether it has signed this one is seen by its own certificate. */
 static int is_signer(struct online *o, gnutls_x509_crt_t crt, struct fault *f)
 {
@@ -295,6 +304,8 @@ int online_revoke(struct online *o, const struct options *options, gnutls_x509_c
 		rc = online_token(o, options, &claims, &token, f);
 	if (rc == 0) {
 		const struct step_ca_revocation what = {.serial = serial,
+							.reason = options->reason,
+							.reason_code = reason_code(options->reason),
 							.token = key ? NULL : ss_strbuf_cstr(&token),
 							.chain_pem = key ? chain : NULL,
 							.key_pem = key};

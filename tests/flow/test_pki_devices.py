@@ -169,7 +169,8 @@ def test_revocation(tenant, tenant_ca, how):
             between_ca = ["--ca", between.url]
             said = tenant("revoke", "device-1.crt", *between_ca, "--roots", "root.crt", *how, status=1)
             assert "this CA has not signed" in said.stderr  # it is the provider's certificate that it shows
-    tenant("revoke", "device-1.crt", "--ca", tenant_ca.origin, "--roots", "root.crt", *how)
+    tenant("revoke", "device-1.crt", "--ca", tenant_ca.origin, "--roots", "root.crt", "--reason", "keyCompromise", *how)
+    assert b'"ReasonCode":1,"Reason":"keyCompromise"' in (tenant_ca.folder / "db").read_bytes()
     assert str(serial(tenant, "device-1")).encode() in (tenant_ca.folder / "db").read_bytes()
     assert renewal(tenant, tenant_ca, "device-1") == 401
     assert renewal(tenant, tenant_ca, "device-2") == 201
@@ -182,6 +183,7 @@ def test_revocations_that_are_refused(tenant, tenant_ca, provider):
     for unknown in ("1234567890", "0x4d2", "4D:2F"):
         said = tenant("revoke", unknown, *ca, status=2)
         assert "any serial number" in said.stderr
+    assert "takes no revocation back" in tenant("revoke", "tenant-a.crt", *ca, "--reinstate", status=2).stderr
     join_by_files(tenant, "tenant-b")
     tenant("device", "foreign", "foreign.crt", "foreign.key", "--ca", "tenant-b.crt", "--ca-key", "tenant-b.key")
     said = tenant("revoke", "foreign.crt", *ca, status=1)

@@ -23,9 +23,21 @@ static const char service_leaf[] = "{\"subject\": {{ toJson .Subject }}, \"sans\
 				   "\"extKeyUsage\": [\"serverAuth\", \"clientAuth\"]}\n";
 
 static const char device_leaf[] =
-	"{{- /* for the \"iot-bridge\" of a tenant's step-ca: a device is a client, and nothing else */ -}}\n"
+	"{{- /* a device is a client, and nothing else */ -}}\n"
 	"{\"subject\": {{ toJson .Subject }}, \"sans\": {{ toJson .SANs }},\n"
 	" \"keyUsage\": [\"digitalSignature\"], \"extKeyUsage\": [\"clientAuth\"]}\n";
+
+/* No CAs: below a path length of 0 nobody would trust them. */
+static const char tenant[] =
+	"{{- /* for the \"iot-bridge\" of a tenant's step-ca: what its one-time tokens may order */ -}}\n"
+	"{{- if eq .Token.profile \"device-leaf\" -}}\n"
+	"{\"subject\": {{ toJson .Subject }}, \"sans\": {{ toJson .SANs }},\n"
+	" \"keyUsage\": [\"digitalSignature\"], \"extKeyUsage\": [\"clientAuth\"]}\n"
+	"{{- else if eq .Token.profile \"service-leaf\" -}}\n"
+	"{\"subject\": {{ toJson .Subject }}, \"sans\": {{ toJson .SANs }},\n"
+	" \"keyUsage\": [\"digitalSignature\", \"keyEncipherment\"], \"extKeyUsage\": [\"serverAuth\", "
+	"\"clientAuth\"]}\n"
+	"{{- else }}{{ fail \"the token names no profile that is issued here\" }}{{ end }}\n";
 
 static json_t *authority(const struct provisioner *p)
 {
@@ -47,6 +59,7 @@ static json_t *authority(const struct provisioner *p)
 static const struct step_file files[] = {{"templates/iot-bridge.tpl", iot_bridge},
 					 {"templates/service-leaf.tpl", service_leaf},
 					 {"templates/device-leaf.tpl", device_leaf},
+					 {"templates/tenant.tpl", tenant},
 					 {NULL, NULL}};
 
 static const struct step_home home = {.base = "",

@@ -168,6 +168,10 @@ def test_provider(pki):  # noqa: F811
             assert ca.order("iot-bridge", pki.path("hub.csr"), "hub.local", out[2], **claims) >= 400
         assert ca.order("iot-bridge", pki.path("hub.csr"), "a.local", out[2], profile="service-leaf") >= 400
         assert "newOrder" in ca.get("/acme/acme/directory")
+        pki("join-request", "tenant-b", "b.csr", "b.key")
+        pki("approve", "b.csr", "b.json", "--ca", ca.url, "--roots", ca.root, "--ca-passphrase-file", home / "secrets/password")
+        pki("join", "b.json", "b.crt", "b-root.crt", "--key", "b.key", "--roots", ca.root)
+    assert "CA:TRUE, pathlen:0" in pki.text("b.crt")
     text = pki.text("a.crt")
     assert "CA:TRUE, pathlen:0" in text and abs(life(text) - 730 * DAY) < DAY
     assert "TLS Web Server Authentication, TLS Web Client Authentication" in pki.text("hub.crt")
@@ -176,6 +180,38 @@ def test_provider(pki):  # noqa: F811
          cwd=pki.folder)
     tool("openssl", "verify", "-CAfile", home / "certs/root_ca.crt", "-untrusted", "a.crt", "-purpose", "sslserver", "d.crt",
          cwd=pki.folder, status=2)
+
+
+def test_tenant(pki):  # noqa: F811
+    """A tenant's step-ca on a CA that the provider's signed, with the provider's template for tenants: devices, services, no CAs."""
+    port = unused_port()
+    pki("init", "--layout", "provider", "--address", f"127.0.0.1:{port}")
+    home, tenant = pki.path("pki"), pki.path("tenant")
+    tenant.mkdir()
+    pki("csr", "Tenant A", tenant / "ca.csr", tenant / "ca.key")
+    pki("sign", tenant / "ca.csr", tenant / "ca.crt", "--profile", "sub-ca", "--ca", home / "certs/intermediate_ca.crt", "--ca-key",
+        home / "secrets/intermediate_ca_key", "--ca-passphrase-file", home / "secrets/password")
+    pki("bundle", tenant / "chain.crt", tenant / "ca.crt", home / "certs/intermediate_ca.crt")
+    for name, place in (("root.crt", "certs/root_ca.crt"), ("tenant.tpl", "templates/tenant.tpl"), ("password", "secrets/password")):
+        shutil.copy(home / place, tenant / name)
+    config = json.loads((home / "config/ca.json").read_text())
+    config.update(root="root.crt", crt="chain.crt", key="ca.key")
+    bridge = config["authority"]["provisioners"][0]
+    bridge["options"]["x509"]["templateFile"] = "tenant.tpl"
+    config["authority"]["provisioners"] = [bridge]
+    (tenant / "ca.json").write_text(json.dumps(config))
+    with Home(tenant, "ca.json", "root.crt", "password", port) as ca:
+        where = ["--ca", ca.url, "--roots", ca.root]
+        pki("token", "device-1", "d.token", *where, "--ca-passphrase-file", tenant / "password")
+        pki("device", "device-1", "d.crt", "d.key", *where, "--token-file", "d.token")
+        pki("csr", "hub.local", "hub.csr", "hub.key")
+        assert ca.order("iot-bridge", pki.path("hub.csr"), "hub.local", pki.path("hub.crt"), profile="service-leaf") == 201
+        for claims in ({"profile": "intermediate-ca"}, {}):
+            assert ca.order("iot-bridge", pki.path("hub.csr"), "hub.local", pki.path("none.crt"), **claims) >= 400
+    verify = ["openssl", "verify", "-CAfile", home / "certs/root_ca.crt", "-untrusted"]
+    tool(*verify, "d.crt", "-purpose", "sslclient", "d.crt", cwd=pki.folder)
+    tool(*verify, "d.crt", "-purpose", "sslserver", "d.crt", cwd=pki.folder, status=2)
+    tool(*verify, "hub.crt", "-purpose", "sslserver", "hub.crt", cwd=pki.folder)
 
 
 def test_services_by_token(pki):  # noqa: F811

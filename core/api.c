@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <jansson.h>
 #include <semstreams/base/strbuf.h>
+#include "core/admin/clock.h"
 #include "core/admin/health.h"
 #include "core/admin/log.h"
 #include "core/admin/log_tail.h"
@@ -205,8 +207,11 @@ static uint64_t add_lines(uint64_t after, struct ss_strbuf *out)
 	return newest;
 }
 
+/* Building a state may take a tenth of the time at most, however many components there are, or one that does
+ * not answer when it is asked for its links. */
 static void on_tick(struct ev_loop *ev, struct ev_timer *w, int events)
 {
+	const uint64_t began = clock_now();
 	struct api *api = w->data;
 	struct ss_strbuf out = {0};
 
@@ -220,6 +225,9 @@ static void on_tick(struct ev_loop *ev, struct ev_timer *w, int events)
 	for (size_t i = 0; i < api->n_streams; i++) /* who is behind misses this one */
 		admin_stream_write(api->streams[i], out.bytes, out.len);
 	ss_strbuf_done(&out);
+	const double took = (double)(clock_now() - began) / 1e9;
+	w->repeat = took * 10. > TICK_S ? took * 10. : TICK_S;
+	ev_timer_again(ev, w);
 }
 
 struct watcher {
@@ -315,6 +323,18 @@ static int read_pem(const char *file, char **text, char why[256])
 	return rc;
 }
 
+/* Others could speak for the host. */
+static int check_key(const char *file, char why[256])
+{
+	struct stat st;
+
+	if (!file || stat(file, &st) < 0 || !(st.st_mode & 07))
+		return 0;
+	snprintf(why, 256, "%.150s: others may read or write this key (mode %04o); chmod 600 it", file,
+		 (unsigned)st.st_mode & 07777);
+	return -EPERM;
+}
+
 static int open_port(struct api *api, struct admin_settings *settings)
 {
 	const struct admin_config *config = &api->config->admin;
@@ -322,6 +342,8 @@ static int open_port(struct api *api, struct admin_settings *settings)
 	char why[256];
 
 	int rc = read_pem(config->cert_file, &pem.cert, why);
+	if (rc == 0)
+		rc = check_key(config->key_file, why);
 	if (rc == 0)
 		rc = read_pem(config->key_file, &pem.key, why);
 	if (rc == 0)

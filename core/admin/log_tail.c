@@ -54,7 +54,7 @@ void log_tail_add(const char *line, size_t n)
 uint64_t log_tail_print(uint64_t after, size_t most, struct ss_strbuf *out)
 {
 	pthread_mutex_lock(&tail.lock);
-	uint64_t from = after + 1 > tail.first ? after + 1 : tail.first;
+	uint64_t from = after >= tail.end ? tail.end : after < tail.first ? tail.first : after + 1;
 	if (from < tail.end && tail.end - from > most)
 		from = tail.end - most;
 	for (uint64_t i = from; i < tail.end; i++) {

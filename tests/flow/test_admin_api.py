@@ -417,3 +417,38 @@ def test_a_reader_that_does_not_read(start):
     awake.close()
     assert program.get("/livez")[0] == 200
     assert program.terminate() == 0
+
+
+# ---- the page of the manual
+
+
+def test_the_manual_is_true(start, command, place, tmp_path):
+    """Its settings are settings, and its commands print what it shows."""
+    page = (TREE / "docs" / "admin-api.md").read_text()
+    blocks = re.findall(r"```json\n(.*?)```", page, re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "c.json").write_text(json.dumps(pipeline(udp(), storage(), **json.loads("{" + block + "}"))))
+        done = command("check", "c.json")
+        assert done.returncode == 0, done.stderr
+    path = f"{place}/admin"
+    program = start(pipeline(udp(), storage(), admin={"listen": "127.0.0.1:0", "socket": path}))
+    (console,) = re.findall(r"```console\n(.*?)```", page, re.S)
+    commands = re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", console, re.M)
+    assert len(commands) == 2
+    for line, shown in commands:
+        line = line.replace("127.0.0.1:9600", program.admin).replace("/run/semstreams/admin.sock", path)
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        assert json.loads(done.stdout)
+        if shown:
+            assert done.stdout == shown
+
+
+def test_a_key_that_others_may_read(start, tmp_path):
+    pki = Pki(tmp_path / "pki")
+    server = pki.location("a").leaf("localhost", sans=["localhost"])
+    os.chmod(server.key, 0o644)
+    tls = {"cert_file": str(server.cert), "key_file": str(server.key)}
+    program = start(pipeline(udp(), storage(), admin={"listen": "127.0.0.1:0", "tls": tls}), ready=False)
+    assert program.wait() == 1
+    assert "others may read or write this key (mode 0644); chmod 600 it" in program.log()

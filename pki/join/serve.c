@@ -380,13 +380,36 @@ static int watch_signals(struct server *s)
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return s->signals < 0 ? -errno : 0;
 }
 
+/* A renewed pair; with one that is no good the present one goes on. */
+static void reload(struct server *s, const struct options *o)
+{
+	struct server fresh = {0};
+	struct fault f;
+	int rc = load_pair(&fresh, o, &f);
+
+	if (rc) {
+		failed(rc, &f);
+	} else {
+		struct server old = {.key = s->key, .credentials = s->credentials};
+		s->key = fresh.key;
+		s->credentials = fresh.credentials;
+		fresh = old;
+		printf("%s: served from now on\n", o->words[1]);
+		fflush(stdout);
+	}
+	if (fresh.credentials)
+		gnutls_certificate_free_credentials(fresh.credentials);
+	key_done(&fresh.key);
+}
+
 /* Until it is told to stop; connections under way end by themselves. */
-static void run(struct server *s)
+static void run(struct server *s, const struct options *o)
 {
 	struct pollfd fds[2] = {{.fd = s->signals, .events = POLLIN}, {.events = POLLIN}};
 
@@ -396,7 +419,9 @@ static void run(struct server *s)
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			return;
 		while (read(s->signals, &info, sizeof info) == sizeof info)
-			if (info.ssi_signo != SIGCHLD)
+			if (info.ssi_signo == SIGHUP)
+				reload(s, o);
+			else if (info.ssi_signo != SIGCHLD)
 				return;
 		while (s->connections && waitpid(-1, NULL, WNOHANG) > 0)
 			s->connections--;
@@ -426,7 +451,7 @@ int join_serve(const struct options *o)
 	if (rc == 0)
 		rc = listen_at(&s, o->listen ? o->listen : "127.0.0.1:9443", &f);
 	if (rc == 0)
-		run(&s);
+		run(&s, o);
 	if (s.credentials)
 		gnutls_certificate_free_credentials(s.credentials);
 	key_done(&s.key);

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import signal
 import socket
 import ssl
 import subprocess
@@ -195,6 +196,26 @@ def test_join_later(provider_files, semstreams):
     assert pki.path("tenant-b.key").read_bytes() == made
     pki("join", "tenant-b.json", "tenant-b.crt", "tenant-b-root.crt", "--key", "tenant-b.key", "--fingerprint", fingerprint)
     check_tenant(pki, "tenant-b")
+
+
+def test_a_renewed_pair_is_served_without_a_restart(provider_files, semstreams):
+    pki = provider_files
+    with join_server(pki, semstreams) as (url, server):
+        def shown():
+            return ssl.get_server_certificate(("127.0.0.1", int(url.rpartition(":")[2])), timeout=PATIENCE)
+
+        before = shown()
+        good = pki.path("serve.key").read_bytes()
+        pki.path("serve.key").write_bytes(pki.path("root.key").read_bytes())
+        server.send_signal(signal.SIGHUP)
+        until(lambda: "another key" in pki.path("serve.log").read_text(), "the wrong key to be named")
+        assert shown() == before
+        pki.path("serve.key").write_bytes(good)
+        pki("leaf", "localhost", "serve.crt", "serve.key", "--ca", "provider.crt", "--ca-key", "provider.key", "--force")
+        pki("bundle", "serve.pem", "serve.crt", "provider.crt", "--force")
+        server.send_signal(signal.SIGHUP)
+        assert "served from now on" in server.stdout.readline()
+        assert shown() != before and ask(url, "/health", pki)[0] == 200
 
 
 def test_join_by_files(provider_files):

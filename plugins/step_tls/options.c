@@ -20,8 +20,8 @@ const struct ss_option step_options_table[STEP_N_OPTIONS] = {
 	    "is that one"),
 	OPT(ca_bundle, SS_OPT_STRING, NULL,
 	    "file with the CA certificates to trust for the HTTPS of step-ca; neither this nor fingerprint "
-	    "set: "
-	    "security.tls.client.ca_files, else those of the system"),
+	    "set: security.tls.client.ca_files, else those of the system",
+	    .flags = SS_OPT_READS),
 	OPT(token, SS_OPT_STRING, NULL,
 	    "one-time token with which the first certificate is obtained, and the next after one has expired",
 	    .flags = SS_OPT_SECRET),
@@ -29,13 +29,12 @@ const struct ss_option step_options_table[STEP_N_OPTIONS] = {
 	    "file with that token, read when it is needed: it may appear later, and be removed after use"),
 	OPT(domains, SS_OPT_JSON, NULL,
 	    "array of the DNS names or IP addresses the certificate is for; the first is its common name. "
-	    "Exactly those "
-	    "of the token",
+	    "Exactly those of the token",
 	    .flags = SS_OPT_REQUIRED,
 	    .schema = "{\"type\":\"array\",\"minItems\":1,\"maxItems\":100,\"uniqueItems\":true,"
 		      "\"items\":{\"type\":\"string\",\"minLength\":1}}"),
 	OPT(storage_path, SS_OPT_STRING, NULL, "folder for the certificate and its key",
-	    .flags = SS_OPT_REQUIRED),
+	    .flags = SS_OPT_REQUIRED | SS_OPT_WRITES),
 	OPT(renew_after, SS_OPT_INT, "66", "percent of the certificate's lifetime after which it is renewed",
 	    .min = 50, .max = 95),
 	OPT(lifetime, SS_OPT_DURATION, NULL,
@@ -76,6 +75,21 @@ static int32_t check_fingerprint(const struct ss_host *host, const char *text)
 		"FILE\" prints that of a root");
 }
 
+/* The whole folder: each token is another file, which need not be there yet. */
+static int32_t claim_folder(const struct ss_host *host, const char *file)
+{
+	const char *slash = strrchr(file, '/');
+	char *resource = NULL;
+	if (!SS_KNOWS(host, struct ss_host, claim))
+		return 0;
+	int len = !slash ? 1 : slash == file ? 1 : (int)(slash - file);
+	if (asprintf(&resource, "reads:%.*s", len, slash ? file : ".") < 0)
+		return -ENOMEM;
+	int32_t rc = host->claim(host, "/token_file", resource);
+	free(resource);
+	return rc == -ENOMEM ? rc : 0;
+}
+
 static int32_t check_rest(const struct ss_host *host, const struct step_conf *conf)
 {
 	int32_t rc = 0;
@@ -114,5 +128,7 @@ int32_t step_setup_init(struct step_setup *s, const struct ss_host *host, const 
 	    asprintf(fingerprint, "%s %s root=%s ca=%s", conf->ca_url, s->common.names_json,
 		     conf->fingerprint ? conf->fingerprint : "", conf->ca_bundle ? conf->ca_bundle : "") < 0)
 		*fingerprint = NULL;
-	return rc || *fingerprint ? rc : -ENOMEM;
+	if (rc == 0 && !*fingerprint)
+		rc = -ENOMEM;
+	return rc == 0 && conf->token_file ? claim_folder(host, conf->token_file) : rc;
 }

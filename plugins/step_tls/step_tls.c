@@ -218,6 +218,7 @@ static const struct ss_component step_tls = {
 	.version = "1.0",
 	.summary = "TLS certificates from step-ca by a one-time token, renewed automatically",
 	.license = "MIT",
+	.flags = SS_TELLS_PATHS,
 	.options = step_options_table,
 	.option_size = sizeof step_options_table[0],
 	.n_options = STEP_N_OPTIONS,

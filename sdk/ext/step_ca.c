@@ -242,7 +242,9 @@ static int explain_curl(struct step_ca *ca, CURL *easy, CURLcode code, struct st
 				 : rc == -EPROTO     ? STEP_CA_BROKEN
 				 : rc == -ENOMEM     ? STEP_CA_LOCAL
 						     : STEP_CA_UNREACHABLE;
-	return say(ca, result, fail, rc, "%s", why);
+	/* a refusal after the handshake may be lost behind the end of the connection */
+	return say(ca, result, fail, rc, "%s%s", why,
+		   ca->chain_pem && rc == -ECONNRESET ? ", or the CA does not accept our certificate" : "");
 }
 
 static int64_t retry_after(CURL *easy)

@@ -528,8 +528,11 @@ static const struct verb verbs[] = {
 	 "DIR is PKI_DIR, or what \"init\" takes for its layout, if it is not given.",
 	 0, 1, TAKES_VERIFY | TAKES_KEY | TAKES_LAYOUT, run_verify},
 	{"renew", "[CRT KEY|DIR]",
-	 "Renews a certificate, or the leaves of a tree, where due: see \"verify\".  CAs are kept.", 0, 2,
-	 TAKES_CA | TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_FORCE | TAKES_RENEW | TAKES_LAYOUT,
+	 "Renews a certificate, or the leaves of a tree, where due: see \"verify\".  CAs are kept.\n"
+	 "With --ca URL a step-ca does it, to which each certificate shows itself; its key is kept.",
+	 0, 2,
+	 TAKES_CA | TAKES_CA_URL | TAKES_KEY | TAKES_TYPE | TAKES_LIFE | TAKES_FORCE | TAKES_RENEW |
+		 TAKES_LAYOUT,
 	 run_renew},
 	{"rotate", "NAME [DIR]",
 	 "Replaces one CA or one leaf of a tree, with a new key; all others stay as they are.  NAME is a "

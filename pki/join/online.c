@@ -97,6 +97,22 @@ static gnutls_x509_crt_t root_of(const struct online *o, const struct certificat
 
 /* ---- certificates ---- */
 
+/* What came back leads to *root, one of the trusted, and is for the key. */
+static int take_chain(const struct online *o, const char *pem, const struct key *key,
+		      struct certificates *chain, gnutls_x509_crt_t *root, struct fault *f)
+{
+	int rc = certificates_read(o->url, pem, strlen(pem), chain, f);
+	if (rc == 0 && chain->n > CHAIN_MAX)
+		rc = refuse(f, "%s: there are more than %d certificates in its answer", o->url, CHAIN_MAX);
+	if (rc == 0) {
+		*root = root_of(o, chain);
+		rc = message_chain_check(chain, *root, key, f);
+	}
+	if (rc)
+		certificates_done(chain);
+	return rc;
+}
+
 int online_sign(struct online *o, const char *csr, const char *token, int64_t life_s, const struct key *key,
 		struct certificates *chain, gnutls_x509_crt_t *root, struct fault *f)
 {
@@ -108,16 +124,34 @@ int online_sign(struct online *o, const char *csr, const char *token, int64_t li
 	int rc =
 		explain(step_ca_sign(o->client, csr, token, life_s ? life : NULL, &pem, &result), &result, f);
 	if (rc == 0)
-		rc = certificates_read(o->url, pem, strlen(pem), chain, f);
+		rc = take_chain(o, pem, key, chain, root, f);
 	free(pem);
-	if (rc == 0 && chain->n > CHAIN_MAX)
-		rc = refuse(f, "%s: there are more than %d certificates in its answer", o->url, CHAIN_MAX);
-	if (rc == 0) {
-		*root = root_of(o, chain);
-		rc = message_chain_check(chain, *root, key, f);
-	}
-	if (rc)
-		certificates_done(chain);
+	return rc;
+}
+
+int online_renew(struct online *o, const struct certificates *chain, const struct key *key,
+		 struct certificates *out, gnutls_x509_crt_t *root, struct fault *f)
+{
+	const struct passphrase none = {.file = NULL};
+	struct step_ca_result result;
+	struct ss_strbuf mine = {0}, secret = {.secret = true};
+	char *pem = NULL;
+	int rc = 0;
+
+	*out = (struct certificates){0};
+	for (unsigned i = 0; rc == 0 && i < chain->n; i++)
+		rc = certificate_pem(chain->v[i], &mine);
+	if (rc == 0)
+		rc = key_pem(key, &none, &secret, f);
+	if (rc == 0)
+		rc = explain(step_ca_renew(o->client, ss_strbuf_cstr(&mine), ss_strbuf_cstr(&secret), &pem,
+					   &result),
+			     &result, f);
+	if (rc == 0)
+		rc = take_chain(o, pem, key, out, root, f);
+	free(pem);
+	ss_strbuf_done(&mine);
+	ss_strbuf_done(&secret);
 	return rc;
 }
 

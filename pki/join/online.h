@@ -31,6 +31,10 @@ int online_health(struct online *, struct fault *);
  * is for the key (NULL: any).  life_s 0: the CA's default. */
 int online_sign(struct online *, const char *csr, const char *token, int64_t life_s, const struct key *,
 		struct certificates *chain, gnutls_x509_crt_t *root, struct fault *);
+/* Another one like chain, for the same key, which is not in a token; the chain shows who we are.  As
+ * online_sign(). */
+int online_renew(struct online *, const struct certificates *chain, const struct key *,
+		 struct certificates *out, gnutls_x509_crt_t *root, struct fault *);
 /* Ask a provider: 0 with its answer (for json_decref()), -EAGAIN: not approved yet; -EINVAL, -ENOMEM. */
 int online_join(struct online *, const char *tenant, const char *csr, json_t **reply, struct fault *);
 /* A token with which the provisioner that the options name lets subject do what path says ("/1.0/sign"). */

@@ -29,6 +29,13 @@ int online_sign(struct online *o, const char *csr, const char *token, int64_t li
 	return refuse(f, "built without libcurl");
 }
 
+int online_renew(struct online *o, const struct certificates *chain, const struct key *key,
+		 struct certificates *out, gnutls_x509_crt_t *root, struct fault *f)
+{
+	(void)o, (void)chain, (void)key, (void)out, (void)root;
+	return refuse(f, "built without libcurl");
+}
+
 int online_join(struct online *o, const char *tenant, const char *csr, json_t **reply, struct fault *f)
 {
 	(void)o, (void)tenant, (void)csr, (void)reply;

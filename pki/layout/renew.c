@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "pki/join/join.h"
+#include "pki/join/online.h"
 #include "pki/verify.h"
 #include "tree.h"
 
@@ -13,7 +15,8 @@
 
 struct renewal {
 	struct issuer issuer;
-	bool loaded, all;
+	struct online online; /* the step-ca that signs instead */
+	bool at_ca, loaded, all;
 	unsigned n, failed;
 };
 
@@ -84,13 +87,60 @@ static int renew(const struct options *o, const struct member *m, gnutls_x509_cr
 	return rc;
 }
 
-/* The issuer of leaves; its key is opened when the first is due. */
+/* The same by a step-ca, to which the certificate shows itself; the key stays. */
+static int renew_at_ca(const struct options *o, const struct member *m, const struct certificates *now,
+		       const struct names *names, struct renewal *r, gnutls_x509_crt_t *out, struct fault *f)
+{
+	struct key key = {0};
+	struct certificates chain = {0};
+	struct names got = {0};
+	struct fileset set = {0};
+	gnutls_x509_crt_t root;
+	int rc = key_is_uri(m->key) ? refuse(f, "%s: a key in a token cannot be shown to a step-ca", m->key)
+				    : key_load(m->key, &o->passphrase, &key, f);
+
+	if (rc == 0)
+		rc = online_renew(&r->online, now, &key, &chain, &root, f);
+	if (rc == 0)
+		rc = certificate_names(chain.v[0], &got, f);
+	if (rc == 0 && !names_same(&got, names))
+		rc = refuse(f,
+			    "%s: step-ca renews a certificate with the names that it has, and this one is to "
+			    "have others: get it anew",
+			    m->crt);
+	if (rc == 0 && access(m->bundle, F_OK) == 0) {
+		struct ss_strbuf *bundle = fileset_add(&set, m->bundle, 0644);
+		for (unsigned i = 0; rc == 0 && i < chain.n; i++)
+			rc = certificate_pem(chain.v[i], bundle);
+	}
+	struct ss_strbuf *crt = rc == 0 ? fileset_add(&set, m->crt, 0644) : NULL;
+	for (unsigned i = 0; rc == 0 && i < (now->n > 1 ? chain.n : 1); i++)
+		rc = certificate_pem(chain.v[i], crt);
+	if (rc == 0)
+		rc = fileset_write(&set, f);
+	if (rc == 0) {
+		*out = chain.v[0];
+		chain.v[0] = NULL;
+	}
+	fileset_done(&set);
+	names_done(&got);
+	certificates_done(&chain);
+	key_done(&key);
+	return rc;
+}
+
+/* The issuer of leaves; its key is opened, or it is connected to, when the first is due. */
 static int load_issuer(const struct tree *t, struct renewal *r, struct fault *f)
 {
 	const struct passphrase passphrase = tree_passphrase(t, &t->o->ca_passphrase);
+	struct options o = *t->o;
 	int rc = 0;
 
-	if (!r->loaded)
+	if (!o.roots && !o.fingerprint)
+		o.roots = t->root;
+	if (!r->loaded && r->at_ca)
+		rc = online_open(&o, o.ca, NULL, &r->online, f);
+	else if (!r->loaded)
 		rc = issuer_load(t->issuer, t->issuer_key, &passphrase, &r->issuer, f);
 	r->loaded = rc == 0;
 	return rc;
@@ -110,7 +160,9 @@ static int renew_leaf(struct tree *t, struct member *m, struct renewal *r, const
 	bool due = r->all || verify_is_due(now->v[0], t->renew_s) || !names_same(&names, &present);
 	if (rc == 0 && due)
 		rc = load_issuer(t, r, f);
-	if (rc == 0 && due)
+	if (rc == 0 && due && r->at_ca)
+		rc = renew_at_ca(t->o, m, now, &names, r, &crt, f);
+	else if (rc == 0 && due)
 		rc = renew(t->o, m, now->v[0], now->n > 1, &names, &r->issuer,
 			   t->o->life_s ? t->o->life_s : t->life_s, &crt, f);
 	if (rc == 0 && due) {
@@ -146,14 +198,14 @@ static int renew_member(struct tree *t, struct member *m, void *arg, struct faul
 int tree_renew(const struct options *o)
 {
 	struct tree t;
-	struct renewal r = {.all = o->force};
+	struct renewal r = {.all = o->force, .at_ca = join_is_online(o)};
 	struct certificates ca = {0};
 	struct fault f;
 	int rc = tree_open(&t, o, 0, &f);
 
-	if (rc == 0 && (o->ca || o->ca_key))
+	if (rc == 0 && ((o->ca && !r.at_ca) || o->ca_key))
 		rc = refuse(&f, "a tree has a CA of its own: leave --ca and --ca-key out, or name a "
-				"certificate and its key");
+				"certificate and its key, or a step-ca by --ca URL");
 	if (rc == 0)
 		rc = tree_is_made(&t, &f);
 	if (rc == 0)
@@ -169,6 +221,7 @@ int tree_renew(const struct options *o)
 		       t.root);
 	certificates_done(&ca);
 	issuer_done(&r.issuer);
+	online_done(&r.online);
 	json_decref(t.metadata);
 	return rc ? failed(rc, &f) : r.failed ? EXIT_FAILED : 0;
 }
@@ -308,7 +361,7 @@ int tree_rotate(const struct options *o)
 
 int renew_one(const struct options *o)
 {
-	struct renewal r = {.n = 0};
+	struct renewal r = {.at_ca = join_is_online(o)};
 	struct member m = {.shown = ""};
 	int64_t renew_s;
 	struct certificates now = {0};
@@ -316,9 +369,10 @@ int renew_one(const struct options *o)
 	gnutls_x509_crt_t crt;
 	struct fault f;
 
-	if (!o->ca || !o->ca_key) {
-		fputs("semstreams pki: --ca and --ca-key are needed: who is to sign? See semstreams pki "
-		      "--help\n",
+	if (!r.at_ca && (!o->ca || !o->ca_key)) {
+		fputs("semstreams pki: --ca and --ca-key are needed, or --ca with the URL of a step-ca: who "
+		      "is "
+		      "to sign? See semstreams pki --help\n",
 		      stderr);
 		return EXIT_USAGE;
 	}
@@ -338,9 +392,13 @@ int renew_one(const struct options *o)
 	bool due = rc == 0 && (o->force || verify_is_due(now.v[0], renew_s));
 	if (rc == 0 && !due && !o->json)
 		printf("%s: not due\n", m.crt);
-	if (rc == 0 && due)
+	if (rc == 0 && due && r.at_ca)
+		rc = online_open(o, o->ca, NULL, &r.online, &f);
+	else if (rc == 0 && due)
 		rc = issuer_load(o->ca, o->ca_key, &o->ca_passphrase, &r.issuer, &f);
-	if (rc == 0 && due)
+	if (rc == 0 && due && r.at_ca)
+		rc = renew_at_ca(o, &m, &now, &names, &r, &crt, &f);
+	else if (rc == 0 && due)
 		rc = renew(o, &m, now.v[0], now.n > 1, &names, &r.issuer, o->life_s, &crt, &f);
 	if (rc == 0 && due) {
 		rc = issue_print(crt, m.crt, m.key, o->json);
@@ -348,6 +406,7 @@ int renew_one(const struct options *o)
 		r.failed += o->exec ? (unsigned)tell(o->exec, m.crt, m.crt, m.key) : 0;
 	}
 	issuer_done(&r.issuer);
+	online_done(&r.online);
 	names_done(&names);
 	certificates_done(&now);
 	return rc ? failed(rc, &f) : r.failed ? EXIT_FAILED : 0;

@@ -7,10 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/ext/fields.h>
+#include <semstreams/sugar.h>
 #include <semstreams/ext/loop.h>
 #include "input.h"
 
-enum { SENDER_MEMORY = 8192 }; /* the least of each that there may be */
+enum {
+	SENDER_MEMORY = 8192, /* the least of each that there may be */
+	GATHER_NS = 1000000   /* less than a sync of what stores the events takes */
+};
 
 static const char *const formats[] = {"raw", "envelope", NULL};
 static const char *const reasons[] = {"not_an_envelope", "no_memory", "empty", NULL};
@@ -280,6 +284,9 @@ static int32_t input_start(void *self)
 	int rc = start_senders(in);
 	if (rc == 0)
 		rc = in->loop->timer(in->loop_self, 1000000000, 1000000000, on_tick, in, &in->tick);
+	/* of many senders each has little at a time: a turn for each would cost more than what it brings */
+	if (rc == 0 && !in->endpoint.conf->url)
+		ss_set_max_delay(in->loop, in->loop_self, GATHER_NS);
 	if (rc == 0)
 		rc = endpoint_open(&in->endpoint, subprotocols, &events, in);
 	return rc;

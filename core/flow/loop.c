@@ -116,6 +116,8 @@ static void *thread_main(void *arg)
 {
 	struct loop *l = arg;
 
+	/* of itself, as the name of another thread is a file, which a sandbox has not */
+	pthread_setname_np(pthread_self(), l->name);
 	crash_watch_thread();
 	atomic_store(&l->call, &call_here);
 	while (!l->quit)
@@ -135,7 +137,6 @@ int loop_run(struct loop *l)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (rc)
 		return rc;
-	pthread_setname_np(l->thread, l->name);
 	l->running = true;
 	return 0;
 }

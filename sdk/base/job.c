@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -13,7 +14,8 @@ struct ss_job {
 	pthread_cond_t wanted, ended;
 	void (*on_done)(void *arg);
 	void *arg;
-	bool busy; /* of the owner's thread */
+	char name[16]; /* as much as the kernel takes */
+	bool busy;     /* of the owner's thread */
 	/* locked */
 	void (*run)(void *job);
 	void *job;
@@ -34,6 +36,8 @@ static void *run_jobs(void *arg)
 {
 	struct ss_job *j = arg;
 
+	/* of itself, as the name of another thread is a file, which a sandbox has not */
+	pthread_setname_np(pthread_self(), j->name);
 	pthread_mutex_lock(&j->lock);
 	for (;;) {
 		while (!j->quit && j->state != JOB_RUNNING)
@@ -71,6 +75,7 @@ int ss_job_new(struct ss_job **out, const char *name, void (*on_done)(void *arg)
 		return -ENOMEM;
 	j->on_done = on_done;
 	j->arg = arg;
+	snprintf(j->name, sizeof j->name, "%s", name);
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_cond_init(&j->wanted, NULL);
 	pthread_cond_init(&j->ended, NULL);
@@ -82,7 +87,6 @@ int ss_job_new(struct ss_job **out, const char *name, void (*on_done)(void *arg)
 		destroy(j);
 		return -rc;
 	}
-	pthread_setname_np(j->thread, name);
 	*out = j;
 	return 0;
 }

@@ -68,6 +68,8 @@ static int read_line(struct span line, struct message_request *out)
 		out->route = MESSAGE_JOIN;
 	else if (has_form(target, "/root/", "", out->name))
 		out->route = MESSAGE_ROOT;
+	else if (has_form(target, "/crl/", "", out->name))
+		out->route = MESSAGE_CRL;
 	else if (is(target, "/health"))
 		out->route = MESSAGE_HEALTH;
 	else

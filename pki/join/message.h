@@ -17,11 +17,12 @@ enum {
 
 /* ---- requests over HTTP */
 
-enum message_route { MESSAGE_JOIN, MESSAGE_ROOT, MESSAGE_HEALTH };
+enum message_route { MESSAGE_JOIN, MESSAGE_ROOT, MESSAGE_CRL, MESSAGE_HEALTH };
 struct message_request {
 	enum message_route route;
-	char name[MESSAGE_TENANT_MAX + 1]; /* the tenant, or the root's fingerprint */
-	const char *body;                  /* in the bytes given */
+	char name[MESSAGE_TENANT_MAX +
+		  1];     /* the tenant, the root's fingerprint, or the file of a revocation list */
+	const char *body; /* in the bytes given */
 	size_t len;
 };
 /* 0 with *out: it is there as a whole; -EAGAIN: not yet; else the HTTP status to refuse it with. */

@@ -30,6 +30,7 @@ enum {
 	WAITING_MAX = 1000,     /* requests that are not approved */
 	TENANT_WAITING_MAX = 4, /* of them, of one tenant */
 	ID_SHOWN = 16,          /* digits of a key's SHA-256 in the name of a file */
+	CRL_MAX = 64 << 20,     /* bytes, as much as hosts read */
 	REQUEST_MAX = MESSAGE_HEADERS_MAX + MESSAGE_BODY_MAX,
 };
 
@@ -162,6 +163,19 @@ static int join(const struct server *s, const struct message_request *m, struct 
 	return status;
 }
 
+/* Lists are signed, so whoever has put a file there may publish it. */
+static int publish(const struct server *s, const char *name, struct ss_strbuf *body)
+{
+	char *list;
+	size_t len;
+
+	if (!ends_with(name, ".crl") || ss_file_read(s->dir, name, CRL_MAX, &list, &len, NULL))
+		return say(body, 404, "there is no revocation list of this name");
+	ss_strbuf_add(body, list, len);
+	free(list);
+	return 200;
+}
+
 static int answer(const struct server *s, const struct message_request *m, struct ss_strbuf *body)
 {
 	switch (m->route) {
@@ -174,6 +188,8 @@ static int answer(const struct server *s, const struct message_request *m, struc
 		ss_strbuf_json(body, s->root.bytes, s->root.len);
 		ss_strbuf_text(body, "}\n");
 		return 200;
+	case MESSAGE_CRL:
+		return publish(s, m->name, body);
 	default:
 		ss_strbuf_text(body, "{\"status\": \"ok\"}\n");
 		return 200;
@@ -232,12 +248,13 @@ static void talk(const struct server *s, gnutls_session_t tls)
 
 	if (status >= 0) {
 		status = status ? say(&body, status, reason_of(status)) : answer(s, &m, &body);
-		ss_strbuf_printf(
-			&head,
-			"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s"
-			"Connection: close\r\n\r\n",
-			status, reason_of(status), body.len,
-			status == 202 || status == 429 ? "Retry-After: 10\r\n" : "");
+		ss_strbuf_printf(&head,
+				 "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s"
+				 "Connection: close\r\n\r\n",
+				 status, reason_of(status),
+				 status == 200 && m.route == MESSAGE_CRL ? "application/pkix-crl"
+									 : "application/json",
+				 body.len, status == 202 || status == 429 ? "Retry-After: 10\r\n" : "");
 		if (send_all(tls, &head) && send_all(tls, &body))
 			close_gently(tls);
 	}

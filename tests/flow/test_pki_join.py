@@ -151,6 +151,22 @@ def join_server(pki, semstreams):
             assert server.wait(PATIENCE) == 0
 
 
+def test_lists_are_published(provider_files, semstreams):
+    """Any file NAME.crl of the folder, and no other."""
+    pki = provider_files
+    with join_server(pki, semstreams) as (url, _):
+        pki("crl", "requests/provider.crl", "--ca", "provider.crt", "--ca-key", "provider.key")
+        pki.path("requests/key.pem").write_text("secret")
+        trust = ssl.create_default_context(cafile=pki.path("root.crt"))
+        with urllib.request.urlopen(f"{url}/crl/provider.crl", context=trust, timeout=PATIENCE) as answer:
+            assert answer.read() == pki.path("requests/provider.crl").read_bytes()
+            assert answer.headers["Content-Type"] == "application/pkix-crl"
+        for name in "other.crl", "key.pem", ".crl", "..%2Fserve.key", "../serve.key":
+            with pytest.raises(urllib.error.HTTPError) as wrong:
+                urllib.request.urlopen(f"{url}/crl/{name}", context=trust, timeout=PATIENCE)
+            assert wrong.value.code == 404 and b"secret" not in wrong.value.read()
+
+
 def waiting(pki):
     return sorted(f.name for f in pki.path("requests").iterdir() if f.suffix == ".csr")
 

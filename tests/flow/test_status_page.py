@@ -19,6 +19,7 @@ from conftest import TREE
 from flowlib import (at_rest, balance, free_disk, generate, half, pipeline, queue, stop_disk, storage, tools, udp,
                      udp_port)
 from lab.ports import unused_port
+from pki import Pki
 
 FIXTURES = (generate, page, tools, cas)  # used by name
 FILES = TREE / "core" / "admin" / "page"
@@ -169,6 +170,24 @@ def test_a_renewal_appears_live(start, page, cas, command, tmp_path, tcp_port): 
     pebble.stop()
     done = command("cert", "-c", program.config_file, "renew", "--force")
     assert done.returncode != 0
+    assert_quiet(page, program)
+
+
+def test_a_certificate_that_has_expired(start, page, tmp_path):
+    leaf = Pki(tmp_path / "pki").location("a").leaf("edge-7", sans=["edge-7"], days=(-3, -1))
+    tls = {"server": {"enabled": True, "cert_file": str(leaf.cert), "key_file": str(leaf.key)}}
+    program = start(pipeline(udp(), link("output", 0), security={"tls": tls}))
+    open_page(page, program)
+    item = "document.querySelector('#certificate-list li')"
+    text = page.wait(f"{item}.textContent")
+    assert "server: CN=edge-7 expired 1d" in text and "nobody renews it but you" in text
+    assert re.search(r"certificate '?edge-7'? expired \d{4}-", page.js(f"{item}.lastChild.textContent"))
+    # its whole life lies behind the mark of now
+    bars = page.js(f"[...{item}.querySelectorAll('rect')].map(r => [r.getAttribute('class'), Number(r.getAttribute('width'))])")
+    widths = dict(map(tuple, bars))
+    assert widths["past"] > 600 and widths["late"] == 0 and widths["renewal"] == 0
+    assert page.js("document.title").startswith("Not ready")
+    page.picture(tmp_path / "status-expired.png")
     assert_quiet(page, program)
 
 

@@ -211,9 +211,10 @@ int host_ask(const struct host_address *at, const char *path, const char *body, 
 	ss_strbuf_clear(answer);
 	int fd = is_unix ? connect_unix(at->text + 5, until_ns) : connect_tcp(at->text, until_ns);
 	if (fd < 0) {
-		snprintf(why, 512,
-			 "cannot reach a host at %.300s: %s; does it run, and is this its \"admin\"?",
-			 at->text, strerror(-fd));
+		snprintf(why, 512, "cannot reach a host at %.300s: %s; %s", at->text, strerror(-fd),
+			 -fd == EACCES ? "the socket is for root, the host's user and \"admin\": "
+					 "{\"socket_group\": ...}"
+				       : "does it run, and is this its \"admin\"?");
 		return fd;
 	}
 	ss_strbuf_printf(&request, "%s %s HTTP/1.0\r\nHost: localhost\r\n", body ? "POST" : "GET", path);

@@ -124,6 +124,16 @@ def test_nobody_there(command, tmp_path):
     assert command("status", "-c", "nothing.json").returncode == 78
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users are made by root")
+def test_not_for_everybody(host, semstreams, socket_path):
+    os.chmod(os.path.dirname(socket_path), 0o755)
+    done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65533", "--clear-groups", semstreams, "status", "--admin", socket_path],
+                          capture_output=True, text=True, timeout=PATIENCE, check=False, cwd="/")
+    if "failed to execute" in done.stderr:
+        pytest.skip("others cannot run this program here")
+    assert done.returncode == 1 and "Permission denied; the socket is for root, the host's user and" in done.stderr
+
+
 SECRET = "the-word-that-nobody-may-read"
 
 

@@ -64,7 +64,9 @@ static void set_up_log(const struct cli_options *o, const struct config *config)
 
 static int run(const struct cli_options *o)
 {
-	struct run_options options = {.shutdown_timeout_ns = o->shutdown_timeout_ns};
+	struct run_options options = {.shutdown_timeout_ns = o->shutdown_timeout_ns,
+				      .log_level = o->log_level,
+				      .log_json = o->log_json};
 	struct loaded l;
 
 	int code = code_of(load_config(o, &l));

@@ -23,6 +23,8 @@ void report_totals(const struct component *c, struct totals *t)
 	if (c->desc->kind == SS_KIND_SOURCE) {
 		t->in = a.in;
 	} else {
+		t->queue_full = c->past_dropped;
+		t->in = c->past_offered;
 		for (size_t i = 0; i < c->n_inputs; i++) {
 			t->queue_full += load(&c->inputs[i]->queue->dropped_events);
 			t->in += load(&c->inputs[i]->queue->offered_events);
@@ -70,11 +72,6 @@ static void collect_positions(struct metrics_page *page, const struct component 
 	}
 }
 
-static const struct ss_metric *metric_row(const struct component *c, uint32_t i)
-{
-	return (const struct ss_metric *)((const char *)c->desc->metrics + (size_t)i * c->desc->metric_size);
-}
-
 /* The rows of the plugin's table. */
 static void collect_own(struct metrics_page *page, const struct component *c)
 {
@@ -82,7 +79,7 @@ static void collect_own(struct metrics_page *page, const struct component *c)
 
 	metrics_label(component, sizeof component, "component", c->id);
 	for (uint32_t i = 0; i < c->desc->n_metrics; i++) {
-		const struct ss_metric *m = metric_row(c, i);
+		const struct ss_metric *m = component_metric_row(c, i);
 		snprintf(labels, sizeof labels, "%s%s%s", component, m->label ? "," : "",
 			 m->label ? m->label : "");
 		metrics_sample_int(page, m->name, m->help, m->kind, labels, component_metric(c, i));
@@ -130,7 +127,7 @@ void report_collect(void *pipeline, struct metrics_page *page)
 	for (size_t i = 0; i < p->n_providers; i++)
 		collect_own(page, &p->providers[i]);
 	for (size_t i = 0; i < p->n_components; i++) {
-		const struct component *c = &p->components[i];
+		const struct component *c = p->components[i];
 		collect_component(page, c);
 		for (size_t port = 0; c->desc->kind != SS_KIND_PROVIDER && port < c->n_ports; port++) {
 			for (size_t k = 0; k < c->ports[port].n; k++)
@@ -162,38 +159,47 @@ static void add_plugin_metric(char *line, size_t size, const struct ss_metric *m
 	add_pair(line, size, key, (uint64_t)value);
 }
 
+/* How many events were lost. */
+static uint64_t report_end(const struct component *c)
+{
+	char line[1024] = "Component stopped";
+	struct totals t;
+
+	report_totals(c, &t);
+	t.dropped[DROP_SHUTDOWN] += t.held;
+	t.dropped_all += t.held;
+	add_pair(line, sizeof line, "in", t.in);
+	if (t.created)
+		add_pair(line, sizeof line, "created", t.created);
+	add_pair(line, sizeof line, "out", t.out);
+	add_pair(line, sizeof line, "filtered", t.filtered);
+	add_pair(line, sizeof line, "dropped", t.dropped_all);
+	if (t.queue_full)
+		add_pair(line, sizeof line, "dropped_queue_full", t.queue_full);
+	for (uint32_t r = 0; r < DROP_REASONS; r++) {
+		char key[96];
+		if (!t.dropped[r])
+			continue;
+		const char *reason = component_reason(c, r);
+		snprintf(key, sizeof key, "dropped_%s", reason ? reason : "other");
+		add_pair(line, sizeof line, key, t.dropped[r]);
+	}
+	for (uint32_t m = 0; m < c->desc->n_metrics; m++)
+		add_plugin_metric(line, sizeof line, component_metric_row(c, m), component_metric(c, m));
+	log_text(t.dropped[DROP_SHUTDOWN] ? SS_LOG_WARN : SS_LOG_INFO, c->id, line);
+	return t.dropped[DROP_SHUTDOWN];
+}
+
+void report_gone(const struct component *c)
+{
+	report_end(c);
+}
+
 uint64_t report_stopped(const struct pipeline *p)
 {
 	uint64_t lost = 0;
 
-	for (size_t i = 0; i < p->n_components; i++) {
-		const struct component *c = &p->components[i];
-		char line[1024] = "Component stopped";
-		struct totals t;
-
-		report_totals(c, &t);
-		t.dropped[DROP_SHUTDOWN] += t.held;
-		t.dropped_all += t.held;
-		add_pair(line, sizeof line, "in", t.in);
-		if (t.created)
-			add_pair(line, sizeof line, "created", t.created);
-		add_pair(line, sizeof line, "out", t.out);
-		add_pair(line, sizeof line, "filtered", t.filtered);
-		add_pair(line, sizeof line, "dropped", t.dropped_all);
-		if (t.queue_full)
-			add_pair(line, sizeof line, "dropped_queue_full", t.queue_full);
-		for (uint32_t r = 0; r < DROP_REASONS; r++) {
-			char key[96];
-			if (!t.dropped[r])
-				continue;
-			const char *reason = component_reason(c, r);
-			snprintf(key, sizeof key, "dropped_%s", reason ? reason : "other");
-			add_pair(line, sizeof line, key, t.dropped[r]);
-		}
-		for (uint32_t m = 0; m < c->desc->n_metrics; m++)
-			add_plugin_metric(line, sizeof line, metric_row(c, m), component_metric(c, m));
-		log_text(t.dropped[DROP_SHUTDOWN] ? SS_LOG_WARN : SS_LOG_INFO, c->id, line);
-		lost += t.dropped[DROP_SHUTDOWN];
-	}
+	for (size_t i = 0; i < p->n_components; i++)
+		lost += report_end(p->components[i]);
 	return lost;
 }

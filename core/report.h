@@ -19,6 +19,8 @@ struct totals {
 void report_totals(const struct component *, struct totals *);
 /* A collector for metrics_add_collector: arg is the pipeline. */
 void report_collect(void *pipeline, struct metrics_page *);
+/* The last line of a component that goes while others stay. */
+void report_gone(const struct component *);
 /* After pipeline_stop: one line per component, what is still held counted as dropped at shutdown.  How many
  * events were lost that way. */
 uint64_t report_stopped(const struct pipeline *);

@@ -21,6 +21,7 @@
 #include "core/flow/crash.h"
 #include "core/flow/pipeline.h"
 #include "core/flow/providers.h"
+#include "core/reload.h"
 #include "core/report.h"
 #include "core/sandbox.h"
 #include "core/service.h"
@@ -31,7 +32,6 @@ enum { EXIT_BAD_CONFIG = 78 };
 struct run {
 	struct api api; /* first: verbs get it */
 	const struct run_options *options;
-	const struct config *config;
 	struct loader *loader;
 	struct ev_loop *ev;
 	struct pipeline *pipeline;
@@ -42,6 +42,10 @@ struct run {
 	ev_timer ping, crl, second;
 	struct service service;
 	struct sandbox sandbox;
+	struct reload *reload;
+	ev_timer step;         /* wakes the loop while components drain for a reload */
+	bool reloading, again; /* it was asked for once more */
+	int signal;            /* to end the program, that came meanwhile; 0: none */
 	bool draining, forced;
 	uint64_t term_ns; /* when it began to drain, monotonic */
 };
@@ -79,6 +83,18 @@ static void on_deadline(struct ev_loop *ev, ev_timer *w, int events)
 	ev_break(ev, EVBREAK_ALL);
 }
 
+static void begin_to_end(struct run *r, int signal)
+{
+	r->draining = true;
+	r->term_ns = clock_now();
+	log_info("Shutting down signal=%s", sigabbrev_np(signal));
+	service_stopping(&r->service);
+	health_set(r->pipeline->health, "host", "shutting down");
+	ev_timer_set(&r->deadline, (double)r->options->shutdown_timeout_ns / 1e9, 0.);
+	ev_timer_start(r->ev, &r->deadline);
+	pipeline_drain(r->pipeline, on_component_closed, r);
+}
+
 static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 {
 	(void)events;
@@ -94,56 +110,67 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 		ev_break(ev, EVBREAK_ALL);
 		return;
 	}
-	r->draining = true;
-	r->term_ns = clock_now();
-	log_info("Shutting down signal=%s", sigabbrev_np(w->signum));
-	service_stopping(&r->service);
-	health_set(r->pipeline->health, "host", "shutting down");
-	ev_timer_set(&r->deadline, (double)r->options->shutdown_timeout_ns / 1e9, 0.);
-	ev_timer_start(ev, &r->deadline);
-	pipeline_drain(r->pipeline, on_component_closed, r);
+	if (r->reloading) /* it hurries then */
+		r->signal = w->signum;
+	else
+		begin_to_end(r, w->signum);
 }
 
-/* allowed_client_cns as the configuration file has it now. */
-static void reload_names(struct run *r)
+/* ---- reloading ---- */
+
+static void on_step(struct ev_loop *ev, ev_timer *w, int events)
 {
-	const char *file = r->config->doc->file;
-	struct tls_config tls = {0};
-	struct config *config;
+	(void)ev;
+	(void)w;
+	(void)events; /* that the loop wakes up is all that matters */
+}
+
+/* While components drain, the rest goes on. */
+static void wait_a_moment(void *arg, uint64_t ns)
+{
+	struct run *r = arg;
+
+	ev_timer_set(&r->step, (double)ns / 1e9, 0.);
+	ev_timer_start(r->ev, &r->step);
+	ev_run(r->ev, EVRUN_ONCE);
+	ev_timer_stop(r->ev, &r->step);
+}
+
+static bool is_to_end(void *arg)
+{
+	const struct run *r = arg;
+
+	return r->signal != 0;
+}
+
+/* What was asked for meanwhile is done afterwards. */
+static int reload(struct run *r, struct diag *diag)
+{
+	r->reloading = true;
+	service_reloading(&r->service);
+	int rc = reload_run(r->reload, diag);
+	service_reloaded(&r->service);
+	r->reloading = false;
+	r->api.config = r->pipeline->config;
+	if (rc == -EIO) {
+		r->forced = true;
+		ev_break(r->ev, EVBREAK_ALL);
+	} else if (r->signal) {
+		begin_to_end(r, r->signal);
+	}
+	return rc;
+}
+
+static void reload_again(struct run *r)
+{
 	struct diag diag;
 
+	log_info("Reading the configuration and certificate files again signal=HUP");
+	tls_identity_reload(r->pipeline->tls);
 	diag_init(&diag);
-	int rc = config_load(file, &diag, &config);
-	if (rc == 0)
-		rc = tls_config_read(config->doc, config->security, r->loader, &diag, &tls);
-	const struct tls_role *server = &tls.roles[SS_TLS_SERVER];
-	if (rc == 0 && server->on)
-		rc = tls_identity_set_names(r->pipeline->tls, server->names, server->n_names);
-	if (rc < 0) {
-		char reason[1024];
-		log_error("Changed configuration cannot be used, keeping the old allowed_client_cns file=%s "
-			  "line=%u error=%s",
-			  file, diag.n ? diag.items[0].place.line : 0,
-			  log_value(reason, sizeof reason, diag.n ? diag.items[0].text : strerror(-rc)));
-	}
-	tls_config_done(&tls);
-	config_free(config);
+	if (reload(r, &diag) != -EIO)
+		providers_retry(r->pipeline->providers, r->pipeline->n_providers);
 	diag_done(&diag);
-}
-
-static void reload(struct run *r)
-{
-	struct tls_identity *tls = r->pipeline->tls;
-
-	if (!tls_identity_enabled(tls, SS_TLS_SERVER) && !tls_identity_enabled(tls, SS_TLS_CLIENT)) {
-		log_info("Configuration is read at start only, ignoring signal=HUP");
-		return;
-	}
-	log_info("Reading certificate files and allowed_client_cns again; other settings need a restart "
-		 "signal=HUP");
-	tls_identity_reload(tls);
-	reload_names(r);
-	providers_retry(r->pipeline->providers, r->pipeline->n_providers);
 }
 
 static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
@@ -152,9 +179,10 @@ static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
 	(void)events;
 	struct run *r = w->data;
 
-	service_reloading(&r->service);
-	reload(r);
-	service_reloaded(&r->service);
+	for (r->again = true; r->again && !r->reloading && !r->draining && !r->forced;) {
+		r->again = false;
+		reload_again(r);
+	}
 }
 
 /* ---- regular work ---- */
@@ -185,6 +213,7 @@ static void on_second(struct ev_loop *ev, ev_timer *w, int events)
 	struct run *r = w->data;
 
 	service_tick(&r->service, pipeline_watch(r->pipeline));
+	pipeline_reap(r->pipeline);
 	log_tick();
 }
 
@@ -200,7 +229,8 @@ static void watch(struct run *r)
 	ev_timer_init(&r->ping, on_ping, ping_s, ping_s);
 	ev_timer_init(&r->crl, on_crl, crl_s, crl_s);
 	ev_timer_init(&r->second, on_second, 1., 1.);
-	r->second.data = r;
+	ev_timer_init(&r->step, on_step, 0., 0.);
+	r->second.data = r->step.data = r;
 	r->term.data = r->interrupt.data = r->hangup.data = r->closed.data = r->deadline.data = r->ping.data =
 		r->crl.data = r;
 	ev_signal_start(r->ev, &r->term);
@@ -297,9 +327,28 @@ static bool has_descriptors(const struct config *config)
 	return limit >= least;
 }
 
+static struct reload *make_reload(struct run *r)
+{
+	const uint64_t drain_ns = 10000000000u;
+	const struct reload_setup setup = {
+		.pipeline = r->pipeline,
+		.loader = r->loader,
+		.sandbox = &r->sandbox,
+		.log_level = r->options->log_level,
+		.log_json = r->options->log_json,
+		.drain_ns = r->options->shutdown_timeout_ns < drain_ns ? r->options->shutdown_timeout_ns
+								       : drain_ns,
+		.wait = wait_a_moment,
+		.hurry = is_to_end,
+		.arg = r,
+	};
+
+	return reload_new(&setup);
+}
+
 int run_host(struct config *config, struct loader *loader, const struct run_options *options)
 {
-	struct run r = {.options = options, .config = config, .loader = loader};
+	struct run r = {.options = options, .loader = loader};
 	struct diag diag;
 	int code = EXIT_FAILURE;
 
@@ -320,8 +369,10 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 	descriptors_set(claims_descriptors(config->claims, 0));
 	r.ev = ev_default_loop(EVFLAG_NOENV);
 	r.metrics = metrics_new();
-	if (!r.ev || !r.metrics || metrics_add_process(r.metrics) ||
-	    metrics_add_collector(r.metrics, report_collect, r.pipeline)) {
+	r.reload = make_reload(&r);
+	if (!r.ev || !r.metrics || !r.reload || metrics_add_process(r.metrics) ||
+	    metrics_add_collector(r.metrics, report_collect, r.pipeline) ||
+	    metrics_add_collector(r.metrics, reload_collect, r.reload)) {
 		log_error("Out of memory or file descriptors at start");
 		goto out;
 	}
@@ -336,6 +387,7 @@ out:
 	api_close(&r.api);
 	sandbox_done(&r.sandbox);
 	metrics_free(r.metrics);
+	reload_free(r.reload);
 	pipeline_free(r.pipeline);
 	crash_unwatch();
 	diag_done(&diag);

@@ -9,6 +9,7 @@ struct loader;
 
 struct run_options {
 	uint64_t shutdown_timeout_ns; /* for draining after SIGTERM or SIGINT; a second signal ends at once */
+	int log_level, log_json;      /* of the command line, -1: the configuration's */
 };
 
 /* Runs until a signal; the exit code: 0 drained, 1 something failed or was lost at the end, 78 bad config. */

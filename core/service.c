@@ -61,7 +61,7 @@ static uint64_t count_held(const struct pipeline *p)
 
 	for (size_t i = 0; i < p->n_components; i++) {
 		struct totals t;
-		report_totals(&p->components[i], &t);
+		report_totals(p->components[i], &t);
 		held += t.held;
 	}
 	return held;

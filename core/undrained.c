@@ -92,7 +92,7 @@ void undrained_tell(struct pipeline *p)
 	const struct loop *silent = NULL;
 
 	pthread_mutex_lock(&p->lock);
-	p->stopping = true; /* no component changes its loop while it is asked */
+	p->settled = true; /* no component changes its loop while it is asked */
 	pthread_mutex_unlock(&p->lock);
 	for (size_t i = 0; i < p->n_components; i++) {
 		struct component *c = p->order[i];

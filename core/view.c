@@ -61,7 +61,7 @@ static json_t *graph_json(struct pipeline *p)
 	json_t *components = json_array(), *queues = json_array();
 
 	for (size_t i = 0; i < p->n_components; i++) {
-		const struct component *c = &p->components[i];
+		const struct component *c = p->components[i];
 		const char *worker = c->config_component ? c->config_component->worker : NULL;
 		json_array_append_new(components, json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?}", "id", c->id,
 							    "type", c->desc->type, "kind", kind_name(c),
@@ -138,7 +138,7 @@ static json_t *components_json(struct pipeline *p)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < p->n_components; i++)
-		json_array_append_new(list, component_json(p, &p->components[i]));
+		json_array_append_new(list, component_json(p, p->components[i]));
 	return list;
 }
 
@@ -194,7 +194,7 @@ static json_t *families_json(struct pipeline *p, const char *prefix)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < p->n_components; i++) {
-		json_t *json = family_json(&p->components[i], prefix);
+		json_t *json = family_json(p->components[i], prefix);
 		if (json)
 			json_array_append_new(list, json);
 	}

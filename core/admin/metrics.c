@@ -303,6 +303,22 @@ static const struct {
 	[METRIC_TLS_FALLBACK] =
 		{"semstreams_tls_fallback", SS_METRIC_GAUGE,
 		 "1 while the provider has no certificate and the one in cert_file is used instead."},
+	[METRIC_RELOAD_GENERATION] = {"semstreams_reload_generation", SS_METRIC_GAUGE,
+				      "Which configuration runs: 1 that of the start, one more with each "
+				      "reload that succeeded."},
+	[METRIC_RELOADS] = {"semstreams_reloads_total", SS_METRIC_COUNTER, "Reloads of the configuration."},
+	[METRIC_RELOAD_LAST_SUCCESS] = {"semstreams_reload_last_success", SS_METRIC_GAUGE,
+					"0 if the last reload was refused or failed, so that an older "
+					"configuration than that in the file runs; else 1."},
+	[METRIC_RELOAD_LAST_TIME] = {"semstreams_reload_last_time_seconds", SS_METRIC_GAUGE,
+				     "When the configuration was last reloaded or tried to be, in seconds "
+				     "since 1970; 0: never."},
+	[METRIC_RELOAD_PAUSE] = {"semstreams_reload_pause_seconds", SS_METRIC_GAUGE,
+				 "How long all components stood still for the last reload that "
+				 "succeeded, in seconds."},
+	[METRIC_RELOAD_COMPONENTS] = {"semstreams_reload_components", SS_METRIC_GAUGE,
+				      "What became of the components in the last reload that "
+				      "succeeded."},
 	[METRIC_BUILD_INFO] = {"semstreams_build_info", SS_METRIC_GAUGE,
 			       "Version, compiler and plugin ABI of this program; always 1."},
 	[METRIC_PROCESS_CPU] = {"process_cpu_seconds_total", SS_METRIC_COUNTER,
@@ -320,7 +336,7 @@ static const struct {
 				  "Start time of the process since unix epoch in seconds."},
 };
 
-static void host_sample(struct metrics_page *page, enum host_metric m, const char *labels, double value)
+void metrics_host_real(struct metrics_page *page, enum host_metric m, const char *labels, double value)
 {
 	metrics_sample(page, host_metrics[m].name, host_metrics[m].help, host_metrics[m].kind, labels, value);
 }
@@ -451,11 +467,13 @@ static void process(void *arg, struct metrics_page *page)
 	char buf[128];
 	long long pages_virtual, pages_resident, page_size = sysconf(_SC_PAGESIZE);
 	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu) == 0)
-		host_sample(page, METRIC_PROCESS_CPU, NULL, (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
+		metrics_host_real(page, METRIC_PROCESS_CPU, NULL,
+				  (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
 	gauge(page, METRIC_PROCESS_OPEN_FDS, open_fds());
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-		host_sample(page, METRIC_PROCESS_MAX_FDS, NULL,
-			    limit.rlim_cur == RLIM_INFINITY ? (double)INFINITY : (double)limit.rlim_cur);
+		metrics_host_real(page, METRIC_PROCESS_MAX_FDS, NULL,
+				  limit.rlim_cur == RLIM_INFINITY ? (double)INFINITY
+								  : (double)limit.rlim_cur);
 	if (sscanf(proc("/proc/self/statm", buf, sizeof buf), "%lld %lld", &pages_virtual, &pages_resident) ==
 	    2) {
 		gauge(page, METRIC_PROCESS_VIRTUAL, pages_virtual * page_size);
@@ -463,7 +481,7 @@ static void process(void *arg, struct metrics_page *page)
 	}
 	gauge(page, METRIC_PROCESS_THREADS, stat_field(20));
 	if (start_time() > 0)
-		host_sample(page, METRIC_PROCESS_START, NULL, start_time());
+		metrics_host_real(page, METRIC_PROCESS_START, NULL, start_time());
 }
 
 int metrics_add_process(struct metrics *m)

@@ -50,6 +50,12 @@ enum host_metric {
 	METRIC_TLS_RELOAD_FAILURES,
 	METRIC_TLS_INSECURE,
 	METRIC_TLS_FALLBACK,
+	METRIC_RELOAD_GENERATION,
+	METRIC_RELOADS,
+	METRIC_RELOAD_LAST_SUCCESS,
+	METRIC_RELOAD_LAST_TIME,
+	METRIC_RELOAD_PAUSE,
+	METRIC_RELOAD_COMPONENTS,
 	METRIC_BUILD_INFO,
 	METRIC_PROCESS_CPU,
 	METRIC_PROCESS_OPEN_FDS,
@@ -61,6 +67,7 @@ enum host_metric {
 	HOST_METRICS,
 };
 void metrics_host(struct metrics_page *, enum host_metric, const char *labels, int64_t value);
+void metrics_host_real(struct metrics_page *, enum host_metric, const char *labels, double value);
 /* key="value" with the value escaped, appended to buf (with a comma if buf is not empty), cut at size. */
 void metrics_label(char *buf, size_t size, const char *key, const char *value);
 

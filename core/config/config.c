@@ -644,9 +644,15 @@ static void component_done(struct config_component *c)
 	free(c->inputs);
 }
 
+const struct config *config_ref(const struct config *config)
+{
+	((struct config *)(uintptr_t)config)->borrowers++;
+	return config;
+}
+
 void config_free(struct config *config)
 {
-	if (!config)
+	if (!config || config->borrowers-- > 0)
 		return;
 	for (size_t i = 0; i < config->n_components; i++)
 		component_done(&config->components[i]);

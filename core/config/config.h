@@ -59,6 +59,7 @@ struct config_component {
 };
 
 struct config {
+	unsigned borrowers; /* who keep it beside its owner; of the control thread */
 	struct jdoc *doc;
 	struct config_component *components;
 	size_t n_components;
@@ -113,4 +114,7 @@ void config_component_error(const struct config *, const struct config_component
 int config_claim(const struct config *, const struct config_component *, struct diag *, const char *pointer,
 		 const char *resource);
 
+/* Give it back, as its owner or after config_ref(); the last one frees it.  NULL is allowed. */
 void config_free(struct config *);
+/* Keep it until config_free() is called once more; returns it. */
+const struct config *config_ref(const struct config *);

@@ -61,24 +61,39 @@ void component_end_batch(struct component *c, struct ss_batch *b, int32_t status
 
 /* ---- life ---- */
 
+static size_t count_outputs(const struct ss_component *desc)
+{
+	size_t n = 0;
+
+	if (desc->kind == SS_KIND_SINK || desc->kind == SS_KIND_PROVIDER)
+		return 0;
+	if (!desc->outputs)
+		return 1;
+	while (desc->outputs[n])
+		n++;
+	return n;
+}
+
 int component_create(struct component *c, const struct config *config, const struct config_component *cc,
 		     struct health *health, struct tls_identity *tls, struct diag *diag)
 {
 	*c = (struct component){
 		.desc = cc->desc,
-		.id = cc->id,
+		.own_id = strdup(cc->id),
 		.health = health,
 		.tls = tls,
 		.tls_roles = cc->tls_roles,
 		.diag = diag,
-		.config = config,
+		.config = config_ref(config),
 		.config_component = cc,
+		.n_ports = count_outputs(cc->desc),
 	};
+	c->id = c->own_id ? c->own_id : "";
 	host_fill(c);
 	posts_init(&c->posts);
 	c->pool = pool_new();
 	c->metrics = calloc(c->desc->n_metrics + 1, sizeof *c->metrics);
-	if (!c->pool || !c->metrics)
+	if (!c->pool || !c->metrics || !c->own_id)
 		return -ENOMEM;
 
 	size_t errors = diag->errors;
@@ -109,6 +124,8 @@ void component_destroy(struct component *c)
 		c->desc->destroy(c->self);
 	call_leave();
 	c->self = NULL;
+	stream_log_free(c->stream_log);
+	c->stream_log = NULL;
 	/* what the plugin forgot; the books call it held */
 	for (struct ss_batch *b; (b = kept_take(&c->kept));) {
 		token_mark(b->token, SS_FAILED);
@@ -126,7 +143,7 @@ void component_free(struct component *c)
 		free(t);
 		t = next;
 	}
-	for (size_t i = 0; i < c->n_ports; i++)
+	for (size_t i = 0; c->ports && i < c->n_ports; i++)
 		free(c->ports[i].edges);
 	free(c->ports);
 	free(c->inputs);
@@ -136,10 +153,43 @@ void component_free(struct component *c)
 	stream_log_free(c->stream_log);
 	kept_done(&c->kept);
 	pool_free(c->pool);
+	free(c->own_id);
+	config_free((struct config *)(uintptr_t)c->config);
+}
+
+void component_succeed(struct component *c, struct component *old)
+{
+	c->books = old->books;
+	c->credit = 0;
+	c->refused = old->refused;
+	c->refused_port = old->refused_port;
+	old->refused = NULL;
+	/* what the old one could not finish; what it refused is counted anew when it is offered */
+	const uint64_t lost = c->books.held - (c->refused ? c->refused->count : 0);
+	c->books.held -= lost;
+	c->books.dropped[DROP_SHUTDOWN] += lost;
+	atomic_store(&c->discarded, atomic_load(&old->discarded));
+	c->past_offered = old->past_offered;
+	c->past_dropped = old->past_dropped;
+	for (size_t i = 0; i < STREAM_RETIRED_REASONS; i++)
+		atomic_store(&c->retired[i], atomic_load(&old->retired[i]));
+	for (uint32_t i = 0; i < c->desc->n_metrics; i++) {
+		const struct ss_metric *m = component_metric_row(c, i);
+		if (m->kind == SS_METRIC_COUNTER)
+			atomic_store(&c->metrics[i], atomic_load(&old->metrics[i]));
+	}
+	publish(c);
+}
+
+void component_delete(struct component *c)
+{
+	if (c)
+		component_free(c);
+	free(c);
 }
 
 /* A component that says nothing allows the delay that those downstream allow, which have started before. */
-static void inherit_max_delay(struct component *c)
+void component_inherit_delay(struct component *c)
 {
 	uint64_t least = UINT64_MAX;
 
@@ -166,7 +216,7 @@ int component_start(struct component *c)
 		return rc;
 	}
 	c->state = COMPONENT_STARTED;
-	inherit_max_delay(c);
+	component_inherit_delay(c);
 	return 0;
 }
 
@@ -282,9 +332,15 @@ static inline void flush_outputs(struct component *c)
 		move_stuck(c);
 }
 
+/* Who leaves takes no more from queues that its successor goes on with. */
+static bool is_left_behind(const struct component *c, size_t input)
+{
+	return c->leaving && c->inputs[input]->continues;
+}
+
 static struct ss_batch *next_batch(struct component *c, uint32_t *port)
 {
-	if (c->refused) {
+	if (c->refused && !is_left_behind(c, c->refused_port)) {
 		struct ss_batch *b = c->refused;
 		*port = c->refused_port;
 		c->refused = NULL;
@@ -297,9 +353,11 @@ static struct ss_batch *next_batch(struct component *c, uint32_t *port)
 		size_t i = c->next_input;
 		struct edge *e = c->inputs[i];
 		bool room = false;
-		struct ss_batch *b = queue_take(e->queue, &room);
 
 		c->next_input = i + 1 < c->n_inputs ? i + 1 : 0;
+		if (is_left_behind(c, i))
+			continue;
+		struct ss_batch *b = queue_take(e->queue, &room);
 		if (room) /* on the same loop, too: its turn in this round may be over */
 			component_wake(e->from);
 		if (b) {
@@ -382,13 +440,13 @@ static void process_one(struct component *c, struct ss_batch *b, uint32_t port)
 
 static bool inputs_finished(const struct component *c)
 {
-	if (c->refused)
+	if (c->refused && !is_left_behind(c, c->refused_port))
 		return false;
 	for (size_t i = 0; i < c->n_inputs; i++) {
-		if (!queue_finished(c->inputs[i]->queue))
+		if (!is_left_behind(c, i) && !queue_finished(c->inputs[i]->queue))
 			return false;
 	}
-	return c->n_inputs > 0 || atomic_load_explicit(&c->drain_wanted, memory_order_acquire);
+	return c->leaving || c->n_inputs > 0 || atomic_load_explicit(&c->drain_wanted, memory_order_acquire);
 }
 
 static void close_outputs(struct component *c)
@@ -396,6 +454,8 @@ static void close_outputs(struct component *c)
 	for (size_t p = 0; p < c->n_ports; p++) {
 		for (size_t i = 0; i < c->ports[p].n; i++) {
 			struct edge *e = c->ports[p].edges[i];
+			if (e->continues)
+				continue;
 			queue_close(e->queue);
 			component_wake_neighbour(c, e->to);
 		}
@@ -428,7 +488,7 @@ static bool drain(struct component *c)
 			note_failed_drain(c, rc);
 		return true;
 	}
-	if (c->state == COMPONENT_DRAINED && !c->stuck) {
+	if (c->state == COMPONENT_DRAINED && (!c->stuck || c->leaving)) {
 		c->state = COMPONENT_CLOSED;
 		publish(c);
 		close_outputs(c);
@@ -479,6 +539,12 @@ bool component_idle(struct component *c, struct turn *turn)
 	turn->now = clock_coarse();
 	publish(c);
 	return true;
+}
+
+const struct ss_metric *component_metric_row(const struct component *c, uint32_t row)
+{
+	return (const struct ss_metric *)(const void *)((const char *)c->desc->metrics +
+							(size_t)row * c->desc->metric_size);
 }
 
 int64_t component_metric(const struct component *c, uint32_t row)

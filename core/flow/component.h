@@ -26,6 +26,7 @@
 
 struct health;
 struct positions;
+struct worker;
 struct rate_member;
 struct watch; /* a timer or descriptor watch, svc_loop.c */
 
@@ -42,6 +43,8 @@ enum component_state {
 struct edge {
 	struct queue *queue;
 	struct component *from, *to;
+	uint32_t port;  /* of the producer */
+	bool continues; /* the producer's successor goes on with it: it is not closed */
 };
 
 struct port {
@@ -52,8 +55,12 @@ struct port {
 struct component {
 	struct ss_host host; /* first: the plugin gives it back */
 	const struct ss_component *desc;
-	const char *id;
+	const char *id; /* own_id, or a constant */
+	char *own_id;   /* as tokens name it, it stays longer than the config */
 	void *self;
+	size_t index;          /* in the pipeline */
+	struct worker *worker; /* whose loop it lives on; NULL: none */
+	struct component *next_retired;
 	_Atomic(struct loop *) loop;     /* changes while the component runs: pipeline.c */
 	bool keeps_loop;                 /* a library has got hold of the loop: the component stays on it */
 	uint64_t slow_ns, slow_since_ns; /* time in slow calls since then */
@@ -74,7 +81,7 @@ struct component {
 	void *list_peers_arg;
 	bool wants_attributes;         /* it reads attributes of events, or passes them on */
 	atomic_bool attributes_wanted; /* somebody downstream does */
-	bool merges;                   /* its streams lose their order on the way; set before it starts */
+	atomic_bool merges;            /* its streams lose their order on the way */
 
 	struct edge **inputs;
 	size_t n_inputs, next_input;
@@ -83,7 +90,8 @@ struct component {
 
 	uint32_t n_reasons;
 	enum component_state state;
-	bool broken; /* start failed */
+	bool broken;  /* start failed */
+	bool leaving; /* another is to take its place: it takes no more and drains */
 	bool stopping;
 	bool stuck;                     /* an output waits for room */
 	bool stalls;                    /* pipeline_watch named it for that */
@@ -102,6 +110,9 @@ struct component {
 	struct accounts books;
 	struct accounts_board board;
 	_Atomic uint64_t discarded; /* counted by the control thread at a forced end */
+	/* What queues had been given, and had dropped, that it read from and that are gone; of the control
+	 * thread. */
+	uint64_t past_offered, past_dropped;
 
 	_Atomic bool drain_wanted;   /* no inputs to wait for: a source, or the pipeline is ending */
 	_Atomic bool closed;         /* state is COMPONENT_CLOSED, for other threads */
@@ -110,6 +121,7 @@ struct component {
 	void *on_closed_arg;
 
 	_Atomic(struct ss_token *) finished_tokens;
+	_Atomic uint64_t tokens;  /* that have not come to their end */
 	_Atomic int64_t *metrics; /* a cell per row of the descriptor */
 	struct watch **watches;
 	size_t n_watches;
@@ -134,6 +146,14 @@ int component_create(struct component *, const struct config *, const struct con
 void component_destroy(struct component *);
 /* [ctl] Free the host's side; when all instances are destroyed and the queues empty. */
 void component_free(struct component *);
+/* [ctl] The same for one that was allocated; NULL is allowed. */
+void component_delete(struct component *);
+
+/* [ctl] Take the place of another instance of the same type, which has ended, with its books and the batch
+ * that it refused; not started yet. */
+void component_succeed(struct component *, struct component *old);
+/* [ctl] While nobody changes its loop: how late its batches may come, by what is behind it. */
+void component_inherit_delay(struct component *);
 
 /* Call the plugin's start; its result. */
 int component_start(struct component *);
@@ -166,6 +186,8 @@ void host_fill(struct component *);
  * component has no loop, its posts wait. */
 int component_post(struct component *, void (*fn)(void *arg), void *arg);
 
+/* [any] A row of the descriptor's metric table. */
+const struct ss_metric *component_metric_row(const struct component *, uint32_t row);
 /* [any] Value of a row of the descriptor's metric table. */
 int64_t component_metric(const struct component *, uint32_t row);
 /* [any] Name of a drop reason; NULL if there is none at this index. */

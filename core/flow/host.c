@@ -247,6 +247,8 @@ static void finish_token(void *component, struct ss_token *t)
 	} while (!atomic_compare_exchange_weak_explicit(&c->finished_tokens, &top, t, memory_order_release,
 							memory_order_relaxed));
 	component_wake(c);
+	/* last: with the last token a component that was replaced is gone */
+	atomic_fetch_sub_explicit(&c->tokens, 1, memory_order_release);
 }
 
 static int32_t host_track(const struct ss_host *host, struct ss_batch *b, uint64_t cookie,
@@ -258,6 +260,7 @@ static int32_t host_track(const struct ss_host *host, struct ss_batch *b, uint64
 
 	if (!t)
 		return -ENOMEM;
+	atomic_fetch_add_explicit(&c->tokens, 1, memory_order_relaxed);
 	token_unref(b->token, SS_DELIVERED);
 	b->token = t;
 	return 0;

@@ -14,7 +14,7 @@
 /* Depth first from every component to what feeds it: a component comes after all before it. */
 static void put_in_order(struct pipeline *p, struct component *c, bool *seen, size_t *n)
 {
-	size_t i = (size_t)(c - p->components);
+	size_t i = c->index;
 
 	if (seen[i])
 		return;
@@ -35,28 +35,15 @@ static int sort(struct pipeline *p)
 		return -ENOMEM;
 	}
 	for (size_t i = 0; i < p->n_components; i++)
-		put_in_order(p, &p->components[i], seen, &n);
+		put_in_order(p, p->components[i], seen, &n);
 	free(seen);
 	for (size_t i = 0; i < p->n_components; i++)
-		if (p->components[i].wants_attributes)
-			attributes_tell_upstream(&p->components[i]);
-	p->positions = positions_new(p->components, p->order, p->n_components);
+		if (p->components[i]->wants_attributes)
+			attributes_tell_upstream(p->components[i]);
+	p->positions = positions_new(p->order, p->n_components);
 	for (size_t i = 0; i < p->n_components; i++)
-		p->components[i].positions = p->positions;
+		p->components[i]->positions = p->positions;
 	return p->positions ? 0 : -ENOMEM;
-}
-
-static size_t count_outputs(const struct ss_component *desc)
-{
-	size_t n = 0;
-
-	if (desc->kind == SS_KIND_SINK || desc->kind == SS_KIND_PROVIDER)
-		return 0;
-	if (!desc->outputs)
-		return 1;
-	while (desc->outputs[n])
-		n++;
-	return n;
 }
 
 static int connect(struct edge *e, struct component *from, struct component *to,
@@ -68,7 +55,7 @@ static int connect(struct edge *e, struct component *from, struct component *to,
 	if (!grown)
 		return -ENOMEM;
 	port->edges = grown;
-	*e = (struct edge){.queue = queue_new(&in->limits), .from = from, .to = to};
+	*e = (struct edge){.queue = queue_new(&in->limits), .from = from, .to = to, .port = in->port};
 	if (!e->queue)
 		return -ENOMEM;
 	port->edges[port->n++] = e;
@@ -79,8 +66,7 @@ static int connect(struct edge *e, struct component *from, struct component *to,
 static int wire(struct pipeline *p, const struct config *config)
 {
 	for (size_t i = 0; i < p->n_components; i++) {
-		struct component *c = &p->components[i];
-		c->n_ports = count_outputs(c->desc);
+		struct component *c = p->components[i];
 		c->ports = calloc(c->n_ports + 1, sizeof *c->ports);
 		c->inputs = calloc(config->components[i].n_inputs + 1, sizeof(*c->inputs));
 		if (!c->ports || !c->inputs)
@@ -95,7 +81,7 @@ static int wire(struct pipeline *p, const struct config *config)
 	for (size_t i = 0; i < p->n_components; i++) {
 		const struct config_component *cc = &config->components[i];
 		for (size_t k = 0; k < cc->n_inputs; k++) {
-			int rc = connect(e++, &p->components[cc->inputs[k].from], &p->components[i],
+			int rc = connect(e++, p->components[cc->inputs[k].from], p->components[i],
 					 &cc->inputs[k]);
 			if (rc)
 				return rc;
@@ -110,11 +96,12 @@ int pipeline_create(struct config *config, struct diag *diag, struct pipeline **
 
 	if (!p)
 		return -ENOMEM;
-	p->config = config;
+	p->config = config_ref(config);
+	p->tls_config = config_ref(config);
 	pthread_mutex_init(&p->lock, NULL);
 	p->health = health_new();
 	int rc = tls_identity_new(config->doc, &config->tls, true, p->health, diag, &p->tls);
-	p->components = calloc(config->n_components + 1, sizeof *p->components);
+	p->components = calloc(config->n_components + 1, sizeof(*p->components));
 	if (!p->health || !p->components || rc == -ENOMEM) {
 		rc = -ENOMEM;
 		goto out;
@@ -123,9 +110,12 @@ int pipeline_create(struct config *config, struct diag *diag, struct pipeline **
 	if (provided)
 		rc = provided;
 	for (size_t i = 0; i < config->n_components; i++) {
-		p->n_components++;
-		int err = component_create(&p->components[i], config, &config->components[i], p->health,
-					   p->tls, diag);
+		struct component *c = p->components[i] = calloc(1, sizeof *c);
+		int err = c ? component_create(c, config, &config->components[i], p->health, p->tls, diag)
+			    : -ENOMEM;
+		if (!c)
+			break;
+		c->index = p->n_components++;
 		if (err && rc != -ENOMEM)
 			rc = err == -ENOMEM ? -ENOMEM : -EINVAL;
 	}
@@ -178,12 +168,37 @@ void pipeline_check(struct config *config, struct diag *diag)
 	tls_identity_free(tls);
 }
 
+static void worker_free(struct worker *w)
+{
+	if (w)
+		free(w->members);
+	free(w);
+}
+
+/* Not while anything may still come back to it: batches to its pool, tokens to their end. */
+static bool is_done_with(const struct component *c)
+{
+	return atomic_load_explicit(&c->tokens, memory_order_acquire) == 0 && pool_outstanding(c->pool) == 0;
+}
+
+void pipeline_reap(struct pipeline *p)
+{
+	for (struct component **at = &p->retired, *c; (c = *at);) {
+		if (is_done_with(c)) {
+			*at = c->next_retired;
+			component_delete(c);
+		} else {
+			at = &c->next_retired;
+		}
+	}
+}
+
 void pipeline_free(struct pipeline *p)
 {
 	if (!p)
 		return;
 	for (size_t i = 0; i < p->n_components; i++)
-		component_destroy(&p->components[i]);
+		component_destroy(p->components[i]);
 	for (size_t i = 0; i < p->n_providers; i++) {
 		component_destroy(&p->providers[i]);
 		component_free(&p->providers[i]);
@@ -192,15 +207,18 @@ void pipeline_free(struct pipeline *p)
 		queue_free(p->edges[i].queue);
 	/* all batches have come back by now */
 	for (size_t i = 0; i < p->n_components; i++)
-		component_free(&p->components[i]);
+		component_delete(p->components[i]);
 	for (size_t i = 0; i < p->n_workers; i++)
-		free(p->workers[i].members);
+		worker_free(p->workers[i]);
 	free(p->workers);
 	free(p->edges);
+	pipeline_reap(p);
+	config_free((struct config *)(uintptr_t)p->config);
 	positions_free(p->positions);
 	free(p->order);
 	free(p->components);
 	tls_identity_free(p->tls);
+	config_free((struct config *)(uintptr_t)p->tls_config);
 	health_free(p->health);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
@@ -210,30 +228,43 @@ void pipeline_free(struct pipeline *p)
 
 static bool worker_work(void *arg);
 
-/* [lock] With room for so many components. */
+/* [lock] With room for so many components; it does not run yet. */
 static int add_worker(struct pipeline *p, const char *name, size_t room, struct worker **out)
 {
-	struct worker *w = *out = &p->workers[p->n_workers];
+	struct worker **grown = reallocarray(p->workers, p->n_workers + 1, sizeof(*grown));
+	struct worker *w = calloc(1, sizeof *w);
+	int rc = -ENOMEM;
 
-	*w = (struct worker){.pipeline = p, .members = calloc(room, sizeof(*w->members))};
-	int rc = w->members ? loop_init(&w->loop, name, worker_work, w) : -ENOMEM;
-	if (rc == 0)
-		p->n_workers++;
-	else
-		free(w->members);
-	return rc;
+	if (grown)
+		p->workers = grown;
+	if (w && (w->members = calloc(room + 1, sizeof(*w->members))))
+		rc = grown ? loop_init(&w->loop, name, worker_work, w) : -ENOMEM;
+	if (rc) {
+		worker_free(w);
+		return rc;
+	}
+	w->pipeline = p;
+	p->workers[p->n_workers++] = *out = w;
+	return 0;
 }
 
-static void drop_last_worker(struct pipeline *p)
+/* [lock] It does not run. */
+static void drop_worker(struct pipeline *p, struct worker *w)
 {
-	struct worker *w = &p->workers[--p->n_workers];
+	size_t i = 0;
 
+	while (p->workers[i] != w)
+		i++;
+	p->n_workers--;
+	for (; i < p->n_workers; i++)
+		p->workers[i] = p->workers[i + 1];
 	loop_done(&w->loop);
-	free(w->members);
+	worker_free(w);
 }
 
 static void join_worker(struct worker *w, struct component *c)
 {
+	c->worker = w;
 	c->loop = &w->loop;
 	w->members[w->n++] = c;
 }
@@ -270,16 +301,18 @@ static int move_to_own_loop(struct worker *w, struct component *c)
 	int rc = -ESHUTDOWN;
 
 	pthread_mutex_lock(&p->lock);
-	if (!p->stopping)
+	if (!p->settled)
 		rc = add_worker(p, c->id, 1, &own);
 	if (rc == 0) {
 		own->members[own->n++] = c;
+		c->worker = own;
 		set_max_delay(own);
 		loop_service_move(c, &own->loop);
 		rc = loop_run(&own->loop);
 		if (rc) {
 			loop_service_move(c, &w->loop);
-			drop_last_worker(p);
+			c->worker = w;
+			drop_worker(p, own);
 		}
 	}
 	if (rc == 0) {
@@ -322,7 +355,7 @@ static void separate_slow(struct worker *w)
 	else if (rc != -ESHUTDOWN)
 		log_printf(SS_LOG_WARN, c->id,
 			   "Component is slow, but cannot get a loop of its own error=\"%s\"", strerror(-rc));
-	c->keeps_loop = c->keeps_loop || rc;
+	c->keeps_loop = c->keeps_loop || (rc && rc != -ESHUTDOWN);
 }
 
 static bool call_member(struct worker *w, size_t i, bool (*fn)(struct component *, struct turn *),
@@ -374,8 +407,7 @@ static int assign_workers(struct pipeline *p)
 	struct worker **by_head = calloc(p->n_components + 1, sizeof(*by_head)), *w;
 	int rc = 0;
 
-	p->workers = calloc(p->n_components + p->n_providers + 1, sizeof *p->workers);
-	if (!by_head || !p->workers)
+	if (!by_head)
 		rc = -ENOMEM;
 	for (size_t i = 0; rc == 0 && i < p->n_providers; i++) {
 		rc = add_worker(p, p->providers[i].id, 1, &w);
@@ -384,7 +416,7 @@ static int assign_workers(struct pipeline *p)
 	}
 	for (size_t i = 0; rc == 0 && i < p->n_components; i++) {
 		struct component *c = p->order[i];
-		size_t at = (size_t)(c - p->components), head = placement_head(p->config, at);
+		size_t at = c->index, head = placement_head(p->config, at);
 		const char *name = placement_name(p->config, at);
 		if (!by_head[head])
 			rc = add_worker(p, name, p->n_components, &by_head[head]);
@@ -408,7 +440,7 @@ static int call_stop(void *arg)
 	return 0;
 }
 
-static int start_one(struct component *c)
+int pipeline_start_one(struct component *c)
 {
 	const uint64_t start_timeout_ns = 60ull * 1000000000u;
 	int rc = loop_call(c->loop, call_start, c, start_timeout_ns);
@@ -426,18 +458,45 @@ static int start_components(struct pipeline *p)
 	int rc = 0;
 
 	for (size_t i = 0; i < p->n_providers && rc == 0; i++)
-		rc = start_one(&p->providers[i]);
+		rc = pipeline_start_one(&p->providers[i]);
 	for (size_t i = p->n_components; i-- > 0 && rc == 0;)
-		rc = start_one(p->order[i]);
+		rc = pipeline_start_one(p->order[i]);
 	return rc;
 }
 
-static void allow_delays(struct pipeline *p)
+void pipeline_settle(struct pipeline *p, bool settled)
 {
 	pthread_mutex_lock(&p->lock);
-	for (size_t i = 0; i < p->n_workers; i++)
-		set_max_delay(&p->workers[i]);
+	for (size_t i = 0; !settled && i < p->n_workers; i++)
+		set_max_delay(p->workers[i]);
+	p->settled = settled;
 	pthread_mutex_unlock(&p->lock);
+}
+
+int pipeline_add_worker(struct pipeline *p, const char *name, struct worker **out)
+{
+	pthread_mutex_lock(&p->lock);
+	int rc = add_worker(p, name, 0, out);
+	if (rc == 0) {
+		rc = loop_run(&(*out)->loop);
+		if (rc)
+			drop_worker(p, *out);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return rc;
+}
+
+void pipeline_drop_workers(struct pipeline *p)
+{
+	for (size_t i = p->n_workers; i-- > 0;) {
+		struct worker *w = p->workers[i];
+		if (w->n)
+			continue;
+		loop_join(&w->loop);
+		pthread_mutex_lock(&p->lock);
+		drop_worker(p, w);
+		pthread_mutex_unlock(&p->lock);
+	}
 }
 
 int pipeline_start(struct pipeline *p)
@@ -445,7 +504,7 @@ int pipeline_start(struct pipeline *p)
 	int rc = assign_workers(p);
 
 	for (size_t i = 0; rc == 0 && i < p->n_workers; i++)
-		rc = loop_run(&p->workers[i].loop);
+		rc = loop_run(&p->workers[i]->loop);
 	if (rc)
 		log_error("Cannot start the threads error=%s", strerror(-rc));
 	else
@@ -453,34 +512,33 @@ int pipeline_start(struct pipeline *p)
 	if (rc)
 		pipeline_stop(p, 5000000000u);
 	else
-		allow_delays(p);
+		pipeline_settle(p, false);
 	return rc;
 }
 
 void pipeline_drain(struct pipeline *p, void (*on_closed)(void *arg), void *arg)
 {
 	for (size_t i = 0; i < p->n_components; i++) {
-		struct component *c = &p->components[i];
+		struct component *c = p->components[i];
 		c->on_closed = on_closed;
 		c->on_closed_arg = arg;
 	}
 	for (size_t i = 0; i < p->n_components; i++)
-		atomic_store_explicit(&p->components[i].drain_wanted, true, memory_order_release);
+		atomic_store_explicit(&p->components[i]->drain_wanted, true, memory_order_release);
 	for (size_t i = 0; i < p->n_components; i++)
-		component_wake(&p->components[i]);
+		component_wake(p->components[i]);
 }
 
 bool pipeline_drained(const struct pipeline *p)
 {
 	for (size_t i = 0; i < p->n_components; i++) {
-		if (!atomic_load_explicit(&p->components[i].closed, memory_order_acquire))
+		if (!atomic_load_explicit(&p->components[i]->closed, memory_order_acquire))
 			return false;
 	}
 	return true;
 }
 
-/* 0 or -ETIMEDOUT. */
-static int stop_one(struct component *c, uint64_t timeout_ns)
+int pipeline_stop_one(struct component *c, uint64_t timeout_ns)
 {
 	struct loop *l = c->loop;
 
@@ -503,11 +561,11 @@ static int stop_components(struct pipeline *p, uint64_t timeout_ns)
 	int rc = 0, hangs;
 
 	for (size_t i = 0; p->order && i < p->n_components; i++) {
-		hangs = stop_one(p->order[i], timeout_ns);
+		hangs = pipeline_stop_one(p->order[i], timeout_ns);
 		rc = hangs ? hangs : rc;
 	}
 	for (size_t i = 0; i < p->n_providers; i++) {
-		hangs = stop_one(&p->providers[i], timeout_ns);
+		hangs = pipeline_stop_one(&p->providers[i], timeout_ns);
 		rc = hangs ? hangs : rc;
 	}
 	return rc;
@@ -516,15 +574,15 @@ static int stop_components(struct pipeline *p, uint64_t timeout_ns)
 int pipeline_stop(struct pipeline *p, uint64_t timeout_ns)
 {
 	pthread_mutex_lock(&p->lock);
-	p->stopping = true; /* from now on no component changes its loop */
+	p->settled = true;
 	pthread_mutex_unlock(&p->lock);
 	int rc = stop_components(p, timeout_ns);
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < p->n_workers; i++)
-		loop_join(&p->workers[i].loop);
+		loop_join(&p->workers[i]->loop);
 	for (size_t i = 0; i < p->n_components; i++)
-		component_end(&p->components[i]);
+		component_end(p->components[i]);
 	for (size_t i = 0; i < p->n_providers; i++)
 		component_end(&p->providers[i]);
 	for (size_t i = 0; i < p->n_edges; i++) {
@@ -532,7 +590,7 @@ int pipeline_stop(struct pipeline *p, uint64_t timeout_ns)
 		atomic_fetch_add(&to->discarded, queue_discard(p->edges[i].queue));
 	}
 	for (size_t i = 0; i < p->n_workers; i++)
-		loop_done(&p->workers[i].loop);
+		loop_done(&p->workers[i]->loop);
 	return 0;
 }
 
@@ -628,11 +686,11 @@ bool pipeline_watch(struct pipeline *p)
 
 	pthread_mutex_lock(&p->lock);
 	for (size_t i = 0; i < p->n_workers; i++) {
-		watch_worker(p, &p->workers[i], now);
-		silent |= p->workers[i].silent;
+		watch_worker(p, p->workers[i], now);
+		silent |= p->workers[i]->silent;
 	}
 	pthread_mutex_unlock(&p->lock);
 	for (size_t i = 0; i < p->n_components; i++)
-		watch_refusal(p, &p->components[i], now);
+		watch_refusal(p, p->components[i], now);
 	return silent;
 }

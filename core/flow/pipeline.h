@@ -27,16 +27,18 @@ struct worker {
 };
 
 struct pipeline {
-	struct component *components; /* in the order of the config */
+	struct component **components; /* in the order of the config */
 	size_t n_components;
 	struct component **order; /* sources first */
 	struct edge *edges;
 	size_t n_edges;
-	pthread_mutex_t lock;   /* workers and stopping: loops may add workers */
-	struct worker *workers; /* room for one each */
+	struct component *retired; /* stopped, and waiting until nothing comes back to them any more */
+	pthread_mutex_t lock;      /* workers and settled: loops may add workers */
+	struct worker **workers;
 	size_t n_workers;
-	bool stopping;
-	const struct config *config;
+	bool settled;                    /* no component changes its loop by itself */
+	const struct config *config;     /* the newest */
+	const struct config *tls_config; /* that tls was made of */
 	struct health *health;
 	struct positions *positions;
 	struct tls_identity *tls;              /* from "security" */
@@ -65,6 +67,22 @@ bool pipeline_drained(const struct pipeline *);
 /* Stop components and loops, throw away what is left in the queues, counted.  -ETIMEDOUT: a component hangs;
  * then nothing of the pipeline may be touched any more but its accounts. */
 int pipeline_stop(struct pipeline *, uint64_t timeout_ns);
+
+/* ---- for a transition to another configuration, core/flow/reload ---- */
+
+/* Start one component in its loop; what goes wrong is logged: -errno. */
+int pipeline_start_one(struct component *);
+/* 0 or -ETIMEDOUT, which is logged. */
+int pipeline_stop_one(struct component *, uint64_t timeout_ns);
+/* Whether components stay on their loops.  When they need not any more, loops learn how late they may be. */
+void pipeline_settle(struct pipeline *, bool settled);
+/* A further loop that runs, without components; -errno. */
+int pipeline_add_worker(struct pipeline *, const char *name, struct worker **out);
+/* End loops without components. */
+void pipeline_drop_workers(struct pipeline *);
+
+/* Each second: free those that are retired and that nothing comes back to any more. */
+void pipeline_reap(struct pipeline *);
 
 /* Each second; true if a loop has not answered for the time of the watchdog.  Name the component whose
  * callback has not returned for the time of the watchdog, and those that refuse input for that long without a

@@ -13,26 +13,61 @@
 #include "core/flow/streams.h"
 
 struct positions {
-	const struct component *all;
 	struct component *const *order;
 	size_t n;
 	pthread_mutex_t lock;
-	uint8_t *ways; /* scratch, by index in all: how many ways lead there; 2 = more than one */
+	uint8_t *ways; /* scratch, by index: how many ways lead there; 2 = more than one */
 };
 
-struct positions *positions_new(const struct component *all, struct component *const *order, size_t n)
+struct positions *positions_new(struct component *const *order, size_t n)
 {
 	struct positions *p = calloc(1, sizeof *p);
 
 	if (!p)
 		return NULL;
-	*p = (struct positions){.all = all, .order = order, .n = n, .ways = malloc(n + 1)};
+	*p = (struct positions){.order = order, .n = n, .ways = malloc(n + 1)};
 	if (!p->ways) {
 		free(p);
 		return NULL;
 	}
 	pthread_mutex_init(&p->lock, NULL);
 	return p;
+}
+
+int positions_reserve(struct positions *p, size_t n)
+{
+	pthread_mutex_lock(&p->lock);
+	uint8_t *ways = realloc(p->ways, n + 1);
+	if (ways)
+		p->ways = ways;
+	pthread_mutex_unlock(&p->lock);
+	return ways ? 0 : -ENOMEM;
+}
+
+static void find_merging(const struct positions *p);
+
+void positions_rewire(struct positions *p, struct component *const *order, size_t n)
+{
+	pthread_mutex_lock(&p->lock);
+	p->order = order;
+	p->n = n;
+	find_merging(p);
+	pthread_mutex_unlock(&p->lock);
+}
+
+int positions_look(struct component *c)
+{
+	struct positions *p = c->positions;
+	struct streams *copy = c->checkpointer && c->streams ? streams_copy(c->streams) : NULL;
+
+	if (!copy)
+		return c->checkpointer && c->streams ? -ENOMEM : 0;
+	pthread_mutex_lock(&p->lock);
+	struct streams *old = c->restored;
+	c->restored = copy;
+	pthread_mutex_unlock(&p->lock);
+	streams_free(old);
+	return 0;
 }
 
 void positions_free(struct positions *p)
@@ -48,7 +83,7 @@ void positions_free(struct positions *p)
 
 static uint8_t ways_to(const struct positions *p, const struct component *c)
 {
-	return p->ways[c - p->all];
+	return p->ways[c->index];
 }
 
 /* Ways of a source's stream that go on behind c: a processor that keeps what it is given goes on with a
@@ -66,7 +101,7 @@ static void count_ways(const struct positions *p, const struct component *source
 		unsigned n = c == source;
 		for (size_t k = 0; n < 2 && k < c->n_inputs; k++)
 			n += ways_through(p, c->inputs[k]->from, source);
-		p->ways[c - p->all] = (uint8_t)(n < 2 ? n : 2);
+		p->ways[c->index] = (uint8_t)(n < 2 ? n : 2);
 	}
 }
 
@@ -100,6 +135,27 @@ static void look_for_merging(const struct positions *p, const struct component *
 		for (size_t k = 0; k < p->n; k++)
 			if (p->order[k]->checkpointer && ways_in(p, p->order[k], from) > 1)
 				from->merges = true;
+	}
+}
+
+/* The same for all, when the graph has become another one.  A stateless one that streams now reach by several
+ * ways removes no duplicates any more. */
+static void find_merging(const struct positions *p)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		bool merges = false;
+		count_ways(p, p->order[i]);
+		for (size_t k = 0; k < p->n; k++) {
+			struct component *c = p->order[k];
+			const bool several = c != p->order[i] && c->streams && ways_in(p, c, p->order[i]) > 1;
+			merges |= several && c->checkpointer;
+			if (several && !c->checkpointer) {
+				streams_free(c->streams);
+				c->streams = NULL;
+				c->offered = NULL;
+			}
+		}
+		p->order[i]->merges = merges;
 	}
 }
 

@@ -12,10 +12,18 @@
 struct component;
 struct positions;
 
-/* For n components at all, wired; order has them with every one behind those that feed it.  Both must outlive
- * it; NULL: out of memory. */
-struct positions *positions_new(const struct component *all, struct component *const *order, size_t n);
+/* For n components, wired, each with its index below n; order has them with every one behind those that feed
+ * it, and must outlive it; NULL: out of memory. */
+struct positions *positions_new(struct component *const *order, size_t n);
 void positions_free(struct positions *); /* NULL is allowed */
+
+/* Before positions_rewire: room for n components; 0 or -ENOMEM. */
+int positions_reserve(struct positions *, size_t n);
+/* At a standstill: the graph is another one. */
+void positions_rewire(struct positions *, struct component *const *order, size_t n);
+/* In the component's thread: a source that starts now goes on where this checkpointer is now; 0 or -ENOMEM.
+ */
+int positions_look(struct component *);
 
 /*
  * Of a checkpointer, in its thread: cut from *batch what it has already.  *batch is replaced by a child with

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/ext/tls-provider.h>
+#include "core/config/difference.h"
 #include "core/config/jdoc.h"
 
 const struct ss_tls_provider *provider_face(const struct component *c, void **self)
@@ -37,63 +38,6 @@ static const char *identity(const struct component *c)
 	return face && face->identity ? face->identity(self) : NULL;
 }
 
-/* ---- are two configs the same? ---- */
-
-static bool same_number(const struct jnode *a, const struct jnode *b)
-{
-	return a->text_len == b->text_len && memcmp(a->text, b->text, a->text_len) == 0;
-}
-
-static bool same_value(const struct jnode *a, const struct jnode *b)
-{
-	if (a->type != b->type || a->n != b->n)
-		return false;
-	if (a->type == J_STRING)
-		return strcmp(a->string, b->string) == 0;
-	if (a->type == J_NUMBER)
-		return same_number(a, b);
-	const struct jnode *other = b->child;
-	for (const struct jnode *child = a->child; child; child = child->next) {
-		const struct jnode *pair = a->type == J_OBJECT ? jnode_get(b, child->name) : other;
-		if (!pair || !same_value(child, pair))
-			return false;
-		other = other->next;
-	}
-	return true;
-}
-
-static const void *member(const struct config_component *c, const struct ss_option *o)
-{
-	return (const char *)c->conf + o->offset;
-}
-
-static bool same_option(const struct config_component *a, const struct config_component *b,
-			const struct ss_option *o)
-{
-	const struct jnode *in_a = a->options ? jnode_get(a->options, o->key) : NULL;
-	const struct jnode *in_b = b->options ? jnode_get(b->options, o->key) : NULL;
-
-	if (o->type == SS_OPT_JSON && in_a && in_b) /* blanks do not matter */
-		return same_value(in_a, in_b);
-	if (o->type != SS_OPT_STRING && o->type != SS_OPT_JSON)
-		return memcmp(member(a, o), member(b, o), sizeof(int64_t)) == 0;
-	const char *text_a = *(const char *const *)member(a, o), *text_b = *(const char *const *)member(b, o);
-	return text_a == text_b || (text_a && text_b && strcmp(text_a, text_b) == 0);
-}
-
-/* The first option in which they differ; NULL: none. */
-static const struct ss_option *difference(const struct config_component *a, const struct config_component *b)
-{
-	for (uint32_t i = 0; i < a->desc->n_options; i++) {
-		const struct ss_option *o =
-			(const struct ss_option *)(const void *)((const char *)a->desc->options +
-								 (size_t)i * a->desc->option_size);
-		if (!same_option(a, b, o))
-			return o;
-	}
-	return NULL;
-}
-
 /* ---- making ---- */
 
 static int create(const struct config *config, const struct config_component *cc, struct health *health,
@@ -118,7 +62,7 @@ static int share(const struct config *config, struct component *first, struct co
 
 	if (a->desc != b->desc || !id_a || !id_b || strcmp(id_a, id_b) != 0)
 		return 0;
-	const struct ss_option *o = difference(a, b);
+	const struct ss_option *o = difference_next(a, b, NULL);
 	if (o) {
 		const struct jnode *at = b->options ? jnode_get(b->options, o->key) : NULL;
 		char *other = jnode_pointer(a->options ? a->options : a->node);

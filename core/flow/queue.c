@@ -16,17 +16,24 @@ static inline uint64_t get(const _Atomic uint64_t *counter)
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-struct queue *queue_new(const struct queue_limits *limits)
+static uint64_t slots_for(const struct queue_limits *limits)
 {
 	enum { SLOTS_MAX = 1 << 16 };
-	struct queue *q = aligned_alloc(CACHE_LINE, sizeof *q);
 	uint64_t slots = 2;
+
+	while (slots < limits->events && slots < SLOTS_MAX)
+		slots *= 2;
+	return slots;
+}
+
+struct queue *queue_new(const struct queue_limits *limits)
+{
+	struct queue *q = aligned_alloc(CACHE_LINE, sizeof *q);
+	const uint64_t slots = slots_for(limits);
 
 	if (!q)
 		return NULL;
 	*q = (struct queue){.limits = *limits};
-	while (slots < limits->events && slots < SLOTS_MAX)
-		slots *= 2;
 	q->mask = slots - 1;
 	q->slots = calloc(slots, sizeof *q->slots);
 	if (!q->slots) {
@@ -188,6 +195,15 @@ static bool half_empty(const struct queue *q)
 			      queue_bytes(q) <= q->limits.bytes / 2);
 }
 
+/* What waited for room when the producer closed the queue is the consumer's. */
+static struct ss_batch *take_waiting(struct queue *q)
+{
+	if (!atomic_load_explicit(&q->closed, memory_order_acquire) || !q->n_waiting)
+		return NULL;
+	q->n_waiting--;
+	return q->waiting[q->first_waiting++];
+}
+
 struct ss_batch *queue_take(struct queue *q, bool *room)
 {
 	uint64_t head = atomic_load_explicit(&q->head, memory_order_acquire);
@@ -197,7 +213,7 @@ struct ss_batch *queue_take(struct queue *q, bool *room)
 		if (head >= q->seen_tail) {
 			q->seen_tail = atomic_load_explicit(&q->tail, memory_order_acquire);
 			if (head >= q->seen_tail)
-				return NULL;
+				return take_waiting(q);
 		}
 		b = atomic_load_explicit(&q->slots[head & q->mask], memory_order_relaxed);
 		if (q->limits.overflow != OVERFLOW_DROP_OLDEST) {
@@ -233,7 +249,22 @@ bool queue_empty(const struct queue *q)
 bool queue_finished(const struct queue *q)
 {
 	/* closed before empty: the last put came before the close */
-	return atomic_load_explicit(&q->closed, memory_order_acquire) && queue_empty(q);
+	return atomic_load_explicit(&q->closed, memory_order_acquire) && queue_empty(q) && !q->n_waiting;
+}
+
+void queue_limit(struct queue *q, const struct queue_limits *limits)
+{
+	const uint64_t slots = slots_for(limits);
+	_Atomic(struct ss_batch *) *grown = slots > q->mask + 1 ? calloc(slots, sizeof(*grown)) : NULL;
+
+	q->limits = *limits;
+	if (!grown)
+		return;
+	for (uint64_t i = get(&q->head); i < get(&q->tail); i++)
+		atomic_init(&grown[i & (slots - 1)], atomic_load(&q->slots[i & q->mask]));
+	free(q->slots);
+	q->slots = grown;
+	q->mask = slots - 1;
 }
 
 uint64_t queue_discard(struct queue *q)

@@ -17,7 +17,7 @@
 #define CACHE_LINE 64
 
 struct queue {
-	/* constant after queue_new */
+	/* changed by queue_limit only */
 	struct queue_limits limits;
 	uint64_t mask;
 	_Atomic(struct ss_batch *) *slots;
@@ -59,8 +59,12 @@ static inline bool queue_stuck(const struct queue *q)
 }
 /* [producer] Move what waits into the ring as far as it goes; true if the consumer has something new. */
 bool queue_flush(struct queue *);
-/* [producer] No more; after the last queue_flush. */
+/* [producer] No more.  What still waits for room is the consumer's then. */
 void queue_close(struct queue *);
+
+/* While neither side runs: other limits, kept by what comes from now on.  Without memory for a longer ring it
+ * holds fewer batches than events. */
+void queue_limit(struct queue *, const struct queue_limits *);
 
 /* [consumer] Next batch, the caller owns the reference; NULL: empty.  *room is set true if the producer waits
  * and there is enough room again to wake it. */

@@ -174,8 +174,8 @@ int stage_open(struct config *config, struct diag *diag, struct stage **out)
 		return rc;
 	}
 	for (size_t i = 0; i < s->pipeline->n_components; i++) {
-		atomic_store(&s->pipeline->components[i].loop, &s->loop);
-		atomic_store(&s->pipeline->components[i].attributes_wanted, true);
+		atomic_store(&s->pipeline->components[i]->loop, &s->loop);
+		atomic_store(&s->pipeline->components[i]->attributes_wanted, true);
 	}
 	atomic_store(&s->spectator.loop, &s->loop);
 	atomic_store(&s->loop.call, &call_here);
@@ -191,9 +191,9 @@ static struct component *find(struct stage *s, const char *name, size_t len)
 	char id[CONFIG_MAX_ID + 1];
 
 	for (size_t i = 0; i < p->n_components; i++) {
-		known[i] = p->components[i].id;
+		known[i] = p->components[i]->id;
 		if (strlen(known[i]) == len && memcmp(known[i], name, len) == 0)
-			return &p->components[i];
+			return p->components[i];
 	}
 	snprintf(id, sizeof id, "%.*s", (int)len, name);
 	const char *nearest = ss_nearest(id, known, p->n_components);
@@ -458,13 +458,13 @@ int stage_end(struct stage *s)
 	while (!pipeline_drained(p) && set_clock_real() < until)
 		stage_settle(s, WAIT_MS);
 	for (size_t i = 0; i < p->n_components; i++)
-		if (!atomic_load(&p->components[i].closed))
+		if (!atomic_load(&p->components[i]->closed))
 			return fail(s, -ETIMEDOUT, "component \"%s\" has not drained within 30 s",
-				    p->components[i].id);
+				    p->components[i]->id);
 	for (size_t i = 0; i < p->n_components; i++)
 		component_stop(p->order[i]);
 	run_loop(s);
 	for (size_t i = 0; i < p->n_components; i++)
-		component_end(&p->components[i]);
+		component_end(p->components[i]);
 	return 0;
 }

@@ -24,7 +24,7 @@ NO_TAIL_PADDING(struct ss_option, max);
 NO_TAIL_PADDING(struct ss_metric, reserved);
 NO_TAIL_PADDING(struct ss_iface, self);
 NO_TAIL_PADDING(struct ss_host, claim);
-NO_TAIL_PADDING(struct ss_component, reserved);
+NO_TAIL_PADDING(struct ss_component, reconfigure);
 NO_TAIL_PADDING(struct ss_entry, components);
 NO_TAIL_PADDING(struct ss_loop, set_max_delay);
 NO_TAIL_PADDING(struct ss_attribute, reserved);
@@ -121,7 +121,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_host, query, 160),
 	MEMBER(ss_host, set_degraded, 168),
 	MEMBER(ss_host, claim, 176),
-	SIZE(ss_component, 192),
+	SIZE(ss_component, 208),
 	MEMBER(ss_component, struct_size, 0),
 	MEMBER(ss_component, kind, 4),
 	MEMBER(ss_component, type, 8),
@@ -150,6 +150,8 @@ static const struct number numbers[] = {
 	MEMBER(ss_component, extension, 176),
 	MEMBER(ss_component, flags, 184),
 	MEMBER(ss_component, reserved, 188),
+	MEMBER(ss_component, inject, 192),
+	MEMBER(ss_component, reconfigure, 200),
 	SIZE(ss_entry, 16),
 	MEMBER(ss_entry, struct_size, 0),
 	MEMBER(ss_entry, n_components, 4),

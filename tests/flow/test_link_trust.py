@@ -337,8 +337,9 @@ def test_a_peer_that_is_not_allowed_any_more_is_cut(start, tmp_path, federation)
             for ws in (b, c):
                 await ws.send(hello(""))
                 assert json.loads(await ws.recv())["t"] == "welcome"
-            config["security"]["tls"]["server"] = federation.server("a", "b")
-            program.config_file.write_text(json.dumps(config))
+            changed = json.loads(program.config_file.read_text())
+            changed["security"]["tls"]["server"] = federation.server("a", "b")
+            program.config_file.write_text(json.dumps(changed))
             program.signal(signal.SIGHUP)
             began = time.monotonic()
             await asyncio.wait_for(c.wait_closed(), 10)

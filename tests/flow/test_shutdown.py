@@ -142,16 +142,6 @@ def test_signal_while_starting(start):
         program.log_file.unlink()
 
 
-def test_sighup_is_ignored(start, generate):
-    program = start(pipeline(udp(), storage()))
-    program.signal(signal.SIGHUP)
-    program.wait_log(r"INFO Configuration is read at start only, ignoring signal=HUP")
-    generate(udp_port(program), 10)
-    at_rest(program, 10)
-    assert program.terminate() == 0
-    assert seqs(program.folder / "file.jsonl") == list(range(10))
-
-
 def test_sigpipe_and_others_do_no_harm(start, generate):
     program = start(pipeline(udp(), storage()))
     program.signal(signal.SIGPIPE)

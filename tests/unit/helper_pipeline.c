@@ -387,7 +387,7 @@ struct totals totals(const struct plan *p, size_t i)
 {
 	struct totals t;
 
-	report_totals(&p->pipeline->components[i], &t);
+	report_totals(p->pipeline->components[i], &t);
 	assert_int_equal(t.in + t.created, t.out + t.filtered + t.dropped_all + t.held);
 	return t;
 }
@@ -422,5 +422,5 @@ void finish(struct plan *p)
 
 void *self(const struct plan *p, size_t i)
 {
-	return p->pipeline->components[i].self;
+	return p->pipeline->components[i]->self;
 }

@@ -170,11 +170,11 @@ static void a_slow_component_gets_its_own_loop(void **state)
 	link_to(&p, mid, in, 0, 1000, OVERFLOW_BLOCK);
 	link_to(&p, out, mid, 0, 1000, OVERFLOW_BLOCK);
 	start(&p);
-	const struct component *all = p.pipeline->components;
-	assert_ptr_equal(atomic_load(&all[in].loop), atomic_load(&all[out].loop));
-	while (atomic_load(&all[in].loop) == atomic_load(&all[out].loop))
+	struct component *const *all = p.pipeline->components;
+	assert_ptr_equal(atomic_load(&all[in]->loop), atomic_load(&all[out]->loop));
+	while (atomic_load(&all[in]->loop) == atomic_load(&all[out]->loop))
 		sched_yield();
-	assert_ptr_equal(atomic_load(&all[in].loop), atomic_load(&all[mid].loop));
+	assert_ptr_equal(atomic_load(&all[in]->loop), atomic_load(&all[mid]->loop));
 	await_in(&p, in, 2000);
 	drain(&p);
 	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
@@ -316,10 +316,10 @@ static void what_a_plugin_forgets_is_freed(void **state)
 	drain(&p);
 	assert_int_equal(pipeline_stop(p.pipeline, 5000000000u), 0);
 	assert_int_equal(totals(&p, out).held, 40);
-	struct component *all = p.pipeline->components;
-	assert_int_equal(pool_outstanding(all[in].pool), 4);
-	component_destroy(&all[out]);
-	assert_int_equal(pool_outstanding(all[in].pool), 0);
+	struct component *const *all = p.pipeline->components;
+	assert_int_equal(pool_outstanding(all[in]->pool), 4);
+	component_destroy(all[out]);
+	assert_int_equal(pool_outstanding(all[in]->pool), 0);
 	finish(&p);
 }
 

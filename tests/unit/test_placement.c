@@ -11,7 +11,7 @@ static char *loops_of(struct plan *p)
 	start(p);
 	text[0] = '\0';
 	for (size_t i = 0; i < p->pipeline->n_workers; i++) {
-		const struct worker *w = &p->pipeline->workers[i];
+		const struct worker *w = p->pipeline->workers[i];
 		for (size_t k = 0; k < w->n; k++)
 			at += (size_t)snprintf(text + at, sizeof text - at, "%s%s",
 					       k   ? " "

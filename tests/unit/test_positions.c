@@ -39,6 +39,7 @@ static struct graph *graph_new(size_t n, const char *const *edges)
 		g->all[i].id = g->ids[i];
 		g->all[i].inputs = g->inputs[i];
 		g->order[i] = &g->all[i];
+		g->all[i].index = i;
 	}
 	for (; *edges; edges++) {
 		struct edge *e = &g->edges[g->n_edges++];
@@ -47,7 +48,7 @@ static struct graph *graph_new(size_t n, const char *const *edges)
 		to->inputs[to->n_inputs++] = e;
 	}
 	g->n = n;
-	g->positions = positions_new(g->all, g->order, n);
+	g->positions = positions_new(g->order, n);
 	assert_non_null(g->positions);
 	for (size_t i = 0; i < n; i++)
 		g->all[i].positions = g->positions;

@@ -17,4 +17,4 @@ struct peers_query {
 
 /* [ctl] Write {"peers": [...], "total", "next", "unanswered"}, where next is what to skip for those that
  * follow, and unanswered the components that did not answer within a second.  0, -ENOMEM. */
-int peers_print(struct component *components, size_t n, struct peers_query, FILE *body);
+int peers_print(struct component *const *components, size_t n, struct peers_query, FILE *body);

@@ -198,7 +198,8 @@ static int ask(struct component *c, struct peers_query *query, uint64_t until_ns
 	return rc;
 }
 
-int peers_print(struct component *components, size_t n_components, struct peers_query query, FILE *body)
+int peers_print(struct component *const *components, size_t n_components, struct peers_query query,
+		FILE *body)
 {
 	const uint64_t until_ns = clock_now() + WAIT_NS, first = query.skip;
 	const char *between = "";
@@ -212,7 +213,7 @@ int peers_print(struct component *components, size_t n_components, struct peers_
 		return -ENOMEM;
 	fputs("{\"peers\":[", body);
 	for (size_t i = 0; i < n_components && rc != -ENOMEM; i++) {
-		struct component *c = &components[i];
+		struct component *c = components[i];
 		if (!c->list_peers || (query.component && strcmp(query.component, c->id) != 0))
 			continue;
 		rc = ask(c, &query, until_ns, body, &n);

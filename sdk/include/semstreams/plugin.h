@@ -146,9 +146,10 @@ enum {
 	SS_OPT_REQUIRED = 1,
 	SS_OPT_SECRET = 2,
 	SS_OPT_DEPRECATED = 4,
-	SS_OPT_READS = 8,  /* SS_OPT_STRING: the path of a file or folder that is read */
-	SS_OPT_WRITES = 16 /* SS_OPT_STRING: the path of a file or folder that is written.  Where it has a
+	SS_OPT_READS = 8,   /* SS_OPT_STRING: the path of a file or folder that is read */
+	SS_OPT_WRITES = 16, /* SS_OPT_STRING: the path of a file or folder that is written.  Where it has a
 			      '%', the folder before that is meant. */
+	SS_OPT_LIVE = 32    /* reconfigure() takes over another value while the instance runs */
 };
 
 struct ss_option {
@@ -351,6 +352,14 @@ struct ss_component {
 	 * open; pause(), resume(), drain() and stop() come as if it had been.  -EINVAL: the address is none;
 	 * -ENOMEM. */
 	int32_t (*inject)(void *self, const struct ss_message *);
+	/* [inst] The configuration was read again, and of the options only some with SS_OPT_LIVE have
+	 * changed: take them over from fresh, which create() has made of the new conf and which was never
+	 * started. Its conf, and what it holds, may be taken and left NULL or exchanged for this instance's
+	 * own; then fresh is destroyed.  When this returns the conf that create() was given is not valid any
+	 * more: that of fresh, which has the same values but for those options, takes its place.  It cannot
+	 * fail: what could has been done by create().  What fresh has got of its own host is not to be used.
+	 * Absent: an instance whose options have changed is replaced. */
+	void (*reconfigure)(void *self, void *fresh);
 };
 
 /* What a plugin exports.  It is data, so that no code runs when the file is examined.  The name of the symbol

@@ -268,7 +268,7 @@ static int32_t reader_create(const struct ss_host *host, const void *conf, void 
 
 static bool is_wanted_from(const struct plan *p, size_t i)
 {
-	const struct ss_iface iface = service_of(&p->pipeline->components[i].host);
+	const struct ss_iface iface = service_of(&p->pipeline->components[i]->host);
 
 	return ((const struct ss_attribute_service *)iface.vtbl)->wanted(iface.self);
 }
@@ -299,7 +299,7 @@ static void only_those_before_a_reader_are_told(void **state)
 	assert_false(is_wanted_from(&p, reads));
 	await_in(&p, reads, 500);
 	/* one that learns only later that it wants them */
-	want(&p.pipeline->components[plain].host);
+	want(&p.pipeline->components[plain]->host);
 	assert_true(is_wanted_from(&p, b));
 	assert_true(is_wanted_from(&p, mid));
 	assert_false(is_wanted_from(&p, plain));

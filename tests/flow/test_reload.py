@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: MIT
+"""The configuration is read again while the program runs: what stays, what is replaced, and what is refused."""
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+
+import pytest
+
+from conftest import assert_conserved, unused_port
+from flowlib import Sender, at_rest, generate, half, pipeline, seqs, storage, tools, udp, udp_port  # noqa: F401
+
+REFUSED = re.compile(r"ERROR Changed configuration cannot be used, keeping the old one generation=(\d+) file=(\S+) "
+                     r"line=(\d+) column=(\d+) errors=(\d+) error=(.*)")
+
+
+def rewrite(program, config):
+    """Put another configuration in the place of the old one, at once."""
+    if isinstance(config, dict):
+        config = json.dumps({"admin": {"listen": "127.0.0.1:0"}, **config}, indent=2)
+    new = program.config_file.with_suffix(".new")
+    new.write_text(config)
+    os.replace(new, program.config_file)
+
+
+def next_line(program, pattern, change):
+    """Do the change; the next match in the log."""
+    before = len(pattern.findall(program.log()))
+    change()
+    program.wait_for(lambda: len(pattern.findall(program.log())) > before, what=pattern.pattern)
+    return list(pattern.finditer(program.log()))[before]
+
+
+def hup(program, config):
+    def change():
+        rewrite(program, config)
+        program.signal(signal.SIGHUP)
+    return change
+
+
+CHANGES = ("none", "in_place", "replaced", "added", "removed")
+
+
+def reload(program, config):
+    """How many components were kept, changed in place, replaced, added, removed."""
+    before = program.metrics().sum("semstreams_reloads_total")
+    hup(program, config)()
+    m = program.wait_metric("semstreams_reloads_total", before + 1)
+    assert m.sum("semstreams_reload_last_success") == 1, program.log()
+    return tuple(int(m.sum("semstreams_reload_components", change=change)) for change in CHANGES)
+
+
+def refused(program, config):
+    """(line, column, reason)"""
+    found = next_line(program, REFUSED, hup(program, config))
+    return int(found[3]), int(found[4]), found[6]
+
+
+# ---- what stays ------------------------------------------------------------------------------------------------
+
+
+def test_the_same_again(start, generate):
+    """Nothing is different, also where it is written differently: everything stays."""
+    program = start(pipeline(udp(), half(), storage()))
+    generate(udp_port(program), 10)
+    at_rest(program, 10)
+    config = pipeline(udp(), half(), storage())
+    config["components"][1]["config"]["where"] = {"op": "eq", "value": "temperature", "field": "sensor"}
+    config["components"][2]["config"]["rotate_size"] = "0"
+    config["components"][2]["config"].pop("rotate_size")
+    assert reload(program, config) == (3, 0, 0, 0, 0)
+    generate(udp_port(program), 10, 10)
+    m = at_rest(program, 20)
+    assert m.sum("semstreams_reload_generation") == 2 and m.sum("semstreams_reloads_total", result="success") == 1
+    assert m.sum("semstreams_reload_last_success") == 1 and m.sum("semstreams_reload_last_time_seconds") > 1.7e9
+    assert 0 < m.sum("semstreams_reload_pause_seconds") < 10
+    assert program.notified.count("READY=1") == 1
+    program.wait_notified("RELOADING=1")
+    assert program.terminate() == 0
+    assert len(seqs(program.folder / "file.jsonl")) == 10
+
+
+def test_the_manager_is_told(start):
+    program = start(pipeline(udp(), storage()))
+    program.signal(signal.SIGHUP)
+    program.wait_notified("RELOADING=1")
+    program.wait_for(lambda: any(re.fullmatch(r"MONOTONIC_USEC=\d{4,}", line) for line in program.notified)
+                     or program._next_notification(1e12), what="the time of the reload")
+    program.notified.remove("READY=1")
+    program.wait_notified("READY=1")
+    assert program.terminate() == 0
+
+
+# ---- what is replaced ------------------------------------------------------------------------------------------
+
+
+def stored(program, *files):
+    return sorted(n for file in files for n in seqs(program.folder / file))
+
+
+def test_a_sink_is_replaced_under_load(start):
+    """Each reload gives storage another file; every event is in one of them, once."""
+    files = [f"file{i}.jsonl" for i in range(6)]
+    program = start(pipeline(udp(), storage(path=files[0])))
+    with Sender(udp_port(program)) as sender:
+        for file in files[1:]:
+            sent = sender.sent
+            assert reload(program, pipeline(udp(), storage(path=file))) == (1, 0, 1, 0, 0)
+            program.wait_for(lambda: sender.sent > sent and (program.folder / file).exists(), what="more events")
+    m = program.wait_for(lambda: settled(program), what="all stored")
+    lost = m.sum("semstreams_udp_kernel_dropped_total")
+    assert_conserved(m)
+    assert m.books("file")["out"] == m.books("udp")["out"], "the books of the replaced ones go on in the last"
+    assert program.terminate() == 0
+    numbers = stored(program, *files)
+    assert len(numbers) == len(set(numbers)) == sender.sent - lost
+
+
+def settled(program):
+    m = program.metrics()
+    return m if m.sum("semstreams_events_held") == 0 else None
+
+
+def test_all_stages_are_replaced_and_others_come_and_go(start, generate):
+    program = start(pipeline(udp(), half(), storage()))
+    generate(udp_port(program), 100)
+    at_rest(program, 100)
+    port = unused_port(socket.SOCK_DGRAM)
+    config = pipeline(udp(port=port), {"id": "half", "type": "filter", "config": {"where": {"field": "seq", "op": "exists"}}},
+                      storage(path="b.jsonl"), storage("copy", inputs=["udp"]))
+    kept, changed, replaced, added, removed = reload(program, config)
+    assert (kept, changed + replaced, added, removed) == (0, 3, 1, 0)
+    generate(port, 50, 100)
+    m = program.wait_metric("semstreams_events_out_total", 50, component="copy")
+    program.wait_for(lambda: len(seqs(program.folder / "b.jsonl")) == 50, what="stored")
+    assert reload(program, pipeline(udp(port=port), storage("copy", inputs=["udp"]))) == (2, 0, 0, 0, 2)
+    generate(port, 50, 150)
+    program.wait_metric("semstreams_events_out_total", 100, component="copy")
+    m = settled(program)
+    assert "half" not in m.components() and "file" not in m.components()
+    assert_conserved(m)
+    assert program.stopped("file")["out"] == 100
+    assert program.terminate() == 0
+    assert len(seqs(program.folder / "file.jsonl")) == 50
+    assert sorted(seqs(program.folder / "copy.jsonl")) == list(range(100, 200))
+
+
+def test_an_edge_is_taken_out_and_put_in(start, generate):
+    """A filter between two that stay: what was on its way through it arrives."""
+    one = pipeline(udp(), half(), storage())
+    two = pipeline(udp(), storage())
+    program = start(one)
+    port, sent = udp_port(program), 0
+    for config, stays in ((two, 2), (one, 2), (two, 2)):
+        generate(port, 100, sent)
+        sent += 100
+        kept, _, replaced, added, removed = reload(program, config)
+        assert kept + replaced == stays
+    at_rest(program, sent)
+    assert program.terminate() == 0
+    numbers = seqs(program.folder / "file.jsonl")
+    assert len(numbers) == len(set(numbers)) and len(numbers) >= 100
+
+
+def test_descriptors_and_threads_stay_as_they_are(start):
+    one = pipeline(udp(), half(), storage(), storage("copy", inputs=["udp"]))
+    two = pipeline(udp(), storage(path="b.jsonl"), half("third"), storage("last"))
+    program = start(one)
+
+    def counts():
+        m = program.metrics()
+        return m.sum("process_threads"), len(os.listdir(f"/proc/{program.pid}/fd"))
+
+    reload(program, two)
+    reload(program, one)
+    before = program.wait_for(counts)
+    for _ in range(20):
+        reload(program, two)
+        reload(program, one)
+    program.wait_for(lambda: counts() == before, what=f"{counts()} to be {before} again")
+    assert program.terminate() == 0
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------
+
+BROKEN = {
+    "syntax": (lambda c: json.dumps(c, indent=2)[:-3], "the file ends here"),
+    "unknown key": (lambda c: {**c, "componets": []}, "did you mean ..components"),
+    "unknown type": (lambda c: {**c, "components": [*c["components"], {"id": "x", "type": "storag"}]}, "unknown type"),
+    "option": (lambda c: {**c, "components": [udp(port=70000), *c["components"][1:]]}, "65535"),
+    "create": (lambda c: {**c, "components": [c["components"][0], {"id": "half", "type": "filter", "config": {
+        "where": {"field": "a", "op": "regex", "value": "("}}}, c["components"][2]]}, "regular expression does not compile"),
+    "plugins": (lambda c: {**c, "plugins": {"strict": True}}, "a change of ..plugins.. needs a restart"),
+    "admin": (lambda c: {**c, "admin": {"listen": "off"}}, "a change of ..admin.. other than ..watchdog.. needs a restart"),
+    "log format": (lambda c: {**c, "log": {"format": "json"}}, "needs a restart"),
+    "positions": (lambda c: {**c, "positions": {"max_streams": 5000}}, "needs a restart"),
+    "tls": (lambda c: {**c, "security": {"tls": {"client": {"enabled": True}}}}, "security.tls.client needs a restart|tls"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_refused_file_keeps_the_old_configuration(start, generate, fault):
+    config = pipeline(udp(), half(), storage())
+    program = start(config)
+    change, reason = BROKEN[fault]
+    line, column, text = refused(program, change(config))
+    assert re.search(reason, text), text
+    assert line > 0 and column > 0
+    generate(udp_port(program), 20)
+    m = at_rest(program, 20)
+    assert m.sum("semstreams_reload_generation") == 1 and m.sum("semstreams_reload_last_success") == 0
+    assert m.sum("semstreams_reloads_total", result="failure") == 1
+    status, ready = program.get("/readyz")
+    assert status == 200
+    (entry,) = [e for e in json.loads(ready)["degraded"] if e["component"] == "configuration"]
+    assert f"config.json:{line}:{column}: " in entry["reason"]
+    assert reload(program, config) == (3, 0, 0, 0, 0)
+    assert json.loads(program.get("/readyz")[1])["degraded"] == []
+    assert program.terminate() == 0
+
+
+def test_a_component_that_cannot_start_brings_the_old_ones_back(start, generate):
+    """The port is taken: the old sources and sinks run again, and what they are sent is stored."""
+    program = start(pipeline(udp(), half(), storage()))
+    taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    taken.bind(("127.0.0.1", 0))
+    config = pipeline(udp(port=taken.getsockname()[1]), half("other"), storage(path="b.jsonl"))
+    line, column, reason = refused(program, config)
+    assert (line, column) > (0, 0) and '"udp' in reason.replace("\\", "") and "Address already in use" in reason
+    program.wait_log("going back to the old one")
+    generate(udp_port(program), 20)
+    program.wait_for(lambda: len(seqs(program.folder / "file.jsonl")) == 10, what="stored")
+    taken.close()
+    assert program.terminate() == 0
+
+
+# ---- at the end ------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_and_the_end_at_once(start):
+    """SIGTERM while components drain for a reload: it is not forgotten."""
+    program = start(pipeline(udp(), storage()))
+    for i in range(5):
+        rewrite(program, pipeline(udp(), storage(path=f"{i}.jsonl")))
+        program.signal(signal.SIGHUP)
+    assert program.terminate() == 0
+
+
+def test_reloads_while_it_is_scraped(start):
+    program = start(pipeline(udp(), half(), storage()))
+    with Sender(udp_port(program)):
+        stop = threading.Event()
+        scrapes = []
+
+        def scrape():
+            while not stop.is_set():
+                m = program.metrics()
+                assert_conserved(m)
+                scrapes.append(m)
+        thread = threading.Thread(target=scrape)
+        thread.start()
+        try:
+            for i in range(10):
+                reload(program, pipeline(udp(), half(), storage(path=f"{i}.jsonl")))
+            program.wait_for(lambda: len(scrapes) > 3, what="scrapes")
+        finally:
+            stop.set()
+            thread.join()
+    assert program.terminate() == 0

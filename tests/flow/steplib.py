@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 
+from acmelib import until
 from lab.servers import StepCa
 from pki import Key
 
@@ -92,7 +93,8 @@ class Gap:
     def _connection(self, near):
         fault, self._fault = self._fault, None
         with near, socket.create_connection(("127.0.0.1", self.ca.port)) as far:
-            back = threading.Thread(target=self._back, args=(near, far, fault), daemon=True)
+            asked = threading.Event()  # the request is on its way, or what stands before it
+            back = threading.Thread(target=self._back, args=(near, far, fault, asked), daemon=True)
             back.start()
             flights = 0
             try:
@@ -102,6 +104,8 @@ class Gap:
                         fault[3]()
                         break
                     far.sendall(data)
+                    if flights == 2:
+                        asked.set()
             except OSError:
                 pass
             for end in (far, near):
@@ -111,10 +115,12 @@ class Gap:
                     pass
             back.join()
 
-    def _back(self, near, far, fault):
+    def _back(self, near, far, fault, asked):
         try:
             while data := far.recv(65536):
-                if fault and fault[0] == "after" and self.ca.answers(fault[1]) > fault[2]:
+                if fault and fault[0] == "after" and asked.is_set():
+                    # what comes first may not be the answer yet, and the log comes behind that
+                    until(lambda: self.ca.answers(fault[1]) > fault[2], "the CA's answer")
                     fault[3]()
                     return
                 near.sendall(data)

@@ -333,6 +333,26 @@ static void takes_any_number(void **state)
 					}
 }
 
+/* A part of whatever life a CA gives, from when the certificate was obtained, as CAs date it back. */
+static void part_of_a_life(void **state)
+{
+	(void)state;
+	const struct setup setup = {.renew_percent = 34, .check_interval = HOUR, .fingerprint = (char *)"ca"};
+	const struct stored_cert cert = {.exists = true,
+					 .names_match = true,
+					 .chain = {.not_before = T0 - MIN, .not_after = T0 + 100 * MIN}};
+	struct store_state remembered = {.last_success = T0};
+	struct renew_facts f = record_facts(&setup, &cert, &remembered);
+	assert_int_equal(f.not_before, T0);
+	assert_int_equal(f.renew_before, 34 * MIN);
+	CHECK(f, T0 + 66 * MIN - 1, false, RENEW_NOT_DUE, T0 + 66 * MIN, T0 + 66 * MIN);
+	CHECK(f, T0 + 66 * MIN, true, RENEW_TIME, T0 + 66 * MIN, T0 + 126 * MIN);
+	/* obtained by somebody else: as the certificate says */
+	remembered.last_success = 0;
+	f = record_facts(&setup, &cert, &remembered);
+	assert_int_equal(f.renew_before, 101 * MIN * 34 / 100);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +360,7 @@ int main(void)
 		cmocka_unit_test(waits),           cmocka_unit_test(heeds_the_ca),
 		cmocka_unit_test(does_not_loop),   cmocka_unit_test(lives),
 		cmocka_unit_test(backs_off),       cmocka_unit_test(takes_any_number),
+		cmocka_unit_test(part_of_a_life),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,6 +114,13 @@ static json_t *payload_of(const char *token)
 	return root;
 }
 
+/* A time; 0 for what is none. */
+static int64_t time_of(const json_t *root, const char *name)
+{
+	double seconds = json_number_value(json_object_get(root, name));
+	return seconds > 0 && seconds < 1e11 ? (int64_t)seconds : 0;
+}
+
 static struct claims claims_of(const char *token)
 {
 	struct claims c = {.root = payload_of(token)};
@@ -122,9 +129,9 @@ static struct claims claims_of(const char *token)
 		audience = json_array_get(audience, 0);
 	c.audience = json_string_value(audience);
 	c.subject = json_string_value(json_object_get(c.root, "sub"));
-	c.not_before = (int64_t)json_number_value(json_object_get(c.root, "nbf"));
-	c.issued = (int64_t)json_number_value(json_object_get(c.root, "iat"));
-	c.expires = (int64_t)json_number_value(json_object_get(c.root, "exp"));
+	c.not_before = time_of(c.root, "nbf");
+	c.issued = time_of(c.root, "iat");
+	c.expires = time_of(c.root, "exp");
 	return c;
 }
 
@@ -615,11 +622,15 @@ static int take_chain(const struct step_ca *ca, const json_t *reply, char **chai
 		if (text.len && text.bytes[text.len - 1] != '\n')
 			ss_strbuf_char(&text, '\n');
 	}
-	if (!text.len && !text.failed)
-		return say(ca, result, STEP_CA_BROKEN, -EPROTO, "the answer holds no certificates");
-	*chain = ss_strbuf_take(&text);
+	bool none = !text.len && !text.failed;
+	char *all_pem = none ? NULL : ss_strbuf_take(&text);
 	ss_strbuf_done(&text);
-	return *chain ? 0 : no_memory(ca, result);
+	if (none)
+		return say(ca, result, STEP_CA_BROKEN, -EPROTO, "the answer holds no certificates");
+	if (!all_pem)
+		return no_memory(ca, result);
+	*chain = all_pem;
+	return 0;
 }
 
 int step_ca_sign(struct step_ca *ca, const char *csr_pem, const char *token, const char *not_after,

@@ -473,6 +473,9 @@ static void test_token(void **state)
 		{"{\"exp\":%1$lld,\"iat\":1763287200,\"aud\":\"https://127.0.0.1:1/1.0/sign\"}",
 		 "lacked authorization",
 		 "was used already, or was made 2025-11-16T10:00:00Z before the CA was last started"},
+		{"{\"exp\":1e300,\"nbf\":-1e300,\"iat\":\"x\",\"aud\":7}", "lacked authorization",
+		 "for nobody"},
+		{"[]", "lacked authorization", "the token is for nobody"},
 		{"no JSON", "lacked authorization", "not a JSON Web Token"},
 	};
 	struct step_ca *ca = client(ca_file, 0);

@@ -248,6 +248,11 @@ bool tls_crls_same(const struct tls_crls *a, const struct tls_crls *b)
 	return true;
 }
 
+bool tls_crls_have(const struct tls_crls *set, gnutls_x509_crt_t ca)
+{
+	return set && place_of(set, ca) < set->n;
+}
+
 const struct tls_crl *tls_crls_first_end(const struct tls_crls *set)
 {
 	const struct tls_crl *first = NULL;

@@ -56,6 +56,8 @@ bool tls_crls_hard(const struct tls_crls *);
 bool tls_crls_same(const struct tls_crls *, const struct tls_crls *); /* NULL: none */
 size_t tls_crls_count(const struct tls_crls *);                       /* of lists; NULL: 0 */
 const struct tls_crl *tls_crls_at(const struct tls_crls *, size_t i);
+/* Is there a list of this CA? */
+bool tls_crls_have(const struct tls_crls *, gnutls_x509_crt_t ca);
 /* The first at which a list is out of date; TLS_CRL_NEVER. */
 const struct tls_crl *tls_crls_first_end(const struct tls_crls *);
 

@@ -123,6 +123,22 @@ static void warn_expired(struct reading *r, int64_t now)
 	}
 }
 
+/* A file that was mixed up with another would let in whom the list has revoked. */
+static void warn_gone(struct reading *r, const struct tls_crls *before)
+{
+	char who[CERT_SHOWN];
+
+	for (size_t i = 0; i < tls_crls_count(before); i++) {
+		gnutls_x509_crt_t ca = tls_crls_at(before, i)->issuer;
+		if (!tls_crls_have(r->lists, ca))
+			complain(r, DIAG_WARN, &r->files->config->crl[0],
+				 "no file has the revocation list of CA %s any more: what it revoked is "
+				 "accepted "
+				 "again",
+				 cert_show_subject(who, ca));
+	}
+}
+
 static int read_all(struct reading *r, const char *ca_pem, const struct tls_crls *before, int64_t now)
 {
 	char why[TLS_COMPLAINT / 2];
@@ -142,8 +158,10 @@ static int read_all(struct reading *r, const char *ca_pem, const struct tls_crls
 		rc = read_one(r, i);
 	if (rc == 0 && r->faults)
 		rc = before ? tls_crls_keep(r->lists, before) : r->level == DIAG_ERROR ? -EINVAL : 0;
-	if (rc == 0)
+	if (rc == 0) {
+		warn_gone(r, before);
 		warn_expired(r, now);
+	}
 	return rc;
 }
 

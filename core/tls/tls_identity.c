@@ -608,7 +608,7 @@ int tls_identity_recheck_peer(struct tls_identity *id, const struct tls_known_pe
 	if (rc)
 		atomic_fetch_add_explicit(&id->roles[role].revoked[reason], 1, memory_order_relaxed);
 	if (rc && g && (reason == SS_TLS_FAIL_REVOKED || reason == SS_TLS_FAIL_CRL_EXPIRED))
-		tls_crl_files_cut(&id->roles[role].crl, now_s(), why);
+		tls_crl_files_cut(&id->roles[role].crl, now_s(), why && why_size ? why : "");
 	if (rc && fail)
 		*fail = reason;
 	if (rc == 0 && valid_until)

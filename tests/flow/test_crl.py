@@ -324,6 +324,18 @@ def test_a_bad_file_leaves_the_old_list_in_use(start, tmp_path, federation, how)
     assert is_welcome(port, federation, "b")
 
 
+def test_a_list_that_is_gone(start, tmp_path, federation):
+    """A list of another CA took its place: who was revoked comes in again, and the log says so."""
+    port, crl, c = unused_port(socket.SOCK_STREAM), tmp_path / "root.crl", federation.locations["c"]
+    put(crl, crl_pem(federation.pki.root.crl(federation.locations["b"])))
+    program = start(hub(federation, port, [crl]))
+    assert "revoked" in refused(port, federation, "b")
+    put(crl, crl_pem(c.crl()) + c.crt.read_bytes())
+    program.wait_log("WARN Certificate warning role=server reason=.*no file has the revocation list of CA 'SemStreams Federation "
+                     "Root CA' any more")
+    assert is_welcome(port, federation, "b")
+
+
 def test_a_certificate_in_the_making_does_not_keep_the_list_back(start, tmp_path, federation):
     port, crl, root = unused_port(socket.SOCK_STREAM), tmp_path / "root.crl", federation.pki.root
     put(crl, crl_pem(root.crl()))

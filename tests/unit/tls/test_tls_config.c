@@ -173,7 +173,7 @@ static void test_complaints(void **state)
 		 "error 1:79 /security/tls/server/key_file  an empty string\n"},
 		{SERVER(", \"key\": \"k\""),
 		 "error 1:86 /security/tls/server/key  unknown key \"key\"; known: enabled, mode, cert_file, "
-		 "key_file, allow_open_key_file, min_version, mtls, acme\n"},
+		 "key_file, allow_open_key_file, min_version, mtls, acme, step\n"},
 		{SERVER(", \"min_version\": 1.2"), "error 1:101 /security/tls/server/min_version  expected a "
 						   "string, got 1.2; put it in double quotes\n"},
 		{SERVER(", \"min_version\": \"1.1\""),
@@ -244,7 +244,7 @@ static void test_complaints(void **state)
 		{CLIENT("\"enabled\": true"),
 		 "error 1:34 /security/tls/client/enabled  unknown key \"enabled\"; known: mode, ca_files, "
 		 "crl_files, crl_policy, insecure_skip_verify, min_version, cert_file, key_file, "
-		 "allow_open_key_file, mtls, acme\n"},
+		 "allow_open_key_file, mtls, acme, step\n"},
 		{CLIENT("\"ca_files\": []"), "error 1:46 /security/tls/client/ca_files  an empty list; leave "
 					     "the key out to trust the CAs of the system\n"},
 		{CLIENT("\"cert_file\": \"c\""), "error 1:33 /security/tls/client  \"key_file\" is missing: "
@@ -269,7 +269,7 @@ static void test_complaints(void **state)
 		{CLIENT("\"mode\": \"vault\", \"valt\": {}"),
 		 "error 1:51 /security/tls/client/valt  unknown key \"valt\"; known: mode, ca_files, "
 		 "crl_files, crl_policy, insecure_skip_verify, min_version, cert_file, key_file, "
-		 "allow_open_key_file, mtls, acme\n"},
+		 "allow_open_key_file, mtls, acme, step\n"},
 		{CLIENT("\"mode\": \"vault\", \"vault\": 1"),
 		 "error 1:60 /security/tls/client/vault  expected an object, got 1\n"},
 		{CLIENT("\"mode\": \"acme\", \"cert_file\": \"c\""),

@@ -17,7 +17,6 @@
 #include "core/tls/cert.h"
 #include "core/flow/component.h"
 #include "core/admin/health.h"
-#include <sys/prctl.h>
 #include "core/admin/metrics.h"
 #include "core/tls/tls_identity.h"
 #include "core/tls/tls_trial.h"
@@ -204,13 +203,9 @@ static unsigned count(const char *text, const char *what)
 
 static void test_material(void **state)
 {
-	prctl(PR_SET_DUMPABLE, 1);
 	struct fixture f = make_good(BOTH);
 
 	(void)state;
-#ifndef __SANITIZE_ADDRESS__
-	assert_int_equal(prctl(PR_GET_DUMPABLE), 0);
-#endif
 	assert_true(tls_identity_enabled(f.id, SS_TLS_SERVER));
 	assert_true(tls_identity_enabled(f.id, SS_TLS_CLIENT));
 	assert_false(tls_identity_enabled(f.id, 2));
@@ -248,10 +243,8 @@ static void test_off(void **state)
 		"\"key_file\": \"nowhere\"}}}}"};
 
 	(void)state;
-	prctl(PR_SET_DUMPABLE, 1);
 	for (size_t i = 0; i < 2; i++) {
 		struct fixture f = make_good(texts[i]);
-		assert_int_equal(prctl(PR_GET_DUMPABLE), 1); /* no key, no secrecy */
 		assert_false(tls_identity_enabled(f.id, SS_TLS_SERVER));
 		assert_null(tls_identity_acquire(f.id, SS_TLS_SERVER));
 		assert_null(tls_identity_acquire(f.id, SS_TLS_CLIENT));

@@ -105,8 +105,10 @@ static void sizes(void **state)
 	accept();
 	desc.struct_size = 0;
 	refuse("struct_size is 0");
-	desc.struct_size = sizeof desc - 1;
+	desc.struct_size = offsetof(struct ss_component, inject) - 1; /* less than version 1.0 */
 	refuse("struct_size");
+	desc.struct_size = offsetof(struct ss_component, inject);
+	accept();
 	desc.struct_size = UINT32_MAX;
 	refuse("struct_size");
 	desc.conf_size = SIZE_MAX;

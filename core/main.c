@@ -66,7 +66,8 @@ static int run(const struct cli_options *o)
 {
 	struct run_options options = {.shutdown_timeout_ns = o->shutdown_timeout_ns,
 				      .log_level = o->log_level,
-				      .log_json = o->log_json};
+				      .log_json = o->log_json,
+				      .watch_config = o->watch_config};
 	struct loaded l;
 
 	int code = code_of(load_config(o, &l));
@@ -238,6 +239,7 @@ static int dispatch(const struct cli_options *o)
 		return cert(o);
 	case CLI_STATUS:
 	case CLI_TOP:
+	case CLI_RELOAD:
 	case CLI_CONFIG_SHOW:
 		return host_command(o);
 	case CLI_HELP:

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <jansson.h>
 #include "core/admin/clock.h"
 #include "core/admin/health.h"
 #include "core/admin/log.h"
@@ -273,6 +274,43 @@ int reload_run(struct reload *r, struct diag *diag)
 	free(file);
 	r->running = false;
 	return rc;
+}
+
+static json_t *problem_json(const struct diag_item *item)
+{
+	return json_pack("{s:s, s:s?, s:i, s:i, s:s?, s:s}", "level",
+			 item->level == DIAG_ERROR ? "error" : "warning", "file", item->file, "line",
+			 (int)item->place.line, "column", (int)item->place.column, "pointer", item->pointer,
+			 "reason", item->text);
+}
+
+static json_t *success_json(const struct reload *r)
+{
+	const struct transition_result *t = &r->result;
+
+	return json_pack("{s:I, s:f, s:{s:I, s:I, s:I, s:I, s:I}}", "generation", (json_int_t)r->generation,
+			 "pause_seconds", (double)t->pause_ns / 1e9, "components", "none",
+			 (json_int_t)t->kept, "in_place", (json_int_t)t->changed, "replaced",
+			 (json_int_t)t->replaced, "added", (json_int_t)t->added, "removed",
+			 (json_int_t)t->removed);
+}
+
+int reload_answer(const struct reload *r, int rc, const struct diag *diag, FILE *body)
+{
+	const struct diag_item *first = first_error(diag);
+	json_t *problems = json_array();
+	json_t *json = rc == 0 ? success_json(r)
+			       : json_pack("{s:s, s:I}", "error", first ? first->text : strerror(-rc),
+					   "generation", (json_int_t)r->generation);
+
+	for (size_t i = 0; i < diag->n; i++)
+		if (diag->items[i].level != DIAG_SKIP)
+			json_array_append_new(problems, problem_json(&diag->items[i]));
+	if (!json || json_object_set_new(json, "problems", problems) || json_dumpf(json, body, JSON_COMPACT))
+		rc = -ENOMEM;
+	json_decref(json);
+	fputc('\n', body);
+	return rc == 0 ? 200 : rc == -EBUSY ? 409 : rc == -EINVAL ? 422 : 500;
 }
 
 void reload_collect(void *reload, struct metrics_page *page)

@@ -6,6 +6,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include "core/config/diag.h"
 
 struct loader;
@@ -36,5 +37,8 @@ void reload_free(struct reload *);                      /* NULL is allowed */
  * and the program has to end.  All of it is in the log, too, in the metrics and in /readyz.
  */
 int reload_run(struct reload *, struct diag *);
+/* What to answer to whoever asked for it: a JSON document of the result, or of what is wrong.  The HTTP
+ * status. */
+int reload_answer(const struct reload *, int rc, const struct diag *, FILE *body);
 /* A collector for metrics_add_collector: arg is the reload. */
 void reload_collect(void *reload, struct metrics_page *);

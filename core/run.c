@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <semstreams/ext/tls.h>
 #include "core/api.h"
@@ -21,6 +22,7 @@
 #include "core/flow/crash.h"
 #include "core/flow/pipeline.h"
 #include "core/flow/providers.h"
+#include "core/config_watch.h"
 #include "core/reload.h"
 #include "core/report.h"
 #include "core/sandbox.h"
@@ -43,16 +45,13 @@ struct run {
 	struct service service;
 	struct sandbox sandbox;
 	struct reload *reload;
-	ev_timer step;         /* wakes the loop while components drain for a reload */
+	ev_timer step; /* wakes the loop while components drain for a reload */
+	struct config_watch config_watch;
 	bool reloading, again; /* it was asked for once more */
+	bool in_page;          /* of the admin port, whose connections wait meanwhile */
 	int signal;            /* to end the program, that came meanwhile; 0: none */
 	bool draining, forced;
 	uint64_t term_ns; /* when it began to drain, monotonic */
-};
-
-/* What POST does, by who may: see docs/admin-api.md.  Their arg is struct run. */
-static const struct admin_page verbs[] = {
-	{.path = NULL},
 };
 
 /* ---- the end ---- */
@@ -125,11 +124,16 @@ static void on_step(struct ev_loop *ev, ev_timer *w, int events)
 	(void)events; /* that the loop wakes up is all that matters */
 }
 
-/* While components drain, the rest goes on. */
+/* While components drain, the rest goes on; but no page is asked within another one. */
 static void wait_a_moment(void *arg, uint64_t ns)
 {
+	const struct timespec step = {.tv_nsec = (long)ns};
 	struct run *r = arg;
 
+	if (r->in_page) {
+		nanosleep(&step, NULL);
+		return;
+	}
 	ev_timer_set(&r->step, (double)ns / 1e9, 0.);
 	ev_timer_start(r->ev, &r->step);
 	ev_run(r->ev, EVRUN_ONCE);
@@ -161,28 +165,68 @@ static int reload(struct run *r, struct diag *diag)
 	return rc;
 }
 
-static void reload_again(struct run *r)
+/* All that is read from files; by whom it was asked for goes to the log. */
+static int reload_all(struct run *r, const char *by, struct diag *diag)
+{
+	log_info("Reading the configuration and certificate files again %s", by);
+	tls_identity_reload(r->pipeline->tls);
+	int rc = reload(r, diag);
+	if (rc != -EIO)
+		providers_retry(r->pipeline->providers, r->pipeline->n_providers);
+	return rc;
+}
+
+/* Now, or when the one that is under way is over. */
+static void reload_soon(struct run *r, const char *by)
 {
 	struct diag diag;
 
-	log_info("Reading the configuration and certificate files again signal=HUP");
-	tls_identity_reload(r->pipeline->tls);
-	diag_init(&diag);
-	if (reload(r, &diag) != -EIO)
-		providers_retry(r->pipeline->providers, r->pipeline->n_providers);
-	diag_done(&diag);
+	for (r->again = true; r->again && !r->reloading && !r->draining && !r->forced;) {
+		r->again = false;
+		diag_init(&diag);
+		reload_all(r, by, &diag);
+		diag_done(&diag);
+	}
 }
+
+static void on_config_changed(void *arg)
+{
+	reload_soon(arg, "by=--watch-config");
+}
+
+static int act_reload(void *arg, const struct admin_request *request, FILE *body)
+{
+	struct run *r = arg;
+	struct diag diag;
+	int rc = -EBUSY;
+
+	(void)request;
+	diag_init(&diag);
+	if (r->draining || r->reloading) {
+		diag_add(&diag, DIAG_ERROR, NULL, (struct place){0}, NULL, "%s",
+			 r->draining ? "the program is shutting down"
+				     : "the configuration is being reloaded already; try again");
+	} else {
+		r->in_page = true;
+		rc = reload_all(r, "by=/api/v1/reload", &diag);
+		r->in_page = false;
+	}
+	const int status = reload_answer(r->reload, rc, &diag, body);
+	diag_done(&diag);
+	return status;
+}
+
+/* What POST does, by who may: see docs/admin-api.md.  Their arg is struct run. */
+static const struct admin_page verbs[] = {
+	{.path = "/api/v1/reload", .content_type = "application/json", .act = act_reload},
+	{.path = NULL},
+};
 
 static void on_hangup(struct ev_loop *ev, ev_signal *w, int events)
 {
 	(void)ev;
 	(void)events;
-	struct run *r = w->data;
-
-	for (r->again = true; r->again && !r->reloading && !r->draining && !r->forced;) {
-		r->again = false;
-		reload_again(r);
-	}
+	reload_soon(w->data, "signal=HUP");
 }
 
 /* ---- regular work ---- */
@@ -251,12 +295,26 @@ static _Noreturn void end_hard(const struct pipeline *p)
 	_exit(EXIT_FAILURE);
 }
 
+static int watch_config(struct run *r, const struct config *config)
+{
+	if (!r->options->watch_config)
+		return 0;
+	int rc = config_watch_start(&r->config_watch, r->ev, config->doc->file, on_config_changed, r);
+	if (rc)
+		log_error("Cannot watch the configuration; leave --watch-config out, or name a file file=%s "
+			  "error=\"%s\"",
+			  config->doc->file, strerror(-rc));
+	return rc;
+}
+
 static int serve(struct run *r, const struct config *config)
 {
 	const uint64_t stop_timeout_ns = 5000000000u;
 	uint64_t started = clock_now();
 
 	int rc = api_open(&r->api, r->ev, verbs);
+	if (rc == 0)
+		rc = watch_config(r, config);
 	if (rc == 0)
 		rc = sandbox_enter(&r->sandbox, config);
 	if (rc == 0)
@@ -384,6 +442,7 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 	watch(&r);
 	code = serve(&r, config);
 out:
+	config_watch_stop(&r.config_watch);
 	api_close(&r.api);
 	sandbox_done(&r.sandbox);
 	metrics_free(r.metrics);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* run - the life of the host: start, serve the admin port, drain on SIGTERM, stop. */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 
 struct config;
@@ -9,6 +10,7 @@ struct loader;
 
 struct run_options {
 	uint64_t shutdown_timeout_ns; /* for draining after SIGTERM or SIGINT; a second signal ends at once */
+	bool watch_config;            /* a changed file is taken over by itself */
 	int log_level, log_json;      /* of the command line, -1: the configuration's */
 };
 

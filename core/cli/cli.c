@@ -15,7 +15,7 @@
 #define N(array)   (sizeof(array) / sizeof((array)[0]))
 #define FOR(x)     (1u << (x))
 #define ALL        (~0u)
-#define FOR_HOST   (FOR(CLI_STATUS) | FOR(CLI_TOP) | FOR(CLI_CONFIG_SHOW))
+#define FOR_HOST   (FOR(CLI_STATUS) | FOR(CLI_TOP) | FOR(CLI_RELOAD) | FOR(CLI_CONFIG_SHOW))
 #define FOR_CONFIG (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_GRAPH) | FOR(CLI_CERT) | FOR_HOST)
 #define FOR_LOG    (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_CERT))
 #define FOR_TYPES  (FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_SCHEMA))
@@ -30,6 +30,7 @@ enum option_id {
 	OPT_LOG_LEVEL,
 	OPT_LOG_FORMAT,
 	OPT_SHUTDOWN_TIMEOUT,
+	OPT_WATCH_CONFIG,
 	OPT_VALIDATE,
 	OPT_FORMAT,
 	OPT_JSON,
@@ -62,11 +63,14 @@ static const struct option {
 			    "logfmt or json; overrides the configuration"},
 	[OPT_SHUTDOWN_TIMEOUT] = {"--shutdown-timeout", 0, "DURATION", FOR(CLI_RUN),
 				  "how long to wait for queued events at the end [30s]"},
+	[OPT_WATCH_CONFIG] = {"--watch-config", 0, NULL, FOR(CLI_RUN),
+			      "take over the configuration whenever its file has changed"},
 	[OPT_VALIDATE] = {"--validate", 0, NULL, FOR(CLI_RUN),
 			  "only check the configuration, like 'semstreams check'"},
 	[OPT_FORMAT] = {"--format", 0, "FORMAT", FOR(CLI_GRAPH), "text, dot (Graphviz) or mermaid [text]"},
 	[OPT_JSON] = {"--json", 0, NULL,
-		      FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_STATUS) | FOR(CLI_TOP),
+		      FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_STATUS) | FOR(CLI_TOP) |
+			      FOR(CLI_RELOAD),
 		      "print a JSON document; durations are in ns"},
 	[OPT_MARKDOWN] = {"--markdown", 0, NULL, FOR(CLI_PLUGINS_DESCRIBE),
 			  "print the tables of options, metrics and drop reasons for a page"},
@@ -93,6 +97,7 @@ static const char *const command_names[] = {
 	[CLI_CERT] = "cert",
 	[CLI_STATUS] = "status",
 	[CLI_TOP] = "top",
+	[CLI_RELOAD] = "reload",
 	[CLI_CONFIG_SHOW] = "config show",
 	[CLI_HELP] = "help",
 };
@@ -209,6 +214,9 @@ static int set_option(struct parser *p, enum option_id id, const char *value)
 		return 0;
 	case OPT_PLUGINS:
 		o->folders[o->n_folders++] = value;
+		return 0;
+	case OPT_WATCH_CONFIG:
+		o->watch_config = true;
 		return 0;
 	case OPT_VALIDATE:
 		o->validate = true;
@@ -353,11 +361,11 @@ static int take_second(struct parser *p, const struct pair *pair, enum cli_comma
 /* Take the command's name from the words. */
 static int take_command(struct parser *p, enum cli_command *command)
 {
-	static const char *const first[] = {"run",  "check", "graph",  "plugins", "schema",
-					    "cert", "help",  "status", "top",     "config"};
-	static const enum cli_command of_first[] = {CLI_RUN,    CLI_CHECK,      CLI_GRAPH, CLI_PLUGINS_LIST,
-						    CLI_SCHEMA, CLI_CERT,       CLI_HELP,  CLI_STATUS,
-						    CLI_TOP,    CLI_CONFIG_SHOW};
+	static const char *const first[] = {"run",  "check",  "graph", "plugins", "schema", "cert",
+					    "help", "status", "top",   "config",  "reload"};
+	static const enum cli_command of_first[] = {CLI_RUN,    CLI_CHECK,       CLI_GRAPH, CLI_PLUGINS_LIST,
+						    CLI_SCHEMA, CLI_CERT,        CLI_HELP,  CLI_STATUS,
+						    CLI_TOP,    CLI_CONFIG_SHOW, CLI_RELOAD};
 	size_t i = 0, used = 1;
 	int rc = 0;
 
@@ -496,6 +504,7 @@ static const char help_general[] =
 	"  semstreams pki VERB                 make, verify and renew certificates of your own\n"
 	"  semstreams status                   show what a running host does\n"
 	"  semstreams top                      the same as rates, again and again\n"
+	"  semstreams reload                   let a running host take over its changed configuration\n"
 	"  semstreams config show [-c] FILE    print a configuration, secrets hidden\n"
 	"  semstreams test FILE...             run tests of a configuration, in no time and without network\n"
 	"  semstreams schema                   print a JSON Schema of the configuration, for editors\n"
@@ -562,6 +571,13 @@ static const char *const help_texts[] = {
 		    "Shows the rates of a running host until it is interrupted: events a second, queues, who "
 		    "waits\n"
 		    "for whom, links.\n",
+	[CLI_RELOAD] =
+		"semstreams reload [-c FILE] [OPTIONS]\n"
+		"\n"
+		"Has a running host read its configuration again and take it over, as a whole or not at\n"
+		"all, and waits for that.  What is wrong is printed with its line and column, and the\n"
+		"exit code is 1: then the host goes on with what it had.  It is asked where FILE says,\n"
+		"by \"admin\": {\"socket\": ...}.\n",
 	[CLI_CONFIG_SHOW] = "semstreams config show [-c] FILE [OPTIONS]\n"
 			    "\n"
 			    "Prints a configuration as JSON: values of secrets are hidden, references such "

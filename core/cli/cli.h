@@ -22,6 +22,7 @@ enum cli_command {
 	CLI_CERT,
 	CLI_STATUS,
 	CLI_TOP,
+	CLI_RELOAD,
 	CLI_CONFIG_SHOW,
 	CLI_HELP,
 	CLI_VERSION,
@@ -44,8 +45,9 @@ struct cli_options {
 	bool once;         /* CLI_TOP */
 	int64_t interval_ns;
 	bool effective, running; /* CLI_CONFIG_SHOW */
-	int log_level;           /* SS_LOG_..., -1 = not given */
-	int log_json;            /* 0, 1, -1 = not given */
+	bool watch_config;
+	int log_level; /* SS_LOG_..., -1 = not given */
+	int log_json;  /* 0, 1, -1 = not given */
 	uint64_t shutdown_timeout_ns;
 };
 

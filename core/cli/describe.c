@@ -58,6 +58,12 @@ static void add_values(struct table *t, const struct ss_option *o)
 	table_add(t, "%s", text);
 }
 
+/* Does a reload change it while the instance runs? */
+static bool is_live(const struct ss_component *desc, const struct ss_option *o)
+{
+	return desc->reconfigure && (o->flags & SS_OPT_LIVE);
+}
+
 static void print_options(const struct ss_component *desc, FILE *to)
 {
 	struct table t = {.columns = 5};
@@ -78,8 +84,9 @@ static void print_options(const struct ss_component *desc, FILE *to)
 		else
 			table_add(&t, "%s", o->default_text);
 		add_values(&t, o);
-		table_add(&t, "%s%s%s", o->flags & SS_OPT_DEPRECATED ? "(deprecated) " : "",
-			  o->flags & SS_OPT_SECRET ? "(secret) " : "", o->help ? o->help : "");
+		table_add(&t, "%s%s%s%s", o->flags & SS_OPT_DEPRECATED ? "(deprecated) " : "",
+			  o->flags & SS_OPT_SECRET ? "(secret) " : "", is_live(desc, o) ? "(live) " : "",
+			  o->help ? o->help : "");
 	}
 	table_print(&t, 2, to);
 	table_done(&t);
@@ -212,8 +219,8 @@ static void markdown_options(const struct ss_component *desc, FILE *to)
 		put_values(o, to);
 		fputs(" | ", to);
 		put_default(o, to);
-		fprintf(to, " | %s%s", o->flags & SS_OPT_DEPRECATED ? "Deprecated. " : "",
-			o->flags & SS_OPT_SECRET ? "Secret. " : "");
+		fprintf(to, " | %s%s%s", o->flags & SS_OPT_DEPRECATED ? "Deprecated. " : "",
+			o->flags & SS_OPT_SECRET ? "Secret. " : "", is_live(desc, o) ? "Live. " : "");
 		put_cell(o->help ? o->help : "", to);
 		fputs(" |\n", to);
 	}
@@ -298,12 +305,13 @@ static json_t *names_json(const char *const *names)
 	return list;
 }
 
-static json_t *option_json(const struct ss_option *o)
+static json_t *option_json(const struct ss_component *desc, const struct ss_option *o)
 {
-	json_t *row = json_pack(
-		"{s:o,s:s,s:b,s:b,s:b,s:o,s:o*}", "key", text(o->key), "type", option_type(o), "required",
-		(o->flags & SS_OPT_REQUIRED) != 0, "secret", (o->flags & SS_OPT_SECRET) != 0, "deprecated",
-		(o->flags & SS_OPT_DEPRECATED) != 0, "help", text(o->help), "default", schema_default(o));
+	json_t *row =
+		json_pack("{s:o,s:s,s:b,s:b,s:b,s:b,s:o,s:o*}", "key", text(o->key), "type", option_type(o),
+			  "required", (o->flags & SS_OPT_REQUIRED) != 0, "secret",
+			  (o->flags & SS_OPT_SECRET) != 0, "deprecated", (o->flags & SS_OPT_DEPRECATED) != 0,
+			  "live", is_live(desc, o), "help", text(o->help), "default", schema_default(o));
 
 	if (o->type == SS_OPT_ENUM)
 		json_object_set_new(row, "choices", names_json(o->choices));
@@ -325,7 +333,7 @@ static json_t *type_json(const struct ss_component *desc, const char *file)
 	json_t *options = json_array(), *metrics = json_array();
 
 	for (uint32_t i = 0; i < desc->n_options; i++)
-		json_array_append_new(options, option_json(&desc->options[i]));
+		json_array_append_new(options, option_json(desc, &desc->options[i]));
 	for (uint32_t i = 0; i < desc->n_metrics; i++) {
 		const struct ss_metric *m = &desc->metrics[i];
 		json_array_append_new(metrics, json_pack("{s:o,s:s,s:o,s:o}", "name", text(m->name), "kind",

@@ -18,6 +18,7 @@
 #include "core/config/diag.h"
 
 #define PATIENCE_NS UINT64_C(10000000000)
+#define CHANGE_NS   UINT64_C(300000000000) /* components may have to drain first */
 #define ANSWER_MAX  (64u << 20)
 
 static const char service_socket[] = "/run/semstreams/" ADMIN_RUNTIME_SOCKET;
@@ -204,7 +205,7 @@ static int take_body(struct ss_strbuf *answer)
 int host_ask(const struct host_address *at, const char *path, const char *body, struct ss_strbuf *answer,
 	     char why[512])
 {
-	const uint64_t until_ns = clock_now() + PATIENCE_NS;
+	const uint64_t until_ns = clock_now() + (body ? CHANGE_NS : PATIENCE_NS);
 	const bool is_unix = strncmp(at->text, "unix:", 5) == 0;
 	struct ss_strbuf request = {0};
 

@@ -17,7 +17,7 @@ struct host_address {
 int host_find(const struct cli_options *, struct host_address *);
 /*
  * GET path, or POST it with a body (not NULL).  The status, and the answer in *answer; -errno with a text in
- * why.  What is not answered within ten seconds has failed.
+ * why.  What is not answered within ten seconds has failed, a change within five minutes.
  */
 int host_ask(const struct host_address *, const char *path, const char *body, struct ss_strbuf *answer,
 	     char why[512]);

@@ -427,6 +427,71 @@ static int top_command(const struct cli_options *o, const struct host_address *a
 	return code;
 }
 
+/* ---- reload ---- */
+
+static void print_problems(const json_t *answer, FILE *to)
+{
+	const json_t *problem;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "problems"), i, problem)
+	{
+		const char *file = json_string_value(json_object_get(problem, "file"));
+		const char *pointer = json_string_value(json_object_get(problem, "pointer"));
+		fprintf(to, "%s ", json_string_value(json_object_get(problem, "level")));
+		if (file)
+			fprintf(to, "%s:%" JSON_INTEGER_FORMAT ":%" JSON_INTEGER_FORMAT " %s  ", file,
+				json_integer_value(json_object_get(problem, "line")),
+				json_integer_value(json_object_get(problem, "column")),
+				pointer ? pointer : "");
+		fprintf(to, "%s\n", json_string_value(json_object_get(problem, "reason")));
+	}
+}
+
+static json_int_t number_of(const json_t *answer, const char *change)
+{
+	return json_integer_value(json_object_get(json_object_get(answer, "components"), change));
+}
+
+static void print_reload(const json_t *answer, bool success)
+{
+	const json_int_t generation = json_integer_value(json_object_get(answer, "generation"));
+
+	print_problems(answer, stderr);
+	if (!success) {
+		fprintf(stderr, "semstreams: refused, generation %" JSON_INTEGER_FORMAT " goes on\n",
+			generation);
+		return;
+	}
+	printf("generation %" JSON_INTEGER_FORMAT ": %" JSON_INTEGER_FORMAT " kept, %" JSON_INTEGER_FORMAT
+	       " changed in place, %" JSON_INTEGER_FORMAT " replaced, %" JSON_INTEGER_FORMAT
+	       " added, %" JSON_INTEGER_FORMAT " removed\n",
+	       generation, number_of(answer, "none"), number_of(answer, "in_place"),
+	       number_of(answer, "replaced"), number_of(answer, "added"), number_of(answer, "removed"));
+}
+
+static int reload_command(const struct cli_options *o, const struct host_address *at)
+{
+	struct ss_strbuf text = {0};
+	char why[512];
+
+	int status = host_ask(at, "/api/v1/reload", "", &text, why);
+	json_t *answer = status > 0 ? json_loadb(text.bytes ? text.bytes : "", text.len, 0, NULL) : NULL;
+	if (!answer && status > 0)
+		snprintf(why, sizeof why, "the host at %.200s says %d: %.200s", at->text, status,
+			 ss_strbuf_cstr(&text));
+	ss_strbuf_done(&text);
+	if (!answer)
+		return complain(why);
+	if (o->json || !json_object_get(answer, "generation"))
+		print_json(answer);
+	else {
+		print_reload(answer, status == 200);
+		json_decref(answer);
+	}
+	return status == 200 ? 0 : 1;
+}
+
 /* ---- config show ---- */
 
 static int config_command(const struct cli_options *o)
@@ -455,6 +520,8 @@ int host_command(const struct cli_options *o)
 		return o->config ? EXIT_CONFIG : 1;
 	if (o->command == CLI_STATUS)
 		return status_command(o, &at);
+	if (o->command == CLI_RELOAD)
+		return reload_command(o, &at);
 	if (o->command == CLI_TOP)
 		return top_command(o, &at);
 	json = get(&at, o->effective ? "/api/v1/config" : "/api/v1/config?effective=false", NULL);

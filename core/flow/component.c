@@ -153,6 +153,7 @@ void component_free(struct component *c)
 	stream_log_free(c->stream_log);
 	kept_done(&c->kept);
 	pool_free(c->pool);
+	component_delete(c->settings);
 	free(c->own_id);
 	config_free((struct config *)(uintptr_t)c->config);
 }

@@ -61,6 +61,8 @@ struct component {
 	size_t index;          /* in the pipeline */
 	struct worker *worker; /* whose loop it lives on; NULL: none */
 	struct component *next_retired;
+	struct component
+		*settings; /* whose conf it has, and whose services what came with it uses; NULL: its own */
 	_Atomic(struct loop *) loop;     /* changes while the component runs: pipeline.c */
 	bool keeps_loop;                 /* a library has got hold of the loop: the component stays on it */
 	uint64_t slow_ns, slow_since_ns; /* time in slow calls since then */

@@ -55,10 +55,11 @@ _semstreams()
 
     local options='--config --plugins --help --version'
     case $command in
-        '' | run) options+=' --log-level --log-format --shutdown-timeout --validate' ;;
+        '' | run) options+=' --log-level --log-format --shutdown-timeout --validate --watch-config' ;;
         check) options+=' --log-level --log-format' ;;
         graph) options+=' --format' ;;
         cert*) options+=' --role --log-level --log-format' ;;
+        reload) options+=' --json --admin' ;;
         status) options+=' --json --admin' ;;
         top) options+=' --once --json --interval --admin' ;;
         'config show') options+=' --effective --running --admin' ;;
@@ -71,7 +72,7 @@ _semstreams()
     fi
 
     case $command in
-        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top config schema cert spool pki test help' -- "$cur")) ;;
+        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top reload config schema cert spool pki test help' -- "$cur")) ;;
         test*) _filedir json ;;
         pki) COMPREPLY=($(compgen -W 'root intermediate leaf device csr sign inspect fingerprint bundle verify renew rotate token join-request approve join join-serve revoke crl init services help' -- "$cur")) ;;
         pki*) _filedir ;;

@@ -397,28 +397,28 @@ static const char *const on_error_choices[] = {"drop", "pass", NULL};
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, where, SS_OPT_JSON, NULL,
 	       "Condition that an event must meet, or a list of conditions that it must all meet.",
-	       .schema = CONDITION_SCHEMA),
+	       .schema = CONDITION_SCHEMA, .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, on_error, SS_OPT_ENUM, "drop",
 	       "What to do with events that are not valid JSON, are nested too deep, or on which a regular "
 	       "expression takes too long.",
-	       .choices = on_error_choices),
+	       .choices = on_error_choices, .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, deadband, SS_OPT_JSON, NULL,
 	       "Pass an event only if a number has changed enough since the last event of its key: {field, "
 	       "key, threshold, max_interval}.",
-	       .schema = DEADBAND_SCHEMA),
+	       .schema = DEADBAND_SCHEMA, .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, rate_limit, SS_OPT_JSON, NULL,
 	       "Pass only so many events of each key in a given time: {key, events, per, burst}.",
-	       .schema = RATE_SCHEMA),
+	       .schema = RATE_SCHEMA, .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, sample, SS_OPT_JSON, NULL,
 	       "Pass only a part of the events: every n-th, or all events of one in n keys: {one_in, key}.",
-	       .schema = SAMPLE_SCHEMA),
+	       .schema = SAMPLE_SCHEMA, .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, fields, SS_OPT_JSON, NULL,
 	       "Change the members of the events that pass: {select, remove, rename, set}.",
-	       .schema = FIELDS_SCHEMA),
+	       .schema = FIELDS_SCHEMA, .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, max_keys, SS_OPT_INT, "10000",
 	       "Number of keys that deadband and rate_limit each remember; beyond it the least recently used "
 	       "key is forgotten.",
-	       .min = 1, .max = 10000000),
+	       .min = 1, .max = 10000000, .flags = SS_OPT_LIVE),
 };
 
 static const struct ss_metric metrics[] = {
@@ -450,6 +450,20 @@ static const struct ss_metric metrics[] = {
 static const char *const outputs[] = {"match", "rest", NULL};
 static const char *const reasons[] = {"not_json", "too_deep", "regex_limit", "no_memory", NULL};
 
+/* All of it is made of the options, and nothing is kept from batch to batch but what thinning remembers,
+ * which starts anew. */
+static void reconfigure(void *self, void *fresh)
+{
+	struct filter *f = self, *other = fresh;
+	const struct ss_host *host = f->host, *other_host = other->host;
+	const struct filter before = *f;
+
+	*f = *other;
+	*other = before;
+	f->host = host;
+	other->host = other_host;
+}
+
 static const struct ss_component filter = {
 	.struct_size = sizeof filter,
 	.kind = SS_KIND_PROCESSOR,
@@ -470,6 +484,7 @@ static const struct ss_component filter = {
 	.create = create,
 	.destroy = destroy,
 	.process = process,
+	.reconfigure = reconfigure,
 };
 
 SS_REGISTER(&filter);

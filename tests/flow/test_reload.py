@@ -6,13 +6,16 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import threading
 
+import jsonschema
 import pytest
 
-from conftest import assert_conserved, unused_port
+from conftest import TREE, assert_conserved, unused_port
 from flowlib import Sender, at_rest, generate, half, pipeline, seqs, storage, tools, udp, udp_port  # noqa: F401
 
+SCHEMA = json.loads((TREE / "docs" / "admin-api.schema.json").read_text())
 REFUSED = re.compile(r"ERROR Changed configuration cannot be used, keeping the old one generation=(\d+) file=(\S+) "
                      r"line=(\d+) column=(\d+) errors=(\d+) error=(.*)")
 
@@ -182,6 +185,116 @@ def test_descriptors_and_threads_stay_as_they_are(start):
         reload(program, one)
     program.wait_for(lambda: counts() == before, what=f"{counts()} to be {before} again")
     assert program.terminate() == 0
+
+
+# ---- what changes in place --------------------------------------------------------------------------------------
+
+
+def only(op):
+    return {"id": "half", "type": "filter", "config": {"where": {"field": "sensor", "op": op, "value": "temperature"}}}
+
+
+def test_conditions_change_in_place(start, generate):
+    """The same instance: its books go on, nothing is replaced, and each event meets the one or the other condition."""
+    program = start(pipeline(udp(), only("eq"), storage()))
+    port = udp_port(program)
+    generate(port, 100)
+    at_rest(program, 100)
+    assert reload(program, pipeline(udp(), only("ne"), storage())) == (2, 1, 0, 0, 0)
+    generate(port, 100, 100)
+    m = at_rest(program, 200)
+    assert_conserved(m)
+    assert m.books("half")["in"] == 200
+    for i in range(20):
+        assert reload(program, pipeline(udp(), only(("eq", "ne")[i % 2]), storage())) == (2, 1, 0, 0, 0)
+    assert reload(program, pipeline(udp(), half(), storage())) == (2, 1, 0, 0, 0)
+    assert program.terminate() == 0
+    numbers = seqs(program.folder / "file.jsonl")
+    assert len([n for n in numbers if n < 100]) == len([n for n in numbers if n >= 100]) == 50
+    assert {n % 2 for n in numbers if n < 100} != {n % 2 for n in numbers if n >= 100}
+
+
+def test_queues_change_in_place(start, generate):
+    def config(events):
+        return pipeline(udp(), {**storage(), "queue": {"events": events}})
+    program = start(config(64))
+    generate(udp_port(program), 10)
+    for events in (1000000, 1, 500):
+        assert reload(program, config(events)) == (2, 0, 0, 0, 0)
+        assert program.metrics().sum("semstreams_queue_capacity_events") == events
+        generate(udp_port(program), 1000)
+    at_rest(program, 3010)
+    assert program.terminate() == 0
+
+
+def test_the_log_level_changes(start):
+    program = start(pipeline(udp(), storage()))
+    assert reload(program, pipeline(udp(), storage(), log={"level": "error"})) == (2, 0, 0, 0, 0)
+    before = program.log()
+    assert reload(program, pipeline(udp(), storage(), log={"level": "error"})) == (2, 0, 0, 0, 0)
+    assert program.log() == before
+
+
+# ---- who asks for it --------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_watched(start):
+    """Written to, moved into place, or a link changed: each is taken over once, and what is refused is not tried again."""
+    program = start(pipeline(udp(), storage()), "--watch-config")
+
+    def wait_reloads(n):
+        return program.wait_metric("semstreams_reloads_total", n)
+
+    rewrite(program, pipeline(udp(), half(), storage()))
+    assert wait_reloads(1).sum("semstreams_reload_components", change="added") == 1
+    program.config_file.write_text(program.config_file.read_text().replace("temperature", "pressure"))
+    assert wait_reloads(2).sum("semstreams_reload_components", change="in_place") == 1
+    rewrite(program, "{")
+    assert wait_reloads(3).sum("semstreams_reloads_total", result="failure") == 1
+    target = program.folder / "other.json"
+    target.write_text(json.dumps({"admin": {"listen": "127.0.0.1:0"}, **pipeline(udp(), storage())}))
+    link = program.folder / "link"
+    link.symlink_to(target)
+    os.replace(link, program.config_file)
+    m = wait_reloads(4)
+    assert m.sum("semstreams_reload_components", change="removed") == 1
+    assert m.sum("semstreams_reload_last_success") == 1
+    assert program.terminate() == 0
+
+
+@pytest.fixture
+def socket_path():
+    with tempfile.TemporaryDirectory(prefix="ss-") as folder:
+        yield f"{folder}/admin"
+
+
+def test_the_command(start, command, socket_path):
+    admin = {"listen": "127.0.0.1:0", "socket": socket_path}
+    program = start(pipeline(udp(), half(), storage(), admin=admin))
+    rewrite(program, pipeline(udp(), half("other"), storage(), admin=admin))
+    done = command("reload", "-c", program.config_file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "generation 2: 1 kept, 0 changed in place, 1 replaced, 1 added, 1 removed\n"
+    done = command("reload", "--json", "--admin", socket_path)
+    assert done.returncode == 0
+    document = json.loads(done.stdout)
+    validator = jsonschema.Draft202012Validator({"$defs": SCHEMA["$defs"], **SCHEMA["$defs"]["reload"]})
+    validator.validate(document)
+    assert document["generation"] == 3 and document["components"]["none"] == 3
+    rewrite(program, json.dumps(pipeline(udp(), {**half(), "tpye": "filter"}, storage(), admin=admin), indent=2))
+    done = command("reload", "-c", program.config_file)
+    assert done.returncode == 1 and done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert re.match(rf"error {re.escape(str(program.config_file))}:\d+:\d+ /components/1/tpye  unknown key .*did you mean",
+                    lines[0])
+    assert lines[-1] == "semstreams: refused, generation 3 goes on"
+    done = command("reload", "--json", "-c", program.config_file)
+    assert done.returncode == 1
+    validator.validate(json.loads(done.stdout))
+    assert program.metrics().sum("semstreams_reloads_total", result="failure") == 2
+    assert program.terminate() == 0
+    done = command("reload", "--admin", socket_path)
+    assert done.returncode == 1 and "cannot reach a host" in done.stderr
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------

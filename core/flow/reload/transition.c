@@ -386,7 +386,7 @@ static int call_reconfigure(void *arg)
 }
 
 /* Afterwards it lives by the conf of the new configuration. */
-static int reconfigure(const struct change *c)
+static int reconfigure(struct change *c)
 {
 	struct reconfiguring *r = malloc(sizeof *r);
 
@@ -397,9 +397,14 @@ static int reconfigure(const struct change *c)
 	if (rc < 0)
 		return rc; /* if it hangs, it may still need r */
 	const struct config *before = c->now->config;
-	c->now->config = c->fresh->config;
+	struct component *settings = c->now->settings;
+	c->now->config = config_ref(c->fresh->config);
 	c->now->config_component = c->fresh->config_component;
-	c->fresh->config = before;
+	component_destroy(c->fresh); /* with what the instance had until now */
+	c->now->settings = c->fresh;
+	c->fresh = NULL;
+	component_delete(settings);
+	config_free((struct config *)(uintptr_t)before);
 	component_wake(c->now);
 	free(r);
 	return 0;

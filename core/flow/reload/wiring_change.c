@@ -244,7 +244,8 @@ void wiring_change_done(struct pipeline *p, struct wiring_change *w)
 		p->edges[i].continues = false;
 	for (size_t i = 0; i < w->n; i++) {
 		struct change *c = &w->changes[i];
-		const size_t n_ports = c->fresh ? c->fresh->n_ports : 0;
+		const struct component *of = c->fresh ? c->fresh : c->now;
+		const size_t n_ports = of ? of->n_ports : 0;
 		for (size_t k = 0; c->ports && k < n_ports; k++)
 			free(c->ports[k].edges);
 		free(c->ports);

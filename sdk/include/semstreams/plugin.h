@@ -352,13 +352,12 @@ struct ss_component {
 	 * open; pause(), resume(), drain() and stop() come as if it had been.  -EINVAL: the address is none;
 	 * -ENOMEM. */
 	int32_t (*inject)(void *self, const struct ss_message *);
-	/* [inst] The configuration was read again, and of the options only some with SS_OPT_LIVE have
-	 * changed: take them over from fresh, which create() has made of the new conf and which was never
-	 * started. Its conf, and what it holds, may be taken and left NULL or exchanged for this instance's
-	 * own; then fresh is destroyed.  When this returns the conf that create() was given is not valid any
-	 * more: that of fresh, which has the same values but for those options, takes its place.  It cannot
-	 * fail: what could has been done by create().  What fresh has got of its own host is not to be used.
-	 * Absent: an instance whose options have changed is replaced. */
+	/* [inst] The configuration was read again, and only options with SS_OPT_LIVE have changed: take them
+	 * over from fresh, an instance that create() has made of the new conf and that was never started, by
+	 * exchanging what was made of them; fresh is destroyed afterwards.  Its conf takes the place of the
+	 * old one, which is not valid any more when this returns; services that fresh has asked its host for
+	 * are valid as long as its conf.  It cannot fail: what could has been done by create().  Absent: an
+	 * instance whose options have changed is replaced. */
 	void (*reconfigure)(void *self, void *fresh);
 };
 

@@ -315,7 +315,7 @@ def test_a_bad_file_leaves_the_old_list_in_use(start, tmp_path, federation, how)
     status, body = ready(program)
     assert status == 200 and "root.crl" in body
     program.signal(signal.SIGHUP)
-    program.wait_log("Reading certificate files")
+    program.wait_log("INFO Configuration reloaded")
     assert "revoked" in refused(port, federation, "b")
     put(crl, crl_pem(root.crl(federation.locations["c"])))
     program.signal(signal.SIGHUP)

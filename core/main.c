@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -273,7 +274,7 @@ static int finish_output(int code)
 	return code ? code : 1;
 }
 
-/* `semstreams spool ...`, `pki ...`, `test ...`: programs beside this one, which need nothing of it. */
+/* `semstreams spool ...`, `replay ...` and so on: programs beside this one, which need nothing of it. */
 static int run_beside(char **argv)
 {
 	char program[sizeof PKGLIBEXECDIR + 32];
@@ -284,14 +285,23 @@ static int run_beside(char **argv)
 	return 1;
 }
 
+static bool is_beside(const char *word)
+{
+	static const char *const programs[] = {"spool", "replay", "pki", "test"};
+
+	for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++)
+		if (strcmp(word, programs[i]) == 0)
+			return true;
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	struct cli_options options;
 
 	privileges_hide_memory();
 	keep_standard_streams();
-	if (argc > 1 &&
-	    (strcmp(argv[1], "spool") == 0 || strcmp(argv[1], "pki") == 0 || strcmp(argv[1], "test") == 0))
+	if (argc > 1 && is_beside(argv[1]))
 		return run_beside(argv + 1);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGUSR1, SIG_IGN); /* other programs have uses for them: not to be killed by habit */

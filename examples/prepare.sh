@@ -4,7 +4,7 @@
 
 build_packages="build-essential autoconf automake libtool pkg-config libev-dev libmicrohttpd-dev libjansson-dev
 	libgnutls28-dev libwebsockets-dev libwebsockets-evlib-ev libssl-dev libcurl4-openssl-dev zlib1g-dev libzstd-dev
-	libpcre2-dev"
+	libpcre2-dev libseccomp-dev"
 
 die () { echo "run: $*" >&2; exit 1; }
 

@@ -501,6 +501,7 @@ static const char help_general[] =
 	"  semstreams plugins describe TYPE    show options, metrics and outputs of a type\n"
 	"  semstreams cert status|VERB         show certificates; issue, renew or revoke them\n"
 	"  semstreams spool ls|check|dump DIR  inspect the folder of a spool\n"
+	"  semstreams replay FILE... --to URL  send events that were refused and stored in again\n"
 	"  semstreams pki VERB                 make, verify and renew certificates of your own\n"
 	"  semstreams status                   show what a running host does\n"
 	"  semstreams top                      the same as rates, again and again\n"

@@ -184,6 +184,13 @@ static void host_emit(const struct ss_host *host, uint32_t port, struct ss_batch
 	batch_unref(b);
 }
 
+static int32_t host_output_read(const struct ss_host *host, uint32_t port)
+{
+	const struct component *c = of(host);
+
+	return port < c->n_ports && c->ports[port].n > 0;
+}
+
 static void host_drop(const struct ss_host *host, uint32_t reason, uint64_t n)
 {
 	struct component *c = of(host);
@@ -388,5 +395,6 @@ void host_fill(struct component *c)
 		.metric_set = host_metric_set,
 		.query = host_query,
 		.claim = host_claim,
+		.output_read = host_output_read,
 	};
 }

@@ -72,7 +72,7 @@ _semstreams()
     fi
 
     case $command in
-        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top reload config schema cert spool pki test help' -- "$cur")) ;;
+        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top reload config schema cert spool replay pki test help' -- "$cur")) ;;
         test*) _filedir json ;;
         pki) COMPREPLY=($(compgen -W 'root intermediate leaf device csr sign inspect fingerprint bundle verify renew rotate token join-request approve join join-serve revoke crl init services help' -- "$cur")) ;;
         pki*) _filedir ;;

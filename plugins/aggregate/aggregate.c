@@ -9,6 +9,7 @@
 #include <semstreams/ext/fields.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/sugar.h>
+#include <semstreams/base/refusal.h>
 #include "state.h"
 
 #define VERSION    "1.0"
@@ -16,7 +17,7 @@
 #define OUTBOX_MAX (64u << 20) /* bytes of results not taken downstream; then input is paused */
 #define TICK_NS    UINT64_C(100000000)
 
-enum { PORT_RESULT, PORT_LATE };
+enum { PORT_RESULT, PORT_LATE, PORT_ERROR };
 
 struct aggregate {
 	const struct ss_host *host;
@@ -28,6 +29,10 @@ struct aggregate {
 	struct engine *engine;
 	struct outbox *outbox;
 	struct state state;
+	struct ss_refusals refusals;
+	bool refuses;                     /* there is somebody who reads the output "error" */
+	uint64_t refused[ENGINE_DROPS];   /* of what was dropped, what went there, as far as drop() does not
+					     know */
 	struct engine_count reported;     /* as far as metrics and drop() know */
 	char source[SS_EVENT_FAULT_SIZE]; /* of the newest batch, for the log */
 	uint32_t tick_timer, early_timer;
@@ -45,12 +50,27 @@ static void result(void *arg, bool late, const char *json, size_t len)
 		a->engine->count.no_memory++;
 }
 
+static const char *const reasons[] = {"not_json",  "too_deep", "no_time", "key_too_long",
+				      "no_memory", "late",     "ahead",   NULL};
+
+static void refuse(void *arg, enum engine_drop why)
+{
+	struct aggregate *a = arg;
+	const struct engine *e = a->engine;
+	const int32_t error = why == ENGINE_NOT_JSON || why == ENGINE_TOO_DEEP ? e->error : 0;
+
+	if (a->refuses &&
+	    ss_refusals_add(&a->refusals, e->batch, e->event, reasons[why], error, e->where) == 0)
+		a->refused[why]++;
+}
+
 static void destroy(void *self)
 {
 	struct aggregate *a = self;
 
 	if (!a)
 		return;
+	ss_refusals_done(&a->refusals);
 	state_done(&a->state);
 	engine_free(a->engine);
 	outbox_free(a->outbox);
@@ -120,7 +140,9 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 				  .step = step,
 				  .arg = a};
 	a->engine->result = result;
+	a->engine->refuse = refuse;
 	a->engine->arg = a;
+	ss_refusals_init(&a->refusals, host, PORT_ERROR);
 	if (!a->plan.checkpoint_path)
 		ss_log(host, SS_LOG_INFO,
 		       "Without \"checkpoint\" a crash loses the contents of open windows");
@@ -147,13 +169,16 @@ static void report_counts(struct aggregate *a)
 
 	for (uint32_t i = 0; i < ENGINE_DROPS; i++) {
 		/* late events that are emitted are not lost */
-		if (c->dropped[i] != r->dropped[i] && !(i == ENGINE_LATE && a->plan.emit_late))
-			h->drop(h, i, c->dropped[i] - r->dropped[i]);
+		const uint64_t n = c->dropped[i] - r->dropped[i] - a->refused[i];
+		if (n && !(i == ENGINE_LATE && a->plan.emit_late))
+			h->drop(h, i, n);
+		a->refused[i] = 0;
 	}
 	for (size_t i = 0; i < sizeof unusual / sizeof *unusual; i++)
 		if (c->dropped[unusual[i].drop] != r->dropped[unusual[i].drop])
-			ss_log(h, SS_LOG_WARN, "Dropping events that %s%s%s", unusual[i].what, a->source,
-			       a->engine->faults[unusual[i].drop]);
+			ss_log(h, SS_LOG_WARN, "%s events that %s%s%s",
+			       a->refuses ? "Passing to the output error" : "Dropping", unusual[i].what,
+			       a->source, a->engine->faults[unusual[i].drop]);
 	for (uint32_t i = 0; i < ENGINE_DROPS; i++)
 		a->engine->faults[i][0] = '\0';
 	h->metric_add(h, METRIC_LATE, (int64_t)(c->dropped[ENGINE_LATE] - r->dropped[ENGINE_LATE]));
@@ -211,6 +236,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 	struct aggregate *a = self;
 	struct ss_position position;
 	const char *source;
+	uint32_t lost;
 	uint64_t now = a->loop->now(a->loop_self);
 
 	/* out of memory: a later batch must not be accepted before this one */
@@ -221,8 +247,11 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 	ss_batch_source(a->host, b, a->source);
 	if (a->host->position(b, &position, &source) == 0)
 		engine_input(a->engine, port)->resumable = true;
+	a->refuses = ss_refusals_used(&a->refusals);
 	for (uint32_t i = 0; i < b->count; i++)
 		engine_event(a->engine, port, b, &b->events[i], now);
+	if (ss_refusals_emit(&a->refusals, b, &lost) < 0)
+		a->host->drop(a->host, ENGINE_NO_MEMORY, lost);
 	step(a); /* a checkpoint that begins here covers this batch */
 	return SS_DONE;
 }
@@ -410,9 +439,7 @@ static const struct ss_metric metrics[] = {
 				"Results that wait for a checkpoint or for room downstream"),
 };
 
-static const char *const outputs[] = {"result", "late", NULL};
-static const char *const reasons[] = {"not_json",  "too_deep", "no_time", "key_too_long",
-				      "no_memory", "late",     "ahead",   NULL};
+static const char *const outputs[] = {"result", "late", "error", NULL};
 
 static const struct ss_component aggregate = {
 	.struct_size = sizeof aggregate,

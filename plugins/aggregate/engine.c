@@ -411,13 +411,11 @@ bool engine_close_step(struct engine *e, uint32_t n)
 
 void engine_flush(struct engine *e)
 {
-	uint32_t window;
-
 	e->early = 0;
 	while (e->plan->kind == WINDOW_SLIDING && e->next_end != NEVER)
 		slide(e, true);
 	report_all(e);
-	while ((window = panes_oldest(&e->panes))) {
+	for (uint32_t window; (window = panes_oldest(&e->panes));) {
 		uint32_t n = UINT32_MAX;
 		report(e, e->groups, window, SPAN_PARTIAL, &n);
 		panes_forget(&e->panes, window);
@@ -437,6 +435,8 @@ static bool drop(struct engine *e, enum engine_drop why)
 	if (why != ENGINE_LATE && !e->faults[why][0])
 		ss_event_fault(e->batch, e->event, e->error, e->where, e->faults[why]);
 	e->count.dropped[why]++;
+	if (e->refuse && why != ENGINE_LATE && why != ENGINE_NO_MEMORY)
+		e->refuse(e->arg, why);
 	return false;
 }
 

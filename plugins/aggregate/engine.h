@@ -77,6 +77,8 @@ struct engine {
 	char faults[ENGINE_DROPS][SS_EVENT_FAULT_SIZE];
 	/* Called with a finished result, or (late) with a late event, unchanged. */
 	void (*result)(void *arg, bool late, const char *json, size_t len);
+	/* Called with an event at hand that is dropped, and is not late; NULL: never. */
+	void (*refuse)(void *arg, enum engine_drop why);
 	void *arg;
 };
 

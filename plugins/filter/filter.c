@@ -18,17 +18,20 @@
 #include <semstreams/base/event_fault.h>
 #include <semstreams/base/event_reader.h>
 #include <semstreams/base/json_option.h>
+#include <semstreams/base/refusal.h>
 #include <semstreams/base/value.h>
 #include <semstreams/ext/fields.h>
 
 #define VERSION "1.0"
 
-enum { PORT_MATCH, PORT_REST };
-enum { ON_ERROR_DROP, ON_ERROR_PASS };
+enum { PORT_MATCH, PORT_REST, PORT_ERROR };
+enum { ON_ERROR_OUTPUT, ON_ERROR_DROP, ON_ERROR_PASS };
 enum { AS_IT_IS = 2 };
 #define ROW_AS_IT_IS 0x80000000 /* flag of a row */
 enum { REASON_NOT_JSON, REASON_TOO_DEEP, REASON_REGEX, REASON_NO_MEMORY };
 #define N_ERRORS 3 /* the first of the reasons, in the same order as the first metrics */
+
+static const char *const reasons[] = {"not_json", "too_deep", "regex_limit", "no_memory", NULL};
 
 enum {
 	METRIC_ERRORS, /* and the next two: REASON_... */
@@ -64,6 +67,7 @@ struct filter {
 	struct thinning thinning;
 	bool thins; /* something is set in thinning */
 	struct reshape *reshape;
+	struct ss_refusals refusals;
 	uint32_t *rows; /* of events that pass; behind them those that do not */
 	uint32_t capacity;
 };
@@ -72,6 +76,8 @@ struct filter {
 struct tally {
 	uint32_t passed, rest;
 	uint32_t errors[N_ERRORS];
+	uint32_t refused[N_ERRORS]; /* of these, those for the output "error" */
+	bool refuses;               /* there is somebody who reads it */
 	uint32_t suppressed[THINNING_WAYS];
 	struct {
 		const struct ss_event *event;
@@ -87,6 +93,7 @@ static void destroy(void *self)
 	if (!f)
 		return;
 	ss_event_reader_done(&f->reader);
+	ss_refusals_done(&f->refusals);
 	conditions_free(f->where);
 	thinning_done(&f->thinning);
 	reshape_free(f->reshape);
@@ -166,6 +173,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	option.fields = &f->fields;
 	f->host = host;
 	f->conf = conf;
+	ss_refusals_init(&f->refusals, host, PORT_ERROR);
 	r = host->query(host, SS_FIELDS, sizeof(struct ss_fields), &f->fields);
 	if (r < 0) {
 		ss_log(host, SS_LOG_ERROR, "the host does not offer the service " SS_FIELDS);
@@ -218,7 +226,9 @@ static int judge(struct filter *f, const struct ss_batch *batch, const struct ss
 			tally->first[error].error = r;
 			tally->first[error].where = where;
 		}
-		if (f->conf->on_error == ON_ERROR_DROP)
+		if (tally->refuses && ss_refusals_add(&f->refusals, batch, e, reasons[error], r, where) == 0)
+			tally->refused[error]++;
+		if (f->conf->on_error != ON_ERROR_PASS)
 			return -EBADMSG;
 	}
 	if (!f->thins)
@@ -258,12 +268,15 @@ static void count(struct filter *f, const struct ss_batch *batch, const struct t
 		if (!t->errors[i])
 			continue;
 		f->host->metric_add(f->host, METRIC_ERRORS + i, t->errors[i]);
-		if (f->conf->on_error == ON_ERROR_DROP)
-			f->host->drop(f->host, i, t->errors[i]);
+		if (f->conf->on_error != ON_ERROR_PASS && t->errors[i] > t->refused[i])
+			f->host->drop(f->host, i, t->errors[i] - t->refused[i]);
 		ss_batch_source(f->host, batch, source);
 		ss_event_fault(batch, t->first[i].event, t->first[i].error, t->first[i].where, fault);
 		ss_log(f->host, SS_LOG_WARN, "%s are %s; see the option on_error%s%s", what[i],
-		       f->conf->on_error == ON_ERROR_DROP ? "dropped" : "passed on", source, fault);
+		       f->conf->on_error == ON_ERROR_PASS ? "passed on"
+		       : t->refuses                       ? "passed to the output error"
+							  : "dropped",
+		       source, fault);
 	}
 	for (int way = 0; way < THINNING_WAYS; way++)
 		if (t->suppressed[way])
@@ -319,7 +332,9 @@ static int emit_reshaped(struct filter *f, struct ss_batch *batch, const uint32_
 static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 {
 	uint32_t capacity = batch->capacity > batch->count ? batch->capacity : batch->count;
-	struct tally tally = {0};
+	struct tally tally = {.refuses =
+				      f->conf->on_error == ON_ERROR_OUTPUT && ss_refusals_used(&f->refusals)};
+	uint32_t lost;
 
 	if (fit(f, capacity) < 0)
 		return -ENOMEM;
@@ -331,17 +346,23 @@ static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 		rest[tally.rest] = i;
 		tally.passed += r > 0;
 		tally.rest += r == 0;
-		if (r < 0 && r != -EBADMSG)
+		if (r < 0 && r != -EBADMSG) {
+			ss_refusals_clear(&f->refusals);
 			return r;
+		}
 	}
 	count(f, batch, &tally); /* who sees an event come out sees it counted */
 	int r = f->reshape ? emit_reshaped(f, batch, rows, tally.passed)
 			   : ss_emit_rows(f->host, PORT_MATCH, batch, rows, tally.passed);
-	if (r < 0)
+	if (r < 0) {
+		ss_refusals_clear(&f->refusals);
 		return r;
+	}
 	/* where nothing is wired to it, the host counts these as filtered */
 	if (ss_emit_rows(f->host, PORT_REST, batch, rest, tally.rest) < 0)
 		f->host->drop(f->host, REASON_NO_MEMORY, tally.rest);
+	if (ss_refusals_emit(&f->refusals, batch, &lost) < 0)
+		f->host->drop(f->host, REASON_NO_MEMORY, lost);
 	return SS_DONE;
 }
 
@@ -364,7 +385,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 	return result;
 }
 
-static const char *const on_error_choices[] = {"drop", "pass", NULL};
+static const char *const on_error_choices[] = {"error", "drop", "pass", NULL};
 
 /* Conditions come in several dialects; what is wrong in one the plugin says best. */
 #define DEADBAND_SCHEMA                                                                                      \
@@ -398,9 +419,10 @@ static const struct ss_option options[] = {
 	SS_OPT(struct conf, where, SS_OPT_JSON, NULL,
 	       "Condition that an event must meet, or a list of conditions that it must all meet.",
 	       .schema = CONDITION_SCHEMA, .flags = SS_OPT_LIVE),
-	SS_OPT(struct conf, on_error, SS_OPT_ENUM, "drop",
+	SS_OPT(struct conf, on_error, SS_OPT_ENUM, "error",
 	       "What to do with events that are not valid JSON, are nested too deep, or on which a regular "
-	       "expression takes too long.",
+	       "expression takes too long: to the output error, or dropped where nothing reads that; "
+	       "dropped in any case; passed on.",
 	       .choices = on_error_choices, .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, deadband, SS_OPT_JSON, NULL,
 	       "Pass an event only if a number has changed enough since the last event of its key: {field, "
@@ -447,8 +469,7 @@ static const struct ss_metric metrics[] = {
 	 "reason=\"sample\"", SS_METRIC_COUNTER, 0},
 };
 
-static const char *const outputs[] = {"match", "rest", NULL};
-static const char *const reasons[] = {"not_json", "too_deep", "regex_limit", "no_memory", NULL};
+static const char *const outputs[] = {"match", "rest", "error", NULL};
 
 /* All of it is made of the options, and nothing is kept from batch to batch but what thinning remembers,
  * which starts anew. */
@@ -456,12 +477,15 @@ static void reconfigure(void *self, void *fresh)
 {
 	struct filter *f = self, *other = fresh;
 	const struct ss_host *host = f->host, *other_host = other->host;
+	const struct ss_refusals refusals = f->refusals, other_refusals = other->refusals;
 	const struct filter before = *f;
 
 	*f = *other;
 	*other = before;
 	f->host = host;
 	other->host = other_host;
+	f->refusals = refusals; /* they are the host's, too */
+	other->refusals = other_refusals;
 }
 
 static const struct ss_component filter = {

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 enum { SYNC_ALWAYS, SYNC_INTERVAL, SYNC_RELAXED };
+enum { FORMAT_RAW, FORMAT_ENVELOPE };
 enum { BREAKS_SPACE, BREAKS_ESCAPE };
 enum { REASON_EMPTY, REASON_TOO_LONG };
 enum {
@@ -36,5 +37,6 @@ struct storage_conf {
 	int64_t compress, line_breaks;
 	int64_t max_line, write_buffer, max_pending;
 	int64_t any_owner;
+	int64_t format;
 	int64_t max_open_files, max_files, max_peer_files;
 };

@@ -640,7 +640,8 @@ int64_t files_gather(struct storage *s, struct kept *k)
 	}
 	uint32_t first = s->lines.n;
 	size_t before = lines_bytes(&s->lines);
-	int64_t took = lines_gather(&s->lines, b->events + k->row, n, &k->dropped);
+	int64_t took = lines_gather(&s->lines, (k->envelopes ? k->envelopes->rows : b->events) + k->row, n,
+				    &k->dropped);
 	if (lines_bytes(&s->lines) > before)
 		add_run(fs, f, first, lines_bytes(&s->lines) - before);
 	if (f->other && took > 0)

@@ -24,12 +24,16 @@ static const char *const reasons[] = {"empty", "too_long", NULL};
 #define OPT(...) SS_OPT(struct storage_conf, __VA_ARGS__)
 #define LIMIT    .min = 0, .max = INT64_MAX
 
+static const char *const formats[] = {"raw", "envelope", NULL};
 static const struct ss_option options[] = {
 	OPT(path, SS_OPT_STRING, NULL,
 	    "file to append to; after a fixed directory, %Y %m %d %H (time of writing, UTC), {component}, "
 	    "and "
 	    "{peer}, {origin}, {input} and {address} of each event are replaced",
 	    .flags = SS_OPT_REQUIRED | SS_OPT_WRITES),
+	OPT(format, SS_OPT_ENUM, "raw",
+	    "lines are events as they are (raw), or envelopes: JSON with any bytes, attributes and time",
+	    .choices = formats),
 	OPT(mode, SS_OPT_STRING, "0640", "permissions of new files, octal"),
 	OPT(any_owner, SS_OPT_BOOL, "false",
 	    "write also to files of other users, for file systems that show every file with one owner (CIFS, "
@@ -161,6 +165,17 @@ static int claim_file(const struct storage *s)
 	return rc;
 }
 
+/* Envelopes show what an event carries. */
+static void want_attributes(const struct storage *s)
+{
+	struct ss_iface attributes;
+
+	if (s->conf->format != FORMAT_ENVELOPE ||
+	    s->host->query(s->host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &attributes) < 0)
+		return;
+	((const struct ss_attribute_service *)attributes.vtbl)->want(attributes.self);
+}
+
 /* Of many files: which one, and how many at once. */
 static int prepare_routes(struct storage *s)
 {
@@ -225,6 +240,7 @@ static int32_t storage_create(const struct ss_host *host, const void *conf, void
 		host->config_error(host, "/path", why);
 	if (rc == 0)
 		rc = prepare_routes(s);
+	want_attributes(s);
 	if (rc == 0)
 		rc = check_record_name(s);
 	if (rc == 0)
@@ -357,16 +373,21 @@ static bool is_positioned(const struct storage *s, const struct ss_batch *b)
 static int32_t storage_process(void *self, uint32_t port, struct ss_batch *batch)
 {
 	struct storage *s = self;
+	const bool wraps = s->conf->format == FORMAT_ENVELOPE;
 	uint64_t bytes = batch_memory(batch);
+	struct envelopes *envelopes = wraps ? envelopes_new(batch) : NULL;
 	struct kept *k = NULL;
 
-	if (!s->down && make_room(s, bytes))
+	bytes += envelopes ? envelopes->text.size : 0;
+	if (!s->down && (envelopes || !wraps) && make_room(s, bytes))
 		k = ss_ring_push(&s->ring);
 	if (!k) {
+		envelopes_free(envelopes);
 		s->busy = true;
 		return SS_BUSY;
 	}
 	*k = (struct kept){.batch = batch,
+			   .envelopes = envelopes,
 			   .bytes = bytes,
 			   .since_ns = s->loop->now(s->loop_self),
 			   .port = port,

@@ -27,6 +27,7 @@
 #include "ledger.h"
 #include "lines.h"
 #include "path.h"
+#include "envelope.h"
 #include "retain.h"
 #include "route.h"
 #include "segment.h"
@@ -34,9 +35,10 @@
 /* A batch in our hands. */
 struct kept {
 	struct ss_batch *batch;
-	uint64_t end;      /* offset behind its last line, once all of it is gathered */
-	uint64_t bytes;    /* memory it holds */
-	uint64_t since_ns; /* loop time when it came */
+	struct envelopes *envelopes; /* what is written for its events; NULL: their bytes */
+	uint64_t end;                /* offset behind its last line, once all of it is gathered */
+	uint64_t bytes;              /* memory it holds */
+	uint64_t since_ns;           /* loop time when it came */
 	uint32_t port;
 	uint32_t row;    /* the next to gather */
 	uint32_t ready;  /* rows before it have their files open */

@@ -32,6 +32,7 @@ static void release(struct storage *s)
 			break;
 		s->ring.head++;
 		s->kept_bytes -= k->bytes;
+		envelopes_free(k->envelopes);
 		if (k->batch == s->in_process)
 			s->in_process = NULL; /* process() says so by its result */
 		else
@@ -584,6 +585,7 @@ void writer_stop(struct storage *s)
 	/* what is not safe was not kept */
 	for (; s->ring.head < s->ring.tail; ss_ring_shift(&s->ring)) {
 		const struct kept *k = ss_ring_first(&s->ring);
+		envelopes_free(k->envelopes);
 		s->host->done(s->host, k->batch, SS_FAILED);
 	}
 	s->flushed = s->next = s->ring.head;

@@ -184,7 +184,7 @@ static const struct ss_attributes *believe(const struct input *in, const struct 
 		values.values[SS_ATTR_ORIGIN] = origin;
 	if (origin.text || path.text)
 		set_path(&values, p, path.text ? &path : &origin, text);
-	for (uint32_t i = SS_ATTR_ADDRESS; i <= SS_ATTR_INPUT; i++)
+	for (uint32_t i = SS_ATTR_ADDRESS; i < SS_ATTR_COUNT; i++)
 		values.values[i] = said->values[i]; /* of the first input, or unknown */
 	if (in->provenance.service->make(in->provenance.self, &values, &out) < 0)
 		return NULL;

@@ -99,7 +99,8 @@ static size_t quote(char *to, const uint8_t *s, size_t len)
 /* "attributes":{"origin":"edge","origin_verified":true,...}, and its length, at most attributes_size(). */
 static size_t put_attributes(char *to, const struct ss_attributes *set)
 {
-	static const char *const names[SS_ATTR_COUNT] = {"peer", "origin", "path", "address", "input"};
+	static const char *const names[SS_ATTR_COUNT] = {"peer",  "origin", "path",     "address",
+							 "input", "error",  "component"};
 	static const uint32_t flags[SS_ATTR_COUNT] = {SS_ATTR_PEER_VERIFIED, SS_ATTR_ORIGIN_VERIFIED};
 	size_t len = (size_t)sprintf(to, "\"attributes\":{");
 

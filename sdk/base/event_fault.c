@@ -96,6 +96,16 @@ void ss_event_fault(const struct ss_batch *batch, const struct ss_event *e, int3
 		put_bytes(text + n, "near", data + where - SHOWN / 4, e->len - where + SHOWN / 4, SHOWN);
 }
 
+void ss_event_fault_reason(const struct ss_event *e, int32_t error, size_t where, char *text, size_t size)
+{
+	text[0] = '\0';
+	if (error == -ELOOP || error == -EINVAL)
+		snprintf(text, size, "%s at byte %zu",
+			 error == -ELOOP ? "nested more than 64 levels deep"
+					 : reason_of(e->data, e->len, where),
+			 where);
+}
+
 void ss_batch_source(const struct ss_host *host, const struct ss_batch *batch, char text[SS_EVENT_FAULT_SIZE])
 {
 	struct ss_position position;

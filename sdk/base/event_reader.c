@@ -13,10 +13,11 @@ enum { TEXTS_MAX = 2 * ((SS_ATTR_COUNT - 1) * SS_ATTR_NAME_MAX + SS_ATTR_PATH_MA
 
 static int report_unknown(const struct ss_host *host, const struct ss_path *path)
 {
-	return ss_config_error(host, path->pointer,
-			       "\"%.60s\" is no attribute; there are @peer, @origin, @path, @address, @input "
-			       "and @received (a field of that name is \"/%.60s\")",
-			       path->text, path->text);
+	return ss_config_error(
+		host, path->pointer,
+		"\"%.60s\" is no attribute; there are @peer, @origin, @path, @address, @input, "
+		"@error, @component and @received (a field of that name is \"/%.60s\")",
+		path->text, path->text);
 }
 
 static int want_attributes(const struct ss_host *host, const struct ss_path *path)

@@ -23,7 +23,7 @@ NO_TAIL_PADDING(struct ss_position, seq);
 NO_TAIL_PADDING(struct ss_option, max);
 NO_TAIL_PADDING(struct ss_metric, reserved);
 NO_TAIL_PADDING(struct ss_iface, self);
-NO_TAIL_PADDING(struct ss_host, claim);
+NO_TAIL_PADDING(struct ss_host, output_read);
 NO_TAIL_PADDING(struct ss_component, reconfigure);
 NO_TAIL_PADDING(struct ss_entry, components);
 NO_TAIL_PADDING(struct ss_loop, set_max_delay);
@@ -96,7 +96,7 @@ static const struct number numbers[] = {
 	SIZE(ss_iface, 16),
 	MEMBER(ss_iface, vtbl, 0),
 	MEMBER(ss_iface, self, 8),
-	SIZE(ss_host, 184),
+	SIZE(ss_host, 192),
 	MEMBER(ss_host, struct_size, 0),
 	MEMBER(ss_host, reserved, 4),
 	MEMBER(ss_host, impl, 8),
@@ -121,6 +121,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_host, query, 160),
 	MEMBER(ss_host, set_degraded, 168),
 	MEMBER(ss_host, claim, 176),
+	MEMBER(ss_host, output_read, 184),
 	SIZE(ss_component, 208),
 	MEMBER(ss_component, struct_size, 0),
 	MEMBER(ss_component, kind, 4),
@@ -170,7 +171,7 @@ static const struct number numbers[] = {
 	MEMBER(ss_attribute, text, 0),
 	MEMBER(ss_attribute, len, 8),
 	MEMBER(ss_attribute, reserved, 12),
-	SIZE(ss_attributes, 88),
+	SIZE(ss_attributes, 120),
 	MEMBER(ss_attributes, struct_size, 0),
 	MEMBER(ss_attributes, flags, 4),
 	MEMBER(ss_attributes, values, 8),

@@ -280,6 +280,9 @@ struct ss_host {
 	 * Linux that start makes use of if the process has it.  -EEXIST, -ENOMEM.
 	 */
 	int32_t (*claim)(const struct ss_host *, const char *pointer, const char *resource);
+
+	/* [inst] 1 if a component reads this output, else 0: what is emitted there then comes out nowhere. */
+	int32_t (*output_read)(const struct ss_host *, uint32_t port);
 };
 
 /* ---- messages for tests ------------------------------------------------------------------------ */

@@ -23,6 +23,9 @@ extern "C" {
  */
 void ss_event_fault(const struct ss_batch *, const struct ss_event *, int32_t error, size_t where,
 		    char text[SS_EVENT_FAULT_SIZE]);
+/* [any] Only why, in words for people: "a NUL byte at byte 3", "nested more than 64 levels deep at byte 80",
+ * or "" where the error is another. */
+void ss_event_fault_reason(const struct ss_event *, int32_t error, size_t where, char *text, size_t size);
 /* [inst] Whom a batch with such events came from: " source=ID", or "" where nobody knows.  From now on this
  * instance wants attributes, so that further faults name their sender; until then nothing is paid for it. */
 void ss_batch_source(const struct ss_host *, const struct ss_batch *, char text[SS_EVENT_FAULT_SIZE]);

@@ -21,19 +21,21 @@ extern "C" {
  *   later:   a source calls make() once for each sender, attach() once for each batch and set, and writes
  *            what that returned into the rows
  *
- * In configurations they have the names "@peer", "@origin", "@path", "@address", "@input", and "@received"
- * for ss_event.time_ns, as a number: ms since 1970.  A field of a payload by such a name is read as a JSON
- * pointer ("/@peer").
+ * In configurations they have the names "@peer", "@origin", "@path", "@address", "@input", "@error",
+ * "@component", and "@received" for ss_event.time_ns, as a number: ms since 1970.  A field of a payload by
+ * such a name is read as a JSON pointer ("/@peer").
  */
 #define SS_ATTRIBUTES "semstreams.attributes/1"
 
 enum {
-	SS_ATTR_PEER = 0, /* who sent it to this host: the verified name of the last hop, else one it gave */
-	SS_ATTR_ORIGIN,   /* the first location's verified name */
-	SS_ATTR_PATH,     /* the verified names of all hops, the first one first, with '/' between them, in
-			   * which '/' and '%' are %2F and %25 */
-	SS_ATTR_ADDRESS,  /* at the first input: "192.0.2.1:4711", "[2001:db8::1]:4711" */
-	SS_ATTR_INPUT,    /* the id of the first input */
+	SS_ATTR_PEER = 0,  /* who sent it to this host: the verified name of the last hop, else one it gave */
+	SS_ATTR_ORIGIN,    /* the first location's verified name */
+	SS_ATTR_PATH,      /* the verified names of all hops, the first one first, with '/' between them, in
+			    * which '/' and '%' are %2F and %25 */
+	SS_ATTR_ADDRESS,   /* at the first input: "192.0.2.1:4711", "[2001:db8::1]:4711" */
+	SS_ATTR_INPUT,     /* the id of the first input */
+	SS_ATTR_ERROR,     /* of an event that was refused: why */
+	SS_ATTR_COMPONENT, /* and the id of the component that refused it */
 	SS_ATTR_COUNT
 };
 /* The time of an event, for functions that tell attributes apart; it is not in a set. */
@@ -106,7 +108,8 @@ static inline struct ss_attribute ss_attribute_get(const struct ss_attributes *s
  * not begin with '@', and is a field of the payload; -2: there is no such attribute. */
 static inline int32_t ss_attribute_index(const char *name)
 {
-	static const char *const names[] = {"peer", "origin", "path", "address", "input", "received"};
+	static const char *const names[] = {"peer",  "origin", "path",      "address",
+					    "input", "error",  "component", "received"};
 
 	if (name[0] != '@')
 		return -1;

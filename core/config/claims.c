@@ -146,6 +146,14 @@ int claims_add(struct claims *c, const char *owner, const char *resource, const 
 	return -ENOMEM;
 }
 
+bool claims_has(const struct claims *c, const char *owner, const char *resource)
+{
+	for (size_t i = 0; i < c->n; i++)
+		if (is_same(c->rows[i].owner, owner) && strcmp(c->rows[i].resource, resource) == 0)
+			return true;
+	return false;
+}
+
 uint64_t claims_descriptors(struct claims *c, uint64_t more)
 {
 	return c->descriptors += more;

@@ -19,6 +19,8 @@ void claims_free(struct claims *);
  * *other, with what may be the same, has come first; -ENOMEM.
  */
 int claims_add(struct claims *, const char *owner, const char *resource, const char **other);
+/* Has it claimed the resource, by exactly this name? */
+bool claims_has(const struct claims *, const char *owner, const char *resource);
 bool claims_is_port(const char *resource);
 /* "reads:PATH", "writes:PATH" and "capability:NAME" are what the owner needs, and others may need, too. */
 bool claims_is_need(const char *resource);

@@ -154,6 +154,7 @@ void component_free(struct component *c)
 	kept_done(&c->kept);
 	pool_free(c->pool);
 	component_delete(c->settings);
+	handover_clear(c);
 	free(c->own_id);
 	config_free((struct config *)(uintptr_t)c->config);
 }
@@ -162,6 +163,10 @@ void component_succeed(struct component *c, struct component *old)
 {
 	c->books = old->books;
 	c->credit = 0;
+	if (!c->handed) { /* it never ran, so it has not taken them */
+		c->handed = old->handed;
+		old->handed = NULL;
+	}
 	c->refused = old->refused;
 	c->refused_port = old->refused_port;
 	old->refused = NULL;
@@ -217,6 +222,7 @@ int component_start(struct component *c)
 		return rc;
 	}
 	c->state = COMPONENT_STARTED;
+	handover_clear(c);
 	component_inherit_delay(c);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <semstreams/plugin.h>
 #include <semstreams/ext/attributes.h>
+#include <semstreams/ext/handover.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/loop-libev.h>
 #include <semstreams/ext/peers.h>
@@ -24,6 +25,7 @@
 #include "core/flow/streams.h"
 #include "core/tls/tls_identity.h"
 
+struct handed; /* a descriptor, svc_handover.c */
 struct health;
 struct positions;
 struct worker;
@@ -61,6 +63,8 @@ struct component {
 	size_t index;          /* in the pipeline */
 	struct worker *worker; /* whose loop it lives on; NULL: none */
 	struct component *next_retired;
+	struct component *heir; /* who is to take its place; NULL: nobody */
+	struct handed *handed;  /* what the one before left to it */
 	struct component
 		*settings; /* whose conf it has, and whose services what came with it uses; NULL: its own */
 	_Atomic(struct loop *) loop;     /* changes while the component runs: pipeline.c */
@@ -199,6 +203,11 @@ const char *component_reason(const struct component *, uint32_t reason);
 extern const struct ss_attribute_service attribute_service;
 /* [any] The component wants attributes: all upstream of it learn that. */
 void attributes_tell_upstream(struct component *);
+
+/* svc_handover.c: the service "semstreams.handover/1". */
+extern const struct ss_handover handover_service;
+/* Close what was left to it and it did not take. */
+void handover_clear(struct component *);
 
 /* svc_loop.c: the service "semstreams.loop/1". */
 extern const struct ss_loop loop_service;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <semstreams/ext/attributes.h>
 #include <semstreams/ext/fields.h>
+#include <semstreams/ext/handover.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/loop-libev.h>
 #include <semstreams/ext/peers.h>
@@ -348,6 +349,7 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		{SS_POSITIONS, &positions_service, sizeof positions_service},
 		{SS_FIELDS, &fields_service, sizeof fields_service},
 		{SS_ATTRIBUTES, &attribute_service, sizeof attribute_service},
+		{SS_HANDOVER, &handover_service, sizeof handover_service},
 		{SS_PEERS, &peers_service, sizeof peers_service},
 		{SS_RATE, &rate_service, sizeof rate_service},
 		{SS_TLS, &tls_service, sizeof tls_service},

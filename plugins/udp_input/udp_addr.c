@@ -195,6 +195,14 @@ static int32_t groups_parse(const struct ss_host *host, const char *json, struct
 
 /* ---- all of the configuration that is about addresses ---- */
 
+bool udp_conf_resource(const struct udp_conf *conf, const struct udp_groups *groups,
+		       char name[UDP_RESOURCE_SIZE])
+{
+	snprintf(name, UDP_RESOURCE_SIZE, "udp:%s:%d", strcmp(conf->bind, "::") == 0 ? "" : conf->bind,
+		 (int)conf->port);
+	return conf->port != 0 && !groups->n;
+}
+
 /*
  * Each socket would get a part of the datagrams only, if the kernel allows two at all.  Multicast sockets do
  * share a port, each with groups of its own.
@@ -202,11 +210,9 @@ static int32_t groups_parse(const struct ss_host *host, const char *json, struct
 static int32_t claim_port(const struct ss_host *host, const struct udp_conf *conf,
 			  const struct udp_groups *groups)
 {
-	char resource[128];
-	if (conf->port == 0 || groups->n || !SS_KNOWS(host, struct ss_host, claim))
+	char resource[UDP_RESOURCE_SIZE];
+	if (!udp_conf_resource(conf, groups, resource) || !SS_KNOWS(host, struct ss_host, claim))
 		return 0;
-	snprintf(resource, sizeof resource, "udp:%s:%d", strcmp(conf->bind, "::") == 0 ? "" : conf->bind,
-		 (int)conf->port);
 	return host->claim(host, "/port", resource) == -ENOMEM ? -ENOMEM : 0;
 }
 

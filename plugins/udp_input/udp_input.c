@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <semstreams/base/units.h>
+#include <semstreams/ext/handover.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/sugar.h>
 #include "udp_input.h"
@@ -30,7 +31,7 @@ struct udp_socket {
 struct udp_input {
 	const struct ss_host *host;
 	const struct udp_conf *conf;
-	struct ss_iface loop;
+	struct ss_iface loop, handover; /* the latter may be none */
 	struct udp_allow allow;
 	struct udp_groups groups;
 	struct udp_recv recv;
@@ -40,6 +41,7 @@ struct udp_input {
 	bool paused; /* by the host */
 	bool failed; /* by an error: tried again on the next tick */
 	bool draining;
+	bool hands_over;     /* the sockets, with what is in them */
 	uint32_t drained;    /* sockets read to the end */
 	uint64_t drain_left; /* bytes the socket being drained can still have */
 	uint64_t warned_ns;
@@ -149,6 +151,33 @@ static void on_tick(void *arg)
 			;
 }
 
+/* ---- handing over ---- */
+
+/* To an instance that listens on the same port. */
+static bool is_succeeded(const struct udp_input *in)
+{
+	const struct ss_handover *to = in->handover.vtbl;
+	char name[UDP_RESOURCE_SIZE];
+	return to && udp_conf_resource(in->conf, &in->groups, name) && to->wanted(in->handover.self, name);
+}
+
+static bool hand_over(const struct udp_input *in, int fd)
+{
+	const struct ss_handover *to = in->handover.vtbl;
+	char name[UDP_RESOURCE_SIZE];
+	return in->hands_over && udp_conf_resource(in->conf, &in->groups, name) &&
+	       to->give(in->handover.self, name, fd) == 0;
+}
+
+/* The next socket of the instance before; negative: there is none. */
+static int take_over(const struct udp_input *in)
+{
+	const struct ss_handover *from = in->handover.vtbl;
+	char name[UDP_RESOURCE_SIZE];
+	return from && udp_conf_resource(in->conf, &in->groups, name) ? from->take(in->handover.self, name)
+								      : -1;
+}
+
 /* ---- life cycle ---- */
 
 static void destroy(void *self)
@@ -166,6 +195,8 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	in->host = host;
 	in->conf = conf;
 	int32_t rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &in->loop);
+	if (host->query(host, SS_HANDOVER, sizeof(struct ss_handover), &in->handover) != 0)
+		in->handover.vtbl = NULL;
 	if (rc == 0)
 		rc = udp_conf_check(host, conf, &in->allow, &in->groups);
 	if (rc != 0) {
@@ -181,7 +212,7 @@ static void stop(void *self)
 {
 	struct udp_input *in = self;
 	uint64_t unread = 0;
-	for (uint32_t i = 0; i < in->n_sockets; i++) {
+	for (uint32_t i = 0; i < in->n_sockets && !in->hands_over; i++) {
 		udp_socket_leave(&in->sockets[i].bound);
 		unread += udp_socket_discard(in->sockets[i].bound.fd);
 	}
@@ -195,7 +226,8 @@ static void stop(void *self)
 	in->tick = 0;
 	for (uint32_t i = 0; i < in->n_sockets; i++) {
 		loop_of(in)->cancel(in->loop.self, in->sockets[i].watch);
-		close(in->sockets[i].bound.fd);
+		if (!hand_over(in, in->sockets[i].bound.fd))
+			close(in->sockets[i].bound.fd);
 	}
 	in->n_sockets = 0;
 	udp_recv_done(&in->recv);
@@ -209,7 +241,9 @@ static int32_t open_next(struct udp_input *in)
 	uint16_t port = (uint16_t)in->conf->port;
 	if (in->n_sockets)
 		udp_addr_format(&in->sockets[0].bound.addr, address, sizeof address, &port);
-	int32_t rc = udp_socket_open(in->conf, &in->groups, port, &s->bound, why, sizeof why);
+	int fd = take_over(in);
+	int32_t rc = fd >= 0 ? udp_socket_set_up(fd, in->conf, &in->groups, &s->bound, why, sizeof why)
+			     : udp_socket_open(in->conf, &in->groups, port, &s->bound, why, sizeof why);
 	if (rc != 0) {
 		ss_log(in->host, SS_LOG_ERROR, "UDP input: %s", why);
 		return rc;
@@ -302,6 +336,9 @@ static int32_t drain(void *self)
 	struct udp_input *in = self;
 	in->draining = true;
 	watch_all(in);
+	in->hands_over = is_succeeded(in);
+	if (in->hands_over)
+		return 0;
 	for (uint32_t i = 0; i < in->n_sockets; i++)
 		udp_socket_shut(in->sockets[i].bound.fd);
 	return drain_on(in);

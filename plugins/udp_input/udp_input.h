@@ -84,6 +84,9 @@ int32_t udp_allow_parse(const struct ss_host *, const char *json, struct udp_all
 /* [ctl] Read and check all addresses of the configuration, and claim the port; likewise. */
 int32_t udp_conf_check(const struct ss_host *, const struct udp_conf *, struct udp_allow *,
 		       struct udp_groups *);
+#define UDP_RESOURCE_SIZE 128
+/* The name of the port as claimed; false: it is not claimed. */
+bool udp_conf_resource(const struct udp_conf *, const struct udp_groups *, char name[UDP_RESOURCE_SIZE]);
 void udp_allow_done(struct udp_allow *);
 /* [inst] May this sender send? */
 bool udp_allow_ok(struct udp_allow *, const union udp_addr *sender);
@@ -165,6 +168,9 @@ struct udp_bound {
 /* [inst] Open, bind, join.  0, or -errno and why as one line. */
 int32_t udp_socket_open(const struct udp_conf *, const struct udp_groups *, uint16_t port, struct udp_bound *,
 			char *why, size_t size);
+/* [inst] The same with a socket that is bound already, and closed if that fails. */
+int32_t udp_socket_set_up(int fd, const struct udp_conf *, const struct udp_groups *, struct udp_bound *out,
+			  char *why, size_t size);
 /* [inst] From now on the kernel drops, and counts, whatever arrives; what has arrived can still be read. */
 int32_t udp_socket_shut(int fd);
 /* [inst] From now on senders are refused, as if nobody listened; what has arrived can still be read. */

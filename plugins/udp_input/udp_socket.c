@@ -111,8 +111,12 @@ int32_t udp_socket_open(const struct udp_conf *conf, const struct udp_groups *gr
 			struct udp_bound *out, char *why, size_t size)
 {
 	int fd = open_bound(conf, groups->n > 0, port, why, size);
-	if (fd < 0)
-		return fd;
+	return fd < 0 ? fd : udp_socket_set_up(fd, conf, groups, out, why, size);
+}
+
+int32_t udp_socket_set_up(int fd, const struct udp_conf *conf, const struct udp_groups *groups,
+			  struct udp_bound *out, char *why, size_t size)
+{
 	struct udp_bound bound = {.fd = fd};
 	socklen_t len = sizeof bound.addr;
 	int32_t rc = 0;
@@ -125,7 +129,9 @@ int32_t udp_socket_open(const struct udp_conf *conf, const struct udp_groups *gr
 	if (bound.addr.sa.sa_family == AF_INET6)
 		set_int(fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
 	bound.receive_buffer = set_receive_buffer(fd, conf->receive_buffer);
-	bound.gro = conf->gro && set_int(fd, IPPROTO_UDP, UDP_GRO, 1) == 0;
+	if (conf->sockets > 1) /* of one that was handed over, so that others can join it */
+		set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+	bound.gro = set_int(fd, IPPROTO_UDP, UDP_GRO, conf->gro != 0) == 0 && conf->gro;
 	rc = join_all(fd, conf, groups, why, size);
 out:
 	if (rc != 0)

@@ -6,6 +6,7 @@
 #include <semstreams/plugin.h>
 #include <semstreams/ext/attributes.h>
 #include <semstreams/ext/fields.h>
+#include <semstreams/ext/handover.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/loop-libev.h>
 #include <semstreams/ext/positions.h>
@@ -167,6 +168,11 @@ static const struct number numbers[] = {
 	MEMBER(ss_loop, post, 40),
 	MEMBER(ss_loop, now, 48),
 	MEMBER(ss_loop, set_max_delay, 56),
+	SIZE(ss_handover, 32),
+	MEMBER(ss_handover, struct_size, 0),
+	MEMBER(ss_handover, wanted, 8),
+	MEMBER(ss_handover, give, 16),
+	MEMBER(ss_handover, take, 24),
 	SIZE(ss_attribute, 16),
 	MEMBER(ss_attribute, text, 0),
 	MEMBER(ss_attribute, len, 8),

@@ -62,6 +62,11 @@ def refused(program, config):
     return int(found[3]), int(found[4]), found[6]
 
 
+def only(op):
+    where = {"field": "sensor", "op": op, "value": True if op == "exists" else "temperature"}
+    return {"id": "half", "type": "filter", "config": {"where": where}}
+
+
 # ---- what stays ------------------------------------------------------------------------------------------------
 
 
@@ -187,11 +192,91 @@ def test_descriptors_and_threads_stay_as_they_are(start):
     assert program.terminate() == 0
 
 
+# ---- listeners --------------------------------------------------------------------------------------------------
+
+
+def test_a_udp_socket_is_handed_over(start):
+    """A source is replaced under load: nobody is refused, and all that the kernel took is stored once."""
+    port = unused_port(socket.SOCK_DGRAM)
+
+    def config(batch, sockets):
+        return pipeline(udp(port=port, batch=batch, sockets=sockets), storage())
+    program = start(config(128, 1))
+    with Sender(port) as sender:
+        for batch, sockets in ((64, 1), (32, 1), (16, 2), (8, 2), (128, 1)):
+            assert reload(program, config(batch, sockets)) == (1, 0, 1, 0, 0)
+            sent = sender.sent
+            program.wait_for(lambda: sender.sent > sent + 100, what="more events")
+    m = at_rest(program, sender.sent)
+    assert_conserved(m)
+    assert m.books("udp")["in"] == sender.sent - m.sum("semstreams_udp_kernel_dropped_total")
+    assert program.terminate() == 0
+    numbers = seqs(program.folder / "file.jsonl")
+    assert len(numbers) == len(set(numbers)) == m.books("file")["out"]
+
+
+def test_a_tcp_listener_is_handed_over(start):
+    """A WebSocket listener is replaced while clients come: none is refused."""
+    port = unused_port(socket.SOCK_STREAM)
+
+    def config(path):
+        return pipeline(udp(), {"id": "out", "type": "websocket_output",
+                                "config": {"port": port, "bind": "127.0.0.1", "path": path}})
+    program = start(config("/a"))
+    stop, came, refusals = threading.Event(), [], []
+
+    def connect():
+        while not stop.is_set():
+            try:
+                socket.create_connection(("127.0.0.1", port), 30).close()
+                came.append(1)
+            except ConnectionRefusedError as e:
+                refusals.append(e)
+    thread = threading.Thread(target=connect)
+    thread.start()
+    try:
+        for i in range(10):
+            assert reload(program, config(f"/{i}")) == (1, 0, 1, 0, 0)
+            before = len(came)
+            program.wait_for(lambda: len(came) > before + 5, what="clients")
+    finally:
+        stop.set()
+        thread.join()
+    assert not refusals
+    assert program.terminate() == 0
+
+
+def test_an_unchanged_link_stays(start, generate, tmp_path):
+    """Between two programs: components around it are replaced, the connection is the same, and all events arrive once."""
+    port = unused_port(socket.SOCK_STREAM)
+    folders = [tmp_path / name for name in ("sender", "receiver")]
+    for folder in folders:
+        folder.mkdir()
+
+    def sending(op):
+        return pipeline(udp(), only(op), {"id": "out", "type": "websocket_output", "inputs": ["half"], "config": {
+            "port": port, "bind": "127.0.0.1", "path": "/data"}})
+
+    def receiving(path):
+        return pipeline({"id": "in", "type": "websocket_input", "config": {"url": f"ws://127.0.0.1:{port}/data"}},
+                        storage(path=path, sync="interval"))
+    sender = start(sending("exists"), folder=folders[0])
+    receiver = start(receiving("0.jsonl"), folder=folders[1])
+    receiver.wait_metric("semstreams_link_up", 1)
+    source = udp_port(sender)
+    for i in range(1, 8):  # both are changed while events are on their way
+        generate(source, 3000, 3000 * (i - 1))
+        assert reload(receiver, receiving(f"{i}.jsonl"))[:3] == (1, 0, 1)
+        assert reload(sender, sending("ne" if i % 2 else "exists"))[:3] == (2, 1, 0)
+    passed = at_rest(sender, 21000).books("half")["out"]
+    receiver.wait_metric("semstreams_events_out_total", passed, component="file")
+    assert receiver.log().count("Link up") == sender.log().count("Link up") == 1
+    numbers = sorted(n for i in range(8) if (folders[1] / f"{i}.jsonl").exists() for n in seqs(folders[1] / f"{i}.jsonl"))
+    assert len(numbers) == len(set(numbers)) == passed
+    assert receiver.terminate() == sender.terminate() == 0
+
+
 # ---- what changes in place --------------------------------------------------------------------------------------
-
-
-def only(op):
-    return {"id": "half", "type": "filter", "config": {"where": {"field": "sensor", "op": op, "value": "temperature"}}}
 
 
 def test_conditions_change_in_place(start, generate):

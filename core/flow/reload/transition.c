@@ -215,10 +215,11 @@ static bool wait_on(const struct transition *t, uint64_t until_ns)
 
 static int retire(struct transition *t, struct component *c)
 {
-	const bool has_successor = change_of(t, c) != NULL;
+	const struct change *change = change_of(t, c);
 	const uint64_t until_ns = clock_now() + t->hooks->drain_ns;
 
-	int rc = loop_call(c->loop, has_successor ? begin_to_leave : begin_to_end, c, STOP_NS);
+	c->heir = change ? change->fresh : NULL;
+	int rc = loop_call(c->loop, change ? begin_to_leave : begin_to_end, c, STOP_NS);
 	if (rc == 1) {
 		component_wake(c);
 		while (!atomic_load_explicit(&c->closed, memory_order_acquire) && wait_on(t, until_ns))
@@ -256,6 +257,7 @@ static void bury(struct transition *t, struct component *c)
 		component_succeed(change->fresh, c);
 	component_destroy(c);
 	forget_health(c);
+	c->heir = NULL;
 	c->positions = NULL;
 	c->worker = NULL;
 	c->next_retired = t->p->retired;

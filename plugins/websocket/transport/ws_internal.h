@@ -163,6 +163,9 @@ struct ws {
 	bool stopping, freeing;
 
 	struct lws_vhost *server;
+	const struct ss_handover *handover; /* NULL: this host has none */
+	void *handover_self;
+	uint16_t claimed_port; /* of the configuration; 0: any */
 	struct ws_listener listeners[WS_LISTENERS];
 	uint32_t n_listeners;
 	struct ws_linger *lingering; /* refused, may still be sending */

@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/handover.h>
 #include <semstreams/ext/tls.h>
 
 #define ACCEPT_AT_ONCE 64
@@ -512,11 +513,32 @@ void ws_server_tick(struct ws *ws)
 	accept_again(ws);
 }
 
+/* The name of the port as claimed; false: the kernel chose it. */
+static bool name_listener(const struct ws *ws, char *name, size_t size)
+{
+	snprintf(name, size, "tcp:%s:%u", ws->bind, ws->claimed_port);
+	return ws->handover && ws->claimed_port != 0;
+}
+
+/* To an instance that listens there next, with who waits to be accepted. */
+static bool leave_listener(const struct ws *ws, int fd)
+{
+	char name[128];
+	return name_listener(ws, name, sizeof name) && ws->handover->give(ws->handover_self, name, fd) == 0;
+}
+
+static int take_listener(const struct ws *ws)
+{
+	char name[128];
+	return name_listener(ws, name, sizeof name) ? ws->handover->take(ws->handover_self, name) : -ENOENT;
+}
+
 void ws_server_stop(struct ws *ws)
 {
 	for (uint32_t i = 0; i < ws->n_listeners; i++) {
 		ev_io_stop(ws->loop, &ws->listeners[i].io);
-		close(ws->listeners[i].io.fd);
+		if (!leave_listener(ws, ws->listeners[i].io.fd))
+			close(ws->listeners[i].io.fd);
 	}
 	ws->n_listeners = 0;
 	ev_timer_stop(ws->loop, &ws->pace);
@@ -560,7 +582,9 @@ static int listen_on(const struct addrinfo *a, bool all)
 
 static int add_listener(struct ws *ws, const struct addrinfo *a, bool all)
 {
-	int fd = listen_on(a, all);
+	int fd = take_listener(ws);
+	if (fd < 0)
+		fd = listen_on(a, all);
 	if (fd < 0)
 		return fd;
 	struct ws_listener *l = &ws->listeners[ws->n_listeners++];
@@ -615,6 +639,12 @@ int ws_server_open(struct ws *ws)
 	ev_set_priority(&ws->pace, WS_IO_PRIORITY);
 	ws->pace.data = ws;
 	ws->patience_ns = PATIENCE_NS;
+	struct ss_iface handover;
+	if (ws->host->query(ws->host, SS_HANDOVER, sizeof(struct ss_handover), &handover) == 0) {
+		ws->handover = handover.vtbl;
+		ws->handover_self = handover.self;
+	}
+	ws->claimed_port = ws->port;
 	int rc = listen_all(ws, ws->bind);
 	if (rc == 0 && ws->tls)
 		announce(ws);

@@ -269,7 +269,8 @@ static const struct bad bads[] = {
 	 "error f.json:1:136 /security/tls/client/toy  expected an object, got an array"},
 	{PROVIDED("\"toy\": {\"enabled\": 1}, \"vault\": {}"),
 	 "error f.json:1:137 /security/tls/client/vault  unknown key \"vault\"; known: mode, ca_files, "
-	 "insecure_skip_verify, min_version, cert_file, key_file, allow_open_key_file, mtls, acme"},
+	 "crl_files, crl_policy, insecure_skip_verify, min_version, cert_file, key_file, "
+	 "allow_open_key_file, mtls, acme, step"},
 	{"{\"components\": [" UDP ",{\"id\":\"tls.client\",\"type\":\"storage\"}], \"security\": {\"tls\": "
 	 "{\"client\": {\"mode\": \"toy\"}}}}",
 	 "error f.json:1:55 /components/1/id  the id \"tls.client\" is reserved for the provider of TLS "

@@ -166,7 +166,7 @@ static void description_as_json(void **state)
 	assert_int_equal(json_array_size(at(root, "options")), 8);
 	expect(root, "options/1",
 	       "{\"key\": \"n\", \"type\": \"integer\", \"required\": false, \"secret\": false, "
-	       "\"deprecated\": false,"
+	       "\"deprecated\": false, \"live\": false,"
 	       " \"help\": null, \"default\": -3, \"min\": -5, \"max\": 5}");
 	expect(root, "options/5/choices", "[\"slow\", \"fast\"]");
 	expect(root, "options/6/schema/type", "\"array\"");

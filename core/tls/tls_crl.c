@@ -248,9 +248,11 @@ bool tls_crls_same(const struct tls_crls *a, const struct tls_crls *b)
 	return true;
 }
 
-bool tls_crls_have(const struct tls_crls *set, gnutls_x509_crt_t ca)
+const struct tls_crl *tls_crls_of(const struct tls_crls *set, gnutls_x509_crt_t ca)
 {
-	return set && place_of(set, ca) < set->n;
+	size_t i = set ? place_of(set, ca) : 0;
+
+	return i < tls_crls_count(set) ? tls_crls_at(set, i) : NULL;
 }
 
 const struct tls_crl *tls_crls_first_end(const struct tls_crls *set)

@@ -49,15 +49,15 @@ void tls_crls_unref(struct tls_crls *);           /* NULL is allowed */
  */
 int tls_crls_add(struct tls_crls *, const struct tls_trial *, const char *text, size_t len,
 		 const struct cert_list *cas, char *why, size_t why_size);
-/* Add those of another set whose CAs have none in this one.  0, -ENOMEM. */
+/* Add those of another set whose CAs have none, or an older one, in this one.  0, -ENOMEM. */
 int tls_crls_keep(struct tls_crls *, const struct tls_crls *from);
 
 bool tls_crls_hard(const struct tls_crls *);
 bool tls_crls_same(const struct tls_crls *, const struct tls_crls *); /* NULL: none */
 size_t tls_crls_count(const struct tls_crls *);                       /* of lists; NULL: 0 */
 const struct tls_crl *tls_crls_at(const struct tls_crls *, size_t i);
-/* Is there a list of this CA? */
-bool tls_crls_have(const struct tls_crls *, gnutls_x509_crt_t ca);
+/* The list of this CA; NULL: there is none. */
+const struct tls_crl *tls_crls_of(const struct tls_crls *, gnutls_x509_crt_t ca);
 /* The first at which a list is out of date; TLS_CRL_NEVER. */
 const struct tls_crl *tls_crls_first_end(const struct tls_crls *);
 

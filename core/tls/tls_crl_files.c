@@ -123,6 +123,23 @@ static void warn_expired(struct reading *r, int64_t now)
 	}
 }
 
+/* An older list is signed, too: whoever brings it on its way would let in again whom a newer one has revoked.
+ * One from the future was made by a clock that was wrong. */
+static void refuse_older(struct reading *r, const struct tls_crls *before, int64_t now)
+{
+	char who[CERT_SHOWN], is[CERT_SHOWN], was[CERT_SHOWN];
+
+	for (size_t i = 0; i < tls_crls_count(before); i++) {
+		const struct tls_crl *b = tls_crls_at(before, i), *c = tls_crls_of(r->lists, b->issuer);
+		if (c && c->this_update < b->this_update && b->this_update <= now)
+			fail(r, &r->files->config->crl[0],
+			     "the revocation list of CA %s is of %s, older than the one in use, of %s, which "
+			     "stays",
+			     cert_show_subject(who, b->issuer), cert_show_time(is, c->this_update),
+			     cert_show_time(was, b->this_update));
+	}
+}
+
 /* A file that was mixed up with another would let in whom the list has revoked. */
 static void warn_gone(struct reading *r, const struct tls_crls *before)
 {
@@ -130,7 +147,7 @@ static void warn_gone(struct reading *r, const struct tls_crls *before)
 
 	for (size_t i = 0; i < tls_crls_count(before); i++) {
 		gnutls_x509_crt_t ca = tls_crls_at(before, i)->issuer;
-		if (!tls_crls_have(r->lists, ca))
+		if (!tls_crls_of(r->lists, ca))
 			complain(r, DIAG_WARN, &r->files->config->crl[0],
 				 "no file has the revocation list of CA %s any more: what it revoked is "
 				 "accepted "
@@ -156,6 +173,8 @@ static int read_all(struct reading *r, const char *ca_pem, const struct tls_crls
 		rc = cert_list_load(ca_pem, strlen(ca_pem), MAX_CAS, &r->cas, why, sizeof why);
 	for (size_t i = 0; i < r->files->config->n_crl && rc == 0; i++)
 		rc = read_one(r, i);
+	if (rc == 0)
+		refuse_older(r, before, now);
 	if (rc == 0 && r->faults)
 		rc = before ? tls_crls_keep(r->lists, before) : r->level == DIAG_ERROR ? -EINVAL : 0;
 	if (rc == 0) {

@@ -324,6 +324,22 @@ def test_a_bad_file_leaves_the_old_list_in_use(start, tmp_path, federation, how)
     assert is_welcome(port, federation, "b")
 
 
+def test_an_older_list_is_not_taken(start, tmp_path, federation):
+    """It is signed as well: whoever carries lists would let in again whom a newer one has revoked."""
+    port, crl, root = unused_port(socket.SOCK_STREAM), tmp_path / "root.crl", federation.pki.root
+    put(crl, crl_pem(root.crl(federation.locations["b"])))
+    program = start(hub(federation, port, [crl]))
+    put(crl, crl_pem(root.crl(days=(-2, 1))))
+    program.wait_log("ERROR Changed revocation lists cannot be used, keeping the old ones role=server error=.*the revocation list "
+                     "of CA 'SemStreams Federation Root CA' is of .*, older than the one in use")
+    assert "revoked" in refused(port, federation, "b")
+    assert is_welcome(port, federation, "c")
+    assert "older than the one in use" in ready(program)[1]
+    put(crl, crl_pem(root.crl()))
+    program.wait_for(lambda: "older" not in ready(program)[1], what="the end of the warning")
+    assert is_welcome(port, federation, "b")
+
+
 def test_a_list_that_is_gone(start, tmp_path, federation):
     """A list of another CA took its place: who was revoked comes in again, and the log says so."""
     port, crl, c = unused_port(socket.SOCK_STREAM), tmp_path / "root.crl", federation.locations["c"]

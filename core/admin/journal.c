@@ -127,7 +127,9 @@ int journal_send(struct journal *j, int priority, const char *component, const c
 			journal_pair(j, "plugin", 6, j->plugins[i].type, strlen(j->plugins[i].type));
 	put(j, "MESSAGE", text, n);
 	do
-		sent = sendto(j->fd, j->entry, j->n, MSG_NOSIGNAL, (const struct sockaddr *)&to, sizeof to);
+		sent = sendto(j->fd, j->entry, j->n, MSG_NOSIGNAL | (j->stuck ? MSG_DONTWAIT : 0),
+			      (const struct sockaddr *)&to, sizeof to);
 	while (sent < 0 && errno == EINTR);
+	j->stuck = sent < 0 && errno == EAGAIN;
 	return sent < 0 ? -errno : 0;
 }

@@ -10,7 +10,8 @@
 #define JOURNAL_PLUGINS 512 /* more than a configuration has components; the oldest makes room */
 
 struct journal {
-	int fd; /* -1: not in use */
+	int fd;     /* -1: not in use */
+	bool stuck; /* the last entry found no reader: the next does not wait for one */
 	struct {
 		char component[64], type[64];
 	} plugins[JOURNAL_PLUGINS];

@@ -4,6 +4,7 @@
 Sockets of the manager and of the journal are the test's; the program is real.
 """
 
+import concurrent.futures
 import json
 import os
 import re
@@ -244,6 +245,22 @@ def test_journal_that_is_away(journaled):
     assert program.wait() == 0
     with program.stderr.makefile() as lines:
         assert re.search(r"^<6>Shutting down signal=TERM$", lines.read(), re.M)
+
+
+def test_journal_that_hangs(journaled):
+    """It is waited for once, not with each line while the log's lock is held: that would be more than ten seconds."""
+    inputs = [udp(f"udp{i}") for i in range(60)]
+    program = journaled(pipeline(*inputs, storage(inputs=[i["id"] for i in inputs])))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+        filler.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                filler.sendto(b"MESSAGE=x\n", str(program.journal_folder / "socket"))
+    with concurrent.futures.ThreadPoolExecutor() as pool, program.stderr.makefile() as lines:
+        text, began = pool.submit(lines.read), time.monotonic()
+        program.signal(signal.SIGTERM)
+        assert program.wait() == 0 and time.monotonic() - began < 10
+        assert text.result().count("<6>Component stopped") == len(inputs) + 1
 
 
 # ---- credentials ---------------------------------------------------------------------------------------------

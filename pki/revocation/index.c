@@ -186,22 +186,40 @@ static const char *key_of(gnutls_x509_crt_t ca, char hex[65])
 	return hex;
 }
 
+/* -errno; to write, it is locked. */
+static int open_file(struct index *x, bool write, struct stat *st)
+{
+	struct stat named;
+
+	for (;;) {
+		x->fd = open(x->path,
+			     write ? O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW
+				   : O_RDONLY | O_CLOEXEC,
+			     0644);
+		if (x->fd < 0 || (write && flock(x->fd, LOCK_EX) < 0) || fstat(x->fd, st) < 0)
+			return -errno;
+		/* while it waited for the lock another process may have moved the file away */
+		if (!write ||
+		    (stat(x->path, &named) == 0 && named.st_dev == st->st_dev && named.st_ino == st->st_ino))
+			return 0;
+		close(x->fd);
+	}
+}
+
 /* Open, lock and read; *other: it belongs to another CA. */
 static int open_once(struct index *x, const char *key, bool write, bool *other, struct fault *f)
 {
 	struct stat st;
 
 	*other = false;
-	x->fd = open(x->path,
-		     write ? O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW : O_RDONLY | O_CLOEXEC,
-		     0644);
-	if (x->fd < 0 && !write && errno == ENOENT)
+	int rc = open_file(x, write, &st);
+	if (rc == -ENOENT && !write)
 		return 0;
-	if (x->fd < 0 || (write && flock(x->fd, LOCK_EX) < 0) || fstat(x->fd, &st) < 0)
-		return refuse(f, "%s cannot be opened: %s", x->path, strerror(errno));
+	if (rc)
+		return refuse(f, "%s cannot be opened: %s", x->path, strerror(-rc));
 	if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX)
 		return refuse(f, "%s is no index of certificates", x->path);
-	int rc = read_all(x, (size_t)st.st_size);
+	rc = read_all(x, (size_t)st.st_size);
 	if (rc)
 		return rc == -ENOMEM ? rc : refuse(f, "%s cannot be read: %s", x->path, strerror(-rc));
 	if (st.st_size && x->text[st.st_size - 1] != '\n' && write)
@@ -225,6 +243,19 @@ static void forget(struct index *x)
 	x->crl_number = 0;
 }
 
+/* Under its lock, to a name that is free: what earlier CAs have revoked is kept. */
+static int move_away(const struct index *x, struct fault *f)
+{
+	char to[sizeof x->path + 16];
+
+	snprintf(to, sizeof to, "%s.old", x->path);
+	for (unsigned n = 2; access(to, F_OK) == 0; n++)
+		snprintf(to, sizeof to, "%s.old.%u", x->path, n);
+	return rename(x->path, to) == 0 ? 0
+					: refuse(f, "%s is that of another CA and cannot be moved away: %s",
+						 x->path, strerror(errno));
+}
+
 void index_close(struct index *x)
 {
 	forget(x);
@@ -232,7 +263,7 @@ void index_close(struct index *x)
 
 int index_open(const char *ca_path, gnutls_x509_crt_t ca, bool write, struct index *x, struct fault *f)
 {
-	char key[65], old[sizeof x->path + 8];
+	char key[65];
 	bool other;
 
 	*x = (struct index){.fd = -1};
@@ -240,12 +271,9 @@ int index_open(const char *ca_path, gnutls_x509_crt_t ca, bool write, struct ind
 	if (rc == 0)
 		rc = open_once(x, key_of(ca, key), write, &other, f);
 	if (rc == 0 && other) {
+		rc = write ? move_away(x, f) : 0;
 		forget(x);
-		snprintf(old, sizeof old, "%s.old", x->path);
-		if (write && rename(x->path, old) < 0)
-			rc = refuse(f, "%s is that of another CA and cannot be moved away: %s", x->path,
-				    strerror(errno));
-		else if (write)
+		if (rc == 0 && write)
 			rc = open_once(x, key, write, &other, f);
 	}
 	if (rc)

@@ -3,6 +3,7 @@
 
 import asyncio
 import concurrent.futures
+import fcntl
 import json
 import os
 import re
@@ -211,6 +212,30 @@ def test_a_new_ca_in_its_place(cas):
     cas.leaf("b")
     crl(cas)
     assert "No Revoked" in text_of(cas) and cas.path("ca.index.old").exists()
+    cas("revoke", "b.crt", *CA)
+    first, second = cas.path("ca.index.old").read_text(), cas.path("ca.index").read_text()
+    cas.intermediate("--force")
+    cas.leaf("c")
+    assert [cas.path(f"ca.index{end}").read_text() for end in (".old", ".old.2")] == [first, second]
+
+
+def test_an_index_that_is_moved_away_meanwhile(cas):
+    """Who waits for its lock records nothing in a file that nobody reads."""
+    cas.leaf("a")
+    index, old = cas.path("ca.index"), cas.path("ca.index.old")
+    with open(index) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        inode, before = os.fstat(held.fileno()).st_ino, index.read_text()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            leaf = pool.submit(cas.leaf, "b")
+            deadline = time.monotonic() + PATIENCE
+            while not re.search(rf"-> FLOCK .*:{inode} ", Path("/proc/locks").read_text()):
+                assert time.monotonic() < deadline and not leaf.done()
+            index.rename(old)
+            fcntl.flock(held, fcntl.LOCK_UN)
+            leaf.result()
+    assert old.read_text() == before
+    assert hex_of(cas, "b").lower() in index.read_text()
 
 
 def test_an_index_that_cannot_be_written(cas):

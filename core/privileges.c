@@ -132,6 +132,13 @@ static const char *const denied[] = {
 	"add_key", "request_key", "keyctl", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex",
 	"stime", "sethostname", "setdomainname"};
 
+/* Which argument of clone() has the flags. */
+#ifdef __s390__
+#define CLONE_FLAGS 1
+#else
+#define CLONE_FLAGS 0
+#endif
+
 /* Namespaces by clone(); the arguments of clone3() cannot be looked at, and the C library does without it. */
 static int deny_namespaces(scmp_filter_ctx filter)
 {
@@ -141,7 +148,7 @@ static int deny_namespaces(scmp_filter_ctx filter)
 
 	for (size_t i = 0; rc == 0 && i < sizeof flags / sizeof flags[0]; i++)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
-				      SCMP_A0(SCMP_CMP_MASKED_EQ, flags[i], flags[i]));
+				      SCMP_CMP(CLONE_FLAGS, SCMP_CMP_MASKED_EQ, flags[i], flags[i]));
 	return rc;
 }
 

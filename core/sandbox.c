@@ -392,16 +392,16 @@ static bool is_below(const char *path, const char *folder)
 static bool ask(void *arg, const char *path, enum landlock_use use)
 {
 	struct asking *a = arg;
-	char at[PATH_MAX], real[PATH_MAX], parent[PATH_MAX];
-	bool open = use != LANDLOCK_WRITE;
+	char at[PATH_MAX], real[PATH_MAX] = "", parent[PATH_MAX];
+	bool open = use != LANDLOCK_WRITE, there = false;
 
 	snprintf(at, sizeof at, "%s", path);
-	while (!open && !realpath(at, real) && errno == ENOENT && strcmp(at, ".") != 0 &&
+	while (!open && !(there = realpath(at, real)) && errno == ENOENT && strcmp(at, ".") != 0 &&
 	       strcmp(at, "/") != 0) {
 		folder_of(at, parent);
 		memcpy(at, parent, sizeof at);
 	}
-	for (size_t i = 0; !open && i < a->sandbox->n_write; i++)
+	for (size_t i = 0; !open && there && i < a->sandbox->n_write; i++)
 		open = is_below(real, a->sandbox->write[i]);
 	if (open)
 		return true;

@@ -18,6 +18,7 @@
 #include "core/config/config.h"
 #include "core/flow/pipeline.h"
 #include "core/peers_page.h"
+#include "core/tap_view.h"
 #include "core/view.h"
 
 #define TICK_S    1.0 /* between two states of the live stream */
@@ -292,6 +293,7 @@ static const struct admin_page pages[] = {
 	{.path = "/api/v1/storage", .content_type = JSON, .answer = page_storage},
 	{.path = "/api/v1/log", .content_type = JSON, .answer = page_log, .act = set_log_level},
 	{.path = "/api/v1/config", .content_type = JSON, .answer = page_config},
+	{.path = "/api/v1/tap", .content_type = "application/x-ndjson", .follow = tap_view_open},
 	{.path = "/api/v1/events", .content_type = "text/event-stream", .open = open_events},
 	{.path = NULL},
 };

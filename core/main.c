@@ -22,6 +22,7 @@
 #include "core/privileges.h"
 #include "core/run.h"
 #include "core/cli/schema.h"
+#include "core/cli/tap_command.h"
 
 #define S(n) ((n) == 1 ? "" : "s")
 
@@ -243,6 +244,8 @@ static int dispatch(const struct cli_options *o)
 	case CLI_RELOAD:
 	case CLI_CONFIG_SHOW:
 		return host_command(o);
+	case CLI_TAP:
+		return tap_command(o);
 	case CLI_HELP:
 		cli_print_help(o->topic, stdout);
 		return 0;

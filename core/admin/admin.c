@@ -329,11 +329,13 @@ static enum MHD_Result open_stream(struct admin *a, struct admin_request *r)
 	*s = (struct admin_stream){.admin = a, .connection = r->connection, .next = a->streams};
 	a->streams = s;
 	a->n_streams++;
-	int status = r->page->open(a->arg, r, s);
+	int status = (r->post ? r->page->follow : r->page->open)(a->arg, r, s);
 	if (status != MHD_HTTP_OK) {
+		enum MHD_Result sent =
+			refuse(r->connection, status < 400 || status > 599 ? 500 : (unsigned)status,
+			       s->waiting.len ? ss_strbuf_cstr(&s->waiting) : "This stream was refused\n");
 		free_stream(s);
-		return refuse(r->connection, status < 400 || status > 599 ? 500 : (unsigned)status,
-			      "This stream was refused\n");
+		return sent;
 	}
 	struct MHD_Response *response =
 		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, s, free_stream);
@@ -408,12 +410,17 @@ static bool length_is_good(struct MHD_Connection *c, unsigned long most)
 	return !length || (strlen(length) < 10 && strtoul(length, NULL, 10) <= most);
 }
 
+static bool takes_post(const struct admin_page *page)
+{
+	return page && (page->act || page->follow);
+}
+
 /* The same of a request that may come from there: its method, its size, and whether it is allowed. */
 static unsigned check_request(const struct admin *a, const struct admin_request *r, const char *method,
 			      const char **text)
 {
 	bool reads = r->head || strcmp(method, MHD_HTTP_METHOD_GET) == 0;
-	if (!reads && !(r->post && r->page && r->page->act)) {
+	if (!reads && !(r->post && takes_post(r->page))) {
 		*text = "Only GET and HEAD are served here\n";
 		return MHD_HTTP_METHOD_NOT_ALLOWED;
 	}
@@ -430,6 +437,10 @@ static unsigned check_request(const struct admin *a, const struct admin_request 
 	if (visitor == ADMIN_UNKNOWN) {
 		*text = "A client certificate is needed here, of a CA in \"admin\": {\"tls\": "
 			"{\"client_ca_file\": ...}}\n";
+		return MHD_HTTP_FORBIDDEN;
+	}
+	if (!reads && r->page->follow && !a->listener.is_unix) {
+		*text = "Events are shown on the unix socket only: \"admin\": {\"socket\": ...}\n";
 		return MHD_HTTP_FORBIDDEN;
 	}
 	if (!reads && visitor != ADMIN_WRITER) {
@@ -461,14 +472,14 @@ static enum MHD_Result on_head(const struct admin *a, struct MHD_Connection *c, 
 	if (status == 0)
 		return MHD_YES;
 	/* who still sends when the connection is closed may never see the answer */
-	if (r->post && r->page && r->page->act && status != MHD_HTTP_CONTENT_TOO_LARGE &&
+	if (r->post && takes_post(r->page) && status != MHD_HTTP_CONTENT_TOO_LARGE &&
 	    length_is_good(c, BODY_MAX)) {
 		r->refused = status;
 		r->refusal = text;
 		return MHD_YES;
 	}
 	return send_body(c, status, "text/plain; charset=utf-8", (char *)text, strlen(text),
-			 MHD_RESPMEM_MUST_COPY, r->page && r->page->act ? "POST" : "GET, HEAD");
+			 MHD_RESPMEM_MUST_COPY, takes_post(r->page) ? "POST" : "GET, HEAD");
 }
 
 /* Called with the head and, if that was not refused, with the body in pieces and once more. */
@@ -492,7 +503,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
 	ss_strbuf_cstr(&r->body);
 	if (!r->page)
 		return send_list(a, c);
-	return r->page->open && !r->post ? open_stream(a, r) : send_page(a, r);
+	return (r->post ? r->page->follow : r->page->open) ? open_stream(a, r) : send_page(a, r);
 }
 
 /* ---- connections ----------------------------------------------------------------------------- */

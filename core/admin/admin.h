@@ -28,6 +28,9 @@ struct admin_page {
 	int (*act)(void *arg, const struct admin_request *, FILE *body);
 	/* Instead of write: 200 opens a stream, to be written to from now on; any other status refuses it. */
 	int (*open)(void *arg, const struct admin_request *, struct admin_stream *);
+	/* The same for POST, on a unix socket only, by who may act; what a refusal has written to the stream
+	 * is its text. */
+	int (*follow)(void *arg, const struct admin_request *, struct admin_stream *);
 };
 
 /* The value of an argument, decoded, valid during the call; NULL: it is not there. */

@@ -15,7 +15,7 @@
 #define N(array)   (sizeof(array) / sizeof((array)[0]))
 #define FOR(x)     (1u << (x))
 #define ALL        (~0u)
-#define FOR_HOST   (FOR(CLI_STATUS) | FOR(CLI_TOP) | FOR(CLI_RELOAD) | FOR(CLI_CONFIG_SHOW))
+#define FOR_HOST   (FOR(CLI_STATUS) | FOR(CLI_TOP) | FOR(CLI_RELOAD) | FOR(CLI_CONFIG_SHOW) | FOR(CLI_TAP))
 #define FOR_CONFIG (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_GRAPH) | FOR(CLI_CERT) | FOR_HOST)
 #define FOR_LOG    (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_CERT))
 #define FOR_TYPES  (FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_SCHEMA))
@@ -41,6 +41,9 @@ enum option_id {
 	OPT_INTERVAL,
 	OPT_EFFECTIVE,
 	OPT_RUNNING,
+	OPT_LIMIT,
+	OPT_WHERE,
+	OPT_REDACT,
 	OPT_HELP,
 	OPT_VERSION,
 };
@@ -70,7 +73,7 @@ static const struct option {
 	[OPT_FORMAT] = {"--format", 0, "FORMAT", FOR(CLI_GRAPH), "text, dot (Graphviz) or mermaid [text]"},
 	[OPT_JSON] = {"--json", 0, NULL,
 		      FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_STATUS) | FOR(CLI_TOP) |
-			      FOR(CLI_RELOAD),
+			      FOR(CLI_RELOAD) | FOR(CLI_TAP),
 		      "print a JSON document; durations are in ns"},
 	[OPT_MARKDOWN] = {"--markdown", 0, NULL, FOR(CLI_PLUGINS_DESCRIBE),
 			  "print the tables of options, metrics and drop reasons for a page"},
@@ -83,6 +86,11 @@ static const struct option {
 	[OPT_EFFECTIVE] = {"--effective", 0, NULL, FOR(CLI_CONFIG_SHOW), "with every default filled in"},
 	[OPT_RUNNING] = {"--running", 0, NULL, FOR(CLI_CONFIG_SHOW),
 			 "what the running host has, not the file"},
+	[OPT_LIMIT] = {"--limit", 0, "N", FOR(CLI_TAP), "end after N events [no limit]"},
+	[OPT_WHERE] = {"--where", 0, "CONDITION", FOR(CLI_TAP),
+		       "show events that meet a condition, written as the filter's \"where\""},
+	[OPT_REDACT] = {"--redact", 0, "FIELD", FOR(CLI_TAP),
+			"hide a member or an attribute; may be repeated"},
 	[OPT_HELP] = {"--help", 'h', NULL, ALL, "print this help"},
 	[OPT_VERSION] = {"--version", 'V', NULL, ALL, "print version, plugin ABI, plugin folder and build"},
 };
@@ -99,6 +107,7 @@ static const char *const command_names[] = {
 	[CLI_TOP] = "top",
 	[CLI_RELOAD] = "reload",
 	[CLI_CONFIG_SHOW] = "config show",
+	[CLI_TAP] = "tap",
 	[CLI_HELP] = "help",
 };
 
@@ -186,6 +195,10 @@ static int set_number(const struct parser *p, enum option_id id, const char *val
 			return usage(p, "--interval is a duration from 100ms to 1h, not '%s'", value);
 		o->interval_ns = ns;
 		return 0;
+	case OPT_LIMIT:
+		if (ss_parse_integer(value, &o->limit) < 0 || o->limit < 1)
+			return usage(p, "--limit is a number of events, from 1, not '%s'", value);
+		return 0;
 	case OPT_SHUTDOWN_TIMEOUT:
 		if (ss_parse_duration(value, &ns) < 0)
 			return usage(p, "--shutdown-timeout is a duration " SS_DURATION_FORM ", not '%s'",
@@ -238,6 +251,12 @@ static int set_option(struct parser *p, enum option_id id, const char *value)
 		return 0;
 	case OPT_RUNNING:
 		o->running = true;
+		return 0;
+	case OPT_WHERE:
+		o->where = value;
+		return 0;
+	case OPT_REDACT:
+		o->redact[o->n_redact++] = value;
 		return 0;
 	case OPT_HELP:
 		p->help = true;
@@ -362,10 +381,10 @@ static int take_second(struct parser *p, const struct pair *pair, enum cli_comma
 static int take_command(struct parser *p, enum cli_command *command)
 {
 	static const char *const first[] = {"run",  "check",  "graph", "plugins", "schema", "cert",
-					    "help", "status", "top",   "config",  "reload"};
-	static const enum cli_command of_first[] = {CLI_RUN,    CLI_CHECK,       CLI_GRAPH, CLI_PLUGINS_LIST,
-						    CLI_SCHEMA, CLI_CERT,        CLI_HELP,  CLI_STATUS,
-						    CLI_TOP,    CLI_CONFIG_SHOW, CLI_RELOAD};
+					    "help", "status", "top",   "config",  "reload", "tap"};
+	static const enum cli_command of_first[] = {CLI_RUN,    CLI_CHECK,       CLI_GRAPH,  CLI_PLUGINS_LIST,
+						    CLI_SCHEMA, CLI_CERT,        CLI_HELP,   CLI_STATUS,
+						    CLI_TOP,    CLI_CONFIG_SHOW, CLI_RELOAD, CLI_TAP};
 	size_t i = 0, used = 1;
 	int rc = 0;
 
@@ -404,11 +423,22 @@ static int take_verb(struct parser *p)
 	return 0;
 }
 
+static int take_point(struct parser *p)
+{
+	if (p->n_words == 0)
+		return usage(p, "tap needs a component, as in 'semstreams tap udp'");
+	if (p->n_words > 1)
+		return usage(p, "unexpected word '%s'", p->words[1]);
+	p->out->point = p->words[0];
+	return 0;
+}
+
 /* What is left of the words: a file or a type. */
 static int take_operand(struct parser *p)
 {
 	struct cli_options *o = p->out;
-	bool file = FOR(o->command) & FOR_CONFIG, type = o->command == CLI_PLUGINS_DESCRIBE;
+	bool file = FOR(o->command) & FOR_CONFIG && o->command != CLI_TAP,
+	     type = o->command == CLI_PLUGINS_DESCRIBE;
 
 	if (type && p->n_words == 0)
 		return usage(p, "plugins describe needs a TYPE");
@@ -456,7 +486,8 @@ int cli_parse(int argc, char **argv, struct cli_options *out, FILE *err)
 	char **words = calloc((size_t)argc + 1, sizeof *words);
 	out->folders = calloc((size_t)argc + 1, sizeof *out->folders);
 	p.words = words;
-	int rc = words && out->folders ? 0 : 1;
+	out->redact = calloc((size_t)argc + 1, sizeof *out->redact);
+	int rc = words && out->folders && out->redact ? 0 : 1;
 	if (rc == 0 && argc > 0)
 		rc = parse_words(&p, argv + 1);
 	bool command_given = p.n_words > 0;
@@ -474,7 +505,9 @@ int cli_parse(int argc, char **argv, struct cli_options *out, FILE *err)
 	} else {
 		rc = check_options(&p);
 		if (rc == 0)
-			rc = out->command == CLI_CERT ? take_verb(&p) : take_operand(&p);
+			rc = out->command == CLI_CERT  ? take_verb(&p)
+			     : out->command == CLI_TAP ? take_point(&p)
+						       : take_operand(&p);
 	}
 out:
 	free(words);
@@ -485,7 +518,8 @@ void cli_done(struct cli_options *o)
 {
 	free(o->folders);
 	free(o->words);
-	o->folders = o->words = NULL;
+	free(o->redact);
+	o->folders = o->words = o->redact = NULL;
 }
 
 /* ---- help -----------------------------------------------------------------------------------------------
@@ -506,6 +540,7 @@ static const char help_general[] =
 	"  semstreams status                   show what a running host does\n"
 	"  semstreams top                      the same as rates, again and again\n"
 	"  semstreams reload                   let a running host take over its changed configuration\n"
+	"  semstreams tap COMPONENT            show a sample of the events that pass in a running host\n"
 	"  semstreams config show [-c] FILE    print a configuration, secrets hidden\n"
 	"  semstreams test FILE...             run tests of a configuration, in no time and without network\n"
 	"  semstreams schema                   print a JSON Schema of the configuration, for editors\n"
@@ -579,6 +614,15 @@ static const char *const help_texts[] = {
 		"all, and waits for that.  What is wrong is printed with its line and column, and the\n"
 		"exit code is 1: then the host goes on with what it had.  It is asked where FILE says,\n"
 		"by \"admin\": {\"socket\": ...}.\n",
+	[CLI_TAP] =
+		"semstreams tap COMPONENT[.OUTPUT|:in] [-c FILE] [OPTIONS]\n"
+		"\n"
+		"Shows a sample of the events that leave a component of a running host, or come to it "
+		"(:in),\n"
+		"with their attributes, until it is interrupted.  The stream is not slowed: what the "
+		"sample has no\n"
+		"room for is counted, on standard error.  The host is asked at its unix socket, \"admin\": "
+		"{\"socket\": ...}.\n",
 	[CLI_CONFIG_SHOW] = "semstreams config show [-c] FILE [OPTIONS]\n"
 			    "\n"
 			    "Prints a configuration as JSON: values of secrets are hidden, references such "

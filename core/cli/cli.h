@@ -24,6 +24,7 @@ enum cli_command {
 	CLI_TOP,
 	CLI_RELOAD,
 	CLI_CONFIG_SHOW,
+	CLI_TAP,
 	CLI_HELP,
 	CLI_VERSION,
 };
@@ -44,6 +45,10 @@ struct cli_options {
 	const char *admin; /* where the running host is asked; NULL: see host_find() */
 	bool once;         /* CLI_TOP */
 	int64_t interval_ns;
+	const char *point, *where; /* CLI_TAP */
+	const char **redact;       /* CLI_TAP: fields; cli_done frees the array */
+	size_t n_redact;
+	int64_t limit;           /* CLI_TAP: events; 0 = no limit */
 	bool effective, running; /* CLI_CONFIG_SHOW */
 	bool watch_config;
 	int log_level; /* SS_LOG_..., -1 = not given */

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <jansson.h>
 #include "core/admin/clock.h"
 #include "core/cli/cli.h"
 #include "core/config/config.h"
@@ -19,6 +20,7 @@
 
 #define PATIENCE_NS UINT64_C(10000000000)
 #define CHANGE_NS   UINT64_C(300000000000) /* components may have to drain first */
+#define SILENCE_NS  UINT64_C(30000000000)
 #define ANSWER_MAX  (64u << 20)
 
 static const char service_socket[] = "/run/semstreams/" ADMIN_RUNTIME_SOCKET;
@@ -202,14 +204,13 @@ static int take_body(struct ss_strbuf *answer)
 	return status;
 }
 
-int host_ask(const struct host_address *at, const char *path, const char *body, struct ss_strbuf *answer,
-	     char why[512])
+/* A socket on which the answer is to come, or -errno with a text in why. */
+static int send_request(const struct host_address *at, const char *path, const char *body, uint64_t until_ns,
+			char why[512])
 {
-	const uint64_t until_ns = clock_now() + (body ? CHANGE_NS : PATIENCE_NS);
 	const bool is_unix = strncmp(at->text, "unix:", 5) == 0;
 	struct ss_strbuf request = {0};
 
-	ss_strbuf_clear(answer);
 	int fd = is_unix ? connect_unix(at->text + 5, until_ns) : connect_tcp(at->text, until_ns);
 	if (fd < 0) {
 		snprintf(why, 512, "cannot reach a host at %.300s: %s; %s", at->text, strerror(-fd),
@@ -223,14 +224,116 @@ int host_ask(const struct host_address *at, const char *path, const char *body, 
 		ss_strbuf_printf(&request, "Content-Length: %zu\r\n", strlen(body));
 	ss_strbuf_printf(&request, "\r\n%s", body ? body : "");
 	int rc = request.failed ? -ENOMEM : send_all(fd, request.bytes, request.len, until_ns);
+	ss_strbuf_done(&request);
 	if (rc == 0 || rc == -EPIPE) /* who refuses need not hear it out */
+		return fd;
+	close(fd);
+	return rc;
+}
+
+static void tell_failure(const struct host_address *at, int rc, char why[512])
+{
+	if (!*why)
+		snprintf(why, 512, "the host at %.300s does not answer: %s", at->text,
+			 rc == -EPROTO ? "that is no HTTP (with admin.tls, use the socket)" : strerror(-rc));
+}
+
+int host_ask(const struct host_address *at, const char *path, const char *body, struct ss_strbuf *answer,
+	     char why[512])
+{
+	const uint64_t until_ns = clock_now() + (body ? CHANGE_NS : PATIENCE_NS);
+
+	*why = '\0';
+	ss_strbuf_clear(answer);
+	int fd = send_request(at, path, body, until_ns, why);
+	int rc = fd;
+	if (fd >= 0) {
 		rc = read_all(fd, answer, until_ns);
+		close(fd);
+	}
 	if (rc == 0)
 		rc = take_body(answer);
 	if (rc < 0)
-		snprintf(why, 512, "the host at %.300s does not answer: %s", at->text,
-			 rc == -EPROTO ? "that is no HTTP (with admin.tls, use the socket)" : strerror(-rc));
-	close(fd);
-	ss_strbuf_done(&request);
+		tell_failure(at, rc, why);
 	return rc;
+}
+
+/* ---- an answer that goes on ---- */
+
+/* 1; 0: it is at its end; -errno. */
+static int read_more(int fd, struct ss_strbuf *to, uint64_t patience_ns)
+{
+	const uint64_t until_ns = clock_now() + patience_ns;
+	char buf[16384];
+
+	while (wait_for(fd, POLLIN, until_ns)) {
+		ssize_t n = read(fd, buf, sizeof buf);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		ss_strbuf_add(to, buf, (size_t)n);
+		return to->failed ? -ENOMEM : to->len > ANSWER_MAX ? -EMSGSIZE : 1;
+	}
+	return -ETIMEDOUT;
+}
+
+/* Hand over whole lines and leave the rest; true: no more is wanted. */
+static bool take_lines(struct ss_strbuf *b, int (*line)(void *arg, const char *text, size_t len), void *arg)
+{
+	size_t at = 0;
+	bool enough = false;
+
+	for (const char *end; !enough && at < b->len; at = (size_t)(end - b->bytes) + 1) {
+		end = memchr(b->bytes + at, '\n', b->len - at);
+		if (!end)
+			break;
+		enough = line(arg, b->bytes + at, (size_t)(end - b->bytes) - at) != 0;
+	}
+	if (at < b->len)
+		memmove(b->bytes, b->bytes + at, b->len - at);
+	b->len -= at;
+	return enough;
+}
+
+static void tell_refusal(const struct host_address *at, int status, struct ss_strbuf *body, char why[512])
+{
+	json_t *json = json_loads(ss_strbuf_cstr(body), 0, NULL);
+	const char *error = json_string_value(json_object_get(json, "error"));
+
+	if (error)
+		snprintf(why, 512, "%.500s", error);
+	else
+		snprintf(why, 512, "the host at %.150s says %d: %.*s", at->text, status,
+			 (int)strcspn(ss_strbuf_cstr(body), "\n"), ss_strbuf_cstr(body));
+	json_decref(json);
+}
+
+int host_follow(const struct host_address *at, const char *path, const char *body,
+		int (*line)(void *arg, const char *text, size_t len), void *arg, char why[512])
+{
+	struct ss_strbuf answer = {0};
+	int status = 0, rc = 1;
+
+	*why = '\0';
+	int fd = send_request(at, path, body, clock_now() + PATIENCE_NS, why);
+	rc = fd < 0 ? fd : 1;
+	while (rc == 1 && !strstr(ss_strbuf_cstr(&answer), "\r\n\r\n"))
+		rc = read_more(fd, &answer, PATIENCE_NS);
+	if (rc >= 0)
+		rc = status = take_body(&answer);
+	if (status > 0 && status != 200) {
+		while (read_more(fd, &answer, PATIENCE_NS) == 1)
+			;
+		tell_refusal(at, status, &answer, why);
+	} else if (status == 200) {
+		for (rc = 1; rc == 1 && !take_lines(&answer, line, arg);)
+			rc = read_more(fd, &answer, SILENCE_NS);
+	}
+	if (fd >= 0)
+		close(fd);
+	ss_strbuf_done(&answer);
+	if (rc < 0)
+		tell_failure(at, rc, why);
+	return rc < 0 ? rc : status;
 }

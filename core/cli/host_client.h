@@ -21,3 +21,10 @@ int host_find(const struct cli_options *, struct host_address *);
  */
 int host_ask(const struct host_address *, const char *path, const char *body, struct ss_strbuf *answer,
 	     char why[512]);
+/*
+ * POST a body and take the lines of the answer as they come, until line() returns other than 0 or the host
+ * closes: 200.  Another status, or -errno: refused or failed, with a text in why.  A host that says nothing
+ * for half a minute, not even an empty line, has failed.
+ */
+int host_follow(const struct host_address *, const char *path, const char *body,
+		int (*line)(void *arg, const char *text, size_t len), void *arg, char why[512]);

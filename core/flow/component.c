@@ -137,6 +137,7 @@ void component_free(struct component *c)
 {
 	struct ss_token *t = atomic_exchange(&c->finished_tokens, NULL);
 
+	tap_move_all(&c->taps, NULL);
 	posts_done(&c->posts);
 	while (t) {
 		struct ss_token *next = t->next;
@@ -368,6 +369,7 @@ static struct ss_batch *next_batch(struct component *c, uint32_t *port)
 		if (room) /* on the same loop, too: its turn in this round may be over */
 			component_wake(e->from);
 		if (b) {
+			tap_pass(&c->taps, TAP_INPUT, b);
 			*port = (uint32_t)i;
 			return b;
 		}

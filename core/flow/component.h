@@ -23,6 +23,7 @@
 #include "core/flow/posts.h"
 #include "core/flow/queue.h"
 #include "core/flow/streams.h"
+#include "core/flow/tap/tap.h"
 #include "core/tls/tls_identity.h"
 
 struct handed; /* a descriptor, svc_handover.c */
@@ -85,7 +86,7 @@ struct component {
 	struct rate_member *rate; /* its limit of bytes per second; NULL: it has none */
 	void (*list_peers)(void *arg, const struct ss_peer_rows *); /* NULL: it has none */
 	void *list_peers_arg;
-	bool wants_attributes;         /* it reads attributes of events, or passes them on */
+	atomic_bool wants_attributes;  /* it reads attributes of events, or passes them on */
 	atomic_bool attributes_wanted; /* somebody downstream does */
 	atomic_bool merges;            /* its streams lose their order on the way */
 
@@ -93,6 +94,7 @@ struct component {
 	size_t n_inputs, next_input;
 	struct port *ports;
 	size_t n_ports;
+	struct tap_point taps;
 
 	uint32_t n_reasons;
 	enum component_state state;
@@ -105,6 +107,7 @@ struct component {
 	bool busy;                      /* the plugin refused a batch */
 	_Atomic uint64_t busy_since_ns; /* 0: it does not */
 	_Atomic unsigned gave_reasons;  /* not 0: it says itself why it cannot work */
+	bool attributes_due;            /* for attributes_settle */
 	bool touched;                   /* the plugin ran since its last idle() */
 	bool has_max_delay;             /* the plugin said by how much its input may be late */
 	uint64_t max_delay_ns;          /* that, or what all that follow it said; once it has started */
@@ -203,6 +206,8 @@ const char *component_reason(const struct component *, uint32_t reason);
 extern const struct ss_attribute_service attribute_service;
 /* [any] The component wants attributes: all upstream of it learn that. */
 void attributes_tell_upstream(struct component *);
+/* [ctl] Somebody may have ceased to want them: who is told, of n components in the order data takes. */
+void attributes_settle(struct component *const *order, size_t n);
 
 /* svc_handover.c: the service "semstreams.handover/1". */
 extern const struct ss_handover handover_service;

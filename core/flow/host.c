@@ -170,6 +170,7 @@ static void host_emit(const struct ss_host *host, uint32_t port, struct ss_batch
 		return;
 
 	struct port *p = &c->ports[port];
+	tap_pass(&c->taps, port, b);
 	account_emitted(c, b, p->n > 0);
 	if (p->n == 0)
 		return;

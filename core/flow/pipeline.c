@@ -37,9 +37,7 @@ static int sort(struct pipeline *p)
 	for (size_t i = 0; i < p->n_components; i++)
 		put_in_order(p, p->components[i], seen, &n);
 	free(seen);
-	for (size_t i = 0; i < p->n_components; i++)
-		if (p->components[i]->wants_attributes)
-			attributes_tell_upstream(p->components[i]);
+	attributes_settle(p->order, p->n_components);
 	p->positions = positions_new(p->order, p->n_components);
 	for (size_t i = 0; i < p->n_components; i++)
 		p->components[i]->positions = p->positions;

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
-#include <semstreams/base/nearest.h>
 #include <semstreams/ext/attributes.h>
 #include "core/config/claims.h"
 #include "core/flow/batch.h"
 #include "core/flow/pipeline.h"
+#include "core/flow/tap/point.h"
 #include "core/trial/set_clock.h"
 
 enum { WAIT_MS = 5 };
@@ -183,23 +183,9 @@ int stage_open(struct config *config, struct diag *diag, struct stage **out)
 	return 0;
 }
 
-/* The component whose id is the first len bytes of name. */
 static struct component *find(struct stage *s, const char *name, size_t len)
 {
-	struct pipeline *p = s->pipeline;
-	const char *known[CONFIG_MAX_COMPONENTS];
-	char id[CONFIG_MAX_ID + 1];
-
-	for (size_t i = 0; i < p->n_components; i++) {
-		known[i] = p->components[i]->id;
-		if (strlen(known[i]) == len && memcmp(known[i], name, len) == 0)
-			return p->components[i];
-	}
-	snprintf(id, sizeof id, "%.*s", (int)len, name);
-	const char *nearest = ss_nearest(id, known, p->n_components);
-	fail(s, -ENOENT, "there is no component \"%s\"%s%s%s", id, nearest ? " (did you mean \"" : "",
-	     nearest ? nearest : "", nearest ? "\"?)" : "");
-	return NULL;
+	return point_component(s->pipeline, name, len, s->why);
 }
 
 /* Of an output also the edge of a watch, which the component does not tell from others. */
@@ -223,7 +209,7 @@ static int add_edge(struct stage *s, struct watch *w, struct component *from, st
 
 static int watch_inputs(struct stage *s, struct watch *w, const struct component *c)
 {
-	int rc = c->n_inputs ? 0 : fail(s, -EINVAL, "\"%s\" has no input", c->id);
+	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < c->n_inputs; i++) {
 		struct component *from = c->inputs[i]->from;
@@ -236,29 +222,15 @@ static int watch_inputs(struct stage *s, struct watch *w, const struct component
 	return rc;
 }
 
-static int watch_output(struct stage *s, struct watch *w, struct component *c, const char *output)
-{
-	size_t port = 0;
-
-	while (*output && port < c->n_ports &&
-	       strcmp(c->desc->outputs ? c->desc->outputs[port] : "", output) != 0)
-		port++;
-	if (port >= c->n_ports)
-		return fail(s, -ENOENT, "\"%s\" has no output%s%s%s", c->id,
-			    *output ? " \"" : "; did you mean \"", *output ? output : c->id,
-			    *output ? "\"" : ":in\"?");
-	return add_edge(s, w, c, &c->ports[port]);
-}
-
-int stage_watch(struct stage *s, const char *point, size_t *watch)
+int stage_watch(struct stage *s, const char *name, size_t *watch)
 {
 	const struct queue_limits limits = {.events = QUEUE_EVENTS_DEFAULT, .bytes = QUEUE_BYTES_DEFAULT};
-	const size_t len = strcspn(point, ".:");
-	struct component *c = find(s, point, len);
-	struct watch *grown = reallocarray(s->watches, s->n_watches + 1, sizeof *grown);
+	struct point point;
 
-	if (!c)
-		return -ENOENT;
+	int rc = point_find(s->pipeline, name, &point, s->why);
+	if (rc)
+		return rc;
+	struct watch *grown = reallocarray(s->watches, s->n_watches + 1, sizeof *grown);
 	if (!grown)
 		return fail(s, -ENOMEM, "out of memory");
 	s->watches = grown;
@@ -267,12 +239,8 @@ int stage_watch(struct stage *s, const char *point, size_t *watch)
 	if (!w->queue)
 		return fail(s, -ENOMEM, "out of memory");
 	*watch = s->n_watches++;
-	if (point[len] == ':' && strcmp(point + len, ":in") != 0)
-		return fail(s, -EINVAL,
-			    "\"%s\" is no point of the pipeline; it is \"ID\", \"ID.OUTPUT\" or \"ID:in\"",
-			    point);
-	return point[len] == ':' ? watch_inputs(s, w, c)
-				 : watch_output(s, w, c, point[len] ? point + len + 1 : "");
+	struct component *c = point.component;
+	return point.port == TAP_INPUT ? watch_inputs(s, w, c) : add_edge(s, w, c, &c->ports[point.port]);
 }
 
 static void close_outputs(struct component *c)

@@ -12,7 +12,7 @@ _semstreams()
         word=${words[i]}
         if [[ $skip ]]; then
             skip=
-        elif [[ $word == @(-c|--config|--plugins|--log-level|--log-format|--shutdown-timeout|--format|--role|--admin|--interval) ]]; then
+        elif [[ $word == @(-c|--config|--plugins|--log-level|--log-format|--shutdown-timeout|--format|--role|--admin|--interval|--limit|--where|--redact) ]]; then
             skip=1
         elif [[ $word != -* ]]; then
             command+=${command:+ }$word
@@ -48,7 +48,7 @@ _semstreams()
             _filedir
             return
             ;;
-        --shutdown-timeout | --interval)
+        --shutdown-timeout | --interval | --limit | --where | --redact)
             return
             ;;
     esac
@@ -62,6 +62,7 @@ _semstreams()
         reload) options+=' --json --admin' ;;
         status) options+=' --json --admin' ;;
         top) options+=' --once --json --interval --admin' ;;
+        tap*) options+=' --limit --where --redact --json --admin' ;;
         'config show') options+=' --effective --running --admin' ;;
         'plugins list') options+=' --json' ;;
         'plugins describe'*) options+=' --json --markdown' ;;
@@ -72,7 +73,7 @@ _semstreams()
     fi
 
     case $command in
-        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top reload config schema cert spool replay pki test help' -- "$cur")) ;;
+        '' | help) COMPREPLY=($(compgen -W 'run check graph plugins status top tap reload config schema cert spool replay pki test help' -- "$cur")) ;;
         test*) _filedir json ;;
         pki) COMPREPLY=($(compgen -W 'root intermediate leaf device csr sign inspect fingerprint bundle verify renew rotate token join-request approve join join-serve revoke crl init services help' -- "$cur")) ;;
         pki*) _filedir ;;

@@ -80,7 +80,7 @@ def test_every_path_is_documented_and_has_its_schema(start):
     documented = {path for row in documented for path in row if path}
     assert documented - served == set()
     assert {path for path in served if path.startswith("/api/")} == {p for p in documented if p.startswith("/api/")}
-    assert {p for p in served if p.startswith("/api/")} - set(PATHS) == {"/api/v1/events", "/api/v1/reload"}
+    assert {p for p in served if p.startswith("/api/")} - set(PATHS) == {"/api/v1/events", "/api/v1/reload", "/api/v1/tap"}
     for path in PATHS:
         get(program, path)
     for bad in ("/api/v1/queues?x=1", "/api/v1/log?after=x", "/api/v1/config?effective=maybe", "/api/v1/links?limit=0"):

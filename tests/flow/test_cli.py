@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from pki import Pki
 
-COMMANDS = [["run"], ["check"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["schema"], ["cert"]]
+COMMANDS = [["run"], ["check"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["schema"], ["cert"], ["tap"]]
 
 EDGE = {
     "components": [

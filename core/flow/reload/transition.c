@@ -312,13 +312,9 @@ static void rewire_services(struct transition *t)
 {
 	struct pipeline *p = t->p;
 
-	for (size_t i = 0; i < p->n_components; i++) {
-		p->components[i]->positions = p->positions;
-		atomic_store(&p->components[i]->attributes_wanted, false);
-	}
 	for (size_t i = 0; i < p->n_components; i++)
-		if (p->components[i]->wants_attributes)
-			attributes_tell_upstream(p->components[i]);
+		p->components[i]->positions = p->positions;
+	attributes_settle(p->order, p->n_components);
 	positions_rewire(p->positions, p->order, p->n_components);
 }
 
@@ -336,6 +332,8 @@ static void exchange(struct transition *t)
 			c->now->rate = c->fresh->rate;
 		if (c->kind == CHANGE_IN_PLACE)
 			c->now->wants_attributes |= c->fresh->wants_attributes;
+		if (c->kind == CHANGE_REPLACE)
+			tap_move_all(&c->now->taps, &c->fresh->taps);
 	}
 	p->components = t->components;
 	p->order = t->order;

@@ -5,18 +5,40 @@
 void attributes_tell_upstream(struct component *c)
 {
 	for (size_t i = 0; i < c->n_inputs; i++)
-		if (!atomic_exchange_explicit(&c->inputs[i]->from->attributes_wanted, true,
-					      memory_order_relaxed))
+		if (!atomic_exchange(&c->inputs[i]->from->attributes_wanted, true))
 			attributes_tell_upstream(c->inputs[i]->from);
+}
+
+static void find_due(struct component *c)
+{
+	if (tap_any(&c->taps))
+		c->attributes_due = true;
+	for (size_t i = 0; (c->attributes_due || atomic_load(&c->wants_attributes)) && i < c->n_inputs; i++)
+		c->inputs[i]->from->attributes_due = true;
+}
+
+/* Who begins to want them meanwhile is told upstream in the end, as may not have been heard before. */
+void attributes_settle(struct component *const *order, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		order[i]->attributes_due = false;
+	for (size_t i = n; i-- > 0;)
+		find_due(order[i]);
+	for (size_t i = 0; i < n; i++)
+		if (atomic_load(&order[i]->attributes_wanted) != order[i]->attributes_due)
+			atomic_store(&order[i]->attributes_wanted, order[i]->attributes_due);
+	for (size_t i = 0; i < n; i++)
+		if (atomic_load(&order[i]->wants_attributes))
+			attributes_tell_upstream(order[i]);
 }
 
 static void want(void *self)
 {
 	struct component *c = self;
 
-	if (!c->wants_attributes)
-		attributes_tell_upstream(c); /* nobody, in create: nothing is wired yet */
-	c->wants_attributes = true;
+	/* nobody is told in create: nothing is wired yet */
+	if (!atomic_exchange(&c->wants_attributes, true))
+		attributes_tell_upstream(c);
 }
 
 static int32_t wanted(void *self)

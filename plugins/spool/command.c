@@ -353,13 +353,18 @@ static int usage(FILE *f)
 {
 	fputs("usage: semstreams spool ls FOLDER\n"
 	      "       semstreams spool check FOLDER\n"
-	      "       semstreams spool dump [--from SEQ] [--to SEQ] [--meta] FOLDER\n"
+	      "       semstreams spool dump [OPTIONS] FOLDER\n"
 	      "\n"
 	      "Looks into the folder of a spool; changes nothing, and may be used while it is in use.\n"
-	      "  ls      segments; consumers, how far they are and when they were seen last\n"
-	      "  check   read every record and compare its checksum; exit status 1 if one that a consumer "
-	      "lacks is\n          damaged or missing\n"
-	      "  dump    write the events, one per line; --meta puts sequence and time (ns) in front\n",
+	      "  ls      lists the segments, and the consumers: how far they are and when they were seen "
+	      "last\n"
+	      "  check   reads every record and compares its checksum; exit status 1 if one that a consumer\n"
+	      "          lacks is damaged or missing\n"
+	      "  dump    writes the events, one per line\n"
+	      "\n"
+	      "      --from SEQ                    begin with the event of this number\n"
+	      "      --to SEQ                      end with the event of this number\n"
+	      "      --meta                        put number and time (ns) before each event\n",
 	      f);
 	return f == stdout ? 0 : EXIT_USAGE;
 }

@@ -325,16 +325,18 @@ static int replay_file(struct replay *r, const char *file)
 
 static int usage(FILE *f)
 {
-	fputs("usage: semstreams replay FILE... --to udp://HOST:PORT [--rate N] [--dry-run] [--again]\n"
+	fputs("usage: semstreams replay FILE... --to URL [OPTIONS]\n"
 	      "\n"
 	      "Sends the events of files that a storage with \"format\": \"envelope\" has written to a "
 	      "udp_input, as they came.\n"
 	      "How far it is in FILE stands in FILE.replayed, from where the same command goes on.\n"
-	      "  --to        where to\n"
-	      "  --rate      events a second at most [1000]\n"
-	      "  --dry-run   read all and send nothing\n"
-	      "  --again     from the beginning of each file\n"
-	      "Exit status 0: all were sent; 1: some were not, or it was stopped; 2: wrong command line\n",
+	      "\n"
+	      "      --to URL                      where to: udp://HOST:PORT\n"
+	      "      --rate N                      events a second at most [1000]\n"
+	      "      --dry-run                     read all and send nothing\n"
+	      "      --again                       from the beginning of each file\n"
+	      "\n"
+	      "Exit codes: 0 all were sent, 1 some were not, or it was stopped, 2 wrong usage.\n",
 	      f);
 	return f == stdout ? 0 : EXIT_USAGE;
 }

@@ -10,7 +10,8 @@ import subprocess
 import pytest
 from pki import Pki
 
-COMMANDS = [["run"], ["check"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["schema"], ["cert"], ["tap"]]
+COMMANDS = [["run"], ["check"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["schema"], ["cert"],
+            ["status"], ["top"], ["reload"], ["tap"], ["config", "show"]]
 
 EDGE = {
     "components": [
@@ -228,7 +229,8 @@ def test_plugins_describe(command, name):
 
 def test_man_page_has_every_option(command, tree):
     """The help is printed from the table that parses the options, so it knows them all."""
-    helps = [command("help").stdout, *(command("help", *words).stdout for words in COMMANDS)]
+    helps = [command("help").stdout, *(command("help", *words).stdout for words in COMMANDS),
+             *(command(name, "--help").stdout for name in ("pki", "replay", "spool", "test"))]
     options = set(re.findall(r"^ +(?:-[a-zA-Z], )?(--[a-z-]+)", "\n".join(helps), re.M))
     assert {"--config", "--markdown", "--role", "--shutdown-timeout"} <= options
     page = (tree / "docs" / "man" / "semstreams.1").read_text().replace("\\-", "-")

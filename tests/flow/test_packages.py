@@ -39,7 +39,7 @@ def debian_lists(tree):
     lists = []
     for name in "semstreams", "semstreams-dev":
         lines = (tree / "packaging" / "debian" / f"{name}.install").read_text().split("\n")
-        lists.append([re.sub(r"^usr/(lib/\*/)?", lambda m: "lib/" if m[1] else "", line) for line in lines
+        lists.append([re.sub(r"^usr/(lib/\*/)?", lambda m: "lib/" if m[1] else "", line.split()[0]) for line in lines
                       if line and not re.match(ELSEWHERE, line)])
     return lists
 

@@ -6,8 +6,8 @@
 __semstreams_at()
 {
     case $1 in
-        '') next='run check graph plugins cert spool replay pki status top reload config test schema help' options='--config --help --log-format --log-level --plugins --shutdown-timeout --validate --version --watch-config -V -c -h' operand=none ;;
-        'help') next='run check graph plugins cert spool replay pki status top reload config test schema help' options='' operand=none ;;
+        '') next='run check graph plugins cert spool replay pki status top reload tap config test schema help' options='--config --help --log-format --log-level --plugins --shutdown-timeout --validate --version --watch-config -V -c -h' operand=none ;;
+        'help') next='run check graph plugins cert spool replay pki status top reload tap config test schema help' options='' operand=none ;;
         'run') next='' options='--config --help --log-format --log-level --plugins --shutdown-timeout --validate --version --watch-config -V -c -h' operand=json ;;
         'check') next='' options='--config --help --log-format --log-level --plugins --version -V -c -h' operand=json ;;
         'graph') next='' options='--config --format --help --plugins --version -V -c -h' operand=json ;;
@@ -20,6 +20,7 @@ __semstreams_at()
         'status') next='' options='--admin --config --help --json --plugins --version -V -c -h' operand=none ;;
         'top') next='' options='--admin --config --help --interval --json --once --plugins --version -V -c -h' operand=none ;;
         'reload') next='' options='--admin --config --help --json --plugins --version -V -c -h' operand=none ;;
+        'tap') next='' options='--admin --config --help --json --limit --plugins --redact --version --where -V -c -h' operand=ids ;;
         'config show') next='' options='--admin --config --effective --help --plugins --running --version -V -c -h' operand=json ;;
         'test') next='' options='--filter --help --junit --plugins --tap -h' operand=json ;;
         'schema') next='' options='--config --help --plugins --version -V -c -h' operand=none ;;
@@ -77,6 +78,7 @@ __semstreams_value()
         *' '--key) kind='files' ;;
         *' '--key-type) kind='words rsa2048 rsa3072 rsa4096 p256 p384 ed25519' ;;
         *' '--layout) kind='words internal federation provider step-ca' ;;
+        *' '--limit) kind='none' ;;
         *' '--location) kind='none' ;;
         *' '--log-format) kind='words logfmt json' ;;
         *' '--log-level) kind='words error warn info debug' ;;
@@ -92,6 +94,7 @@ __semstreams_value()
         *' '--purpose) kind='words server client' ;;
         *' '--rate) kind='none' ;;
         *' '--reason) kind='none' ;;
+        *' '--redact) kind='none' ;;
         *' '--role) kind='words server client' ;;
         *' '--roots) kind='files' ;;
         *' '--san) kind='none' ;;
@@ -101,6 +104,7 @@ __semstreams_value()
         *' '--token-file) kind='files' ;;
         *' '--validity) kind='none' ;;
         *' '--wait) kind='none' ;;
+        *' '--where) kind='none' ;;
         *' '-c) kind='json' ;;
         *) return 1 ;;
     esac

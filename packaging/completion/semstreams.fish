@@ -8,7 +8,7 @@ function __semstreams_words
     for word in (commandline -opc)[2..-1]
         if test -n "$skip"
             set skip
-        else if contains -- $word --address --admin --ca --ca-key --ca-passphrase-env --ca-passphrase-file --config --crl --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --layout --location --log-format --log-level --name --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --role --roots --san --shutdown-timeout --to --token-env --token-file --validity --wait -c
+        else if contains -- $word --address --admin --ca --ca-key --ca-passphrase-env --ca-passphrase-file --config --crl --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --layout --limit --location --log-format --log-level --name --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --redact --role --roots --san --shutdown-timeout --to --token-env --token-file --validity --wait --where -c
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -20,7 +20,7 @@ end
 function __semstreams_in
     set -l words (__semstreams_words)
     while set -q words[1]
-        contains -- "$words" 'help' 'run' 'check' 'graph' 'plugins list' 'plugins describe' 'cert' 'spool' 'replay' 'pki' 'status' 'top' 'reload' 'config show' 'test' 'schema' 'pki root' 'pki intermediate' 'pki leaf' 'pki device' 'pki csr' 'pki sign' 'pki inspect' 'pki fingerprint' 'pki bundle' 'pki verify' 'pki renew' 'pki rotate' 'pki token' 'pki join-request' 'pki approve' 'pki join' 'pki join-serve' 'pki revoke' 'pki crl' 'pki init' 'pki services' 'pki help' 'plugins' 'config' 'help plugins' 'help config' 'help pki'; and break
+        contains -- "$words" 'help' 'run' 'check' 'graph' 'plugins list' 'plugins describe' 'cert' 'spool' 'replay' 'pki' 'status' 'top' 'reload' 'tap' 'config show' 'test' 'schema' 'pki root' 'pki intermediate' 'pki leaf' 'pki device' 'pki csr' 'pki sign' 'pki inspect' 'pki fingerprint' 'pki bundle' 'pki verify' 'pki renew' 'pki rotate' 'pki token' 'pki join-request' 'pki approve' 'pki join' 'pki join-serve' 'pki revoke' 'pki crl' 'pki init' 'pki services' 'pki help' 'plugins' 'config' 'help plugins' 'help config' 'help pki'; and break
         set -e words[-1]
     end
     test "$words" = $argv[1]
@@ -66,6 +66,7 @@ complete -c semstreams -n '__semstreams_at \'\'' -a pki -d 'make, verify and ren
 complete -c semstreams -n '__semstreams_at \'\'' -a status -d 'show what a running host does'
 complete -c semstreams -n '__semstreams_at \'\'' -a top -d 'the same as rates, again and again'
 complete -c semstreams -n '__semstreams_at \'\'' -a reload -d 'let a running host take over its changed configuration'
+complete -c semstreams -n '__semstreams_at \'\'' -a tap -d 'show a sample of the events that pass in a running host'
 complete -c semstreams -n '__semstreams_at \'\'' -a config -d 'show'
 complete -c semstreams -n '__semstreams_at \'\'' -a test -d 'run tests of a configuration, in no time and without network'
 complete -c semstreams -n '__semstreams_at \'\'' -a schema -d 'print a JSON Schema of the configuration, for editors'
@@ -90,6 +91,7 @@ complete -c semstreams -n '__semstreams_at \'help\'' -a pki -d 'make, verify and
 complete -c semstreams -n '__semstreams_at \'help\'' -a status -d 'show what a running host does'
 complete -c semstreams -n '__semstreams_at \'help\'' -a top -d 'the same as rates, again and again'
 complete -c semstreams -n '__semstreams_at \'help\'' -a reload -d 'let a running host take over its changed configuration'
+complete -c semstreams -n '__semstreams_at \'help\'' -a tap -d 'show a sample of the events that pass in a running host'
 complete -c semstreams -n '__semstreams_at \'help\'' -a config
 complete -c semstreams -n '__semstreams_at \'help\'' -a test -d 'run tests of a configuration, in no time and without network'
 complete -c semstreams -n '__semstreams_at \'help\'' -a schema -d 'print a JSON Schema of the configuration, for editors'
@@ -210,6 +212,16 @@ complete -c semstreams -n '__semstreams_in \'reload\'' -l help -s h -d 'print th
 complete -c semstreams -n '__semstreams_in \'reload\'' -l json -d 'print a JSON document; durations are in ns'
 complete -c semstreams -n '__semstreams_in \'reload\'' -l plugins -x -a '(__fish_complete_directories)' -d 'search DIR for plugins first; may be repeated'
 complete -c semstreams -n '__semstreams_in \'reload\'' -l version -s V -d 'print version, plugin ABI, plugin folder and build'
+complete -c semstreams -n '__semstreams_in \'tap\'' -a '(__semstreams_ids)'
+complete -c semstreams -n '__semstreams_in \'tap\'' -l admin -r -F -d 'ask the host at /socket or host:port, not where the configuration says'
+complete -c semstreams -n '__semstreams_in \'tap\'' -l config -s c -x -k -a '(__fish_complete_suffix .json)' -d 'configuration file [/etc/semstreams/config.json]'
+complete -c semstreams -n '__semstreams_in \'tap\'' -l help -s h -d 'print this help'
+complete -c semstreams -n '__semstreams_in \'tap\'' -l json -d 'print a JSON document; durations are in ns'
+complete -c semstreams -n '__semstreams_in \'tap\'' -l limit -x -d 'end after N events [no limit]'
+complete -c semstreams -n '__semstreams_in \'tap\'' -l plugins -x -a '(__fish_complete_directories)' -d 'search DIR for plugins first; may be repeated'
+complete -c semstreams -n '__semstreams_in \'tap\'' -l redact -x -d 'hide a member or an attribute; may be repeated'
+complete -c semstreams -n '__semstreams_in \'tap\'' -l version -s V -d 'print version, plugin ABI, plugin folder and build'
+complete -c semstreams -n '__semstreams_in \'tap\'' -l where -x -d 'show events that meet a condition, written as the filter\'s "where"'
 complete -c semstreams -n '__semstreams_in \'config show\'' -k -a '(__fish_complete_suffix .json)'
 complete -c semstreams -n '__semstreams_in \'config show\'' -l admin -r -F -d 'ask the host at /socket or host:port, not where the configuration says'
 complete -c semstreams -n '__semstreams_in \'config show\'' -l config -s c -x -k -a '(__fish_complete_suffix .json)' -d 'configuration file [/etc/semstreams/config.json]'

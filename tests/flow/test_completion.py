@@ -33,6 +33,7 @@ PRESSED = [
     ("pki leaf --key-t\tp3\t", ["pki", "leaf", "--key-type", "p384"]),
     ("spool ch\tsome\t", ["spool", "check", "some-folder/"]),
     ("cert rene\t", ["cert", "renew"]),
+    ("tap -c federation.json arch\t", ["tap", "-c", "federation.json", "archive"]),
     ("help gra\t", ["help", "graph"]),
     ("graph --log-l\t", ["graph", "--log-l"]),  # no option of it
 ]
@@ -160,7 +161,7 @@ def told(command, *words):
 
 
 COMMANDS = ["run", "check", "graph", "plugins list", "plugins describe", "schema", "status", "top", "config show", "test", "cert",
-            "pki leaf", "pki verify", "reload", "replay", "spool dump"]
+            "pki leaf", "pki verify", "reload", "replay", "spool dump", "tap"]
 
 
 def test_bash_offers_all_that_help_lists(semstreams, folder, tree, command):
@@ -184,6 +185,7 @@ def test_bash_offers_all_that_help_lists(semstreams, folder, tree, command):
     names = {m.split("|")[0] for m in re.findall(r"^  semstreams \[?([a-z]+)", command("help").stdout, re.M)}
     assert offers("") == names and {"run", "check", "pki"} <= names
     assert offers("plugins", "describe", "") == {p["type"] for p in json.loads(command("plugins", "list", "--json").stdout)}
+    assert offers("tap", "--config", "federation.json", "") == {"udp", "hot", "archive"}
     assert offers("check", "") == {"federation.json", "some-folder"}
 
 

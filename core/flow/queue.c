@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/flow/queue.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include "core/flow/batch.h"
 
@@ -16,12 +17,13 @@ static inline uint64_t get(const _Atomic uint64_t *counter)
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-static uint64_t slots_for(const struct queue_limits *limits)
+/* At least so many. */
+static uint64_t slots_for(const struct queue_limits *limits, uint64_t least)
 {
 	enum { SLOTS_MAX = 1 << 16 };
 	uint64_t slots = 2;
 
-	while (slots < limits->events && slots < SLOTS_MAX)
+	while ((slots < limits->events && slots < SLOTS_MAX) || slots < least)
 		slots *= 2;
 	return slots;
 }
@@ -29,7 +31,7 @@ static uint64_t slots_for(const struct queue_limits *limits)
 struct queue *queue_new(const struct queue_limits *limits)
 {
 	struct queue *q = aligned_alloc(CACHE_LINE, sizeof *q);
-	const uint64_t slots = slots_for(limits);
+	const uint64_t slots = slots_for(limits, 0);
 
 	if (!q)
 		return NULL;
@@ -252,19 +254,39 @@ bool queue_finished(const struct queue *q)
 	return atomic_load_explicit(&q->closed, memory_order_acquire) && queue_empty(q) && !q->n_waiting;
 }
 
-void queue_limit(struct queue *q, const struct queue_limits *limits)
+static int grow(struct queue *q, uint64_t slots)
 {
-	const uint64_t slots = slots_for(limits);
-	_Atomic(struct ss_batch *) *grown = slots > q->mask + 1 ? calloc(slots, sizeof(*grown)) : NULL;
+	_Atomic(struct ss_batch *) *grown = calloc(slots, sizeof(*grown));
 
-	q->limits = *limits;
 	if (!grown)
-		return;
+		return -ENOMEM;
 	for (uint64_t i = get(&q->head); i < get(&q->tail); i++)
 		atomic_init(&grown[i & (slots - 1)], atomic_load(&q->slots[i & q->mask]));
 	free(q->slots);
 	q->slots = grown;
 	q->mask = slots - 1;
+	return 0;
+}
+
+void queue_limit(struct queue *q, const struct queue_limits *limits)
+{
+	const bool blocks = limits->overflow == OVERFLOW_BLOCK;
+	const uint64_t slots = slots_for(limits, blocks ? 0 : get(&q->tail) - get(&q->head) + q->n_waiting);
+
+	const int rc = slots > q->mask + 1 ? grow(q, slots) : 0;
+	q->limits = *limits;
+	if (blocks)
+		return;
+	/* consumers of other policies do not say when there is room: whatever waits for it is let in now */
+	for (; q->n_waiting; q->n_waiting--) {
+		struct ss_batch *b = q->waiting[q->first_waiting++];
+		if (rc == 0)
+			put(q, b);
+		else
+			drop(q, b);
+	}
+	q->first_waiting = 0;
+	atomic_store(&q->stuck, false);
 }
 
 uint64_t queue_discard(struct queue *q)

@@ -115,9 +115,19 @@ int component_create(struct component *c, const struct config *config, const str
 	return rc < 0 ? rc : -EINVAL;
 }
 
+/* It was neither finished nor given back. */
+static void fail(struct component *c, struct ss_batch *b)
+{
+	if (!b)
+		return;
+	positions_failed(c, b);
+	token_mark(b->token, SS_FAILED);
+	batch_unref(b);
+}
+
 void component_destroy(struct component *c)
 {
-	batch_unref(c->refused);
+	fail(c, c->refused);
 	c->refused = NULL;
 	call_enter(c->id, "destroy");
 	if (c->self)
@@ -127,10 +137,8 @@ void component_destroy(struct component *c)
 	stream_log_free(c->stream_log);
 	c->stream_log = NULL;
 	/* what the plugin forgot; the books call it held */
-	for (struct ss_batch *b; (b = kept_take(&c->kept));) {
-		token_mark(b->token, SS_FAILED);
-		batch_unref(b);
-	}
+	for (struct ss_batch *b; (b = kept_take(&c->kept));)
+		fail(c, b);
 }
 
 void component_free(struct component *c)
@@ -151,6 +159,7 @@ void component_free(struct component *c)
 	free(c->metrics);
 	streams_free(c->streams);
 	streams_free(c->restored);
+	streams_free(c->inherited);
 	stream_log_free(c->stream_log);
 	kept_done(&c->kept);
 	pool_free(c->pool);
@@ -160,17 +169,31 @@ void component_free(struct component *c)
 	config_free((struct config *)(uintptr_t)c->config);
 }
 
+int component_port_of(const struct component *c, const struct component *old, uint32_t port)
+{
+	const struct edge *before = port < old->n_inputs ? old->inputs[port] : NULL;
+
+	for (size_t i = 0; before && before->continues && i < c->n_inputs; i++)
+		if (c->inputs[i]->queue == before->queue)
+			return (int)i;
+	return -1;
+}
+
 void component_succeed(struct component *c, struct component *old)
 {
+	const int port = old->refused ? component_port_of(c, old, old->refused_port) : -1;
+
 	c->books = old->books;
 	c->credit = 0;
 	if (!c->handed) { /* it never ran, so it has not taken them */
 		c->handed = old->handed;
 		old->handed = NULL;
 	}
-	c->refused = old->refused;
-	c->refused_port = old->refused_port;
-	old->refused = NULL;
+	if (port >= 0) {
+		c->refused = old->refused;
+		c->refused_port = (uint32_t)port;
+		old->refused = NULL;
+	}
 	/* what the old one could not finish; what it refused is counted anew when it is offered */
 	const uint64_t lost = c->books.held - (c->refused ? c->refused->count : 0);
 	c->books.held -= lost;
@@ -224,6 +247,7 @@ int component_start(struct component *c)
 	}
 	c->state = COMPONENT_STARTED;
 	handover_clear(c);
+	positions_inherit(c);
 	component_inherit_delay(c);
 	return 0;
 }
@@ -449,7 +473,7 @@ static void process_one(struct component *c, struct ss_batch *b, uint32_t port)
 
 static bool inputs_finished(const struct component *c)
 {
-	if (c->refused && !is_left_behind(c, c->refused_port))
+	if (c->staying || (c->refused && !is_left_behind(c, c->refused_port)))
 		return false;
 	for (size_t i = 0; i < c->n_inputs; i++) {
 		if (!is_left_behind(c, i) && !queue_finished(c->inputs[i]->queue))

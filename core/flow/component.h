@@ -79,9 +79,10 @@ struct component {
 	struct stream_log *stream_log; /* where the positions of many streams are; NULL: nowhere */
 	_Atomic uint32_t n_streams;
 	_Atomic uint64_t retired[STREAM_RETIRED_REASONS]; /* streams whose position was forgotten */
-	struct streams *restored; /* what it had when it started; under the lock of positions */
-	bool covers_given;        /* its snapshots cover what it gives to cover() */
-	struct stream *offered;   /* of the batch that process() was called with, until it is accepted */
+	struct streams *restored;  /* what it had when it started; under the lock of positions */
+	struct streams *inherited; /* in which events failed in the one before it; NULL: none */
+	bool covers_given;         /* its snapshots cover what it gives to cover() */
+	struct stream *offered;    /* of the batch that process() was called with, until it is accepted */
 	struct ss_position offered_upto;
 	struct rate_member *rate; /* its limit of bytes per second; NULL: it has none */
 	void (*list_peers)(void *arg, const struct ss_peer_rows *); /* NULL: it has none */
@@ -100,6 +101,7 @@ struct component {
 	enum component_state state;
 	bool broken;  /* start failed */
 	bool leaving; /* another is to take its place: it takes no more and drains */
+	bool staying; /* the graph around it changes: the end of its inputs is not its own */
 	bool stopping;
 	bool stuck;                     /* an output waits for room */
 	bool stalls;                    /* pipeline_watch named it for that */
@@ -161,6 +163,8 @@ void component_delete(struct component *);
 /* [ctl] Take the place of another instance of the same type, which has ended, with its books and the batch
  * that it refused; not started yet. */
 void component_succeed(struct component *, struct component *old);
+/* The number of the input that goes on with that of an older instance; -1: none. */
+int component_port_of(const struct component *, const struct component *old, uint32_t port);
 /* [ctl] While nobody changes its loop: how late its batches may come, by what is behind it. */
 void component_inherit_delay(struct component *);
 

@@ -52,22 +52,49 @@ void positions_rewire(struct positions *p, struct component *const *order, size_
 	p->order = order;
 	p->n = n;
 	find_merging(p);
+	for (size_t i = 0; i < n; i++) {
+		streams_free(order[i]->restored);
+		order[i]->restored = NULL;
+	}
 	pthread_mutex_unlock(&p->lock);
 }
 
-int positions_look(struct component *c)
+static int inherit(struct streams *to, uint32_t port, const struct stream *st)
 {
-	struct positions *p = c->positions;
-	struct streams *copy = c->checkpointer && c->streams ? streams_copy(c->streams) : NULL;
+	struct stream *own = streams_get(to, port, st->source, st->id);
 
-	if (!copy)
-		return c->checkpointer && c->streams ? -ENOMEM : 0;
-	pthread_mutex_lock(&p->lock);
-	struct streams *old = c->restored;
-	c->restored = copy;
-	pthread_mutex_unlock(&p->lock);
-	streams_free(old);
-	return 0;
+	if (own)
+		stream_break(own, st);
+	return own ? 0 : -ENOMEM;
+}
+
+void positions_hand_over(const struct component *old, struct component *to)
+{
+	int rc = 0;
+
+	if (!old->checkpointer || !old->streams)
+		return;
+	to->inherited = streams_new(false);
+	for (const struct stream *st = NULL; to->inherited && (st = streams_next(old->streams, st));) {
+		const int port = st->broken ? component_port_of(to, old, st->port) : -1;
+		if (port >= 0 && inherit(to->inherited, (uint32_t)port, st))
+			rc = -ENOMEM;
+	}
+	if (rc || !to->inherited)
+		log_printf(SS_LOG_ERROR, to->id, "Out of memory: events that failed may be missing");
+}
+
+void positions_inherit(struct component *c)
+{
+	const struct streams *from = c->inherited;
+	int rc = 0;
+
+	for (const struct stream *st = NULL; c->streams && from && (st = streams_next(from, st));)
+		rc |= inherit(c->streams, st->port, st);
+	if (rc)
+		log_printf(SS_LOG_ERROR, c->id, "Out of memory: events that failed may be missing");
+	streams_free(c->inherited);
+	c->inherited = NULL;
 }
 
 void positions_free(struct positions *p)

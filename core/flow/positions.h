@@ -19,11 +19,14 @@ void positions_free(struct positions *); /* NULL is allowed */
 
 /* Before positions_rewire: room for n components; 0 or -ENOMEM. */
 int positions_reserve(struct positions *, size_t n);
-/* At a standstill: the graph is another one. */
+/* At a standstill: the graph is another one.  What checkpointers had when they started says nothing of now,
+ * and what they have now need not be durable: sources that start begin with the oldest they are sent. */
 void positions_rewire(struct positions *, struct component *const *order, size_t n);
-/* In the component's thread: a source that starts now goes on where this checkpointer is now; 0 or -ENOMEM.
- */
-int positions_look(struct component *);
+/* [ctl] Another takes the place of one that has ended: where events of a stream failed in the old one, they
+ * have to come again before those that follow them. */
+void positions_hand_over(const struct component *old, struct component *to);
+/* In its thread, when it has started: what was handed over counts. */
+void positions_inherit(struct component *);
 
 /*
  * Of a checkpointer, in its thread: cut from *batch what it has already.  *batch is replaced by a child with

@@ -294,6 +294,18 @@ void stream_fail(struct stream *s, const struct ss_position *at, const struct ss
 	}
 }
 
+void stream_break(struct stream *s, const struct stream *before)
+{
+	if (!same_epoch(&s->taken, &before->taken)) {
+		s->taken = before->taken;
+		s->taken.seq = s->seen = 0;
+		s->renewed = true;
+		note_change(s);
+	}
+	s->broken = true;
+	s->seen = before->seen > s->seen ? before->seen : s->seen;
+}
+
 void stream_cover(struct stream *s, const struct ss_position *at, const struct ss_batch *b)
 {
 	struct ss_position end = stream_end(at, b);

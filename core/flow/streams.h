@@ -83,6 +83,8 @@ struct ss_position stream_end(const struct ss_position *, const struct ss_batch 
 void stream_accept(struct stream *, const struct ss_position *end);
 /* A batch failed, before or after it was accepted. */
 void stream_fail(struct stream *, const struct ss_position *, const struct ss_batch *);
+/* Where events had failed before another took over: they come again before those that follow them. */
+void stream_break(struct stream *, const struct stream *before);
 /* The batch belongs to what the next snapshot covers. */
 void stream_cover(struct stream *, const struct ss_position *, const struct ss_batch *);
 

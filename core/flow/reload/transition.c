@@ -237,15 +237,20 @@ static int retire(struct transition *t, struct component *c)
 	return rc < 0 ? -EIO : 0;
 }
 
-static void forget_health(const struct component *c)
+static void forget_watchdog(struct health *h, const char *component)
 {
 	char who[CONFIG_MAX_ID + sizeof " watchdog"];
 
-	snprintf(who, sizeof who, "%s watchdog", c->id);
+	snprintf(who, sizeof who, "%s watchdog", component);
+	health_set(h, who, NULL);
+	health_degrade(h, who, NULL);
+}
+
+static void forget_health(const struct component *c)
+{
 	health_set(c->health, c->id, NULL);
 	health_degrade(c->health, c->id, NULL);
-	health_set(c->health, who, NULL);
-	health_degrade(c->health, who, NULL);
+	forget_watchdog(c->health, c->id);
 }
 
 static void bury(struct transition *t, struct component *c)
@@ -256,6 +261,8 @@ static void bury(struct transition *t, struct component *c)
 	if (change)
 		component_succeed(change->fresh, c);
 	component_destroy(c);
+	if (change)
+		positions_hand_over(c, change->fresh);
 	forget_health(c);
 	c->heir = NULL;
 	c->positions = NULL;
@@ -292,6 +299,8 @@ static void move_in(struct transition *t)
 		t->members[i] = members;
 		w->n = 0;
 		w->slow = NULL;
+		if (w->blamed) /* it has returned, or nobody stood still */
+			forget_watchdog(p->health, w->blamed);
 		w->blamed = NULL;
 	}
 	for (size_t i = 0; i < t->wiring.n; i++) {
@@ -346,22 +355,14 @@ static void exchange(struct transition *t)
 
 /* ---- the new ones ---- */
 
-static int call_look(void *component)
-{
-	return positions_look(component);
-}
-
 static int start_fresh(struct transition *t, struct diag *diag)
 {
 	int rc = 0;
 
 	for (size_t i = t->wiring.n; i-- > 0 && rc == 0;) {
 		struct component *c = t->p->order[i];
-		if (change_of(t, c) && change_of(t, c)->kind <= CHANGE_IN_PLACE) {
-			if (c->checkpointer)
-				rc = loop_call(c->loop, call_look, c, STOP_NS);
+		if (change_of(t, c) && change_of(t, c)->kind <= CHANGE_IN_PLACE)
 			continue;
-		}
 		rc = pipeline_start_one(c);
 		if (rc)
 			jdoc_report(t->config->doc, diag, DIAG_ERROR, c->config_component->node, J_VALUE,

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "core/config/difference.h"
 #include "core/flow/pipeline.h"
+#include "core/flow/positions.h"
 
 /* ---- what becomes of each ---- */
 
@@ -155,9 +156,12 @@ static bool stays(const struct wiring_change *w, const struct component *c)
 
 void wiring_change_producers(struct pipeline *p, struct wiring_change *w)
 {
-	for (size_t i = 0; i < w->n; i++)
-		if (w->changes[i].kind <= CHANGE_IN_PLACE)
-			exchange_ports(&w->changes[i]);
+	for (size_t i = 0; i < w->n; i++) {
+		if (w->changes[i].kind > CHANGE_IN_PLACE)
+			continue;
+		w->changes[i].now->staying = true;
+		exchange_ports(&w->changes[i]);
+	}
 	for (size_t i = 0; i < p->n_edges; i++) {
 		const struct edge *e = &p->edges[i];
 		if (!e->continues && stays(w, e->from)) {
@@ -169,9 +173,14 @@ void wiring_change_producers(struct pipeline *p, struct wiring_change *w)
 
 bool wiring_change_settled(const struct pipeline *p, const struct wiring_change *w)
 {
-	for (size_t i = 0; i < p->n_edges; i++)
-		if (!p->edges[i].continues && stays(w, p->edges[i].to) && !queue_finished(p->edges[i].queue))
+	for (size_t i = 0; i < p->n_edges; i++) {
+		const struct edge *e = &p->edges[i];
+		if (e->continues || !stays(w, e->to))
+			continue;
+		/* or its last batch was refused, and will be offered again by that input */
+		if (!queue_finished(e->queue) || atomic_load(&e->to->busy_since_ns))
 			return false;
+	}
 	return true;
 }
 
@@ -197,6 +206,16 @@ static void exchange_inputs(struct change *c)
 	target->next_input = 0;
 	c->inputs = inputs;
 	c->n_inputs = n;
+}
+
+/* What it refused came by an input that is no more. */
+static void fail_refused(struct component *c)
+{
+	if (!c->refused || c->inputs[c->refused_port]->continues)
+		return;
+	positions_failed(c, c->refused);
+	component_end_batch(c, c->refused, SS_FAILED);
+	c->refused = NULL;
 }
 
 static void look_for_stuck(struct component *c)
@@ -227,6 +246,9 @@ void wiring_change_commit(struct pipeline *p, struct wiring_change *w)
 		struct change *c = &w->changes[i];
 		if (c->kind > CHANGE_IN_PLACE)
 			exchange_ports(c);
+		else
+			fail_refused(c->now);
+		change_target(c)->staying = false;
 		exchange_inputs(c);
 		look_for_stuck(change_target(c));
 		for (size_t k = 0; k < c->cc->n_inputs; k++)

@@ -259,6 +259,11 @@ int cert_command_obtain(struct cert_command *c)
 {
 	cert_command_say(c, "Getting a certificate for %s from %s ...\n", c->setup->names_json,
 			 c->setup->shown_url);
+	if (store_has_room(c->store)) {
+		struct obtain_result wrong = {.fail = OBTAIN_STORAGE};
+		snprintf(wrong.why, sizeof wrong.why, "%s", store_why(c->store));
+		return cert_command_ended(c, true, &wrong);
+	}
 	return c->provider->obtain(c);
 }
 

@@ -322,7 +322,14 @@ static void obtain(struct renewer *t, enum renew_why reason, int64_t now)
 		       t->setup->names_json);
 	}
 	t->under_way = true;
-	if (t->source->begin(t->owner, wrong.why, sizeof wrong.why)) {
+	int rc = store_has_room(t->store);
+	if (rc) {
+		wrong.fail = OBTAIN_STORAGE;
+		snprintf(wrong.why, sizeof wrong.why, "%s", store_why(t->store));
+	} else {
+		rc = t->source->begin(t->owner, wrong.why, sizeof wrong.why);
+	}
+	if (rc) {
 		failed(t, &wrong, now);
 		end_attempt(t);
 	}

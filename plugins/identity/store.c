@@ -25,6 +25,7 @@
 
 #define FILE_MAX   (512u << 10) /* bytes of a file */
 #define NUMBER_MAX 999999       /* of generations */
+#define ROOM       (64u << 10) /* bytes of a certificate, its key and the state, with all that is around them */
 
 static const char *const files[2] = {CHAIN, KEY}, *const targets[2] = {CURRENT "/" CHAIN, CURRENT "/" KEY};
 
@@ -752,6 +753,18 @@ static int adopt(struct store *s)
 		if (!is_link_to(s, files[i], targets[i]))
 			rc = ss_link_write(s->dir, targets[i], files[i]);
 	return rc;
+}
+
+int store_has_room(struct store *s)
+{
+	/* where there is no such file it cannot be told */
+	int fd = openat(s->dir, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	int rc = fd < 0 ? -errno : -posix_fallocate(fd, 0, ROOM);
+	if (fd >= 0)
+		close(fd);
+	if (rc != -ENOSPC && rc != -EDQUOT && rc != -EROFS)
+		return 0;
+	return fail(s, rc, "there is no room for a certificate in %s: %s", s->path, strerror(-rc));
 }
 
 int stored_cert_save(struct store *s, const char *chain_pem, const char *key_pem)

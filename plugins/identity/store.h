@@ -54,6 +54,8 @@ int stored_cert_load(struct store *, const char *const *names, size_t n, struct 
  * replaced-..., and store_warning() says so. */
 int stored_cert_save(struct store *, const char *chain_pem, const char *key_pem);
 void stored_cert_done(struct stored_cert *);
+/* Is there room for another?  Asked before a CA is: what it gives once would be lost.  0; -errno. */
+int store_has_room(struct store *);
 /* Has somebody else (the command line, another process) changed it since it was last loaded or saved here? */
 bool stored_cert_changed(struct store *);
 

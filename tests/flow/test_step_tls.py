@@ -13,7 +13,7 @@ from acmelib import (NAME, HostProgram, acme, cas, hosts, line, local, pki,  # n
                      served, stored, until, verified)
 from conftest import assert_conserved
 from steplib import Gap, Provisioner, TokenCa
-from flowlib import udp_port
+from flowlib import fill, small_disk, udp_port  # noqa: F401
 from wslib import PATH, RawPeer
 
 SUCCESS, FAILURE = "semstreams_step_renewal_success_total", "semstreams_step_renewal_failure_total"
@@ -128,6 +128,23 @@ def test_fingerprint(step_ca, pki, start, storage, token_file, tcp_port, tmp_pat
     obtained(program)
     assert verified(stored(storage), pki.ca_file, tmp_path)[0]
     assert program.metrics().sum(REQUESTS, request="root") == 1
+
+
+def test_no_room(step_ca, start, command, token_file, tcp_port, small_disk):
+    """The token is not spent on a certificate that cannot be kept."""
+    storage, ca = small_disk / "identity", step_ca()
+    token_file.write_text(ca.token(DEVICE))
+    storage.mkdir(mode=0o700)
+    filler = fill(small_disk)
+    config = edge(step(ca, storage, token_file), tcp_port)
+    program, _ = refused(start, config, "there is no room for a certificate in .*: No space left on device")
+    done = command("cert", "issue", "--config", program.config_file)
+    assert done.returncode == 1 and "there is no room for a certificate" in done.stderr
+    assert ca.answers("/1.0/sign") == 0
+    filler.unlink()
+    program.signal(signal.SIGHUP)
+    obtained(program)
+    assert stored(storage).names == [DEVICE]
 
 
 def test_another_ca(step_ca, pki, start, storage, token_file, tcp_port, tmp_path):

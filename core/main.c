@@ -23,6 +23,7 @@
 #include "core/run.h"
 #include "core/cli/schema.h"
 #include "core/cli/tap_command.h"
+#include "core/doctor/doctor.h"
 
 #define S(n) ((n) == 1 ? "" : "s")
 
@@ -130,8 +131,9 @@ static int check(const struct cli_options *o)
 		pipeline_check(l.config, diag);
 	if (rc == 0)
 		diag_add(diag, DIAG_SKIP, NULL, (struct place){0}, NULL,
-			 "nothing was started: no address was bound, no peer was contacted, and of all files "
-			 "only certificates and keys were opened");
+			 "nothing was started: no address was bound, %s, and of all files "
+			 "only certificates and keys were opened",
+			 o->connect ? "peers were asked only" : "no peer was contacted");
 	log_flush();
 	diag_print(diag, stderr);
 	if (rc == 0)
@@ -139,9 +141,11 @@ static int check(const struct cli_options *o)
 	else if (rc == -EINVAL)
 		printf("%zu error%s, %zu warning%s\n", diag->errors, S(diag->errors), diag->warnings,
 		       S(diag->warnings));
+	if (rc == 0 && o->connect)
+		rc = doctor_connect(l.config, o);
 	pipeline_free(pipeline);
 	load_done(&l);
-	return code_of(rc);
+	return rc < 0 ? code_of(rc) : rc > 0;
 }
 
 /* ---- the others -----------------------------------------------------------------------------------------
@@ -235,6 +239,8 @@ static int dispatch(const struct cli_options *o)
 		return o->validate ? check(o) : run(o);
 	case CLI_CHECK:
 		return check(o);
+	case CLI_DOCTOR:
+		return doctor_command(o);
 	case CLI_GRAPH:
 		return graph(o);
 	case CLI_CERT:

@@ -12,15 +12,17 @@
 #include <semstreams/base/units.h>
 #include <semstreams/ext/tls.h>
 
-#define N(array)   (sizeof(array) / sizeof((array)[0]))
-#define FOR(x)     (1u << (x))
-#define ALL        (~0u)
-#define FOR_HOST   (FOR(CLI_STATUS) | FOR(CLI_TOP) | FOR(CLI_RELOAD) | FOR(CLI_CONFIG_SHOW) | FOR(CLI_TAP))
-#define FOR_CONFIG (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_GRAPH) | FOR(CLI_CERT) | FOR_HOST)
-#define FOR_LOG    (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_CERT))
-#define FOR_TYPES  (FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_SCHEMA))
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+#define FOR(x)   (1u << (x))
+#define ALL      (~0u)
+#define FOR_HOST (FOR(CLI_STATUS) | FOR(CLI_TOP) | FOR(CLI_RELOAD) | FOR(CLI_CONFIG_SHOW) | FOR(CLI_TAP))
+#define FOR_CONFIG                                                                                           \
+	(FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_GRAPH) | FOR(CLI_CERT) | FOR(CLI_DOCTOR) | FOR_HOST)
+#define FOR_LOG   (FOR(CLI_RUN) | FOR(CLI_CHECK) | FOR(CLI_CERT))
+#define FOR_TYPES (FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_SCHEMA))
 
 #define DEFAULT_SHUTDOWN_NS UINT64_C(30000000000)
+#define DEFAULT_TIMEOUT_NS  UINT64_C(10000000000)
 #define INTERVAL_LEAST      INT64_C(100000000)
 #define INTERVAL_MOST       INT64_C(3600000000000)
 
@@ -39,6 +41,8 @@ enum option_id {
 	OPT_ADMIN,
 	OPT_ONCE,
 	OPT_INTERVAL,
+	OPT_CONNECT,
+	OPT_TIMEOUT,
 	OPT_EFFECTIVE,
 	OPT_RUNNING,
 	OPT_LIMIT,
@@ -73,7 +77,7 @@ static const struct option {
 	[OPT_FORMAT] = {"--format", 0, "FORMAT", FOR(CLI_GRAPH), "text, dot (Graphviz) or mermaid [text]"},
 	[OPT_JSON] = {"--json", 0, NULL,
 		      FOR(CLI_PLUGINS_LIST) | FOR(CLI_PLUGINS_DESCRIBE) | FOR(CLI_STATUS) | FOR(CLI_TOP) |
-			      FOR(CLI_RELOAD) | FOR(CLI_TAP),
+			      FOR(CLI_RELOAD) | FOR(CLI_TAP) | FOR(CLI_DOCTOR),
 		      "print a JSON document; durations are in ns"},
 	[OPT_MARKDOWN] = {"--markdown", 0, NULL, FOR(CLI_PLUGINS_DESCRIBE),
 			  "print the tables of options, metrics and drop reasons for a page"},
@@ -83,6 +87,10 @@ static const struct option {
 		       "ask the host at /socket or host:port, not where the configuration says"},
 	[OPT_ONCE] = {"--once", 0, NULL, FOR(CLI_TOP), "print once and exit"},
 	[OPT_INTERVAL] = {"--interval", 0, "DURATION", FOR(CLI_TOP), "time that rates are taken over [1s]"},
+	[OPT_CONNECT] = {"--connect", 0, NULL, FOR(CLI_CHECK),
+			 "also connect to peers and CAs; nothing is taken from them"},
+	[OPT_TIMEOUT] = {"--timeout", 0, "DURATION", FOR(CLI_CHECK) | FOR(CLI_DOCTOR),
+			 "how long all examinations may take together [10s]"},
 	[OPT_EFFECTIVE] = {"--effective", 0, NULL, FOR(CLI_CONFIG_SHOW), "with every default filled in"},
 	[OPT_RUNNING] = {"--running", 0, NULL, FOR(CLI_CONFIG_SHOW),
 			 "what the running host has, not the file"},
@@ -106,6 +114,7 @@ static const char *const command_names[] = {
 	[CLI_STATUS] = "status",
 	[CLI_TOP] = "top",
 	[CLI_RELOAD] = "reload",
+	[CLI_DOCTOR] = "doctor",
 	[CLI_CONFIG_SHOW] = "config show",
 	[CLI_TAP] = "tap",
 	[CLI_HELP] = "help",
@@ -199,6 +208,11 @@ static int set_number(const struct parser *p, enum option_id id, const char *val
 		if (ss_parse_integer(value, &o->limit) < 0 || o->limit < 1)
 			return usage(p, "--limit is a number of events, from 1, not '%s'", value);
 		return 0;
+	case OPT_TIMEOUT:
+		if (ss_parse_duration(value, &ns) < 0 || ns < INTERVAL_LEAST || ns > INTERVAL_MOST)
+			return usage(p, "--timeout is a duration from 100ms to 1h, not '%s'", value);
+		o->timeout_ns = (uint64_t)ns;
+		return 0;
 	case OPT_SHUTDOWN_TIMEOUT:
 		if (ss_parse_duration(value, &ns) < 0)
 			return usage(p, "--shutdown-timeout is a duration " SS_DURATION_FORM ", not '%s'",
@@ -245,6 +259,9 @@ static int set_option(struct parser *p, enum option_id id, const char *value)
 		return 0;
 	case OPT_ONCE:
 		o->once = true;
+		return 0;
+	case OPT_CONNECT:
+		o->connect = true;
 		return 0;
 	case OPT_EFFECTIVE:
 		o->effective = true;
@@ -380,11 +397,11 @@ static int take_second(struct parser *p, const struct pair *pair, enum cli_comma
 /* Take the command's name from the words. */
 static int take_command(struct parser *p, enum cli_command *command)
 {
-	static const char *const first[] = {"run",  "check",  "graph", "plugins", "schema", "cert",
-					    "help", "status", "top",   "config",  "reload", "tap"};
-	static const enum cli_command of_first[] = {CLI_RUN,    CLI_CHECK,       CLI_GRAPH,  CLI_PLUGINS_LIST,
-						    CLI_SCHEMA, CLI_CERT,        CLI_HELP,   CLI_STATUS,
-						    CLI_TOP,    CLI_CONFIG_SHOW, CLI_RELOAD, CLI_TAP};
+	static const char *const first[] = {"run",    "check", "graph",  "plugins", "schema", "cert",  "help",
+					    "status", "top",   "config", "reload",  "tap",    "doctor"};
+	static const enum cli_command of_first[] = {
+		CLI_RUN,    CLI_CHECK, CLI_GRAPH,       CLI_PLUGINS_LIST, CLI_SCHEMA, CLI_CERT,  CLI_HELP,
+		CLI_STATUS, CLI_TOP,   CLI_CONFIG_SHOW, CLI_RELOAD,       CLI_TAP,    CLI_DOCTOR};
 	size_t i = 0, used = 1;
 	int rc = 0;
 
@@ -482,7 +499,8 @@ int cli_parse(int argc, char **argv, struct cli_options *out, FILE *err)
 				    .log_json = -1,
 				    .role = -1,
 				    .shutdown_timeout_ns = DEFAULT_SHUTDOWN_NS,
-				    .interval_ns = 1000000000};
+				    .interval_ns = 1000000000,
+				    .timeout_ns = DEFAULT_TIMEOUT_NS};
 	char **words = calloc((size_t)argc + 1, sizeof *words);
 	out->folders = calloc((size_t)argc + 1, sizeof *out->folders);
 	p.words = words;
@@ -530,6 +548,7 @@ static const char help_general[] =
 	"\n"
 	"  semstreams [run] [-c FILE]          run the pipeline until SIGTERM or SIGINT\n"
 	"  semstreams check [-c] FILE          report everything that is wrong with a configuration\n"
+	"  semstreams doctor [-c] FILE         find what keeps it from working on this machine\n"
 	"  semstreams graph [-c] FILE          show how the components are connected\n"
 	"  semstreams plugins list             list the available component types\n"
 	"  semstreams plugins describe TYPE    show options, metrics and outputs of a type\n"
@@ -562,7 +581,17 @@ static const char *const help_texts[] = {
 		"\n"
 		"Reports everything that is wrong with a configuration: a line each, with place and reason.\n"
 		"FILE may be '-' for standard input.  The code is the one that starts the pipeline; lines\n"
-		"that begin with 'skipped' name what only a start can show.\n",
+		"that begin with 'skipped' name what only a start can show.  With --connect peers and CAs\n"
+		"are reached, too; exit code 1 means that one of them was not.\n",
+	[CLI_DOCTOR] = "semstreams doctor [-c] FILE [OPTIONS]\n"
+		       "\n"
+		       "Finds what keeps a configuration from working on this machine, and says how to mend "
+		       "it: its\n"
+		       "errors, clock, ports, folders, keys, limits, and names, connections and certificates "
+		       "of peers\n"
+		       "and CAs.  Nothing is started or changed; a host may be running.  Exit code 1: a "
+		       "problem was\n"
+		       "found.\n",
 	[CLI_GRAPH] = "semstreams graph [-c] FILE [OPTIONS]\n"
 		      "\n"
 		      "Shows how the components are connected, with the limits of each queue.\n",

@@ -23,6 +23,7 @@ enum cli_command {
 	CLI_STATUS,
 	CLI_TOP,
 	CLI_RELOAD,
+	CLI_DOCTOR,
 	CLI_CONFIG_SHOW,
 	CLI_TAP,
 	CLI_HELP,
@@ -42,8 +43,10 @@ struct cli_options {
 	size_t n_folders;
 	enum graph_format format;
 	bool json, markdown, validate;
-	const char *admin; /* where the running host is asked; NULL: see host_find() */
-	bool once;         /* CLI_TOP */
+	bool connect;        /* CLI_CHECK */
+	uint64_t timeout_ns; /* CLI_CHECK, CLI_DOCTOR: of what is examined */
+	const char *admin;   /* where the running host is asked; NULL: see host_find() */
+	bool once;           /* CLI_TOP */
 	int64_t interval_ns;
 	const char *point, *where; /* CLI_TAP */
 	const char **redact;       /* CLI_TAP: fields; cli_done frees the array */

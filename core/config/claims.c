@@ -91,7 +91,7 @@ bool claims_is_port(const char *resource)
 bool claims_is_need(const char *resource)
 {
 	return strncmp(resource, "reads:", 6) == 0 || strncmp(resource, "writes:", 7) == 0 ||
-	       strncmp(resource, "capability:", 11) == 0;
+	       strncmp(resource, "capability:", 11) == 0 || strncmp(resource, "reaches:", 8) == 0;
 }
 
 const char *claims_at(const struct claims *c, size_t i, const char **owner)

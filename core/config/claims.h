@@ -22,7 +22,8 @@ int claims_add(struct claims *, const char *owner, const char *resource, const c
 /* Has it claimed the resource, by exactly this name? */
 bool claims_has(const struct claims *, const char *owner, const char *resource);
 bool claims_is_port(const char *resource);
-/* "reads:PATH", "writes:PATH" and "capability:NAME" are what the owner needs, and others may need, too. */
+/* "reads:PATH", "writes:PATH", "capability:NAME" and "reaches:URL" are what the owner needs, and others may
+ * need, too. */
 bool claims_is_need(const char *resource);
 /* The resources in the order they came, from 0; NULL behind the last one.  *owner (NULL is allowed): whose.
  */

@@ -6,10 +6,11 @@
 __semstreams_at()
 {
     case $1 in
-        '') next='run check graph plugins cert spool replay pki status top reload tap config test schema help' options='--config --help --log-format --log-level --plugins --shutdown-timeout --validate --version --watch-config -V -c -h' operand=none ;;
-        'help') next='run check graph plugins cert spool replay pki status top reload tap config test schema help' options='' operand=none ;;
+        '') next='run check doctor graph plugins cert spool replay pki status top reload tap config test schema help' options='--config --help --log-format --log-level --plugins --shutdown-timeout --validate --version --watch-config -V -c -h' operand=none ;;
+        'help') next='run check doctor graph plugins cert spool replay pki status top reload tap config test schema help' options='' operand=none ;;
         'run') next='' options='--config --help --log-format --log-level --plugins --shutdown-timeout --validate --version --watch-config -V -c -h' operand=json ;;
-        'check') next='' options='--config --help --log-format --log-level --plugins --version -V -c -h' operand=json ;;
+        'check') next='' options='--config --connect --help --log-format --log-level --plugins --timeout --version -V -c -h' operand=json ;;
+        'doctor') next='' options='--config --help --json --plugins --timeout --version -V -c -h' operand=json ;;
         'graph') next='' options='--config --format --help --plugins --version -V -c -h' operand=json ;;
         'plugins list') next='' options='--config --help --json --plugins --version -V -c -h' operand=none ;;
         'plugins describe') next='' options='--config --help --json --markdown --plugins --version -V -c -h' operand=types ;;
@@ -99,6 +100,7 @@ __semstreams_value()
         *' '--roots) kind='files' ;;
         *' '--san) kind='none' ;;
         *' '--shutdown-timeout) kind='none' ;;
+        *' '--timeout) kind='none' ;;
         *' '--to) kind='none' ;;
         *' '--token-env) kind='none' ;;
         *' '--token-file) kind='files' ;;

@@ -8,7 +8,7 @@ function __semstreams_words
     for word in (commandline -opc)[2..-1]
         if test -n "$skip"
             set skip
-        else if contains -- $word --address --admin --ca --ca-key --ca-passphrase-env --ca-passphrase-file --config --crl --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --layout --limit --location --log-format --log-level --name --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --redact --role --roots --san --shutdown-timeout --to --token-env --token-file --validity --wait --where -c
+        else if contains -- $word --address --admin --ca --ca-key --ca-passphrase-env --ca-passphrase-file --config --crl --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --layout --limit --location --log-format --log-level --name --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --redact --role --roots --san --shutdown-timeout --timeout --to --token-env --token-file --validity --wait --where -c
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -20,7 +20,7 @@ end
 function __semstreams_in
     set -l words (__semstreams_words)
     while set -q words[1]
-        contains -- "$words" 'help' 'run' 'check' 'graph' 'plugins list' 'plugins describe' 'cert' 'spool' 'replay' 'pki' 'status' 'top' 'reload' 'tap' 'config show' 'test' 'schema' 'pki root' 'pki intermediate' 'pki leaf' 'pki device' 'pki csr' 'pki sign' 'pki inspect' 'pki fingerprint' 'pki bundle' 'pki verify' 'pki renew' 'pki rotate' 'pki token' 'pki join-request' 'pki approve' 'pki join' 'pki join-serve' 'pki revoke' 'pki crl' 'pki init' 'pki services' 'pki help' 'plugins' 'config' 'help plugins' 'help config' 'help pki'; and break
+        contains -- "$words" 'help' 'run' 'check' 'doctor' 'graph' 'plugins list' 'plugins describe' 'cert' 'spool' 'replay' 'pki' 'status' 'top' 'reload' 'tap' 'config show' 'test' 'schema' 'pki root' 'pki intermediate' 'pki leaf' 'pki device' 'pki csr' 'pki sign' 'pki inspect' 'pki fingerprint' 'pki bundle' 'pki verify' 'pki renew' 'pki rotate' 'pki token' 'pki join-request' 'pki approve' 'pki join' 'pki join-serve' 'pki revoke' 'pki crl' 'pki init' 'pki services' 'pki help' 'plugins' 'config' 'help plugins' 'help config' 'help pki'; and break
         set -e words[-1]
     end
     test "$words" = $argv[1]
@@ -57,6 +57,7 @@ complete -c semstreams -f
 
 complete -c semstreams -n '__semstreams_at \'\'' -a run -d 'run the pipeline until SIGTERM or SIGINT'
 complete -c semstreams -n '__semstreams_at \'\'' -a check -d 'report everything that is wrong with a configuration'
+complete -c semstreams -n '__semstreams_at \'\'' -a doctor -d 'find what keeps it from working on this machine'
 complete -c semstreams -n '__semstreams_at \'\'' -a graph -d 'show how the components are connected'
 complete -c semstreams -n '__semstreams_at \'\'' -a plugins -d 'list, describe'
 complete -c semstreams -n '__semstreams_at \'\'' -a cert -d 'show certificates; issue, renew or revoke them'
@@ -82,6 +83,7 @@ complete -c semstreams -n '__semstreams_in \'\'' -l version -s V -d 'print versi
 complete -c semstreams -n '__semstreams_in \'\'' -l watch-config -d 'take over the configuration whenever its file has changed'
 complete -c semstreams -n '__semstreams_at \'help\'' -a run -d 'run the pipeline until SIGTERM or SIGINT'
 complete -c semstreams -n '__semstreams_at \'help\'' -a check -d 'report everything that is wrong with a configuration'
+complete -c semstreams -n '__semstreams_at \'help\'' -a doctor -d 'find what keeps it from working on this machine'
 complete -c semstreams -n '__semstreams_at \'help\'' -a graph -d 'show how the components are connected'
 complete -c semstreams -n '__semstreams_at \'help\'' -a plugins
 complete -c semstreams -n '__semstreams_at \'help\'' -a cert -d 'show certificates; issue, renew or revoke them'
@@ -108,11 +110,20 @@ complete -c semstreams -n '__semstreams_in \'run\'' -l version -s V -d 'print ve
 complete -c semstreams -n '__semstreams_in \'run\'' -l watch-config -d 'take over the configuration whenever its file has changed'
 complete -c semstreams -n '__semstreams_in \'check\'' -k -a '(__fish_complete_suffix .json)'
 complete -c semstreams -n '__semstreams_in \'check\'' -l config -s c -x -k -a '(__fish_complete_suffix .json)' -d 'configuration file [/etc/semstreams/config.json]'
+complete -c semstreams -n '__semstreams_in \'check\'' -l connect -d 'also connect to peers and CAs; nothing is taken from them'
 complete -c semstreams -n '__semstreams_in \'check\'' -l help -s h -d 'print this help'
 complete -c semstreams -n '__semstreams_in \'check\'' -l log-format -x -a 'logfmt json' -d 'logfmt or json; overrides the configuration'
 complete -c semstreams -n '__semstreams_in \'check\'' -l log-level -x -a 'error warn info debug' -d 'error, warn, info or debug; overrides the configuration'
 complete -c semstreams -n '__semstreams_in \'check\'' -l plugins -x -a '(__fish_complete_directories)' -d 'search DIR for plugins first; may be repeated'
+complete -c semstreams -n '__semstreams_in \'check\'' -l timeout -x -d 'how long all examinations may take together [10s]'
 complete -c semstreams -n '__semstreams_in \'check\'' -l version -s V -d 'print version, plugin ABI, plugin folder and build'
+complete -c semstreams -n '__semstreams_in \'doctor\'' -k -a '(__fish_complete_suffix .json)'
+complete -c semstreams -n '__semstreams_in \'doctor\'' -l config -s c -x -k -a '(__fish_complete_suffix .json)' -d 'configuration file [/etc/semstreams/config.json]'
+complete -c semstreams -n '__semstreams_in \'doctor\'' -l help -s h -d 'print this help'
+complete -c semstreams -n '__semstreams_in \'doctor\'' -l json -d 'print a JSON document; durations are in ns'
+complete -c semstreams -n '__semstreams_in \'doctor\'' -l plugins -x -a '(__fish_complete_directories)' -d 'search DIR for plugins first; may be repeated'
+complete -c semstreams -n '__semstreams_in \'doctor\'' -l timeout -x -d 'how long all examinations may take together [10s]'
+complete -c semstreams -n '__semstreams_in \'doctor\'' -l version -s V -d 'print version, plugin ABI, plugin folder and build'
 complete -c semstreams -n '__semstreams_in \'graph\'' -k -a '(__fish_complete_suffix .json)'
 complete -c semstreams -n '__semstreams_in \'graph\'' -l config -s c -x -k -a '(__fish_complete_suffix .json)' -d 'configuration file [/etc/semstreams/config.json]'
 complete -c semstreams -n '__semstreams_in \'graph\'' -l format -x -a 'text dot mermaid' -d 'text, dot (Graphviz) or mermaid [text]'

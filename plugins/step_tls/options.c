@@ -90,6 +90,22 @@ static int32_t claim_folder(const struct ss_host *host, const char *file)
 	return rc == -ENOMEM ? rc : 0;
 }
 
+/* Whom it asks for certificates; a root that is known by its fingerprint is fetched at start. */
+static int32_t claim_ca(const struct ss_host *host, const struct step_conf *conf)
+{
+	const size_t len = strlen(conf->ca_url);
+	const char *ca = conf->fingerprint ? "any" : conf->ca_bundle;
+	char *resource = NULL;
+	if (!SS_KNOWS(host, struct ss_host, claim))
+		return 0;
+	if (asprintf(&resource, "reaches:%s%shealth%s%s", conf->ca_url,
+		     len && conf->ca_url[len - 1] == '/' ? "" : "/", ca ? " ca=" : "", ca ? ca : "") < 0)
+		return -ENOMEM;
+	int32_t rc = host->claim(host, "/ca_url", resource);
+	free(resource);
+	return rc == -ENOMEM ? rc : 0;
+}
+
 static int32_t check_rest(const struct ss_host *host, const struct step_conf *conf)
 {
 	int32_t rc = 0;
@@ -122,6 +138,8 @@ int32_t step_setup_init(struct step_setup *s, const struct ss_host *host, const 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		if (bad[i])
 			return bad[i];
+	if (claim_ca(host, conf) == -ENOMEM)
+		return -ENOMEM;
 	char **fingerprint = &s->common.fingerprint;
 	int rc = setup_make_texts(&s->common, conf->ca_url, conf->storage_path);
 	if (rc == 0 &&

@@ -10,8 +10,8 @@ import subprocess
 import pytest
 from pki import Pki
 
-COMMANDS = [["run"], ["check"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["schema"], ["cert"],
-            ["status"], ["top"], ["reload"], ["tap"], ["config", "show"]]
+COMMANDS = [["run"], ["check"], ["doctor"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["schema"],
+            ["cert"], ["status"], ["top"], ["reload"], ["tap"], ["config", "show"]]
 
 EDGE = {
     "components": [

@@ -79,12 +79,33 @@ static void test_owners(void **state)
 	claims_free(NULL);
 }
 
+/* What is needed is nobody's alone. */
+static void test_needs(void **state)
+{
+	static const char *const needs[] = {"reads:/x", "writes:/x", "capability:net_admin",
+					    "reaches:wss://hub.example/s"};
+	(void)state;
+	struct claims *c = claims_new();
+	const char *other = NULL;
+
+	for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
+		assert_true(claims_is_need(needs[i]));
+		assert_false(claims_is_port(needs[i]));
+		assert_int_equal(claims_add(c, "a", needs[i], &other), 0);
+		assert_int_equal(claims_add(c, "b", needs[i], &other), 0);
+	}
+	assert_string_equal(claims_at(c, 7, &other), needs[3]);
+	assert_string_equal(other, "b");
+	claims_free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_others),
 		cmocka_unit_test(test_owners),
+		cmocka_unit_test(test_needs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,6 +37,20 @@ static int read_origins(struct endpoint *e)
 	return rc;
 }
 
+/* Whom it dials: that can be tried before it is started. */
+static int claim_peer(const struct endpoint *e)
+{
+	char *resource = NULL;
+
+	if (!SS_KNOWS(e->host, struct ss_host, claim))
+		return 0;
+	if (asprintf(&resource, "reaches:%s", e->conf->url) < 0)
+		return -ENOMEM;
+	int rc = e->host->claim(e->host, "/url", resource) == -ENOMEM ? -ENOMEM : 0;
+	free(resource);
+	return rc;
+}
+
 /* A port that is listened on is one component's, and each client takes a descriptor, also while it waits. */
 static int claim_port(const struct endpoint *e)
 {
@@ -104,6 +118,8 @@ int endpoint_check(struct endpoint *e, const struct ss_host *host, const struct 
 		rc = bad;
 	if (rc != -ENOMEM && (bad = claim_port(e)) != 0)
 		rc = bad;
+	if (rc == 0 && conf->url)
+		rc = claim_peer(e);
 	if (rc != -ENOMEM && (bad = find_tls(e, url.secure)) != 0)
 		rc = bad;
 	return rc;

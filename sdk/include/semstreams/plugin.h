@@ -277,7 +277,11 @@ struct ss_host {
 	 * claim for itself: as many files and sockets the instance may have open at once; the host raises the
 	 * limit, or warns at pointer where it cannot.  Nor are "reads:PATH" and "writes:PATH", files and
 	 * folders that are in no option with SS_OPT_READS or SS_OPT_WRITES, and "capability:NAME", one of
-	 * Linux that start makes use of if the process has it.  -EEXIST, -ENOMEM.
+	 * Linux that start makes use of if the process has it; nor "reaches:URL", a peer or a CA that the
+	 * instance connects to, of ws, wss, http or https, which `semstreams check --connect` and `semstreams
+	 * doctor` ask with a plain GET.  Its certificate is verified against what security.tls.client trusts;
+	 * behind the URL may stand " ca=PATH", another file of CAs, or " ca=any" where the instance verifies
+	 * it in a way of its own.  -EEXIST, -ENOMEM.
 	 */
 	int32_t (*claim)(const struct ss_host *, const char *pointer, const char *resource);
 

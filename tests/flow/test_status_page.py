@@ -243,6 +243,30 @@ def test_contrast(start, page, generate, tmp_path, dark):
     assert_quiet(page, program)
 
 
+def test_picture_of_the_readme(start, page, send, tmp_path):
+    """docs/img/status.png is a copy of this one: an edge that watches, sums up, keeps and sends."""
+    port = unused_port(socket.SOCK_STREAM)
+    (tmp_path / "hub").mkdir()
+    start({"components": [link("input", port) | {"id": "from-edge"}, storage("hub")]}, folder=tmp_path / "hub")
+    program = start({"components": [
+        udp("sensors"),
+        {"id": "hot", "type": "filter", "config": {"where": {"field": "value", "op": "gt", "value": 20}}},
+        {"id": "seconds", "type": "aggregate", "config": {
+            "window": {"type": "tumbling", "size": "1s"}, "functions": {"n": "count", "mean": "mean(value)"}}},
+        storage("archive", inputs=["sensors"]),
+        link("output", port) | {"id": "to-hub", "inputs": ["hot", "seconds"]}]})
+    page.visit(f"http://{program.admin}/", width=1280, height=760)
+    page.wait(f"{STATES} >= 1")
+    program.wait_metric("semstreams_link_up", 1, component="to-hub")
+    readings = [b'{"sensor": "t%d", "value": %d}' % (n % 7, n) for n in range(100)]
+    while not page.js("""["to-hub", "archive"].every(id => Number(
+            document.querySelector(`#component-${id} td[data-label="In"]`)?.dataset.value) > 3000)"""):
+        send(udp_port(program, "sensors"), *readings)
+    assert page.js("document.getElementById('health').textContent") == "Ready"
+    page.picture(tmp_path / "status.png", whole=False)
+    assert_quiet(page, program)
+
+
 def many():
     """100 components: 20 ways of five, some of which meet."""
     components = []

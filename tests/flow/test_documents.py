@@ -13,7 +13,7 @@ import pytest
 from lab import servers
 from lab.ports import unused_port
 
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")  # and pictures
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_a_broken_link_is_found(pages, tmp_path):
     shutil.copytree(pages, tmp_path / "doc")
     before = len(list(broken(tmp_path / "doc")))
     page = tmp_path / "doc" / "README.md"
-    page.write_text(page.read_text() + "[a](docs/nothing.md) [b](docs/tls.md#nothing) [c](../../etc/passwd)\n")
-    assert len(list(broken(tmp_path / "doc"))) == before + 3
+    page.write_text(page.read_text() + "[a](docs/nothing.md) [b](docs/tls.md#nothing) [c](../../etc/passwd) ![d](docs/img/no.png)\n")
+    assert len(list(broken(tmp_path / "doc"))) == before + 4
 
 
 def test_every_page_is_installed(pages, tree):
@@ -122,6 +122,31 @@ def netcat(package, tmp_path):
     folder.mkdir()
     (folder / "nc").symlink_to(nc)
     return folder
+
+
+def test_first_screen(semstreams, tree, tmp_path, start, send, udp_port, tcp_port):
+    """What README.md says first, in an empty folder: its JSON, pasted, and its two commands."""
+    text = (tree / "README.md").read_text()
+    screen = text[:text.index("\n## ")]
+    assert len(screen.splitlines()) < 40
+    picture = re.search(r"!\[[^\]]{20,}\]\((.*?)\)", screen)[1]
+    assert (tree / picture).read_bytes().startswith(b"\x89PNG")
+    name = re.search(r"Save this as `(.*?)`", screen)[1]
+    config = re.search(r"```json\n(.*?)```", screen, re.S)[1]
+    assert len(config.splitlines()) <= 10
+    commands = [line.split("#")[0].split() for line in re.search(r"```sh\n(.*?)```", screen, re.S)[1].splitlines()]
+    assert commands == [["semstreams", "check", name], ["semstreams", "-c", name]]
+    config = config.replace("14550", str(udp_port)).replace("9600", str(tcp_port))
+    (tmp_path / name).write_text(config)
+    done = subprocess.run([semstreams, *commands[0][1:]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "ok: 3 components" in done.stdout, done.stdout + done.stderr
+    (tmp_path / name).unlink()
+    program = start(config)
+    assert program.admin.endswith(f":{tcp_port}")
+    send(udp_port, '{"value": 72.5}', '{"value": 12.5}')
+    program.wait_for(lambda: (tmp_path / "data" / "hot.jsonl").exists() and (tmp_path / "data" / "hot.jsonl").read_text())
+    program.wait_metric("semstreams_events_in_total", 2, component="hot")
+    assert (tmp_path / "data" / "hot.jsonl").read_text() == '{"value": 72.5}\n'
 
 
 def block(page):

@@ -137,3 +137,13 @@ def test_a_rule_that_does_not_fire_is_found(tree, tmp_path):
     file = folder / "semstreams.rules.yml"
     file.write_text(file.read_text().replace("semstreams_link_up == 0", "semstreams_link_up == 2"))
     assert promtool("test", "rules", folder / "semstreams.rules.test.yml").returncode != 0
+
+
+def test_configuration_of_prometheus_as_the_page_has_it(installed, tree, tmp_path):
+    page = (tree / "docs" / "admin-api.md").read_text()
+    config = re.search(r"```yaml\n(rule_files.*?)```", page, re.S)[1]
+    file = tmp_path / "prometheus.yml"
+    file.write_text(config.replace("/usr/share/semstreams", str(installed)))
+    done = promtool("check", "config", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 rule files found" in done.stdout

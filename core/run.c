@@ -50,8 +50,9 @@ struct run {
 	bool reloading, again; /* it was asked for once more */
 	bool in_page;          /* of the admin port, whose connections wait meanwhile */
 	int signal;            /* to end the program, that came meanwhile; 0: none */
+	bool hurries;          /* it came twice */
 	bool draining, forced;
-	uint64_t term_ns; /* when it began to drain, monotonic */
+	uint64_t term_ns; /* when it was asked to end, monotonic */
 };
 
 /* ---- the end ---- */
@@ -82,14 +83,17 @@ static void on_deadline(struct ev_loop *ev, ev_timer *w, int events)
 	ev_break(ev, EVBREAK_ALL);
 }
 
-static void begin_to_end(struct run *r, int signal)
+/* began_ns: when it was asked for. */
+static void begin_to_end(struct run *r, int signal, uint64_t began_ns)
 {
+	const uint64_t now_ns = clock_now(), until_ns = began_ns + r->options->shutdown_timeout_ns;
+
 	r->draining = true;
-	r->term_ns = clock_now();
+	r->term_ns = began_ns;
 	log_info("Shutting down signal=%s", sigabbrev_np(signal));
 	service_stopping(&r->service);
 	health_set(r->pipeline->health, "host", "shutting down");
-	ev_timer_set(&r->deadline, (double)r->options->shutdown_timeout_ns / 1e9, 0.);
+	ev_timer_set(&r->deadline, until_ns > now_ns ? (double)(until_ns - now_ns) / 1e9 : 0., 0.);
 	ev_timer_start(r->ev, &r->deadline);
 	pipeline_drain(r->pipeline, on_component_closed, r);
 }
@@ -101,7 +105,7 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 	const uint64_t repeat_ns =
 		1000000000u; /* a supervisor that signals process and group means it once */
 
-	if (r->draining && clock_now() - r->term_ns < repeat_ns)
+	if ((r->draining || r->signal) && clock_now() - r->term_ns < repeat_ns)
 		return;
 	if (r->draining) {
 		log_warn("Second signal, stopping at once signal=%s", sigabbrev_np(w->signum));
@@ -109,10 +113,14 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 		ev_break(ev, EVBREAK_ALL);
 		return;
 	}
-	if (r->reloading) /* it hurries then */
-		r->signal = w->signum;
-	else
-		begin_to_end(r, w->signum);
+	if (!r->reloading) {
+		begin_to_end(r, w->signum, clock_now());
+		return;
+	}
+	log_info("Shutting down when the reload under way is over signal=%s", sigabbrev_np(w->signum));
+	r->hurries = r->signal != 0;
+	r->signal = w->signum;
+	r->term_ns = clock_now();
 }
 
 /* ---- reloading ---- */
@@ -140,11 +148,12 @@ static void wait_a_moment(void *arg, uint64_t ns)
 	ev_timer_stop(r->ev, &r->step);
 }
 
+/* Who leaves may drain for half of the time there is; the other half is for those who take its place. */
 static bool is_to_end(void *arg)
 {
 	const struct run *r = arg;
 
-	return r->signal != 0;
+	return r->hurries || (r->signal && clock_now() - r->term_ns >= r->options->shutdown_timeout_ns / 2);
 }
 
 /* What was asked for meanwhile is done afterwards. */
@@ -160,7 +169,7 @@ static int reload(struct run *r, struct diag *diag)
 		r->forced = true;
 		ev_break(r->ev, EVBREAK_ALL);
 	} else if (r->signal) {
-		begin_to_end(r, r->signal);
+		begin_to_end(r, r->signal, r->term_ns);
 	}
 	return rc;
 }

@@ -12,7 +12,7 @@ import threading
 import jsonschema
 import pytest
 
-from conftest import TREE, assert_conserved, unused_port
+from conftest import TREE, assert_conserved, shared_library, unused_port
 from flowlib import Sender, at_rest, generate, half, pipeline, seqs, storage, tools, udp, udp_port  # noqa: F401
 
 SCHEMA = json.loads((TREE / "docs" / "admin-api.schema.json").read_text())
@@ -445,6 +445,24 @@ def test_a_reload_and_the_end_at_once(start):
         rewrite(program, pipeline(udp(), storage(path=f"{i}.jsonl")))
         program.signal(signal.SIGHUP)
     assert program.terminate() == 0
+
+
+def test_the_end_waits_for_who_leaves(start, generate, tmp_path):
+    """SIGTERM while a sink that leaves waits for its disk: what it holds is stored, not dropped."""
+    stalled = tmp_path / "stalled"
+    program = start(pipeline(udp(), storage(sync="always")),
+                    env={"LD_PRELOAD": str(shared_library("stall_sync", tmp_path)), "STALL_WHILE": str(stalled)})
+    stalled.touch()
+    generate(udp_port(program), 10)
+    program.wait_metric("semstreams_events_held", 10, component="file")
+    hup(program, pipeline(udp(), storage(path="b.jsonl", sync="always")))()
+    program.wait_log("Reading the configuration")
+    program.signal(signal.SIGTERM)
+    program.wait_log("Shutting down when the reload under way is over signal=TERM")
+    stalled.unlink()
+    assert program.wait() == 0, program.log()
+    assert "has not drained" not in program.log()
+    assert len(seqs(program.folder / "file.jsonl")) == 10
 
 
 def test_reloads_while_it_is_scraped(start):

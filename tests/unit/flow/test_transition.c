@@ -64,13 +64,12 @@ static void await_in_time(const struct plan *p, size_t i, uint64_t n)
 }
 
 /* A sink "out" that reads from it. */
-static size_t connect(struct plan *p, const struct ss_component *type, const char *worker, size_t in,
-		      enum overflow overflow)
+static void connect(struct plan *p, const struct ss_component *type, const char *worker, size_t in,
+		    enum overflow overflow)
 {
 	const size_t out = add(p, "out", type, NULL, worker);
 
 	link_to(p, out, in, 0, 100, overflow);
-	return out;
 }
 
 static void end(struct plan *p)

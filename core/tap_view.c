@@ -215,6 +215,16 @@ static void tell_losses(struct view *v)
 		v->told_withheld = withheld;
 }
 
+static bool say_text(struct view *v, const char *key, const char *text)
+{
+	struct ss_strbuf json = {0};
+
+	ss_strbuf_json(&json, text, strlen(text));
+	const bool said = say(v, key, ss_strbuf_cstr(&json));
+	ss_strbuf_done(&json);
+	return said;
+}
+
 /* ---- the place ---- */
 
 /* Look where the point is now: a changed configuration may have another component of that name, or none. */
@@ -230,13 +240,7 @@ static void follow(struct view *v)
 		tap_attach(v->tap, place, point.port);
 		attributes_settle(p->order, p->n_components);
 	}
-	if (gone && !v->gone) {
-		struct ss_strbuf text = {0};
-		ss_strbuf_json(&text, why, strlen(why));
-		say(v, "gone", ss_strbuf_cstr(&text));
-		ss_strbuf_done(&text);
-	}
-	v->gone = gone;
+	v->gone = gone && (v->gone || say_text(v, "gone", why));
 }
 
 static void leave(struct view *v)
@@ -389,6 +393,7 @@ int tap_view_open(void *arg, const struct admin_request *r, struct admin_stream 
 	ev_timer_init(&v->tick, on_tick, 0., TICK_S);
 	v->tick.data = v;
 	follow(v);
+	say_text(v, "tap", v->point); /* whoever reads this misses nothing from now on */
 	log_info("Tap opened point=%s", log_value(point, sizeof point, v->point));
 	ev_timer_again(v->api->ev, &v->tick);
 	return 200;

@@ -67,6 +67,8 @@ static void tell(const json_t *line)
 {
 	const json_t *end = json_object_get(line, "end"), *gone = json_object_get(line, "gone");
 
+	if (json_is_string(json_object_get(line, "tap")))
+		fprintf(stderr, "semstreams: tapping %s\n", json_string_value(json_object_get(line, "tap")));
 	line = end ? end : line;
 	tell_number(line, "missed", "not looked at so far: the sample holds no more");
 	tell_number(line, "withheld", "not shown so far: not JSON, so nothing can be redacted in them");

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import threading
 
 import pytest
 
-from conftest import PATIENCE, assert_conserved, unused_port
+from conftest import PATIENCE, TREE, assert_conserved, unused_port
 from flowlib import at_rest, check_numbers, event, generate, half, pipeline, send_lossless, storage, tools, udp, udp_port
 from test_admin_api import Unix, ask, tcp
 from test_reload import reload
@@ -33,7 +34,6 @@ class Tap:
 
     def __init__(self, semstreams, program, *args):
         self._program = program
-        before = program.log().count("Tap opened")
         self.process = subprocess.Popen([semstreams, "tap", *args, "-c", program.config_file], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines, self.told = [], []
@@ -41,8 +41,14 @@ class Tap:
                          for pair in ((self.process.stdout, self.lines), (self.process.stderr, self.told))]
         for thread in self._threads:
             thread.start()
-        program.wait_for(lambda: program.log().count("Tap opened") > before or self.process.poll() is not None,
-                         what="the tap to be open")
+        program.wait_for(lambda: self._is_open() or self.process.poll() is not None, what="the tap to be open")
+
+    def _is_open(self):
+        """Said first; it is not kept."""
+        for said in (self.lines, self.told):
+            if said and re.fullmatch(r'semstreams: tapping \S+|\{"tap":"\S+"\}', said[0]):
+                return said.pop(0)
+        return None
 
     @staticmethod
     def _read(file, to):
@@ -55,7 +61,7 @@ class Tap:
         return self.events()
 
     def events(self):
-        return [line for line in list(self.lines) if '"missed"' not in line or '"data"' in line]
+        return [line for line in list(self.lines) if line[0] != "{" or '"received"' in line]
 
     def ended(self):
         """Its exit code, when it ends by itself."""
@@ -180,6 +186,32 @@ def test_mistakes(host, command, args, code, text):
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("semstreams: ") and text in done.stderr and done.stderr.count("\n") == 1
     assert "Tap opened" not in host.log()
+
+
+def test_the_manual_is_true(host, semstreams, send):
+    """The commands of docs/admin-api.md, with what they print."""
+    page = (TREE / "docs" / "admin-api.md").read_text()
+    block = page[page.index("## Looking at events"):].split("```")[1]
+    commands = re.findall(r"^\$ semstreams (tap .*)\n((?:[^$\n].*\n)*)", block, re.M)
+    assert len(commands) == 2
+    for line, printed in commands:
+        with subprocess.Popen([semstreams, *shlex.split(line), "-c", host.config_file], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as process:
+            if "--json" in line:
+                assert process.stdout.readline().startswith('{"tap":')
+            else:
+                assert process.stderr.readline().startswith("semstreams: tapping ")
+            send(udp_port(host), '{"seq":1000000002,"sensor":"atmospheric","value":12.5}',
+                 '{"seq":1000000003,"sensor":"atmospheric","value":22.5,"password":"x"}')
+            shown = process.stdout.readline()
+            process.kill()
+            process.communicate()
+        if printed:
+            shape = re.escape(re.sub(r"\d{4}-\S+Z|:\d{5} ", "#", printed)).replace("\\#", r"(?:\S+Z|:\d+ )")
+            assert re.fullmatch(shape, shown), (printed, shown)
+        else:
+            assert json.loads(json.loads(shown)["data"]) == {"seq": 1000000003, "sensor": "atmospheric", "value": 22.5,
+                                                             "password": "<hidden>"}
 
 
 def test_who_may(host, admin, command, start, tmp_path):

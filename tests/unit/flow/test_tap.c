@@ -51,7 +51,7 @@ static void only_its_port(void **state)
 {
 	(void)state;
 	struct pool *pool = pool_new();
-	struct tap_point point = {0};
+	struct tap_point point = {.first = NULL};
 	struct tap *in = tap_new(100, 1 << 20), *out = tap_new(100, 1 << 20);
 	uint64_t last = 0;
 
@@ -80,7 +80,7 @@ static void bounded(void **state)
 {
 	(void)state;
 	struct pool *pool = pool_new();
-	struct tap_point point = {0};
+	struct tap_point point = {.first = NULL};
 	struct tap *t = tap_new(10, 1 << 20), *small = tap_new(1000, 600), *tiny = tap_new(1000, 100);
 	uint64_t last = 0, last_small = 0;
 
@@ -111,7 +111,7 @@ static void moves(void **state)
 {
 	(void)state;
 	struct pool *pool = pool_new();
-	struct tap_point old = {0}, new = {0};
+	struct tap_point old = {.first = NULL}, new = {.first = NULL};
 	struct tap *a = tap_new(100, 1 << 20), *b = tap_new(100, 1 << 20);
 	uint64_t last_a = 0, last_b = 0;
 

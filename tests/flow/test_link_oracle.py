@@ -309,6 +309,8 @@ class Hosts(Chain):
 
     def run(self, name, folder, config):
         env = self.disks[name].env if self.disks else None
+        if self.disks:  # what is deleted is kept beside the folder
+            config = {**config, "sandbox": "off"}
         return Inside(self.network and self.network.hosts[name], self.binary, folder, config, (), env)
 
 

@@ -107,10 +107,25 @@ static int open_paths(struct tree *t, struct fault *f)
 	return rc;
 }
 
-int tree_open(struct tree *t, const struct options *o, size_t word, struct fault *f)
+/* One that is damaged is not taken for none: it would be written anew without what it said. */
+static int load_metadata(struct tree *t, struct fault *f)
 {
 	char path[PATH_MAX];
+	json_error_t error;
+	int rc = tree_path(t, t->layout->metadata, path, f);
 
+	if (rc || (access(path, F_OK) < 0 && errno == ENOENT))
+		return rc;
+	t->metadata = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+	if (json_is_array(json_object_get(t->metadata, "certificates")))
+		return 0;
+	return refuse(f, "%s:%d: %s: mend it, or move it away, then it is written anew", path,
+		      t->metadata ? 1 : error.line,
+		      t->metadata ? "it has no list \"certificates\"" : error.text);
+}
+
+int tree_open(struct tree *t, const struct options *o, size_t word, struct fault *f)
+{
 	*t = (struct tree){.o = o};
 	find(t, word);
 	int rc = life_of_environment(&t->life_s, f);
@@ -119,9 +134,7 @@ int tree_open(struct tree *t, const struct options *o, size_t word, struct fault
 	if (rc == 0)
 		rc = open_paths(t, f);
 	if (rc == 0)
-		rc = tree_path(t, t->layout->metadata, path, f);
-	if (rc == 0)
-		t->metadata = json_load_file(path, 0, NULL);
+		rc = load_metadata(t, f);
 	return rc;
 }
 

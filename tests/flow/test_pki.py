@@ -357,6 +357,22 @@ def test_internal_tree(tree):
     assert "is there already" in tree("init", "--layout", "internal", status=1).stderr
 
 
+@pytest.mark.parametrize("damage, why", [
+    (lambda text: text.replace("[", "{", 1), r"metadata\.json:\d+: .* near"),
+    (lambda text: "[]", r'metadata\.json:1: it has no list "certificates"'),
+    (lambda text: "", r"metadata\.json:\d+: ")])
+def test_a_damaged_record_of_a_tree(tree, damage, why):
+    """It is not written anew without what it said, and nothing is renewed."""
+    file, leaf = tree.path("pki/certs/metadata.json"), tree.path("pki/api/api-cert.pem")
+    file.write_text(damage(file.read_text()))
+    before = file.read_text(), leaf.read_text()
+    assert re.search(why + ".*: mend it, or move it away", tree("renew", "--force", status=1).stderr)
+    assert (file.read_text(), leaf.read_text()) == before
+    file.unlink()
+    tree("renew", "--force")
+    assert len(json.loads(file.read_text())["certificates"]) == 3 and leaf.read_text() != before[1]
+
+
 def test_tree_by_environment(pki):
     env = {"PKI_DIR": str(pki.path("opt")), "VALIDITY_DAYS": "365"}
     pki("init", "--layout", "internal", "--key-type", "p256", env=env)

@@ -200,7 +200,7 @@ static void add_verdict(struct probe *p, gnutls_x509_crt_t leaf, unsigned status
 		findings_add(&p->found, FINDING_PROBLEM, "tls", p->subject, remedy,
 			     "its certificate %s is not for the name %s", subject, host);
 	} else
-		findings_add(&p->found, FINDING_PROBLEM, "tls", p->subject, NULL,
+		findings_add(&p->found, FINDING_PROBLEM, "tls", p->subject, "issue another one on the peer",
 			     "its certificate %s cannot be trusted (status 0x%x of GnuTLS)", subject, status);
 }
 
@@ -211,7 +211,7 @@ static void judge(struct channel *c, struct probe *p, const struct trust *trust,
 	unsigned status = 0;
 
 	if (!leaf) {
-		findings_add(&p->found, FINDING_PROBLEM, "tls", p->subject, NULL,
+		findings_add(&p->found, FINDING_PROBLEM, "tls", p->subject, "issue another one on the peer",
 			     "it shows no certificate that can be read");
 		return;
 	}
@@ -224,7 +224,7 @@ static void judge(struct channel *c, struct probe *p, const struct trust *trust,
 			     "shows the certificate %s, valid until %s, which is not verified here", subject,
 			     to);
 	else if (rc)
-		findings_add(&p->found, FINDING_PROBLEM, "tls", p->subject, NULL,
+		findings_add(&p->found, FINDING_PROBLEM, "tls", p->subject, "issue another one on the peer",
 			     "its certificate %s cannot be verified: %s", subject, gnutls_strerror(rc));
 	else if (status)
 		add_verdict(p, leaf, status, host);

@@ -58,7 +58,10 @@ static void add_diag(const struct diag *diag, const char *file, struct findings 
 		if (item->pointer && *item->pointer)
 			ss_strbuf_printf(&where, " %s", item->pointer);
 		findings_add(found, item->level == DIAG_ERROR ? FINDING_PROBLEM : FINDING_WARNING, "config",
-			     ss_strbuf_cstr(&where), NULL, "%s", item->text);
+			     ss_strbuf_cstr(&where),
+			     item->level == DIAG_ERROR ? "correct the configuration there, or what it names"
+						       : NULL,
+			     "%s", item->text);
 		ss_strbuf_done(&where);
 	}
 	if (!diag->errors)

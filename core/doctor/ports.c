@@ -224,7 +224,8 @@ static void examine(struct probe *p)
 			     "`ip address` lists the addresses that there are; leave \"bind\" out for all",
 			     "this machine has no address %s", port->address);
 	else
-		findings_add(&p->found, FINDING_PROBLEM, p->check, p->subject, NULL, "cannot be used: %s",
+		findings_add(&p->found, FINDING_PROBLEM, p->check, p->subject,
+			     "look at the options bind and port of that component", "cannot be used: %s",
 			     strerror(-rc));
 }
 

@@ -17,6 +17,7 @@ struct renewal {
 	struct issuer issuer;
 	struct online online; /* the step-ca that signs instead */
 	bool at_ca, loaded, all;
+	bool nobody_signs; /* the issuer cannot be had, which is the same for all leaves */
 	unsigned n, failed;
 };
 
@@ -143,6 +144,7 @@ static int load_issuer(const struct tree *t, struct renewal *r, struct fault *f)
 	else if (!r->loaded)
 		rc = issuer_load(t->issuer, t->issuer_key, &passphrase, &r->issuer, f);
 	r->loaded = rc == 0;
+	r->nobody_signs = rc != 0;
 	return rc;
 }
 
@@ -180,17 +182,23 @@ static int renew_leaf(struct tree *t, struct member *m, struct renewal *r, const
 	return rc;
 }
 
+/* One that cannot be renewed keeps no other from it. */
 static int renew_member(struct tree *t, struct member *m, void *arg, struct fault *f)
 {
-	struct certificates now;
+	struct renewal *r = arg;
+	struct certificates now = {0};
 	int rc = certificates_load(m->crt, &now, f);
 
-	if (rc)
-		return rc;
-	if (!certificate_is_ca(now.v[0]))
-		rc = renew_leaf(t, m, arg, &now, f);
-	else if (verify_is_due(now.v[0], t->renew_s) && !t->o->json)
+	if (rc == 0 && !certificate_is_ca(now.v[0]))
+		rc = renew_leaf(t, m, r, &now, f);
+	if (rc == -EINVAL && !r->nobody_signs) {
+		failed(rc, f);
+		r->failed++;
+		rc = 0;
+	} else if (rc == 0 && certificate_is_ca(now.v[0]) && verify_is_due(now.v[0], t->renew_s) &&
+		   !t->o->json) {
 		printf("%s: note: this CA ends soon and is kept: \"rotate\" makes the next one\n", m->crt);
+	}
 	certificates_done(&now);
 	return rc;
 }
@@ -212,7 +220,7 @@ int tree_renew(const struct options *o)
 		rc = certificates_load(t.root, &ca, &f);
 	if (rc == 0)
 		rc = tree_walk(&t, renew_member, &r, &f);
-	if (rc == 0 && !o->json && r.n == 0)
+	if (rc == 0 && !o->json && r.n == 0 && r.failed == 0)
 		printf("%s: nothing is due\n", t.dir);
 	if (rc == 0 && !o->json && verify_is_due(ca.v[0], t.renew_s))
 		printf("%s: note: the CA ends soon, too, and is kept: a new one, which everybody has to "

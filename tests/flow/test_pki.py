@@ -412,6 +412,18 @@ def test_renew(tree):
     assert "its --exec command failed (status 3)" in tree("renew", "--force", "--exec", "exit 3", status=1).stderr
 
 
+def test_one_that_cannot_be_renewed(tree):
+    """The others are; what fails for all of them alike is said once."""
+    bad, good = tree.path("pki/api/api-cert.pem"), [tree.path(f"pki/{n}-cert.pem") for n in ("redis/redis", "workers/worker")]
+    before = [path.read_text() for path in good]
+    bad.write_text("damaged\n")
+    done = tree("renew", "--force", status=1)
+    assert done.stderr.count("api-cert.pem: there is no certificate in PEM in it") == 1
+    assert all(path.read_text() != old for path, old in zip(good, before))
+    tree.path("pki/ca/ca-key.pem").unlink()
+    assert tree("renew", "--force", status=1).stderr.count("ca-key.pem") == 1
+
+
 def test_findings(tree):
     tree.path("pki/redis/redis-key.pem").chmod(0o644)
     shutil.copy(tree.path("pki/api/api-key.pem"), tree.path("pki/workers/worker-key.pem"))

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 
@@ -486,3 +487,10 @@ def test_reloads_while_it_is_scraped(start):
             stop.set()
             thread.join()
     assert program.terminate() == 0
+
+
+def test_many_reloads_of_a_link(semstreams, tmp_path):
+    """Random changes and broken files under load, over mutual TLS: the short form of tests/soak/reload."""
+    done = subprocess.run([TREE / "tests" / "soak" / "reload", "--semstreams", semstreams, "--reloads", "60", "--rate", "1000", "--pause", "0",
+                           "--dir", tmp_path], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr

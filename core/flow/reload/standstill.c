@@ -64,9 +64,10 @@ static struct standstill *standstill_new(void)
 	return s;
 }
 
-static bool has_components(const struct worker *w)
+/* Also one that nobody has moved to yet. */
+static bool takes_part(const struct worker *w)
 {
-	return w->n > 0 && !w->members[0]->tls_roles;
+	return w->n == 0 || !w->members[0]->tls_roles;
 }
 
 /* 0 or -ENOMEM; those that were asked are counted in any case. */
@@ -75,7 +76,7 @@ static int ask_all(struct pipeline *p, struct standstill *s, size_t *asked)
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < p->n_workers; i++) {
-		if (!has_components(p->workers[i]))
+		if (!takes_part(p->workers[i]))
 			continue;
 		pthread_mutex_lock(&s->lock);
 		s->owners++;
@@ -111,7 +112,7 @@ static void name_culprits(const struct pipeline *p)
 {
 	for (size_t i = 0; i < p->n_workers; i++) {
 		const struct culprit at = loop_culprit(&p->workers[i]->loop);
-		if (has_components(p->workers[i]) && at.component)
+		if (takes_part(p->workers[i]) && at.component)
 			log_printf(SS_LOG_WARN, at.component,
 				   "Component does not return from a callback, the configuration cannot be "
 				   "changed meanwhile callback=%s",

@@ -280,8 +280,12 @@ bool redaction_apply(const struct redaction *r, const char *json, size_t len, st
 		ss_strbuf_add(out, json, len);
 		return true;
 	}
+	/* Jansson passes over a NUL behind a number */
 	json_t *parsed =
-		json_loadb(json, len, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+		memchr(json, '\0', len)
+			? NULL
+			: json_loadb(json, len, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL,
+				     NULL);
 	const bool is_json = parsed != NULL;
 	json_decref(parsed);
 	struct walk w = {.redaction = r, .p = json, .end = json + len, .out = out};

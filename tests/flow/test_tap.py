@@ -13,11 +13,12 @@ import subprocess
 import tempfile
 import threading
 
+import jsonschema
 import pytest
 
 from conftest import PATIENCE, TREE, assert_conserved, unused_port
 from flowlib import at_rest, check_numbers, event, generate, half, pipeline, send_lossless, storage, tools, udp, udp_port
-from test_admin_api import Unix, ask, tcp
+from test_admin_api import SCHEMA, Unix, ask, tcp
 from test_reload import reload
 
 FIXTURES = (check_numbers, generate, tools)  # used by name
@@ -119,6 +120,10 @@ def test_json(host, tap, send):
     send(udp_port(host), '{"value": 1.50}', "\u00e4\x00\n\"", b"\xff\x00\x01")
     assert shown.ended() == 0
     *events, end = map(json.loads, shown.lines)
+    line = jsonschema.Draft202012Validator(SCHEMA["$defs"]["tap"])
+    for document in (*events, end, {"tap": "udp"}, {"missed": 1}, {"withheld": 1}, {"gone": "it"}):
+        line.validate(document)
+    assert not line.is_valid({"received": events[0]["received"]}) and not line.is_valid({"end": {}})
     assert end == {"end": {"shown": 3, "missed": 0, "withheld": 0}}
     assert [e.get("data") for e in events] == ['{"value": 1.50}', "\u00e4\x00\n\"", None]
     assert events[2]["base64"] == "/wAB"

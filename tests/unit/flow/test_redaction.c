@@ -70,6 +70,11 @@ static void no_json(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
 		check("[\"p\"]", texts[i], NULL);
+	struct redaction *r = of("[\"p\"]");
+	struct ss_strbuf out = {0};
+	assert_false(redaction_apply(r, "[1\0]", 4, &out));
+	assert_int_equal(out.len, 0);
+	redaction_free(r);
 	/* attributes only: the text is not looked at */
 	check("[\"@peer\"]", "p=1", "p=1");
 }

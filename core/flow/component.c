@@ -524,6 +524,7 @@ static bool drain(struct component *c)
 	if (c->state == COMPONENT_DRAINED && (!c->stuck || c->leaving)) {
 		c->state = COMPONENT_CLOSED;
 		publish(c);
+		c->stuck = false; /* what waits is the consumers' now, or the successor's */
 		close_outputs(c);
 		atomic_store_explicit(&c->closed, true, memory_order_release);
 		if (c->on_closed)

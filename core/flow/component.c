@@ -307,6 +307,8 @@ static void call_stop(struct component *c)
 
 void component_stop(struct component *c)
 {
+	if (c->state == COMPONENT_STOPPED) /* by a reload that could not be carried out */
+		return;
 	run_posts(c);
 	/* after draining, the last acknowledgements are still to be told */
 	if (c->state != COMPONENT_CREATED)

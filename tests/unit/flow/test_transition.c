@@ -81,7 +81,7 @@ static void end(struct plan *p)
 
 /* ---- a sink that refuses while the gate is closed, and tells what it was asked ---- */
 
-static _Atomic uint64_t drains, taken[2], refusals, wrong_ports;
+static _Atomic uint64_t drains, stops, taken[2], refusals, wrong_ports;
 static _Atomic uint32_t n_ports;
 
 struct door {
@@ -283,6 +283,33 @@ static void what_was_refused_is_not_delivered(void **state)
 	end(&b);
 }
 
+static void count_stop(void *self)
+{
+	(void)self;
+	stops++;
+}
+
+/* A reload that could not be carried out has stopped it already when the program ends. */
+static void who_has_stopped_is_not_stopped_again(void **state)
+{
+	(void)state;
+	const struct feed_conf fc = {.total = 10, .batch = 10};
+	struct ss_component counted = door;
+	struct plan a;
+
+	stops = 0;
+	counted.stop = count_stop;
+	plan_init(&a);
+	connect(&a, &counted, NULL, add(&a, "in", &feed, &fc, NULL), OVERFLOW_BLOCK);
+	start(&a);
+	await(&taken[0], 10);
+	assert_int_equal(pipeline_stop_one(a.pipeline->components[1], 5000000000u), 0);
+	assert_int_equal(stops, 1);
+	assert_int_equal(pipeline_stop(a.pipeline, 5000000000u), 0);
+	assert_int_equal(stops, 1);
+	finish(&a);
+}
+
 /* ---- checkpointers ---- */
 
 static _Atomic bool keeps;
@@ -408,6 +435,7 @@ int main(void)
 		cmocka_unit_test_setup(what_was_refused_comes_by_its_new_number, set_up),
 		cmocka_unit_test_setup(what_was_refused_fails_with_its_input, set_up),
 		cmocka_unit_test_setup(what_was_refused_is_not_delivered, set_up),
+		cmocka_unit_test_setup(who_has_stopped_is_not_stopped_again, set_up),
 		cmocka_unit_test_setup(no_hole_behind_what_failed, set_up),
 		cmocka_unit_test_setup(what_is_not_durable_is_not_resumed_from, set_up),
 	};

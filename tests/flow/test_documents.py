@@ -65,6 +65,12 @@ def test_every_page_is_installed(pages, tree):
         assert (pages / page.relative_to(tree)).read_text() == page.read_text(), page
 
 
+def test_readme_leads_to_every_page(tree):
+    readme = (tree / "README.md").read_text()
+    for page in [*tree.glob("docs/*.md"), *tree.glob("plugins/*/*.md")]:
+        assert f"]({page.relative_to(tree)})" in readme, page
+
+
 def test_the_federation_is_installed(pages, tree):
     there = {str(p.relative_to(tree)) for p in (tree / "examples" / "federation").rglob("*")
              if p.is_file() and "__pycache__" not in p.parts}

@@ -106,11 +106,9 @@ static bool runs_config(const char *pid, const char *config_file)
 	for (size_t at = 0; config_file && at < n; at += strlen(arguments + at) + 1) {
 		const char *word = arguments + at;
 		const char *equals = strncmp(word, "--config=", 9) == 0 ? word + 9 : word;
-		if (*equals == '/')
-			snprintf(path, sizeof path, "%s", equals);
-		else
-			snprintf(path, sizeof path, "/proc/%.20s/cwd/%s", pid, equals);
-		if (realpath(path, real) && strcmp(real, config_file) == 0)
+		int len = *equals == '/' ? snprintf(path, sizeof path, "%s", equals)
+					 : snprintf(path, sizeof path, "/proc/%.20s/cwd/%s", pid, equals);
+		if (len < (int)sizeof path && realpath(path, real) && strcmp(real, config_file) == 0)
 			return true;
 	}
 	return false;

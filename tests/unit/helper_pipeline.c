@@ -106,8 +106,9 @@ static void feed_acked(void *self, uint64_t cookie, int32_t status)
 	struct feed *f = self;
 
 	f->in_flight--;
-	f->acked += cookie;
+	/* who waits for acked finds the others as they are to be */
 	*(status == SS_DELIVERED ? &f->delivered : status == SS_DROPPED ? &f->dropped : &f->failed) += cookie;
+	f->acked += cookie;
 }
 
 void nothing(void *self)

@@ -70,7 +70,7 @@ static void test_one_peer_leaves_room(void **state)
 static void test_limit_of_a_peer(void **state)
 {
 	struct fixture *f = *state;
-	char name[16];
+	char name[32];
 	f->conf.max_peer_files = 100;
 	f->conf.max_open_files = 4; /* what was closed is still counted */
 	start(f);
@@ -168,7 +168,7 @@ static void test_one_file_stops_nobody(void **state)
 static void test_in_one_batch(void **state)
 {
 	struct fixture *f = *state;
-	char name[24];
+	char name[32];
 	f->conf.max_open_files = 4;
 	start(f);
 	for (int i = 0; i < 20; i += 5) {
@@ -215,7 +215,7 @@ static void test_other_itself(void **state)
 static struct ss_batch *hundred(struct fixture *f)
 {
 	struct ss_batch *b = batch(f, NULL, 1, 1, 100);
-	char name[16];
+	char name[32];
 
 	for (uint32_t i = 0; i < 100; i++) {
 		snprintf(name, sizeof name, "o%u", i);

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import socket
 import subprocess
 import tempfile
@@ -253,7 +252,7 @@ def test_it_goes_when_its_reader_goes(start, admin, tap):
         assert third.ended() == 1 and "max_streams" in third.told[0]
         closed = program.log().count("Tap closed")
         first.close()
-        second.process.send_signal(signal.SIGINT)
+        second.process.terminate()
         program.wait_for(lambda: program.log().count("Tap closed") == closed + 2, what="both to be closed")
     assert program.terminate() == 0
 

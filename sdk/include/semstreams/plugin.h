@@ -17,6 +17,9 @@
  * Ownership.  Each side frees what it allocated.  Arguments are borrowed for the duration of the call unless
  * the comment says otherwise.  Descriptors and option tables are constant and live as long as the process.
  *
+ * Units.  len, size and names that end in _size: bytes; _ns and _ms: nano- and milliseconds.  Times of day
+ * are those since 1970-01-01T00:00:00Z.
+ *
  * Errors.  Functions that return int32_t return 0, or a negative errno.  Output parameters are set on success
  * only.  A call that breaks a rule has no effect and is named in the log.
  *
@@ -34,8 +37,10 @@
 extern "C" {
 #endif
 
+/* The major version of the ABI, which the name of the entry has at its end. */
 #define SS_ABI_MAJOR 1
-#define SS_EXPORT    __attribute__((visibility("default")))
+/* Of the one symbol that a plugin exports, in objects that hide all others. */
+#define SS_EXPORT __attribute__((visibility("default")))
 
 /* Does the struct at p have member m?  Only needed for members that are younger than version 1.0. */
 #define SS_KNOWS(p, type, m) ((p)->struct_size >= offsetof(type, m) + sizeof(((const type *)0)->m))
@@ -86,7 +91,8 @@ enum {
 
 /* One event: bytes that the host does not look at (JSON text by convention), and when they were received. */
 struct ss_event {
-	const uint8_t *data; /* in memory of the batch or of one of its parents; not NUL-terminated */
+	const uint8_t *data; /* in memory of the batch or of one of its parents, valid as long as the
+				batch; not NUL-terminated */
 	uint32_t len;        /* bytes */
 	uint16_t flags;      /* 0; a processor passes on bits that it does not know */
 	uint16_t attributes; /* 1 + index into the batch's attributes; 0: none; see
@@ -117,8 +123,8 @@ struct ss_batch {
 	/* What rows name by their member attributes; the host's.  A batch made from a parent has those that
 	 * its parent had, so that rows which are copied keep their index. */
 	const struct ss_attributes *const *attributes;
-	uint32_t n_attributes;
-	uint32_t reserved; /* 0 */
+	uint32_t n_attributes; /* how many those are */
+	uint32_t reserved;     /* 0 */
 };
 
 /* Where a batch is in a stream that can be resumed.  This struct does not grow. */
@@ -134,26 +140,28 @@ struct ss_position {
 /* Types of options.  In the conf struct, a string or JSON is a const char * (NULL: not set); all else is an
  * int64_t. */
 enum {
-	SS_OPT_STRING = 1,
-	SS_OPT_INT = 2,
+	SS_OPT_STRING = 1,   /* any text */
+	SS_OPT_INT = 2,      /* an integer */
 	SS_OPT_BOOL = 3,     /* 0 or 1 */
 	SS_OPT_BYTES = 4,    /* "64MiB" or an integer */
 	SS_OPT_DURATION = 5, /* "500ms", "8h"; stored in ns */
 	SS_OPT_ENUM = 6,     /* one of the choices; stored as its index */
 	SS_OPT_JSON = 7      /* any JSON value, stored as its text; create checks it */
 };
+/* Flags of an option, combined by |. */
 enum {
-	SS_OPT_REQUIRED = 1,
-	SS_OPT_SECRET = 2,
-	SS_OPT_DEPRECATED = 4,
-	SS_OPT_READS = 8,   /* SS_OPT_STRING: the path of a file or folder that is read */
-	SS_OPT_WRITES = 16, /* SS_OPT_STRING: the path of a file or folder that is written.  Where it has a
-			      '%', the folder before that is meant. */
-	SS_OPT_LIVE = 32    /* reconfigure() takes over another value while the instance runs */
+	SS_OPT_REQUIRED = 1,   /* a configuration without it is refused */
+	SS_OPT_SECRET = 2,     /* its value is shown in no message, page or log line */
+	SS_OPT_DEPRECATED = 4, /* it is taken, with a warning */
+	SS_OPT_READS = 8,      /* SS_OPT_STRING: the path of a file or folder that is read */
+	SS_OPT_WRITES = 16,    /* SS_OPT_STRING: the path of a file or folder that is written.  Where it has a
+				 '%', the folder before that is meant. */
+	SS_OPT_LIVE = 32       /* reconfigure() takes over another value while the instance runs */
 };
 
+/* One row of a type's table of options.  What it points to is constant, as long as the process. */
 struct ss_option {
-	const char *key;
+	const char *key;            /* its name in the config */
 	const char *default_text;   /* as written in the config, a string without quotes; NULL: not set */
 	const char *help;           /* one sentence, with the unit */
 	const char *const *choices; /* SS_OPT_ENUM: NULL-terminated */
@@ -166,23 +174,25 @@ struct ss_option {
 
 /* ---- metrics ----------------------------------------------------------------------------------- */
 
+/* Kinds of metrics: one only grows, the other goes up and down. */
 enum { SS_METRIC_COUNTER = 1, SS_METRIC_GAUGE = 2 };
 
 /*
  * One row of a type's table of metrics.  The host adds the label component="<id>".  A row may have one more
  * label, which is fixed, as in reason="truncated"; rows may share a name if their labels differ.  No label
- * may contain what a peer sent.
+ * may contain what a peer sent.  Strings are constant, as long as the process.
  */
 struct ss_metric {
-	const char *name; /* the whole name, semstreams_...; that of a counter ends in _total */
-	const char *help;
+	const char *name;  /* the whole name, semstreams_...; that of a counter ends in _total */
+	const char *help;  /* one sentence */
 	const char *label; /* key="value", or NULL */
-	uint32_t kind;
-	uint32_t reserved;
+	uint32_t kind;     /* SS_METRIC_... */
+	uint32_t reserved; /* 0 */
 };
 
 /* ---- the host as one instance sees it ---------------------------------------------------------- */
 
+/* An interface that was asked for by its id.  Both pointers are valid as long as the instance. */
 struct ss_iface {
 	const void *vtbl; /* the struct of the service, which begins with struct_size */
 	void *self;       /* the first argument of its functions */
@@ -291,30 +301,36 @@ struct ss_host {
 
 /* ---- messages for tests ------------------------------------------------------------------------ */
 
-/* What a source is given in a test of a configuration, as if it had come in from outside. */
+/* What a source is given in a test of a configuration, as if it had come in from outside.  Borrowed during
+ * the call. */
 struct ss_message {
 	uint32_t struct_size, reserved;
-	const uint8_t *data; /* len bytes: a datagram, a message; not NUL-terminated */
-	size_t len;
+	const uint8_t *data; /* a datagram, a message; not NUL-terminated */
+	size_t len;          /* bytes at data */
 	const char *address; /* who sent it: "192.0.2.1:4711", "[2001:db8::1]:4711"; NULL: not said */
 	const char *peer;    /* the name of its verified certificate; NULL: it has none */
 };
 
 /* ---- component types --------------------------------------------------------------------------- */
 
-/* A component type.  Callbacks may be NULL unless the comment says "required". */
+/* A component type.  Callbacks may be NULL unless the comment says "required".  The descriptor and all it
+ * points to is constant, as long as the process. */
 struct ss_component {
 	uint32_t struct_size;
-	uint32_t kind;    /* one of SS_KIND_... */
-	const char *type; /* the value of "type" in the config: [a-z0-9_], at most 63 bytes; required */
-	const char *version, *summary, *license;
+	uint32_t kind;       /* one of SS_KIND_... */
+	const char *type;    /* the value of "type" in the config: [a-z0-9_], at most 63 bytes; required */
+	const char *version; /* of the type, for people */
+	const char *summary; /* what it does, in one sentence */
+	const char *license; /* by its SPDX name */
 
-	const struct ss_option *options; /* rows are option_size bytes apart */
-	uint32_t option_size, n_options;
-	const struct ss_metric *metrics; /* rows are metric_size bytes apart */
-	uint32_t metric_size, n_metrics;
-	const char *const *outputs; /* names of the outputs, NULL-terminated; NULL: one without a name */
-	const char *const *reasons; /* why drop() loses events, NULL-terminated; NULL: none */
+	const struct ss_option *options; /* its table of options; NULL: none */
+	uint32_t option_size;            /* rows are so far apart: sizeof(struct ss_option) */
+	uint32_t n_options;              /* rows */
+	const struct ss_metric *metrics; /* its table of metrics; NULL: none */
+	uint32_t metric_size;            /* rows are so far apart: sizeof(struct ss_metric) */
+	uint32_t n_metrics;              /* rows */
+	const char *const *outputs;      /* names of the outputs, NULL-terminated; NULL: one without a name */
+	const char *const *reasons;      /* why drop() loses events, NULL-terminated; NULL: none */
 	size_t conf_size; /* of the conf struct, which the host allocates and fills by the option table */
 
 	/* [ctl] Check conf, which is valid until destroy returns, and set *self.  Opens no socket or file and
@@ -323,8 +339,8 @@ struct ss_component {
 	int32_t (*create)(const struct ss_host *, const void *conf, void **self);
 	/* [ctl] Free the instance, which has been stopped or was never started.  Required. */
 	void (*destroy)(void *self);
-	/* [inst] Open sockets and files.  All components downstream have started.  An error is logged, and
-	 * the program ends. */
+	/* [inst] Open sockets and files.  All components downstream have started.  0, or -errno after the
+	 * plugin has logged why: then the program ends. */
 	int32_t (*start)(void *self);
 	/* [inst] Close what start opened.  Called once after start, also when this or another start failed.
 	 */
@@ -339,14 +355,15 @@ struct ss_component {
 	void (*resume)(void *self);
 	/* [inst] The program ends and no more input comes.  A source stops taking in and emits what it holds;
 	 * a processor emits what it holds; a sink makes it durable.  0: nothing is held any more.  SS_BUSY:
-	 * host->drained() will be called. */
+	 * host->drained() will be called.  -errno: it failed, which is logged, and counts as 0. */
 	int32_t (*drain)(void *self);
 	/* [inst] In a source: what became of a batch that was given to track().  In any order. */
 	void (*acked)(void *self, uint64_t cookie, int32_t status);
 	/* [inst] The loop has nothing more to do for now, and the instance was called since the last time:
 	 * pass on or write what was gathered. */
 	void (*idle)(void *self);
-	/* [ctl] Get a further interface of the instance by its id; as ss_host.query. */
+	/* [ctl] Get a further interface of the instance by its id; as ss_host.query.  0; -ENOENT; -ENOTSUP.
+	 */
 	int32_t (*extension)(void *self, const char *id, uint32_t min_size, struct ss_iface *out);
 
 	uint32_t flags;    /* SS_OWN_LOOP, SS_TELLS_PATHS, SS_FILES_ONLY, combined by | */
@@ -372,9 +389,10 @@ struct ss_component {
  * has the major version. */
 struct ss_entry {
 	uint32_t struct_size;
-	uint32_t n_components;
-	const struct ss_component *const *components;
+	uint32_t n_components;                        /* how many */
+	const struct ss_component *const *components; /* constant, as long as the process */
 };
+/* The entry of this plugin, which SS_REGISTER defines. */
 extern SS_EXPORT const struct ss_entry semstreams_entry_v1;
 
 /* Define the entry: SS_REGISTER(&a, &b); once in a shared object. */

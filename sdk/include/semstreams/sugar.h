@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * semstreams/sugar.h - helpers for plugin authors.  Compiled into the plugin: source-level convenience, no
- * ABI, free to change.
+ * ABI, free to change.  Tags and rules are those of semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_SUGAR_H
 #define SEMSTREAMS_SUGAR_H
@@ -154,6 +154,7 @@ constexpr ss_option ss_opt_(const char *key, uint32_t type, const char *def, uin
 #define SS_SCHEMA(text)            (ss_opt_schema_{text})
 #else
 /* clang-format off */
+/* Where a member of the conf struct lies; does not compile where its type is not that of the option. */
 #define SS_OPT_OFFSET(conf, member, opt_type)                                                                \
 	((uint32_t)(offsetof(conf, member) + 0 * sizeof(struct {                                              \
 		_Static_assert(_Generic(((conf *)0)->member, int64_t: 1, const char *: 2, default: 0) ==      \
@@ -163,14 +164,19 @@ constexpr ss_option ss_opt_(const char *key, uint32_t type, const char *def, uin
 		char any;                                                                                     \
 	})))
 /* clang-format on */
+/* A row for the option that is named as its member of the conf struct; def is its default, or NULL. */
 #define SS_OPT(conf, member, opt_type, def, ...)                                                             \
 	{                                                                                                    \
 		.key = #member, .default_text = def, .type = opt_type,                                       \
 		.offset = SS_OPT_OFFSET(conf, member, opt_type), .help = __VA_ARGS__                         \
 	}
+/* The least and the largest value, in the unit of the option's type. */
 #define SS_LIMITS(lowest, highest) .min = (lowest), .max = (highest)
+/* SS_OPT_REQUIRED and so on, combined by |. */
 #define SS_FLAGS(bits)             .flags = (bits)
+/* The words of an SS_OPT_ENUM, NULL-terminated. */
 #define SS_CHOICES(list)           .choices = (list)
+/* The JSON Schema of an SS_OPT_JSON. */
 #define SS_SCHEMA(text)            .schema = (text)
 #endif
 

@@ -17,10 +17,12 @@
  *
  * Services: semstreams.attributes/1, semstreams.fields/1, semstreams.loop/1 and semstreams.positions/1 as the
  * real host has them; any other by ss_test_host_offer().  Whatever breaks the contract of plugin.h (an [inst]
- *function called from another thread, a row outside the batch's memory, a batch changed after emit, a leaked
- *batch or watch) ends the program with a message.  Unless a comment says otherwise, all functions are called
- *from the thread that called ss_test_host_init().  Source-level convenience, no ABI: the struct may change
- *with any release.
+ * function called from another thread, a row outside the batch's memory, a batch changed after emit, a leaked
+ * batch or watch) ends the program with a message.  Source-level convenience, no ABI: the struct may change
+ * with any release.
+ *
+ * All functions are [inst] unless a comment says otherwise: they are called from the thread that called
+ * ss_test_host_init(), which is that of the instance.  Tags and rules are those of semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_TEST_HOST_H
 #define SEMSTREAMS_TEST_HOST_H
@@ -34,49 +36,57 @@
 extern "C" {
 #endif
 
-#define SS_TEST_HOST_MAX 4096 /* batches recorded between two calls of ss_test_host_clear() */
+/* Batches recorded between two calls of ss_test_host_clear(), at most. */
+#define SS_TEST_HOST_MAX 4096
 
+/* A batch that the instance emitted. */
 struct ss_test_host_emitted {
-	uint32_t port;
+	uint32_t port;          /* its output */
 	struct ss_batch *batch; /* a reference of the test host's */
 };
+/* A batch that the instance finished by done(). */
 struct ss_test_host_finished {
 	struct ss_batch *batch; /* a pointer only: the reference was and is the test's */
 	int32_t status;         /* SS_DELIVERED, SS_DROPPED, SS_FAILED */
 };
+/* A position in the snapshot that the instance restored. */
 struct ss_test_host_kept {
-	uint32_t port;
-	char source[64];
-	struct ss_position position;
+	uint32_t port;               /* the input */
+	char source[64];             /* id of the source */
+	struct ss_position position; /* the newest event that the snapshot has */
 };
 
+/* The test's, from ss_test_host_init() to ss_test_host_done().  Pointers are valid in that time. */
 struct ss_test_host {
 	struct ss_host host; /* first: callbacks get it back; tests call its functions, as batch_unref() */
-	const struct ss_component *desc;
-	void *self; /* the instance, from create() on */
+	const struct ss_component *desc; /* the type that init() was given */
+	void *self;                      /* the instance, from create() on */
 
 	/* What the instance did, since the beginning or ss_test_host_clear(). */
-	struct ss_test_host_emitted emitted[SS_TEST_HOST_MAX];
-	uint32_t n_emitted;
+
+	struct ss_test_host_emitted emitted[SS_TEST_HOST_MAX];   /* in the order of emit() */
+	uint32_t n_emitted;                                      /* how many */
 	struct ss_test_host_finished finished[SS_TEST_HOST_MAX]; /* by done() */
-	uint32_t n_finished;
-	uint64_t dropped[32];              /* by reason */
-	int64_t metrics[64];               /* by row */
-	uint32_t n_input_ready, n_drained; /* calls of these functions */
-	char unready[256];                 /* the reason given to set_health(); "" = well */
-	char degraded[256];                /* the same of set_degraded() */
-	char log[16384];                   /* lines "LEVEL text\n"; the newest, if there are many */
-	char errors[8192];                 /* lines "pointer: text\n" from config_error() */
+	uint32_t n_finished;                                     /* how many */
+	uint64_t dropped[32];                                    /* by reason */
+	int64_t metrics[64];                                     /* by row */
+	uint32_t n_input_ready, n_drained;                       /* calls of these functions */
+	char unready[256];  /* the reason given to set_health(); "" = well */
+	char degraded[256]; /* the same of set_degraded() */
+	char log[16384];    /* lines "LEVEL text\n"; the newest, if there are many */
+	char errors[8192];  /* lines "pointer: text\n" from config_error() */
 
 	/* Of semstreams.positions/1. */
+
 	bool checkpointer;                 /* the instance called checkpointer() */
 	struct ss_test_host_kept kept[16]; /* what the snapshot that it restored says, of so many streams */
-	uint32_t n_kept;
-	uint64_t duplicates; /* events that ss_test_host_process() removed */
+	uint32_t n_kept;                   /* how many */
+	uint64_t duplicates;               /* events that ss_test_host_process() removed */
 
 	bool wants_attributes; /* the instance called want() of semstreams.attributes/1 */
 
 	/* What the test may set before create() or at any time. */
+
 	uint64_t now_ns;           /* the clock of the loop */
 	uint32_t fail_batch_new;   /* so many further batch_new() succeed, then NULL; UINT32_MAX = all */
 	bool can_resume;           /* a source is told to resume the stream that this is of, */
@@ -84,7 +94,7 @@ struct ss_test_host {
 	bool attributes_wanted;    /* by somebody downstream: what wanted() says */
 	bool no_positions;         /* the host lacks the service */
 
-	struct ss_test_host_impl *impl;
+	struct ss_test_host_impl *impl; /* the test host's own */
 };
 
 /* Prepare for one instance of desc; its id is "test".  ss_test_host_done() frees what this allocates. */
@@ -108,7 +118,7 @@ int32_t ss_test_host_create(struct ss_test_host *, const void *conf);
 void ss_test_host_offer(struct ss_test_host *, const char *id, const void *vtbl, uint32_t size, void *self);
 
 /* [any] The service semstreams.fields/1, for functions that are tested without an instance; its self is
- * NULL. */
+ * NULL.  Constant, as long as the process. */
 const struct ss_fields *ss_test_host_fields(void);
 
 /* Wait for descriptors and due timers of the instance at most timeout_ms of real time; run them and all posts

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * semstreams/base/crc32c.h - CRC-32C (Castagnoli; RFC 3720, appendix B.4), by the processor's instruction
- * where there is one at run time, else with a table.  Pure functions: any thread.
+ * where there is one at run time, else with a table.  Pure functions: any thread.  Tags and rules are those
+ * of semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_BASE_CRC32C_H
 #define SEMSTREAMS_BASE_CRC32C_H

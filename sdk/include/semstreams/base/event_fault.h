@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * semstreams/base/event_fault.h - what is wrong with an event, as "key=value" pairs behind a message of the
- * log: for the first such event of a batch, not for each.
+ * log: for the first such event of a batch, not for each.  Tags and rules are those of semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_BASE_EVENT_FAULT_H
 #define SEMSTREAMS_BASE_EVENT_FAULT_H
@@ -13,7 +13,8 @@
 extern "C" {
 #endif
 
-#define SS_EVENT_FAULT_SIZE 1024 /* of the text, at most */
+/* Of a text, at most. */
+#define SS_EVENT_FAULT_SIZE 1024
 
 /*
  * [any] error and where come from read() of SS_FIELDS: " offset=3 reason=\"...\" start=\"...\"", where start

@@ -2,7 +2,8 @@
 /*
  * semstreams/base/event_reader.h - what a plugin looks up in each event, by paths that were collected while
  * its options were read (paths.h): fields of the payload, and attributes ("@origin"), which no payload can
- * forge.  An event is parsed once for all of them, and not at all if no path needs it.
+ * forge.  An event is parsed once for all of them, and not at all if no path needs it.  Tags and rules are
+ * those of semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_BASE_EVENT_READER_H
 #define SEMSTREAMS_BASE_EVENT_READER_H
@@ -17,7 +18,7 @@
 extern "C" {
 #endif
 
-/* Zeroed to begin with. */
+/* An instance's; zeroed to begin with.  Its members are private. */
 struct ss_event_reader {
 	struct ss_iface fields;
 	struct ss_reader *payload; /* NULL: no path needs it */

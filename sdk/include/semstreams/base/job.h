@@ -2,7 +2,8 @@
 /*
  * semstreams/base/job.h - a thread that runs one job at a time, so that a loop goes on while a disk or a long
  * computation works.  All functions are called by one thread, the owner's; only run() and on_done() run in
- * the job's. Signals are blocked there: they are the host's.
+ * the job's. Signals are blocked there: they are the host's.  Tags and rules are those of
+ * semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_BASE_JOB_H
 #define SEMSTREAMS_BASE_JOB_H
@@ -14,7 +15,7 @@
 extern "C" {
 #endif
 
-struct ss_job;
+struct ss_job; /* opaque: the thread and its job */
 
 /*
  * [inst] Start the thread, named name (at most 15 bytes).  After each job on_done(arg) is called in the job's

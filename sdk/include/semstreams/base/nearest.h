@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* semstreams/base/nearest.h - the known word that somebody who mistyped may have meant.  Pure: any thread. */
+/* semstreams/base/nearest.h - the known word that somebody who mistyped may have meant.  Pure.
+ * Tags and rules are those of semstreams/plugin.h. */
 #ifndef SEMSTREAMS_BASE_NEAREST_H
 #define SEMSTREAMS_BASE_NEAREST_H
 

@@ -2,7 +2,8 @@
 /*
  * semstreams/base/refusal.h - events that a processor refuses, on their way to an output of their own: their
  * bytes as they came, and the attributes @error (why) and @component (who) beside those they have.  Nothing
- * is paid for events that are not refused, nor where nothing reads the output.
+ * is paid for events that are not refused, nor where nothing reads the output.  Tags and rules are those of
+ * semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_BASE_REFUSAL_H
 #define SEMSTREAMS_BASE_REFUSAL_H
@@ -17,12 +18,13 @@
 extern "C" {
 #endif
 
+/* One event that is refused.  Its members are private. */
 struct ss_refusal {
 	const struct ss_event *event; /* of the batch at hand */
 	const struct ss_attributes *set;
 };
 
-/* The instance's loop owns it; zeroed to begin with. */
+/* The refusals of an instance, used on its loop; zeroed to begin with.  Its members are private. */
 struct ss_refusals {
 	const struct ss_host *host;
 	struct ss_iface attributes;
@@ -31,8 +33,9 @@ struct ss_refusals {
 	uint32_t n, capacity;
 };
 
-/* [ctl] In create: port is the output. */
+/* [ctl] In create: prepare; port is the output. */
 void ss_refusals_init(struct ss_refusals *, const struct ss_host *, uint32_t port);
+/* [ctl] Free what it has. */
 void ss_refusals_done(struct ss_refusals *);
 /* [inst] Forget those of a batch that came to nothing. */
 void ss_refusals_clear(struct ss_refusals *);

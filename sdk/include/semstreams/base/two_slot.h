@@ -10,7 +10,8 @@
  * it undoes for a record that is too old may have been promised to somebody.  After a clean end both slots
  * have the same content: then one of them may be spoilt and nothing is in doubt.
  *
- * One thread at a time; a job's thread may write while the owner leaves the struct alone.
+ * One thread at a time; a job's thread may write while the owner leaves the struct alone.  Tags and rules are
+ * those of semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_BASE_TWO_SLOT_H
 #define SEMSTREAMS_BASE_TWO_SLOT_H
@@ -25,27 +26,29 @@ extern "C" {
 
 enum { SS_SLOT_HEAD = 64 }; /* bytes of a slot that are not the caller's */
 
+/* A file of two slots, open. */
 struct ss_two_slot {
-	int fd; /* the caller's, open for reading and writing, not for appending */
-	char magic[8];
-	uint32_t slot_size;
+	int fd;              /* the caller's, open for reading and writing, not for appending */
+	char magic[8];       /* kind and version of the record */
+	uint32_t slot_size;  /* with its head */
 	uint32_t next;       /* slot that is written next, 0 or 1: never the one that counts */
 	uint64_t generation; /* the highest there is, also in a damaged slot */
-	uint8_t *slot;       /* memory of one slot */
+	uint8_t *slot;       /* memory of one slot, owned: ss_two_slot_close() frees it */
 };
 
+/* How a slot was found. */
 enum ss_slot_state {
-	SS_SLOT_EMPTY, /* nothing was ever written there */
-	SS_SLOT_WHOLE,
+	SS_SLOT_EMPTY,  /* nothing was ever written there */
+	SS_SLOT_WHOLE,  /* it has a record */
 	SS_SLOT_DAMAGED /* something is there that cannot be read */
 };
 
 /* One slot as it was found. */
 struct ss_slot {
-	enum ss_slot_state state;
-	uint64_t generation; /* damaged: 0 if it is not known */
-	uint8_t *bytes;      /* the content of a whole slot */
-	size_t len;
+	enum ss_slot_state state; /* what it is */
+	uint64_t generation;      /* damaged: 0 if it is not known */
+	uint8_t *bytes;           /* the content of a whole slot; ss_two_slot_found_done() frees it */
+	size_t len;               /* bytes of it */
 };
 
 /* What a file had. */
@@ -65,6 +68,7 @@ int ss_two_slot_open(struct ss_two_slot *, int fd, const char magic[8], uint32_t
 /* [any] The caller finds the content of slots[0] wrong and goes by slots[1]: the next write spares that one.
  */
 void ss_two_slot_use_other(struct ss_two_slot *);
+/* [any] Free the contents. */
 void ss_two_slot_found_done(struct ss_two_slot_found *);
 /* [any] Take the blocks of both slots, len bytes of content each, so that a full disk does not stop later
  * writes; for a new file.  0 or -errno. */
@@ -72,7 +76,8 @@ int ss_two_slot_reserve(struct ss_two_slot *, size_t len);
 /* [any] Replace the record: write and fdatasync().  0; -EMSGSIZE: larger than a slot; -errno: then the old
  * record counts, and the same slot is written next time. */
 int ss_two_slot_write(struct ss_two_slot *, const void *bytes, size_t len);
-/* [any] The same to both slots, one after the other: the last write of a clean end. */
+/* [any] The same to both slots, one after the other: the last write of a clean end.  0, -EMSGSIZE or -errno
+ * as ss_two_slot_write(). */
 int ss_two_slot_write_both(struct ss_two_slot *, const void *bytes, size_t len);
 /* [any] Free the memory; fd stays the caller's. */
 void ss_two_slot_close(struct ss_two_slot *);

@@ -2,7 +2,8 @@
 /*
  * semstreams/base/units.h - durations, sizes, integers and times as people write and read them.  Pure
  * functions: any thread, nothing allocated.  The host reads options of type SS_OPT_DURATION, SS_OPT_BYTES and
- * SS_OPT_INT with the same functions.  Those that parse set their result on success only.
+ * SS_OPT_INT with the same functions.  Those that parse set their result on success only.  Tags and rules are
+ * those of semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_BASE_UNITS_H
 #define SEMSTREAMS_BASE_UNITS_H
@@ -14,9 +15,10 @@
 extern "C" {
 #endif
 
-/* How they are written, for messages. */
+/* How durations are written, for messages. */
 #define SS_DURATION_FORM "like \"500ms\", \"1h30m\" or \"7d\" (units ns us ms s m h d)"
-#define SS_SIZE_FORM     "like \"64MiB\" or 512 (units B kB MB GB TB KiB MiB GiB TiB)"
+/* How sizes are written, for messages. */
+#define SS_SIZE_FORM "like \"64MiB\" or 512 (units B kB MB GB TB KiB MiB GiB TiB)"
 
 /*
  * [any] "1h30m", "500ms", "2.5s", "7d", "0" as nanoseconds: units ns us ms s m h d in falling order, no sign,
@@ -29,9 +31,10 @@ int ss_parse_size(const char *text, int64_t *bytes);
 /* [any] "-7", "0", "14550": an integer as JSON has it.  0; -EINVAL; -ERANGE: does not fit. */
 int ss_parse_integer(const char *text, int64_t *out);
 
-/* [any] The shortest exact form with one unit, which the parsing functions take again ("90m", "2500ms";
- * "64MiB"); cut to size, 32 bytes are enough.  Returns buf. */
+/* [any] The shortest exact form with one unit, which ss_parse_duration() takes again ("90m", "2500ms"); cut
+ * to size, 32 bytes are enough.  Returns buf. */
 const char *ss_format_duration(int64_t ns, char *buf, size_t size);
+/* [any] The same of a size, for ss_parse_size() ("64MiB").  Returns buf. */
 const char *ss_format_size(int64_t bytes, char *buf, size_t size);
 /* [any] For people, a duration in its two largest units, cut, not rounded: "89d23h", "7h45m", "30s"; under a
  * second "250ms", "0s".  24 bytes are enough.  Returns buf. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* semstreams/base/url.h - what of a URL may be shown: what stands in front of an @ or behind a ? is often a
- * secret.  Pure: any thread. */
+ * secret.  Pure: any thread.  Tags and rules are those of semstreams/plugin.h. */
 #ifndef SEMSTREAMS_BASE_URL_H
 #define SEMSTREAMS_BASE_URL_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * semstreams/base/utf8.h - UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above
- * U+10FFFF. Pure functions: any thread, nothing allocated.
+ * U+10FFFF. Pure functions: any thread, nothing allocated.  Tags and rules are those of semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_BASE_UTF8_H
 #define SEMSTREAMS_BASE_UTF8_H
@@ -62,7 +62,7 @@ bool ss_utf8_valid(const void *text, size_t size);
 struct ss_utf8_check {
 	uint8_t part[4]; /* a character that is not complete yet */
 	uint8_t len;     /* of its bytes, 0 to 3 */
-	bool invalid;
+	bool invalid;    /* the text so far cannot be the beginning of UTF-8 */
 };
 /* [any] One thread at a time.  False once the text so far cannot be the beginning of UTF-8. */
 bool ss_utf8_feed(struct ss_utf8_check *check, const void *text, size_t size);

@@ -27,6 +27,7 @@ extern "C" {
  */
 #define SS_ATTRIBUTES "semstreams.attributes/1"
 
+/* The attributes, and how many there are. */
 enum {
 	SS_ATTR_PEER = 0,  /* who sent it to this host: the verified name of the last hop, else one it gave */
 	SS_ATTR_ORIGIN,    /* the first location's verified name */
@@ -36,7 +37,7 @@ enum {
 	SS_ATTR_INPUT,     /* the id of the first input */
 	SS_ATTR_ERROR,     /* of an event that was refused: why */
 	SS_ATTR_COMPONENT, /* and the id of the component that refused it */
-	SS_ATTR_COUNT
+	SS_ATTR_COUNT      /* how many */
 };
 /* The time of an event, for functions that tell attributes apart; it is not in a set. */
 #define SS_ATTR_RECEIVED SS_ATTR_COUNT
@@ -47,18 +48,22 @@ enum { SS_ATTR_PEER_VERIFIED = 1, SS_ATTR_ORIGIN_VERIFIED = 2 };
 /* The longest texts, in bytes. */
 enum { SS_ATTR_NAME_MAX = 255, SS_ATTR_PATH_MAX = 1023 };
 
+/* One text of a set. */
 struct ss_attribute {
-	const char *text;  /* UTF-8 without control characters; not NUL-terminated; NULL: absent */
+	const char *text;  /* UTF-8 without control characters; not NUL-terminated; NULL: absent; valid as
+			    * long as the set */
 	uint32_t len;      /* bytes; 0: absent */
 	uint32_t reserved; /* 0 */
 };
 
+/* A set: made once by make(), immutable, shared by reference. */
 struct ss_attributes {
 	uint32_t struct_size;
-	uint32_t flags; /* SS_ATTR_..._VERIFIED, combined by | */
-	struct ss_attribute values[SS_ATTR_COUNT];
+	uint32_t flags;                            /* SS_ATTR_..._VERIFIED, combined by | */
+	struct ss_attribute values[SS_ATTR_COUNT]; /* by SS_ATTR_... */
 };
 
+/* What the host has under SS_ATTRIBUTES. */
 struct ss_attribute_service {
 	uint32_t struct_size, reserved;
 	/* [ctl] In create, or [inst] later: this instance reads attributes, or passes them on.  Who wants

@@ -15,27 +15,32 @@ extern "C" {
  * document, without allocating.  All functions are [any].
  */
 #define SS_FIELDS "semstreams.fields/1"
+/* Types of fields. */
 enum {
-	SS_JSON_MISSING = 0,
-	SS_JSON_NULL = 1,
-	SS_JSON_FALSE = 2,
-	SS_JSON_TRUE = 3,
-	SS_JSON_NUMBER = 4,
-	SS_JSON_STRING = 5,
-	SS_JSON_ARRAY = 6,
-	SS_JSON_OBJECT = 7
+	SS_JSON_MISSING = 0, /* the document has no such field */
+	SS_JSON_NULL = 1,    /* null */
+	SS_JSON_FALSE = 2,   /* false */
+	SS_JSON_TRUE = 3,    /* true */
+	SS_JSON_NUMBER = 4,  /* number() and integer() give its value */
+	SS_JSON_STRING = 5,  /* unescape() gives its value */
+	SS_JSON_ARRAY = 6,   /* with its brackets */
+	SS_JSON_OBJECT = 7   /* with its braces */
 };
+/* Flags of a field, combined by |. */
 enum {
 	SS_FIELD_ESCAPED = 1, /* the string holds backslash escapes: unescape() before comparing */
 	SS_FIELD_INTEGER = 2  /* the number has neither fraction nor exponent */
 };
+/* A field as read() found it. */
 struct ss_field {
-	const char *text; /* in the document: a string without its quotes, any other value as it is written */
+	const char *text; /* in the document, valid as long as that: a string without its quotes, any other
+			     value as it is written */
 	uint32_t len;     /* bytes */
 	uint16_t type;    /* SS_JSON_... */
 	uint16_t flags;   /* SS_FIELD_... */
 };
 struct ss_reader; /* opaque: compiled paths; immutable, so that threads may share it */
+/* What the host has under SS_FIELDS. */
 struct ss_fields {
 	uint32_t struct_size, reserved;
 	/* Compile n paths (copied).  A path that is empty or begins with '/' is a JSON pointer (RFC 6901: "",

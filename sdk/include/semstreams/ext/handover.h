@@ -18,6 +18,7 @@ extern "C" {
  */
 #define SS_HANDOVER "semstreams.handover/1"
 
+/* What the host has under SS_HANDOVER. */
 struct ss_handover {
 	uint32_t struct_size;
 	uint32_t reserved; /* 0 */

@@ -13,6 +13,7 @@ extern "C" {
 /* The libev loop that semstreams/ext/loop.h hides, for libraries that run on libev.  An instance that asks
  * for this service stays on its loop; its type should have SS_OWN_LOOP. */
 #define SS_LOOP_LIBEV "semstreams.loop.libev/1"
+/* What the host has under SS_LOOP_LIBEV. */
 struct ss_loop_libev {
 	uint32_t struct_size, reserved;
 	/* [inst] In start or later: the loop, a struct ev_loop *, valid until stop() returns. */

@@ -17,15 +17,16 @@ extern "C" {
 /* What a file descriptor is watched for; combined by |. */
 enum { SS_FD_READ = 1, SS_FD_WRITE = 2 };
 
+/* What the host has under SS_LOOP. */
 struct ss_loop {
 	uint32_t struct_size, reserved;
-	/* [inst] Call fn(arg) after first_ns, then every every_ns (0: once).  A timer that is late is called
-	 * once, not for each time that passed.  *id is for cancel(); that of a timer that ran once is unknown
-	 * afterwards.  -ENOMEM. */
+	/* [inst] Have fn(arg) called, [inst], after first_ns, then every every_ns (0: once).  A timer that is
+	 * late is called once, not for each time that passed.  *id is for cancel(); that of a timer that ran
+	 * once is unknown afterwards.  -ENOMEM. */
 	int32_t (*timer)(void *self, uint64_t first_ns, uint64_t every_ns, void (*fn)(void *arg), void *arg,
 			 uint32_t *id);
-	/* [inst] Call fn(arg, events) whenever fd is ready for one of the events.  The plugin owns fd and
-	 * cancels the watch before it closes fd.  -EBADF, -ENOMEM. */
+	/* [inst] Have fn(arg, events) called, [inst], whenever fd is ready for one of the events.  The plugin
+	 * owns fd and cancels the watch before it closes fd.  -EBADF, -ENOMEM. */
 	int32_t (*fd)(void *self, int fd, uint32_t events, void (*fn)(void *arg, uint32_t events), void *arg,
 		      uint32_t *id);
 	/* [inst] Watch the descriptor for other events; 0: none for now.  -ENOENT: the id is unknown. */

@@ -17,17 +17,19 @@ extern "C" {
  */
 #define SS_PEERS "semstreams.peers/1"
 
-enum { SS_PEER_VERIFIED = 1 }; /* flags: a certificate says the name */
+/* Flag of a peer: a certificate says its name. */
+enum { SS_PEER_VERIFIED = 1 };
 
-/* Strings need to be valid during the call; NULL: there is none.  None of them may hold a secret. */
+/* One peer.  Strings need to be valid during the call; NULL: there is none.  None of them may hold a secret.
+ */
 struct ss_peer {
 	uint32_t struct_size;
-	uint32_t flags;
-	const char *role;  /* what it is to the instance: "sender", "consumer", "subscriber", ... */
-	const char *state; /* "up", "opening", "away", ... */
-	const char *name;
-	const char *address; /* IP address, or the URL that is dialed */
-	const char *stream;
+	uint32_t flags;          /* SS_PEER_VERIFIED, or 0 */
+	const char *role;        /* what it is to the instance: "sender", "consumer", "subscriber", ... */
+	const char *state;       /* "up", "opening", "away", ... */
+	const char *name;        /* its verified name, else the one it gave */
+	const char *address;     /* IP address, or the URL that is dialed */
+	const char *stream;      /* which of its streams, where it has several */
 	const char *last_error;  /* why its last connection ended or could not be made */
 	uint64_t since_ns;       /* wall clock, since when it is in this state; 0: unknown */
 	uint64_t lag;            /* events that one end has and the other does not have for good */
@@ -38,12 +40,14 @@ struct ss_peer {
 /* Made by the host, for the time of one list(). */
 struct ss_peer_rows {
 	uint32_t struct_size, reserved;
-	void *of;
-	/* Once for each peer: 1, it is to be shown, so row() follows; or 0. */
+	void *of; /* the first argument of the functions; valid during list() */
+	/* [inst] Once for each peer: 1, it is to be shown, so row() follows; or 0. */
 	int32_t (*wanted)(void *of, const char *name, const char *state);
+	/* [inst] Tell of one peer that is wanted. */
 	void (*row)(void *of, const struct ss_peer *);
 };
 
+/* What the host has under SS_PEERS. */
 struct ss_peers {
 	uint32_t struct_size, reserved;
 	/* [ctl] In create, once: list(arg, rows) is called [inst], from start() to stop(), when somebody

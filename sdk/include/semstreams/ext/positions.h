@@ -61,6 +61,7 @@ enum {
 	SS_COVER_NOTHING = 2
 };
 
+/* What the host has under SS_POSITIONS. */
 struct ss_positions {
 	uint32_t struct_size, reserved;
 	/* [inst] In start: this instance is a checkpointer; cover is one of SS_COVER_...  From now on the
@@ -75,7 +76,8 @@ struct ss_positions {
 	int32_t (*cover)(void *self, uint32_t port, const struct ss_batch *);
 	/* [inst] With SS_COVER_GIVEN, when data that was covered was not made durable: the next snapshot
 	 * covers what this one does, and what is given to cover() from now on.  NULL, 0: nothing.  No
-	 * sync() may be under way.  As restore(): unless it returns 0 no snapshot is to be committed. */
+	 * sync() may be under way.  0, or an error as of restore(): -EINVAL, -EBADMSG, -ENOMEM; then no
+	 * snapshot is to be committed. */
 	int32_t (*rewind)(void *self, const void *snapshot, size_t size);
 	/* [inst] A snapshot: how many bytes it takes, written to buf if it fits into size.  The bytes mean
 	 * something to the host only; they are the same on every machine.  After a call in process() the

@@ -18,6 +18,7 @@ extern "C" {
  */
 #define SS_RATE "semstreams.rate/1"
 
+/* A limit that an instance joins. */
 struct ss_rate_limit {
 	uint32_t struct_size;
 	uint32_t priority; /* in the group; the highest goes first */
@@ -26,6 +27,7 @@ struct ss_rate_limit {
 	uint64_t burst;    /* bytes that may go at once after a pause; 0: a tenth of a second's worth */
 };
 
+/* What the host has under SS_RATE. */
 struct ss_rate {
 	uint32_t struct_size, reserved;
 	/* [ctl] In create, once: limit this instance.  0; -EEXIST: another instance gave the group another

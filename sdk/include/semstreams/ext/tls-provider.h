@@ -21,6 +21,7 @@ extern "C" {
 
 /* What a provider has, by ss_component.extension; required. */
 #define SS_TLS_PROVIDER "semstreams.tls-provider/1"
+/* The interface under that id. */
 struct ss_tls_provider {
 	uint32_t struct_size, reserved;
 	/* [ctl] What distinguishes this identity from others, such as the folder of its key; valid as long as
@@ -29,8 +30,9 @@ struct ss_tls_provider {
 	/*
 	 * [ctl] Instead of start(), in a process of its own: execute a command of an operator, "semstreams
 	 * cert VERB ...", where argv[0] is "status", "issue", "renew", "revoke", "rollover" or the like.  A
-	 * host may be running on the same storage.  print(arg, text) writes to standard output; errors are
-	 * logged.  Returns the exit status.  The host runs no loop, so SS_LOOP cannot be used.  May be NULL.
+	 * host may be running on the same storage.  print(arg, text), called before this returns, writes to
+	 * standard output; errors are logged.  Returns the exit status.  The host runs no loop, so SS_LOOP
+	 * cannot be used.  May be NULL.
 	 */
 	int32_t (*command)(void *self, uint32_t argc, const char *const *argv,
 			   void (*print)(void *arg, const char *text), void *arg);
@@ -41,6 +43,7 @@ struct ss_tls_provider {
 
 /* What the host has for providers, by ss_host.query. */
 #define SS_TLS_PUBLISH "semstreams.tls-publish/1"
+/* The service under that id. */
 struct ss_tls_publish {
 	uint32_t struct_size, reserved;
 	/*

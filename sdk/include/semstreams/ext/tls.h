@@ -28,9 +28,10 @@ enum {
 	SS_TLS_PENDING = 16      /* the first certificate is being obtained: a client may wait for it */
 };
 
+/* One generation, immutable; all of it is valid until release(). */
 struct ss_tls_material {
 	uint32_t struct_size;
-	uint32_t role;
+	uint32_t role;                 /* SS_TLS_SERVER or SS_TLS_CLIENT */
 	uint64_t generation;           /* grows with every change */
 	const char *chain_pem;         /* leaf first; NULL: no certificate, so handshakes of a server fail */
 	const char *key_pem;           /* PKCS #8, or as openssl writes it; NULL with chain_pem */
@@ -43,32 +44,33 @@ struct ss_tls_material {
 
 /* One certificate in DER. */
 struct ss_der {
-	const uint8_t *data;
-	size_t len; /* bytes */
+	const uint8_t *data; /* borrowed during the call */
+	size_t len;          /* bytes */
 };
 
 /* Why a handshake was refused; rows of semstreams_mtls_handshake_failures_total{reason}. */
 enum {
-	SS_TLS_FAIL_NO_CERT = 0,
-	SS_TLS_FAIL_UNKNOWN_CA,
-	SS_TLS_FAIL_EXPIRED,
-	SS_TLS_FAIL_NOT_YET_VALID,
-	SS_TLS_FAIL_PURPOSE,
-	SS_TLS_FAIL_NAME,
-	SS_TLS_FAIL_VERSION,
-	SS_TLS_FAIL_OTHER,
-	SS_TLS_FAIL_REVOKED,     /* in a certificate revocation list */
-	SS_TLS_FAIL_CRL_EXPIRED, /* the list that would tell is out of date */
-	SS_TLS_FAILS
+	SS_TLS_FAIL_NO_CERT = 0,   /* the peer has shown no certificate */
+	SS_TLS_FAIL_UNKNOWN_CA,    /* no trusted CA has signed it */
+	SS_TLS_FAIL_EXPIRED,       /* its time is over */
+	SS_TLS_FAIL_NOT_YET_VALID, /* its time has not begun */
+	SS_TLS_FAIL_PURPOSE,       /* it is not for this role */
+	SS_TLS_FAIL_NAME,          /* none of its names is welcome, or the one that was dialed */
+	SS_TLS_FAIL_VERSION,       /* no version of TLS is common to both */
+	SS_TLS_FAIL_OTHER,         /* anything else */
+	SS_TLS_FAIL_REVOKED,       /* in a certificate revocation list */
+	SS_TLS_FAIL_CRL_EXPIRED,   /* the list that would tell is out of date */
+	SS_TLS_FAILS               /* how many there are */
 };
+/* What the host has under SS_TLS. */
 struct ss_tls {
 	uint32_t struct_size, reserved;
 	/* [any] 1: security.tls switches TLS on for this role; 0: it does not. */
 	int32_t (*enabled)(void *self, uint32_t role);
-	/* [any] Get the newest generation; the caller gives it back with release().  NULL: TLS is off for the
-	 * role. */
+	/* [any] Get the newest generation, valid until the caller gives it back with release().  NULL: TLS is
+	 * off for the role. */
 	const struct ss_tls_material *(*acquire)(void *self, uint32_t role);
-	/* [any] NULL is allowed. */
+	/* [any] Give a generation back.  NULL is allowed. */
 	void (*release)(void *self, const struct ss_tls_material *);
 	/* [inst] Have changed(arg) called, [inst], after each new generation: another certificate, other
 	 * CAs, names or revocation lists.  Take it for new handshakes, and ask recheck_peer() about the peers
@@ -101,9 +103,9 @@ struct ss_tls {
 	int32_t (*recheck_peer)(void *self, uint32_t role, const struct ss_der *chain, uint32_t n,
 				const char *host, const char *name, int64_t *valid_until, int32_t *fail,
 				char *why, size_t why_size);
-	/* [any] 1 if a server's list of allowed names (allowed_client_cns) has this one: it belongs to who
-	 * shows its certificate, and must not be given to a peer without one.  Younger than the rest: see
-	 * SS_KNOWS. */
+	/* [any] 1 if a server's list of allowed names (allowed_client_cns) has this one, else 0: it belongs
+	 * to who shows its certificate, and must not be given to a peer without one.  Younger than the rest:
+	 * see SS_KNOWS. */
 	int32_t (*listed)(void *self, const char *name);
 };
 

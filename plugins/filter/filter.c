@@ -387,17 +387,20 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 
 static const char *const on_error_choices[] = {"error", "drop", "pass", NULL};
 
+#define KEY_SCHEMA                                                                                           \
+	"\"key\":{\"anyOf\":[{\"type\":\"string\"},"                                                         \
+	"{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"minItems\":1,\"maxItems\":8}]}"
+
 /* Conditions come in several dialects; what is wrong in one the plugin says best. */
 #define DEADBAND_SCHEMA                                                                                      \
 	"{\"type\":\"object\",\"required\":[\"field\",\"threshold\"],\"properties\":{"                       \
-	"\"field\":{\"type\":\"string\"},\"key\":{\"type\":\"string\"},"                                     \
+	"\"field\":{\"type\":\"string\"}," KEY_SCHEMA ","                                                    \
 	"\"threshold\":{\"type\":[\"number\",\"string\"],\"exclusiveMinimum\":0,"                            \
 	"\"pattern\":\"^[0-9.]+%$\"},"                                                                       \
 	"\"max_interval\":{\"type\":\"string\"}},\"additionalProperties\":false}"
 
 #define RATE_SCHEMA                                                                                          \
-	"{\"type\":\"object\",\"required\":[\"events\"],\"properties\":{"                                    \
-	"\"key\":{\"type\":\"string\"},"                                                                     \
+	"{\"type\":\"object\",\"required\":[\"events\"],\"properties\":{" KEY_SCHEMA ","                     \
 	"\"events\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000000000},"                            \
 	"\"per\":{\"type\":\"string\"},"                                                                     \
 	"\"burst\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000000000}},"                            \
@@ -405,7 +408,7 @@ static const char *const on_error_choices[] = {"error", "drop", "pass", NULL};
 
 #define SAMPLE_SCHEMA                                                                                        \
 	"{\"type\":\"object\",\"required\":[\"one_in\"],\"properties\":{"                                    \
-	"\"one_in\":{\"type\":\"integer\",\"minimum\":1},\"key\":{\"type\":\"string\"}},"                    \
+	"\"one_in\":{\"type\":\"integer\",\"minimum\":1}," KEY_SCHEMA "},"                                   \
 	"\"additionalProperties\":false}"
 
 #define FIELDS_SCHEMA                                                                                        \

@@ -14,8 +14,17 @@
 /* How far events of one key may be out of order before it is taken for a clock that was set back. */
 #define KEYED_DISORDER_NS 10000000000u
 
+#define MAX_KEY_FIELDS 8
+#define HASH_OF_HASHES 0xff /* no type of a value: that of several values as one key */
+
+/* The fields whose values together are the key of an event. */
+struct key {
+	uint32_t n; /* 0: all events have one key */
+	int paths[MAX_KEY_FIELDS];
+};
+
 struct keyed_slot {
-	uint64_t hash[2]; /* stands for the key */
+	uint64_t hash[2]; /* stands for the values of the key */
 	uint64_t time_ns; /* deadband: of the last that passed; rate limit: of the last refill */
 	union {
 		struct ss_number value; /* deadband: the last that passed */
@@ -38,7 +47,8 @@ struct keyed {
 
 struct deadband {
 	struct keyed *keys;
-	int field, key; /* indices of paths; key -1: one for all */
+	int field; /* index of its path */
+	struct key key;
 	double threshold;
 	struct ss_number exact; /* the threshold, if it is no percentage */
 	bool percent;
@@ -47,7 +57,7 @@ struct deadband {
 
 struct rate_limit {
 	struct keyed *keys;
-	int key;
+	struct key key;
 	uint64_t events, per_ns;
 	uint64_t capacity; /* burst, in nanoseconds times events */
 	uint64_t full_ns;  /* an empty bucket is full after this */
@@ -55,7 +65,7 @@ struct rate_limit {
 
 struct sample {
 	uint64_t one_in, seen;
-	int key; /* index of its path, -1: none */
+	struct key key;
 	struct ss_iface fields;
 	struct ss_scratch scratch;
 };
@@ -125,14 +135,33 @@ static struct keyed_slot *new_slot(struct keyed *k)
 	return s;
 }
 
-/* The slot of a key, which counts as used now; a field of type SS_JSON_MISSING is a key too.  NULL: out of
- * memory. */
-static struct keyed_slot *keyed_get(struct keyed *k, const struct ss_field *key)
+static const struct ss_field missing = {.type = SS_JSON_MISSING};
+
+/* The hash of an event's key; a field that is missing is a value too.  0; -ENOMEM; -EINVAL. */
+static int key_hash(const struct key *key, const struct ss_field *fields, const struct ss_iface *service,
+		    struct ss_scratch *scratch, const uint64_t secret[2], uint64_t out[2])
+{
+	uint64_t hashes[MAX_KEY_FIELDS][2];
+
+	if (key->n <= 1)
+		return ss_value_hash(service, scratch, key->n ? &fields[key->paths[0]] : &missing, secret,
+				     out);
+	for (uint32_t i = 0; i < key->n; i++) {
+		int rc = ss_value_hash(service, scratch, &fields[key->paths[i]], secret, hashes[i]);
+		if (rc < 0)
+			return rc;
+	}
+	ss_hash_bytes(secret, HASH_OF_HASHES, hashes, key->n * sizeof hashes[0], out);
+	return 0;
+}
+
+/* The slot of an event's key, which counts as used now.  NULL: out of memory. */
+static struct keyed_slot *keyed_get(struct keyed *k, const struct key *key, const struct ss_field *fields)
 {
 	struct keyed_slot *s;
 	uint64_t hash[2];
 
-	if (ss_value_hash(&k->fields, &k->scratch, key, k->secret, hash) < 0)
+	if (key_hash(key, fields, &k->fields, &k->scratch, k->secret, hash) < 0)
 		return NULL;
 	uint32_t *head = &k->heads[hash[0] & k->mask];
 	for (uint32_t i = *head; i; i = s->chain) {
@@ -152,27 +181,15 @@ static struct keyed_slot *keyed_get(struct keyed *k, const struct ss_field *key)
 	return s;
 }
 
-static const struct ss_field no_key = {.type = SS_JSON_MISSING};
-
-static const struct ss_field *key_of(const struct ss_field *fields, int key)
+/* Index of a path, added to paths, which stands at member name of the present place, or there; -1 if it was
+ * reported, or -ENOMEM, which goes to option. */
+static int add_path(json_t *path, const char *name, struct ss_json_option *option, struct ss_paths *paths)
 {
-	return key < 0 ? &no_key : &fields[key];
-}
-
-/* Index of the path at member name, added to paths; -1 if there is none, or it was reported, or -ENOMEM,
- * which goes to option. */
-static int compile_path(json_t *json, const char *name, bool needed, struct ss_json_option *option,
-			struct ss_paths *paths)
-{
-	json_t *path = json_object_get(json, name);
-
-	if (!path && needed)
-		ss_json_error(option, NULL, "\"%s\" is missing", name);
-	if (path && !json_is_string(path))
+	if (!json_is_string(path)) {
 		ss_json_error(option, name, "must be a string, the path of a field, found %s",
 			      ss_json_type(path));
-	if (!json_is_string(path))
 		return -1;
+	}
 	if (strlen(json_string_value(path)) != json_string_length(path)) {
 		ss_json_error(option, name, "must not contain a NUL character");
 		return -1;
@@ -181,6 +198,33 @@ static int compile_path(json_t *json, const char *name, bool needed, struct ss_j
 	if (index < 0)
 		option->err = index;
 	return index;
+}
+
+/* {"key": path} or {"key": [path, ...]}, or neither. */
+static void compile_key(json_t *json, struct ss_json_option *option, struct ss_paths *paths, struct key *out)
+{
+	json_t *path, *key = json_object_get(json, "key");
+	size_t i;
+
+	*out = (struct key){0};
+	if (!json_is_array(key)) {
+		out->paths[0] = key ? add_path(key, "key", option, paths) : -1;
+		out->n = key ? 1 : 0;
+		return;
+	}
+	if (json_array_size(key) < 1 || json_array_size(key) > MAX_KEY_FIELDS) {
+		ss_json_error(option, "key", "must be the path of a field, or an array of 1 to %d paths",
+			      MAX_KEY_FIELDS);
+		return;
+	}
+	size_t before = ss_json_enter(option, "key");
+	json_array_foreach(key, i, path)
+	{
+		size_t list = ss_json_enter_index(option, i);
+		out->paths[out->n++] = add_path(path, NULL, option, paths);
+		ss_json_leave(option, list);
+	}
+	ss_json_leave(option, before);
 }
 
 static bool is_object(json_t *json, struct ss_json_option *option)
@@ -239,8 +283,12 @@ static int deadband_compile(json_t *json, struct ss_json_option *option, struct 
 	}
 	if (is_object(json, option)) {
 		ss_json_keys(option, json, deadband_keys);
-		d->field = compile_path(json, "field", true, option, paths);
-		d->key = compile_path(json, "key", false, option, paths);
+		json_t *field = json_object_get(json, "field");
+		if (field)
+			d->field = add_path(field, "field", option, paths);
+		else
+			ss_json_error(option, NULL, "\"field\" is missing");
+		compile_key(json, option, paths, &d->key);
 		compile_threshold(d, json, option);
 		ss_json_duration(option, json, "max_interval", &d->max_interval_ns);
 	}
@@ -282,7 +330,7 @@ static int deadband_check(struct deadband *d, const struct ss_field *fields, uin
 	*slot = NULL;
 	if (f->type != SS_JSON_NUMBER)
 		return 1;
-	struct keyed_slot *s = *slot = keyed_get(d->keys, key_of(fields, d->key));
+	struct keyed_slot *s = *slot = keyed_get(d->keys, &d->key, fields);
 	if (!s)
 		return -ENOMEM;
 	if (s->fresh)
@@ -343,7 +391,7 @@ static int rate_limit_compile(json_t *json, struct ss_json_option *option, struc
 	}
 	if (is_object(json, option)) {
 		ss_json_keys(option, json, rate_keys);
-		r->key = compile_path(json, "key", false, option, paths);
+		compile_key(json, option, paths, &r->key);
 		r->events = compile_count(json, "events", 0, option);
 		r->per_ns = 1000000000;
 		ss_json_duration(option, json, "per", &r->per_ns);
@@ -365,7 +413,7 @@ static int rate_limit_compile(json_t *json, struct ss_json_option *option, struc
 /* Take one event out of its key's bucket: 1; 0: it is empty; -ENOMEM. */
 static int rate_limit_take(struct rate_limit *r, const struct ss_field *fields, uint64_t time_ns)
 {
-	struct keyed_slot *s = keyed_get(r->keys, key_of(fields, r->key));
+	struct keyed_slot *s = keyed_get(r->keys, &r->key, fields);
 
 	if (!s)
 		return -ENOMEM;
@@ -396,7 +444,7 @@ static void sample_free(struct sample *s)
 	free(s);
 }
 
-/* {"one_in": n, "key": path}: each n-th event, or all events of one in n keys. */
+/* {"one_in": n, "key": path or paths}: each n-th event, or all events of one in n keys. */
 static int sample_compile(json_t *json, struct ss_json_option *option, struct ss_paths *paths,
 			  const struct ss_iface *fields, struct sample **out)
 {
@@ -409,7 +457,6 @@ static int sample_compile(json_t *json, struct ss_json_option *option, struct ss
 		return -ENOMEM;
 	}
 	s->fields = *fields;
-	s->key = -1;
 	if (!json_is_object(json)) {
 		ss_json_error(option, NULL, "must be an object such as {\"one_in\": 10}, found %s",
 			      ss_json_type(json));
@@ -420,7 +467,7 @@ static int sample_compile(json_t *json, struct ss_json_option *option, struct ss
 				      "\"one_in\" must be an integer of at least 1");
 		else
 			s->one_in = (uint64_t)json_integer_value(one_in);
-		s->key = compile_path(json, "key", false, option, paths);
+		compile_key(json, option, paths, &s->key);
 	}
 	if (option->err)
 		sample_free(s);
@@ -436,9 +483,9 @@ static int sample_take(struct sample *s, const struct ss_field *fields)
 	static const uint64_t known_to_all[2] = {0x73616d706c65, 1};
 	uint64_t hash[2];
 
-	if (s->key < 0)
+	if (!s->key.n)
 		return s->seen++ % s->one_in == 0;
-	int rc = ss_value_hash(&s->fields, &s->scratch, &fields[s->key], known_to_all, hash);
+	int rc = key_hash(&s->key, fields, &s->fields, &s->scratch, known_to_all, hash);
 	return rc < 0 ? rc : hash[0] % s->one_in == 0;
 }
 

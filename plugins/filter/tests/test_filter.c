@@ -91,6 +91,14 @@ static void test_config_errors(void **state)
 		{"rate_limit", "{\"events\":18446744073709551615}",
 		 "/rate_limit/events: \"events\" must be an integer from 1"},
 		{"rate_limit", "{\"events\":1,\"key\":5}", "/rate_limit/key: must be a string"},
+		{"rate_limit", "{\"events\":1,\"key\":[]}",
+		 "/rate_limit/key: must be the path of a field, or"},
+		{"rate_limit",
+		 "{\"events\":1,\"key\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]}",
+		 "/rate_limit/key: must be the path of a field, or an array of 1 to 8 paths"},
+		{"rate_limit", "{\"events\":1,\"key\":[\"a\",5]}",
+		 "/rate_limit/key/1: must be a string, the path of a field, found a number"},
+		{"sample", "{\"one_in\":2,\"key\":[\"a\",\".\"]}", "/sample/key/1: \".\" is not a path"},
 	};
 
 	(void)state;
@@ -504,6 +512,21 @@ static void test_rate_limit(void **state)
 	finish(&t);
 }
 
+/* Each pair of values has an allowance of its own: ("1", 2) and (1, 2) are two, as are (1, 2) and (2, 1). */
+static void test_rate_limit_by_several_keys(void **state)
+{
+	struct instance t;
+
+	(void)state;
+	CREATE(&t, "rate_limit", "{\"key\":[\"/a\",\"/b\"],\"events\":1,\"per\":\"1h\"}");
+	STEPS(&t, {"{\"a\":1,\"b\":2}", 0, true}, {"{\"a\":1,\"b\":2}", 0, false},
+	      {"{\"a\":2,\"b\":1}", 0, true}, {"{\"a\":1,\"b\":3}", 0, true},
+	      {"{\"a\":\"1\",\"b\":2}", 0, true}, {"{\"a\":1.0,\"b\":2}", 0, false}, {"{\"a\":1}", 0, true},
+	      {"{\"b\":1}", 0, true}, {"{\"a\":1,\"c\":1}", 0, false}, {"{\"b\":3,\"a\":1}", 0, false});
+	assert_int_equal(t.host.metrics[M_RATE_KEYS], 6);
+	finish(&t);
+}
+
 /* However arrivals are spread, no more pass than the bucket and the time allow. */
 static void test_rate_over_time(void **state)
 {
@@ -595,15 +618,25 @@ static void test_many_keys(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_config_errors),  cmocka_unit_test(test_all_errors_at_once),
-		cmocka_unit_test(test_config_limits),  cmocka_unit_test(test_not_json),
-		cmocka_unit_test(test_regex_gives_up), cmocka_unit_test(test_hostile_patterns),
-		cmocka_unit_test(test_regex_pieces),   cmocka_unit_test(test_long_list_without_case),
-		cmocka_unit_test(test_rest),           cmocka_unit_test(test_whole_batches),
-		cmocka_unit_test(test_huge_batch),     cmocka_unit_test(test_out_of_memory),
-		cmocka_unit_test(test_deadband),       cmocka_unit_test(test_rate_limit),
-		cmocka_unit_test(test_rate_over_time), cmocka_unit_test(test_deadband_with_rate_limit),
-		cmocka_unit_test(test_max_keys),       cmocka_unit_test(test_many_keys),
+		cmocka_unit_test(test_config_errors),
+		cmocka_unit_test(test_all_errors_at_once),
+		cmocka_unit_test(test_config_limits),
+		cmocka_unit_test(test_not_json),
+		cmocka_unit_test(test_regex_gives_up),
+		cmocka_unit_test(test_hostile_patterns),
+		cmocka_unit_test(test_regex_pieces),
+		cmocka_unit_test(test_long_list_without_case),
+		cmocka_unit_test(test_rest),
+		cmocka_unit_test(test_whole_batches),
+		cmocka_unit_test(test_huge_batch),
+		cmocka_unit_test(test_out_of_memory),
+		cmocka_unit_test(test_deadband),
+		cmocka_unit_test(test_rate_limit),
+		cmocka_unit_test(test_rate_limit_by_several_keys),
+		cmocka_unit_test(test_rate_over_time),
+		cmocka_unit_test(test_deadband_with_rate_limit),
+		cmocka_unit_test(test_max_keys),
+		cmocka_unit_test(test_many_keys),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@
 #include "core/cli/describe.h"
 #include "core/cli/host_command.h"
 #include "core/cli/load.h"
+#include "core/cli/new_plugin.h"
 #include "core/admin/log.h"
 #include "core/config/descriptors.h"
 #include "core/flow/pipeline.h"
@@ -252,6 +253,8 @@ static int dispatch(const struct cli_options *o)
 		return host_command(o);
 	case CLI_TAP:
 		return tap_command(o);
+	case CLI_PLUGINS_NEW:
+		return new_plugin(o);
 	case CLI_HELP:
 		cli_print_help(o->topic, stdout);
 		return 0;

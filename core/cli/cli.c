@@ -48,6 +48,10 @@ enum option_id {
 	OPT_LIMIT,
 	OPT_WHERE,
 	OPT_REDACT,
+	OPT_KIND,
+	OPT_LANG,
+	OPT_DIR,
+	OPT_TEMPLATE,
 	OPT_HELP,
 	OPT_VERSION,
 };
@@ -62,7 +66,7 @@ static const struct option {
 	const char *help;
 } options[] = {
 	[OPT_CONFIG] = {"--config", 'c', "FILE", FOR_CONFIG | FOR_TYPES, TEXT_OF_CONFIG},
-	[OPT_PLUGINS] = {"--plugins", 0, "DIR", FOR_CONFIG | FOR_TYPES,
+	[OPT_PLUGINS] = {"--plugins", 0, "DIR", FOR_CONFIG | FOR_TYPES | FOR(CLI_PLUGINS_NEW),
 			 "search DIR for plugins first; may be repeated"},
 	[OPT_LOG_LEVEL] = {"--log-level", 0, "LEVEL", FOR_LOG,
 			   "error, warn, info or debug; overrides the configuration"},
@@ -99,6 +103,11 @@ static const struct option {
 		       "show events that meet a condition, written as the filter's \"where\""},
 	[OPT_REDACT] = {"--redact", 0, "FIELD", FOR(CLI_TAP),
 			"hide a member or an attribute; may be repeated"},
+	[OPT_KIND] = {"--kind", 0, "KIND", FOR(CLI_PLUGINS_NEW), "source, processor, sink or tls"},
+	[OPT_LANG] = {"--lang", 0, "LANGUAGE", FOR(CLI_PLUGINS_NEW), "c, c++ or rust [c]"},
+	[OPT_DIR] = {"--dir", 0, "DIR", FOR(CLI_PLUGINS_NEW), "make the folder in DIR [.]"},
+	[OPT_TEMPLATE] = {"--template", 0, "DIR", FOR(CLI_PLUGINS_NEW),
+			  "use the templates in DIR, not those of the SDK"},
 	[OPT_HELP] = {"--help", 'h', NULL, ALL, "print this help"},
 	[OPT_VERSION] = {"--version", 'V', NULL, ALL, "print version, plugin ABI, plugin folder and build"},
 };
@@ -109,6 +118,7 @@ static const char *const command_names[] = {
 	[CLI_GRAPH] = "graph",
 	[CLI_PLUGINS_LIST] = "plugins list",
 	[CLI_PLUGINS_DESCRIBE] = "plugins describe",
+	[CLI_PLUGINS_NEW] = "plugins new",
 	[CLI_SCHEMA] = "schema",
 	[CLI_CERT] = "cert",
 	[CLI_STATUS] = "status",
@@ -228,6 +238,36 @@ static int set_number(const struct parser *p, enum option_id id, const char *val
 	}
 }
 
+/* One word of a list. */
+static int set_choice(const struct parser *p, enum option_id id, const char *value, const char *const *list,
+		      size_t n, const char **out)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(list[i], value) == 0) {
+			*out = list[i];
+			return 0;
+		}
+	return unknown(p, options[id].name + 2, value, list, n);
+}
+
+/* What "plugins new" makes. */
+static int set_package(const struct parser *p, enum option_id id, const char *value)
+{
+	static const char *const kinds[] = {"source", "processor", "sink", "tls"};
+	static const char *const langs[] = {"c", "c++", "rust"};
+	struct cli_options *o = p->out;
+
+	if (id == OPT_KIND)
+		return set_choice(p, id, value, kinds, N(kinds), &o->kind);
+	if (id == OPT_LANG)
+		return set_choice(p, id, value, langs, N(langs), &o->lang);
+	if (id == OPT_DIR)
+		o->dir = value;
+	else
+		o->template = value;
+	return 0;
+}
+
 static int set_option(struct parser *p, enum option_id id, const char *value)
 {
 	struct cli_options *o = p->out;
@@ -235,6 +275,8 @@ static int set_option(struct parser *p, enum option_id id, const char *value)
 	p->seen |= FOR(id);
 	if (value && *value == '\0')
 		return usage(p, "%s needs a %s, not an empty text", options[id].name, options[id].value);
+	if (options[id].commands == FOR(CLI_PLUGINS_NEW))
+		return set_package(p, id, value);
 	switch (id) {
 	case OPT_CONFIG:
 		o->config = value;
@@ -366,13 +408,13 @@ static int parse_words(struct parser *p, char **argv)
 /* Commands of two words, in the order of the enum where several begin alike. */
 static const struct pair {
 	const char *first, *needs;
-	const char *second[3];
-	enum cli_command commands[2];
+	const char *second[4];
+	enum cli_command commands[3];
 } pairs[] = {
 	{"plugins",
-	 "'list' or 'describe TYPE'",
-	 {"list", "describe"},
-	 {CLI_PLUGINS_LIST, CLI_PLUGINS_DESCRIBE}},
+	 "'list', 'describe TYPE' or 'new NAME'",
+	 {"list", "describe", "new"},
+	 {CLI_PLUGINS_LIST, CLI_PLUGINS_DESCRIBE, CLI_PLUGINS_NEW}},
 	{"config", "'show'", {"show"}, {CLI_CONFIG_SHOW}},
 };
 
@@ -450,6 +492,18 @@ static int take_point(struct parser *p)
 	return 0;
 }
 
+static int take_name(struct parser *p)
+{
+	if (p->n_words == 0)
+		return usage(p, "plugins new needs a name, as in 'semstreams plugins new mine --kind sink'");
+	if (p->n_words > 1)
+		return usage(p, "unexpected word '%s'", p->words[1]);
+	if (!p->out->kind)
+		return usage(p, "plugins new needs --kind source, processor, sink or tls");
+	p->out->name = p->words[0];
+	return 0;
+}
+
 /* What is left of the words: a file or a type. */
 static int take_operand(struct parser *p)
 {
@@ -523,9 +577,10 @@ int cli_parse(int argc, char **argv, struct cli_options *out, FILE *err)
 	} else {
 		rc = check_options(&p);
 		if (rc == 0)
-			rc = out->command == CLI_CERT  ? take_verb(&p)
-			     : out->command == CLI_TAP ? take_point(&p)
-						       : take_operand(&p);
+			rc = out->command == CLI_CERT          ? take_verb(&p)
+			     : out->command == CLI_TAP         ? take_point(&p)
+			     : out->command == CLI_PLUGINS_NEW ? take_name(&p)
+							       : take_operand(&p);
 	}
 out:
 	free(words);
@@ -552,6 +607,7 @@ static const char help_general[] =
 	"  semstreams graph [-c] FILE          show how the components are connected\n"
 	"  semstreams plugins list             list the available component types\n"
 	"  semstreams plugins describe TYPE    show options, metrics and outputs of a type\n"
+	"  semstreams plugins new NAME         make a package for a plugin of your own\n"
 	"  semstreams cert status|VERB         show certificates; issue, renew or revoke them\n"
 	"  semstreams spool ls|check|dump DIR  inspect the folder of a spool\n"
 	"  semstreams replay FILE... --to URL  send events in again that were refused and stored\n"
@@ -606,6 +662,11 @@ static const char *const help_texts[] = {
 		"\n"
 		"Shows a component type: its options, metrics, outputs and drop reasons.\n"
 		"With -c FILE, the plugin folders of that configuration are searched, too.\n",
+	[CLI_PLUGINS_NEW] =
+		"semstreams plugins new NAME --kind KIND [OPTIONS]\n"
+		"\n"
+		"Makes the folder NAME with a plugin that works: its source, its build, its unit tests and\n"
+		"a pipeline to run it in.  Nothing is overwritten.\n",
 	[CLI_SCHEMA] =
 		"semstreams schema [OPTIONS]\n"
 		"\n"

@@ -18,6 +18,7 @@ enum cli_command {
 	CLI_GRAPH,
 	CLI_PLUGINS_LIST,
 	CLI_PLUGINS_DESCRIBE,
+	CLI_PLUGINS_NEW,
 	CLI_SCHEMA,
 	CLI_CERT,
 	CLI_STATUS,
@@ -36,8 +37,9 @@ struct cli_options {
 	enum cli_command topic; /* CLI_HELP: of which command; CLI_HELP = in general */
 	const char *config;     /* NULL: not given, so CLI_DEFAULT_CONFIG */
 	const char *type;       /* CLI_PLUGINS_DESCRIBE */
-	int role;               /* CLI_CERT: SS_TLS_..., -1 = not given */
-	const char **words;     /* CLI_CERT: the verb and what follows it; cli_done frees the array */
+	const char *name, *kind, *lang, *dir, *template; /* CLI_PLUGINS_NEW; NULL: not given */
+	int role;                                        /* CLI_CERT: SS_TLS_..., -1 = not given */
+	const char **words; /* CLI_CERT: the verb and what follows it; cli_done frees the array */
 	size_t n_words;
 	const char **folders; /* of plugins, to be searched first; cli_done frees the array */
 	size_t n_folders;

@@ -14,6 +14,7 @@ __semstreams_at()
         'graph') next='' options='--config --format --help --plugins --version -V -c -h' operand=json ;;
         'plugins list') next='' options='--config --help --json --plugins --version -V -c -h' operand=none ;;
         'plugins describe') next='' options='--config --help --json --markdown --plugins --version -V -c -h' operand=types ;;
+        'plugins new') next='' options='--dir --help --kind --lang --plugins --template --version -V -h' operand=none ;;
         'cert') next='status issue renew revoke rollover' options='--config --help --log-format --log-level --plugins --role --version -V -c -h' operand=none ;;
         'spool') next='ls check dump' options='--from --meta --to' operand=folders ;;
         'replay') next='' options='--again --dry-run --rate --to' operand=files ;;
@@ -47,9 +48,9 @@ __semstreams_at()
         'pki init') next='' options='--address --force --help --json --key-type --layout --location --passphrase-env --passphrase-file --passphrase-prompt --pkcs11-module --san' operand=folders ;;
         'pki services') next='' options='--ca --ca-key --ca-passphrase-env --ca-passphrase-file --ca-passphrase-prompt --force --help --json --key-type --layout --pkcs11-module --san' operand=folders ;;
         'pki help') next='' options='' operand=none ;;
-        'plugins') next='list describe' options='' operand=none ;;
+        'plugins') next='list describe new' options='' operand=none ;;
         'config') next='show' options='' operand=none ;;
-        'help plugins') next='list describe' options='' operand=none ;;
+        'help plugins') next='list describe new' options='' operand=none ;;
         'help config') next='show' options='' operand=none ;;
         'help pki') next='' options='' operand=none ;;
         *) return 1 ;;
@@ -68,6 +69,7 @@ __semstreams_value()
         *' '--ca-passphrase-file) kind='files' ;;
         *' '--config) kind='json' ;;
         *' '--crl) kind='files' ;;
+        *' '--dir) kind='folders' ;;
         *' '--exec) kind='none' ;;
         *' '--filter) kind='none' ;;
         *' '--fingerprint) kind='none' ;;
@@ -78,6 +80,8 @@ __semstreams_value()
         *' '--junit) kind='files' ;;
         *' '--key) kind='files' ;;
         *' '--key-type) kind='words rsa2048 rsa3072 rsa4096 p256 p384 ed25519' ;;
+        *' '--kind) kind='words source processor sink tls' ;;
+        *' '--lang) kind='none' ;;
         *' '--layout) kind='words internal federation provider step-ca' ;;
         *' '--limit) kind='none' ;;
         *' '--location) kind='none' ;;
@@ -100,6 +104,7 @@ __semstreams_value()
         *' '--roots) kind='files' ;;
         *' '--san) kind='none' ;;
         *' '--shutdown-timeout) kind='none' ;;
+        *' '--template) kind='folders' ;;
         *' '--timeout) kind='none' ;;
         *' '--to) kind='none' ;;
         *' '--token-env) kind='none' ;;

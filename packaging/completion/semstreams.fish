@@ -8,7 +8,7 @@ function __semstreams_words
     for word in (commandline -opc)[2..-1]
         if test -n "$skip"
             set skip
-        else if contains -- $word --address --admin --ca --ca-key --ca-passphrase-env --ca-passphrase-file --config --crl --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --layout --limit --location --log-format --log-level --name --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --redact --role --roots --san --shutdown-timeout --timeout --to --token-env --token-file --validity --wait --where -c
+        else if contains -- $word --address --admin --ca --ca-key --ca-passphrase-env --ca-passphrase-file --config --crl --dir --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --kind --lang --layout --limit --location --log-format --log-level --name --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --redact --role --roots --san --shutdown-timeout --template --timeout --to --token-env --token-file --validity --wait --where -c
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -20,7 +20,7 @@ end
 function __semstreams_in
     set -l words (__semstreams_words)
     while set -q words[1]
-        contains -- "$words" 'help' 'run' 'check' 'doctor' 'graph' 'plugins list' 'plugins describe' 'cert' 'spool' 'replay' 'pki' 'status' 'top' 'reload' 'tap' 'config show' 'test' 'schema' 'pki root' 'pki intermediate' 'pki leaf' 'pki device' 'pki csr' 'pki sign' 'pki inspect' 'pki fingerprint' 'pki bundle' 'pki verify' 'pki renew' 'pki rotate' 'pki token' 'pki join-request' 'pki approve' 'pki join' 'pki join-serve' 'pki revoke' 'pki crl' 'pki init' 'pki services' 'pki help' 'plugins' 'config' 'help plugins' 'help config' 'help pki'; and break
+        contains -- "$words" 'help' 'run' 'check' 'doctor' 'graph' 'plugins list' 'plugins describe' 'plugins new' 'cert' 'spool' 'replay' 'pki' 'status' 'top' 'reload' 'tap' 'config show' 'test' 'schema' 'pki root' 'pki intermediate' 'pki leaf' 'pki device' 'pki csr' 'pki sign' 'pki inspect' 'pki fingerprint' 'pki bundle' 'pki verify' 'pki renew' 'pki rotate' 'pki token' 'pki join-request' 'pki approve' 'pki join' 'pki join-serve' 'pki revoke' 'pki crl' 'pki init' 'pki services' 'pki help' 'plugins' 'config' 'help plugins' 'help config' 'help pki'; and break
         set -e words[-1]
     end
     test "$words" = $argv[1]
@@ -59,7 +59,7 @@ complete -c semstreams -n '__semstreams_at \'\'' -a run -d 'run the pipeline unt
 complete -c semstreams -n '__semstreams_at \'\'' -a check -d 'report everything that is wrong with a configuration'
 complete -c semstreams -n '__semstreams_at \'\'' -a doctor -d 'find what keeps a configuration from working here'
 complete -c semstreams -n '__semstreams_at \'\'' -a graph -d 'show how the components are connected'
-complete -c semstreams -n '__semstreams_at \'\'' -a plugins -d 'list, describe'
+complete -c semstreams -n '__semstreams_at \'\'' -a plugins -d 'list, describe, new'
 complete -c semstreams -n '__semstreams_at \'\'' -a cert -d 'show certificates; issue, renew or revoke them'
 complete -c semstreams -n '__semstreams_at \'\'' -a spool -d 'inspect the folder of a spool'
 complete -c semstreams -n '__semstreams_at \'\'' -a replay -d 'send events in again that were refused and stored'
@@ -142,6 +142,13 @@ complete -c semstreams -n '__semstreams_in \'plugins describe\'' -l json -d 'pri
 complete -c semstreams -n '__semstreams_in \'plugins describe\'' -l markdown -d 'print the tables of options, metrics and drop reasons for a page'
 complete -c semstreams -n '__semstreams_in \'plugins describe\'' -l plugins -x -a '(__fish_complete_directories)' -d 'search DIR for plugins first; may be repeated'
 complete -c semstreams -n '__semstreams_in \'plugins describe\'' -l version -s V -d 'print version, plugin ABI, plugin folder and build'
+complete -c semstreams -n '__semstreams_in \'plugins new\'' -l dir -x -a '(__fish_complete_directories)' -d 'make the folder in DIR [.]'
+complete -c semstreams -n '__semstreams_in \'plugins new\'' -l help -s h -d 'print this help'
+complete -c semstreams -n '__semstreams_in \'plugins new\'' -l kind -x -a 'source processor sink tls' -d 'source, processor, sink or tls'
+complete -c semstreams -n '__semstreams_in \'plugins new\'' -l lang -x -d 'c, c++ or rust [c]'
+complete -c semstreams -n '__semstreams_in \'plugins new\'' -l plugins -x -a '(__fish_complete_directories)' -d 'search DIR for plugins first; may be repeated'
+complete -c semstreams -n '__semstreams_in \'plugins new\'' -l template -x -a '(__fish_complete_directories)' -d 'use the templates in DIR, not those of the SDK'
+complete -c semstreams -n '__semstreams_in \'plugins new\'' -l version -s V -d 'print version, plugin ABI, plugin folder and build'
 complete -c semstreams -n '__semstreams_at \'cert\'' -a status
 complete -c semstreams -n '__semstreams_at \'cert\'' -a issue
 complete -c semstreams -n '__semstreams_at \'cert\'' -a renew
@@ -534,7 +541,9 @@ complete -c semstreams -n '__semstreams_in \'pki services\'' -l pkcs11-module -r
 complete -c semstreams -n '__semstreams_in \'pki services\'' -l san -x -d 'a DNS name or address; may be given several times'
 complete -c semstreams -n '__semstreams_at \'plugins\'' -a list -d 'list the available component types'
 complete -c semstreams -n '__semstreams_at \'plugins\'' -a describe -d 'show options, metrics and outputs of a type'
+complete -c semstreams -n '__semstreams_at \'plugins\'' -a new -d 'make a package for a plugin of your own'
 complete -c semstreams -n '__semstreams_at \'config\'' -a show -d 'print a configuration, secrets hidden'
 complete -c semstreams -n '__semstreams_at \'help plugins\'' -a list
 complete -c semstreams -n '__semstreams_at \'help plugins\'' -a describe
+complete -c semstreams -n '__semstreams_at \'help plugins\'' -a new
 complete -c semstreams -n '__semstreams_at \'help config\'' -a show

@@ -22,6 +22,7 @@ pluginexec_LTLIBRARIES += %D%/sample.la
 %C%_sample_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 %C%_sample_la_LIBADD = %D%/libsample.la libssbase.la
 check_PROGRAMS += %D%/tests/test_sample
+%C%_tests_test_sample_SOURCES = %D%/tests/test_sample.c %D%/tests/check.h
 %C%_tests_test_sample_LDADD = %D%/libsample.la $(TEST_HOST_LIBS)
 endif
 """
@@ -39,12 +40,16 @@ OUTSIDE = {
 }
 
 
-def join(top):
-    """The template as plugins/sample, and the lines outside."""
+def join(top, semstreams):
+    """What `plugins new` makes as plugins/sample, and the lines outside."""
     folder = top / "plugins" / "sample"
     (folder / "tests").mkdir(parents=True)
-    shutil.copy(top / "sdk" / "template" / "sample.c", folder)
-    shutil.copy(top / "sdk" / "template" / "test_sample.c", folder / "tests")
+    subprocess.run([semstreams, "plugins", "new", "sample", "--kind", "processor", "--dir", top.parent], check=True,
+                   capture_output=True)
+    made = top.parent / "sample"
+    shutil.copy(made / "sample.c", folder)
+    for name in ("test_sample.c", "check.h"):
+        shutil.copy(made / name, folder / "tests")
     (folder / "Makefile.inc").write_text(MAKEFILE_INC)
     (folder / "sample.md").write_text(PAGE)
     for name, (before, line) in OUTSIDE.items():
@@ -54,14 +59,14 @@ def join(top):
 
 
 @pytest.fixture(scope="module")
-def built(tree, tmp_path_factory):
+def built(tree, tmp_path_factory, semstreams):
     for tool in ("autoreconf", "libtoolize", "make"):
         if not shutil.which(tool):
             pytest.skip(f"{tool} is not installed")
     folder = tmp_path_factory.mktemp("joined")
     top = folder / "src"
     shutil.copytree(tree, top, ignore=shutil.ignore_patterns(".git", "autom4te.cache", "build", "build-*", "__pycache__"))
-    join(top)
+    join(top, semstreams)
     subprocess.run(["autoreconf", "-fi"], cwd=top, check=True, capture_output=True)
     others = sorted(p.name.replace("_", "-") for p in (top / "plugins").iterdir()
                     if p.is_dir() and (p / f"{p.name}.md").exists() and p.name != "sample")

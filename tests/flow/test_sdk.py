@@ -30,12 +30,12 @@ def build(source, target, compiler=CC):
 
 
 @pytest.fixture(scope="session")
-def sample(tmp_path_factory):
-    """sample.so, built from a copy of the installed template."""
-    folder = tmp_path_factory.mktemp("stranger") / "sample"
-    shutil.copytree(*pkg_config("--variable=templatedir"), folder)
-    build(folder / "sample.c", folder / "sample.so")
-    return folder / "sample.so"
+def sample(tmp_path_factory, semstreams):
+    """sample.so, built from the package that `plugins new` makes."""
+    folder = tmp_path_factory.mktemp("stranger")
+    subprocess.run([semstreams, "plugins", "new", "sample", "--kind", "processor", "--dir", folder], check=True, capture_output=True)
+    build(folder / "sample" / "sample.c", folder / "sample" / "sample.so")
+    return folder / "sample" / "sample.so"
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sample: a processor that passes on one event in so many, to thin out a sensor that is too fast. */
+/* @TYPE@: a processor that passes on one event in so many, to thin out a sensor that is too fast. */
 #include <semstreams/sugar.h>
 #include <stdlib.h>
 
@@ -16,26 +16,26 @@ static const struct ss_option options[] = {
 
 /* One instance: a pipeline may have several, so no globals.  No two threads are ever in it at once, so no
  * locks. */
-struct sample {
+struct instance {
 	const struct ss_host *host;
 	const struct conf *conf;
 	int64_t seen; /* events since the last one passed on */
 };
 
-static int32_t sample_create(const struct ss_host *host, const void *conf, void **self)
+static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
-	struct sample *s = malloc(sizeof *s);
+	struct instance *s = malloc(sizeof *s);
 	if (!s)
 		return -ENOMEM;
-	*s = (struct sample){.host = host, .conf = conf};
+	*s = (struct instance){.host = host, .conf = conf};
 	*self = s;
 	return 0;
 }
 
-static int32_t sample_process(void *self, uint32_t port, struct ss_batch *in)
+static int32_t process(void *self, uint32_t port, struct ss_batch *in)
 {
 	(void)port; /* there is one input */
-	struct sample *s = self;
+	struct instance *s = self;
 	/* A child of in: its rows may point into the memory of in, so nothing is copied.  A plugin that
 	 * writes payloads asks for bytes of its own in the last argument and gets them at out->data. */
 	struct ss_batch *out = s->host->batch_new(s->host, in, in->count, 0);
@@ -55,11 +55,12 @@ static int32_t sample_process(void *self, uint32_t port, struct ss_batch *in)
 }
 
 /* clang-format off */
-static const struct ss_component sample = {
-	.struct_size = sizeof sample, .kind = SS_KIND_PROCESSOR, .type = "sample",
-	.version = "1.0", .summary = "Passes on one event in so many.", .license = "MIT",
+static const struct ss_component component = {
+	.struct_size = sizeof component, .kind = SS_KIND_PROCESSOR, .type = "@TYPE@",
+	.version = "0.1.0", .summary = "Passes on one event in so many.", .license = "MIT",
 	.options = options, .option_size = sizeof options[0], .n_options = sizeof options / sizeof options[0],
-	.conf_size = sizeof(struct conf), .create = sample_create, .destroy = free, .process = sample_process,
+	.conf_size = sizeof(struct conf), .create = create, .destroy = free, .process = process,
+	.flags = SS_TELLS_PATHS, /* it opens no files */
 };
 /* clang-format on */
-SS_REGISTER(&sample);
+SS_REGISTER(&component);

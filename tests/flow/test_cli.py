@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from pki import Pki
 
-COMMANDS = [["run"], ["check"], ["doctor"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["schema"],
+COMMANDS = [["run"], ["check"], ["doctor"], ["graph"], ["plugins", "list"], ["plugins", "describe"], ["plugins", "new"], ["schema"],
             ["cert"], ["status"], ["top"], ["reload"], ["tap"], ["config", "show"]]
 
 EDGE = {
@@ -74,7 +74,7 @@ def test_version(command):
     (["check", "a", "b"], "unexpected word 'b'"),
     (["check", "a", "-c", "b"], "two configuration files, 'b' and 'a'"),
     (["schema", "a"], "unexpected word 'a'"),
-    (["plugins"], "plugins needs 'list' or 'describe TYPE'"),
+    (["plugins"], "plugins needs 'list', 'describe TYPE' or 'new NAME'"),
     (["plugins", "lst"], "unknown command 'lst' (did you mean 'list'?)"),
     (["plugins", "describe"], "plugins describe needs a TYPE"),
     (["check", "--json", "a"], "--json does not go with 'check'"),

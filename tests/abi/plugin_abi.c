@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* plugin_abi - refers to every struct of the plugin ABI, so that the debugging information of this object, and
- * what guard.py makes of it, has them all.  Never run. */
+/* plugin_abi - refers to every struct of the plugin ABI, so that the debugging information of this object,
+ * and what guard.py makes of it, has them all.  Never run. */
 #include <semstreams/plugin.h>
 #include <semstreams/ext/attributes.h>
 #include <semstreams/ext/fields.h>

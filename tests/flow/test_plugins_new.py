@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""`semstreams plugins new`: each package builds, is tested by its own tests, runs, and can be packed; docs/plugins.md, as it stands there."""
+"""`semstreams plugins new`: each package builds, is tested by its own tests, runs, and can be packed; docs/plugins.md, as it
+stands there.
+
+Environment: TEST_EVERY_PACKAGE = all packages pass their distcheck, not only one of each language.
+"""
 
 import json
 import os
@@ -52,7 +56,8 @@ def made(semstreams, tmp_path):
         simple = ["-f", "Makefile.simple"] if lang == "c" else []
 
         def make(*args):
-            ran = subprocess.run(["make", *simple, rustc(lang), f"CFLAGS={STRICT}", f"CXXFLAGS={STRICT}", *args], cwd=folder,
+            ran = subprocess.run(["make", *simple, rustc(lang), f"CFLAGS={STRICT}", f"CXXFLAGS={STRICT}",
+                                  "RUSTFLAGS=-O -g -D warnings", *args], cwd=folder,
                                  env=installed(semstreams), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             assert ran.returncode == 0, ran.stdout
             return ran.stdout
@@ -210,8 +215,11 @@ def test_provider_in_a_handshake(made, start, tmp_path, tcp_port):
     assert program.terminate() == 0
 
 
+ONE_OF_EACH = [("processor", "c"), ("source", "c++"), ("sink", "rust")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, lang", [("processor", "c"), ("source", "c++"), ("sink", "rust")])
+@pytest.mark.parametrize("kind, lang", KINDS if "TEST_EVERY_PACKAGE" in os.environ else ONE_OF_EACH)
 def test_package_passes_its_distcheck(kind, lang, made, semstreams):
     """Also from another folder, of files that nobody may write to: that is what automake's does."""
     folder, make = made(kind, lang)

@@ -3,8 +3,8 @@
 set -eu
 here=$(cd "${srcdir:-.}" && pwd)
 semstreams=${SEMSTREAMS:-$("${PKG_CONFIG:-pkg-config}" --variable=bindir semstreams)/semstreams}
-test -x "$semstreams" || semstreams=$(command -v semstreams) || {
-	echo "skipped: semstreams is not installed; SEMSTREAMS says where it is"
+test -x "$semstreams" || semstreams=$(command -v "${SEMSTREAMS:-semstreams}") || {
+	echo "skipped: there is no ${SEMSTREAMS:-semstreams}; SEMSTREAMS says where the program is"
 	exit 77
 }
 dir=$(mktemp -d)

@@ -13,7 +13,7 @@ all: @TYPE@.so
 # unit tests, then the plugin in the installed program
 check: all test_@TYPE@ $(CHECKS)
 	./test_@TYPE@
-	PLUGIN='$(CURDIR)/@TYPE@.so' sh ./pipeline.test
+	PLUGIN='$(CURDIR)/@TYPE@.so' sh ./pipeline.test || test $$? = 77 # skipped
 
 install: all
 	install -D -m 755 @TYPE@.so '$(DESTDIR)$(plugindir)/@TYPE@.so'

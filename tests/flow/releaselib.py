@@ -6,6 +6,7 @@ outlives a process: storage's commit record beside its data, a spool, a checkpoi
 """
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -19,10 +20,6 @@ LINES = 3000
 STEP_MS, WINDOW_MS = 10, 1000
 BASE_MS = 1735689600000  # 2025-01-01T00:00:00Z
 STORED = TREE / "tests" / "abi"
-
-# configurations that are complete without a certificate
-CONFIGS = ["filter-json.json", "udp-fanout.json", "udp-to-file.json", "worker-shared.json"]
-
 
 def releases():
     """The folders of the releases that are stored whole."""
@@ -123,8 +120,8 @@ def finish(binary, plugins, folder, hub_binary, hub_plugins):
         there.close()
 
 
-def store(machine, folder):
-    """What tests/abi/release packs: the work, as the host in a folder leaves it, and configurations that it takes.
+def store(machine, folder, plugins):
+    """What tests/abi/release packs: the work, as the host in a folder leaves it, configurations, and what plugins say of themselves.
 
     It ends in order: storage knows its file by its inode, and would keep what a crash has left behind the commit in a copy.
     """
@@ -134,10 +131,29 @@ def store(machine, folder):
     # what names this machine's folders, and the source's own memory: where to begin is known from the others only
     for name in "config.json", "log", "acked":
         (folder / "work" / name).unlink()
-    (folder / "configs").mkdir()
-    for name in CONFIGS:
-        shutil.copy(TREE / "examples" / name, folder / "configs")
+    configurations(machine, folder / "configs")
+    (folder / "described").mkdir()
+    for plugin in plugins:
+        done = subprocess.run([machine / "semstreams", "plugins", "describe", plugin.stem, "--json", "--plugins", plugin.parent],
+                              check=True, capture_output=True, text=True)
+        said = json.loads(done.stdout)
+        del said["file"]
+        (folder / "described" / f"{plugin.stem}.json").write_text(json.dumps(said, indent=1) + "\n")
+
+
+def configurations(machine, folder):
+    """The examples and the recipes of the cookbook, but for those that lack a certificate here."""
+    folder.mkdir()
+    for file in (TREE / "examples").glob("*.json"):
+        shutil.copy(file, folder)
+    recipes = re.findall(r"```json\n(.*?)```", (TREE / "docs" / "cookbook.md").read_text(), re.S)
+    for n, text in enumerate(recipes):
+        (folder / f"cookbook-{n:02}.json").write_text(text)
+    for file in folder.iterdir():
+        if subprocess.run([machine / "semstreams", "check", file, "--plugins", machine / "plugins"], capture_output=True).returncode:
+            file.unlink()
+    assert len(list(folder.iterdir())) > 12
 
 
 if __name__ == "__main__":
-    store(*map(Path, sys.argv[1:]))
+    store(*map(Path, sys.argv[1:3]), list(map(Path, sys.argv[3:])))

@@ -17,7 +17,7 @@ class Option:
 
     def kind(self):
         """How its value is completed."""
-        listed = re.match(r"((?:[\w-]+(?: \([^)]*\))?, )*[\w-]+(?: \([^)]*\))?) or ([\w-]+)(?=$|[;,]| \[)", self.help)
+        listed = re.match(r"((?:[\w+-]+(?: \([^)]*\))?, )*[\w+-]+(?: \([^)]*\))?) or ([\w+-]+)(?=$|[;,]| \[)", self.help)
         if listed and self.value not in ("FILE", "DIR", "ADDRESS"):
             return "words " + " ".join(re.sub(r" \([^)]*\)", "", ", ".join(listed.groups())).split(", "))
         return "json" if self.name == "--config" else kind_of(self.value)

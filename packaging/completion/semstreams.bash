@@ -81,7 +81,7 @@ __semstreams_value()
         *' '--key) kind='files' ;;
         *' '--key-type) kind='words rsa2048 rsa3072 rsa4096 p256 p384 ed25519' ;;
         *' '--kind) kind='words source processor sink tls' ;;
-        *' '--lang) kind='none' ;;
+        *' '--lang) kind='words c c++ rust' ;;
         *' '--layout) kind='words internal federation provider step-ca' ;;
         *' '--limit) kind='none' ;;
         *' '--location) kind='none' ;;

@@ -145,7 +145,7 @@ complete -c semstreams -n '__semstreams_in \'plugins describe\'' -l version -s V
 complete -c semstreams -n '__semstreams_in \'plugins new\'' -l dir -x -a '(__fish_complete_directories)' -d 'make the folder in DIR [.]'
 complete -c semstreams -n '__semstreams_in \'plugins new\'' -l help -s h -d 'print this help'
 complete -c semstreams -n '__semstreams_in \'plugins new\'' -l kind -x -a 'source processor sink tls' -d 'source, processor, sink or tls'
-complete -c semstreams -n '__semstreams_in \'plugins new\'' -l lang -x -d 'c, c++ or rust [c]'
+complete -c semstreams -n '__semstreams_in \'plugins new\'' -l lang -x -a 'c c++ rust' -d 'c, c++ or rust [c]'
 complete -c semstreams -n '__semstreams_in \'plugins new\'' -l plugins -x -a '(__fish_complete_directories)' -d 'search DIR for plugins first; may be repeated'
 complete -c semstreams -n '__semstreams_in \'plugins new\'' -l template -x -a '(__fish_complete_directories)' -d 'use the templates in DIR, not those of the SDK'
 complete -c semstreams -n '__semstreams_in \'plugins new\'' -l version -s V -d 'print version, plugin ABI, plugin folder and build'

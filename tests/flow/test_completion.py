@@ -27,6 +27,7 @@ PRESSED = [
     ("graph --form\tmer\t", ["graph", "--format", "mermaid"]),
     ("graph --format=mer\t", ["graph", "--format=mermaid"]),
     ("-c federation.json --log-l\tdeb\t", ["-c", "federation.json", "--log-level", "debug"]),
+    ("plug\tnew mine --ki\tproc\t--la\tru\t", ["plugins", "new", "mine", "--kind", "processor", "--lang", "rust"]),
     ("conf\tsh\t--eff\t", ["config", "show", "--effective"]),
     ("pki inter\t", ["pki", "intermediate"]),
     ("pki inspect with\t", ["pki", "inspect", "with blank.pem"]),

@@ -24,10 +24,6 @@ public:
 	Lines(const ss_host *h, const Conf &c) : Instance(h), conf(c)
 	{
 	}
-	~Lines() override
-	{
-		stop();
-	}
 
 	void start() override
 	{

@@ -270,7 +270,7 @@ def values(tokens):
             yield Item("text", "", line, text=before)
             continue
         inner = [comment_text(t.text) for t in got if t.kind == "comment"]
-        code = flat(plain(got))
+        code = " ".join(plain(got).split())
         found = re.fullmatch(r"(\w+)(?: = (.+))?", code)
         if not found or len(inner) > 1:
             raise Fault(f"{line}: the value '{code}' is not understood")
@@ -417,7 +417,7 @@ def lacks(one):
 
 # ---- writing ------------------------------------------------------------------------------------------------
 
-CODE = re.compile(r"(?<![\w`/])(semstreams_entry_v1|ss_\w+(?:\.\w+)*(?:\(\))?|SS_\w+(?:\.\.\.)?|-E[A-Z0-9]{2,}|-errno|NULL"
+CODE = re.compile(r"(?<![\w`/])(semstreams_entry_v1|ss_\w+(?:\.\w+)*(?:\(\))?|SS_\w+(?:\.\.\.\w*)?|-E[A-Z0-9]{2,}|-errno|NULL"
                   r"|\*[a-z]\w*|[a-z]\w*\(\))")
 
 
@@ -441,23 +441,35 @@ def blocks(text):
                 yield from ready()
                 kind = now
         lines.append(line.strip()[2:] if now == "item" else line.strip() if kind != "code" else
-                     line[1:] if line[0] == "\t" else line.strip())
+                     line[1:] if line[0] == "\t" else line[2:])
     yield from ready()
 
 
+def marked(text):
+    """With symbols and values in backquotes, if they are not within some."""
+    return "".join(p if p.startswith("`") else CODE.sub(r"`\1`", p) for p in re.split(r"(`[^`]+`)", text))
+
+
 def markdown_words(text, cell=False):
-    parts = re.split(r"(`[^`]+`)", CODE.sub(r"`\1`", text))
-    parts = [p if p.startswith("`") else re.sub(r"([*<\[\]\\])", r"\\\1", re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", p)) for p in parts]
-    text = "".join(parts)
+    parts = re.split(r"(`[^`]+`)", marked(text))
+    text = "".join(p if p.startswith("`") else re.sub(r"([*<\[\]\\]|(?<!\w)_|_(?!\w))", r"\\\1", p) for p in parts)
     return text.replace("|", "\\|") if cell else text
 
 
+def heading(text):
+    """Of a ruler, as in "---- events ----"; else None."""
+    found = re.fullmatch(r"-{4} (.*?) -+", text)
+    return found and found[1][:1].upper() + found[1][1:]
+
+
 def markdown_text(text):
+    before = None
     for kind, words in blocks(text):
         if kind == "code":
             yield from ["", "```text", *words, "```"]
         else:
-            yield from ([""] if kind == "text" else []) + [("- " if kind == "item" else "") + markdown_words(words)]
+            yield from ([] if kind == before == "item" else [""]) + [("- " if kind == "item" else "") + markdown_words(words)]
+        before = kind
 
 
 def cell(text):
@@ -471,7 +483,8 @@ def sentence(text, tag=True):
 
 def markdown_item(item):
     if item.kind == "text":
-        yield from markdown_text(item.text)
+        title = heading(item.text)
+        yield from ["", "---", "", f"**{title}**"] if title else markdown_text(item.text)
         return
     title = item.name or ", ".join(i.name for i in item.items if i.kind == "value")
     title = {"struct": "struct ", "opaque": "struct ", "enum": "enum " if item.name else ""}.get(item.kind, "") + title
@@ -511,7 +524,7 @@ def roff_text(text):
                         *(("\\&" if w[:1] in (".", "'") else "") + escape(w, True).replace("\t", "    ") for w in words), ".EE", ".in"]
         else:
             # .PP would end the list of members
-            yield from [*([r".IP \(bu 2"] if kind == "item" else [".PP"] if n else []), *lines_of(CODE.sub(r"`\1`", words))]
+            yield from [*([r".IP \(bu 2"] if kind == "item" else [".PP"] if n else []), *lines_of(marked(words))]
 
 
 def roff_code(code):
@@ -519,12 +532,13 @@ def roff_code(code):
 
 
 def roff_flat(text):
-    return lines_of(" ".join(CODE.sub(r"`\1`", text).split())) if text else ()
+    return lines_of(" ".join(marked(text).split())) if text else ()
 
 
 def roff_item(item):
     if item.kind == "text":
-        yield from [".PP", *roff_text(item.text)]
+        title = heading(item.text)
+        yield from [".PP", f"\\fB{escape(title)}:\\fR"] if title else [".PP", *roff_text(item.text)]
         return
     title = item.name or item.items[0].name + ", ..."
     what = {"struct": "struct ", "opaque": "struct ", "enum": "enum " if item.name else ""}.get(item.kind, "")

@@ -182,6 +182,16 @@ def test_each_function_is_in_its_page(tree):
     assert total > 100
 
 
+def test_what_has_a_meaning_in_markdown_is_escaped(tree):
+    pages = {p.name: p.read_text() for p in (tree / "docs" / "sdk").glob("*.md")}
+    assert "names that end in \\_size: bytes" in pages["plugin.md"]
+    assert "so `return ss_config_error(...)` ends `create()`." in pages["sugar.md"]
+    assert "rows\\[0..n)" in pages["sugar.md"]
+    assert "| `SS_ATTR_..._VERIFIED`, combined by \\| |" in pages["ext-attributes.md"]
+    assert "\n**Component types**\n" in pages["plugin.md"]
+    assert not re.search(r"^-{4} ", "\n".join(pages.values()), re.M)
+
+
 def test_an_author_finds_a_function_in_the_manual(semstreams):
     if not shutil.which("man"):
         pytest.skip("man is missing")

@@ -41,8 +41,7 @@ extern "C" {
  * or SS_KEPT for it.
  *
  * A source, within one epoch of a stream,
- *   - gives each event its sequence for good; sequences grow from event to event, and no two events share
- * one;
+ *   - gives each event its sequence for good: they grow from event to event, and none is given twice;
  *   - may resend what it sent, in order, from any event on;
  *   - after acked() with SS_FAILED resends from the first event that failed, with the same sequences.
  * When a batch fails, the host fails every later batch of that stream until the source goes back, so that

@@ -300,6 +300,42 @@ def is_text(data):
     return True
 
 
+def test_good_frames_come_out_of_bad_datagrams(programs, station, send):
+    """Whether anybody reads what is refused or not; no event is counted twice or lost."""
+    good = [mavlib.frame("PING", {"seq": i}) for i in range(4)]
+    bent = good[0][:-1] + bytes([good[0][-1] ^ 1])
+    datagrams = [b"\0" + good[0] + bent + b"\1" + good[1] + b"\2", bent + bent, good[2] + good[3][:5], bent + good[3]]
+    for name, reader in (("read", [refused("decode")]), ("unread", [])):
+        program = programs(name, [source(), mavlink("decode", "decode"), *reader, mavlink("encode", "encode", ["decode"], allow="all"),
+                                  sink("out", station.port)])
+        send(udp_port(program, "vehicles"), *datagrams)
+        assert station.take(4) == good
+        metrics = program.wait_metric("semstreams_mavlink_refused_total", 7, component="decode")
+        assert metrics.sum("semstreams_mavlink_refused_total", reason="bad_crc") == 4
+        assert metrics.sum("semstreams_mavlink_frames_total", component="decode") == 4
+        assert metrics.sum("semstreams_events_dropped_total", component="decode") == (0 if reader else 1)
+        assert program.terminate() == 0
+        assert len(letters(program)) == (7 if reader else 0)
+
+
+def test_two_vehicles_are_kept_apart_by_target(programs, station, send):
+    other = Station()
+
+    def way(number, port):
+        where = {"field": "/fields/target_system", "op": "eq", "value": number}
+        return [{"id": f"for-{number}", "type": "filter", "inputs": ["decode"], "config": {"where": where}},
+                mavlink(f"encode-{number}", "encode", allow="all"), sink(f"vehicle-{number}", port)]
+
+    program = programs("hub", [source(), mavlink("decode", "decode"), *way(1, station.port), *way(2, other.port)])
+    frames = [mavlib.frame("COMMAND_LONG", {"command": 400, "target_system": 1 + i % 2, "param1": i}, seq=i) for i in range(6)]
+    send(udp_port(program, "vehicles"), *frames)
+    assert station.take(3) == frames[::2]
+    assert other.take(3) == frames[1::2]
+    assert program.terminate() == 0
+    assert station.nothing() and other.nothing()
+    other.close()
+
+
 def test_rate_limits_by_message_and_vehicle(programs, station, send):
     program = programs("edge", [
         source(), mavlink("decode", "decode"),

@@ -77,8 +77,8 @@ def test_too_long(relay, station, send, conserved):
     conserved(metrics)
 
 
-def test_nobody_listens_until_somebody_does(relay, send, conserved):
-    station = Station()
+def test_nobody_listens_until_somebody_does(relay, send, conserved, udp_port):
+    station = Station(udp_port)
     program = relay(station.port)
     station.close()
 

@@ -15,7 +15,11 @@
 
 static struct ca *the_ca;
 
-/* ---- time: every wait is shorter, every second longer */
+/* ---- time: every wait is shorter, and its seconds longer; what the machine takes to work counts as it is */
+
+static struct {
+	int64_t waited_ns, since_ns;
+} waits;
 
 int __real_clock_gettime(clockid_t, struct timespec *);
 int __wrap_clock_gettime(clockid_t, struct timespec *);
@@ -24,19 +28,35 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *ts)
 	int err = __real_clock_gettime(id, ts);
 	if (id != CLOCK_MONOTONIC)
 		return err;
-	static int64_t start;
-	int64_t now = ts->tv_sec * 1000000000ll + ts->tv_nsec;
-	if (!start)
-		start = now;
-	now = start + (now - start) * CA_SPEED;
+	int64_t now = ts->tv_sec * 1000000000ll + ts->tv_nsec + waits.waited_ns * (CA_SPEED - 1);
 	*ts = (struct timespec){.tv_sec = now / 1000000000, .tv_nsec = now % 1000000000};
 	return err;
+}
+
+static int64_t real_now(void)
+{
+	struct timespec ts;
+	__real_clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
+
+static void wait_begins(struct ev_loop *loop)
+{
+	(void)loop;
+	waits.since_ns = real_now();
+}
+
+static void wait_ends(struct ev_loop *loop)
+{
+	(void)loop;
+	waits.waited_ns += real_now() - waits.since_ns;
 }
 
 void __real_ev_timer_start(struct ev_loop *, ev_timer *);
 void __wrap_ev_timer_start(struct ev_loop *, ev_timer *);
 void __wrap_ev_timer_start(struct ev_loop *loop, ev_timer *timer)
 {
+	ev_set_loop_release_cb(loop, wait_begins, wait_ends);
 	timer->at /= CA_SPEED;
 	__real_ev_timer_start(loop, timer);
 }

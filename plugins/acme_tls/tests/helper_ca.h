@@ -14,7 +14,7 @@
 #include <jansson.h>
 #include "plugins/acme_tls/client/client.h"
 
-#define CA_SPEED   100 /* seconds of the client per second */
+#define CA_SPEED   100 /* seconds of the client per second of waiting */
 #define CA_ORDERS  16
 #define CA_NAMES   8
 #define CA_LOG     400

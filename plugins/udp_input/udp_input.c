@@ -36,7 +36,8 @@ struct udp_input {
 	struct udp_groups groups;
 	struct udp_recv recv;
 	struct udp_socket sockets[UDP_MAX_SOCKETS];
-	uint32_t n_sockets;
+	uint32_t
+		n_sockets; /* those beyond the configured ones are of the instance before, and only emptied */
 	uint32_t tick;
 	bool paused; /* by the host */
 	bool failed; /* by an error: tried again on the next tick */
@@ -141,10 +142,36 @@ static void count_kernel_drops(struct udp_input *in)
 	       lost);
 }
 
+static uint32_t own_sockets(const struct udp_input *in)
+{
+	return in->n_sockets < in->conf->sockets ? in->n_sockets : (uint32_t)in->conf->sockets;
+}
+
+static void close_last(struct udp_input *in)
+{
+	const struct udp_socket *s = &in->sockets[--in->n_sockets];
+	loop_of(in)->cancel(in->loop.self, s->watch);
+	close(s->bound.fd);
+}
+
+/* Those that nothing comes to any more. */
+static void close_emptied(struct udp_input *in)
+{
+	while (in->n_sockets > own_sockets(in) && !in->paused) {
+		while (!in->paused && read_once(in, &in->sockets[in->n_sockets - 1]) >= 0)
+			;
+		if (in->paused || in->failed)
+			return;
+		close_last(in);
+	}
+}
+
 static void on_tick(void *arg)
 {
 	struct udp_input *in = arg;
 	count_kernel_drops(in);
+	if (!in->draining)
+		close_emptied(in);
 	udp_recv_tidy(&in->recv);
 	if (in->failed && !in->paused && !in->draining)
 		for (uint32_t i = 0; i < in->n_sockets && read_once(in, &in->sockets[i]) >= 0; i++)
@@ -161,21 +188,27 @@ static bool is_succeeded(const struct udp_input *in)
 	return to && udp_conf_resource(in->conf, &in->groups, name) && to->wanted(in->handover.self, name);
 }
 
-static bool hand_over(const struct udp_input *in, int fd)
+/* With it, how many of its drops are counted: the kernel may drop more before the successor looks. */
+static bool hand_over(const struct udp_input *in, const struct udp_socket *s)
 {
 	const struct ss_handover *to = in->handover.vtbl;
 	char name[UDP_RESOURCE_SIZE];
 	return in->hands_over && udp_conf_resource(in->conf, &in->groups, name) &&
-	       to->give(in->handover.self, name, fd) == 0;
+	       to->give_noted(in->handover.self, name, s->bound.fd, s->drops_seen) == 0;
 }
 
 /* The next socket of the instance before; negative: there is none. */
-static int take_over(const struct udp_input *in)
+static int take_over(struct udp_input *in)
 {
 	const struct ss_handover *from = in->handover.vtbl;
 	char name[UDP_RESOURCE_SIZE];
-	return from && udp_conf_resource(in->conf, &in->groups, name) ? from->take(in->handover.self, name)
-								      : -1;
+	uint64_t drops;
+	if (!from || in->n_sockets == UDP_MAX_SOCKETS || !udp_conf_resource(in->conf, &in->groups, name))
+		return -1;
+	int fd = from->take_noted(in->handover.self, name, &drops);
+	if (fd >= 0)
+		in->sockets[in->n_sockets].drops_seen = (uint32_t)drops;
+	return fd;
 }
 
 /* ---- life cycle ---- */
@@ -212,7 +245,7 @@ static void stop(void *self)
 {
 	struct udp_input *in = self;
 	uint64_t unread = 0;
-	for (uint32_t i = 0; i < in->n_sockets && !in->hands_over; i++) {
+	for (uint32_t i = in->hands_over ? own_sockets(in) : 0; i < in->n_sockets; i++) {
 		udp_socket_leave(&in->sockets[i].bound);
 		unread += udp_socket_discard(in->sockets[i].bound.fd);
 	}
@@ -224,24 +257,27 @@ static void stop(void *self)
 	count_kernel_drops(in);
 	loop_of(in)->cancel(in->loop.self, in->tick);
 	in->tick = 0;
+	while (in->n_sockets > own_sockets(in))
+		close_last(in);
 	for (uint32_t i = 0; i < in->n_sockets; i++) {
 		loop_of(in)->cancel(in->loop.self, in->sockets[i].watch);
-		if (!hand_over(in, in->sockets[i].bound.fd))
+		if (!hand_over(in, &in->sockets[i]))
 			close(in->sockets[i].bound.fd);
 	}
 	in->n_sockets = 0;
 	udp_recv_done(&in->recv);
 }
 
-/* Open the next socket; the first decides on the port when it is to be any. */
-static int32_t open_next(struct udp_input *in)
+/* Open the next socket, or go on with this one if there is one; the first decides on the port when it is to
+ * be any.
+ */
+static int32_t open_next(struct udp_input *in, int fd)
 {
 	struct udp_socket *s = &in->sockets[in->n_sockets];
 	char why[256], address[INET6_ADDRSTRLEN + 24];
 	uint16_t port = (uint16_t)in->conf->port;
 	if (in->n_sockets)
 		udp_addr_format(&in->sockets[0].bound.addr, address, sizeof address, &port);
-	int fd = take_over(in);
 	int32_t rc = fd >= 0 ? udp_socket_set_up(fd, in->conf, &in->groups, &s->bound, why, sizeof why)
 			     : udp_socket_open(in->conf, &in->groups, port, &s->bound, why, sizeof why);
 	if (rc != 0) {
@@ -252,10 +288,23 @@ static int32_t open_next(struct udp_input *in)
 	s->watch = 0;
 	in->n_sockets++;
 	rc = loop_of(in)->fd(in->loop.self, s->bound.fd, SS_FD_READ, on_readable, s, &s->watch);
-	if (rc == 0 && udp_socket_drops(s->bound.fd, &s->drops_seen) != 0)
+	if (rc == 0 && udp_socket_drops(s->bound.fd, fd >= 0 ? &(uint32_t){0} : &s->drops_seen) != 0)
 		ss_log(in->host, SS_LOG_WARN,
 		       "UDP input: kernel does not report socket drops; "
 		       "semstreams_udp_kernel_dropped_total stays 0");
+	return rc;
+}
+
+/* What the instance before had open beyond what this one wants still holds datagrams. */
+static int32_t take_rest(struct udp_input *in)
+{
+	int32_t rc = 0;
+	int fd;
+	while (rc == 0 && (fd = take_over(in)) >= 0) {
+		rc = open_next(in, fd);
+		if (rc == 0)
+			rc = udp_socket_leave(&in->sockets[in->n_sockets - 1].bound);
+	}
 	return rc;
 }
 
@@ -269,7 +318,7 @@ static void report(const struct udp_input *in)
 	in->host->metric_set(in->host, UDP_METRIC_RECEIVE_BUFFER, bound->receive_buffer);
 	ss_log(in->host, SS_LOG_INFO,
 	       "UDP input listening address=%s port=%u receive_buffer=%" PRIu32 " sockets=%" PRIu32 " gro=%s",
-	       address, port, bound->receive_buffer, in->n_sockets, bound->gro ? "true" : "false");
+	       address, port, bound->receive_buffer, own_sockets(in), bound->gro ? "true" : "false");
 	if (bound->receive_buffer < in->conf->receive_buffer)
 		ss_log(in->host, SS_LOG_WARN,
 		       "UDP receive buffer is smaller than requested: raise net.core.rmem_max with sysctl, "
@@ -282,7 +331,9 @@ static int32_t start(void *self)
 	struct udp_input *in = self;
 	int32_t rc = udp_recv_init(&in->recv, in->host, in->conf, in->conf->allow ? &in->allow : NULL);
 	while (rc == 0 && in->n_sockets < in->conf->sockets)
-		rc = open_next(in);
+		rc = open_next(in, take_over(in));
+	if (rc == 0)
+		rc = take_rest(in);
 	if (rc == 0)
 		rc = loop_of(in)->timer(in->loop.self, TICK_NS, TICK_NS, on_tick, in, &in->tick);
 	if (rc != 0) {
@@ -337,8 +388,10 @@ static int32_t drain(void *self)
 	in->draining = true;
 	watch_all(in);
 	in->hands_over = is_succeeded(in);
-	if (in->hands_over)
-		return 0;
+	if (in->hands_over) {
+		in->drained = own_sockets(in);
+		return drain_on(in);
+	}
 	for (uint32_t i = 0; i < in->n_sockets; i++)
 		udp_socket_shut(in->sockets[i].bound.fd);
 	return drain_on(in);

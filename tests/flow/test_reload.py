@@ -204,7 +204,7 @@ def test_a_udp_socket_is_handed_over(start):
         return pipeline(udp(port=port, batch=batch, sockets=sockets), storage())
     program = start(config(128, 1))
     with Sender(port) as sender:
-        for batch, sockets in ((64, 1), (32, 1), (16, 2), (8, 2), (128, 1)):
+        for batch, sockets in ((64, 1), (32, 1), (16, 2), (8, 2), *zip(range(10, 16), (1, 8) * 3)):
             assert reload(program, config(batch, sockets)) == (1, 0, 1, 0, 0)
             sent = sender.sent
             program.wait_for(lambda: sender.sent > sent + 100, what="more events")

@@ -11,6 +11,7 @@
 struct handed {
 	struct handed *next;
 	int fd;
+	uint64_t note;
 	char name[];
 };
 
@@ -21,7 +22,7 @@ static int32_t wanted(void *self, const char *name)
 	return c->heir && claims_has(c->heir->config->claims, c->heir->id, name);
 }
 
-static int32_t give(void *self, const char *name, int32_t fd)
+static int32_t give_noted(void *self, const char *name, int32_t fd, uint64_t note)
 {
 	struct component *c = self;
 
@@ -31,6 +32,7 @@ static int32_t give(void *self, const char *name, int32_t fd)
 	if (!h)
 		return -ENOMEM;
 	h->fd = fd;
+	h->note = note;
 	h->next = NULL;
 	strcpy(h->name, name);
 	struct handed **last = &c->heir->handed;
@@ -40,7 +42,12 @@ static int32_t give(void *self, const char *name, int32_t fd)
 	return 0;
 }
 
-static int32_t take(void *self, const char *name)
+static int32_t give(void *self, const char *name, int32_t fd)
+{
+	return give_noted(self, name, fd, 0);
+}
+
+static int32_t take_noted(void *self, const char *name, uint64_t *note)
 {
 	struct component *c = self;
 
@@ -48,11 +55,19 @@ static int32_t take(void *self, const char *name)
 		if (strcmp(h->name, name) != 0)
 			continue;
 		const int fd = h->fd;
+		*note = h->note;
 		*at = h->next;
 		free(h);
 		return fd;
 	}
 	return -ENOENT;
+}
+
+static int32_t take(void *self, const char *name)
+{
+	uint64_t note;
+
+	return take_noted(self, name, &note);
 }
 
 void handover_clear(struct component *c)
@@ -70,4 +85,6 @@ const struct ss_handover handover_service = {
 	.wanted = wanted,
 	.give = give,
 	.take = take,
+	.give_noted = give_noted,
+	.take_noted = take_noted,
 };

@@ -31,6 +31,11 @@ struct ss_handover {
 	/* [inst] In start(): a descriptor that was left under that name, the caller's from now on; -ENOENT.
 	 * The options of the socket are as the other instance had set them. */
 	int32_t (*take)(void *self, const char *name);
+	/* [inst] As give(), with a number for the successor: of a socket, say, how many of its drops are
+	 * counted already.  Errors as of give(). */
+	int32_t (*give_noted)(void *self, const char *name, int32_t fd, uint64_t note);
+	/* [inst] As take(), with that number in *note; 0 if it was left without one. */
+	int32_t (*take_noted)(void *self, const char *name, uint64_t *note);
 };
 
 #ifdef __cplusplus

@@ -3,6 +3,7 @@
 
 import json
 import select
+import signal
 import socket
 
 import pytest
@@ -119,20 +120,23 @@ def test_source_address(relay, station, send):
     assert station.socket.recvfrom(10) == (b"x", ("127.0.0.5", port))
 
 
-def test_another_address_by_reload(relay, station, send):
-    program = relay(station.port)
+@pytest.mark.parametrize("own_port", [False, True])
+def test_another_address_by_reload(relay, station, send, udp_port, own_port):
+    """Also from a port that stays the same."""
+    program = relay(station.port, {"bind_port": udp_port} if own_port else {})
     send(program.udp_port, "one")
     assert station.take(1) == [b"one"]
     other = Station()
     config = json.loads(program.config_file.read_text())
-    config["components"][0]["config"]["port"] = 0
     config["components"][1]["config"]["port"] = other.port
     program.config_file.write_text(json.dumps(config))
     program.notified.clear()
-    program.signal(1)
+    program.signal(signal.SIGHUP)
     program.wait_notified("READY=1")
     send(program.udp_port, "two")
-    assert other.take(1) == [b"two"]
+    assert select.select([other.socket], [], [], 60)[0]
+    data, source = other.socket.recvfrom(100)
+    assert data == b"two" and (source[1] == udp_port or not own_port)
     assert station.nothing()
     other.close()
 

@@ -104,7 +104,10 @@ enum mav_fault mav_frame_read(const uint8_t *data, size_t len, struct mav_frame 
 	if (len < f.len)
 		return MAV_TRUNCATED;
 	*used = skip(data, len, f.len);
-	f.message = mav_message_by_id(read_head(data, &f));
+	uint32_t id = read_head(data, &f);
+	if (id == MAV_SECRET_ID)
+		return MAV_NOT_ALLOWED;
+	f.message = mav_message_by_id(id);
 	if (incompat & ~MAV_SIGNED)
 		return MAV_INCOMPATIBLE;
 	if (!f.message)

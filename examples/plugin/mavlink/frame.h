@@ -9,6 +9,8 @@
 #define MAV_SIGNATURE_LEN 13
 #define MAV_FRAME_MAX     (10 + 255 + 2 + MAV_SIGNATURE_LEN)
 #define MAV_SIGNED        0x01 /* the one incompatibility flag there is */
+/* SETUP_SIGNING: has the key for signatures in it, so it goes from hand to hand only. */
+#define MAV_SECRET_ID 256
 
 /* Why a frame, or what should be one, is refused; in the order of the component's drop reasons. */
 enum mav_fault {
@@ -24,7 +26,7 @@ enum mav_fault {
 	MAV_TOO_MANY_STREAMS,
 	MAV_NOT_JSON,
 	MAV_BAD_FIELD,
-	MAV_NOT_ALLOWED,
+	MAV_NOT_ALLOWED, /* of a frame: it has a secret, and is to be shown to nobody */
 	MAV_NO_MEMORY,
 	MAV_FAULTS,
 	MAV_FINE = MAV_FAULTS

@@ -131,30 +131,35 @@ static enum mav_fault check_signature(struct mavlink *m, const struct ss_event *
 
 static int decode(struct mavlink *m, const struct ss_event *e)
 {
-	uint32_t out = m->n_out, refused = m->n_refused;
+	uint32_t out = m->n_out;
+	enum mav_fault first = MAV_FINE;
 	struct mav_frame frame;
 	size_t used;
 
 	if (reserve(m) < 0)
 		return -ENOMEM;
 	if (e->len == 0)
-		add_refused(m, e, e->data, 0, MAV_NO_FRAME);
+		add_refused(m, e, e->data, 0, first = MAV_NO_FRAME);
 	for (size_t at = 0; at < e->len; at += used) {
 		if (reserve(m) < 0)
 			return -ENOMEM;
 		enum mav_fault fault = mav_frame_read(e->data + at, e->len - at, &frame, &used);
 		if (fault == MAV_FINE)
 			fault = check_signature(m, e, &frame);
-		if (fault != MAV_FINE) {
+		if (fault != MAV_FINE && first == MAV_FINE)
+			first = fault;
+		if (fault == MAV_NOT_ALLOWED)
+			m->counts[fault]++;
+		else if (fault != MAV_FINE)
 			add_refused(m, e, e->data + at, used, fault);
+		if (fault != MAV_FINE)
 			continue;
-		}
 		size_t before = m->text.len;
 		mav_json_write(&m->text, &frame, m->checks && frame.signature);
 		add_out(m, e, before);
 	}
 	if (m->n_out == out)
-		m->lost[m->faults[refused]]++;
+		m->lost[first]++;
 	return m->text.failed ? -ENOMEM : 0;
 }
 
@@ -205,28 +210,38 @@ static int encode(struct mavlink *m, const struct ss_event *e, uint64_t now_ns)
 
 /* ---- counting and passing on ---- */
 
-/* Refused pieces to the output error; what could not be made ready for it is dropped. */
-static void gather_refused(struct mavlink *m, const struct ss_batch *batch)
+/* Refused pieces to the output error, if anybody reads it and there is memory. */
+static bool pass_refused(struct mavlink *m, const struct ss_batch *batch)
 {
 	bool used = ss_refusals_used(&m->refusals);
-	char fault[SS_EVENT_FAULT_SIZE];
 
-	if (m->n_refused == 0)
-		return;
 	for (uint32_t i = 0; used && i < m->n_refused; i++)
-		if (ss_refusals_add(&m->refusals, batch, &m->refused[i], reasons[m->faults[i]], 0, 0) < 0)
-			used = false;
+		used = ss_refusals_add(&m->refusals, batch, &m->refused[i], reasons[m->faults[i]], 0, 0) == 0;
 	if (!used)
 		ss_refusals_clear(&m->refusals);
+	return used;
+}
+
+/* Events that end here, and why; a secret goes nowhere. */
+static void count_refused(struct mavlink *m, const struct ss_batch *batch)
+{
+	bool decodes = m->conf->mode == MODE_DECODE, used = pass_refused(m, batch);
+	char fault[SS_EVENT_FAULT_SIZE];
+
 	for (uint32_t i = 0; i < MAV_FAULTS; i++) {
 		if (m->counts[i])
 			m->host->metric_add(m->host, METRIC_REFUSED + i, m->counts[i]);
-		if (m->lost[i] && !used)
+		if (m->lost[i] && (!used || (decodes && i == MAV_NOT_ALLOWED)))
 			m->host->drop(m->host, i, m->lost[i]);
 	}
+	if (decodes && m->counts[MAV_NOT_ALLOWED])
+		ss_log(m->host, SS_LOG_WARN,
+		       "MAVLink: SETUP_SIGNING has a key in it and is not passed on; set keys up beside the "
+		       "vehicle");
+	if (m->n_refused == 0)
+		return;
 	ss_event_fault(batch, &m->refused[0], 0, 0, fault);
-	ss_log(m->host, SS_LOG_WARN, "MAVLink: %s are %s reason=%s%s",
-	       m->conf->mode == MODE_DECODE ? "frames" : "events",
+	ss_log(m->host, SS_LOG_WARN, "MAVLink: %s are %s reason=%s%s", decodes ? "frames" : "events",
 	       used ? "passed to the output error" : "dropped", reasons[m->faults[0]], fault);
 }
 
@@ -270,7 +285,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 						  : encode(m, &batch->events[i], now_ns);
 	if (rc != 0)
 		return rc;
-	gather_refused(m, batch);
+	count_refused(m, batch);
 	rc = emit_out(m, batch);
 	if (rc != 0) {
 		ss_refusals_clear(&m->refusals);
@@ -346,7 +361,8 @@ static int allow_all(struct mavlink *m)
 	int rc = 0;
 
 	for (size_t i = 0; i < mav_dialect.n && rc == 0; i++)
-		rc = mav_json_allow(&m->json, &mav_dialect.messages[i]);
+		if (mav_dialect.messages[i].id != MAV_SECRET_ID)
+			rc = mav_json_allow(&m->json, &mav_dialect.messages[i]);
 	return rc;
 }
 
@@ -372,6 +388,8 @@ static void read_allow(struct mavlink *m, struct ss_json_option *option, json_t 
 		size_t before = ss_json_enter_index(option, i);
 		if (!message)
 			ss_json_error(option, NULL, "\"%s\" is no message of this dialect", name ? name : "");
+		else if (message->id == MAV_SECRET_ID)
+			ss_json_error(option, NULL, "\"%s\" has a key in it and is not sent on", name);
 		else if (mav_json_allow(&m->json, message) < 0)
 			option->err = -ENOMEM;
 		ss_json_leave(option, before);

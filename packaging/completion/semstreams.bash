@@ -17,7 +17,7 @@ __semstreams_at()
         'plugins new') next='' options='--dir --help --kind --lang --plugins --template --version -V -h' operand=none ;;
         'cert') next='status issue renew revoke rollover' options='--config --help --log-format --log-level --plugins --role --version -V -c -h' operand=none ;;
         'spool') next='ls check dump' options='--from --meta --to' operand=folders ;;
-        'replay') next='' options='--again --dry-run --rate --to' operand=files ;;
+        'replay') next='' options='--again --bad --ca --cert --dry-run --key --rate --timeout --to' operand=files ;;
         'pki') next='root intermediate leaf device csr sign inspect fingerprint bundle verify renew rotate token join-request approve join join-serve revoke crl init services help' options='--help --json --pkcs11-module' operand=none ;;
         'status') next='' options='--admin --config --help --json --plugins --version -V -c -h' operand=none ;;
         'top') next='' options='--admin --config --help --interval --json --once --plugins --version -V -c -h' operand=none ;;
@@ -63,10 +63,12 @@ __semstreams_value()
     case $1 in
         *' '--address) kind='files' ;;
         *' '--admin) kind='files' ;;
+        *' '--bad) kind='files' ;;
         *' '--ca) kind='files' ;;
         *' '--ca-key) kind='files' ;;
         *' '--ca-passphrase-env) kind='none' ;;
         *' '--ca-passphrase-file) kind='files' ;;
+        *' '--cert) kind='files' ;;
         *' '--config) kind='json' ;;
         *' '--crl) kind='files' ;;
         *' '--dir) kind='folders' ;;

@@ -8,7 +8,7 @@ function __semstreams_words
     for word in (commandline -opc)[2..-1]
         if test -n "$skip"
             set skip
-        else if contains -- $word --address --admin --ca --ca-key --ca-passphrase-env --ca-passphrase-file --config --crl --dir --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --kind --lang --layout --limit --location --log-format --log-level --name --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --redact --role --roots --san --shutdown-timeout --template --timeout --to --token-env --token-file --validity --wait --where -c
+        else if contains -- $word --address --admin --bad --ca --ca-key --ca-passphrase-env --ca-passphrase-file --cert --config --crl --dir --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --kind --lang --layout --limit --location --log-format --log-level --name --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --redact --role --roots --san --shutdown-timeout --template --timeout --to --token-env --token-file --validity --wait --where -c
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -170,9 +170,14 @@ complete -c semstreams -n '__semstreams_in \'spool\'' -l meta -d 'put number and
 complete -c semstreams -n '__semstreams_in \'spool\'' -l to -x -d 'end with the event of this number'
 complete -c semstreams -n '__semstreams_in \'replay\'' -F
 complete -c semstreams -n '__semstreams_in \'replay\'' -l again -d 'from the beginning of each file'
+complete -c semstreams -n '__semstreams_in \'replay\'' -l bad -r -F -d 'add the lines that cannot be sent to FILE'
+complete -c semstreams -n '__semstreams_in \'replay\'' -l ca -r -F -d 'wss: the CAs to trust [those of the system]'
+complete -c semstreams -n '__semstreams_in \'replay\'' -l cert -r -F -d 'wss: our certificate, with --key'
 complete -c semstreams -n '__semstreams_in \'replay\'' -l dry-run -d 'read all and send nothing'
+complete -c semstreams -n '__semstreams_in \'replay\'' -l key -r -F -d 'its private key'
 complete -c semstreams -n '__semstreams_in \'replay\'' -l rate -x -d 'events a second at most [1000]'
-complete -c semstreams -n '__semstreams_in \'replay\'' -l to -x -d 'where to: udp://HOST:PORT'
+complete -c semstreams -n '__semstreams_in \'replay\'' -l timeout -x -d 'to connect, and for each event to go on its way [30s]'
+complete -c semstreams -n '__semstreams_in \'replay\'' -l to -x -d 'where to: udp://HOST:PORT, ws[s]://HOST[:PORT]/PATH'
 complete -c semstreams -n '__semstreams_at \'pki\'' -a root -d 'Makes a root: a CA that signs itself (RSA 4096, 5 years, path length 2)'
 complete -c semstreams -n '__semstreams_at \'pki\'' -a intermediate -d 'Makes a CA below another: intermediate-ca (RSA 2048, 1 year), or sub-ca for a tenant (P-256, 2 years, path length 0)'
 complete -c semstreams -n '__semstreams_at \'pki\'' -a leaf -d 'Makes a certificate for a service (service-leaf: server and client, 1 year) or a device (device-leaf: client, 24 h)'

@@ -3,6 +3,7 @@
 
 import base64
 import json
+import socket
 import subprocess
 
 import pytest
@@ -184,8 +185,92 @@ def test_replay_of_bad_lines(stored, replay, start):
     lines = stored.read_text().splitlines()
     stored.write_text("\n".join([lines[0], "no JSON", '{"base64": "!"}', '{"text": 1}', lines[1]]) + "\n")
     done = replay(stored, "--to", f"udp://127.0.0.1:{udp_port(program)}")
-    assert (done.returncode, done.stdout) == (1, "sent 2 events, 3 lines left out\n")
+    assert (done.returncode, done.stdout) == (3, "sent 2 events, 3 lines left out\n")
     assert [f"{stored}:{n}: no envelope" in done.stderr for n in (2, 3, 4)] == [True] * 3
+
+
+def test_replay_keeps_bad_lines(stored, replay, start, tmp_path):
+    """In a file of their own, as they were; they end nothing, and are not looked at again."""
+    program = start(pipeline(udp(), storage(format="envelope")))
+    lines = stored.read_text().splitlines()
+    bad = ["no JSON", '{"base64": "!"}', json.dumps({"text": "x" * 70000})]
+    stored.write_text("\n".join([bad[0], lines[0], *bad[1:], *lines[1:]]) + "\n")
+    args = (stored, "--to", f"udp://127.0.0.1:{udp_port(program)}", "--bad", tmp_path / "bad.jsonl")
+    done = replay(*args)
+    assert (done.returncode, done.stdout) == (3, f"sent {len(BAD)} events, 3 lines left out\n")
+    assert f"{stored}:4: longer than the receiver takes" in done.stderr
+    assert (tmp_path / "bad.jsonl").read_text().splitlines() == bad
+    program.wait_for(lambda: [payload(line) for line in read(tmp_path / "file.jsonl")] == list(BAD))
+    assert replay(*args).returncode == 0
+    assert (tmp_path / "bad.jsonl").read_text().splitlines() == bad
+    stored.write_text("no JSON\n")
+    assert replay(*args, "--again").returncode == 1
+
+
+# ---- to a websocket_input ------------------------------------------------------------------------------------
+
+
+def intake(port, **config):
+    return {"id": "in", "type": "websocket_input", "config": {"port": port, "path": "/letters", "bind": "127.0.0.1", **config}}
+
+
+def test_replay_over_websocket(start, stored, replay, tcp_port, tmp_path):
+    """Each once, byte for byte, whether text or not; what was sent while nobody listened is sent later."""
+    target = f"ws://127.0.0.1:{tcp_port}/letters"
+    done = replay(stored, "--to", target)
+    assert (done.returncode, done.stdout) == (1, "sent 0 events, 0 lines left out\n")
+    assert "connection refused" in done.stderr
+    program = start(pipeline(intake(tcp_port), storage(format="envelope")))
+    done = replay(stored, "--to", target)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"sent {len(BAD)} events, 0 lines left out\n", "")
+    program.wait_for(lambda: [payload(line) for line in read(tmp_path / "file.jsonl")] == list(BAD))
+    assert replay(stored, "--to", target).stdout == "sent 0 events, 0 lines left out\n"
+
+
+def test_replay_of_many_over_websocket(start, replay, tcp_port, tmp_path):
+    """More than one connection's worth."""
+    program = start(pipeline(intake(tcp_port), storage(format="envelope")))
+    file = tmp_path / "many.jsonl"
+    file.write_text("".join(json.dumps({"text": f"event {n}"}) + "\n" for n in range(2500)))
+    done = replay(file, "--to", f"ws://127.0.0.1:{tcp_port}/letters", "--rate", "100000")
+    assert (done.returncode, done.stdout) == (0, "sent 2500 events, 0 lines left out\n"), done.stderr
+    program.wait_for(lambda: len(read(tmp_path / "file.jsonl")) == 2500)
+    assert [payload(line) for line in read(tmp_path / "file.jsonl")] == [b"event %d" % n for n in range(2500)]
+
+
+def test_replay_of_what_is_too_long(start, replay, tcp_port, tmp_path):
+    """The receiver refuses one message: that one is left out, all others arrive."""
+    program = start(pipeline(intake(tcp_port, max_message=1024), storage(format="envelope")))
+    file = tmp_path / "some.jsonl"
+    texts = [f"event {n}" for n in range(5)] + ["x" * 3000] + [f"event {n}" for n in range(5, 9)]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    done = replay(file, "--to", f"ws://127.0.0.1:{tcp_port}/letters", "--bad", tmp_path / "bad.jsonl")
+    assert (done.returncode, done.stdout) == (3, "sent 9 events, 1 lines left out\n"), done.stderr
+    assert f"{file}:6: longer than the receiver takes" in done.stderr
+    assert [payload(line) for line in read(tmp_path / "bad.jsonl")] == [b"x" * 3000]
+    wanted = {text.encode() for text in texts if len(text) < 1000}
+    program.wait_for(lambda: {payload(line) for line in read(tmp_path / "file.jsonl")} == wanted)
+
+
+def test_replay_with_certificates(start, stored, replay, tcp_port, tmp_path, pki, leaves):
+    """Over mutual TLS; without our certificate, or with another CA, nothing counts as sent."""
+    program = start(pipeline(intake(tcp_port), storage(format="envelope"), security=security(pki, leaves["hub"], ["edge"])))
+    target = (stored, "--to", f"wss://localhost:{tcp_port}/letters", "--timeout", "20s")
+    ours = ("--cert", leaves["edge"].settings()["cert_file"], "--key", leaves["edge"].settings()["key_file"])
+    for args in (("--ca", pki.ca_file), ours, ()):
+        done = replay(*target, *args)
+        assert (done.returncode, done.stdout) == (1, "sent 0 events, 0 lines left out\n")
+        assert "certificate" in done.stderr
+    done = replay(*target, "--ca", pki.ca_file, *ours)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"sent {len(BAD)} events, 0 lines left out\n", "")
+    program.wait_for(lambda: [payload(line) for line in read(tmp_path / "file.jsonl")] == list(BAD))
+
+
+def test_replay_has_a_deadline(stored, replay):
+    """Of a listener that says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = replay(stored, "--to", f"ws://127.0.0.1:{silent.getsockname()[1]}/", "--timeout", "1s")
+    assert done.returncode == 1 and "not finished within 1 s" in done.stderr
 
 
 def test_replay_to_nobody(stored, replay, udp_port, start, tmp_path):
@@ -197,7 +282,8 @@ def test_replay_to_nobody(stored, replay, udp_port, start, tmp_path):
     program.wait_for(lambda: [payload(line) for line in read(tmp_path / "file.jsonl")] == list(BAD))
 
 
-@pytest.mark.parametrize("args", [[], ["f"], ["f", "--to", "udp://127.0.0.1:1", "--rate", "0"], ["--dry-run"]])
+@pytest.mark.parametrize("args", [[], ["f"], ["f", "--to", "udp://127.0.0.1:1", "--rate", "0"], ["--dry-run"],
+                                  ["f", "--to", "wss://x/", "--cert", "c"], ["f", "--to", "ws://x/", "--timeout", "soon"]])
 def test_replay_usage(replay, args):
     assert replay(*args).returncode == 2
 
@@ -211,7 +297,7 @@ def test_replay_errors(replay, tmp_path):
 # ---- the page ------------------------------------------------------------------------------------------------
 
 
-def test_page(start, send, semstreams, tree, tmp_path):
+def test_page(start, send, semstreams, tree, tmp_path, tcp_port):
     """Its configuration runs, its commands do what it says."""
     page = (tree / "docs" / "dead-letters.md").read_text()
     config = json.loads(page.split("```json\n")[1].split("```")[0])
@@ -219,13 +305,16 @@ def test_page(start, send, semstreams, tree, tmp_path):
     port = config["components"][0]["config"]["port"] = 0
     program = start(config)
     port = int(program.wait_log(r"UDP input listening .*\bport=(\d+)")[1])
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    start(pipeline(intake(tcp_port), storage()), folder=hub)
     send(port, b'{"value": 30}', b"no JSON")
     program.wait_for(lambda: read(tmp_path / "data" / "refused.jsonl"))
     commands = [line[2:] for block in page.split("```sh\n")[1:] for line in block.split("```")[0].splitlines()
                 if line.startswith("$ ")]
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
-        words = command.replace(":14550", f":{port}").split()
+        words = command.replace(":14550", f":{port}").replace(":8080", f":{tcp_port}").split()
         done = subprocess.run([semstreams if word == "semstreams" else word for word in words], cwd=tmp_path,
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

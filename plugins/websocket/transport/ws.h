@@ -117,6 +117,9 @@ void ws_want_write(struct ws_conn *);
 void ws_pause(struct ws_conn *, bool paused);
 /* Close with code and reason (cut at 123 bytes); 1006 = at once, without a word.  closed follows. */
 void ws_close(struct ws_conn *, int code, const char *reason);
+/* In closed: the code of the peer's close frame, also of one that answers ours (then it has read all that
+ * was sent before, unless it is another code than ours); 1005: it had none, 0: there was no frame. */
+int ws_peer_code(const struct ws_conn *);
 /* What this end's stream is called by a client that is about to open (a header of its request): at most
  * WS_STREAM_MAX bytes of UTF-8 without control characters; "" if it does not say.  In opened only. */
 #define WS_STREAM_MAX 127

@@ -280,6 +280,11 @@ void ws_close(struct ws_conn *c, int code, const char *reason)
 		lws_callback_on_writable(c->wsi);
 }
 
+int ws_peer_code(const struct ws_conn *c)
+{
+	return c->peer_code;
+}
+
 /* Not by libwebsockets, which would close the connection by its own rules then. */
 static void write_close(struct ws_conn *c, int code, const char *reason)
 {

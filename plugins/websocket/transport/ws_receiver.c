@@ -77,7 +77,9 @@ static void on_close_frame(struct ws_receiver *r, const struct ws_frame *f)
 		if (!c->ws->dial && c->close_sent)
 			end_listener_side(r);
 	} else if (!c->peer_code) {
-		c->peer_code = WS_NO_STATUS; /* the answer to ours, or on its way at the same time */
+		/* the answer to ours, or on its way at the same time */
+		const int code = ws_close_code(f->payload, f->len);
+		c->peer_code = code > 0 ? code : -code;
 		ws_conn_last_word(c);
 		if (c->ws->dial)
 			ws_conn_kill(c);

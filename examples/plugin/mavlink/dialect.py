@@ -1,8 +1,7 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Make the tables of a MAVLink dialect from its message definitions.
 
-    dialect.py DEFINITIONS.xml > dialect.c
+    python3 dialect.py DEFINITIONS.xml > dialect.c
 
 <include> is followed, beside the file.  What other dialects say of units, enums and meanings is not needed here.
 """

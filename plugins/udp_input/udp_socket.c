@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <semstreams/base/host_name.h>
 
 #ifndef UDP_GRO
 #define UDP_GRO 104
@@ -101,7 +102,10 @@ static int open_bound(const struct udp_conf *conf, bool shared, uint16_t port, c
 		if (!any || addr.sa.sa_family == AF_INET || (err != EAFNOSUPPORT && err != EADDRNOTAVAIL)) {
 			char what[64];
 			snprintf(what, sizeof what, "cannot listen on port %u of bind", port);
-			return failed(why, size, what, conf->bind, err);
+			failed(why, size, what, conf->bind, err);
+			const size_t used = strlen(why);
+			snprintf(why + used, size - used, "%s", ss_bind_remedy(err, true));
+			return -err;
 		}
 		udp_addr_parse("0.0.0.0", port, &addr);
 	}

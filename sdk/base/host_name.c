@@ -86,6 +86,25 @@ const char *ss_host_name_fault(const struct ss_host_name *h)
 		       : NULL;
 }
 
+const char *ss_bind_remedy(int error, bool udp)
+{
+	switch (error) {
+	case EADDRINUSE:
+		return udp ? "; another program has the port, ss -ulpn names it: end that, or choose "
+			     "another port"
+			   : "; another program has the port, ss -tlpn names it: end that, or choose "
+			     "another port";
+	case EACCES:
+		return "; a port below 1024 needs CAP_NET_BIND_SERVICE: give it to the service, or choose "
+		       "another port";
+	case EADDRNOTAVAIL:
+		return "; no interface of this machine has that address, ip address shows them: correct "
+		       "it, or leave it out";
+	default:
+		return "";
+	}
+}
+
 const char *ss_address_fault(const char *text)
 {
 	char number[INET6_ADDRSTRLEN];

@@ -157,3 +157,20 @@ def test_mistake(name, make, semstreams, tmp_path):
     texts = [mistake.shown(f["text"]) for f in problems]
     assert any(found in text for text in texts), texts
     assert all(f["remedy"] for f in problems)
+
+
+def test_commands_of_the_page(semstreams, tmp_path):
+    """Each command of semstreams that the page names does what it says: on a configuration that is right, it finds nothing wrong."""
+    (tmp_path / "good.json").write_text(json.dumps(pipeline(udp(), storage(), admin={"listen": "off"})))
+    page = (TREE / "docs" / "troubleshooting.md").read_text()
+    commands = sorted(set(re.findall(r"`semstreams ([^`]+)`", page)))
+    assert {"check FILE", "check --connect FILE", "doctor FILE", "cert issue"} <= set(commands)
+    for command in commands:
+        words = ["help", "cert"] if command == "cert issue" else command.replace("FILE", "good.json").split()
+        done = subprocess.run([semstreams, *words], cwd=tmp_path, capture_output=True, stdin=subprocess.DEVNULL, text=True,
+                              timeout=PATIENCE)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        assert command != "cert issue" or "issue" in done.stdout
+    options = set(re.findall(r"`(--[a-z]+)`", page))
+    help_text = subprocess.run([semstreams, "help", "doctor"], capture_output=True, text=True, timeout=PATIENCE).stdout
+    assert options and all(option in help_text for option in options)

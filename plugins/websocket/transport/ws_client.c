@@ -585,7 +585,9 @@ void ws_client_error(struct ws_conn *c, const char *what)
 	else if (status && status != 101)
 		snprintf(c->reason, sizeof c->reason, "the server answers %u instead of upgrading", status);
 	else if (what && strcmp(what, "Unable to connect") == 0)
-		snprintf(c->reason, sizeof c->reason, "connection refused, or no way there");
+		snprintf(c->reason, sizeof c->reason,
+			 "connection refused, or no way there: nothing listens at that port, or a firewall "
+			 "refuses; start the peer, or correct url");
 	else
 		snprintf(c->reason, sizeof c->reason, "%s", what ? what : "connection failed");
 }

@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/base/host_name.h>
 #include <semstreams/ext/handover.h>
 #include <semstreams/ext/tls.h>
 
@@ -619,8 +620,8 @@ static int listen_all(struct ws *ws, const char *bind_to)
 		freeaddrinfo(list);
 	}
 	if (rc < 0)
-		ss_log(ws->host, SS_LOG_ERROR, "cannot listen on %s%sport %u: %s", bind_to, all ? "" : " ",
-		       ws->port, strerror(-rc));
+		ss_log(ws->host, SS_LOG_ERROR, "cannot listen on %s%sport %u: %s%s", bind_to, all ? "" : " ",
+		       ws->port, strerror(-rc), ss_bind_remedy(-rc, false));
 	return rc;
 }
 

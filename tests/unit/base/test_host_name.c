@@ -136,12 +136,24 @@ static void test_refused(void **state)
 	assert_int_equal(ss_host_name_read("a\0b", 3, &h), -EINVAL);
 }
 
+/* What a port, a privilege or an address needs is said; the rest says all by itself. */
+static void test_bind_remedies(void **state)
+{
+	(void)state;
+	assert_non_null(strstr(ss_bind_remedy(EADDRINUSE, true), "ss -ulpn"));
+	assert_non_null(strstr(ss_bind_remedy(EADDRINUSE, false), "ss -tlpn"));
+	assert_non_null(strstr(ss_bind_remedy(EACCES, false), "CAP_NET_BIND_SERVICE"));
+	assert_non_null(strstr(ss_bind_remedy(EADDRNOTAVAIL, true), "ip address"));
+	assert_string_equal(ss_bind_remedy(ENOMEM, true), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forms),   cmocka_unit_test(test_canonical),
-		cmocka_unit_test(test_faults),  cmocka_unit_test(test_same),
-		cmocka_unit_test(test_numeric), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_forms),         cmocka_unit_test(test_canonical),
+		cmocka_unit_test(test_faults),        cmocka_unit_test(test_same),
+		cmocka_unit_test(test_numeric),       cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_bind_remedies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

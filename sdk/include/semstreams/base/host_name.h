@@ -36,6 +36,9 @@ const char *ss_host_name_fault(const struct ss_host_name *);
 /* Why a text is no address that a socket can be bound to, and what to write, as a constant; NULL: it is one.
  * Behind % may stand the interface of a link-local address. */
 const char *ss_address_fault(const char *text);
+/* What to do where no socket could be bound, by the errno of that, as a constant that begins with "; "; "" if
+ * its text says all.  udp: of a datagram socket, else of a TCP listener. */
+const char *ss_bind_remedy(int error, bool udp);
 
 #ifdef __cplusplus
 }

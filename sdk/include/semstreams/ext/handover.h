@@ -32,9 +32,10 @@ struct ss_handover {
 	 * The options of the socket are as the other instance had set them. */
 	int32_t (*take)(void *self, const char *name);
 	/* [inst] As give(), with a number for the successor: of a socket, say, how many of its drops are
-	 * counted already.  Errors as of give(). */
+	 * counted already.  0, -ENOENT, -ENOMEM as give().  Younger than the rest: see SS_KNOWS. */
 	int32_t (*give_noted)(void *self, const char *name, int32_t fd, uint64_t note);
-	/* [inst] As take(), with that number in *note; 0 if it was left without one. */
+	/* [inst] As take(), with that number in *note; 0 if it was left without one.  A descriptor, or
+	 * -ENOENT. Younger than the rest: see SS_KNOWS. */
 	int32_t (*take_noted)(void *self, const char *name, uint64_t *note);
 };
 

@@ -31,10 +31,10 @@ static int64_t most(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
-/* span times random / 2^32 */
+/* span times random / 2^32, for spans from 0 on, without more than 64 bits */
 static int64_t part_of(int64_t span, uint32_t random)
 {
-	return (int64_t)((unsigned __int128)span * random >> 32);
+	return (span >> 32) * random + (int64_t)((uint64_t)(span & UINT32_MAX) * random >> 32);
 }
 
 static int64_t life_of(int64_t not_before, int64_t not_after)

@@ -12,6 +12,8 @@ import pytest
 
 RPM = {"_bindir": "bin", "_libdir": "lib", "_libexecdir": "libexec", "_mandir": "share/man", "_datadir": "share",
        "_docdir": "share/doc", "_includedir": "include", "name": "semstreams"}
+# each package has the licence under a name of its own
+LICENCE = "share/doc/semstreams/COPYING"
 # installed where configure was told to only, and what a package has of its own
 ELSEWHERE = r"%license |(%\{_(unit|sysusers|tmpfiles)dir\}|lib/systemd|usr/lib/(sysusers|tmpfiles)\.d)/"
 
@@ -21,26 +23,27 @@ def installed(semstreams):
     prefix = Path(semstreams).parents[1]
     if len(list((prefix / "bin").iterdir())) > 1:
         pytest.skip("other programs are installed there as well")
-    return sorted(str(path.relative_to(prefix)) for path in prefix.rglob("*") if not path.is_dir())
+    return sorted(str(path.relative_to(prefix)) for path in prefix.rglob("*")
+                  if not path.is_dir() and str(path.relative_to(prefix)) != LICENCE)
 
 
 def rpm_lists(tree):
-    """The patterns of each package, as paths below the prefix."""
+    """The patterns of each package by its name, as paths below the prefix."""
     spec = (tree / "packaging" / "rpm" / "semstreams.spec").read_text()
-    lists = []
-    for section in re.findall(r"^%files.*\n((?:(?!%changelog|%files).*\n)+)", spec, re.M):
+    lists = {}
+    for name, section in re.findall(r"^%files *(.*)\n((?:(?!%changelog|%files).*\n)+)", spec, re.M):
         lines = [line for line in section.split("\n") if line and not re.match(ELSEWHERE, line)]
-        lists.append([re.sub(r"%\{(\w+)\}", lambda m: RPM[m[1]], line.split()[-1]) for line in lines
-                      if not line.startswith("%dir")])
+        lists[name] = [re.sub(r"%\{(\w+)\}", lambda m: RPM[m[1]], line.split()[-1]) for line in lines
+                       if not line.startswith("%dir")]
     return lists
 
 
 def debian_lists(tree):
-    lists = []
-    for name in "semstreams", "semstreams-dev":
-        lines = (tree / "packaging" / "debian" / f"{name}.install").read_text().split("\n")
-        lists.append([re.sub(r"^usr/(lib/\*/)?", lambda m: "lib/" if m[1] else "", line.split()[0]) for line in lines
-                      if line and not re.match(ELSEWHERE, line)])
+    lists = {}
+    for file in (tree / "packaging" / "debian").glob("*.install"):
+        lists[file.stem.replace("-dev", "-devel").removeprefix("semstreams").lstrip("-")] = [
+            re.sub(r"^usr/(lib/\*/)?", lambda m: "lib/" if m[1] else "", line.split()[0])
+            for line in file.read_text().split("\n") if line and not re.match(ELSEWHERE, line)]
     return lists
 
 
@@ -52,11 +55,26 @@ def takes(pattern, path):
 @pytest.mark.parametrize("read", [rpm_lists, debian_lists])
 def test_lists_are_what_is_installed(installed, tree, read):
     lists = read(tree)
-    assert len(lists) == 2 and all(lists)
+    assert len(lists) > 1 and all(lists.values())
     for path in installed:
-        assert sum(any(takes(pattern, path) for pattern in patterns) for patterns in lists) == 1, path
-    for pattern in sum(lists, []):
+        assert sum(any(takes(pattern, path) for pattern in patterns) for patterns in lists.values()) == 1, path
+    for pattern in sum(lists.values(), []):
         assert any(takes(pattern, path) for path in installed), pattern
+
+
+def test_both_split_alike(installed, tree):
+    """Who goes from one distribution to another finds a file in the package of the same name."""
+    rpm, debian = rpm_lists(tree), debian_lists(tree)
+    assert set(rpm) == set(debian)
+    for path in installed:
+        for name, patterns in rpm.items():
+            assert any(takes(p, path) for p in patterns) == any(takes(p, path) for p in debian[name]), (name, path)
+
+
+def test_control_names_each_package(tree):
+    control = (tree / "packaging" / "debian" / "control").read_text()
+    named = re.findall(r"^Package: (.*)", control, re.M)
+    assert sorted(named) == sorted(file.stem for file in (tree / "packaging" / "debian").glob("*.install"))
 
 
 PURGED = """

@@ -88,10 +88,11 @@ def test_hardening(deb, tmp_path):
         if path.is_file() and path.open("rb").read(4) == b"\x7fELF":
             programs.append(path)
     assert len(programs) > 10
-    # plugins may have no function that is worth a canary or a fortified call
+    # plugins may call nothing that could be fortified; and where the start files of the C library have no mark of control flow
+    # integrity, nothing linked with them has
     for path in programs:
-        options = ["--nopie"] if path.suffix == ".so" else []
-        run("hardening-check", "--nofortify", *options, path)
+        options = ["--nopie"] if path.suffix == ".so" else []  # not a program
+        run("hardening-check", "--nofortify", "--nocfprotection", *options, path)
 
 
 def test_licence_of_every_file():

@@ -69,7 +69,7 @@ def test_lintian(deb):
 def test_rpmlint(rpm):
     needs("rpmlint")
     spec = TREE / "packaging" / "rpm" / "semstreams.spec"
-    done = subprocess.run(["rpmlint", spec, *rpm.glob("*.rpm")],
+    done = subprocess.run(["rpmlint", "--rpmlintrc", spec.with_name("rpmlintrc"), spec, *rpm.glob("*.rpm")],
                           capture_output=True, text=True, timeout=BUILD)
     assert not findings(done.stdout), done.stdout + done.stderr
 

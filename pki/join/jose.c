@@ -17,46 +17,6 @@ enum {
 	TAG = 16,
 };
 
-/* ---- base64url (RFC 4648 section 5), without padding ---- */
-
-static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-static void put64(struct ss_strbuf *out, const void *bytes, size_t len)
-{
-	const unsigned char *b = bytes;
-
-	for (size_t i = 0; i < len; i += 3) {
-		unsigned v = (unsigned)b[i] << 16 | (i + 1 < len ? (unsigned)b[i + 1] << 8 : 0) |
-			     (i + 2 < len ? b[i + 2] : 0U);
-		for (size_t k = 0; k < 4 && i + k <= len; k++)
-			ss_strbuf_char(out, letters[v >> (18 - 6 * k) & 63]);
-	}
-}
-
-/* 0, -EINVAL: it is something else, or has more than one form; -ENOMEM. */
-static int get64(const char *text, size_t len, struct ss_strbuf *out)
-{
-	unsigned v = 0, bits = 0;
-
-	ss_strbuf_clear(out);
-	if (len % 4 == 1)
-		return -EINVAL;
-	for (size_t i = 0; i < len; i++) {
-		const char *at = text[i] ? strchr(letters, text[i]) : NULL;
-		if (!at)
-			return -EINVAL;
-		v = (v << 6 | (unsigned)(at - letters)) & 0xffff;
-		bits += 6;
-		if (bits >= 8) {
-			bits -= 8;
-			ss_strbuf_char(out, (char)(v >> bits & 0xff));
-		}
-	}
-	if (v & ((1U << bits) - 1))
-		return -EINVAL;
-	return out->failed ? -ENOMEM : 0;
-}
-
 /* ---- parts between dots ---- */
 
 struct part {
@@ -86,7 +46,7 @@ static bool split(const char *text, size_t len, struct part *parts, size_t n)
 /* A part that is a JSON object; NULL: it is none, or memory ran out. */
 static json_t *read_object(const struct part *p, struct ss_strbuf *room)
 {
-	json_t *object = get64(p->text, p->len, room) == 0
+	json_t *object = ss_base64url_read(p->text, p->len, room) == 0
 				 ? json_loadb(ss_strbuf_cstr(room), room->len, JSON_REJECT_DUPLICATES, NULL)
 				 : NULL;
 
@@ -165,7 +125,7 @@ static int read_header(const json_t *header, unsigned rounds_max, struct jwe *ou
 			      (long long)rounds, ROUNDS_MIN, rounds_max);
 	out->rounds = (int)rounds;
 	/* RFC 7518 section 4.8.1.1: the name, a zero, the salt */
-	int rc = get64(salt, strlen(salt), &out->text);
+	int rc = ss_base64url_read(salt, strlen(salt), &out->text);
 	if (rc == 0 && out->text.len >= 8 && out->text.len <= 1024) {
 		ss_strbuf_add(&out->salt, alg, strlen(alg) + 1);
 		ss_strbuf_add(&out->salt, out->text.bytes, out->text.len);
@@ -186,7 +146,7 @@ static int jwe_read(const char *text, size_t len, unsigned rounds_max, struct jw
 	int rc = read_header(header, rounds_max, out, f);
 	json_decref(header);
 	for (size_t i = 1; rc == 0 && i < PARTS_MAX; i++) {
-		rc = get64(parts[i].text, parts[i].len, to[i]);
+		rc = ss_base64url_read(parts[i].text, parts[i].len, to[i]);
 		if (rc == -EINVAL)
 			rc = refuse(f, "the provisioner's key is damaged: part %zu of it is no base64url",
 				    i + 1);
@@ -250,7 +210,7 @@ static bool decrypt(const struct jwe *j, const unsigned char *key, struct ss_str
 static int get_number(const json_t *jwk, const char *name, struct ss_strbuf *room, gnutls_datum_t *out)
 {
 	const char *text = member(jwk, name);
-	int rc = get64(text, strlen(text), room);
+	int rc = ss_base64url_read(text, strlen(text), room);
 
 	if (rc == 0 && room->len != NUMBER)
 		rc = -EINVAL;
@@ -373,7 +333,7 @@ static void put_json(struct ss_strbuf *out, const json_t *value)
 	char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
 
 	if (text)
-		put64(out, text, strlen(text));
+		ss_strbuf_base64url(out, text, strlen(text));
 	else
 		out->failed = true;
 	free(text);
@@ -393,7 +353,7 @@ int jose_token_sign(const struct jose_key *k, const json_t *claims, struct ss_st
 	if (rc)
 		return refuse(f, "the token cannot be signed: %s", gnutls_strerror(rc));
 	ss_strbuf_char(out, '.');
-	put64(out, signature, sizeof signature);
+	ss_strbuf_base64url(out, signature, sizeof signature);
 	return out->failed ? -ENOMEM : 0;
 }
 
@@ -442,7 +402,8 @@ int jose_token_read(const char *text, size_t len, struct jose_token *out, struct
 	*out = (struct jose_token){0};
 	if (split(text, len, parts, 3) && (header = read_object(&parts[0], &room)))
 		claims = read_object(&parts[1], &room);
-	if (!claims || !*member(header, "alg") || !parts[2].len || get64(parts[2].text, parts[2].len, &room))
+	if (!claims || !*member(header, "alg") || !parts[2].len ||
+	    ss_base64url_read(parts[2].text, parts[2].len, &room))
 		rc = refuse(f,
 			    "it is no token: three parts of base64url with dots between, as \"semstreams pki "
 			    "token\" and \"step ca token\" write them");

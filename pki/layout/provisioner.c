@@ -24,22 +24,6 @@ enum {
 
 static const char algorithm[] = "PBES2-HS256+A128KW";
 
-/* base64url without padding. */
-static void put_base64(struct ss_strbuf *out, const unsigned char *bytes, size_t len)
-{
-	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-	uint32_t bits = 0;
-	int n = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		bits = bits << 8 | bytes[i];
-		for (n += 8; n >= 6; n -= 6)
-			ss_strbuf_char(out, letters[bits >> (n - 6) & 63]);
-	}
-	if (n > 0)
-		ss_strbuf_char(out, letters[bits << (6 - n) & 63]);
-}
-
 /* A number of the key, always of the curve's size. */
 static void put_number(struct ss_strbuf *out, const gnutls_datum_t *number)
 {
@@ -47,7 +31,7 @@ static void put_number(struct ss_strbuf *out, const gnutls_datum_t *number)
 	size_t n = number->size > COORDINATE ? COORDINATE : number->size;
 
 	memcpy(bytes + COORDINATE - n, number->data + number->size - n, n);
-	put_base64(out, bytes, sizeof bytes);
+	ss_strbuf_base64url(out, bytes, sizeof bytes);
 	explicit_bzero(bytes, sizeof bytes);
 }
 
@@ -91,7 +75,7 @@ static int jwk_new(struct jwk *out, struct fault *f)
 	int n = snprintf(text, sizeof text, "{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"%s\",\"y\":\"%s\"}",
 			 ss_strbuf_cstr(&out->x), ss_strbuf_cstr(&out->y));
 	SHA256((const unsigned char *)text, (size_t)n, digest);
-	put_base64(&out->kid, digest, sizeof digest);
+	ss_strbuf_base64url(&out->kid, digest, sizeof digest);
 	return out->x.failed || out->y.failed || out->d.failed || out->kid.failed ? -ENOMEM : 0;
 }
 
@@ -149,9 +133,9 @@ static void put_header(struct ss_strbuf *out, const unsigned char salt[SALT])
 	ss_strbuf_printf(&text,
 			 "{\"alg\":\"%s\",\"cty\":\"jwk+json\",\"enc\":\"A256GCM\",\"p2c\":%d,\"p2s\":\"",
 			 algorithm, ROUNDS);
-	put_base64(&text, salt, SALT);
+	ss_strbuf_base64url(&text, salt, SALT);
 	ss_strbuf_text(&text, "\"}");
-	put_base64(out, (const unsigned char *)text.bytes, text.len);
+	ss_strbuf_base64url(out, (const unsigned char *)text.bytes, text.len);
 	out->failed = out->failed || text.failed;
 	ss_strbuf_done(&text);
 }
@@ -177,7 +161,7 @@ static int encrypt(const struct ss_strbuf *text, const struct ss_strbuf *passwor
 	} parts[] = {{wrapped, sizeof wrapped}, {iv, sizeof iv}, {sealed, text->len}, {tag, sizeof tag}};
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
 		ss_strbuf_char(out, '.');
-		put_base64(out, parts[i].bytes, parts[i].len);
+		ss_strbuf_base64url(out, parts[i].bytes, parts[i].len);
 	}
 	return out->failed ? -ENOMEM : 0;
 }

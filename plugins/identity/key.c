@@ -262,24 +262,14 @@ int key_load(const char *pem, size_t len, struct identity_key **out, char *why, 
 
 /* ---- base64url ---- */
 
-static void translate(char *text, const char from[2], const char to[2])
-{
-	while ((text = strpbrk(text, from)))
-		*text = to[*text == from[1]];
-}
-
 char *base64url(const void *data, size_t len)
 {
-	gnutls_datum_t in = key_datum(data, len), out = {0};
-	if (len > 0 && gnutls_base64_encode2(&in, &out))
-		return NULL;
-	while (out.size > 0 && out.data[out.size - 1] == '=')
-		out.size--;
-	char *text = len ? strndup((const char *)out.data, out.size) : strdup("");
-	if (text)
-		translate(text, "+/", "-_");
-	gnutls_free(out.data);
-	return text;
+	struct ss_strbuf text = {.secret = true};
+
+	ss_strbuf_base64url(&text, data, len);
+	char *out = text.failed ? NULL : strndup(text.bytes ? text.bytes : "", text.len);
+	ss_strbuf_done(&text);
+	return out;
 }
 
 int base64url_decode(const char *text, uint8_t **out, size_t *len)
@@ -287,22 +277,22 @@ int base64url_decode(const char *text, uint8_t **out, size_t *len)
 	size_t n = strspn(text, BASE64URL "+/"), padding = strspn(text + n, "=");
 	if (text[n + padding] || n % 4 == 1 || padding > 2 || (padding && (n + padding) % 4))
 		return -EINVAL;
-	char *copy = NULL;
-	if (asprintf(&copy, "%.*s%.*s", (int)n, text, (int)(-n % 4), "==") < 0)
+	char *copy = strndup(text, n);
+	if (!copy)
 		return -ENOMEM;
-	translate(copy, "-_", "+/");
-	gnutls_datum_t in = key_datum(copy, strlen(copy)), bytes = {0};
-	int rc = n > 0 ? error_of(gnutls_base64_decode2(&in, &bytes)) : 0;
+	for (char *at = copy; *at; at++)
+		*at = *at == '+' ? '-' : *at == '/' ? '_' : *at;
+	struct ss_strbuf bytes = {.secret = true};
+	int rc = ss_base64url_read(copy, n, &bytes);
 	key_text_free(copy);
-	if (rc == 0 && !(*out = malloc(bytes.size + 1)))
+	if (rc == 0 && !(*out = malloc(bytes.len + 1)))
 		rc = -ENOMEM;
 	if (rc == 0) {
-		memcpy(*out, bytes.data ? bytes.data : (const uint8_t *)"", bytes.size);
-		*len = bytes.size;
+		if (bytes.len)
+			memcpy(*out, bytes.bytes, bytes.len);
+		*len = bytes.len;
 	}
-	if (bytes.data)
-		explicit_bzero(bytes.data, bytes.size);
-	gnutls_free(bytes.data);
+	ss_strbuf_done(&bytes);
 	return rc;
 }
 

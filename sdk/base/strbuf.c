@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <semstreams/base/strbuf.h>
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -221,4 +222,43 @@ uint32_t ss_unpack_u32(struct ss_unpack *u)
 uint64_t ss_unpack_u64(struct ss_unpack *u)
 {
 	return get_number(u, 8);
+}
+
+/* ---- base64url ---- */
+
+static const char base64url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+void ss_strbuf_base64url(struct ss_strbuf *out, const void *bytes, size_t len)
+{
+	const unsigned char *b = bytes;
+
+	for (size_t i = 0; i < len; i += 3) {
+		unsigned v = (unsigned)b[i] << 16 | (i + 1 < len ? (unsigned)b[i + 1] << 8 : 0) |
+			     (i + 2 < len ? b[i + 2] : 0U);
+		for (size_t k = 0; k < 4 && i + k <= len; k++)
+			ss_strbuf_char(out, base64url[v >> (18 - 6 * k) & 63]);
+	}
+}
+
+int ss_base64url_read(const char *text, size_t len, struct ss_strbuf *out)
+{
+	unsigned v = 0, bits = 0;
+
+	ss_strbuf_clear(out);
+	if (len % 4 == 1)
+		return -EINVAL;
+	for (size_t i = 0; i < len; i++) {
+		const char *at = text[i] ? strchr(base64url, text[i]) : NULL;
+		if (!at)
+			return -EINVAL;
+		v = (v << 6 | (unsigned)(at - base64url)) & 0xffff;
+		bits += 6;
+		if (bits >= 8) {
+			bits -= 8;
+			ss_strbuf_char(out, (char)(v >> bits & 0xff));
+		}
+	}
+	if (v & ((1U << bits) - 1))
+		return -EINVAL;
+	return out->failed ? -ENOMEM : 0;
 }

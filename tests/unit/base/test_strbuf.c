@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -127,13 +128,43 @@ static void test_numbers(void **state)
 	ss_strbuf_done(&b);
 }
 
+/* The vectors of RFC 4648, section 10, without padding, and the two letters of section 5. */
+static void test_base64url(void **state)
+{
+	static const struct {
+		const char *bytes, *text;
+	} pairs[] = {
+		{"", ""},           {"f", "Zg"},          {"fo", "Zm8"},          {"foo", "Zm9v"},
+		{"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"}, {"foobar", "Zm9vYmFy"}, {"\xfb\xff\xbf", "-_-_"}};
+	static const char *const bad[] = {"Z", "Zg=", "Zg==", "Zh", "Zm9", "+/+/", "Zm9v ", "Zm9vY"};
+	struct ss_strbuf b = {0}, back = {0};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+		const size_t len = strlen(pairs[i].bytes);
+		ss_strbuf_clear(&b);
+		ss_strbuf_base64url(&b, pairs[i].bytes, len);
+		assert_int_equal(b.len, strlen(pairs[i].text));
+		if (b.len)
+			assert_memory_equal(b.bytes, pairs[i].text, b.len);
+		assert_int_equal(ss_base64url_read(pairs[i].text, b.len, &back), 0);
+		assert_int_equal(back.len, len);
+		if (len)
+			assert_memory_equal(back.bytes, pairs[i].bytes, len);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_int_equal(ss_base64url_read(bad[i], strlen(bad[i]), &back), -EINVAL);
+	assert_int_equal(ss_base64url_read("Zg\0A", 4, &back), -EINVAL);
+	ss_strbuf_done(&b);
+	ss_strbuf_done(&back);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_growing),
-		cmocka_unit_test(test_out_of_memory),
-		cmocka_unit_test(test_json),
-		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_growing),   cmocka_unit_test(test_out_of_memory),
+		cmocka_unit_test(test_json),      cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_base64url),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

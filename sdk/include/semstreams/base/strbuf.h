@@ -36,6 +36,11 @@ void ss_strbuf_text(struct ss_strbuf *, const char *text);
 void ss_strbuf_char(struct ss_strbuf *, char c);
 /* [any] Append what printf() writes. */
 void ss_strbuf_printf(struct ss_strbuf *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* [any] Append bytes in base64url without padding (RFC 4648, section 5). */
+void ss_strbuf_base64url(struct ss_strbuf *, const void *bytes, size_t len);
+/* [any] The bytes of a text in base64url without padding, in the place of what the buffer had.  0; -EINVAL:
+ * it has another character, an impossible length, or bits at its end that belong to no byte; -ENOMEM. */
+int ss_base64url_read(const char *text, size_t len, struct ss_strbuf *out);
 /* [any] Append an integer in decimal. */
 void ss_strbuf_int(struct ss_strbuf *, int64_t i);
 /* [any] Append a JSON string with its quotes; what is not UTF-8 becomes U+FFFD, control characters (and DEL)

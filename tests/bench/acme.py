@@ -119,7 +119,7 @@ def main():
         pki = Pki(folder / "pki")
         location = pki.location("a")
         hosts = stack.enter_context(Hosts(folder / "hosts"))
-        host, other = hosts.add(NAME), hosts.add(OTHER, mounts=Uacme.trusting(pki.ca_file))
+        host, other = hosts.add(NAME), hosts.add(OTHER, mounts=Uacme.trusting(pki.ca_file, folder))
         ca = servers.StepCa(folder / "ca", hosts.add("step-ca-a.local"), pki.ca_file, location.crt, location.key.path)
         ca.start()
         stack.callback(ca.stop)

@@ -7,6 +7,7 @@ What a machine does not have makes a test be skipped, with the name of what is m
 import contextlib
 import http.client
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -135,9 +136,9 @@ class Uacme:
                                   stderr=subprocess.DEVNULL)
 
     @staticmethod
-    def trusting(roots):
-        """Mounts for its host: uacme knows the system's pool only."""
-        return {SYSTEM_POOL: roots}
+    def trusting(roots, folder):
+        """Mounts for its host: uacme knows the system's pool only.  It is a copy: machines may add to their pools."""
+        return {SYSTEM_POOL: shutil.copy(roots, folder / "pool.crt")}
 
     def issue(self, url, name):
         """The chain, as PEM."""

@@ -20,7 +20,7 @@ def subject(pem):
 @pytest.fixture
 def client(hosts, pki, tmp_path):
     """uacme on the host semstreams-a.local."""
-    host = hosts.add("semstreams-a.local", mounts=Uacme.trusting(pki.ca_file))
+    host = hosts.add("semstreams-a.local", mounts=Uacme.trusting(pki.ca_file, tmp_path))
     try:
         uacme = Uacme(host, tmp_path / "uacme")
     except Exception as missing:

@@ -74,6 +74,7 @@ static int run(const struct cli_options *o)
 				      .watch_config = o->watch_config};
 	struct loaded l;
 
+	run_hold_hangup();
 	int code = code_of(load_config(o, &l));
 	set_up_log(o, l.config);
 	if (code == EXIT_CONFIG && l.config)

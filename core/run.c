@@ -270,6 +270,20 @@ static void on_second(struct ev_loop *ev, ev_timer *w, int events)
 	log_tick();
 }
 
+static void mask_hangup(int how)
+{
+	sigset_t hangup;
+
+	sigemptyset(&hangup);
+	sigaddset(&hangup, SIGHUP);
+	sigprocmask(how, &hangup, NULL);
+}
+
+void run_hold_hangup(void)
+{
+	mask_hangup(SIG_BLOCK);
+}
+
 static void watch(struct run *r)
 {
 	const double ping_s = 5., crl_s = 0.2; /* who is revoked is to be cut off within a second */
@@ -294,6 +308,7 @@ static void watch(struct run *r)
 	if (tls_identity_has_crls(r->pipeline->tls))
 		ev_timer_start(r->ev, &r->crl);
 	ev_timer_start(r->ev, &r->second);
+	mask_hangup(SIG_UNBLOCK);
 }
 
 /* The bare minimum if a component hangs: its thread may be anywhere. */
@@ -358,7 +373,6 @@ static void set_up_signals(void)
 	sigemptyset(&ours);
 	sigaddset(&ours, SIGTERM);
 	sigaddset(&ours, SIGINT);
-	sigaddset(&ours, SIGHUP);
 	sigprocmask(SIG_UNBLOCK, &ours, NULL);
 }
 

@@ -14,6 +14,8 @@ struct run_options {
 	int log_level, log_json;      /* of the command line, -1: the configuration's */
 };
 
+/* A reload that is asked for from now on is done when there is something to reload. */
+void run_hold_hangup(void);
 /* Runs until a signal; the exit code: 0 drained, 1 something failed or was lost at the end, 78 bad config. */
 int run_host(struct config *, struct loader *, const struct run_options *);
 /* What is unwise about a configuration that works, as lines of the log. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The configuration is read again while the program runs: what stays, what is replaced, and what is refused."""
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import jsonschema
 import pytest
 
+from acmelib import until
 from conftest import TREE, assert_conserved, shared_library, unused_port
 from flowlib import Sender, at_rest, generate, half, pipeline, seqs, storage, tools, udp, udp_port  # noqa: F401
 
@@ -194,6 +196,35 @@ def test_descriptors_and_threads_stay_as_they_are(start):
 
 
 # ---- listeners --------------------------------------------------------------------------------------------------
+
+
+def opened(pipe):
+    """To write to, if somebody reads it."""
+    try:
+        return os.fdopen(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "w")
+    except OSError as e:
+        assert e.errno == errno.ENXIO
+        return None
+
+
+def test_a_signal_before_it_runs(semstreams, tmp_path):
+    """Who asks for a reload while the program starts gets one when there is a pipeline."""
+    pipe, log, file = (tmp_path / name for name in ("pipe", "log", "config.json"))
+    file.write_text(json.dumps(pipeline(udp(), storage(path=str(tmp_path / "file.jsonl")))))
+    os.mkfifo(pipe)
+    env = {**os.environ, "LD_PRELOAD": str(shared_library("held_start", tmp_path)), "HELD_START": str(pipe)}
+    with open(log, "wb") as out, subprocess.Popen([semstreams, "--config", file], stderr=out, env=env) as process:
+
+        def until_alive(condition, what):
+            value = until(lambda: process.poll() is not None or condition(), what)
+            assert process.poll() is None, log.read_text()
+            return value
+        try:
+            with until_alive(lambda: opened(pipe), "the program to load a plugin"):
+                process.send_signal(signal.SIGHUP)
+            until_alive(lambda: "Configuration reloaded" in log.read_text(), "the reload")
+        finally:
+            process.terminate()
 
 
 def test_a_udp_socket_is_handed_over(start):

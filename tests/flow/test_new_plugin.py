@@ -65,7 +65,9 @@ def built(tree, tmp_path_factory, semstreams):
             pytest.skip(f"{tool} is not installed")
     folder = tmp_path_factory.mktemp("joined")
     top = folder / "src"
-    shutil.copytree(tree, top, ignore=shutil.ignore_patterns(".git", "autom4te.cache", "build", "build-*", "__pycache__"))
+    shutil.copytree(tree, top, ignore=lambda folder, names: {
+        n for n in names if n in (".git", "autom4te.cache", "__pycache__")
+        or folder == str(tree) and (n == "build" or n.startswith("build-"))})
     join(top, semstreams)
     subprocess.run(["autoreconf", "-fi"], cwd=top, check=True, capture_output=True)
     others = sorted(p.name.replace("_", "-") for p in (top / "plugins").iterdir()
@@ -112,8 +114,8 @@ def test_it_is_distributed_and_installed(built):
     listed = subprocess.run([inst / "bin" / "semstreams", "plugins", "list"], check=True, capture_output=True, text=True)
     assert "sample" in listed.stdout
     assert (inst / "share" / "doc" / "semstreams" / "plugins" / "sample" / "sample.md").exists()
-    said = subprocess.run(["make", "-n", "distdir"], cwd=build, check=True, capture_output=True, text=True)
-    assert said.returncode == 0
+    said = subprocess.run(["make", "-n", "distdir"], cwd=build, check=False, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
     make("distdir")
     (dist,) = build.glob("semstreams-*")
     for name in ("sample.c", "sample.md", "Makefile.inc", "tests/test_sample.c"):
@@ -122,11 +124,9 @@ def test_it_is_distributed_and_installed(built):
 
 
 def test_packages_take_it(tree):
-    """The lists of the packages name no plugin."""
+    """What is of every plugin, the lists of the packages take by patterns; test_packages sees to it that each is in one."""
     for path in (tree / "packaging").rglob("*"):
         if path.is_file():
             text = path.read_text()
             for name in ("udp-input", "udp_input.so", "udp_input.md", "websocket_output.so"):
                 assert name not in text, path
-    assert "plugins/*.so" in (tree / "packaging" / "debian" / "semstreams.install").read_text()
-    assert "plugins/*.so" in (tree / "packaging" / "rpm" / "semstreams.spec").read_text()

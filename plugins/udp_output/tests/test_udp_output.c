@@ -198,7 +198,7 @@ static void test_any_bytes(void **state)
 
 static void test_more_events_than_one_call_takes(void **state)
 {
-	char text[100][8];
+	char text[100][12];
 	const char *texts[100];
 
 	conf.batch = 7;

@@ -64,8 +64,8 @@ def constants(include):
 
 
 def shared_object(include, target):
-    subprocess.run([*CC, "-std=gnu11", "-g", "-O0", "-fvisibility=hidden", "-shared", "-fPIC", "-I", include, HERE / "plugin_abi.c",
-                    "-o", target], check=True)
+    subprocess.run([*CC, "-std=gnu11", "-g", "-O0", "-fvisibility=hidden", "-shared", "-fPIC", f"-ffile-prefix-map={TREE}=.",
+                    "-I", include, HERE / "plugin_abi.c", "-o", target], check=True)
 
 
 def write_abi(include, target):

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <semstreams/ext/tls.h>
 #include "core/api.h"
@@ -47,10 +46,12 @@ struct run {
 	struct reload *reload;
 	ev_timer step; /* wakes the loop while components drain for a reload */
 	struct config_watch config_watch;
-	bool reloading, again; /* it was asked for once more */
-	bool in_page;          /* of the admin port, whose connections wait meanwhile */
-	int signal;            /* to end the program, that came meanwhile; 0: none */
-	bool hurries;          /* it came twice */
+	bool reloading;
+	const char *again;           /* by whom it was asked for once more; NULL: by nobody */
+	struct admin_request *asked; /* for a reload, of the admin port: to be answered */
+	ev_timer ask;                /* its event is fed: begins what was asked for */
+	int signal;                  /* to end the program, that came meanwhile; 0: none */
+	bool hurries;                /* it came twice */
 	bool draining, forced;
 	uint64_t term_ns; /* when it was asked to end, monotonic */
 };
@@ -132,16 +133,11 @@ static void on_step(struct ev_loop *ev, ev_timer *w, int events)
 	(void)events; /* that the loop wakes up is all that matters */
 }
 
-/* While components drain, the rest goes on; but no page is asked within another one. */
+/* While components drain, the rest goes on. */
 static void wait_a_moment(void *arg, uint64_t ns)
 {
-	const struct timespec step = {.tv_nsec = (long)ns};
 	struct run *r = arg;
 
-	if (r->in_page) {
-		nanosleep(&step, NULL);
-		return;
-	}
 	ev_timer_set(&r->step, (double)ns / 1e9, 0.);
 	ev_timer_start(r->ev, &r->step);
 	ev_run(r->ev, EVRUN_ONCE);
@@ -190,8 +186,9 @@ static void reload_soon(struct run *r, const char *by)
 {
 	struct diag diag;
 
-	for (r->again = true; r->again && !r->reloading && !r->draining && !r->forced;) {
-		r->again = false;
+	for (r->again = by; r->again && !r->reloading && !r->draining && !r->forced;) {
+		by = r->again;
+		r->again = NULL;
 		diag_init(&diag);
 		reload_all(r, by, &diag);
 		diag_done(&diag);
@@ -203,31 +200,62 @@ static void on_config_changed(void *arg)
 	reload_soon(arg, "by=--watch-config");
 }
 
-static int act_reload(void *arg, const struct admin_request *request, FILE *body)
+static void answer(struct run *r, struct admin_request *request, int rc, const struct diag *diag)
 {
-	struct run *r = arg;
+	char *text = NULL;
+	size_t n = 0;
+	FILE *body = open_memstream(&text, &n);
+	int status = body ? reload_answer(r->reload, rc, diag, body) : 500;
+
+	if (body && fclose(body) != 0)
+		status = 500;
+	admin_answer(request, status, text, n);
+}
+
+/* Not within the call of a page: no other one could be served meanwhile. */
+static void on_asked(struct ev_loop *ev, ev_timer *w, int events)
+{
+	struct run *r = w->data;
+	struct admin_request *request = r->asked;
 	struct diag diag;
 	int rc = -EBUSY;
 
-	(void)request;
+	(void)ev;
+	(void)events;
 	diag_init(&diag);
-	if (r->draining || r->reloading) {
+	if (r->draining || r->reloading)
 		diag_add(&diag, DIAG_ERROR, NULL, (struct place){0}, NULL, "%s",
 			 r->draining ? "the program is shutting down"
 				     : "the configuration is being reloaded already; try again");
-	} else {
-		r->in_page = true;
+	else
 		rc = reload_all(r, "by=/api/v1/reload", &diag);
-		r->in_page = false;
-	}
-	const int status = reload_answer(r->reload, rc, &diag, body);
+	r->asked = NULL;
+	answer(r, request, rc, &diag);
 	diag_done(&diag);
-	return status;
+	if (r->again)
+		reload_soon(r, r->again);
+}
+
+static void begin_reload(void *arg, struct admin_request *request)
+{
+	struct run *r = arg;
+	struct diag diag;
+
+	if (!r->asked) {
+		r->asked = request;
+		ev_feed_event(r->ev, &r->ask, EV_TIMER);
+		return;
+	}
+	diag_init(&diag);
+	diag_add(&diag, DIAG_ERROR, NULL, (struct place){0}, NULL,
+		 "the configuration is being reloaded already; try again");
+	answer(r, request, -EBUSY, &diag);
+	diag_done(&diag);
 }
 
 /* What POST does, by who may: see docs/admin-api.md.  Their arg is struct run. */
 static const struct admin_page verbs[] = {
-	{.path = "/api/v1/reload", .content_type = "application/json", .act = act_reload},
+	{.path = "/api/v1/reload", .content_type = "application/json", .begin = begin_reload},
 	{.path = NULL},
 };
 
@@ -297,7 +325,8 @@ static void watch(struct run *r)
 	ev_timer_init(&r->crl, on_crl, crl_s, crl_s);
 	ev_timer_init(&r->second, on_second, 1., 1.);
 	ev_timer_init(&r->step, on_step, 0., 0.);
-	r->second.data = r->step.data = r;
+	ev_timer_init(&r->ask, on_asked, 0., 0.);
+	r->second.data = r->step.data = r->ask.data = r;
 	r->term.data = r->interrupt.data = r->hangup.data = r->closed.data = r->deadline.data = r->ping.data =
 		r->crl.data = r;
 	ev_signal_start(r->ev, &r->term);

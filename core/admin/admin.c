@@ -29,6 +29,8 @@
 #endif
 #define ACCEPT_RETRY_S 0.1 /* when descriptors have run out */
 
+static const char shutting_down[] = "The program is shutting down\n";
+
 /* One connection's time limit: libmicrohttpd's own starts anew with every byte. */
 struct client {
 	struct admin *admin; /* NULL = row unused */
@@ -47,6 +49,8 @@ struct admin {
 	bool tls, knows_clients;
 	const char *const *writers;
 	size_t n_writers;
+	struct admin_request *waiting; /* for admin_answer() */
+	bool stopping;                 /* nothing begins any more */
 	struct admin_stream *streams;
 	unsigned n_streams, max_streams;
 	bool opened;        /* a connection began during this run */
@@ -62,6 +66,12 @@ struct admin_request {
 	unsigned refused;    /* the status, 0: it is not; told when the body has come */
 	const char *refusal; /* the text of that */
 	struct ss_strbuf body;
+	struct admin *admin;
+	struct admin_request *next; /* that waits; its connection is suspended */
+	bool suspended;
+	int status; /* of the answer to what began, 0: there is none yet */
+	char *answer;
+	size_t answer_len;
 };
 
 struct admin_stream {
@@ -215,6 +225,82 @@ static enum MHD_Result send_page(const struct admin *a, struct admin_request *r)
 			 MHD_RESPMEM_MUST_FREE, "GET, HEAD");
 }
 
+/* ---- answers that take their time ------------------------------------------------------------ */
+
+static enum MHD_Result send_answer(struct admin_request *r)
+{
+	char *body = r->answer;
+
+	r->answer = NULL;
+	if (r->status < 200 || r->status > 599) {
+		free(body);
+		return refuse(r->connection, MHD_HTTP_INTERNAL_SERVER_ERROR,
+			      "This page could not be built\n");
+	}
+	return send_body(r->connection, (unsigned)r->status, r->page->content_type, body, r->answer_len,
+			 MHD_RESPMEM_MUST_FREE, NULL);
+}
+
+static void client_start(struct admin *a, struct client *client)
+{
+	ev_timer_stop(a->loop, &client->limit);
+	ev_timer_set(&client->limit, ADMIN_REQUEST_S, 0.);
+	ev_timer_start(a->loop, &client->limit);
+}
+
+static struct client *client_of(struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return info ? info->socket_context : NULL;
+}
+
+/* It may last longer than a request may. */
+static void let_it_last(struct admin *a, struct MHD_Connection *c)
+{
+	struct client *client = client_of(c);
+
+	if (client)
+		ev_timer_stop(a->loop, &client->limit);
+}
+
+/* Called again when the connection is resumed. */
+static enum MHD_Result begin_page(struct admin *a, struct admin_request *r)
+{
+	if (r->status == 0)
+		r->page->begin(a->arg, r);
+	if (r->status)
+		return send_answer(r);
+	r->suspended = true;
+	r->next = a->waiting;
+	a->waiting = r;
+	let_it_last(a, r->connection);
+	MHD_suspend_connection(r->connection);
+	return MHD_YES;
+}
+
+void admin_answer(struct admin_request *r, int status, char *body, size_t n)
+{
+	struct admin *a = r->admin;
+	struct admin_request **at = &a->waiting;
+
+	r->status = status ? status : MHD_HTTP_INTERNAL_SERVER_ERROR;
+	r->answer = body;
+	r->answer_len = n;
+	if (!r->suspended)
+		return;
+	while (*at != r)
+		at = &(*at)->next;
+	*at = r->next;
+	r->suspended = false;
+	if (client_of(r->connection)) /* the answer is to be taken in the time there is for a request */
+		client_start(a, client_of(r->connection));
+	MHD_resume_connection(r->connection);
+	ev_feed_event(a->loop, &a->timer, EV_TIMER); /* it takes effect in the next run */
+}
+
+/* ---- the list of pages ----------------------------------------------------------------------- */
+
 static enum MHD_Result send_list(const struct admin *a, struct MHD_Connection *c)
 {
 	char text[2048] = "Not found. Pages:";
@@ -303,14 +389,6 @@ void admin_stream_watch(struct admin_stream *s, void (*closed)(void *of), void *
 {
 	s->closed = closed;
 	s->of = of;
-}
-
-static void let_it_last(struct admin *a, struct MHD_Connection *c)
-{
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-
-	if (info && info->socket_context)
-		ev_timer_stop(a->loop, &((struct client *)info->socket_context)->limit);
 }
 
 static enum MHD_Result open_stream(struct admin *a, struct admin_request *r)
@@ -412,7 +490,7 @@ static bool length_is_good(struct MHD_Connection *c, unsigned long most)
 
 static bool takes_post(const struct admin_page *page)
 {
-	return page && (page->act || page->follow);
+	return page && (page->act || page->begin || page->follow);
 }
 
 /* The same of a request that may come from there: its method, its size, and whether it is allowed. */
@@ -453,15 +531,16 @@ static unsigned check_request(const struct admin *a, const struct admin_request 
 }
 
 /* The head of a request; an answer to it closes the connection. */
-static enum MHD_Result on_head(const struct admin *a, struct MHD_Connection *c, const char *url,
-			       const char *method, const char *version, void **seen)
+static enum MHD_Result on_head(struct admin *a, struct MHD_Connection *c, const char *url, const char *method,
+			       const char *version, void **seen)
 {
 	struct admin_request *r = calloc(1, sizeof *r);
 	const char *text;
 
 	if (!r)
 		return MHD_NO;
-	*r = (struct admin_request){.connection = c,
+	*r = (struct admin_request){.admin = a,
+				    .connection = c,
 				    .page = find_page(a, url),
 				    .post = strcmp(method, MHD_HTTP_METHOD_POST) == 0,
 				    .head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0};
@@ -500,9 +579,13 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
 		return MHD_NO;
 	if (r->refused)
 		return refuse(c, r->refused, r->refusal);
+	if (a->stopping && !r->status)
+		return refuse(c, MHD_HTTP_SERVICE_UNAVAILABLE, shutting_down);
 	ss_strbuf_cstr(&r->body);
 	if (!r->page)
 		return send_list(a, c);
+	if (r->post && r->page->begin)
+		return begin_page(a, r);
 	return (r->post ? r->page->follow : r->page->open) ? open_stream(a, r) : send_page(a, r);
 }
 
@@ -514,13 +597,6 @@ static void on_limit(struct ev_loop *loop, struct ev_timer *w, int events)
 	(void)loop;
 	(void)events;
 	shutdown(client->fd, SHUT_RDWR); /* seen by epoll: libmicrohttpd closes it */
-}
-
-static void client_start(struct admin *a, struct client *client)
-{
-	ev_timer_stop(a->loop, &client->limit);
-	ev_timer_set(&client->limit, ADMIN_REQUEST_S, 0.);
-	ev_timer_start(a->loop, &client->limit);
 }
 
 static void on_connection(void *arg, struct MHD_Connection *c, void **context,
@@ -551,16 +627,17 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
 static void on_answered(void *arg, struct MHD_Connection *c, void **seen,
 			enum MHD_RequestTerminationCode code)
 {
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct client *client = client_of(c);
 	struct admin_request *r = *seen;
 	(void)code;
 	if (r) {
 		ss_strbuf_done(&r->body);
+		free(r->answer);
 		free(r);
 	}
 	*seen = NULL;
-	if (info && info->socket_context)
-		client_start(arg, info->socket_context);
+	if (client)
+		client_start(arg, client);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
@@ -688,12 +765,16 @@ const char *admin_address(const struct admin *a)
 }
 
 /* libmicrohttpd does not stop while connections are suspended. */
-static void end_streams(struct admin *a)
+static void end_waiting(struct admin *a)
 {
+	a->stopping = true;
+	while (a->waiting) {
+		char *body = strdup(shutting_down);
+		admin_answer(a->waiting, MHD_HTTP_SERVICE_UNAVAILABLE, body, body ? strlen(body) : 0);
+	}
 	for (struct admin_stream *s = a->streams; s; s = s->next)
 		admin_stream_end(s);
-	if (a->streams)
-		MHD_run(a->daemon);
+	MHD_run(a->daemon);
 }
 
 void admin_stop(struct admin *a)
@@ -704,8 +785,9 @@ void admin_stop(struct admin *a)
 	ev_timer_stop(a->loop, &a->timer);
 	admin_unlisten(&a->listener);
 	if (a->daemon) {
-		end_streams(a);
+		end_waiting(a);
 		MHD_stop_daemon(a->daemon); /* closes the socket and all connections */
 	}
+	ev_clear_pending(a->loop, &a->timer);
 	free(a);
 }

@@ -26,6 +26,9 @@ struct admin_page {
 	int (*answer)(void *arg, const struct admin_request *, FILE *body);
 	/* For POST: changes something, by who may do so. */
 	int (*act)(void *arg, const struct admin_request *, FILE *body);
+	/* Instead of act, for what takes its time: admin_answer() ends it, during the call or later.  The
+	 * client waits as long as that takes, the port serves others meanwhile. */
+	void (*begin)(void *arg, struct admin_request *);
 	/* Instead of write: 200 opens a stream, to be written to from now on; any other status refuses it. */
 	int (*open)(void *arg, const struct admin_request *, struct admin_stream *);
 	/* The same for POST, on a unix socket only, by who may act; what a refusal has written to the stream
@@ -39,6 +42,10 @@ const char *admin_argument(const struct admin_request *, const char *key);
 const char *admin_stray_argument(const struct admin_request *, const char *const *known);
 /* What was posted, NUL-ended, valid during the call. */
 const char *admin_body(const struct admin_request *, size_t *len);
+
+/* What began has come to its end: the status, and a text from malloc that is the port's from now on.  Not
+ * within a call of another page; the request is not to be used any more. */
+void admin_answer(struct admin_request *, int status, char *body, size_t n);
 
 #define ADMIN_STREAM_MAX (1u << 20) /* bytes that wait for a reader */
 
@@ -74,4 +81,5 @@ int admin_start(struct ev_loop *, const struct admin_settings *, void *arg, char
 		struct admin **out);
 /* With the port it got. */
 const char *admin_address(const struct admin *);
-void admin_stop(struct admin *); /* NULL is allowed */
+/* Who still waits for admin_answer() gets 503, and nobody else may answer them any more.  NULL is allowed. */
+void admin_stop(struct admin *);

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The configuration is read again while the program runs: what stays, what is replaced, and what is refused."""
 
+import contextlib
 import errno
+import http.client
 import json
 import os
 import re
@@ -10,12 +12,13 @@ import socket
 import subprocess
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema
 import pytest
 
 from acmelib import until
-from conftest import TREE, assert_conserved, shared_library, unused_port
+from conftest import PATIENCE, TREE, assert_conserved, shared_library, unused_port
 from flowlib import Sender, at_rest, generate, half, pipeline, seqs, storage, tools, udp, udp_port  # noqa: F401
 
 SCHEMA = json.loads((TREE / "docs" / "admin-api.schema.json").read_text())
@@ -412,6 +415,67 @@ def test_the_command(start, command, socket_path):
     assert program.terminate() == 0
     done = command("reload", "--admin", socket_path)
     assert done.returncode == 1 and "cannot reach a host" in done.stderr
+
+
+def post(path):
+    """POST /api/v1/reload over the unix socket: (status, document)"""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(path)
+        connection.sendall(b"POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, json.loads(answer.read())
+
+
+def test_the_admin_port_answers_during_a_reload(start, generate, tmp_path, socket_path):
+    """A sink drains for as long as its disk does not answer: whoever asked waits, everybody else is served."""
+    stalled = tmp_path / "stalled"
+    admin = {"listen": "127.0.0.1:0", "socket": socket_path}
+    program = start(pipeline(udp(), storage(sync="always"), admin=admin),
+                    env={"LD_PRELOAD": str(shared_library("stall_sync", tmp_path)), "STALL_WHILE": str(stalled)})
+    stalled.touch()
+    generate(udp_port(program), 10)
+    program.wait_metric("semstreams_events_held", 10, component="file")
+    rewrite(program, pipeline(udp(), storage(path="b.jsonl", sync="always"), admin=admin))
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(post, socket_path)
+        program.wait_log("Reading the configuration .* by=/api/v1/reload")
+        for _ in range(3):
+            for page in "/livez", "/metrics", "/api/v1/status", "/readyz":
+                assert program.get(page)[0] == 200, page
+        status, document = post(socket_path)
+        assert status == 409 and "already" in document["error"]
+        program.signal(signal.SIGHUP)
+        assert not asked.done() and "Configuration reloaded" not in program.log()
+        stalled.unlink()
+        status, document = asked.result(PATIENCE)
+    assert status == 200 and document["components"]["replaced"] == 1, document
+    program.wait_log("Configuration reloaded generation=3")
+    assert re.findall("again (.*)", program.log()) == ["by=/api/v1/reload", "signal=HUP"]
+    assert len(seqs(program.folder / "file.jsonl")) == 10
+    assert program.terminate() == 0
+
+
+def test_the_end_while_the_admin_port_reloads(start, generate, tmp_path, socket_path):
+    """SIGTERM meanwhile: what leaves drains, who asked is answered, and the program ends."""
+    stalled = tmp_path / "stalled"
+    admin = {"listen": "127.0.0.1:0", "socket": socket_path}
+    program = start(pipeline(udp(), storage(sync="always"), admin=admin),
+                    env={"LD_PRELOAD": str(shared_library("stall_sync", tmp_path)), "STALL_WHILE": str(stalled)})
+    stalled.touch()
+    generate(udp_port(program), 10)
+    program.wait_metric("semstreams_events_held", 10, component="file")
+    rewrite(program, pipeline(udp(), storage(path="b.jsonl", sync="always"), admin=admin))
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(post, socket_path)
+        program.wait_log("Reading the configuration .* by=/api/v1/reload")
+        program.signal(signal.SIGTERM)
+        program.wait_log("Shutting down when the reload under way is over signal=TERM")
+        stalled.unlink()
+        assert program.wait() == 0, program.log()
+        assert asked.result(PATIENCE)[0] == 200
+    assert len(seqs(program.folder / "file.jsonl")) == 10
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------

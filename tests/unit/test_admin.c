@@ -44,11 +44,29 @@ static int write_nonsense(void *arg, FILE *body)
 	return -1;
 }
 
+static struct admin_request *begun;
+static bool has_begun;
+
+/* What says "now" is answered within the call. */
+static void begin_slow(void *arg, struct admin_request *r)
+{
+	size_t n;
+
+	(void)arg;
+	if (strcmp(admin_body(r, &n), "now") == 0) {
+		admin_answer(r, 202, strdup("at once\n"), 8);
+		return;
+	}
+	begun = r;
+	has_begun = true;
+}
+
 static const struct admin_page pages[] = {
 	{.path = "/metrics", .content_type = "text/plain; version=0.0.4", .write = write_metrics},
 	{.path = "/readyz", .content_type = "application/json", .write = write_ready},
 	{.path = "/huge", .content_type = "text/plain", .write = write_huge},
 	{.path = "/nonsense", .content_type = "text/plain", .write = write_nonsense},
+	{.path = "/slow", .content_type = "text/plain", .begin = begin_slow},
 	{.path = NULL}};
 
 static int open_at(struct ev_loop *l, const char *address, void *arg, char why[256], struct admin **out)
@@ -237,7 +255,7 @@ static void test_pages(void **state)
 	free(text);
 	assert_int_equal(ask(GET("/"), &text), 404);
 	assert_string_equal(strstr(text, "\r\n\r\n") + 4,
-			    "Not found. Pages: /metrics /readyz /huge /nonsense\n");
+			    "Not found. Pages: /metrics /readyz /huge /nonsense /slow\n");
 	free(text);
 	assert_int_equal(ask(GET("/metrics/../metrics"), NULL), 404);
 	stop();
@@ -584,6 +602,63 @@ static void test_no_descriptors(void **state)
 	stop();
 }
 
+#define POST(path) "POST " path " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n"
+
+/* What takes its time may take longer than a request may; others are served meanwhile, and the connection is
+ * good for more. */
+static void test_later(void **state)
+{
+	(void)state;
+	char dir[] = "/tmp/admin.XXXXXX", address[64];
+	struct ev_timer later;
+	struct peer slow, last;
+	bool over = false;
+	assert_non_null(mkdtemp(dir));
+	snprintf(address, sizeof address, "unix:%s/s", dir);
+	start(address);
+	assert_int_equal(ask(GET("/slow"), NULL), 405);
+	assert_int_equal(ask(POST("/slow") "now", NULL), 202);
+	has_begun = false;
+	peer_start(&slow, POST("/slow") "yes");
+	wait_for(&has_begun);
+	assert_int_equal(ask(GET("/metrics"), NULL), 200);
+	ev_timer_init(&later, on_time_over, ADMIN_REQUEST_S + ADMIN_IDLE_S + 0.5, 0.);
+	later.data = &over;
+	ev_timer_start(loop, &later);
+	wait_for(&over);
+	assert_int_equal(ask(GET("/metrics"), NULL), 200);
+	assert_false(slow.answered || slow.closed);
+	admin_answer(begun, 201, strdup("done\n"), 5);
+	wait_for(&slow.answered);
+	assert_int_equal(answer_status(&slow), 201);
+	assert_string_equal(strstr(slow.got, "\r\n\r\n") + 4, "done\n");
+	slow.answered = false;
+	slow.n = 0;
+	assert_int_equal(send(slow.fd, GET("/readyz"), strlen(GET("/readyz")), MSG_NOSIGNAL),
+			 strlen(GET("/readyz")));
+	wait_for(&slow.answered);
+	assert_int_equal(answer_status(&slow), 503);
+	peer_stop(&slow);
+
+	/* one that nobody answers, and one that comes too late */
+	has_begun = false;
+	peer_start(&slow, POST("/slow") "yes");
+	wait_for(&has_begun);
+	peer_start(&last, POST("/slow") "yes");
+	has_begun = false;
+	admin_stop(admin);
+	wait_for(&slow.closed);
+	assert_int_equal(answer_status(&slow), 503);
+	assert_false(has_begun);
+	wait_for(&last.closed);
+	peer_stop(&slow);
+	peer_stop(&last);
+	assert_int_equal(ev_pending_count(loop), 0);
+	assert_false(ev_run(loop, EVRUN_NOWAIT)); /* no watcher is left */
+	ev_loop_destroy(loop);
+	rmdir(dir);
+}
+
 /* Stopping with connections open in every state closes them and leaves no timer behind. */
 static void test_stop_midway(void **state)
 {
@@ -618,6 +693,7 @@ int main(void)
 		cmocka_unit_test(test_unix),           cmocka_unit_test(test_bad_listen),
 		cmocka_unit_test(test_many),           cmocka_unit_test(test_slow),
 		cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_stop_midway),
+		cmocka_unit_test(test_later),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

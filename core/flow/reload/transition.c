@@ -2,6 +2,7 @@
 #include "core/flow/reload/transition.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/admin/health.h"
@@ -463,6 +464,55 @@ static int carry_out(struct transition *t)
 	return 0;
 }
 
+static bool feeds(const struct component *from, uint32_t port, const struct edge *e)
+{
+	bool found = false;
+
+	for (size_t i = 0; port < from->n_ports && i < from->ports[port].n; i++)
+		found |= from->ports[port].edges[i] == e;
+	return found;
+}
+
+/* Does what the configuration has as input number k of component i get from one end to the other? */
+static bool is_attached(const struct pipeline *p, size_t i, size_t k)
+{
+	const struct config_input *in = &p->config->components[i].inputs[k];
+	const struct component *to = p->components[i], *from = p->components[in->from];
+	const struct edge *e = k < to->n_inputs ? to->inputs[k] : NULL;
+
+	return e && e->queue && e->from == from && e->to == to && e->port == in->port &&
+	       feeds(from, in->port, e);
+}
+
+static void report_detached(const struct pipeline *p, size_t i, size_t k, char *edge, size_t size)
+{
+	const struct config_input *in = &p->config->components[i].inputs[k];
+	const struct component *from = p->components[in->from];
+	char name[2 * CONFIG_MAX_ID + 64];
+
+	snprintf(name, sizeof name, "%s%s%s -> %s", from->id, in->port ? "." : "",
+		 in->port ? from->desc->outputs[in->port] : "", p->components[i]->id);
+	log_error("Events do not get through an edge since the configuration was reloaded; restart the "
+		  "program, and report this fault edge=\"%s\"",
+		  name);
+	if (!*edge)
+		snprintf(edge, size, "%s", name);
+}
+
+/* An edge that was forgotten would lose events, or hold them up, without a word. */
+static void check_edges(const struct pipeline *p)
+{
+	char first[2 * CONFIG_MAX_ID + 64] = "", text[sizeof first + 128];
+
+	for (size_t i = 0; i < p->n_components; i++)
+		for (size_t k = 0; k < p->config->components[i].n_inputs; k++)
+			if (!is_attached(p, i, k))
+				report_detached(p, i, k, first, sizeof first);
+	snprintf(text, sizeof text,
+		 "events do not get through %s since the configuration was reloaded; restart it", first);
+	health_degrade(p->health, "wiring", *first ? text : NULL);
+}
+
 static void finish(struct transition *t)
 {
 	for (size_t i = t->p->n_components; i-- > 0;)
@@ -471,6 +521,7 @@ static void finish(struct transition *t)
 	pipeline_drop_workers(t->p);
 	for (size_t i = 0; i < t->p->n_components; i++)
 		component_wake(t->p->components[i]);
+	check_edges(t->p);
 }
 
 static void done(struct transition *t, bool carried_out)

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <semstreams/ext/positions.h>
 #include "../helper_pipeline.h"
+#include "core/admin/health.h"
 #include "core/flow/reload/transition.h"
 
 enum { WAIT_S = 60 };
@@ -283,6 +284,43 @@ static void what_was_refused_is_not_delivered(void **state)
 	end(&b);
 }
 
+/* Its start cuts the edge by which it is fed. */
+static int32_t cut_edge(void *self)
+{
+	const struct door *d = self;
+	struct edge *const *inputs = ((const struct component *)d->host)->inputs;
+
+	inputs[0]->from->ports[inputs[0]->port].n = 0;
+	return 0;
+}
+
+/* The host finds out by itself, and that it is over. */
+static void an_edge_that_is_not_attached_is_told(void **state)
+{
+	(void)state;
+	const struct feed_conf fc = {.total = 10, .batch = 10};
+	struct ss_component cutter = door;
+	struct plan a, b, c;
+	char why[256];
+
+	cutter.type = "cutter";
+	cutter.start = cut_edge;
+	plan_init(&a);
+	connect(&a, &door, NULL, add(&a, "in", &feed, &fc, NULL), OVERFLOW_BLOCK);
+	start(&a);
+	await(&taken[0], 10);
+	plan_init(&b);
+	connect(&b, &cutter, NULL, add(&b, "in", &feed, &fc, NULL), OVERFLOW_BLOCK);
+	become(&a, &b, 10000000000u);
+	assert_true(health_reason(b.pipeline->health, "wiring", why, sizeof why));
+	assert_non_null(strstr(why, "in -> out"));
+	plan_init(&c);
+	connect(&c, &door, NULL, add(&c, "in", &feed, &fc, NULL), OVERFLOW_BLOCK);
+	become(&b, &c, 10000000000u);
+	assert_false(health_reason(c.pipeline->health, "wiring", why, sizeof why));
+	end(&c);
+}
+
 static void count_stop(void *self)
 {
 	(void)self;
@@ -435,6 +473,7 @@ int main(void)
 		cmocka_unit_test_setup(what_was_refused_comes_by_its_new_number, set_up),
 		cmocka_unit_test_setup(what_was_refused_fails_with_its_input, set_up),
 		cmocka_unit_test_setup(what_was_refused_is_not_delivered, set_up),
+		cmocka_unit_test_setup(an_edge_that_is_not_attached_is_told, set_up),
 		cmocka_unit_test_setup(who_has_stopped_is_not_stopped_again, set_up),
 		cmocka_unit_test_setup(no_hole_behind_what_failed, set_up),
 		cmocka_unit_test_setup(what_is_not_durable_is_not_resumed_from, set_up),

@@ -245,7 +245,7 @@ static void report_failure(struct reload *r, const char *file, const struct diag
 		  diag->errors, log_value(shown, sizeof shown, reason));
 	snprintf(text, sizeof text, "the changed configuration cannot be used, %s:%u:%u: %s", file,
 		 first ? first->place.line : 0, first ? first->place.column : 0, reason);
-	health_degrade(r->setup.pipeline->health, "configuration", text);
+	health_degrade(r->setup.pipeline->health, HEALTH_CONFIGURATION, text);
 }
 
 int reload_run(struct reload *r, struct diag *diag)
@@ -265,7 +265,7 @@ int reload_run(struct reload *r, struct diag *diag)
 	if (rc)
 		report_failure(r, file ? file : "", diag, rc);
 	else
-		health_degrade(r->setup.pipeline->health, "configuration", NULL);
+		health_degrade(r->setup.pipeline->health, HEALTH_CONFIGURATION, NULL);
 	r->failed = rc != 0;
 	r->successes += rc == 0;
 	r->failures += rc != 0;

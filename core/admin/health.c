@@ -141,6 +141,12 @@ bool health_reason(struct health *h, const char *component, char *text, size_t s
 	return found != NULL;
 }
 
+/* Of two, which is told first?  Who has just asked for a reload wants to know whether it was accepted. */
+static int urgency(const struct trouble *t)
+{
+	return strcmp(t->component, HEALTH_CONFIGURATION) == 0 ? 2 : !t->mild;
+}
+
 bool health_summary(struct health *h, char *text, size_t size)
 {
 	const struct trouble *first = NULL;
@@ -149,7 +155,7 @@ bool health_summary(struct health *h, char *text, size_t size)
 
 	pthread_mutex_lock(&h->lock);
 	for (const struct trouble *t = h->troubles; t; t = t->next, n++)
-		if (!first || (first->mild && !t->mild))
+		if (!first || urgency(t) > urgency(first))
 			first = t;
 	if (n > 1)
 		snprintf(more, sizeof more, "; and %zu more", n - 1);

@@ -10,6 +10,9 @@
 
 struct health;
 
+/* Who is degraded while a changed configuration cannot be used. */
+#define HEALTH_CONFIGURATION "configuration"
+
 struct health *health_new(void);
 void health_free(struct health *);
 /* Why the component cannot work; NULL: it can.  Copied.  True if this changed anything. */
@@ -18,8 +21,9 @@ bool health_set(struct health *, const char *component, const char *reason);
 bool health_degrade(struct health *, const char *component, const char *reason);
 /* Copy the reason given last by the component, the worse one if there are two; false: there is none. */
 bool health_reason(struct health *, const char *component, char *text, size_t size);
-/* The first of the components that cannot work, with its reason, or else of those that are worse than they
- * should be, in one line, and how many there are besides; false: all is well. */
+/* A configuration that cannot be used; or else the first of the components that cannot work, with its reason,
+ * or else of those that are worse than they should be; in one line, and how many there are besides.  False:
+ * all is well. */
 bool health_summary(struct health *, char *text, size_t size);
 /* {"status":"ready"|"not ready","uptime_seconds":..,"reasons":[{"component":..,"reason":..,"since":..}],
  * "degraded":[...]}.  True if it says "ready": asked for separately, the answer could be another. */

@@ -107,6 +107,29 @@ def test_status_tells_troubles(start, generate):
     next_notification(program, "STATUS=running")
 
 
+def test_a_failed_reload_comes_first(start, generate):
+    """Whoever reloads sees in the status that it was not accepted, whatever else is wrong meanwhile."""
+    program, config, _ = holding(start, generate)
+
+    def told(prefix):
+        program.wait_for(lambda: program._next_notification(time.monotonic() + PATIENCE) and any(
+            line.startswith(prefix) for line in program.notified), what=prefix)
+
+    told("STATUS=running, but file: ")
+    file = program.folder / "config.json"
+    good = file.read_text()
+    file.write_text(good.replace('"storage"', '"sotrage"'))
+    program.signal(signal.SIGHUP)
+    told("STATUS=running, but configuration: the changed configuration cannot be used, ")
+    assert program.notified[-1].endswith("; and 1 more"), program.notified
+    file.write_text(good)
+    del program.notified[:]
+    program.signal(signal.SIGHUP)
+    told("STATUS=running, but file: ")
+    assert not any("configuration:" in line for line in program.notified)
+    free_disk(program)
+
+
 # ---- the watchdog --------------------------------------------------------------------------------------------
 
 

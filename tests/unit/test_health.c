@@ -126,6 +126,30 @@ static void test_degraded(void **state)
 	health_free(h);
 }
 
+/* One line: a reload that failed, then who cannot work, then who is worse than it should be. */
+static void test_summary(void **state)
+{
+	(void)state;
+	struct health *h = health_new();
+	char text[384];
+	assert_false(health_summary(h, text, sizeof text));
+	health_degrade(h, "tls.server", "fallback");
+	assert_true(health_summary(h, text, sizeof text));
+	assert_string_equal(text, "tls.server: fallback");
+	health_set(h, "file", "disk full");
+	health_set(h, "udp", "no\nport");
+	assert_true(health_summary(h, text, sizeof text));
+	assert_string_equal(text, "file: disk full; and 2 more");
+	health_degrade(h, HEALTH_CONFIGURATION, "line 1");
+	assert_true(health_summary(h, text, sizeof text));
+	assert_string_equal(text, "configuration: line 1; and 3 more");
+	health_degrade(h, HEALTH_CONFIGURATION, NULL);
+	health_set(h, "file", NULL);
+	assert_true(health_summary(h, text, sizeof text));
+	assert_string_equal(text, "udp: no port; and 1 more");
+	health_free(h);
+}
+
 static void test_hostile(void **state)
 {
 	(void)state;
@@ -182,9 +206,8 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reasons),
-		cmocka_unit_test(test_degraded),
-		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_reasons), cmocka_unit_test(test_degraded),
+		cmocka_unit_test(test_summary), cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_threads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

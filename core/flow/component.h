@@ -143,6 +143,8 @@ struct component {
 	struct tls_watcher tls_watcher;
 	void (*tls_changed)(void *arg); /* NULL: not watching */
 	void *tls_changed_arg;
+	bool tls_signers;               /* it can use keys that sign elsewhere; set in create */
+	atomic_bool tls_signer_refused; /* it cannot, which was logged */
 
 	struct diag *diag; /* during create: where config errors go */
 	const struct config *config;

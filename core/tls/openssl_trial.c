@@ -308,7 +308,13 @@ static int shake_hands(struct trial *t, SSL *ours, SSL *theirs)
 	}
 	if (a == 1 && b == 1)
 		return 0;
-	return t->why[0] ? -EINVAL : refuse_certificate(t, 1, t->id.leaf, error);
+	if (t->why[0])
+		return -EINVAL;
+	if (t->material->signer)
+		return refuse(
+			t, "the key that signs is not that of the first certificate, or does not sign (%s)",
+			ERR_reason_error_string(error));
+	return refuse_certificate(t, 1, t->id.leaf, error);
 }
 
 static int try_handshake(struct trial *t)

@@ -28,11 +28,11 @@ int tls_generation_take(struct tls_generation *g, const struct cert_list *chain,
 	char who[CERT_SHOWN];
 
 	g->chain = cert_list_pem(chain, 0);
-	g->key = cert_key_pem(key);
+	g->key = key ? cert_key_pem(key) : NULL;
 	g->subject = strdup(cert_show_subject(who, chain->certs[0]));
 	g->material.not_before = cert_not_before(chain->certs[0]);
 	g->material.not_after = cert_not_after(chain->certs[0]);
-	return g->chain && g->key && g->subject ? 0 : -ENOMEM;
+	return g->chain && (g->key || !key) && g->subject ? 0 : -ENOMEM;
 }
 
 static void free_names(struct tls_generation *g)
@@ -72,6 +72,7 @@ int tls_generation_seal(struct tls_generation *g)
 	g->material.struct_size = sizeof g->material;
 	g->material.chain_pem = g->chain;
 	g->material.key_pem = g->key;
+	g->material.signer = g->signer;
 	g->material.ca_pem = g->ca;
 	g->material.source = g->chain ? g->source : NULL;
 	g->trust = tls_trust_new(g->ca, (g->material.flags & SS_TLS_SYSTEM_CA) != 0, g->crls);
@@ -96,7 +97,7 @@ static bool same_text(const char *a, const char *b)
 
 bool tls_generation_same_pair(const struct tls_generation *a, const struct tls_generation *b)
 {
-	return same_text(a->chain, b->chain) && same_text(a->key, b->key);
+	return same_text(a->chain, b->chain) && same_text(a->key, b->key) && a->signer == b->signer;
 }
 
 bool tls_generation_same_trust(const struct tls_generation *a, const struct tls_generation *b)
@@ -110,7 +111,7 @@ static int check(const struct cert_list *chain, gnutls_x509_privkey_t key, int64
 	char who[CERT_SHOWN], when[CERT_SHOWN];
 	int64_t end = cert_not_after(chain->certs[0]);
 
-	if (!cert_key_matches(chain->certs[0], key)) {
+	if (key && !cert_key_matches(chain->certs[0], key)) {
 		snprintf(why, why_size, "the private key does not match the first certificate");
 		return -EINVAL;
 	}
@@ -122,31 +123,54 @@ static int check(const struct cert_list *chain, gnutls_x509_privkey_t key, int64
 	return 0;
 }
 
-int tls_generation_read(const char *source, const char *chain_pem, const char *key_pem, int64_t now,
-			struct tls_generation **out, char *why, size_t why_size)
+/* Hold the signer, too; NULL: none. */
+static void hold(struct tls_generation *g, const struct ss_tls_signer *signer)
 {
-	struct cert_list chain = {0};
-	gnutls_x509_privkey_t key = NULL;
-	struct tls_generation *g = NULL;
-	size_t chain_len = strnlen(chain_pem, MAX_TEXT + 1), key_len = strnlen(key_pem, MAX_TEXT + 1);
+	if (signer)
+		signer->ref(signer->self);
+	g->signer = signer;
+}
 
-	if (chain_len > MAX_TEXT || key_len > MAX_TEXT) {
+static bool fits(const char *text)
+{
+	return !text || strnlen(text, MAX_TEXT + 1) <= MAX_TEXT;
+}
+
+/* The texts of a pair, for the caller to free.  0, -EINVAL with why, -ENOMEM. */
+static int load_pair(const struct tls_pair *pair, struct cert_list *chain, gnutls_x509_privkey_t *key,
+		     char *why, size_t why_size)
+{
+	if (!fits(pair->chain_pem) || !fits(pair->key_pem)) {
 		snprintf(why, why_size, "certificate or key is larger than %u MiB", MAX_TEXT >> 20);
 		return -EINVAL;
 	}
 	const struct tls_trial *trial = tls_trial_open(NULL, why, why_size);
-	int rc =
-		trial ? cert_list_load(chain_pem, chain_len, CERT_MAX_CHAIN, &chain, why, why_size) : -EINVAL;
-	if (rc == 0)
-		rc = trial->key(key_pem, key_len, &key, why, why_size);
+	int rc = trial ? cert_list_load(pair->chain_pem, strlen(pair->chain_pem), CERT_MAX_CHAIN, chain, why,
+					why_size)
+		       : -EINVAL;
+	if (rc == 0 && pair->key_pem)
+		rc = trial->key(pair->key_pem, strlen(pair->key_pem), key, why, why_size);
+	return rc;
+}
+
+int tls_generation_read(const struct tls_pair *pair, int64_t now, struct tls_generation **out, char *why,
+			size_t why_size)
+{
+	struct cert_list chain = {0};
+	gnutls_x509_privkey_t key = NULL;
+	struct tls_generation *g = NULL;
+
+	int rc = load_pair(pair, &chain, &key, why, why_size);
 	if (rc == 0)
 		rc = check(&chain, key, now, why, why_size);
 	if (rc == 0) {
-		g = tls_generation_new(source);
+		g = tls_generation_new(pair->source);
 		rc = g ? tls_generation_take(g, &chain, key) : -ENOMEM;
 	}
-	if (rc == 0)
+	if (rc == 0) {
+		hold(g, pair->signer);
 		rc = tls_generation_seal(g);
+	}
 	cert_list_free(&chain);
 	if (key)
 		gnutls_x509_privkey_deinit(key);
@@ -180,6 +204,8 @@ struct tls_generation *tls_generation_join(const struct tls_generation *trust,
 	g->material.not_after = certificate ? certificate->material.not_after : 0;
 	bool whole = copy(&g->ca, trust->ca) &&
 		     tls_generation_allow(g, (const char *const *)trust->names, trust->n_names) == 0;
+	if (certificate)
+		hold(g, certificate->signer);
 	if (certificate)
 		whole = whole && copy(&g->chain, certificate->chain) && copy(&g->key, certificate->key) &&
 			copy(&g->subject, certificate->subject);
@@ -231,6 +257,8 @@ void tls_generation_unref(struct tls_generation *g)
 	if (g->key)
 		explicit_bzero(g->key, strlen(g->key));
 	free(g->key);
+	if (g->signer)
+		g->signer->unref(g->signer->self);
 	free(g->chain);
 	free(g->ca);
 	free(g->subject);

@@ -17,10 +17,18 @@ struct tls_trust;
 
 #define TLS_MAX_SOURCE 32 /* bytes of where a certificate is from, with the end */
 
+/* A certificate chain, leaf first, and its key, which is a text or signs. */
+struct tls_pair {
+	const char *source, *chain_pem;
+	const char *key_pem; /* NULL: there is a signer */
+	const struct ss_tls_signer *signer;
+};
+
 struct tls_generation {
 	struct ss_tls_material material; /* first: consumers give it back */
 	_Atomic unsigned references;
-	char *chain, *key, *ca;  /* what material points to */
+	char *chain, *key, *ca;             /* what material points to */
+	const struct ss_tls_signer *signer; /* in place of key, a reference; NULL: none */
 	struct tls_crls *crls;   /* whom the CAs have revoked, a reference; NULL: nothing is known of it */
 	struct tls_trust *trust; /* the CAs of material, ready for use; NULL: none were put in */
 	char **names;            /* of peers that are allowed; n_names 0: all that the CAs vouch for */
@@ -31,7 +39,7 @@ struct tls_generation {
 
 /* One reference, nothing in it; NULL if out of memory. */
 struct tls_generation *tls_generation_new(const char *source);
-/* Put a chain, leaf first, and its key in.  0, -ENOMEM. */
+/* Put a chain, leaf first, and its key in; NULL: there is a signer.  0, -ENOMEM. */
 int tls_generation_take(struct tls_generation *, const struct cert_list *chain, gnutls_x509_privkey_t key);
 /* Put copies of the names of allowed peers in, in the place of those there are.  0, -ENOMEM. */
 int tls_generation_allow(struct tls_generation *, const char *const *names, size_t n);
@@ -41,10 +49,10 @@ int tls_generation_revoke(struct tls_generation *, struct tls_crls *);
 /* Point material to what there is: when all has been put in, its flags too.  0, -ENOMEM. */
 int tls_generation_seal(struct tls_generation *);
 
-/* A certificate and its key as PEM texts, checked against each other and the time: a generation without
- * trust.  0, -EINVAL with why, -ENOMEM. */
-int tls_generation_read(const char *source, const char *chain_pem, const char *key_pem, int64_t now,
-			struct tls_generation **out, char *why, size_t why_size);
+/* A certificate and its key, checked against each other (but for a signer, which only a handshake tells) and
+ * the time: a generation without trust.  0, -EINVAL with why, -ENOMEM. */
+int tls_generation_read(const struct tls_pair *, int64_t now, struct tls_generation **out, char *why,
+			size_t why_size);
 /* A new one with the trust, names and policies of the first and the certificate of the second, NULL: of
  * nobody. NULL: out of memory. */
 struct tls_generation *tls_generation_join(const struct tls_generation *trust,

@@ -554,14 +554,27 @@ const struct ss_tls_material *tls_identity_acquire(struct tls_identity *id, uint
 	return g ? &g->material : NULL;
 }
 
-void tls_identity_release(const struct ss_tls_material *material)
+static struct tls_generation *generation_of(const struct ss_tls_material *material)
 {
 	union {
 		const struct ss_tls_material *given;
 		struct tls_generation *generation; /* whose first member it is */
 	} m = {.given = material};
 
-	tls_generation_unref(m.generation);
+	return m.generation;
+}
+
+const struct ss_tls_material *tls_identity_without_certificate(const struct ss_tls_material *material)
+{
+	struct tls_generation *g = tls_generation_join(generation_of(material), NULL);
+
+	tls_identity_release(material);
+	return g ? &g->material : NULL;
+}
+
+void tls_identity_release(const struct ss_tls_material *material)
+{
+	tls_generation_unref(generation_of(material));
 }
 
 /* The rules of a role as of a generation, which must outlive them; NULL: nothing was read. */

@@ -18,6 +18,7 @@ struct metrics_page;
 struct tls_config;
 struct tls_identity;
 struct tls_known_peer;
+struct tls_pair;
 
 /* Somebody to notify of a new generation; embedded by its owner. */
 struct tls_watcher {
@@ -62,8 +63,8 @@ int tls_identity_set_names(struct tls_identity *, const char *const *names, size
  * [any] For providers: as in struct ss_tls_publish, for the roles (1 << SS_TLS_...) whose certificate comes
  * from a provider.
  */
-int tls_identity_publish(struct tls_identity *, uint32_t roles, const char *source, const char *chain_pem,
-			 const char *key_pem, char *why, size_t why_size);
+int tls_identity_publish(struct tls_identity *, uint32_t roles, const struct tls_pair *, char *why,
+			 size_t why_size);
 void tls_identity_unavailable(struct tls_identity *, uint32_t roles, const char *reason);
 /* Say again in the log, each hour, which role has no certificate of its provider.  now is the monotonic
  * clock. */
@@ -73,6 +74,8 @@ void tls_identity_remind(struct tls_identity *, uint64_t now_ns);
 bool tls_identity_enabled(const struct tls_identity *, uint32_t role);
 const struct ss_tls_material *tls_identity_acquire(struct tls_identity *, uint32_t role);
 void tls_identity_release(const struct ss_tls_material *); /* NULL is allowed */
+/* [any] Exchange a generation for the same without its certificate; NULL: out of memory. */
+const struct ss_tls_material *tls_identity_without_certificate(const struct ss_tls_material *);
 int tls_identity_check_peer(struct tls_identity *, uint32_t role, const struct ss_der *chain, uint32_t n,
 			    int32_t error, const char *host, char *name, size_t name_size, int32_t *fail,
 			    char *why, size_t why_size);

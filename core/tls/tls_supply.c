@@ -142,15 +142,14 @@ static void refuse_pair(struct tls_identity *id, struct role *r, const char *why
 	tls_role_report(id, r);
 }
 
-int tls_identity_publish(struct tls_identity *id, uint32_t roles, const char *source, const char *chain_pem,
-			 const char *key_pem, char *why, size_t why_size)
+int tls_identity_publish(struct tls_identity *id, uint32_t roles, const struct tls_pair *pair, char *why,
+			 size_t why_size)
 {
 	char swapped[NAMES_SIZE] = "", ended[NAMES_SIZE] = "";
 	const struct tls_trial *trial = tls_trial_open(NULL, why, why_size);
 	struct tls_generation *g = NULL;
 
-	int rc = trial ? tls_generation_read(source, chain_pem, key_pem,
-					     (int64_t)(clock_wall() / 1000000000u), &g, why, why_size)
+	int rc = trial ? tls_generation_read(pair, (int64_t)(clock_wall() / 1000000000u), &g, why, why_size)
 		       : -EINVAL;
 	pthread_mutex_lock(&id->writers);
 	for (uint32_t i = 0; i < TLS_ROLES && rc == 0; i++)

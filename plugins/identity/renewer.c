@@ -523,7 +523,8 @@ int renewer_new(const struct ss_host *host, const struct setup *setup, const str
 	t->owner = owner;
 	int32_t rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &t->loop);
 	if (rc == 0)
-		rc = host->query(host, SS_TLS_PUBLISH, sizeof(struct ss_tls_publish), &t->publish);
+		rc = host->query(host, SS_TLS_PUBLISH, offsetof(struct ss_tls_publish, publish_signer),
+				 &t->publish);
 	if (rc) {
 		free(t);
 		return rc;

@@ -87,15 +87,18 @@ int tls_openssl_identity_read(const struct ss_tls_material *m, struct tls_openss
 			      const char **why)
 {
 	*id = (struct tls_openssl_identity){0};
-	if (!m->chain_pem || !m->key_pem)
+	const struct ss_tls_signer *signer = SS_KNOWS(m, struct ss_tls_material, signer) ? m->signer : NULL;
+	if (!m->chain_pem || (!m->key_pem && !signer))
 		return 0;
 	*why = "the certificate is not readable PEM";
 	id->chain = certificates(m->chain_pem, false, why);
 	if (!id->chain)
 		return -EINVAL;
 	id->leaf = sk_X509_shift(id->chain);
-	id->key = tls_openssl_key(m->key_pem, strlen(m->key_pem));
-	*why = "the private key is not readable PEM, or needs a password";
+	*why = signer ? "a key that signs elsewhere must be EC, on P-256, P-384 or P-521"
+		      : "the private key is not readable PEM, or needs a password";
+	id->key = signer ? tls_openssl_signing_key(signer, id->leaf)
+			 : tls_openssl_key(m->key_pem, strlen(m->key_pem));
 	if (id->key)
 		*why = "certificate and private key do not belong together";
 	if (id->key && X509_check_private_key(id->leaf, id->key) == 1)

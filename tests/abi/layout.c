@@ -35,11 +35,12 @@ NO_TAIL_PADDING(struct ss_field, flags);
 NO_TAIL_PADDING(struct ss_fields, unescape);
 NO_TAIL_PADDING(struct ss_loop_libev, touched);
 NO_TAIL_PADDING(struct ss_positions, committed);
-NO_TAIL_PADDING(struct ss_tls_material, source);
+NO_TAIL_PADDING(struct ss_tls_signer, unref);
+NO_TAIL_PADDING(struct ss_tls_material, signer);
 NO_TAIL_PADDING(struct ss_der, len);
-NO_TAIL_PADDING(struct ss_tls, listed);
+NO_TAIL_PADDING(struct ss_tls, use_signers);
 NO_TAIL_PADDING(struct ss_tls_provider, retry);
-NO_TAIL_PADDING(struct ss_tls_publish, ca_files);
+NO_TAIL_PADDING(struct ss_tls_publish, publish_signer);
 
 struct number {
 	const char *what;
@@ -223,7 +224,14 @@ static const struct number numbers[] = {
 	MEMBER(ss_positions, keep, 56),
 	MEMBER(ss_positions, sync, 64),
 	MEMBER(ss_positions, committed, 72),
-	SIZE(ss_tls_material, 72),
+	SIZE(ss_tls_signer, 40),
+	MEMBER(ss_tls_signer, struct_size, 0),
+	MEMBER(ss_tls_signer, reserved, 4),
+	MEMBER(ss_tls_signer, self, 8),
+	MEMBER(ss_tls_signer, sign, 16),
+	MEMBER(ss_tls_signer, ref, 24),
+	MEMBER(ss_tls_signer, unref, 32),
+	SIZE(ss_tls_material, 80),
 	MEMBER(ss_tls_material, struct_size, 0),
 	MEMBER(ss_tls_material, role, 4),
 	MEMBER(ss_tls_material, generation, 8),
@@ -235,10 +243,11 @@ static const struct number numbers[] = {
 	MEMBER(ss_tls_material, min_version, 56),
 	MEMBER(ss_tls_material, flags, 60),
 	MEMBER(ss_tls_material, source, 64),
+	MEMBER(ss_tls_material, signer, 72),
 	SIZE(ss_der, 16),
 	MEMBER(ss_der, data, 0),
 	MEMBER(ss_der, len, 8),
-	SIZE(ss_tls, 80),
+	SIZE(ss_tls, 88),
 	MEMBER(ss_tls, struct_size, 0),
 	MEMBER(ss_tls, reserved, 4),
 	MEMBER(ss_tls, enabled, 8),
@@ -250,18 +259,20 @@ static const struct number numbers[] = {
 	MEMBER(ss_tls, count_failure, 56),
 	MEMBER(ss_tls, recheck_peer, 64),
 	MEMBER(ss_tls, listed, 72),
+	MEMBER(ss_tls, use_signers, 80),
 	SIZE(ss_tls_provider, 32),
 	MEMBER(ss_tls_provider, struct_size, 0),
 	MEMBER(ss_tls_provider, reserved, 4),
 	MEMBER(ss_tls_provider, identity, 8),
 	MEMBER(ss_tls_provider, command, 16),
 	MEMBER(ss_tls_provider, retry, 24),
-	SIZE(ss_tls_publish, 32),
+	SIZE(ss_tls_publish, 40),
 	MEMBER(ss_tls_publish, struct_size, 0),
 	MEMBER(ss_tls_publish, reserved, 4),
 	MEMBER(ss_tls_publish, publish, 8),
 	MEMBER(ss_tls_publish, unavailable, 16),
 	MEMBER(ss_tls_publish, ca_files, 24),
+	MEMBER(ss_tls_publish, publish_signer, 32),
 	VALUE(SS_LOG_ERROR, 0),
 	VALUE(SS_LOG_WARN, 10),
 	VALUE(SS_LOG_INFO, 20),
@@ -301,6 +312,7 @@ static const struct number numbers[] = {
 	VALUE(SS_JSON_OBJECT, 7),
 	VALUE(SS_FIELD_ESCAPED, 1),
 	VALUE(SS_FIELD_INTEGER, 2),
+	VALUE(SS_TLS_SIGN_ECDSA, 1),
 	VALUE(SS_TLS_SERVER, 0),
 	VALUE(SS_TLS_CLIENT, 1),
 	VALUE(SS_TLS_REQUIRE_PEER, 1),

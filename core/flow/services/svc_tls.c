@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <semstreams/ext/tls.h>
 #include <semstreams/ext/tls-provider.h>
+#include "core/admin/log.h"
 #include "core/flow/component.h"
+#include "core/tls/tls_generation.h"
 #include "core/tls/tls_peer.h"
 
 static int32_t enabled(void *self, uint32_t role)
@@ -18,11 +20,25 @@ static int32_t enabled(void *self, uint32_t role)
 	return c->tls && tls_identity_enabled(c->tls, role);
 }
 
+static void use_signers(void *self)
+{
+	struct component *c = self;
+
+	c->tls_signers = true;
+}
+
 static const struct ss_tls_material *acquire(void *self, uint32_t role)
 {
-	const struct component *c = self;
+	struct component *c = self;
+	const struct ss_tls_material *m = c->tls ? tls_identity_acquire(c->tls, role) : NULL;
 
-	return c->tls ? tls_identity_acquire(c->tls, role) : NULL;
+	if (!m || !m->signer || c->tls_signers)
+		return m;
+	if (!atomic_exchange(&c->tls_signer_refused, true))
+		log_printf(SS_LOG_ERROR, c->id,
+			   "Component has no certificate, as its plugin is older than keys that sign "
+			   "elsewhere; update the plugin, or give it a certificate with a key file");
+	return tls_identity_without_certificate(m);
 }
 
 static void release(void *self, const struct ss_tls_material *material)
@@ -123,6 +139,7 @@ const struct ss_tls tls_service = {
 	.count_failure = count_failure,
 	.recheck_peer = recheck_peer,
 	.listed = listed,
+	.use_signers = use_signers,
 };
 
 /* ---- for providers ---- */
@@ -136,7 +153,21 @@ static int32_t publish(void *self, const char *source, const char *chain_pem, co
 		snprintf(why, why_size, "source, certificate or key is missing");
 		return -EINVAL;
 	}
-	return tls_identity_publish(c->tls, c->tls_roles, source, chain_pem, key_pem, why, why_size);
+	const struct tls_pair pair = {.source = source, .chain_pem = chain_pem, .key_pem = key_pem};
+	return tls_identity_publish(c->tls, c->tls_roles, &pair, why, why_size);
+}
+
+static int32_t publish_signer(void *self, const char *source, const char *chain_pem,
+			      const struct ss_tls_signer *signer, char *why, size_t why_size)
+{
+	const struct component *c = self;
+
+	if (!source || !chain_pem || !signer || !SS_KNOWS(signer, struct ss_tls_signer, unref)) {
+		snprintf(why, why_size, "source, certificate or signer is missing");
+		return -EINVAL;
+	}
+	const struct tls_pair pair = {.source = source, .chain_pem = chain_pem, .signer = signer};
+	return tls_identity_publish(c->tls, c->tls_roles, &pair, why, why_size);
 }
 
 static void unavailable(void *self, const char *reason)
@@ -160,4 +191,5 @@ const struct ss_tls_publish tls_publish_service = {
 	.publish = publish,
 	.unavailable = unavailable,
 	.ca_files = ca_files,
+	.publish_signer = publish_signer,
 };

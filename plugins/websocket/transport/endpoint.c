@@ -100,6 +100,8 @@ static int find_tls(struct endpoint *e, bool needed)
 	if (e->host->query(e->host, SS_TLS, offsetof(struct ss_tls, listed), &tls) == 0) {
 		e->tls = tls.vtbl;
 		e->tls_self = tls.self;
+		if (SS_KNOWS(e->tls, struct ss_tls, use_signers) && e->tls->use_signers)
+			e->tls->use_signers(e->tls_self);
 	}
 	if (needed && !(e->tls && e->tls->enabled(e->tls_self, SS_TLS_CLIENT)))
 		return ss_config_error(e->host, "/url",

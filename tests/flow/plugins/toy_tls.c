@@ -52,7 +52,8 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	*t = (struct toy){.host = host, .conf = conf, .fd = -1};
 	int32_t rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &t->loop);
 	if (rc == 0)
-		rc = host->query(host, SS_TLS_PUBLISH, sizeof(struct ss_tls_publish), &t->publish);
+		rc = host->query(host, SS_TLS_PUBLISH, offsetof(struct ss_tls_publish, publish_signer),
+				 &t->publish);
 	if (rc == 0 && strcmp(c->storage_path, "/wrong") == 0)
 		rc = ss_config_error(host, "/storage_path", "no place for an identity");
 	if (rc < 0) {

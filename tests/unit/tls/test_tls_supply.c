@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <gnutls/abstract.h>
 #include <semstreams/ext/tls.h>
 #include "core/tls/cert.h"
 #include "core/admin/health.h"
@@ -18,6 +19,7 @@
 #include "core/flow/loop.h"
 #include "core/admin/metrics.h"
 #include "core/config/tls_config.h"
+#include "core/tls/tls_generation.h"
 #include "core/tls/tls_identity.h"
 #include "core/tls/tls_trial.h"
 #include "sdk/test-host/tests/tls_certs.h"
@@ -125,7 +127,8 @@ static void drop(struct fixture *f)
 
 static int publish(struct fixture *f, uint32_t roles, const char *chain, const char *key, char why[256])
 {
-	return tls_identity_publish(f->id, roles, "ACME", chain, key, why, 256);
+	const struct tls_pair pair = {.source = "ACME", .chain_pem = chain, .key_pem = key};
+	return tls_identity_publish(f->id, roles, &pair, why, 256);
 }
 
 static void give(struct fixture *f, uint32_t roles, const char *chain, const char *key)
@@ -274,6 +277,134 @@ static void test_publish(void **state)
 	assert_non_null(strstr(old->chain_pem, "BEGIN")); /* whoever has it keeps it */
 	tls_identity_release(old);
 	assert_int_equal(metric(f, "semstreams_tls_reloads_total "), 0);
+	drop(f);
+}
+
+/* ---- keys that sign elsewhere ---- */
+
+struct token {
+	struct ss_tls_signer signer;
+	const struct cert *cert; /* whose key it has */
+	int32_t fails;           /* 0: it signs */
+	_Atomic int references;  /* of others */
+	_Atomic unsigned signed_;
+};
+
+static int32_t sign(void *self, uint32_t what, const uint8_t *digest, size_t len, uint8_t *signature,
+		    size_t size)
+{
+	struct token *t = self;
+	gnutls_privkey_t key;
+	const gnutls_datum_t hash = cert_datum(digest, len);
+	gnutls_datum_t made;
+
+	assert_int_equal(what, SS_TLS_SIGN_ECDSA);
+	t->signed_++;
+	if (t->fails)
+		return t->fails;
+	CERT_OK(gnutls_privkey_init(&key));
+	CERT_OK(gnutls_privkey_import_x509(key, t->cert->key, 0));
+	CERT_OK(gnutls_privkey_sign_hash2(key,
+					  len == 32   ? GNUTLS_SIGN_ECDSA_SHA256
+					  : len == 48 ? GNUTLS_SIGN_ECDSA_SHA384
+						      : GNUTLS_SIGN_ECDSA_SHA512,
+					  0, &hash, &made));
+	assert_true(made.size <= size);
+	memcpy(signature, made.data, made.size);
+	const int32_t n = (int32_t)made.size;
+	gnutls_free(made.data);
+	gnutls_privkey_deinit(key);
+	return n;
+}
+
+static void hold(void *self)
+{
+	((struct token *)self)->references++;
+}
+
+static void let_go(void *self)
+{
+	((struct token *)self)->references--;
+}
+
+static struct token token_of(const struct cert *cert)
+{
+	return (struct token){.signer = {.struct_size = sizeof(struct ss_tls_signer),
+					 .sign = sign,
+					 .ref = hold,
+					 .unref = let_go},
+			      .cert = cert};
+}
+
+static int publish_signed(struct fixture *f, uint32_t roles, const char *chain, struct token *t,
+			  char why[256])
+{
+	const struct tls_pair pair = {.source = "HSM", .chain_pem = chain, .signer = &t->signer};
+
+	t->signer.self = t;
+	return tls_identity_publish(f->id, roles, &pair, why, 256);
+}
+
+/* It is tried for each role, replaces a key in memory and is replaced, and nobody holds it in the end. */
+static void test_signer(void **state)
+{
+	(void)state;
+	struct fixture *f = make(SECTIONS(TOY, TOY TRUST));
+	struct token first = token_of(&one), second = token_of(&two), again = token_of(&two);
+	char why[256];
+
+	give(f, SERVER | CLIENT, pem_two, key_two);
+	assert_int_equal(publish_signed(f, SERVER | CLIENT, pem_one, &first, why), 0);
+	assert_int_equal(first.signed_, 3); /* as server; as client, whose peer in the trial has it, too */
+	const struct ss_tls_material *m = tls_identity_acquire(f->id, SS_TLS_CLIENT);
+	assert_null(m->key_pem);
+	assert_ptr_equal(m->signer, &first.signer);
+	assert_string_equal(m->source, "HSM");
+	const uint64_t number = m->generation;
+	m = tls_identity_without_certificate(m); /* for who cannot use it: the rest is the same */
+	assert_null(m->chain_pem);
+	assert_null(m->signer);
+	assert_int_equal(m->generation, number);
+	assert_non_null(m->ca_pem);
+	tls_identity_release(m);
+
+	/* the same is no news, another signer is; a certificate swap needs only the certificate */
+	const uint64_t before = generation(f, SS_TLS_SERVER);
+	assert_int_equal(publish_signed(f, SERVER | CLIENT, pem_one, &first, why), 0);
+	assert_int_equal(generation(f, SS_TLS_SERVER), before);
+	m = tls_identity_acquire(f->id, SS_TLS_SERVER);
+	assert_int_equal(publish_signed(f, SERVER | CLIENT, pem_two, &second, why), 0);
+	assert_int_equal(first.references, 1); /* whoever has the old generation can still sign */
+	tls_identity_release(m);
+	assert_int_equal(first.references, 0);
+	assert_int_equal(publish_signed(f, SERVER | CLIENT, pem_two, &again, why), 0);
+	assert_int_equal(second.references, 0);
+	assert_int_equal(logged("source=HSM subject='two'"), 2);
+	give(f, SERVER | CLIENT, pem_one, key_one);
+	assert_int_equal(again.references, 0);
+	assert_string_equal(shown(f, SS_TLS_SERVER), "'one' ACME");
+	drop(f);
+}
+
+static void test_signer_refused(void **state)
+{
+	(void)state;
+	struct fixture *f = make(SECTIONS(TOY, ""));
+	struct token wrong = token_of(&two), mute = token_of(&one), rsa = token_of(&weak);
+	char why[256];
+
+	give(f, SERVER, pem_one, key_one);
+	assert_int_equal(publish_signed(f, SERVER, pem_one, &wrong, why), -EINVAL);
+	assert_non_null(strstr(why, "the key that signs is not that of the first certificate"));
+	mute.fails = -EIO;
+	assert_int_equal(publish_signed(f, SERVER, pem_one, &mute, why), -EINVAL);
+	assert_non_null(strstr(why, "or does not sign"));
+	assert_int_equal(publish_signed(f, SERVER, pem_weak, &rsa, why), -EINVAL);
+	assert_string_equal(why, "a key that signs elsewhere must be EC, on P-256, P-384 or P-521");
+	assert_int_equal(publish_signed(f, SERVER, pem_expired, &mute, why), -EINVAL);
+	assert_non_null(strstr(why, "certificate 'old' expired 20"));
+	assert_int_equal(wrong.references + mute.references + rsa.references, 0);
+	assert_string_equal(shown(f, SS_TLS_SERVER), "'one' ACME"); /* what was there stays */
 	drop(f);
 }
 
@@ -556,9 +687,10 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_publish),  cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_fallback), cmocka_unit_test(test_files),
-		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_publish),        cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_fallback),       cmocka_unit_test(test_files),
+		cmocka_unit_test(test_threads),        cmocka_unit_test(test_signer),
+		cmocka_unit_test(test_signer_refused),
 	};
 
 	return cmocka_run_group_tests_name("tls_supply", tests, set_up, tear_down);

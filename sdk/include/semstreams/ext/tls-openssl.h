@@ -36,3 +36,6 @@ void tls_openssl_identity_free(struct tls_openssl_identity *);
 
 /* The first private key of a PEM text, not encrypted; NULL with the reason in OpenSSL's error queue. */
 EVP_PKEY *tls_openssl_key(const char *pem, size_t len);
+/* The key of a certificate that signs elsewhere, and holds a reference to the signer; NULL with the reason in
+ * OpenSSL's error queue: the key is of another kind, or out of memory. */
+EVP_PKEY *tls_openssl_signing_key(const struct ss_tls_signer *, X509 *leaf);

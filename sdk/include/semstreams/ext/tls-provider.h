@@ -5,6 +5,7 @@
 #define SEMSTREAMS_EXT_TLS_PROVIDER_H
 
 #include <semstreams/plugin.h>
+#include <semstreams/ext/tls.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -69,6 +70,16 @@ struct ss_tls_publish {
 	 * is not set; then the CAs of the system are trusted.
 	 */
 	const char *const *(*ca_files)(void *self);
+	/*
+	 * [inst] As publish(), but the key stays where it is and signs by signer (borrowed; the host takes
+	 * references for as long as a connection may need it).  The certificate must have an EC key on P-256,
+	 * P-384 or P-521.  The host tries it in a handshake with itself for each role, so this signs at once.
+	 * The same chain with the same signer changes nothing; with another signer, that one takes its place.
+	 * 0; -EINVAL, and why, as publish(); -ENOMEM.
+	 * Younger than the rest: see SS_KNOWS.
+	 */
+	int32_t (*publish_signer)(void *self, const char *source, const char *chain_pem,
+				  const struct ss_tls_signer *signer, char *why, size_t why_size);
 };
 
 #ifdef __cplusplus

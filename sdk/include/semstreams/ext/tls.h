@@ -28,18 +28,51 @@ enum {
 	SS_TLS_PENDING = 16      /* the first certificate is being obtained: a client may wait for it */
 };
 
+/* What a signer is asked for. */
+enum {
+	/* ECDSA over a digest of 32, 48 or 64 bytes (SHA-256, SHA-384, SHA-512); the signature is the DER of
+	 * ECDSA-Sig-Value. */
+	SS_TLS_SIGN_ECDSA = 1
+};
+
+/*
+ * A private key that nobody sees, as one in a token: whoever shakes hands has it sign.  Counted, constant but
+ * for the count, and independent of the instance that made it.  This struct may grow.
+ */
+struct ss_tls_signer {
+	uint32_t struct_size, reserved;
+	void *self; /* the first argument of its functions */
+	/*
+	 * [any] Sign a digest; several threads may ask at once.  what is SS_TLS_SIGN_...: -ENOTSUP for what
+	 * the key cannot do.  How many bytes of signature, which has room for size, were written; or -errno:
+	 * then the handshake fails.  The loop on which the handshake runs waits meanwhile, and with it all
+	 * its connections: answer within milliseconds, and give up (-ETIMEDOUT) within a second.
+	 */
+	int32_t (*sign)(void *self, uint32_t what, const uint8_t *digest, size_t len, uint8_t *signature,
+			size_t size);
+	/* [any] Add a reference. */
+	void (*ref)(void *self);
+	/* [any] Give one back; also after destroy() of the instance. */
+	void (*unref)(void *self);
+};
+
 /* One generation, immutable; all of it is valid until release(). */
 struct ss_tls_material {
 	uint32_t struct_size;
 	uint32_t role;                 /* SS_TLS_SERVER or SS_TLS_CLIENT */
 	uint64_t generation;           /* grows with every change */
 	const char *chain_pem;         /* leaf first; NULL: no certificate, so handshakes of a server fail */
-	const char *key_pem;           /* PKCS #8, or as openssl writes it; NULL with chain_pem */
+	const char *key_pem;           /* PKCS #8, or as openssl writes it; NULL with chain_pem, or if
+					* there is a signer */
 	const char *ca_pem;            /* trusted CAs, all files in one; NULL: none */
 	int64_t not_before, not_after; /* of the leaf, seconds since 1970; 0 without a leaf */
 	uint32_t min_version;          /* 0x0303: TLS 1.2, 0x0304: TLS 1.3 */
 	uint32_t flags;                /* SS_TLS_..., combined by | */
 	const char *source; /* of the certificate, for messages: "manual", "ACME"; NULL without one */
+	/* Has the key instead of key_pem; NULL: none.  A reference of the generation's: who needs it for
+	 * longer takes one.  Only for those who called use_signers(); others have no certificate then.
+	 * Younger than the rest: see SS_KNOWS. */
+	const struct ss_tls_signer *signer;
 };
 
 /* One certificate in DER. */
@@ -107,6 +140,10 @@ struct ss_tls {
 	 * to who shows its certificate, and must not be given to a peer without one.  Younger than the rest:
 	 * see SS_KNOWS. */
 	int32_t (*listed)(void *self, const char *name);
+	/* [inst] Say, in create(), that the instance uses ss_tls_material.signer.  Else a certificate whose
+	 * key signs elsewhere is none in what acquire() returns, and the host says so in the log.  Younger
+	 * than the rest: see SS_KNOWS. */
+	void (*use_signers)(void *self);
 };
 
 #ifdef __cplusplus

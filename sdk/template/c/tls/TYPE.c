@@ -43,7 +43,8 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	*s = (struct instance){.host = host, .conf = conf};
 	int32_t rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &s->loop);
 	if (rc == 0)
-		rc = host->query(host, SS_TLS_PUBLISH, sizeof(struct ss_tls_publish), &s->publish);
+		rc = host->query(host, SS_TLS_PUBLISH, offsetof(struct ss_tls_publish, publish_signer),
+				 &s->publish);
 	if (rc < 0) {
 		free(s);
 		return rc;

@@ -3,7 +3,7 @@
 """The whole way UDP -> A -> B -> C -> file over two links: events/s and the CPU of all three hosts together.
 
     tests/bench/link.py [--semstreams PATH] [--rounds N] [--seconds S] [--rate EVENTS/S] [--sizes 100,1000]
-    tests/bench/link.py --old PATH/semstreams --new PATH/semstreams ...
+    tests/bench/link.py --old PATH/semstreams --new PATH/semstreams [--pairs N] ...
 
 Plain and mutual TLS, durable (spools and storage synced before they acknowledge) and relaxed (written); sequence numbers are
 checked: each event once.  Below the table: latency from datagram to line at 1,000/s.
@@ -139,6 +139,22 @@ def measure(program, directory, tools, security, relaxed, size, args):
     return result, times
 
 
+def in_pairs(programs, directory, tools, security, relaxed, size, args):
+    """Both chains are up at once and get their events in turns: CPU s/M of (old, new), as run.py's "pairs" does."""
+    chains = {}
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        try:
+            for name, program in programs.items():
+                os.mkdir(os.path.join(folder, name))
+                chains[name] = Chain(program, os.path.join(folder, name), security, relaxed)
+            trial = lambda chain: chain.trial(tools, args.rate if size < 500 else args.rate / 4, size, args.seconds)[2]
+            bench.in_pairs(chains["old"], chains["new"], 2, trial)
+            return bench.in_pairs(chains["old"], chains["new"], args.pairs, trial)
+        finally:
+            for chain in chains.values():
+                chain.close()
+
+
 def figures(results):
     rate, loss, cpu = zip(*results)
     return [f"{bench.median(rate):.0f}", f"{max(loss):.5f}", f"{bench.median(cpu):.2f}"]
@@ -156,6 +172,7 @@ def main():
     parser.add_argument("--old", help="a semstreams to compare --new with; both take turns")
     parser.add_argument("--new", help="the other one")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, help="with --old and --new: only the ratio of their CPU, as run.py's pairs")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rate", type=float, default=100000)
     parser.add_argument("--sizes", type=lambda s: [int(x) for x in s.split(",")], default=[100, 1000])
@@ -164,6 +181,8 @@ def main():
     if bool(args.old) != bool(args.new):
         parser.error("--old and --new go together")
     programs = {"old": args.old, "new": args.new} if args.old else {"semstreams": args.semstreams}
+    if args.pairs and not args.old:
+        parser.error("--pairs needs --old and --new")
     rows, latency = [], []
     with tempfile.TemporaryDirectory(prefix="semstreams-link-", dir=args.dir) as directory:
         tools = bench.build_tools(directory)
@@ -171,6 +190,11 @@ def main():
         for size in args.sizes:
             for name, security in (("plain", None), ("mTLS", tls)):
                 for relaxed in (False, True):
+                    kind = "relaxed" if relaxed else "durable"
+                    if args.pairs:
+                        pairs = in_pairs(programs, directory, tools, security, relaxed, size, args)
+                        rows.append([name, kind, f"{size} B", *bench.pairs_row(pairs)])
+                        continue
                     results = {program: [] for program in programs}
                     times = {program: [] for program in programs}
                     for number in range(args.rounds):
@@ -178,7 +202,6 @@ def main():
                             measured, waited = measure(programs[program], directory, tools, security, relaxed, size, args)
                             results[program].append(measured)
                             times[program] += waited
-                    kind = "relaxed" if relaxed else "durable"
                     for program in programs:
                         rows.append([program, name, kind, f"{size} B", *figures(results[program])])
                         if times[program]:
@@ -186,6 +209,10 @@ def main():
                                 f"{bench.median([t[i] for t in times[program]]) / 1000:.2f}" for i in range(5)])
                     if args.old:
                         rows.append(["new/old", name, kind, f"{size} B", *quotients(results)])
+    if args.pairs:
+        bench.table(f"UDP -> A -> B -> C -> file, {args.pairs} pairs of {args.seconds:g} s",
+                    ["link", "acks", "size", *bench.PAIRS_HEAD], rows)
+        return
     bench.table("UDP -> A -> B -> C -> file",
                 ["program", "link", "acks", "size", "events/s", "worst loss", "CPU s/M, all hosts"], rows)
     bench.table("Latency datagram to line in C's file at 1000/s, ms",

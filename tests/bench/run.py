@@ -5,8 +5,12 @@
     tests/bench/run.py [rate] [fixed] [latency] [idle] [fields] [filter] [aggregate] [checkpoint] [queue]
                        [--rounds N] [--semstreams PATH] [--only PEER,...] [--build FOLDER]
     tests/bench/run.py --old PATH/semstreams --new PATH/semstreams [rate] [fixed] [latency] [idle]
+    tests/bench/run.py --old PATH/semstreams --new PATH/semstreams pairs [--pairs N]
 
 With --old and --new two installed programs take turns, with the same options, and a table of new/old follows each table.
+"pairs" tells differences of a few percent: both programs are up at once and get their events in turns of a second, so what
+changes from minute to minute is in both figures of a pair; the ratio is the median over the pairs, with the interval that
+holds the true one in 95 of 100 runs.
 Every figure is the median over the rounds; in each round every peer has its turn, so what else the machine does hits all
 alike.  Trust the ratios.  All peers get the same receive buffer (8 MiB); sequence numbers are checked; a rate counts
 only if less than 0.1 % was lost.
@@ -237,6 +241,51 @@ def bench_fixed(peers, directory, tools, args):
             compare(title, results, [("events/s", 0), ("CPU s/M", 2)])
 
 
+def paired(pairs):
+    """Of (before, after): their medians, the median of after/before, and the bounds of its 95 % interval, by order statistics."""
+    quotients = sorted(after / before for before, after in pairs)
+    n = len(quotients)
+    below = max(0, int(n / 2 - 0.98 * n ** 0.5))
+    return (median([p[0] for p in pairs]), median([p[1] for p in pairs]), median(quotients), quotients[below],
+            quotients[n - 1 - below])
+
+
+def in_pairs(one, other, n, trial):
+    """n pairs of trial(one), trial(other), each pair in the other order than the last."""
+    pairs = []
+    for number in range(n):
+        first, second = (one, other) if number % 2 == 0 else (other, one)
+        got = {first: trial(first), second: trial(second)}
+        pairs.append((got[one], got[other]))
+    return pairs
+
+
+PAIRS_HEAD = ["CPU s/M, old", "new", "new/old", "95 % of"]
+
+
+def pairs_row(pairs):
+    before, after, ratio, low, high = paired(pairs)
+    return [f"{before:.3f}", f"{after:.3f}", f"{ratio:.3f}", f"{low:.3f}..{high:.3f}"]
+
+
+def bench_pairs(peers, directory, tools, args):
+    by_name = {p.name: p for p in peers}
+    rows = []
+    for size in args.sizes:
+        rate = 50000 if size < 500 else 15000
+        for keep in (False, True):
+            for name, old in by_name.items():
+                new = by_name.get(name.replace("old", "new", 1))
+                if not name.startswith("old") or not new:
+                    continue
+                with Running(old, directory, keep) as one, Running(new, directory, keep) as other:
+                    trial = lambda running: running.trial(tools, rate, size, args.seconds)[2]
+                    in_pairs(one, other, 2, trial)
+                    pairs = in_pairs(one, other, args.pairs, trial)
+                rows.append(["filter" if keep else "to file", f"{size} B", name[3:].strip() or "shared worker", *pairs_row(pairs)])
+    table(f"{args.pairs} pairs of {args.seconds:g} s", ["UDP", "size", "threads", *PAIRS_HEAD], rows)
+
+
 def bench_latency(peers, directory, tools, args):
     def measure(peer):
         with Running(peer, directory) as r:
@@ -287,7 +336,7 @@ bench_aggregate = bench_of_part("aggregate_bench", "An aggregate")
 bench_checkpoint = bench_of_part("aggregate_checkpoint", "Checkpoints of an aggregate")
 bench_queue = bench_of_part("queue_bench", "A hop over a ring")
 
-BENCHES = {"rate": bench_rate, "fixed": bench_fixed, "latency": bench_latency, "idle": bench_idle,
+BENCHES = {"rate": bench_rate, "fixed": bench_fixed, "latency": bench_latency, "idle": bench_idle, "pairs": bench_pairs,
            "fields": bench_fields, "filter": bench_filter, "aggregate": bench_aggregate, "checkpoint": bench_checkpoint,
            "queue": bench_queue}
 
@@ -297,6 +346,7 @@ def main():
     parser.add_argument("bench", nargs="*", choices=[[], *BENCHES], help="which tables; all if none is named")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one trial")
+    parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--sizes", type=lambda s: [int(x) for x in s.split(",")], default=[100, 1000])
     parser.add_argument("--semstreams", default=os.environ.get("SEMSTREAMS") or shutil.which("semstreams"))
     parser.add_argument("--dir", help="where files are written; /dev/shm if there is room, so that no disk disturbs")
@@ -329,7 +379,7 @@ def main():
         chosen = [p for p in chosen if p.available()]
         print(f"{os.uname().release}, {os.cpu_count()} CPUs, {args.rounds} rounds, medians; files in {directory}")
         of_both = ["rate", "fixed", "latency", "idle"]
-        for name in args.bench or (of_both if args.old else BENCHES):
+        for name in args.bench or (of_both if args.old else [b for b in BENCHES if b != "pairs"]):
             BENCHES[name](chosen, directory, tools, args)
 
 

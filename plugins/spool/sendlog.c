@@ -348,6 +348,17 @@ out:
 	return 0;
 }
 
+void sendlog_limit(struct sendlog *log, const struct sendlog_options *options)
+{
+	lock(log);
+	log->options.max_consumers = options->max_consumers ? options->max_consumers : SENDLOG_CONSUMERS;
+	unlock(log);
+	if (log->options.path)
+		return;
+	log->options.max_bytes = options->max_bytes;
+	log_wake(log); /* there may be room now */
+}
+
 void sendlog_close(struct sendlog *log)
 {
 	if (!log)

@@ -48,6 +48,9 @@ struct sendlog_events {
 /* 0, or -errno with why (a sentence) filled. */
 int sendlog_open(const struct ss_host *, const struct sendlog_options *, const struct sendlog_events *,
 		 void *arg, char why[256], struct sendlog **out);
+/* Other options than it was opened with: max_consumers, and in memory max_bytes; the rest is not read.  What
+ * is there stays, and less is taken in. */
+void sendlog_limit(struct sendlog *, const struct sendlog_options *);
 void sendlog_close(struct sendlog *); /* commits first; NULL is allowed */
 
 /*

@@ -72,6 +72,8 @@ void link_in_message(struct input *, struct input_peer *, bool binary, const uin
 void link_in_closed(struct input *, struct input_peer *, int code, bool by_peer, const char *why);
 void link_in_acked(struct input *, uint64_t cookie, int32_t status);
 void link_in_tick(struct input *); /* what is due by now */
+/* Options are others now, and the limits of senders set by them. */
+void link_in_reconfigured(struct input *);
 /* The last acknowledgement, before connections are closed. */
 void link_in_stop(struct input *);
 /* Of the senders that were connected the one that has been away for longest; NULL: none is. */

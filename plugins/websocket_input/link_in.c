@@ -147,8 +147,9 @@ static struct sender *sender_of(struct input *in, const char *name, const char *
 	if (s)
 		return s;
 	s = senders_add(&in->senders, key, which);
-	if (!s && ((errno == ENOSPC && make_room(senders_oldest(&in->senders))) ||
-		   (errno == EMFILE && make_room(senders_oldest_of(&in->senders, key)))))
+	/* more than one goes where the limits were higher before */
+	while (!s && ((errno == ENOSPC && make_room(senders_oldest(&in->senders))) ||
+		      (errno == EMFILE && make_room(senders_oldest_of(&in->senders, key)))))
 		s = senders_add(&in->senders, key, which);
 	if (!s) {
 		*why = errno == ENOSPC   ? "as many senders as max_senders allows are known"
@@ -209,8 +210,10 @@ int link_in_open(struct input *in, struct input_peer *p, const char *stream)
 	s->peer = p;
 	p->sender = s;
 	senders_return(&in->senders, s);
+	s->max_record = max_record(in);
+	s->outgrown = false;
 	link_receiver_start(&s->link, in->conf->stream ? in->conf->stream : in->host->id, own_name(in),
-			    where_to_resume(s, &stored), &window, max_frame, max_record(in),
+			    where_to_resume(s, &stored), &window, max_frame, s->max_record,
 			    in->loop->now(in->loop_self), &a);
 	a.control.attributes = p->provenance.trusted;
 	act(s, &a);
@@ -279,7 +282,7 @@ static void on_data(struct sender *s, const uint8_t *data, size_t len)
 	struct link_data d;
 	const char *why = "";
 
-	int rc = link_data_read(data, len, max_record(in), &d, &why);
+	int rc = link_data_read(data, len, s->max_record, &d, &why);
 	if (rc) {
 		in->host->metric_add(in->host, PEER_BAD_MESSAGES, 1);
 		a = (struct link_action){.todo = LINK_DO_CLOSE,
@@ -435,6 +438,22 @@ static void tick(struct sender *s)
 void link_in_tick(struct input *in)
 {
 	senders_run(&in->senders, in->loop->now(in->loop_self), tick);
+}
+
+void link_in_reconfigured(struct input *in)
+{
+	while (in->senders.n > in->senders.max && make_room(senders_oldest(&in->senders)))
+		;
+	for (uint32_t i = 0; i < in->senders.n_slots; i++) {
+		struct sender *s = in->senders.slots[i];
+		if (!s)
+			continue;
+		s->outgrown = s->peer && s->max_record > max_record(in);
+		memory_count(s);
+	}
+	for (uint32_t i = 0; i < in->senders.n_slots; i++)
+		if (in->senders.slots[i])
+			tick(in->senders.slots[i]);
 }
 
 const struct sender *link_in_longest_away(const struct input *in)

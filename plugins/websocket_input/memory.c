@@ -89,9 +89,14 @@ void memory_share(struct sender *s, uint64_t now_ns)
 	const uint64_t most = part + s->extra + left + r->got_bytes - r->durable_bytes;
 	window = least(window, most > s->in_flight ? most - s->in_flight : 0);
 	window = least(window, (uint64_t)in->conf->window_bytes);
+	/* what it was told that it may send goes through, one record at a time */
+	if (s->starved && s->outgrown && window < r->max_frame)
+		window = r->max_frame;
 	/* others wait for what an idle one gives up, and one that is starved waits itself */
 	r->tell_window |= window < r->window.bytes / 8 * 7 || (s->starved && window > r->window.bytes);
 	r->window.bytes = window;
+	r->tell_window |= r->window.records != (uint64_t)in->conf->window_records;
+	r->window.records = (uint64_t)in->conf->window_records;
 }
 
 uint64_t memory_due(const struct sender *s, uint64_t now_ns)

@@ -75,6 +75,28 @@ void provenance_start(struct input *in)
 	in->provenance.asks = in->provenance.service && in->provenance.n_trusted;
 }
 
+static bool trusts(const struct provenance *p, const char *name)
+{
+	return p->asks && bsearch(&name, p->trusted, p->n_trusted, sizeof *p->trusted, compare);
+}
+
+void provenance_reconfigure(struct input *in, struct input *fresh)
+{
+	struct provenance *p = &in->provenance, *other = &fresh->provenance;
+	char **trusted = p->trusted;
+	const size_t n_trusted = p->n_trusted;
+
+	p->trusted = other->trusted;
+	p->n_trusted = other->n_trusted;
+	other->trusted = trusted;
+	other->n_trusted = n_trusted;
+	p->asks = p->service && p->n_trusted;
+	for (struct peer *peer = in->peers.first; peer; peer = peer->next) {
+		struct provenance_peer *from = &((struct input_peer *)peer)->provenance;
+		from->trusted = from->name && trusts(p, peer->name);
+	}
+}
+
 /* ---- sets ---- */
 
 static void set_value(struct ss_attributes *a, uint32_t which, const char *text)
@@ -119,8 +141,7 @@ int provenance_open(struct input *in, struct provenance_peer *p, const char *add
 		set_value(&values, SS_ATTR_ORIGIN, name);
 		put_name(path, name);
 		set_value(&values, SS_ATTR_PATH, path);
-		p->trusted = all->asks &&
-			     bsearch(&name, all->trusted, all->n_trusted, sizeof *all->trusted, compare);
+		p->trusted = trusts(all, name);
 	}
 	p->name = name ? strdup(path) : NULL;
 	if (name && !p->name)

@@ -14,7 +14,7 @@ struct input_peer;
 struct provenance {
 	const struct ss_attribute_service *service; /* NULL: nobody wants attributes */
 	void *self;
-	bool asks; /* trusted peers for what they know; the same from start on, as records need room for it */
+	bool asks;      /* trusted peers for what they know, when they connect */
 	char **trusted; /* sorted names of peers that may say where events come from */
 	size_t n_trusted;
 };
@@ -31,6 +31,8 @@ struct provenance_peer {
 int provenance_create(struct input *);
 void provenance_destroy(struct input *);
 void provenance_start(struct input *);
+/* [inst] Believe whom trust_origin of another instance names, which gets the list there was until now. */
+void provenance_reconfigure(struct input *, struct input *fresh);
 /* A connection from that address is open; name: verified, NULL without one. */
 int provenance_open(struct input *, struct provenance_peer *, const char *address, const char *name);
 void provenance_close(struct input *, struct provenance_peer *);

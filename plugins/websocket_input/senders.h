@@ -60,9 +60,11 @@ struct sender {
 	/* bytes: of its events that are not durable; with those that it may send, as counted in the input's;
 	 * of these, from the pool */
 	uint64_t in_flight, memory, extra;
-	uint64_t used_ns;  /* when events came last */
-	uint64_t grown_at; /* bytes of this connection, when its window was made larger */
-	bool starved;      /* it has a record that its window does not hold */
+	uint64_t used_ns;    /* when events came last */
+	uint64_t grown_at;   /* bytes of this connection, when its window was made larger */
+	bool starved;        /* it has a record that its window does not hold */
+	uint64_t max_record; /* what it was told when it connected */
+	bool outgrown;       /* that is more than those are told that connect now */
 
 	/* for the list of peers */
 	struct peer_meter meter;

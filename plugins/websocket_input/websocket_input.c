@@ -28,21 +28,23 @@ static const struct ss_option options[] = {
 	    "name of this receiver for a sender that sees no certificate; the component's id if not set",
 	    .flags = 0),
 	OPT(window_records, SS_OPT_INT, "65536",
-	    "events a sender may send ahead of the last acknowledged one", .min = 64, .max = 1 << 24),
+	    "events a sender may send ahead of the last acknowledged one", .min = 64, .max = 1 << 24,
+	    .flags = SS_OPT_LIVE),
 	OPT(window_bytes, SS_OPT_BYTES, "16MiB",
 	    "bytes a sender may send ahead of the last acknowledged event", .min = 65536,
-	    .max = INT64_C(1) << 32),
+	    .max = INT64_C(1) << 32, .flags = SS_OPT_LIVE),
 	OPT(memory, SS_OPT_BYTES, "256MiB",
 	    "for events of all senders together that are not durable yet: their windows share it",
-	    .min = 262144, .max = INT64_C(1) << 40),
+	    .min = 262144, .max = INT64_C(1) << 40, .flags = SS_OPT_LIVE),
 	OPT(max_senders, SS_OPT_INT, "10000",
 	    "listening: senders whose streams are known; those away for longest are forgotten first",
-	    .min = 1, .max = 1000000),
-	OPT(max_streams, SS_OPT_INT, "16", "listening: streams of one sender name", .min = 1, .max = 1000000),
+	    .min = 1, .max = 1000000, .flags = SS_OPT_LIVE),
+	OPT(max_streams, SS_OPT_INT, "16", "listening: streams of one sender name", .min = 1, .max = 1000000,
+	    .flags = SS_OPT_LIVE),
 	OPT(trust_origin, SS_OPT_JSON, "[]",
 	    "names of certificates of peers that relay: what they say of where their events come from is "
 	    "believed",
-	    .schema = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}"),
+	    .schema = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}", .flags = SS_OPT_LIVE),
 	OPT(plain, SS_OPT_BOOL, "true",
 	    "accept peers without the link protocol: one event per message, at most once", .flags = 0),
 	OPT(format, SS_OPT_ENUM, "raw",
@@ -259,12 +261,17 @@ static void on_tick(void *arg)
 	in->ticked_ns = now;
 }
 
-static int start_senders(struct input *in)
+static void limit_streams(struct input *in)
 {
 	in->senders.max_streams = (uint32_t)in->conf->max_streams;
 	/* where no certificate is asked for, all senders share the name that is none */
 	in->senders.max_unnamed =
 		endpoint_verifies(&in->endpoint) ? in->senders.max_streams : in->senders.max;
+}
+
+static int start_senders(struct input *in)
+{
+	limit_streams(in);
 	in->forgotten.value_size = sizeof(uint64_t);
 	return senders_init(&in->senders, in->ticked_ns);
 }
@@ -337,6 +344,19 @@ static void input_idle(void *self)
 	plain_in_flush(self);
 }
 
+static void input_reconfigure(void *self, void *fresh)
+{
+	struct input *in = self, *other = fresh;
+
+	in->conf = other->conf;
+	in->peers.conf = &in->conf->endpoint;
+	endpoint_reconfigure(&in->endpoint, &other->endpoint);
+	provenance_reconfigure(in, other);
+	in->senders.max = other->senders.max;
+	limit_streams(in);
+	link_in_reconfigured(in);
+}
+
 /* A message of a plain peer, or an event that a link brought. */
 static int32_t input_inject(void *self, const struct ss_message *m)
 {
@@ -378,6 +398,7 @@ static const struct ss_component websocket_input = {
 	.acked = input_acked,
 	.idle = input_idle,
 	.inject = input_inject,
+	.reconfigure = input_reconfigure,
 	.flags = SS_OWN_LOOP | SS_TELLS_PATHS, /* TLS handshakes compute for milliseconds */
 };
 SS_REGISTER(&websocket_input);

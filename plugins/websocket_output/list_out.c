@@ -16,7 +16,7 @@ static struct parting *find(const struct output *out, const char *consumer)
 static struct parting *take(struct output *out)
 {
 	if (!out->partings)
-		out->partings = calloc((size_t)out->conf->max_consumers, sizeof *out->partings);
+		out->partings = calloc(SENDLOG_CONSUMERS_MAX, sizeof *out->partings);
 	if (!out->partings)
 		return NULL;
 	if (out->n_partings < out->conf->max_consumers)

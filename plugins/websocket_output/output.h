@@ -162,7 +162,8 @@ int rate_join(struct output *); /* as the options say; errors of the configurati
  * again. */
 bool rate_allows(struct output_peer *, uint64_t *most);
 void rate_sent(struct output_peer *, size_t bytes);
-void rate_rest(struct output *); /* unless somebody waits: nothing is to be sent */
+void rate_reconfigured(struct output *); /* the host has another limit for it, or none */
+void rate_rest(struct output *);         /* unless somebody waits: nothing is to be sent */
 
 /* spool_option.c */
 int output_read_spool(struct output *);

@@ -9,6 +9,16 @@
 /* What the headers of WebSocket, TLS, TCP, IP and the line add, about, and how much one packet carries. */
 enum { PACKET_OVERHEAD = 100, PACKET_PAYLOAD = 1400 };
 
+static int find_service(struct output *out)
+{
+	struct ss_iface rate;
+
+	int rc = out->host->query(out->host, SS_RATE, sizeof *out->rate, &rate);
+	out->rate = rc < 0 ? NULL : rate.vtbl;
+	out->rate_self = rc < 0 ? NULL : rate.self;
+	return rc;
+}
+
 int rate_join(struct output *out)
 {
 	const struct output_conf *conf = out->conf;
@@ -18,7 +28,6 @@ int rate_join(struct output *out)
 					    .rate = (uint64_t)conf->max_rate,
 					    .burst = (uint64_t)conf->burst};
 	const char *other;
-	struct ss_iface rate;
 
 	if (!conf->max_rate)
 		return conf->rate_group || conf->burst || conf->priority
@@ -27,11 +36,9 @@ int rate_join(struct output *out)
 			       : 0;
 	if (!conf->links)
 		return ss_config_error(out->host, "/max_rate", "max_rate limits links, and links is false");
-	int rc = out->host->query(out->host, SS_RATE, sizeof *out->rate, &rate);
+	int rc = find_service(out);
 	if (rc < 0)
 		return ss_config_error(out->host, "/max_rate", "this host does not limit rates");
-	out->rate = rate.vtbl;
-	out->rate_self = rate.self;
 	rc = out->rate->join(out->rate_self, &limit, &other);
 	if (rc != -EEXIST)
 		return rc;
@@ -57,6 +64,16 @@ static void on_time(void *arg)
 			link_out_pump(p);
 	}
 	rate_rest(out);
+}
+
+/* Who waits may have to wait for less, or not at all. */
+void rate_reconfigured(struct output *out)
+{
+	out->rate = NULL;
+	if (out->conf->max_rate)
+		find_service(out);
+	out->loop->cancel(out->loop_self, out->rate_timer);
+	on_time(out);
 }
 
 bool rate_allows(struct output_peer *p, uint64_t *most)

@@ -36,7 +36,7 @@ static const struct ss_option options[] = {
 	    "\"sync\": always|relaxed}",
 	    .schema = SPOOL_SCHEMA),
 	OPT(buffer, SS_OPT_BYTES, "64MiB", "without a spool: memory for events that are not acknowledged",
-	    .min = 65536, .max = INT64_C(1) << 40),
+	    .min = 65536, .max = INT64_C(1) << 40, .flags = SS_OPT_LIVE),
 	OPT(overflow, SS_OPT_ENUM, "auto",
 	    "when the buffer or spool is full: block the input, or drop the oldest events; auto blocks only "
 	    "with a spool",
@@ -45,17 +45,17 @@ static const struct ss_option options[] = {
 	    .max = 64 << 20),
 	OPT(max_rate, SS_OPT_BYTES, "0",
 	    "bytes per second that links are sent, all of them together; 0 = no limit", .min = 0,
-	    .max = INT64_C(1) << 40),
+	    .max = INT64_C(1) << 40, .flags = SS_OPT_LIVE),
 	OPT(burst, SS_OPT_BYTES, "0",
 	    "bytes that max_rate lets through at once after a pause; 0 = a tenth of a second's worth",
-	    .min = 0, .max = INT64_C(1) << 40),
+	    .min = 0, .max = INT64_C(1) << 40, .flags = SS_OPT_LIVE),
 	OPT(rate_group, SS_OPT_STRING, NULL,
 	    "share max_rate with all outputs of this host that name the same group, with the same max_rate "
 	    "and burst",
-	    .flags = 0),
+	    .flags = SS_OPT_LIVE),
 	OPT(priority, SS_OPT_INT, "0",
 	    "in its rate_group: the output with the highest priority that has something to send goes first",
-	    .min = 0, .max = 7),
+	    .min = 0, .max = 7, .flags = SS_OPT_LIVE),
 	OPT(links, SS_OPT_BOOL, "true",
 	    "serve links; without them nothing is kept for consumers, and events go to plain peers only",
 	    .flags = 0),
@@ -66,7 +66,7 @@ static const struct ss_option options[] = {
 	OPT(max_consumers, SS_OPT_INT, "128",
 	    "consumers whose events are kept; where TLS checks client certificates, names without one get at "
 	    "most half of them",
-	    .min = 1, .max = SENDLOG_CONSUMERS_MAX),
+	    .min = 1, .max = SENDLOG_CONSUMERS_MAX, .flags = SS_OPT_LIVE),
 	OPT(plain, SS_OPT_BOOL, "true", "serve peers without the link protocol", .flags = 0),
 	OPT(format, SS_OPT_ENUM, "raw", "plain messages: the event as it is, or in a JSON envelope",
 	    .choices = formats),
@@ -74,10 +74,10 @@ static const struct ss_option options[] = {
 	    "pass on the attributes of events: on links to receivers that ask for them, and in envelopes",
 	    .flags = 0),
 	OPT(backlog, SS_OPT_BYTES, "1MiB", "disconnect a plain peer that is further behind than this",
-	    .min = 16384, .max = INT64_C(1) << 32),
+	    .min = 16384, .max = INT64_C(1) << 32, .flags = SS_OPT_LIVE),
 	OPT(gather, SS_OPT_DURATION, "100ms",
 	    "longest time that messages to plain peers wait to be written together; 0 = each by itself",
-	    .min = 0, .max = INT64_C(10000000000)),
+	    .min = 0, .max = INT64_C(10000000000), .flags = SS_OPT_LIVE),
 };
 
 #define LOST(why)                                                                                            \
@@ -663,6 +663,22 @@ static int32_t output_drain(void *self)
 	return ss_ring_count(&out->held) ? SS_BUSY : 0;
 }
 
+static void output_reconfigure(void *self, void *fresh)
+{
+	struct output *out = self, *other = fresh;
+
+	out->conf = other->conf;
+	out->peers.conf = &out->conf->endpoint;
+	endpoint_reconfigure(&out->endpoint, &other->endpoint);
+	out->log_options.max_bytes = other->log_options.max_bytes;
+	out->log_options.max_consumers = other->log_options.max_consumers;
+	if (out->log)
+		sendlog_limit(out->log, &out->log_options);
+	rate_reconfigured(out);
+	if (out->gathering)
+		plain_out_flush(out, true);
+}
+
 static const struct ss_component websocket_output = {
 	.struct_size = sizeof websocket_output,
 	.kind = SS_KIND_SINK,
@@ -685,6 +701,7 @@ static const struct ss_component websocket_output = {
 	.process = output_process,
 	.drain = output_drain,
 	.idle = output_idle,
+	.reconfigure = output_reconfigure,
 	.flags = SS_OWN_LOOP | SS_TELLS_PATHS, /* TLS handshakes compute for milliseconds */
 };
 SS_REGISTER(&websocket_output);

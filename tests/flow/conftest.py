@@ -242,6 +242,11 @@ class Program:
         assert ready, f"gave up waiting; told so far: {self.notified}; log:\n{self.log()}"
         return False
 
+    def read_notifications(self):
+        """Those that there are: a program waits for room to tell more."""
+        while self._notify in readable([self._notify], 0):
+            self._next_notification(time.monotonic())
+
     def wait_notified(self, line, timeout=PATIENCE):
         deadline = time.monotonic() + timeout
         while line not in self.notified:

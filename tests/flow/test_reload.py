@@ -55,6 +55,7 @@ CHANGES = ("none", "in_place", "replaced", "added", "removed")
 
 def reload(program, config):
     """How many components were kept, changed in place, replaced, added, removed."""
+    program.read_notifications()
     before = program.metrics().sum("semstreams_reloads_total")
     hup(program, config)()
     m = program.wait_metric("semstreams_reloads_total", before + 1)

@@ -143,11 +143,11 @@ bool endpoint_name_is_reserved(const struct endpoint *e, const char *name)
 	       e->tls->listed(e->tls_self, name);
 }
 
-int endpoint_open(struct endpoint *e, const char *const *subprotocols, const struct ws_events *events,
-		  void *arg)
+static struct ws_options options_of(const struct endpoint *e)
 {
 	const struct endpoint_conf *c = e->conf;
-	const struct ws_options options = {
+
+	return (struct ws_options){
 		.bind = c->bind,
 		.port = (uint16_t)c->port,
 		.path = c->path,
@@ -156,7 +156,6 @@ int endpoint_open(struct endpoint *e, const char *const *subprotocols, const str
 		.retry_max_ns = (uint64_t)c->retry_max,
 		.stable_ns = (uint64_t)c->retry_stable,
 		.stream = e->stream,
-		.subprotocols = subprotocols,
 		.allowed_origins = (const char *const *)e->origins,
 		.limits = {.max_clients = (uint32_t)c->max_clients,
 			   .max_handshakes = (uint32_t)c->max_handshakes,
@@ -170,8 +169,28 @@ int endpoint_open(struct endpoint *e, const char *const *subprotocols, const str
 		.tls = e->tls,
 		.tls_self = e->tls_self,
 	};
+}
 
+int endpoint_open(struct endpoint *e, const char *const *subprotocols, const struct ws_events *events,
+		  void *arg)
+{
+	struct ws_options options = options_of(e);
+
+	options.subprotocols = subprotocols;
 	return ws_open(e->host, &options, events, arg, &e->ws);
+}
+
+void endpoint_reconfigure(struct endpoint *e, struct endpoint *fresh)
+{
+	char **origins = e->origins;
+
+	e->conf = fresh->conf;
+	e->origins = fresh->origins;
+	fresh->origins = origins;
+	if (!e->ws)
+		return;
+	const struct ws_options options = options_of(e);
+	ws_reconfigure(e->ws, &options);
 }
 
 void endpoint_close(struct endpoint *e, int code, const char *reason)

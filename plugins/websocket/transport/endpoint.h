@@ -36,41 +36,47 @@ struct endpoint_conf {
 			     "dial ws[s]://host[:port]/path instead of listening", .flags = 0),              \
 		ENDPOINT_OPT(conf, allowed_origins, SS_OPT_JSON, "[]",                                       \
 			     "origins whose browser pages may connect, such as [\"https://hub.example\"]",   \
-			     .schema = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}"),              \
+			     .schema = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}",               \
+			     .flags = SS_OPT_LIVE),                                                          \
 		ENDPOINT_OPT(conf, max_clients, SS_OPT_INT, "10000",                                         \
 			     "open connections at once; further clients are told to come again later",       \
-			     .min = 1, .max = 1000000),                                                      \
+			     .min = 1, .max = 1000000, .flags = SS_OPT_LIVE),                                \
 		ENDPOINT_OPT(conf, max_handshakes, SS_OPT_INT, "64",                                         \
 			     "handshakes that go on at once; more clients wait for their turn; of those "    \
 			     "that do not go on three times as many are kept, then the oldest gives way",    \
-			     .min = 1, .max = 65536),                                                        \
+			     .min = 1, .max = 65536, .flags = SS_OPT_LIVE),                                  \
 		ENDPOINT_OPT(conf, max_address_handshakes, SS_OPT_INT, "32",                                 \
-			     "the same, of one client address", .min = 1, .max = 65536),                     \
+			     "the same, of one client address", .min = 1, .max = 65536,                      \
+			     .flags = SS_OPT_LIVE),                                                          \
 		ENDPOINT_OPT(conf, max_message, SS_OPT_BYTES, "1MiB",                                        \
 			     "longest message accepted; a longer one closes the connection with code 1009",  \
 			     .min = 1024, .max = 256 << 20),                                                 \
 		ENDPOINT_OPT(conf, handshake_timeout, SS_OPT_DURATION, "10s",                                \
 			     "time from the TCP connection to the end of the WebSocket handshake",           \
-			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(300)),                      \
+			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(300),                       \
+			     .flags = SS_OPT_LIVE),                                                          \
 		ENDPOINT_OPT(conf, ping_interval, SS_OPT_DURATION, "20s", "time between pings to a peer",    \
-			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(3600)),                     \
+			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(3600),                      \
+			     .flags = SS_OPT_LIVE),                                                          \
 		ENDPOINT_OPT(conf, dead_after, SS_OPT_DURATION, "45s",                                       \
 			     "close the connection when the peer has sent nothing for this long",            \
-			     .min = ENDPOINT_SECONDS(2), .max = ENDPOINT_SECONDS(7200)),                     \
+			     .min = ENDPOINT_SECONDS(2), .max = ENDPOINT_SECONDS(7200),                      \
+			     .flags = SS_OPT_LIVE),                                                          \
 		ENDPOINT_OPT(conf, close_timeout, SS_OPT_DURATION, "3s", "time for the closing handshake",   \
-			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(60)),                       \
+			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(60), .flags = SS_OPT_LIVE), \
 		ENDPOINT_OPT(conf, retry_min, SS_OPT_DURATION, "500ms",                                      \
 			     "dialing: upper limit of the random wait before the first new attempt",         \
-			     .min = 1000000, .max = ENDPOINT_SECONDS(3600)),                                 \
+			     .min = 1000000, .max = ENDPOINT_SECONDS(3600), .flags = SS_OPT_LIVE),           \
 		ENDPOINT_OPT(conf, retry_max, SS_OPT_DURATION, "30s",                                        \
 			     "dialing: upper limit of the random wait after many failures", .min = 1000000,  \
-			     .max = ENDPOINT_SECONDS(86400)),                                                \
+			     .max = ENDPOINT_SECONDS(86400), .flags = SS_OPT_LIVE),                          \
 		ENDPOINT_OPT(conf, retry_stable, SS_OPT_DURATION, "60s",                                     \
 			     "dialing: a connection that lasted this long resets the wait to retry_min",     \
-			     .min = 0, .max = ENDPOINT_SECONDS(86400)),                                      \
+			     .min = 0, .max = ENDPOINT_SECONDS(86400), .flags = SS_OPT_LIVE),                \
 		ENDPOINT_OPT(conf, down_after, SS_OPT_DURATION, "60s",                                       \
 			     "report the component as degraded when a link has been down for so long",       \
-			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(86400))
+			     .min = ENDPOINT_SECONDS(1), .max = ENDPOINT_SECONDS(86400),                     \
+			     .flags = SS_OPT_LIVE)
 
 struct endpoint {
 	const struct ss_host *host;
@@ -92,6 +98,9 @@ bool endpoint_verifies(const struct endpoint *);
 bool endpoint_name_is_reserved(const struct endpoint *, const char *name);
 /* Listen or dial. */
 int endpoint_open(struct endpoint *, const char *const *subprotocols, const struct ws_events *, void *arg);
+/* [inst] Take over what fresh, which is checked and not open, has of options with SS_OPT_LIVE; it gets in
+ * exchange what has to be freed. */
+void endpoint_reconfigure(struct endpoint *, struct endpoint *fresh);
 /* Close all connections; further calls are harmless. */
 void endpoint_close(struct endpoint *, int code, const char *reason);
 void endpoint_done(struct endpoint *);

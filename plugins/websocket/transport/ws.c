@@ -253,8 +253,7 @@ static int take_options(struct ws *ws, const struct ws_options *o)
 	ws->bind = strdup(o->bind ? o->bind : "");
 	ws->path = strdup(o->path && o->path[0] ? o->path : "/");
 	int rc = strdup_list(o->subprotocols, &ws->subprotocols);
-	if (rc == 0)
-		rc = strdup_list(o->allowed_origins, &ws->origins);
+	ws->origins = o->allowed_origins;
 	if (o->stream && !(ws->stream = strdup(o->stream)))
 		rc = -ENOMEM;
 	return ws->bind && ws->path ? rc : -ENOMEM;
@@ -266,15 +265,14 @@ uint64_t ws_descriptors(const struct ws_limits *limits)
 	return limits->max_clients + 4 * half + ws_waiting_max(limits) + WS_LEAVING_MAX + WS_CLOSING_MAX;
 }
 
-/* libwebsockets looks descriptors up in a table of RLIMIT_NOFILE entries; few connections are cheaper to
- * search. */
-static unsigned int fd_limit(const struct ws *ws, bool dials)
+/* libwebsockets looks descriptors up in a table of RLIMIT_NOFILE entries; the few of a dialer are cheaper to
+ * search.  A listener may be allowed more clients later. */
+static unsigned int fd_limit(bool dials)
 {
 	struct rlimit limit;
-	uint64_t need = (dials ? 8 : ws_descriptors(&ws->limits)) + 16;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= 16384 || need > 256)
+	if (!dials || getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= 16384)
 		return 0;
-	return (unsigned int)need;
+	return 24;
 }
 
 static int make_context(struct ws *ws, bool dials)
@@ -288,12 +286,11 @@ static int make_context(struct ws *ws, bool dials)
 		.uid = (uid_t)-1,
 		.gid = (gid_t)-1,
 		.user = ws,
-		.fd_limit_per_thread = fd_limit(ws, dials),
+		.fd_limit_per_thread = fd_limit(dials),
 		.max_http_header_data = 8192,
 		.max_http_header_pool = 8, /* a dialer's: a listener reads requests itself */
 		.pt_serv_buf_size = WS_RX_DIALER + 2048,
-		/* a safety net behind the limits of our own */
-		.timeout_secs = (unsigned int)(ws->limits.handshake_ns / SECOND) + 5,
+		.timeout_secs = WS_SAFETY_S,
 	};
 	errno = 0;
 	ws->cx = lws_create_context(&info);
@@ -324,8 +321,8 @@ void ws_vhost_info(struct ws *ws, struct lws_context_creation_info *info)
 		.alpn = "http/1.1",
 		.retry_and_idle_policy = &no_pings,
 		.http_proxy_address = ":0", /* else $http_proxy is taken */
-		.timeout_secs_ah_idle = (unsigned int)(ws->limits.handshake_ns / SECOND) + 5,
-		.connect_timeout_secs = (unsigned int)(ws->limits.handshake_ns / SECOND) + 5,
+		.timeout_secs_ah_idle = WS_SAFETY_S,
+		.connect_timeout_secs = WS_SAFETY_S,
 		.keepalive_timeout = 5,
 	};
 	if (ws->tls) /* on the vhost only: on a context it breaks the handshakes of other contexts */
@@ -374,6 +371,21 @@ int ws_open(const struct ss_host *host, const struct ws_options *options, const 
 	return 0;
 }
 
+void ws_reconfigure(struct ws *ws, const struct ws_options *options)
+{
+	const bool dies_sooner = options->limits.dead_ns < ws->limits.dead_ns;
+	const size_t max_message = ws->limits.max_message;
+	ws->limits = options->limits;
+	ws->limits.max_message = max_message;
+	ws->origins = options->allowed_origins;
+	if (ws->dial)
+		ws_client_reconfigure(ws, options);
+	for (struct ws_conn *c = ws->conns; c; c = c->next)
+		ws_conn_reconfigured(c, dies_sooner);
+	ws->tick.repeat = tick_every(&ws->limits);
+	ev_timer_again(ws->loop, &ws->tick);
+}
+
 void ws_close_all(struct ws *ws, int code, const char *reason)
 {
 	if (!ws)
@@ -412,7 +424,6 @@ void ws_free(struct ws *ws)
 	if (log_host == ws->host)
 		log_host = NULL;
 	free_list(ws->subprotocols);
-	free_list(ws->origins);
 	free(ws->spare);
 	free(ws->bind);
 	free(ws->path);

@@ -46,7 +46,8 @@ struct ws_options {
 
 	/* NULL-ended, in order of preference; a peer without any of them gets "" */
 	const char *const *subprotocols;
-	/* NULL-ended; a request with an Origin not listed is refused (403); "*" lists all */
+	/* NULL-ended; a request with an Origin not listed is refused (403).  Not copied: it is there until
+	 * the endpoint is freed, or is given another list. */
 	const char *const *allowed_origins;
 	struct ws_limits limits;
 	size_t rx_buffer; /* listener: bytes read at once; 0 = 8 KiB */
@@ -92,6 +93,12 @@ struct ws_events {
 /* Start listening or dialling.  0, or -errno with the reason logged. */
 int ws_open(const struct ss_host *, const struct ws_options *, const struct ws_events *, void *arg,
 	    struct ws **out);
+/*
+ * Take over other limits but for max_message, other waits before a dial, and another list of origins; the
+ * rest of the options is not read.  Connections stay, also where there are more than max_clients now, but for
+ * those of pages whose origin is not listed any more.
+ */
+void ws_reconfigure(struct ws *, const struct ws_options *);
 /* Close every connection with code and reason, wait for none; NULL is allowed. */
 void ws_close_all(struct ws *, int code, const char *reason);
 /* Ends what is still open, sending close frames where they fit. */

@@ -630,14 +630,30 @@ void ws_client_gone(struct ws *ws, const struct ws_conn *c)
 
 /* ---- life ---- */
 
+static void take_waits(struct ws_dial *d, const struct ws_options *options)
+{
+	d->retry_min_ns = options->retry_min_ns ? options->retry_min_ns : SECOND / 2;
+	d->retry_max_ns = options->retry_max_ns > d->retry_min_ns ? options->retry_max_ns : d->retry_min_ns;
+	d->stable_ns = options->stable_ns;
+}
+
+/* A wait that is longer than it would be now ends sooner, unless the peer asked for it. */
+void ws_client_reconfigure(struct ws *ws, const struct ws_options *options)
+{
+	struct ws_dial *d = ws->dial;
+	take_waits(d, options);
+	if (d->conn || d->resolver || !ev_is_active(&d->timer) || ws_now() < d->not_before_ns ||
+	    ev_timer_remaining(ws->loop, &d->timer) * 1e9 <= (double)d->retry_max_ns)
+		return;
+	start_timer(ws, random_below(d->retry_max_ns + 1));
+}
+
 int ws_client_open(struct ws *ws, const struct ws_options *options)
 {
 	struct ws_dial *d = ws->dial = calloc(1, sizeof *d);
 	if (!d)
 		return -ENOMEM;
-	d->retry_min_ns = options->retry_min_ns ? options->retry_min_ns : SECOND / 2;
-	d->retry_max_ns = options->retry_max_ns > d->retry_min_ns ? options->retry_max_ns : d->retry_min_ns;
-	d->stable_ns = options->stable_ns;
+	take_waits(d, options);
 	ev_timer_init(&d->timer, on_dial, 0, 0);
 	d->timer.data = ws;
 	ev_async_init(&d->resolved, on_resolved);

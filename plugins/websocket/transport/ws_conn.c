@@ -138,6 +138,7 @@ void ws_conn_free(struct ws_conn *c)
 	free(c->msg);
 	free(c->peer);
 	free(c->stream);
+	free(c->origin);
 	free(c);
 }
 
@@ -159,6 +160,13 @@ void ws_conn_kill(struct ws_conn *c)
 	lws_cancel_service(c->ws->cx);
 }
 
+static void cut_off(struct ws_conn *c, const char *why)
+{
+	ws_close(c, WS_POLICY, why);
+	if (c->deadline_ns > ws_now() + SECOND / 2)
+		c->deadline_ns = ws_now() + SECOND / 2;
+}
+
 /* Is the peer still trusted and allowed?  If not, its connection ends within a second. */
 static void recheck(struct ws_conn *c)
 {
@@ -169,9 +177,7 @@ static void recheck(struct ws_conn *c)
 		return;
 	ws_failed(ws, "connection cut off, the peer is no longer trusted: %s peer=%s", why,
 		  c->peer ? c->peer : "-");
-	ws_close(c, WS_POLICY, "no longer trusted");
-	if (c->deadline_ns > ws_now() + SECOND / 2)
-		c->deadline_ns = ws_now() + SECOND / 2;
+	cut_off(c, "no longer trusted");
 }
 
 void ws_conn_opened(struct ws_conn *c, const uint8_t *data, size_t len)
@@ -482,6 +488,20 @@ void ws_recheck(struct ws *ws)
 {
 	for (struct ws_conn *c = ws->conns; c; c = c->next)
 		recheck(c);
+}
+
+void ws_conn_reconfigured(struct ws_conn *c, bool dies_sooner)
+{
+	if (c->wsi)
+		ws_socket_options(c->ws, lws_get_socket_fd(c->wsi));
+	if (c->state != WS_OPEN)
+		return;
+	if (dies_sooner) /* it was not asked for a sign of life so often */
+		c->heard_ns = ws_now();
+	if (!c->origin || ws_origin_allowed(c->ws, c->origin, strlen(c->origin)))
+		return;
+	ws_failed(c->ws, "connection cut off, pages of %s are no longer in allowed_origins", c->origin);
+	cut_off(c, "origin no longer allowed");
 }
 
 void ws_conn_tick(struct ws_conn *c, uint64_t now)

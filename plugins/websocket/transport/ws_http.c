@@ -157,14 +157,23 @@ static bool upgrades(const struct ws_request *r)
 	       ws_request_lists(r, WS_FIELD_CONNECTION, "upgrade");
 }
 
-static bool origin_allowed(const struct ws *ws, struct ws_text origin)
+bool ws_origin_allowed(const struct ws *ws, const char *origin, size_t len)
 {
-	if (!origin.at)
-		return true; /* not a page in a browser */
-	for (char **o = ws->origins; *o; o++)
-		if (strlen(*o) == origin.len && strncasecmp(*o, origin.at, origin.len) == 0)
+	for (const char *const *o = ws->origins; o && *o; o++)
+		if (strlen(*o) == len && strncasecmp(*o, origin, len) == 0)
 			return true;
 	return false;
+}
+
+/* Those that are not a page in a browser say none. */
+static bool origin_allowed(struct ws_conn *c, struct ws_text origin)
+{
+	if (!origin.at)
+		return true;
+	if (!ws_origin_allowed(c->ws, origin.at, origin.len))
+		return false;
+	c->origin = strndup(origin.at, origin.len);
+	return c->origin;
 }
 
 /* 16 bytes in base64. */
@@ -272,7 +281,7 @@ static int check_upgrade(struct ws_conn *c, const struct ws_request *r)
 	else if (!is_key(r->fields[WS_FIELD_KEY]))
 		rc = refuse(c, r, 400, "",
 			    "request to upgrade with a Sec-WebSocket-Key that is not 16 bytes in base64");
-	else if (!origin_allowed(c->ws, r->fields[WS_FIELD_ORIGIN]))
+	else if (!origin_allowed(c, r->fields[WS_FIELD_ORIGIN]))
 		rc = refuse(c, r, 403, "", "request with an Origin that is not in allowed_origins");
 	else if (!ws_stream_valid(stream.at ? stream.at : "", stream.len))
 		rc = refuse(c, r, 400, "",

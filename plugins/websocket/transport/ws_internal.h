@@ -37,6 +37,7 @@
 #define WS_POLICY      1008
 #define WS_TRY_LATER   1013
 #define WS_ADDRESSES   16
+#define WS_SAFETY_S    305 /* libwebsockets' own limits in time, behind those of ws_limits */
 #define SECOND         1000000000ull
 
 enum ws_state {
@@ -68,6 +69,7 @@ struct ws_conn {
 	const char *subprotocol;        /* chosen */
 	char *peer;                     /* verified certificate name */
 	char *stream;                   /* listener: see ws_stream(); only while it opens */
+	char *origin;                   /* listener: of the page that opened it; NULL: none did */
 	char address[INET6_ADDRSTRLEN]; /* listener: whose it is */
 	char reason[WS_FAILURE_MAX];    /* of the close code, ours or the peer's; of a failed dial */
 	struct ws_vhost *vhost;         /* dialer */
@@ -136,8 +138,9 @@ struct ws {
 	struct ws_limits limits;
 	char *bind, *path, *stream;
 	size_t rx_buffer;
-	uint8_t *spare; /* NULL, or of rx_buffer bytes: for the next connection that receives */
-	char **subprotocols, **origins; /* NULL-ended */
+	uint8_t *spare;             /* NULL, or of rx_buffer bytes: for the next connection that receives */
+	char **subprotocols;        /* NULL-ended */
+	const char *const *origins; /* NULL: none */
 	uint16_t port;
 	struct ws_tls *tls;       /* NULL: plain */
 	struct ss_iface identity; /* a TLS listener's: struct ss_tls */
@@ -197,6 +200,8 @@ void ws_conn_closed(struct ws_conn *);
 bool ws_conn_append(struct ws_conn *, const uint8_t *data, size_t len, size_t limit);
 /* Say that nothing more comes, when all that was written has left; the peer may still be sending. */
 void ws_conn_fin(struct ws_conn *);
+/* Limits, or the list of origins, are others now. */
+void ws_conn_reconfigured(struct ws_conn *, bool dies_sooner);
 /* End it without ceremony, soon. */
 void ws_conn_kill(struct ws_conn *);
 void ws_conn_tick(struct ws_conn *, uint64_t now);
@@ -242,6 +247,7 @@ void ws_half_remove(struct ws_conn *);
 
 /* ws_client.c */
 int ws_client_open(struct ws *, const struct ws_options *);
+void ws_client_reconfigure(struct ws *, const struct ws_options *);
 void ws_client_stop(struct ws *);
 void ws_client_free(struct ws *);
 void ws_client_tick(struct ws *);
@@ -261,5 +267,7 @@ void ws_client_gone(struct ws *, const struct ws_conn *);
 /* ws_http.c */
 /* What a listener receives before a connection is open: -1, to hang up. */
 int ws_http_received(struct ws_conn *, const uint8_t *data, size_t len);
+/* May a page of this origin connect? */
+bool ws_origin_allowed(const struct ws *, const char *origin, size_t len);
 /* It ends without an answer: told if a request had begun. */
 void ws_http_gone(struct ws_conn *);

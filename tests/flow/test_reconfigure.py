@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""Options that a reload changes while a component runs: what is open stays open, and the new value counts at once."""
+
+import json
+import socket
+
+import pytest
+
+from conftest import unused_port
+from flowlib import at_rest, generate, pipeline, seqs, storage, tools, udp, udp_port  # noqa: F401
+from test_reload import reload
+from wslib import PATH, RawPeer
+
+
+def in_place(program, config, n):
+    """Reload: one component changes in place, and the others, of n in all, stay as they are."""
+    assert reload(program, config) == (n - 1, 1, 0, 0, 0), program.log()
+
+
+# ---- links ------------------------------------------------------------------------------------------------------
+
+OUTPUT = {"max_clients": 5, "max_handshakes": 7, "max_address_handshakes": 3, "handshake_timeout": "60s", "ping_interval": "1s",
+          "dead_after": "30s", "close_timeout": "5s", "retry_min": "10ms", "retry_max": "20ms", "retry_stable": "1s",
+          "down_after": "10s", "allowed_origins": ["https://hub.example"], "buffer": "32MiB", "max_rate": "100MiB",
+          "burst": "20MiB", "rate_group": "line", "priority": 3, "max_consumers": 2, "backlog": "2MiB", "gather": "0s"}
+INPUT = {**{name: value for name, value in OUTPUT.items() if name in list(OUTPUT)[:12]}, "window_records": 1000,
+         "window_bytes": "256KiB", "max_senders": 3, "memory": "32MiB", "max_streams": 2, "trust_origin": ["relay.example"]}
+
+
+class Pair:
+    """Two programs with a link between them: a sender and a receiver, of which one listens."""
+
+    def __init__(self, start, folder, output_listens):
+        self.port = unused_port(socket.SOCK_STREAM)
+        self.ends = [{"port": self.port, "bind": "127.0.0.1", "path": PATH}, {"url": f"ws://127.0.0.1:{self.port}{PATH}"}]
+        if not output_listens:
+            self.ends.reverse()
+        folders = [folder / name for name in ("sender", "receiver")]
+        for one in folders:
+            one.mkdir()
+        self.sender = start(self.sending(), folder=folders[0])
+        self.receiver = start(self.receiving(), folder=folders[1])
+        self.file = folders[1] / "file.jsonl"
+        self.receiver.wait_metric("semstreams_link_up", 1)
+        self.sent = 0
+        self.connections = self.rows()
+
+    def sending(self, **options):
+        return pipeline(udp(), {"id": "out", "type": "websocket_output", "config": {**self.ends[0], **options}})
+
+    def receiving(self, **options):
+        return pipeline({"id": "in", "type": "websocket_input", "config": {**self.ends[1], **options}}, storage())
+
+    def rows(self):
+        """Which connections there are, and since when."""
+        rows = [json.loads(p.get("/peers")[1])["peers"] for p in (self.sender, self.receiver)]
+        return [[(r["component"], r["state"], r["since"], r["address"]) for r in row] for row in rows]
+
+    def send(self, generate, n=500):
+        generate(udp_port(self.sender), n, self.sent)
+        self.sent += n
+        at_rest(self.sender, self.sent)
+        self.receiver.wait_metric("semstreams_events_out_total", self.arrived(), component="file")
+
+    def arrived(self):
+        return self.sender.metrics().books("udp")["out"]
+
+    def assert_same_link(self):
+        """The connection is the one there was at the beginning, and no other was made meanwhile."""
+        assert self.rows() == self.connections
+        for program in (self.sender, self.receiver):
+            assert program.log().count("Link up") == 1
+            assert program.metrics().sum("semstreams_ws_connected_total") == 1
+
+    def end(self):
+        assert self.sender.terminate() == 0 and self.receiver.terminate() == 0
+        numbers = seqs(self.file)
+        assert len(numbers) == len(set(numbers))
+        return numbers
+
+
+@pytest.mark.parametrize("output_listens", [True, False], ids=["output_listens", "input_listens"])
+def test_a_link_stays_whatever_changes_in_place(start, generate, tmp_path, output_listens):
+    """Each option that is marked live, one after the other, at both ends, with events on their way."""
+    pair = Pair(start, tmp_path, output_listens)
+    changed = {}
+    for name, value in OUTPUT.items():
+        changed[name] = value
+        generate(udp_port(pair.sender), 100, pair.sent)
+        pair.sent += 100
+        in_place(pair.sender, pair.sending(**changed), 2)
+    pair.assert_same_link()
+    changed = {}
+    for name, value in INPUT.items():
+        changed[name] = value
+        generate(udp_port(pair.sender), 100, pair.sent)
+        pair.sent += 100
+        in_place(pair.receiver, pair.receiving(**changed), 2)
+    pair.send(generate)
+    in_place(pair.receiver, pair.receiving(), 2)
+    in_place(pair.sender, pair.sending(), 2)
+    pair.send(generate)
+    pair.assert_same_link()
+    arrived = pair.arrived()
+    # what cannot change in place is replaced, together with what could
+    assert reload(pair.sender, pair.sending(max_message="2MiB", max_clients=5)) == (1, 0, 1, 0, 0)
+    assert len(pair.end()) == arrived
+
+
+def test_a_window_shrinks_and_grows(start, generate, tmp_path):
+    """Far less than what comes at once, down to a record at a time: the link goes on, and is not started anew."""
+    pair = Pair(start, tmp_path, True)
+    for options in ({"window_records": 64, "window_bytes": "64KiB"}, {"memory": "256KiB", "max_senders": 1}, {}):
+        in_place(pair.receiver, pair.receiving(**options), 2)
+        for _ in range(3):
+            pair.send(generate, 1000)
+    pair.assert_same_link()
+    arrived = pair.arrived()
+    assert len(pair.end()) == arrived
+
+
+def test_a_rate_changes_for_events_that_wait(start, generate, tmp_path):
+    """At a byte a second they would wait for days."""
+    pair = Pair(start, tmp_path, True)
+    in_place(pair.sender, pair.sending(max_rate=1, burst=1000), 2)
+    generate(udp_port(pair.sender), 1000)
+    pair.sender.wait_metric("semstreams_link_rate_waits_total", 1)
+    pair.sender.wait_for(lambda: pair.arrived() > 500, what="events read")
+    assert pair.receiver.metrics().sum("semstreams_events_out_total", component="file") < 100
+    in_place(pair.sender, pair.sending(max_rate="1MiB", rate_group="line"), 2)
+    at_rest(pair.sender, 1000)
+    in_place(pair.sender, pair.sending(), 2)
+    arrived = pair.arrived()
+    pair.receiver.wait_metric("semstreams_events_out_total", arrived, component="file")
+    pair.assert_same_link()
+    assert len(pair.end()) == arrived
+
+
+def test_a_rate_group_has_one_bucket(start, generate, tmp_path):
+    """Of two outputs one changes in place and one is replaced: what the one has used up, the other has not got."""
+    ports = [unused_port(socket.SOCK_STREAM) for _ in range(2)]
+
+    def sending(burst, **second):
+        components = []
+        for i, port in enumerate(ports):
+            components += [udp(f"udp{i}"), {"id": f"out{i}", "type": "websocket_output", "config": {
+                "port": port, "bind": "127.0.0.1", "path": PATH, "max_rate": 1, "burst": burst, "rate_group": "line",
+                **(second if i else {})}}]
+        return pipeline(*components)
+
+    folders = [tmp_path / name for name in ("sender", "receiver")]
+    for folder in folders:
+        folder.mkdir()
+    sender = start(sending(1), folder=folders[0])
+    receiver = start(pipeline(*({"id": f"in{i}", "type": "websocket_input", "inputs": [], "config": {
+        "url": f"ws://127.0.0.1:{port}{PATH}", "retry_min": "10ms", "retry_max": "100ms"}} for i, port in enumerate(ports)),
+        storage(inputs=["in0", "in1"])), folder=folders[1])
+    receiver.wait_metric("semstreams_link_up", 2)
+    assert reload(sender, sending(50000, max_message="2MiB")) == (2, 1, 1, 0, 0)
+    sender.wait_metric("semstreams_link_up", 2)
+    for i in range(2):
+        generate(udp_port(sender, f"udp{i}"), 2000)
+        m = sender.wait_metric("semstreams_link_rate_waits_total", 1, component=f"out{i}")
+    assert m.sum("semstreams_ws_sent_bytes_total", component="out0") > 25000
+    assert m.sum("semstreams_ws_sent_bytes_total", component="out1") == 0
+
+
+# ---- who may connect --------------------------------------------------------------------------------------------
+
+
+def hub(port, **options):
+    return pipeline(udp(), {"id": "out", "type": "websocket_output", "config": {
+        "port": port, "bind": "127.0.0.1", "path": PATH, **options}})
+
+
+def answer(port, **headers):
+    """The status of a request to upgrade, and the peer if it was let in."""
+    peer = RawPeer(port)
+    peer.request(**headers)
+    status = int(peer.head().split()[1])
+    if status != 101:
+        peer.socket.close()
+    return status, peer
+
+
+def test_max_clients_changes(start, send, tcp_port):
+    """More are let in at once; with fewer those who are there stay, and nobody else comes in."""
+    program = start(hub(tcp_port, max_clients=1, max_handshakes=2, plain=True))
+    peers = [RawPeer(tcp_port).upgrade()]
+    assert answer(tcp_port)[0] == 503
+    in_place(program, hub(tcp_port, max_clients=300, max_handshakes=2, plain=True), 2)
+    peers += [RawPeer(tcp_port).upgrade() for _ in range(299)]
+    assert answer(tcp_port)[0] == 503
+    in_place(program, hub(tcp_port, max_clients=1, max_handshakes=2, plain=True), 2)
+    assert answer(tcp_port)[0] == 503
+    send(udp_port(program), "x")
+    assert {peer.message()[1] for peer in peers} == {b"x"}
+    assert program.metrics().sum("semstreams_ws_connections") == 300
+    assert program.terminate() == 0
+    for peer in peers:
+        peer.socket.close()
+
+
+def test_a_page_that_is_no_longer_allowed_is_cut_off(start, send, tcp_port):
+    good, other = "https://good.example", "https://other.example"
+    program = start(hub(tcp_port, allowed_origins=[good]))
+    with RawPeer(tcp_port).upgrade() as program_peer, RawPeer(tcp_port).upgrade(Origin=good) as page:
+        assert answer(tcp_port, Origin=other)[0] == 403
+        in_place(program, hub(tcp_port, allowed_origins=[good, other]), 2)
+        with RawPeer(tcp_port).upgrade(Origin=other) as second:
+            in_place(program, hub(tcp_port, allowed_origins=[other]), 2)
+            assert page.end() == 1008
+            assert answer(tcp_port, Origin=good)[0] == 403
+            send(udp_port(program), "x")
+            assert program_peer.message()[1] == second.message()[1] == b"x"
+    program.wait_log("connection cut off, pages of https://good.example are no longer in allowed_origins")
+    assert program.terminate() == 0
+
+
+def test_who_is_silent_is_found_sooner(start, tcp_port):
+    """A peer that says nothing: it would be there for an hour."""
+    program = start(hub(tcp_port, ping_interval="30m", dead_after="1h"))
+    with RawPeer(tcp_port).upgrade():
+        program.wait_metric("semstreams_ws_connections", 1)
+        in_place(program, hub(tcp_port, ping_interval="1s", dead_after="2s"), 2)
+        program.wait_log("no sign of life for 2 s")
+    assert program.terminate() == 0
+
+
+def test_a_dialer_waits_for_less(start, tcp_port):
+    """The next attempt would be hours away."""
+    def config(wait):
+        return pipeline({"id": "in", "type": "websocket_input", "config": {
+            "url": f"ws://127.0.0.1:{tcp_port}{PATH}", "retry_min": wait, "retry_max": wait}}, storage())
+    program = start(config("1h"))
+    program.wait_log("Connection failed")
+    with socket.create_server(("127.0.0.1", tcp_port)) as server:
+        server.settimeout(60)
+        in_place(program, config("10ms"), 2)
+        server.accept()[0].close()
+    assert program.terminate() == 0

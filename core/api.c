@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <jansson.h>
 #include <semstreams/base/strbuf.h>
 #include "core/admin/clock.h"
@@ -300,72 +299,6 @@ static const struct admin_page pages[] = {
 
 /* ---- the ports ---- */
 
-struct pem {
-	char *cert, *key, *ca;
-};
-
-static void pem_done(struct pem *pem)
-{
-	if (pem->key)
-		explicit_bzero(pem->key, strlen(pem->key));
-	free(pem->cert);
-	free(pem->key);
-	free(pem->ca);
-}
-
-static int read_pem(const char *file, char **text, char why[256])
-{
-	const size_t most = 1u << 20;
-	const char *reason = NULL;
-	size_t len;
-
-	int rc = file ? file_read(file, most, text, &len, &reason) : 0;
-	if (rc)
-		snprintf(why, 256, "%.150s: %s", file, reason ? reason : strerror(-rc));
-	return rc;
-}
-
-/* Others could speak for the host. */
-static int check_key(const char *file, char why[256])
-{
-	struct stat st;
-
-	if (!file || stat(file, &st) < 0 || !(st.st_mode & 07))
-		return 0;
-	snprintf(why, 256, "%.150s: others may read or write this key (mode %04o); chmod 600 it", file,
-		 (unsigned)st.st_mode & 07777);
-	return -EPERM;
-}
-
-static int open_port(struct api *api, struct admin_settings *settings)
-{
-	const struct admin_config *config = &api->config->admin;
-	struct pem pem = {0};
-	char why[256];
-
-	int rc = read_pem(config->cert_file, &pem.cert, why);
-	if (rc == 0)
-		rc = check_key(config->key_file, why);
-	if (rc == 0)
-		rc = read_pem(config->key_file, &pem.key, why);
-	if (rc == 0)
-		rc = read_pem(config->client_ca_file, &pem.ca, why);
-	const struct admin_tls tls = {.cert = pem.cert,
-				      .key = pem.key,
-				      .ca = pem.ca,
-				      .writers = (const char *const *)config->writers,
-				      .n_writers = config->n_writers};
-	settings->listen = api->config->admin_listen;
-	settings->tls = pem.cert ? &tls : NULL;
-	if (rc == 0)
-		rc = admin_start(api->ev, settings, api, why, &api->port);
-	settings->tls = NULL;
-	pem_done(&pem);
-	if (rc)
-		log_error("Cannot open the admin port; set \"admin\": {\"listen\": ...} error=\"%s\"", why);
-	return rc;
-}
-
 /* One that nobody chose is not worth the start. */
 static int open_socket(struct api *api, struct admin_settings *settings)
 {
@@ -397,7 +330,7 @@ int api_open(struct api *api, struct ev_loop *ev, const struct admin_page *verbs
 	ev_timer_init(&api->tick, on_tick, 0., TICK_S);
 	api->tick.data = api;
 	if (api->config->admin_listen)
-		rc = open_port(api, &settings);
+		rc = admin_port_open(&api->port, ev, api->config, api->pipeline->health, &settings, api);
 	if (rc == 0 && api->config->admin.socket)
 		rc = open_socket(api, &settings);
 	return rc;
@@ -405,16 +338,16 @@ int api_open(struct api *api, struct ev_loop *ev, const struct admin_page *verbs
 
 const char *api_address(const struct api *api)
 {
-	const struct admin *admin = api->port ? api->port : api->socket;
+	const struct admin *admin = api->port.now ? api->port.now : api->socket;
 
 	return admin ? admin_address(admin) : "off";
 }
 
 void api_close(struct api *api)
 {
-	admin_stop(api->port);
+	admin_port_close(&api->port);
 	admin_stop(api->socket);
-	api->port = api->socket = NULL;
+	api->socket = NULL;
 	if (api->ev)
 		ev_timer_stop(api->ev, &api->tick);
 }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "core/admin/admin.h"
+#include "core/tls/admin_port.h"
 
 struct config;
 struct loader;
@@ -31,7 +32,8 @@ struct api {
 	struct admin_stream *streams[API_STREAMS_MAX];
 	size_t n_streams;
 	uint64_t log_number; /* of the newest line that was sent */
-	struct admin *port, *socket;
+	struct admin_port port;
+	struct admin *socket;
 };
 
 /*

@@ -175,6 +175,7 @@ static int reload_all(struct run *r, const char *by, struct diag *diag)
 {
 	log_info("Reading the configuration and certificate files again %s", by);
 	tls_identity_reload(r->pipeline->tls);
+	admin_port_reload(&r->api.port);
 	int rc = reload(r, diag);
 	if (rc != -EIO)
 		providers_retry(r->pipeline->providers, r->pipeline->n_providers);
@@ -274,6 +275,7 @@ static void on_ping(struct ev_loop *ev, ev_timer *w, int events)
 	(void)events;
 	struct run *r = w->data;
 
+	admin_port_poll(&r->api.port);
 	tls_identity_poll(r->pipeline->tls);
 	tls_identity_remind(r->pipeline->tls, clock_now());
 }

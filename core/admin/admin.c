@@ -5,20 +5,20 @@
  */
 #include <errno.h>
 #include <ev.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <semstreams/base/host_name.h>
 #include <semstreams/base/strbuf.h>
 #include "core/admin/admin.h"
 #include "core/admin/admin_access.h"
 #include "core/admin/admin_listen.h"
+#include "core/admin/admin_origin.h"
 
 #define CONNECTIONS       32
 #define CONNECTION_MEMORY 16384
@@ -34,6 +34,7 @@ static const char shutting_down[] = "The program is shutting down\n";
 /* One connection's time limit: libmicrohttpd's own starts anew with every byte. */
 struct client {
 	struct admin *admin; /* NULL = row unused */
+	struct MHD_Connection *connection;
 	struct ev_timer limit;
 	int fd;
 };
@@ -87,52 +88,6 @@ struct admin_stream {
 };
 
 /* ---- requests -------------------------------------------------------------------------------- */
-
-/* Does Host name this listener?  A page of a foreign site that had its name point here would send its own. */
-static bool host_is_ours(const struct admin *a, const char *host)
-{
-	const char *const ours[] = {"localhost", "127.0.0.1", "[::1]", a->listener.host, a->listener.numeric};
-	const char *bracket = host[0] == '[' ? strchr(host, ']') : NULL;
-	size_t n = bracket ? (size_t)(bracket + 1 - host) : strcspn(host, ":");
-	struct ss_host_name theirs, mine;
-
-	if (host[n] && (host[n] != ':' || strspn(host + n + 1, "0123456789") != strlen(host + n + 1)))
-		return false;
-	if (ss_host_name_read(host, n, &theirs))
-		return false;
-	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
-		if (ss_host_name_read(ours[i], strlen(ours[i]), &mine) == 0 &&
-		    ss_host_name_same(&mine, &theirs))
-			return true;
-	return false;
-}
-
-/* The path of a request target that may be a URL, as proxies write it; NULL if that is another server's. */
-static const char *path_of(const struct admin *a, const char *target)
-{
-	static const char scheme[] = "http://";
-	char host[256];
-	if (strncasecmp(target, scheme, sizeof scheme - 1) != 0)
-		return target;
-	const char *authority = target + sizeof scheme - 1;
-	size_t n = strcspn(authority, "/");
-	if (n >= sizeof host)
-		return NULL;
-	memcpy(host, authority, n);
-	host[n] = '\0';
-	if (a->listener.loopback && !host_is_ours(a, host))
-		return NULL;
-	return authority[n] ? authority + n : "/";
-}
-
-/* A browser says from which site a request comes, and that must be this one. */
-static bool origin_is_ours(const struct admin *a, const char *origin, const char *host)
-{
-	const char *scheme = a->tls ? "https://" : "http://";
-	size_t n = strlen(scheme);
-
-	return strncasecmp(origin, scheme, n) == 0 && host && strcasecmp(origin + n, host) == 0;
-}
 
 static void add_headers(struct MHD_Response *r, const char *type)
 {
@@ -432,7 +387,7 @@ static enum MHD_Result open_stream(struct admin *a, struct admin_request *r)
 
 static const struct admin_page *find_page(const struct admin *a, const char *url)
 {
-	const char *path = path_of(a, url);
+	const char *path = admin_path_of(&a->listener, url);
 
 	for (size_t i = 0; path && i < ADMIN_TABLES; i++)
 		for (const struct admin_page *p = a->pages[i]; p && p->path; p++)
@@ -454,29 +409,6 @@ static enum admin_visitor visitor_of(const struct admin *a, struct MHD_Connectio
 		return ADMIN_READER;
 	info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_GNUTLS_SESSION);
 	return info ? admin_visitor_of(info->tls_session, a->writers, a->n_writers) : ADMIN_UNKNOWN;
-}
-
-/* What is wrong with where a request comes from; 0 = nothing, *text then unset. */
-static unsigned check_origin(const struct admin *a, struct MHD_Connection *c, const char *version,
-			     const char **text)
-{
-	const char *host = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
-	const char *origin = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Origin");
-	if (!host && strcmp(version, MHD_HTTP_VERSION_1_0) != 0) {
-		*text = "A request needs a Host header\n";
-		return MHD_HTTP_BAD_REQUEST;
-	}
-	if (a->listener.loopback && host && !host_is_ours(a, host)) {
-		*text = "This listener serves its own machine only: the Host header must name localhost or "
-			"the "
-			"configured address\n";
-		return MHD_HTTP_FORBIDDEN;
-	}
-	if (origin && !origin_is_ours(a, origin, host)) {
-		*text = "Requests of other sites are not accepted: Origin must be the address of this port\n";
-		return MHD_HTTP_FORBIDDEN;
-	}
-	return 0;
 }
 
 /* The size of what is to be posted; false: unknown or too much. */
@@ -545,7 +477,7 @@ static enum MHD_Result on_head(struct admin *a, struct MHD_Connection *c, const 
 				    .post = strcmp(method, MHD_HTTP_METHOD_POST) == 0,
 				    .head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0};
 	*seen = r;
-	unsigned status = check_origin(a, c, version, &text);
+	unsigned status = admin_check_origin(&a->listener, a->tls, c, version, &text);
 	if (status == 0)
 		status = check_request(a, r, method, &text);
 	if (status == 0)
@@ -617,7 +549,7 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
 		if (client == a->clients + CONNECTIONS - 1)
 			return; /* libmicrohttpd keeps its limit, so this does not happen */
 	a->opened = true;
-	*client = (struct client){.admin = a, .fd = info->connect_fd};
+	*client = (struct client){.admin = a, .connection = c, .fd = info->connect_fd};
 	ev_init(&client->limit, on_limit);
 	client->limit.data = client;
 	*context = client;
@@ -718,6 +650,30 @@ static struct MHD_Daemon *start_daemon(struct admin *a, const struct admin_tls *
 				on_answered, a, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
 }
 
+/* Who has files of these may write, if they are listed. */
+static void set_tls(struct admin *a, const struct admin_tls *tls)
+{
+	a->tls = true;
+	a->knows_clients = tls->ca != NULL;
+	a->writers = tls->writers;
+	a->n_writers = tls->n_writers;
+}
+
+/* Serve what comes to the listener; on failure it may have been closed, so it is not touched any more. */
+static int serve(struct admin *a, const struct admin_tls *tls)
+{
+	ev_init(&a->io, on_io);
+	ev_init(&a->timer, on_timer);
+	a->io.data = a->timer.data = a;
+	a->daemon = start_daemon(a, tls);
+	if (!a->daemon)
+		return -ENOMEM;
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	ev_io_set(&a->io, info->epoll_fd, EV_READ);
+	run(a);
+	return 0;
+}
+
 int admin_start(struct ev_loop *loop, const struct admin_settings *settings, void *arg, char why[256],
 		struct admin **out)
 {
@@ -731,32 +687,82 @@ int admin_start(struct ev_loop *loop, const struct admin_settings *settings, voi
 	memcpy(a->pages, settings->pages, sizeof a->pages);
 	a->arg = arg;
 	a->max_streams = settings->max_streams;
-	if (tls) {
-		a->tls = true;
-		a->knows_clients = tls->ca != NULL;
-		a->writers = tls->writers;
-		a->n_writers = tls->n_writers;
-	}
-	ev_init(&a->io, on_io);
-	ev_init(&a->timer, on_timer);
-	a->io.data = a->timer.data = a;
+	if (tls)
+		set_tls(a, tls);
 	int rc = admin_listen(&a->listener, settings->listen, settings->group, CONNECTIONS, why);
 	if (rc < 0) {
 		free(a);
 		return rc;
 	}
-	a->daemon = start_daemon(a, tls);
-	if (!a->daemon) { /* has the socket been closed?  Not known, so it is left alone */
+	rc = serve(a, tls);
+	if (rc) {
 		admin_stop(a);
 		snprintf(why, 256, "%.160s: the HTTP server could not be started%s", settings->listen,
 			 tls ? "; are certificate and key of admin.tls a pair?" : "");
-		return -ENOMEM;
+		return rc;
 	}
-	const union MHD_DaemonInfo *info = MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-	ev_io_set(&a->io, info->epoll_fd, EV_READ);
-	run(a);
 	*out = a;
 	return 0;
+}
+
+/* Connections whose certificate is of none of these CAs end now. */
+static int cut_strangers(struct admin *a, const char *ca)
+{
+	const union MHD_ConnectionInfo *info;
+	struct admin_cas *cas;
+
+	int rc = admin_cas_new(ca, &cas);
+	if (rc)
+		return rc;
+	for (struct client *c = a->clients; c < a->clients + CONNECTIONS; c++) {
+		if (!c->admin)
+			continue;
+		info = MHD_get_connection_info(c->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+		if (!info || !admin_cas_trust(cas, info->tls_session))
+			shutdown(c->fd, SHUT_RDWR);
+	}
+	admin_cas_free(cas);
+	return 0;
+}
+
+int admin_renew(struct admin *old, const struct admin_tls *tls, struct admin **out)
+{
+	struct admin *a = calloc(1, sizeof *a);
+	const int fd = a ? fcntl(old->listener.fd, F_DUPFD_CLOEXEC, 0) : -1;
+	int rc = fd < 0 ? -errno : 0;
+
+	if (rc == 0) {
+		a->listener = old->listener;
+		a->listener.fd = fd;
+		a->loop = old->loop;
+		memcpy(a->pages, old->pages, sizeof a->pages);
+		a->arg = old->arg;
+		a->max_streams = old->max_streams;
+		set_tls(a, tls);
+		rc = serve(a, tls);
+	}
+	if (rc) {
+		free(a);
+		return rc;
+	}
+	close(MHD_quiesce_daemon(old->daemon));
+	if (tls->ca && cut_strangers(old, tls->ca))
+		old->stopping = true; /* nobody knows any more who they are */
+	*out = a;
+	return 0;
+}
+
+bool admin_is_idle(const struct admin *a)
+{
+	const union MHD_DaemonInfo *info =
+		MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+
+	return !info || info->num_connections == 0;
+}
+
+bool admin_owes_answer(const struct admin *a)
+{
+	return a->waiting != NULL;
 }
 
 const char *admin_address(const struct admin *a)

@@ -10,6 +10,7 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 struct ev_loop;
@@ -79,6 +80,16 @@ struct admin_settings {
  */
 int admin_start(struct ev_loop *, const struct admin_settings *, void *arg, char why[256],
 		struct admin **out);
+/*
+ * The same TCP port with other files of TLS, writers as before: connections that come get those, in *out; the
+ * ones that are there are served by `old` until they end, but for those whose certificate is of none of the
+ * CAs, which end.  The old one is to be stopped when it is idle.  0; -errno, and nothing has changed.
+ */
+int admin_renew(struct admin *old, const struct admin_tls *, struct admin **out);
+/* It has no connections. */
+bool admin_is_idle(const struct admin *);
+/* Somebody waits for admin_answer(). */
+bool admin_owes_answer(const struct admin *);
 /* With the port it got. */
 const char *admin_address(const struct admin *);
 /* Who still waits for admin_answer() gets 503, and nobody else may answer them any more.  NULL is allowed. */

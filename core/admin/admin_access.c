@@ -2,6 +2,7 @@
 /* admin_access - see admin_access.h. */
 #include "core/admin/admin_access.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -102,4 +103,56 @@ enum admin_visitor admin_visitor_of(gnutls_session_t session, const char *const 
 		visitor = ADMIN_WRITER;
 	gnutls_x509_crt_deinit(crt);
 	return visitor;
+}
+
+/* ---- authorities ---- */
+
+struct admin_cas {
+	gnutls_x509_trust_list_t list;
+};
+
+int admin_cas_new(const char *pem, struct admin_cas **out)
+{
+	const gnutls_datum_t text = {.data = (unsigned char *)(uintptr_t)pem, .size = (unsigned)strlen(pem)};
+	struct admin_cas *cas = calloc(1, sizeof *cas);
+
+	if (!cas || gnutls_x509_trust_list_init(&cas->list, 0) < 0) {
+		free(cas);
+		return -ENOMEM;
+	}
+	if (gnutls_x509_trust_list_add_trust_mem(cas->list, &text, NULL, GNUTLS_X509_FMT_PEM, 0, 0) <= 0) {
+		admin_cas_free(cas);
+		return -EINVAL;
+	}
+	*out = cas;
+	return 0;
+}
+
+void admin_cas_free(struct admin_cas *cas)
+{
+	if (cas)
+		gnutls_x509_trust_list_deinit(cas->list, 1);
+	free(cas);
+}
+
+bool admin_cas_trust(const struct admin_cas *cas, gnutls_session_t session)
+{
+	enum { CHAIN_MAX = 16 };
+	gnutls_x509_crt_t chain[CHAIN_MAX];
+	unsigned n = 0, got = 0, status = 1;
+	const gnutls_datum_t *shown = gnutls_certificate_get_peers(session, &n);
+
+	if (!shown || n > CHAIN_MAX)
+		return false;
+	for (; got < n && gnutls_x509_crt_init(&chain[got]) == 0; got++)
+		if (gnutls_x509_crt_import(chain[got], &shown[got], GNUTLS_X509_FMT_DER) < 0) {
+			gnutls_x509_crt_deinit(chain[got]);
+			break;
+		}
+	bool good = n > 0 && got == n &&
+		    gnutls_x509_trust_list_verify_crt(cas->list, chain, n, 0, &status, NULL) == 0 &&
+		    status == 0;
+	while (got > 0)
+		gnutls_x509_crt_deinit(chain[--got]);
+	return good;
 }

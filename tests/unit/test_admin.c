@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/resource.h>
 #include "core/admin/admin.c" /* with shorter time limits */
+#include "core/admin/admin_origin.c"
 
 static struct ev_loop *loop;
 static struct admin *admin;
@@ -341,9 +342,9 @@ static void test_host(void **state)
 	stop();
 	start("127.0.0.2:0"); /* the address it was given is a name for it, too; the test's client dials
 				 127.0.0.1 */
-	assert_true(host_is_ours(admin, "127.0.0.2:9600"));
-	assert_true(host_is_ours(admin, "localhost"));
-	assert_false(host_is_ours(admin, "127.0.0.3"));
+	assert_true(host_is_ours(&admin->listener, "127.0.0.2:9600"));
+	assert_true(host_is_ours(&admin->listener, "localhost"));
+	assert_false(host_is_ours(&admin->listener, "127.0.0.3"));
 	stop();
 	start("localhost:0");
 	assert_int_equal(ask_host("localhost"), 200);

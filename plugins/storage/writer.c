@@ -16,10 +16,11 @@
 #define RETRY_MAX (10 * SECOND)
 #define STALL_NS  (5 * SECOND) /* a sync that takes longer is reported */
 /* A commit costs as much CPU as a few hundred events.  So they begin so far apart at least, the farther the
- * more the last one held, unless COMMIT_BYTES wait. */
+ * more the last one held, unless COMMIT_BYTES wait: soon for who sends one event and waits for it, and as
+ * late as may be once twenty came together. */
 #define PACE_MIN_NS      UINT64_C(2000000)
 #define PACE_MAX_NS      UINT64_C(8000000)
-#define PACE_PER_BYTE_NS 120
+#define PACE_PER_BYTE_NS 2500
 #define COMMIT_BYTES     (UINT64_C(1) << 20)
 
 /* Report what is durable. */

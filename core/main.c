@@ -288,11 +288,11 @@ static int finish_output(int code)
 }
 
 /* `semstreams spool ...`, `replay ...` and so on: programs beside this one, which need nothing of it. */
-static int run_beside(char **argv)
+static int run_beside(const char *name, char **argv)
 {
 	char program[sizeof PKGLIBEXECDIR + 32];
 
-	snprintf(program, sizeof program, PKGLIBEXECDIR "/semstreams-%s", argv[0]);
+	snprintf(program, sizeof program, PKGLIBEXECDIR "/semstreams-%s", name);
 	execv(program, argv);
 	fprintf(stderr, "semstreams: cannot run %s: %s\n", program, strerror(errno));
 	return 1;
@@ -315,7 +315,9 @@ int main(int argc, char **argv)
 	privileges_hide_memory();
 	keep_standard_streams();
 	if (argc > 1 && is_beside(argv[1]))
-		return run_beside(argv + 1);
+		return run_beside(argv[1], argv + 1);
+	if (argc > 2 && strcmp(argv[1], "plugins") == 0 && strcmp(argv[2], "check") == 0)
+		return run_beside("plugins-check", argv + 2);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGUSR1, SIG_IGN); /* other programs have uses for them: not to be killed by habit */
 	signal(SIGUSR2, SIG_IGN);

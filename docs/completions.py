@@ -43,7 +43,7 @@ def kind_of(word):
 
 
 def options_in(text):
-    for letter, name, value, says in re.findall(r"^ +(?:-(\w), +)?(--[\w-]+)(?: ([A-Z][A-Z|]*))?  +(\S.*)$", text, re.M):
+    for letter, name, value, says in re.findall(r"^ +(?:-(\w), +)?(--[\w-]+)(?: ([A-Z][A-Z|=]*))?  +(\S.*)$", text, re.M):
         yield Option(name, letter, value, says)
 
 
@@ -86,7 +86,7 @@ def read(say):
             command.usages = ["semstreams help [COMMAND]"]
             command.paragraphs = ["Prints help, in general or for one command."]
         command.operand = operand(words)
-        if command.operand == "files" and name != "replay":  # of lines, not a document
+        if command.operand == "files" and name not in ("replay", "plugins check"):  # of lines, objects: no documents
             command.operand = "json"
         commands.append(command)
     (pki,) = (c for c in commands if c.name == "pki")

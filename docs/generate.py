@@ -32,9 +32,10 @@ class Program:
         self.beside = {pathlib.Path(p).name.replace("semstreams-", ""): p for p in beside}
 
     def say(self, *words, plugins=False):
-        program = self.beside.get(words[0])
+        n = 2 if "-".join(words[:2]) in self.beside else 1  # "plugins check" is a program by itself
+        program = self.beside.get("-".join(words[:n]))
         if program:
-            return subprocess.run([program, *words[1:]], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+            return subprocess.run([program, *words[n:]], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
         folders = [w for folder in self.folders for w in ("--plugins", folder)] if plugins else []
         return subprocess.run([self.path, *words, *folders], check=True, stdin=subprocess.DEVNULL, capture_output=True,
                               text=True).stdout

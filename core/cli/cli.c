@@ -412,7 +412,7 @@ static const struct pair {
 	enum cli_command commands[3];
 } pairs[] = {
 	{"plugins",
-	 "'list', 'describe TYPE' or 'new NAME'",
+	 "'list', 'describe TYPE', 'new NAME' or 'check FILE.so'",
 	 {"list", "describe", "new"},
 	 {CLI_PLUGINS_LIST, CLI_PLUGINS_DESCRIBE, CLI_PLUGINS_NEW}},
 	{"config", "'show'", {"show"}, {CLI_CONFIG_SHOW}},
@@ -608,6 +608,7 @@ static const char help_general[] =
 	"  semstreams plugins list             list the available component types\n"
 	"  semstreams plugins describe TYPE    show options, metrics and outputs of a type\n"
 	"  semstreams plugins new NAME         make a package for a plugin of your own\n"
+	"  semstreams plugins check FILE.so    try whether a plugin keeps to the rules\n"
 	"  semstreams cert status|VERB         show certificates; issue, renew or revoke them\n"
 	"  semstreams spool ls|check|dump DIR  inspect the folder of a spool\n"
 	"  semstreams replay FILE... --to URL  send events in again that were refused and stored\n"

@@ -15,6 +15,7 @@ __semstreams_at()
         'plugins list') next='' options='--config --help --json --plugins --version -V -c -h' operand=none ;;
         'plugins describe') next='' options='--config --help --json --markdown --plugins --version -V -c -h' operand=types ;;
         'plugins new') next='' options='--dir --help --kind --lang --plugins --template --version -V -h' operand=none ;;
+        'plugins check') next='' options='--config --deadline --except --help --json --markdown --option --rule --rules --valgrind -h' operand=files ;;
         'cert') next='status issue renew revoke rollover' options='--config --help --log-format --log-level --plugins --role --version -V -c -h' operand=none ;;
         'spool') next='ls check dump' options='--from --meta --to' operand=folders ;;
         'replay') next='' options='--again --bad --ca --cert --dry-run --key --rate --timeout --to' operand=files ;;
@@ -48,9 +49,9 @@ __semstreams_at()
         'pki init') next='' options='--address --force --help --json --key-type --layout --location --passphrase-env --passphrase-file --passphrase-prompt --pkcs11-module --san' operand=folders ;;
         'pki services') next='' options='--ca --ca-key --ca-passphrase-env --ca-passphrase-file --ca-passphrase-prompt --force --help --json --key-type --layout --pkcs11-module --san' operand=folders ;;
         'pki help') next='' options='' operand=none ;;
-        'plugins') next='list describe new' options='' operand=none ;;
+        'plugins') next='list describe new check' options='' operand=none ;;
         'config') next='show' options='' operand=none ;;
-        'help plugins') next='list describe new' options='' operand=none ;;
+        'help plugins') next='list describe new check' options='' operand=none ;;
         'help config') next='show' options='' operand=none ;;
         'help pki') next='' options='' operand=none ;;
         *) return 1 ;;
@@ -71,7 +72,9 @@ __semstreams_value()
         *' '--cert) kind='files' ;;
         *' '--config) kind='json' ;;
         *' '--crl) kind='files' ;;
+        *' '--deadline) kind='none' ;;
         *' '--dir) kind='folders' ;;
+        *' '--except) kind='none' ;;
         *' '--exec) kind='none' ;;
         *' '--filter) kind='none' ;;
         *' '--fingerprint) kind='none' ;;
@@ -90,6 +93,7 @@ __semstreams_value()
         *' '--log-format) kind='words logfmt json' ;;
         *' '--log-level) kind='words error warn info debug' ;;
         *' '--name) kind='none' ;;
+        *' '--option) kind='none' ;;
         *' '--passphrase-env) kind='none' ;;
         *' '--passphrase-file) kind='files' ;;
         *' '--path-length) kind='none' ;;
@@ -104,6 +108,7 @@ __semstreams_value()
         *' '--redact) kind='none' ;;
         *' '--role) kind='words server client' ;;
         *' '--roots) kind='files' ;;
+        *' '--rule) kind='none' ;;
         *' '--san) kind='none' ;;
         *' '--shutdown-timeout) kind='none' ;;
         *' '--template) kind='folders' ;;

@@ -8,7 +8,7 @@ function __semstreams_words
     for word in (commandline -opc)[2..-1]
         if test -n "$skip"
             set skip
-        else if contains -- $word --address --admin --bad --ca --ca-key --ca-passphrase-env --ca-passphrase-file --cert --config --crl --dir --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --kind --lang --layout --limit --location --log-format --log-level --name --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --redact --role --roots --san --shutdown-timeout --template --timeout --to --token-env --token-file --validity --wait --where -c
+        else if contains -- $word --address --admin --bad --ca --ca-key --ca-passphrase-env --ca-passphrase-file --cert --config --crl --deadline --dir --except --exec --filter --fingerprint --format --from --intermediate --interval --junit --key --key-type --kind --lang --layout --limit --location --log-format --log-level --name --option --passphrase-env --passphrase-file --path-length --pkcs11-module --plugins --profile --provider --provisioner --purpose --rate --reason --redact --role --roots --rule --san --shutdown-timeout --template --timeout --to --token-env --token-file --validity --wait --where -c
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -20,7 +20,7 @@ end
 function __semstreams_in
     set -l words (__semstreams_words)
     while set -q words[1]
-        contains -- "$words" 'help' 'run' 'check' 'doctor' 'graph' 'plugins list' 'plugins describe' 'plugins new' 'cert' 'spool' 'replay' 'pki' 'status' 'top' 'reload' 'tap' 'config show' 'test' 'schema' 'pki root' 'pki intermediate' 'pki leaf' 'pki device' 'pki csr' 'pki sign' 'pki inspect' 'pki fingerprint' 'pki bundle' 'pki verify' 'pki renew' 'pki rotate' 'pki token' 'pki join-request' 'pki approve' 'pki join' 'pki join-serve' 'pki revoke' 'pki crl' 'pki init' 'pki services' 'pki help' 'plugins' 'config' 'help plugins' 'help config' 'help pki'; and break
+        contains -- "$words" 'help' 'run' 'check' 'doctor' 'graph' 'plugins list' 'plugins describe' 'plugins new' 'plugins check' 'cert' 'spool' 'replay' 'pki' 'status' 'top' 'reload' 'tap' 'config show' 'test' 'schema' 'pki root' 'pki intermediate' 'pki leaf' 'pki device' 'pki csr' 'pki sign' 'pki inspect' 'pki fingerprint' 'pki bundle' 'pki verify' 'pki renew' 'pki rotate' 'pki token' 'pki join-request' 'pki approve' 'pki join' 'pki join-serve' 'pki revoke' 'pki crl' 'pki init' 'pki services' 'pki help' 'plugins' 'config' 'help plugins' 'help config' 'help pki'; and break
         set -e words[-1]
     end
     test "$words" = $argv[1]
@@ -59,7 +59,7 @@ complete -c semstreams -n '__semstreams_at \'\'' -a run -d 'run the pipeline unt
 complete -c semstreams -n '__semstreams_at \'\'' -a check -d 'report everything that is wrong with a configuration'
 complete -c semstreams -n '__semstreams_at \'\'' -a doctor -d 'find what keeps a configuration from working here'
 complete -c semstreams -n '__semstreams_at \'\'' -a graph -d 'show how the components are connected'
-complete -c semstreams -n '__semstreams_at \'\'' -a plugins -d 'list, describe, new'
+complete -c semstreams -n '__semstreams_at \'\'' -a plugins -d 'list, describe, new, check'
 complete -c semstreams -n '__semstreams_at \'\'' -a cert -d 'show certificates; issue, renew or revoke them'
 complete -c semstreams -n '__semstreams_at \'\'' -a spool -d 'inspect the folder of a spool'
 complete -c semstreams -n '__semstreams_at \'\'' -a replay -d 'send events in again that were refused and stored'
@@ -149,6 +149,17 @@ complete -c semstreams -n '__semstreams_in \'plugins new\'' -l lang -x -a 'c c++
 complete -c semstreams -n '__semstreams_in \'plugins new\'' -l plugins -x -a '(__fish_complete_directories)' -d 'search DIR for plugins first; may be repeated'
 complete -c semstreams -n '__semstreams_in \'plugins new\'' -l template -x -a '(__fish_complete_directories)' -d 'use the templates in DIR, not those of the SDK'
 complete -c semstreams -n '__semstreams_in \'plugins new\'' -l version -s V -d 'print version, plugin ABI, plugin folder and build'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -F
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l config -x -k -a '(__fish_complete_suffix .json)' -d 'options of the instance, a JSON object'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l deadline -x -d 'how long a callback may take [10s]'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l except -x -d 'report all rules but this one; may be repeated'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l help -s h -d 'print this help'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l json -d 'print a JSON document'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l markdown -d 'with --rules: print the rules for a page'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l option -x -d 'an option of the instance; may be repeated'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l rule -x -d 'report this rule only; may be repeated'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l rules -d 'list the rules'
+complete -c semstreams -n '__semstreams_in \'plugins check\'' -l valgrind -d 'let valgrind look at one life, too'
 complete -c semstreams -n '__semstreams_at \'cert\'' -a status
 complete -c semstreams -n '__semstreams_at \'cert\'' -a issue
 complete -c semstreams -n '__semstreams_at \'cert\'' -a renew
@@ -547,8 +558,10 @@ complete -c semstreams -n '__semstreams_in \'pki services\'' -l san -x -d 'a DNS
 complete -c semstreams -n '__semstreams_at \'plugins\'' -a list -d 'list the available component types'
 complete -c semstreams -n '__semstreams_at \'plugins\'' -a describe -d 'show options, metrics and outputs of a type'
 complete -c semstreams -n '__semstreams_at \'plugins\'' -a new -d 'make a package for a plugin of your own'
+complete -c semstreams -n '__semstreams_at \'plugins\'' -a check -d 'try whether a plugin keeps to the rules'
 complete -c semstreams -n '__semstreams_at \'config\'' -a show -d 'print a configuration, secrets hidden'
 complete -c semstreams -n '__semstreams_at \'help plugins\'' -a list
 complete -c semstreams -n '__semstreams_at \'help plugins\'' -a describe
 complete -c semstreams -n '__semstreams_at \'help plugins\'' -a new
+complete -c semstreams -n '__semstreams_at \'help plugins\'' -a check
 complete -c semstreams -n '__semstreams_at \'help config\'' -a show

@@ -74,7 +74,7 @@ def test_version(command):
     (["check", "a", "b"], "unexpected word 'b'"),
     (["check", "a", "-c", "b"], "two configuration files, 'b' and 'a'"),
     (["schema", "a"], "unexpected word 'a'"),
-    (["plugins"], "plugins needs 'list', 'describe TYPE' or 'new NAME'"),
+    (["plugins"], "plugins needs 'list', 'describe TYPE', 'new NAME' or 'check FILE.so'"),
     (["plugins", "lst"], "unknown command 'lst' (did you mean 'list'?)"),
     (["plugins", "describe"], "plugins describe needs a TYPE"),
     (["check", "--json", "a"], "--json does not go with 'check'"),
@@ -230,7 +230,7 @@ def test_plugins_describe(command, name):
 def test_man_page_has_every_option(command, tree):
     """The help is printed from the table that parses the options, so it knows them all."""
     helps = [command("help").stdout, *(command("help", *words).stdout for words in COMMANDS),
-             *(command(name, "--help").stdout for name in ("pki", "replay", "spool", "test"))]
+             *(command(*name.split(), "--help").stdout for name in ("pki", "plugins check", "replay", "spool", "test"))]
     options = set(re.findall(r"^ +(?:-[a-zA-Z], )?(--[a-z-]+)", "\n".join(helps), re.M))
     assert {"--config", "--markdown", "--role", "--shutdown-timeout"} <= options
     page = (tree / "docs" / "man" / "semstreams.1").read_text().replace("\\-", "-")

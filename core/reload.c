@@ -79,15 +79,21 @@ static bool same_plugins(const struct config *a, const struct config *b)
 }
 
 /* Is a section written the same but for one member, whose changes are taken over? */
-static bool same_section(const struct jnode *a, const struct jnode *b, const char *but)
+static bool is_watch(const struct jnode *node)
+{
+	return strcmp(node->name, "watchdog") == 0 || strcmp(node->name, "held_watch") == 0;
+}
+
+/* But for what changes in place. */
+static bool same_section(const struct jnode *a, const struct jnode *b)
 {
 	if (!a || !b)
 		return a == b;
 	for (const struct jnode *child = a->child; child; child = child->next)
-		if (strcmp(child->name, but) != 0 && !difference_none(child, jnode_get(b, child->name)))
+		if (!is_watch(child) && !difference_none(child, jnode_get(b, child->name)))
 			return false;
 	for (const struct jnode *child = b->child; child; child = child->next)
-		if (strcmp(child->name, but) != 0 && !jnode_get(a, child->name))
+		if (!is_watch(child) && !jnode_get(a, child->name))
 			return false;
 	return true;
 }
@@ -141,14 +147,15 @@ static int check_host_settings(const struct config *before, const struct config 
 
 	if (!same_plugins(before, config))
 		refuse(config, section(config, "plugins"), "\"plugins\"", diag);
-	if (!same_section(section(before, "admin"), section(config, "admin"), "watchdog"))
-		refuse(config, section(config, "admin"), "\"admin\" other than \"watchdog\"", diag);
+	if (!same_section(section(before, "admin"), section(config, "admin")))
+		refuse(config, section(config, "admin"),
+		       "\"admin\" other than \"watchdog\" and \"held_watch\"", diag);
 	if (before->log_json != config->log_json)
 		refuse(config, section(config, "log"), "the log's \"format\"", diag);
 	if (before->max_streams != config->max_streams ||
 	    before->forget_streams_min != config->forget_streams_min)
 		refuse(config, section(config, "positions"), "\"positions\"", diag);
-	if (!same_section(section(before, "sandbox"), section(config, "sandbox"), ""))
+	if (!same_section(section(before, "sandbox"), section(config, "sandbox")))
 		refuse(config, section(config, "sandbox"), "\"sandbox\"", diag);
 	refuse_tls(before, config, diag);
 	return diag->errors > errors ? -EINVAL : 0;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "core/admin/log.h"
 #include "core/flow/pipeline.h"
+#include "core/flow/watch/watchdog.h"
 
 static uint64_t load(const _Atomic uint64_t *counter)
 {
@@ -99,6 +100,8 @@ static void collect_component(struct metrics_page *page, const struct component 
 	if (c->desc->kind == SS_KIND_PROCESSOR || t.created)
 		metrics_host(page, METRIC_EVENTS_CREATED, component, (int64_t)t.created);
 	metrics_host(page, METRIC_EVENTS_HELD, component, (int64_t)t.held);
+	if (c->n_inputs)
+		metrics_host(page, METRIC_EVENTS_OVERDUE, component, (int64_t)watchdog_overdue(c));
 	collect_dropped(page, c, &t, component);
 	if (c->checkpointer)
 		collect_positions(page, c, component);

@@ -21,6 +21,8 @@
 #include "core/flow/crash.h"
 #include "core/flow/pipeline.h"
 #include "core/flow/providers.h"
+#include "core/flow/watch/control_watch.h"
+#include "core/flow/watch/watchdog.h"
 #include "core/config_watch.h"
 #include "core/reload.h"
 #include "core/report.h"
@@ -157,7 +159,9 @@ static int reload(struct run *r, struct diag *diag)
 {
 	r->reloading = true;
 	service_reloading(&r->service);
+	control_watch_begin(r->pipeline->config->watchdog_ns, NULL);
 	int rc = reload_run(r->reload, diag);
+	control_watch_end();
 	service_reloaded(&r->service);
 	r->reloading = false;
 	r->api.config = r->pipeline->config;
@@ -295,7 +299,7 @@ static void on_second(struct ev_loop *ev, ev_timer *w, int events)
 	(void)events;
 	struct run *r = w->data;
 
-	service_tick(&r->service, pipeline_watch(r->pipeline));
+	service_tick(&r->service, watchdog_look(r->pipeline));
 	pipeline_reap(r->pipeline);
 	log_tick();
 }
@@ -372,8 +376,10 @@ static int serve(struct run *r, const struct config *config)
 		rc = watch_config(r, config);
 	if (rc == 0)
 		rc = sandbox_enter(&r->sandbox, config);
+	control_watch_begin(config->watchdog_ns, NULL);
 	if (rc == 0)
 		rc = pipeline_start(r->pipeline);
+	control_watch_end();
 	if (rc)
 		return EXIT_FAILURE;
 	log_info("Pipeline running components=%zu threads=%zu admin=%s start_ms=%.1f config=%s",
@@ -458,6 +464,21 @@ static struct reload *make_reload(struct run *r)
 	return reload_new(&setup);
 }
 
+/* In another thread, while a component's destroy() keeps the program from ending. */
+static void end_without_it(void)
+{
+	log_error("Ending without the component that does not return, see the lines above");
+	log_flush();
+	_exit(EXIT_FAILURE);
+}
+
+static void free_pipeline(struct pipeline *p)
+{
+	control_watch_begin(p ? p->config->watchdog_ns : 0, end_without_it);
+	pipeline_free(p);
+	control_watch_end();
+}
+
 int run_host(struct config *config, struct loader *loader, const struct run_options *options)
 {
 	struct run r = {.options = options, .loader = loader};
@@ -471,7 +492,10 @@ int run_host(struct config *config, struct loader *loader, const struct run_opti
 
 	if (!has_descriptors(config))
 		goto out;
+	/* not beyond: a sandbox is for each thread that there is afterwards */
+	control_watch_begin(config->watchdog_ns, NULL);
 	int rc = pipeline_create(config, &diag, &r.pipeline);
+	control_watch_end();
 	if (rc) {
 		diag_print(&diag, stderr);
 		code = rc == -ENOMEM ? EXIT_FAILURE : EXIT_BAD_CONFIG;
@@ -501,7 +525,7 @@ out:
 	sandbox_done(&r.sandbox);
 	metrics_free(r.metrics);
 	reload_free(r.reload);
-	pipeline_free(r.pipeline);
+	free_pipeline(r.pipeline);
 	crash_unwatch();
 	diag_done(&diag);
 	log_flush();

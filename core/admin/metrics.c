@@ -266,6 +266,9 @@ static const struct {
 	[METRIC_EVENTS_HELD] =
 		{"semstreams_events_held", SS_METRIC_GAUGE,
 		 "Events in the queues of the component, or held by it until they are durable."},
+	[METRIC_EVENTS_OVERDUE] =
+		{"semstreams_events_overdue", SS_METRIC_GAUGE,
+		 "Events that the component has kept for longer than admin.held_watch without a reason."},
 	[METRIC_POSITIONS] = {"semstreams_positions_streams", SS_METRIC_GAUGE,
 			      "Streams of sources whose position the component remembers, as of its last "
 			      "commit."},

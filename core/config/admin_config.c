@@ -18,7 +18,7 @@
 
 struct admin_conf {
 	const char *listen, *socket, *socket_group;
-	int64_t max_streams, watchdog;
+	int64_t max_streams, watchdog, held_watch;
 	const char *tls; /* read by a table of its own */
 };
 static const struct ss_option admin_options[] = {
@@ -44,6 +44,12 @@ static const struct ss_option admin_options[] = {
 	 .default_text = "5s",
 	 .min = 1000000000,
 	 .max = INT64_C(3600000000000)},
+	{.key = "held_watch",
+	 .type = SS_OPT_DURATION,
+	 .offset = offsetof(struct admin_conf, held_watch),
+	 .default_text = "1m",
+	 .min = 1000000000,
+	 .max = INT64_C(86400000000000)},
 };
 static const struct option_table admin_table = OPTION_TABLE(admin_options, struct admin_conf);
 
@@ -235,6 +241,7 @@ int admin_config_read(struct config *config, const struct jnode *node, struct di
 	if (rc == 0) {
 		const struct admin_conf *conf = options.conf;
 		config->watchdog_ns = (uint64_t)conf->watchdog;
+		config->held_watch_ns = (uint64_t)conf->held_watch;
 		config->admin.max_streams = (unsigned)conf->max_streams;
 		rc = read_listen(config, node, conf->listen, diag);
 		if (rc == 0)

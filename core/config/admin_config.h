@@ -22,6 +22,6 @@ struct admin_config {
 	size_t n_writers;
 };
 
-/* Into config->admin, admin_listen and watchdog_ns.  0 (errors are in diag) or -ENOMEM. */
+/* Into config->admin, admin_listen, watchdog_ns and held_watch_ns.  0 (errors are in diag) or -ENOMEM. */
 int admin_config_read(struct config *, const struct jnode *node, struct diag *);
 void admin_config_done(struct admin_config *);

@@ -65,9 +65,10 @@ struct config {
 	size_t n_components;
 	char **plugin_paths;
 	size_t n_plugin_paths;
-	uint64_t watchdog_ns; /* a callback that takes longer is reported */
-	bool strict;          /* check all rules of the plugin ABI ("plugins": {"strict": true}) */
-	char *admin_listen;   /* "host:port", NULL = no admin port ("admin": {"listen": "off"}) */
+	uint64_t watchdog_ns;   /* a callback that takes longer is reported */
+	uint64_t held_watch_ns; /* batches kept for longer are reported; 0: none are */
+	bool strict;            /* check all rules of the plugin ABI ("plugins": {"strict": true}) */
+	char *admin_listen;     /* "host:port", NULL = no admin port ("admin": {"listen": "off"}) */
 	struct admin_config admin;
 	int log_level; /* SS_LOG_... */
 	bool log_json;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/flow/batch.h"
+#include "core/flow/crash.h"
+#include "core/flow/watch/control_watch.h"
 #include "core/config/diag.h"
 #include "core/admin/log.h"
 #include "core/flow/positions.h"
@@ -74,6 +76,20 @@ static size_t count_outputs(const struct ss_component *desc)
 	return n;
 }
 
+static int call_create(struct component *c, const void *conf, void **self)
+{
+	control_watch_enter(c->id, "create", NULL);
+	call_enter(c->id, "create");
+	int rc = c->desc->create(&c->host, conf, self);
+	call_leave();
+	control_watch_leave();
+	if (rc > 0) {
+		component_misuse(c, "create() returns 0 or a negative errno");
+		rc = -EPROTO;
+	}
+	return rc;
+}
+
 int component_create(struct component *c, const struct config *config, const struct config_component *cc,
 		     struct health *health, struct tls_identity *tls, struct diag *diag)
 {
@@ -100,10 +116,9 @@ int component_create(struct component *c, const struct config *config, const str
 	void *self = NULL;
 	while (c->desc->reasons && c->desc->reasons[c->n_reasons] && c->n_reasons < REASONS_MAX)
 		c->n_reasons++;
-	call_enter(c->id, "create");
 	log_component(c->id, cc->type ? cc->type : c->desc->type);
-	int rc = c->desc->create(&c->host, cc->conf, &self);
-	call_leave();
+	crash_know((const void *)(uintptr_t)c->desc->create, c->id);
+	int rc = call_create(c, cc->conf, &self);
 	c->diag = NULL;
 	if (rc == 0) {
 		c->self = self;
@@ -111,8 +126,8 @@ int component_create(struct component *c, const struct config *config, const str
 	}
 	if (diag->errors == errors && cc->n_wrong == 0)
 		diag_add(diag, DIAG_ERROR, config->doc->file, cc->node->place, NULL, "component \"%s\": %s",
-			 c->id, strerror(rc < 0 ? -rc : rc));
-	return rc < 0 ? rc : -EINVAL;
+			 c->id, strerror(-rc));
+	return rc;
 }
 
 /* It was neither finished nor given back. */
@@ -129,10 +144,12 @@ void component_destroy(struct component *c)
 {
 	fail(c, c->refused);
 	c->refused = NULL;
+	control_watch_enter(c->id, "destroy", NULL);
 	call_enter(c->id, "destroy");
 	if (c->self)
 		c->desc->destroy(c->self);
 	call_leave();
+	control_watch_leave();
 	c->self = NULL;
 	stream_log_free(c->stream_log);
 	c->stream_log = NULL;
@@ -241,6 +258,8 @@ int component_start(struct component *c)
 	call_leave();
 
 	c->touched = true;
+	if (rc > 0)
+		component_misuse(c, "start() returns 0 or a negative errno");
 	if (rc < 0) {
 		c->broken = true;
 		return rc;
@@ -441,7 +460,7 @@ static void finish_processed(struct component *c, struct ss_batch *b, int32_t rc
 	component_end_batch(c, b, rc < 0 ? SS_FAILED : SS_DELIVERED);
 }
 
-static void process_one(struct component *c, struct ss_batch *b, uint32_t port)
+static void process_one(struct component *c, struct ss_batch *b, uint32_t port, uint64_t now)
 {
 	c->touched = true;
 	c->books.in += b->count;
@@ -466,7 +485,7 @@ static void process_one(struct component *c, struct ss_batch *b, uint32_t port)
 		positions_accepted(c);
 	c->offered = NULL;
 	if (rc == SS_KEPT && !finished)
-		kept_add(&c->kept, b);
+		kept_add(&c->kept, b, now);
 	else if (rc == SS_BUSY)
 		refuse(c, b, port);
 	else if (!finished)
@@ -517,6 +536,8 @@ static bool drain(struct component *c)
 		call_enter(c->id, "drain");
 		int32_t rc = c->desc->drain(c->self);
 		call_leave();
+		if (rc > 0 && rc != SS_BUSY)
+			component_misuse(c, "drain() returns 0, SS_BUSY or an error");
 		if (rc != SS_BUSY)
 			c->state = COMPONENT_DRAINED;
 		if (rc < 0 || (rc != SS_BUSY && c->kept.n))
@@ -551,7 +572,7 @@ bool component_work(struct component *c, struct turn *turn)
 		struct ss_batch *b = next_batch(c, &port);
 		if (!b)
 			break;
-		process_one(c, b, port);
+		process_one(c, b, port, turn->now);
 		flush_outputs(c);
 		turn->now = clock_coarse();
 		done++;

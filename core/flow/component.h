@@ -55,6 +55,16 @@ struct port {
 	size_t n;
 };
 
+/* What the watchdog knows of the batches that a component keeps. */
+struct kept_watch {
+	_Atomic bool asked;                         /* the loop is to look */
+	_Atomic uint64_t limit_ns;                  /* for it */
+	_Atomic uint64_t events, batches, since_ns; /* its answer: what is kept for too long */
+	uint64_t oldest_ns;                         /* of the loop: since when, as it saw last */
+	uint64_t asked_ns;                          /* of the control thread */
+	bool told;
+};
+
 struct component {
 	struct ss_host host; /* first: the plugin gives it back */
 	const struct ss_component *desc;
@@ -104,7 +114,7 @@ struct component {
 	bool staying; /* the graph around it changes: the end of its inputs is not its own */
 	bool stopping;
 	bool stuck;                     /* an output waits for room */
-	bool stalls;                    /* pipeline_watch named it for that */
+	bool stalls;                    /* the watchdog named it for that */
 	bool paused;                    /* the source was told so */
 	bool busy;                      /* the plugin refused a batch */
 	_Atomic uint64_t busy_since_ns; /* 0: it does not */
@@ -117,6 +127,7 @@ struct component {
 	uint32_t refused_port;
 	struct ss_batch *at_hand; /* process() runs and has not finished it */
 	struct kept kept;
+	struct kept_watch kept_watch;
 	uint64_t credit; /* events of kept batches that are accounted for already */
 	struct accounts books;
 	struct accounts_board board;
@@ -226,6 +237,8 @@ extern const struct ss_loop loop_service;
 extern const struct ss_loop_libev loop_libev_service;
 /* End all watches of a component. */
 void loop_service_clear(struct component *);
+/* The longest period of its timers. */
+uint64_t loop_service_longest_ns(const struct component *);
 /* Take the watches of a component from its loop to another one that does not run yet, and make that the
  * component's. */
 void loop_service_move(struct component *, struct loop *to);

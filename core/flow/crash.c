@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* crash - see crash.h.  What runs in the signal handler is async-signal-safe: it formats by itself and calls
- * write(2) and prctl(2) only. */
+ * system calls only. */
 #include "core/flow/crash.h"
 
+#include <link.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -24,6 +26,15 @@ static bool json;
 static _Atomic bool watching;
 static pid_t main_thread;
 static _Thread_local char alternate[16384];
+static _Thread_local bool is_hosts; /* the thread */
+
+/* Code of plugins.  What is there does not change, but for component[0]. */
+enum { OBJECTS_MAX = 64 };
+static struct object {
+	uintptr_t begin, end;
+	char file[128], component[64]; /* "": it has several */
+} objects[OBJECTS_MAX];
+static _Atomic unsigned n_objects;
 
 struct text {
 	char buf[512];
@@ -85,6 +96,53 @@ static void put_pair(struct text *t, const char *key, const char *value)
 	put(t, json ? "\"" : "");
 }
 
+static const struct object *find_object(uintptr_t address)
+{
+	const unsigned n = atomic_load_explicit(&n_objects, memory_order_acquire);
+
+	for (unsigned i = 0; i < n; i++)
+		if (address >= objects[i].begin && address < objects[i].end)
+			return &objects[i];
+	return NULL;
+}
+
+/* Whose thread this is: of the plugin whose code lies nearest on its stack, in what the signal saved of the
+ * registers or as a return address.  NULL: of none.  The stack may end anywhere: a pipe takes only what can
+ * be read. */
+static const struct object *find_owner(void)
+{
+	enum { PAGE = 4096, PAGES = 256 };
+	const char *at = __builtin_frame_address(0);
+	const struct object *found = NULL;
+	uintptr_t words[PAGE / sizeof(uintptr_t)];
+	int ends[2];
+
+	if (pipe(ends) < 0)
+		return NULL;
+	for (int page = 0; !found && page < PAGES; page++) {
+		const size_t size = PAGE - (uintptr_t)at % PAGE;
+		if (write(ends[1], at, size) != (ssize_t)size || read(ends[0], words, size) != (ssize_t)size)
+			break;
+		for (size_t i = 0; !found && i < size / sizeof *words; i++)
+			found = find_object(words[i]);
+		at += size;
+	}
+	close(ends[0]);
+	close(ends[1]);
+	return found;
+}
+
+static void put_owner(struct text *t)
+{
+	const struct object *o = is_hosts ? NULL : find_owner();
+
+	if (!o)
+		return;
+	put_pair(t, "plugin", o->file);
+	if (*o->component)
+		put_pair(t, "component", o->component);
+}
+
 static void last_words(const char *message, const char *signal_name)
 {
 	const char *component = atomic_load_explicit(&call_here.component, memory_order_relaxed);
@@ -106,6 +164,8 @@ static void last_words(const char *message, const char *signal_name)
 	put_pair(&t, "thread", thread);
 	if (component)
 		put_pair(&t, "component", component);
+	else
+		put_owner(&t);
 	put(&t, json ? "}\n" : "\n");
 	/* nobody is left to be told that this failed */
 	ssize_t n = write(STDERR_FILENO, t.buf, t.n);
@@ -134,6 +194,47 @@ static void on_exit_called(void)
 	_exit(EXIT_FAILURE);
 }
 
+struct search {
+	uintptr_t code;
+	struct object *out;
+};
+
+static int match(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	const struct search *s = arg;
+
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+		const uintptr_t begin = info->dlpi_addr + segment->p_vaddr;
+		if (segment->p_type != PT_LOAD || s->code < begin || s->code - begin >= segment->p_memsz)
+			continue;
+		const char *slash = strrchr(info->dlpi_name, '/');
+		s->out->begin = begin;
+		s->out->end = begin + segment->p_memsz;
+		snprintf(s->out->file, sizeof s->out->file, "%s", slash ? slash + 1 : info->dlpi_name);
+		return 1;
+	}
+	return 0;
+}
+
+void crash_know(const void *code, const char *component)
+{
+	const unsigned n = atomic_load(&n_objects);
+	struct object *o = (struct object *)(uintptr_t)find_object((uintptr_t)code);
+	struct search s = {(uintptr_t)code, &objects[n < OBJECTS_MAX ? n : 0]};
+
+	if (o) {
+		if (strncmp(o->component, component, sizeof o->component) != 0)
+			o->component[0] = '\0';
+		return;
+	}
+	if (n == OBJECTS_MAX || !dl_iterate_phdr(match, &s))
+		return;
+	snprintf(s.out->component, sizeof s.out->component, "%s", component);
+	atomic_store_explicit(&n_objects, n + 1, memory_order_release);
+}
+
 void crash_watch(bool as_json)
 {
 	json = as_json;
@@ -160,6 +261,7 @@ void crash_watch_thread(void)
 	const stack_t own = {.ss_sp = alternate, .ss_size = sizeof alternate};
 	stack_t old;
 
+	is_hosts = true;
 	if (sigaltstack(NULL, &old) == 0 && old.ss_flags & SS_DISABLE)
 		sigaltstack(&own, NULL);
 }

@@ -11,19 +11,32 @@
 
 struct ss_batch;
 
+struct kept_slot {
+	const struct ss_batch *batch; /* NULL: the slot is empty */
+	uint64_t since_ns;
+};
+
 struct kept {
-	const struct ss_batch **slots; /* open addressing, half empty at least */
+	struct kept_slot *slots; /* open addressing, half empty at least */
 	size_t size, n;
+};
+
+/* Of some of the batches: how many, their events, and since when the first has been kept; 0: there is none.
+ */
+struct kept_since {
+	uint64_t batches, events, since_ns;
 };
 
 void kept_done(struct kept *);
 /* Make room for one more; 0 or -ENOMEM. */
 int kept_reserve(struct kept *);
-/* After kept_reserve. */
-void kept_add(struct kept *, const struct ss_batch *);
+/* After kept_reserve; at that time, of any clock. */
+void kept_add(struct kept *, const struct ss_batch *, uint64_t now_ns);
 /* False: it is not kept. */
 bool kept_remove(struct kept *, const struct ss_batch *);
 /* Take out any; NULL: there is none. */
 struct ss_batch *kept_take(struct kept *);
 /* When the oldest first event of a batch was received, wall clock; 0: there is none. */
 uint64_t kept_oldest_ns(const struct kept *);
+/* Of those that have been kept since that time or longer. */
+struct kept_since kept_before(const struct kept *, uint64_t ns);

@@ -10,6 +10,7 @@
 #include "core/flow/placement.h"
 #include "core/flow/positions.h"
 #include "core/flow/providers.h"
+#include "core/flow/watch/control_watch.h"
 
 /* Depth first from every component to what feeds it: a component comes after all before it. */
 static void put_in_order(struct pipeline *p, struct component *c, bool *seen, size_t *n)
@@ -441,8 +442,10 @@ static int call_stop(void *arg)
 int pipeline_start_one(struct component *c)
 {
 	const uint64_t start_timeout_ns = 60ull * 1000000000u;
-	int rc = loop_call(c->loop, call_start, c, start_timeout_ns);
 
+	control_watch_enter(c->id, "start", c->loop);
+	int rc = loop_call(c->loop, call_start, c, start_timeout_ns);
+	control_watch_leave();
 	if (rc < 0) {
 		char why[160];
 		log_printf(SS_LOG_ERROR, c->id, "Component failed to start error=%s",
@@ -590,105 +593,4 @@ int pipeline_stop(struct pipeline *p, uint64_t timeout_ns)
 	for (size_t i = 0; i < p->n_workers; i++)
 		loop_done(&p->workers[i]->loop);
 	return 0;
-}
-
-static void answer(void *arg)
-{
-	struct worker *w = arg;
-
-	atomic_store_explicit(&w->answered_ns, clock_now(), memory_order_relaxed);
-}
-
-static void set_watch_health(struct pipeline *p, const char *component,
-			     bool (*change)(struct health *, const char *, const char *), const char *reason)
-{
-	char who[CONFIG_MAX_ID + sizeof " watchdog"];
-
-	snprintf(who, sizeof who, "%s watchdog", component);
-	change(p->health, who, reason);
-}
-
-static void blame(struct pipeline *p, struct worker *w, unsigned seconds)
-{
-	const struct culprit at = loop_culprit(&w->loop);
-	char why[96];
-
-	if (!at.component) {
-		if (!w->silent)
-			log_error("Loop does not answer, and is in no component thread=%s seconds=%u",
-				  w->loop.name, seconds);
-		return;
-	}
-	if (w->blamed && strcmp(w->blamed, at.component) != 0)
-		set_watch_health(p, w->blamed, health_set, NULL);
-	if (!w->blamed || strcmp(w->blamed, at.component) != 0)
-		log_printf(SS_LOG_ERROR, at.component,
-			   "Component does not return from a callback callback=%s seconds=%u", at.callback,
-			   seconds);
-	w->blamed = at.component;
-	snprintf(why, sizeof why, "%s() has not returned for %u s", at.callback, seconds);
-	set_watch_health(p, at.component, health_set, why);
-}
-
-/* A loop that sleeps is well; one that works is asked for a sign of life. */
-static void watch_worker(struct pipeline *p, struct worker *w, uint64_t now)
-{
-	uint64_t waited = now - w->asked_ns;
-
-	if (atomic_load_explicit(&w->answered_ns, memory_order_relaxed) < w->asked_ns) {
-		if (waited >= p->config->watchdog_ns) {
-			blame(p, w, (unsigned)(waited / 1000000000u));
-			w->silent = true;
-		}
-		return;
-	}
-	w->silent = false;
-	if (w->blamed) {
-		log_printf(SS_LOG_WARN, w->blamed, "Component has returned from its callback");
-		set_watch_health(p, w->blamed, health_set, NULL);
-		w->blamed = NULL;
-	}
-	if (!atomic_load_explicit(&w->loop.asleep, memory_order_relaxed) &&
-	    loop_post(&w->loop, answer, w) == 0)
-		w->asked_ns = now;
-}
-
-/* A component that refused a batch and neither takes another nor says why is forgotten by its plugin. */
-static void watch_refusal(struct pipeline *p, struct component *c, uint64_t now)
-{
-	uint64_t since = atomic_load_explicit(&c->busy_since_ns, memory_order_relaxed);
-	bool stalls = since && since < now && now - since >= p->config->watchdog_ns &&
-		      !atomic_load_explicit(&c->gave_reasons, memory_order_relaxed);
-	char why[96];
-
-	if (stalls) {
-		unsigned seconds = (unsigned)((now - since) / 1000000000u);
-		if (!c->stalls)
-			log_printf(SS_LOG_WARN, c->id,
-				   "Component takes no input: process() returned SS_BUSY, and input_ready() "
-				   "has not "
-				   "been called since seconds=%u",
-				   seconds);
-		snprintf(why, sizeof why, "takes no input for %u s and gives no reason", seconds);
-		set_watch_health(p, c->id, health_degrade, why);
-	} else if (c->stalls) {
-		set_watch_health(p, c->id, health_degrade, NULL);
-	}
-	c->stalls = stalls;
-}
-
-bool pipeline_watch(struct pipeline *p)
-{
-	uint64_t now = clock_now();
-	bool silent = false;
-
-	pthread_mutex_lock(&p->lock);
-	for (size_t i = 0; i < p->n_workers; i++) {
-		watch_worker(p, p->workers[i], now);
-		silent |= p->workers[i]->silent;
-	}
-	pthread_mutex_unlock(&p->lock);
-	for (size_t i = 0; i < p->n_components; i++)
-		watch_refusal(p, p->components[i], now);
-	return silent;
 }

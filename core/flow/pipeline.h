@@ -20,7 +20,7 @@ struct worker {
 	struct component **members;
 	size_t n;
 	struct component *slow;       /* is to get a loop of its own */
-	uint64_t asked_ns;            /* when pipeline_watch last asked for a sign of life */
+	uint64_t asked_ns;            /* when the watchdog last asked for a sign of life */
 	_Atomic uint64_t answered_ns; /* when it last answered */
 	const char *blamed;           /* the component that was named as blocking it */
 	bool silent;                  /* it has not answered for the time of the watchdog */
@@ -83,8 +83,3 @@ void pipeline_drop_workers(struct pipeline *);
 
 /* Each second: free those that are retired and that nothing comes back to any more. */
 void pipeline_reap(struct pipeline *);
-
-/* Each second; true if a loop has not answered for the time of the watchdog.  Name the component whose
- * callback has not returned for the time of the watchdog, and those that refuse input for that long without a
- * reason; in the log and in /readyz. */
-bool pipeline_watch(struct pipeline *);

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/base/job.h>
 
 enum { PATIENCE_NS = 1000000 }; /* less than it takes to be written */
 enum { SEG_SIZE_MIN = 64 << 10, SEG_SIZE_MAX = 16 << 20, FRAME_MAX = 256 << 10, MARK_EVERY = 64 << 10 };
@@ -244,14 +244,10 @@ static void set_sizes(struct log_spool *s, uint64_t max_bytes)
 
 static int start_writer(struct log_spool *s)
 {
-	sigset_t all, old;
+	int rc = ss_thread_start(&s->thread, NULL, spool_writer, s);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int rc = pthread_create(&s->thread, NULL, spool_writer, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	s->running = rc == 0;
-	return -rc;
+	return rc;
 }
 
 static int spool_open(struct sendlog *log, char why[256])

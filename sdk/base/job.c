@@ -8,6 +8,20 @@
 #include <stdlib.h>
 #include <time.h>
 
+int ss_thread_start(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg)
+{
+	const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
+	sigset_t set, before;
+
+	sigfillset(&set);
+	for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
+		sigdelset(&set, crashes[i]);
+	pthread_sigmask(SIG_SETMASK, &set, &before);
+	int rc = pthread_create(thread, attr, run, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -rc;
+}
+
 struct ss_job {
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -69,7 +83,6 @@ static void destroy(struct ss_job *j)
 int ss_job_new(struct ss_job **out, const char *name, void (*on_done)(void *arg), void *arg)
 {
 	struct ss_job *j = calloc(1, sizeof *j);
-	sigset_t all, old;
 
 	if (!j)
 		return -ENOMEM;
@@ -79,13 +92,10 @@ int ss_job_new(struct ss_job **out, const char *name, void (*on_done)(void *arg)
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_cond_init(&j->wanted, NULL);
 	pthread_cond_init(&j->ended, NULL);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int rc = pthread_create(&j->thread, NULL, run_jobs, j);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int rc = ss_thread_start(&j->thread, NULL, run_jobs, j);
 	if (rc) {
 		destroy(j);
-		return -rc;
+		return rc;
 	}
 	*out = j;
 	return 0;

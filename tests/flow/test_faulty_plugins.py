@@ -78,6 +78,26 @@ def test_exception(start, tmp_path, generate, udp_port):
     assert re.search(r"ERROR Crashed signal=ABRT callback=process thread=udp component=bad$", program.log().splitlines()[-1])
 
 
+OWN_THREAD = {"thread_crash": ("Crashed signal=SEGV", -signal.SIGSEGV), "thread_abort": ("Crashed signal=ABRT", -signal.SIGABRT),
+              "thread_exit": (r"A plugin called exit\(\)", 1)}
+
+
+@pytest.mark.parametrize("fault", OWN_THREAD)
+def test_thread_of_its_own(faulty, fault):
+    """The host has not called it there, so the plugin is named by its file, and by its only component."""
+    said, code = OWN_THREAD[fault]
+    program = faulty(fault)
+    assert program.wait() == code
+    assert re.search(rf"ERROR {said} thread=\S+ plugin=faulty\.so component=bad$", program.log().splitlines()[-1])
+
+
+def test_thread_of_one_of_two(faulty):
+    """Which component of the plugin it was nobody can tell."""
+    program = faulty("thread_crash", {"id": "good", "type": "faulty", "inputs": ["udp"]})
+    assert program.wait() == -signal.SIGSEGV
+    assert program.log().splitlines()[-1].endswith(" plugin=faulty.so")
+
+
 def test_exit(faulty):
     program = faulty("exit")
     assert program.wait() == 1
@@ -230,3 +250,120 @@ def test_kept_at_the_end(faulty):
     assert re.search(r"WARN Component stopped in=1 .*dropped_shutdown=1 component=bad$", log, re.M)
     assert "ERROR Events were lost at the end, see the lines above events=1" in log
     assert "Stopped drained=false" in log
+
+
+# ---- callbacks that the control thread waits for, or whose results it takes
+
+
+def lone(fault):
+    return {"id": "bad", "type": "faulty", "inputs": ["udp"], "config": {"fault": fault}}
+
+
+@pytest.fixture
+def begin(start, plugins, udp_port):
+    """begin(fault, ...) -> a program with a component "bad" that has met no event yet."""
+
+    def run(fault, ready=True, **admin):
+        return start(pipeline(udp(port=udp_port), lone(fault), plugins={"paths": [str(plugins)]},
+                              admin={"listen": "127.0.0.1:0", "watchdog": "1s", **admin}), ready=ready)
+
+    return run
+
+
+@pytest.mark.parametrize("callback", ["create", "start"])
+def test_block_before_all_runs(begin, callback):
+    program = begin(f"{callback}_blocks")
+    found = re.findall(r"(\w+) (Component does not return .*|Component has returned .*)", program.log())
+    assert found[0][0] == "ERROR" and found[1:] == [("WARN", "Component has returned from its callback component=bad")]
+    assert re.fullmatch(rf"Component does not return from a callback callback={callback} seconds=\d+ component=bad", found[0][1])
+    assert program.terminate() == 0
+
+
+def test_block_in_a_reload(begin):
+    """The control thread waits for create(), while all others go on."""
+    program = begin("none")
+    config = json.loads(program.config_file.read_text())
+    config["components"][1]["config"]["fault"] = "create_blocks"
+    program.config_file.write_text(json.dumps(config))
+    program.signal(signal.SIGHUP)
+    program.wait_log(r"ERROR Component does not return from a callback callback=create seconds=\d+ component=bad$")
+    program.wait_log(r"WARN Component has returned from its callback component=bad$")
+    assert program.terminate() == 0
+
+
+def test_stop_hangs(begin):
+    program = begin("stop_hangs")
+    assert program.terminate() == 1
+    assert re.search(r"ERROR Component hangs and cannot be stopped callback=stop component=bad$", program.log(), re.M)
+
+
+def test_destroy_hangs(begin):
+    """The program ends nevertheless, and not as if all was well."""
+    program = begin("destroy_hangs")
+    assert program.terminate() == 1
+    *_, named, last = program.log().splitlines()
+    assert re.search(r"ERROR Component does not return from a callback callback=destroy seconds=\d+ component=bad$", named)
+    assert last.endswith("ERROR Ending without the component that does not return, see the lines above")
+
+
+MISUSED = {"start_returns": "start() returns 0 or a negative errno", "drain_returns": "drain() returns 0, SS_BUSY or an error"}
+
+
+@pytest.mark.parametrize("fault", MISUSED)
+def test_unknown_result(begin, fault):
+    """It counts as 0."""
+    program = begin(fault)
+    assert program.terminate() == 0
+    assert (f'ERROR Plugin broke a rule of the plugin interface type=faulty rule="{MISUSED[fault]}" component=bad'
+            in program.log())
+
+
+def test_unknown_result_of_create(begin):
+    program = begin("create_returns", ready=False)
+    assert program.wait() == 78
+    assert 'rule="create() returns 0 or a negative errno" component=bad' in program.log()
+    assert 'component "bad": Protocol error' in program.log()
+
+
+# ---- batches that are kept and not finished
+
+
+def overdue(program):
+    return program.metrics().sum("semstreams_events_overdue", component="bad")
+
+
+def degraded(program):
+    status, text = program.get("/readyz")
+    assert status == 200
+    return {d["component"]: d["reason"] for d in json.loads(text)["degraded"]}
+
+
+def test_kept_for_ever(begin, generate, send, udp_port):
+    """Named with the figures, until it finishes them after all."""
+    program = begin("keep_all", held_watch="1s")
+    generate(udp_port, 150)
+    line = program.wait_log(r"WARN (Component keeps batches .*)$")[1]
+    assert re.fullmatch(r"Component keeps batches and does not finish them: process\(\) returned SS_KEPT, and done\(\) has not "
+                        r"been called since events=1\d\d batches=\d+ seconds=\d+ component=bad", line)
+    assert re.fullmatch(r"has kept 1\d\d events for up to \d+ s and gives no reason", degraded(program)["bad watchdog"])
+    assert 100 <= overdue(program) <= 150
+    send(udp_port, "finish")
+    program.wait_log(r"INFO Component has finished what it kept component=bad$")
+    assert overdue(program) == 0 and degraded(program) == {}
+    assert program.log().count("Component keeps batches") == 1
+    assert program.terminate() == 0
+
+
+@pytest.mark.parametrize("fault, events", [("keep_in_time", 150), ("keep_all", 99)])
+def test_kept_for_a_time(begin, generate, send, udp_port, fault, events):
+    """A timer of the component is its word that it is not late; and a few events are no matter."""
+    program = begin(fault, held_watch="1s")
+    generate(udp_port, events)
+    program.wait_metric("semstreams_events_held", events, component="bad")
+    if fault == "keep_all":  # for longer than it takes to be named
+        program.wait_for(lambda: json.loads(program.get("/readyz")[1])["uptime_seconds"] > 4, what="4 s")
+        send(udp_port, "finish")
+    program.wait_metric("semstreams_events_out_total", events, component="bad")
+    assert overdue(program) == 0 and degraded(program) == {}
+    assert "Component keeps batches" not in program.log()
+    assert program.terminate() == 0

@@ -489,7 +489,7 @@ BROKEN = {
     "create": (lambda c: {**c, "components": [c["components"][0], {"id": "half", "type": "filter", "config": {
         "where": {"field": "a", "op": "regex", "value": "("}}}, c["components"][2]]}, "regular expression does not compile"),
     "plugins": (lambda c: {**c, "plugins": {"strict": True}}, "a change of ..plugins.. needs a restart"),
-    "admin": (lambda c: {**c, "admin": {"listen": "off"}}, "a change of ..admin.. other than ..watchdog.. needs a restart"),
+    "admin": (lambda c: {**c, "admin": {"listen": "off"}}, "a change of ..admin.. other than ..watchdog.. and ..held_watch.. needs a restart"),
     "log format": (lambda c: {**c, "log": {"format": "json"}}, "needs a restart"),
     "positions": (lambda c: {**c, "positions": {"max_streams": 5000}}, "needs a restart"),
     "tls": (lambda c: {**c, "security": {"tls": {"client": {"enabled": True}}}}, "security.tls.client needs a restart|tls"),

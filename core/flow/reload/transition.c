@@ -12,6 +12,7 @@
 #include "core/flow/positions.h"
 #include "core/flow/reload/standstill.h"
 #include "core/flow/reload/wiring_change.h"
+#include "core/flow/watch/watchdog.h"
 
 #define STOP_NS UINT64_C(5000000000)
 #define STEP_NS UINT64_C(1000000) /* between two looks at those who drain */
@@ -232,26 +233,20 @@ static int retire(struct transition *t, struct component *c)
 	}
 	if (rc >= 0)
 		rc = loop_call(c->loop, call_stop, c, STOP_NS);
-	if (rc < 0)
-		log_printf(SS_LOG_ERROR, c->id, "Component hangs and cannot be stopped error=\"%s\"",
+	if (rc < 0) {
+		const struct culprit at = loop_culprit(c->loop);
+		log_printf(SS_LOG_ERROR, at.component ? at.component : c->id,
+			   "Component hangs and cannot be stopped callback=%s error=\"%s\"", at.callback,
 			   strerror(-rc));
+	}
 	return rc < 0 ? -EIO : 0;
-}
-
-static void forget_watchdog(struct health *h, const char *component)
-{
-	char who[CONFIG_MAX_ID + sizeof " watchdog"];
-
-	snprintf(who, sizeof who, "%s watchdog", component);
-	health_set(h, who, NULL);
-	health_degrade(h, who, NULL);
 }
 
 static void forget_health(const struct component *c)
 {
 	health_set(c->health, c->id, NULL);
 	health_degrade(c->health, c->id, NULL);
-	forget_watchdog(c->health, c->id);
+	watchdog_forget(c->health, c->id);
 }
 
 static void bury(struct transition *t, struct component *c)
@@ -301,7 +296,7 @@ static void move_in(struct transition *t)
 		w->n = 0;
 		w->slow = NULL;
 		if (w->blamed) /* it has returned, or nobody stood still */
-			forget_watchdog(p->health, w->blamed);
+			watchdog_forget(p->health, w->blamed);
 		w->blamed = NULL;
 	}
 	for (size_t i = 0; i < t->wiring.n; i++) {

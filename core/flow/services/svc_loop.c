@@ -24,6 +24,7 @@ struct watch {
 	enum { WATCH_FREE, WATCH_TIMER, WATCH_FD } kind;
 	uint32_t id;
 	struct component *owner;
+	double period_s; /* of a timer: the longer one of its first time and the others */
 	void (*on_timer)(void *arg);
 	void (*on_fd)(void *arg, uint32_t events);
 	void *arg;
@@ -108,6 +109,7 @@ static int32_t loop_timer(void *self, uint64_t first_ns, uint64_t every_ns, void
 	if (!w)
 		return -ENOMEM;
 	w->kind = WATCH_TIMER;
+	w->period_s = (double)(first_ns > every_ns ? first_ns : every_ns) / 1e9;
 	w->on_timer = fn;
 	w->arg = arg;
 	ev_timer_init(&w->timer, fire_timer, (double)first_ns / 1e9, (double)every_ns / 1e9);
@@ -240,6 +242,18 @@ void loop_service_move(struct component *c, struct loop *to)
 	for (size_t i = 0; i < c->n_watches; i++)
 		move_watch(c->watches[i], from, to->ev);
 	atomic_store(&c->loop, to);
+}
+
+uint64_t loop_service_longest_ns(const struct component *c)
+{
+	double longest_s = 0.;
+
+	for (size_t i = 0; i < c->n_watches; i++) {
+		const struct watch *w = c->watches[i];
+		if (w->kind == WATCH_TIMER && w->period_s > longest_s)
+			longest_s = w->period_s;
+	}
+	return (uint64_t)(longest_s * 1e9);
 }
 
 void loop_service_clear(struct component *c)

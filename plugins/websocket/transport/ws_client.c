@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 #include <time.h>
 #include <semstreams/sugar.h>
 #include <semstreams/ext/tls.h>
+#include <semstreams/base/job.h>
 #include <semstreams/base/url.h>
 
 #define BUSY_NS (5 * SECOND) /* after a close that says to come later, not when */
@@ -155,15 +155,11 @@ static int start_thread(struct ws_resolver *r)
 {
 	pthread_t thread;
 	pthread_attr_t attr;
-	sigset_t all, before;
-	sigfillset(&all);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the host's */
-	int rc = pthread_create(&thread, &attr, resolve, r);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	int rc = ss_thread_start(&thread, &attr, resolve, r);
 	pthread_attr_destroy(&attr);
-	return -rc;
+	return rc;
 }
 
 static int resolver_start(struct ws *ws)

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
+#include <semstreams/ext/loop.h>
 
 enum fault {
 	NONE,
@@ -26,7 +27,19 @@ enum fault {
 	OTHER_THREAD,
 	DROP_TOO_MANY,
 	NEVER_DRAINED,
-	HANG
+	HANG,
+	KEEP_ALL,
+	KEEP_IN_TIME,
+	THREAD_CRASH,
+	THREAD_ABORT,
+	THREAD_EXIT,
+	CREATE_BLOCKS,
+	START_BLOCKS,
+	STOP_HANGS,
+	DESTROY_HANGS,
+	CREATE_RETURNS,
+	START_RETURNS,
+	DRAIN_RETURNS
 };
 
 struct conf {
@@ -36,18 +49,37 @@ struct conf {
 struct faulty {
 	const struct ss_host *host;
 	const struct conf *conf;
+	struct ss_iface loop;
 	struct ss_batch *kept;
+	struct ss_batch *all[1024]; /* of KEEP_ALL, until an event says finish, and KEEP_IN_TIME */
+	size_t n;
 };
 
 static const char *const faults[] = {"none",           "crash",         "abort",         "exit",
 				     "block",          "busy",          "done_twice",    "done_unasked",
 				     "unknown_return", "keep",          "drop_unknown",  "emit",
 				     "rows_outside",   "rows_null",     "rows_too_long", "other_thread",
-				     "drop_too_many",  "never_drained", "hang",          NULL};
+				     "drop_too_many",  "never_drained", "hang",          "keep_all",
+				     "keep_in_time",   "thread_crash",  "thread_abort",  "thread_exit",
+				     "create_blocks",  "start_blocks",  "stop_hangs",    "destroy_hangs",
+				     "create_returns", "start_returns", "drain_returns", NULL};
 static const char *const reasons[] = {"too_many", NULL};
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, fault, SS_OPT_ENUM, "none", "what it does wrong", SS_CHOICES(faults)),
 };
+
+static void wait_long(void)
+{
+	const struct timespec long_time = {.tv_sec = 4};
+
+	nanosleep(&long_time, NULL);
+}
+
+static void hang(void)
+{
+	for (;;)
+		pause();
+}
 
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
@@ -58,7 +90,34 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	f->host = host;
 	f->conf = conf;
 	*self = f;
-	return 0;
+	if (f->conf->fault == CREATE_BLOCKS)
+		wait_long();
+	return f->conf->fault == CREATE_RETURNS
+		       ? 77
+		       : host->query(host, SS_LOOP, sizeof(struct ss_loop), &f->loop);
+}
+
+static void finish_all(void *self)
+{
+	struct faulty *f = self;
+
+	for (size_t i = 0; i < f->n; i++)
+		f->host->done(f->host, f->all[i], SS_DELIVERED);
+	f->n = 0;
+}
+
+static int32_t start(void *self)
+{
+	struct faulty *f = self;
+	const struct ss_loop *loop = f->loop.vtbl;
+	const uint64_t keep_ns = 4000000000;
+	uint32_t id;
+
+	if (f->conf->fault == START_BLOCKS)
+		wait_long();
+	if (f->conf->fault == KEEP_IN_TIME)
+		return loop->timer(f->loop.self, keep_ns, keep_ns, finish_all, f, &id);
+	return f->conf->fault == START_RETURNS ? 77 : 0;
 }
 
 static int32_t misuse(struct faulty *f, struct ss_batch *batch)
@@ -82,6 +141,13 @@ static int32_t misuse(struct faulty *f, struct ss_batch *batch)
 		h->emit(h, 3, batch);
 		h->metric_add(h, 9, 1);
 		return SS_DONE;
+	case KEEP_ALL:
+	case KEEP_IN_TIME:
+		if (f->n < sizeof f->all / sizeof *f->all)
+			f->all[f->n++] = batch;
+		if (batch->count && batch->events[0].data[0] == 'f')
+			finish_all(f);
+		return SS_KEPT;
 	case KEEP:
 	case NEVER_DRAINED:
 		f->kept = batch;
@@ -94,27 +160,61 @@ static int32_t misuse(struct faulty *f, struct ss_batch *batch)
 	}
 }
 
+static void *crash(void *arg)
+{
+	volatile int *volatile nowhere = arg;
+
+	*nowhere = 1;
+	return NULL;
+}
+
+static void *end_badly(void *arg)
+{
+	(void)arg;
+	abort();
+}
+
+static void *end_well(void *arg)
+{
+	(void)arg;
+	exit(0);
+}
+
+static int32_t in_thread(void *(*fn)(void *arg))
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, fn, NULL))
+		return -1;
+	pthread_join(thread, NULL);
+	return SS_DONE;
+}
+
 static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 {
 	struct faulty *f = self;
-	const struct timespec long_time = {.tv_sec = 4};
-	volatile int *volatile nowhere = NULL;
 
 	(void)port;
 	switch ((enum fault)f->conf->fault) {
 	case CRASH:
-		*nowhere = 1;
+		crash(NULL);
 		return SS_DONE;
 	case ABORT:
 		abort();
 	case EXIT:
 		exit(0);
 	case BLOCK:
-		nanosleep(&long_time, NULL);
+		wait_long();
 		return SS_DONE;
 	case HANG:
-		for (;;)
-			pause();
+		hang();
+		return SS_DONE;
+	case THREAD_CRASH:
+		return in_thread(crash);
+	case THREAD_ABORT:
+		return in_thread(end_badly);
+	case THREAD_EXIT:
+		return in_thread(end_well);
 	case BUSY:
 		return SS_BUSY;
 	default:
@@ -124,8 +224,11 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 
 static int32_t drain(void *self)
 {
-	const struct faulty *f = self;
+	struct faulty *f = self;
 
+	finish_all(f);
+	if (f->conf->fault == DRAIN_RETURNS)
+		return 77;
 	return f->conf->fault == NEVER_DRAINED ? SS_BUSY : 0;
 }
 
@@ -133,7 +236,18 @@ static void stop(void *self)
 {
 	const struct faulty *f = self;
 
+	if (f->conf->fault == STOP_HANGS)
+		hang();
 	ss_log(f->host, SS_LOG_INFO, "Stop was called");
+}
+
+static void destroy(void *self)
+{
+	const struct faulty *f = self;
+
+	if (f->conf->fault == DESTROY_HANGS)
+		hang();
+	free(self);
 }
 
 /* ---- a processor that emits what it must not ---- */
@@ -223,7 +337,8 @@ static const struct ss_component faulty = {
 	.n_options = sizeof options / sizeof *options,
 	.conf_size = sizeof(struct conf),
 	.create = create,
-	.destroy = free,
+	.destroy = destroy,
+	.start = start,
 	.process = process,
 	.stop = stop,
 	.drain = drain,

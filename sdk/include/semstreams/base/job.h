@@ -2,18 +2,23 @@
 /*
  * semstreams/base/job.h - a thread that runs one job at a time, so that a loop goes on while a disk or a long
  * computation works.  All functions are called by one thread, the owner's; only run() and on_done() run in
- * the job's. Signals are blocked there: they are the host's.  Tags and rules are those of
+ * the job's. Signals are the host's and blocked there, as in ss_thread_start().  Tags and rules are those of
  * semstreams/plugin.h.
  */
 #ifndef SEMSTREAMS_BASE_JOB_H
 #define SEMSTREAMS_BASE_JOB_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* [any] Start a thread of a plugin's own, as pthread_create() does, with all signals blocked but those of
+ * crashes: the host names the plugin whose thread that was.  0 or -errno. */
+int ss_thread_start(pthread_t *, const pthread_attr_t *, void *(*run)(void *arg), void *arg);
 
 struct ss_job; /* opaque: the thread and its job */
 

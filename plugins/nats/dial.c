@@ -84,14 +84,31 @@ static void note_addresses(struct dial *d, const char *host, const char *port)
 			s = call;                                                                            \
 	while (0)
 
+/*
+ * libnats sends of a chain only the leaf, to which OpenSSL adds what it finds among the certificates of CAs:
+ * so the rest of the chain stands there, too.  That makes nobody trusted: a chain still has to end in a root.
+ */
+static natsStatus set_trust(natsOptions *o, const struct ss_tls_material *tls)
+{
+	char *all = NULL;
+	natsStatus s = NATS_OK;
+
+	if (!tls->ca_pem)
+		return NATS_OK;
+	if (asprintf(&all, "%s\n%s", tls->ca_pem, tls->chain_pem ? tls->chain_pem : "") < 0)
+		return NATS_NO_MEMORY;
+	TRY(natsOptions_SetCATrustedCertificates(o, all));
+	free(all);
+	return s;
+}
+
 static natsStatus set_tls(natsOptions *o, const struct ss_tls_material *tls, const char *host)
 {
 	natsStatus s = natsOptions_SetSecure(o, true);
 
 	if (tls->chain_pem)
 		TRY(natsOptions_SetCertificatesChain(o, tls->chain_pem, tls->key_pem));
-	if (tls->ca_pem)
-		TRY(natsOptions_SetCATrustedCertificates(o, tls->ca_pem));
+	TRY(set_trust(o, tls));
 	if (tls->flags & SS_TLS_INSECURE)
 		TRY(natsOptions_SkipServerVerification(o, true));
 	else

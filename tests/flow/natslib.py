@@ -256,7 +256,7 @@ class Nats:
             cluster = f"cluster {{\n  name: lab\n  listen: \"{self.address}:{self.route_port}\"\n  routes: {json.dumps(routes)}\n}}\n"
         self.config.write_text(f"server_name: {self.name}\nlisten: \"{self.address}:{self.port}\"\n"
                                f"jetstream {{\n  store_dir: \"{self.folder / 'js'}\"\n  max_mem: 64MB\n  max_file: 4GB\n}}\n"
-                               f"lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"100ms\"\n{tls}{cluster}{self.settings}\n")
+                               f"lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"10s\"\n{tls}{cluster}{self.settings}\n")
 
     @property
     def url(self):

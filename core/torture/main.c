@@ -322,13 +322,14 @@ static int check_type(struct checking *c, const struct ss_component *raw)
 	snprintf(ledger()->type, sizeof ledger()->type, "%s", type);
 	if (!lint_component(raw, &desc))
 		return 0;
-	json_array_append_new(c->types,
-			      json_pack("{s:s, s:s}", "type", desc->type, "kind", descriptor_kind(desc)));
 	t.desc = desc;
 	if (c->is_watched)
 		rc = trials_watched(&t);
 	else
 		rc = trials_run(&t);
+	json_array_append_new(c->types,
+			      json_pack("{s:s, s:s, s:I}", "type", desc->type, "kind", descriptor_kind(desc),
+					"failed_allocations", (json_int_t)t.allocations));
 	for (unsigned i = 0; i < t.n_notes; i++) {
 		char text[256];
 		snprintf(text, sizeof text, "%s: %s", type, t.notes[i]);
@@ -351,7 +352,7 @@ static int check(struct checking *c, char **argv)
 		int rc = make_folder(c) ? -EIO : 0;
 		for (uint32_t i = 0; rc == 0 && lint_entry(c->entry) && i < c->entry->n_components; i++)
 			rc = check_type(c, c->entry->components[i]);
-		if (rc == 0 && c->uses_valgrind && ledger()->n == 0)
+		if (rc == 0 && c->uses_valgrind && !c->is_watched && ledger()->n == 0)
 			rc = watched_by_valgrind(argv, c->file);
 		if (c->folder[0])
 			nftw(c->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);

@@ -261,34 +261,72 @@ static unsigned count_threads(unsigned at_most)
 	return n;
 }
 
-static void live_often(void *arg)
+struct usage {
+	unsigned descriptors, threads;
+	int64_t bytes;
+};
+
+static struct usage usage_now(unsigned threads)
 {
-	const struct trial *t = arg;
-	unsigned descriptors = 0, threads = 0;
-	int64_t bytes = 0;
+	return (struct usage){.threads = count_threads(threads),
+			      .descriptors = process_descriptors(),
+			      .bytes = allocation_can_fail() ? allocation_bytes() : 0};
+}
+
+/* How much more is in use after many lives than after the first ones; false: they ended. */
+static bool grows(const struct trial *t, bool (*live_once)(const struct trial *, uint64_t),
+		  struct usage *more)
+{
+	struct usage before = {0}, after;
 
 	for (uint64_t n = 0; n < CYCLES; n++) {
-		if (n == WARM_UP) {
-			descriptors = process_descriptors();
-			threads = count_threads(1);
-			bytes = allocation_bytes();
-		}
-		if (!cycle(t, n))
-			return;
+		if (n == WARM_UP)
+			before = usage_now(1);
+		if (!live_once(t, n))
+			return false;
 		atomic_store(&ledger()->cycle, n + 1);
 	}
-	const int64_t grown = allocation_bytes() - bytes;
-	const unsigned d = process_descriptors(), th = count_threads(threads);
-	const unsigned lives = CYCLES - WARM_UP;
-	if (allocation_can_fail() && grown >= (int64_t)GROWTH_BYTES * lives)
-		ledger_add(RULE_CYCLE_MEMORY, is_provider(t->desc) ? "destroy" : "stop",
-			   "%lld bytes more are allocated after %u lives", (long long)grown, lives);
-	if (d > descriptors + lives / 20)
-		ledger_add(RULE_CYCLE_DESCRIPTORS, "stop", "%u descriptors more are open after %u lives",
-			   d - descriptors, lives);
-	if (th > threads + lives / 20)
-		ledger_add(RULE_CYCLE_THREADS, "stop", "%u threads more run after %u lives", th - threads,
-			   lives);
+	after = usage_now(before.threads);
+	*more = (struct usage){.descriptors = after.descriptors > before.descriptors
+						      ? after.descriptors - before.descriptors
+						      : 0,
+			       .threads = after.threads > before.threads ? after.threads - before.threads : 0,
+			       .bytes = after.bytes - before.bytes};
+	return true;
+}
+
+static bool create_only(const struct trial *t, uint64_t n)
+{
+	(void)n;
+	if (!begin(&one, t->desc, t->conf, true))
+		return false;
+	guard_destroy(&one);
+	guard_done(&one);
+	return true;
+}
+
+static void live_often(void *arg)
+{
+	enum { LIVES = CYCLES - WARM_UP, NOISE = LIVES / 20 };
+	const struct trial *t = arg;
+	struct usage of_lives, of_creation = {0};
+
+	if (!grows(t, cycle, &of_lives))
+		return;
+	const bool bytes = of_lives.bytes >= GROWTH_BYTES * LIVES, descriptors = of_lives.descriptors > NOISE,
+		   threads = of_lives.threads > NOISE;
+	/* whose fault is it: does it grow without start() and stop(), too? */
+	if ((bytes || descriptors || threads) && !grows(t, create_only, &of_creation))
+		return;
+	if (bytes)
+		ledger_add(RULE_CYCLE_MEMORY, of_creation.bytes >= GROWTH_BYTES * LIVES ? "destroy" : "stop",
+			   "%lld bytes more are allocated after %d lives", (long long)of_lives.bytes, LIVES);
+	if (descriptors)
+		ledger_add(RULE_CYCLE_DESCRIPTORS, of_creation.descriptors > NOISE ? "destroy" : "stop",
+			   "%u descriptors more are open after %d lives", of_lives.descriptors, LIVES);
+	if (threads)
+		ledger_add(RULE_CYCLE_THREADS, of_creation.threads > NOISE ? "destroy" : "stop",
+			   "%u threads more run after %d lives", of_lives.threads, LIVES);
 }
 
 /* ---- two instances ---- */
@@ -422,7 +460,7 @@ static void run_short_of_memory(void *arg)
 		atomic_store(&ledger()->failed_at, 0);
 		const int64_t lost = lost_blocks(t, n);
 		if (!allocation_failed()) {
-			atomic_store(&ledger()->cycle, ALLOCATIONS + 1);
+			atomic_store(&ledger()->result, n - 1);
 			break;
 		}
 		if (lost > usual && lost > 0)
@@ -448,8 +486,10 @@ static void try_allocations(struct trial *t)
 				 (unsigned long long)at, in ? in : "?");
 			memcpy(b->what, what, sizeof what);
 		}
-		if (finished)
+		if (finished) {
+			t->of->allocations = atomic_load(&ledger()->result);
 			break;
+		}
 		t->from = at + 1;
 	}
 }

@@ -16,6 +16,7 @@ struct trials {
 	uint64_t deadline_ns;
 	bool (*wants)(enum rule); /* is the rule asked for? */
 	unsigned n_folders;
+	uint64_t allocations; /* that have failed, one in each life; 0: that was not tried to the end */
 	/* Why something was not tried: sentences. */
 	char notes[TRIALS_NOTES][160];
 	unsigned n_notes;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/torture/watched.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -32,62 +31,85 @@ void watched_mark(const char *callback)
 		dprintf(marks, MARK "%s\n", callback);
 }
 
-/* What valgrind wrote, from line to line. */
+/* What valgrind writes as XML, a line for each element, from line to line. */
 struct reader {
 	char callback[LEDGER_CALLBACK];
-	const char *file; /* of the plugin, without folders */
-	char what[160], where[128];
-	enum rule rule;
-	bool of_plugin; /* a frame of it is in the stack */
+	const char *file; /* the plugin's */
+	bool is_leak, is_known, of_plugin;
+	char what[160], function[80], where[160];
 };
+
+/* The text of the element that stands on the line; false: it is another one. */
+static bool element(const char *line, const char *name, char *out, size_t size)
+{
+	const size_t n = strlen(name);
+	const char *at = strchr(line, '<'), *end;
+
+	if (!at || strncmp(at + 1, name, n) != 0 || at[n + 1] != '>')
+		return false;
+	at += n + 2;
+	end = strchr(at, '<');
+	snprintf(out, size, "%.*s", end ? (int)(end - at) : (int)strlen(at), at);
+	return true;
+}
 
 static void finish_error(struct reader *r)
 {
-	if (*r->what && r->of_plugin)
-		ledger_add(r->rule, r->rule == RULE_VALGRIND_LEAK ? "destroy" : r->callback, "%s%s%s",
-			   r->what, *r->where ? ", " : "", r->where);
-	r->what[0] = r->where[0] = '\0';
-	r->of_plugin = false;
+	if (r->is_known && r->of_plugin)
+		ledger_add(r->is_leak ? RULE_VALGRIND_LEAK : RULE_VALGRIND_ERROR,
+			   r->is_leak ? "destroy" : r->callback, "%s, in %s%s", r->what,
+			   *r->function ? r->function : "a function without a name", r->where);
 }
 
-/* "==12== text" */
-static void read_line(struct reader *r, char *line)
+static void begin_error(struct reader *r)
 {
-	char *text = line;
+	r->is_leak = r->is_known = r->of_plugin = false;
+	r->what[0] = r->function[0] = r->where[0] = '\0';
+}
 
-	if (strncmp(line, MARK, strlen(MARK)) == 0) {
-		finish_error(r);
+/* The first frame in the plugin is where it happened. */
+static void read_frame(struct reader *r, const char *line)
+{
+	char text[256];
+
+	if (r->of_plugin && *r->where)
+		return;
+	if (element(line, "obj", text, sizeof text))
+		r->of_plugin |= strcmp(text, r->file) == 0;
+	else if (r->of_plugin && element(line, "fn", text, sizeof text))
+		snprintf(r->function, sizeof r->function, "%.70s()", text);
+	else if (r->of_plugin && element(line, "file", text, sizeof text))
+		snprintf(r->where, sizeof r->where, ", %.100s", text);
+	else if (strstr(line, "<frame>") && r->of_plugin)
+		snprintf(r->where, sizeof r->where, " ");
+}
+
+static void read_line(struct reader *r, const char *line)
+{
+	const size_t used = strlen(r->where);
+	char text[128];
+
+	if (strncmp(line, MARK, strlen(MARK)) == 0)
 		snprintf(r->callback, sizeof r->callback, "%s", line + strlen(MARK));
-		return;
-	}
-	if (strncmp(line, "==", 2) != 0 || !(text = strstr(line + 2, "== ")))
-		return;
-	text += 3;
-	const char *frame = text + strspn(text, " ");
-	if (strncmp(frame, "at 0x", 5) == 0 || strncmp(frame, "by 0x", 5) == 0) {
-		const char *name = strchr(frame, ':');
-		const bool is_plugin = name && (strstr(name, r->file) || !strstr(name, "vg_"));
-		r->of_plugin |= is_plugin;
-		if (!*r->where && name && strchr(name, '('))
-			snprintf(r->where, sizeof r->where, "in%.120s", name + 1);
-		return;
-	}
-	if (*text == ' ' && *frame)
-		return; /* about an address */
-	finish_error(r);
-	const bool is_leak = strstr(text, "definitely lost in loss record") != NULL;
-	if (is_leak || strstr(text, "nvalid ") || strstr(text, "ninitialised") ||
-	    strstr(text, "overlap in") || strstr(text, "Mismatched free") ||
-	    strstr(text, "Jump to the invalid")) {
-		r->rule = is_leak ? RULE_VALGRIND_LEAK : RULE_VALGRIND_ERROR;
-		snprintf(r->what, sizeof r->what, "%.150s", text);
-	}
+	else if (strstr(line, "<error>"))
+		begin_error(r);
+	else if (strstr(line, "</error>"))
+		finish_error(r);
+	else if (element(line, "kind", text, sizeof text)) {
+		r->is_leak = strcmp(text, "Leak_DefinitelyLost") == 0;
+		r->is_known = r->is_leak || strncmp(text, "Leak_", 5) != 0;
+	} else if (!*r->what && (element(line, "what", r->what, sizeof r->what) ||
+				 element(line, "text", r->what, sizeof r->what)))
+		;
+	else if (element(line, "line", text, sizeof text) && used > 1 && !strchr(r->where, ':'))
+		snprintf(r->where + used, sizeof r->where - used, ":%s", text);
+	else
+		read_frame(r, line);
 }
 
 static int read_log(int fd, const char *file)
 {
-	const char *slash = strrchr(file, '/');
-	struct reader r = {.file = slash ? slash + 1 : file};
+	struct reader r = {.file = file};
 	FILE *f = fdopen(fd, "r");
 	char *line = NULL;
 	size_t size = 0;
@@ -102,7 +124,6 @@ static int read_log(int fd, const char *file)
 		line[n - 1] = line[n - 1] == '\n' ? '\0' : line[n - 1];
 		read_line(&r, line);
 	}
-	finish_error(&r);
 	free(line);
 	fclose(f);
 	return 0;
@@ -117,10 +138,11 @@ _Noreturn static void exec_valgrind(char **argv, int log)
 	ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1);
 
 	program[len > 0 ? len : 0] = '\0';
-	snprintf(log_fd, sizeof log_fd, "--log-fd=%d", log);
+	snprintf(log_fd, sizeof log_fd, "--xml-fd=%d", log);
 	snprintf(mark_fd, sizeof mark_fd, "--" WATCHED_OPTION "=%d", log);
 	char *const own[] = {(char *)"valgrind",
 			     (char *)"-q",
+			     (char *)"--xml=yes",
 			     (char *)"--leak-check=full",
 			     (char *)"--show-leak-kinds=definite",
 			     log_fd,
@@ -132,6 +154,9 @@ _Noreturn static void exec_valgrind(char **argv, int log)
 		args[n++] = argv[i];
 	args[n] = NULL;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	const int nowhere = open("/dev/null", O_WRONLY);
+	dup2(nowhere, STDOUT_FILENO);
+	dup2(nowhere, STDERR_FILENO);
 	execvp(args[0], args);
 	_exit(127);
 }

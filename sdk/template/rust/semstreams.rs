@@ -252,6 +252,16 @@ fn c_text(text: &str) -> CString {
 }
 
 impl Host {
+    /// For functions of the SDK's base library.
+    pub fn raw(&self) -> *const ffi::Host {
+        self.0
+    }
+
+    /// Count events that were given to process() as lost, for row reason of Component::REASONS.
+    pub fn drop_events(&self, reason: u32, n: u64) {
+        unsafe { ((*self.0).drop)(self.0, reason, n) }
+    }
+
     pub fn log(&self, level: i32, text: &str) {
         unsafe { ((*self.0).log)(self.0, level, c_text(text).as_ptr()) }
     }
@@ -336,6 +346,11 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// For functions of the SDK's base library.
+    pub fn raw(&self) -> *mut ffi::Batch {
+        self.raw
+    }
+
     pub fn events(&self) -> &[Event] {
         unsafe {
             match (*self.raw).count {
@@ -371,6 +386,18 @@ impl NewBatch<'_> {
 
     /// A payload of its own, copied.
     pub fn push(&mut self, payload: &[u8], time_ns: u64) {
+        let data = self.copy(payload);
+        self.add(ffi::Event { data, len: payload.len() as u32, flags: 0, attributes: 0, time_ns, seq: 0 });
+    }
+
+    /// Row i of the parent with another payload, copied: its time, sequence and attributes stay.
+    pub fn replace(&mut self, i: usize, payload: &[u8]) {
+        let row = &self.parent.expect("the batch has no parent").events()[i].0;
+        let data = self.copy(payload);
+        self.add(ffi::Event { data, len: payload.len() as u32, ..unsafe { std::ptr::read(row) } });
+    }
+
+    fn copy(&mut self, payload: &[u8]) -> *const u8 {
         let data = unsafe {
             assert!(payload.len() <= (*self.raw).size - self.used, "the batch has no bytes left");
             (*self.raw).data.wrapping_add(self.used)
@@ -379,7 +406,7 @@ impl NewBatch<'_> {
             unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), data, payload.len()) };
         }
         self.used += payload.len();
-        self.add(ffi::Event { data, len: payload.len() as u32, flags: 0, attributes: 0, time_ns, seq: 0 });
+        data
     }
 
     /// Send it to all that read that output; nothing, if it is empty.
@@ -404,6 +431,9 @@ impl Drop for NewBatch<'_> {
 /// emit(): so all of them get &self, and what changes is in Cell or RefCell.
 pub trait Component: Sized {
     const OPTIONS: &'static [ffi::Opt];
+    /// Names of the outputs, and reasons why events are dropped: texts with a NULL at the end; none: one output without name.
+    const OUTPUTS: &'static [*const c_char] = &[];
+    const REASONS: &'static [*const c_char] = &[];
 
     fn create(host: Host, conf: Conf) -> Result<Self, i32>;
     fn host(&self) -> Host;
@@ -488,6 +518,10 @@ unsafe extern "C" fn on_timer<C: Component>(this: *mut c_void) {
     call(this, "timer", |c: &C| Ok(c.timer()));
 }
 
+const fn list(texts: &'static [*const c_char]) -> *const *const c_char {
+    if texts.is_empty() { std::ptr::null() } else { texts.as_ptr() }
+}
+
 /// What the host reads; for `register!`.
 pub const fn component<C: Component>(kind: u32, r#type: *const c_char, summary: *const c_char, flags: u32) -> ffi::Component {
     ffi::Component {
@@ -503,8 +537,8 @@ pub const fn component<C: Component>(kind: u32, r#type: *const c_char, summary: 
         metrics: std::ptr::null(),
         metric_size: 0,
         n_metrics: 0,
-        outputs: std::ptr::null(),
-        reasons: std::ptr::null(),
+        outputs: list(C::OUTPUTS),
+        reasons: list(C::REASONS),
         conf_size: C::OPTIONS.len() * std::mem::size_of::<Value>(),
         create: create::<C>,
         destroy: destroy::<C>,

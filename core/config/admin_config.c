@@ -3,6 +3,7 @@
 #include "core/config/admin_config.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "core/config/config.h"
 #include "core/config/expand.h"
 #include "core/config/options.h"
+#include "core/config/secret_file.h"
 
 #define ADMIN_DEFAULT "127.0.0.1:9600"
 
@@ -208,6 +210,14 @@ static int read_writers(struct config *config, const struct jnode *node, struct 
 	return 0;
 }
 
+static void warn_of_readers(struct config *config, const struct jnode *node, struct diag *diag)
+{
+	char text[2 * PATH_MAX + 256];
+
+	if (secret_file_exposed(config->admin.key_file, text, sizeof text))
+		jdoc_report(config->doc, diag, DIAG_WARN, node, J_VALUE, "%s", text);
+}
+
 static int read_tls(struct config *config, const struct jnode *node, struct diag *diag)
 {
 	struct admin_config *admin = &config->admin;
@@ -226,6 +236,8 @@ static int read_tls(struct config *config, const struct jnode *node, struct diag
 		for (size_t i = 0; i < 3; i++)
 			if (given[i] && !(*to[i] = expand_path(config->doc, given[i])))
 				rc = -ENOMEM;
+		if (admin->key_file)
+			warn_of_readers(config, jnode_get(node, "key_file"), diag);
 		if (rc == 0)
 			rc = read_writers(config, jnode_get(node, "writers"), diag);
 	}

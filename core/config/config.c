@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/ext/tls.h>
@@ -17,6 +18,7 @@
 #include "core/plugin/loader.h"
 #include "core/config/options.h"
 #include "core/config/rates.h"
+#include "core/config/secret_file.h"
 #include "core/plugin/provider.h"
 #include <semstreams/base/host_name.h>
 #include <semstreams/base/units.h>
@@ -607,10 +609,15 @@ int config_claim(const struct config *config, const struct config_component *c, 
 		 const char *pointer, const char *resource)
 {
 	const char *other;
-	char what[512], text[1024];
+	char what[512], text[1024], warning[2 * PATH_MAX + 256];
 
 	if (strncmp(resource, "descriptors:", 12) == 0) {
 		claim_descriptors(config, c, diag, pointer, resource + 12);
+		return 0;
+	}
+	if (strncmp(resource, "secret:", 7) == 0) {
+		if (secret_file_exposed(resource + 7, warning, sizeof warning))
+			report_at(config, c, diag, DIAG_WARN, pointer, warning);
 		return 0;
 	}
 	if (claims_is_need(resource))

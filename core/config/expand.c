@@ -7,14 +7,14 @@
 #include "core/config/expand.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <semstreams/base/strbuf.h>
-#include <semstreams/base/file_atomic.h>
 #include <semstreams/base/utf8.h>
 #include "core/admin/hidden.h"
+#include "core/config/secret_file.h"
 
 /* Free a text that may be a secret. */
 static void wipe(char *text)
@@ -167,13 +167,10 @@ int expand_paths(const struct jdoc *doc, struct jnode *node, struct diag *diag)
 static void warn_of_readers(const struct jdoc *doc, const struct jnode *node, struct diag *diag,
 			    const char *path)
 {
-	struct stat st;
+	char text[2 * PATH_MAX + 256];
 
-	if (stat(path, &st) == 0 && !ss_file_is_private(&st))
-		jdoc_report(doc, diag, DIAG_WARN, node->child, J_VALUE,
-			    "\"%s\" holds a secret and is open to group or others (mode %04o); run chmod 600 "
-			    "on it",
-			    path, (unsigned)st.st_mode & 07777);
+	if (secret_file_exposed(path, text, sizeof text))
+		jdoc_report(doc, diag, DIAG_WARN, node->child, J_VALUE, "%s", text);
 }
 
 /* Whatever it is for: somebody put it where others do not look. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <gnutls/crypto.h>
 #include <semstreams/base/file_atomic.h>
@@ -32,15 +33,19 @@ bool join_is_online(const struct options *o)
 	return is_url(o->ca) || o->token_file || o->token_env;
 }
 
-static int read_file(const char *path, const char *what, struct ss_strbuf *out, struct fault *f)
+static int read_file(const char *path, const char *what, bool secret, struct ss_strbuf *out, struct fault *f)
 {
 	char *bytes;
 	size_t len;
-	int rc = ss_file_read(AT_FDCWD, path, FILE_MAX, &bytes, &len, NULL);
+	struct stat st;
+	int rc = ss_file_read(AT_FDCWD, path, FILE_MAX, &bytes, &len, &st);
 
 	if (rc < 0)
 		return rc == -ENOMEM ? rc
 				     : refuse(f, "%s: the %s cannot be read: %s", path, what, strerror(-rc));
+	if (secret && !ss_file_is_private(&st))
+		fprintf(stderr, "semstreams pki: warning: %s: others can read this %s; chmod 600 it\n", path,
+			what);
 	ss_strbuf_add(out, bytes, len);
 	explicit_bzero(bytes, len);
 	free(bytes);
@@ -70,7 +75,7 @@ static int token_load(const struct options *o, const char *subject, struct ss_st
 	if (!where)
 		return refuse(f, "a one-time token is needed: give it by --token-file or --token-env");
 	if (o->token_file)
-		rc = read_file(where, "token", text, f);
+		rc = read_file(where, "token", true, text, f);
 	else if ((value = getenv(where)) && *value)
 		ss_strbuf_text(text, value);
 	else
@@ -274,7 +279,7 @@ static int request_files(const struct options *o, struct ss_strbuf *csr, struct 
 		rc = refuse(f, "%s is there already, and a request for \"%s\": --force replaces it",
 			    o->words[1], r.subject);
 	if (rc == 0)
-		rc = read_file(o->words[1], "request", csr, f);
+		rc = read_file(o->words[1], "request", false, csr, f);
 	if (rc == 0 && !o->json) {
 		char id[65];
 		printf("%s: a request for \"%s\", whose key has the SHA-256 %s\n", o->words[1], o->words[0],
@@ -467,7 +472,7 @@ int join_accept(const struct options *o)
 	struct ss_strbuf *root = fileset_add(&set, o->words[2], 0644);
 	int rc = fileset_check(&set, o->force, &f);
 	if (rc == 0)
-		rc = read_file(o->words[0], "reply", &text, &f);
+		rc = read_file(o->words[0], "reply", false, &text, &f);
 	if (rc == 0 && (rc = message_reply_read(text.bytes, text.len, &reply, &inner)) == -EINVAL)
 		rc = refuse(&f, "%s: %s", o->words[0], inner.text);
 	if (rc == 0)
@@ -599,7 +604,7 @@ int join_approve(const struct options *o)
 			"\"-\"",
 			o->words[0], r.subject);
 	if (rc == 0)
-		rc = read_file(o->words[0], "request", &csr, &f);
+		rc = read_file(o->words[0], "request", false, &csr, &f);
 	if (rc == 0)
 		rc = is_url(o->ca) ? approve_there(o, &r, ss_strbuf_cstr(&csr), reply, &f)
 				   : approve_here(o, &r, reply, &f);
@@ -625,7 +630,7 @@ static int revoke_load(const char *path, struct certificates *out, struct ss_str
 	struct ss_strbuf text = {0};
 	struct message_reply reply;
 	struct fault inner = {""};
-	int rc = read_file(path, "certificate", &text, f);
+	int rc = read_file(path, "certificate", false, &text, f);
 
 	*out = (struct certificates){0};
 	if (rc == 0 && text.len && *text.bytes == '{') {
@@ -657,7 +662,7 @@ static int revoke_at(const struct options *o, struct online *ca, struct fault *f
 	if (rc)
 		goto out;
 	if (o->key)
-		rc = read_file(o->key, "key", &key, f);
+		rc = read_file(o->key, "key", true, &key, f);
 	if (rc == 0)
 		rc = online_revoke(ca, o, chain.v[0], ss_strbuf_cstr(&pem),
 				   o->key ? ss_strbuf_cstr(&key) : NULL, f);

@@ -75,18 +75,26 @@ static int32_t check_fingerprint(const struct ss_host *host, const char *text)
 		"FILE\" prints that of a root");
 }
 
-/* The whole folder: each token is another file, which need not be there yet. */
-static int32_t claim_folder(const struct ss_host *host, const char *file)
+/* The file, which others are not to read, and its whole folder: each token is another file, which need not be
+ * there yet. */
+static int32_t claim_token(const struct ss_host *host, const char *file)
 {
 	const char *slash = strrchr(file, '/');
-	char *resource = NULL;
+	char *folder = NULL, *secret = NULL;
+	int32_t rc = -ENOMEM;
 	if (!SS_KNOWS(host, struct ss_host, claim))
 		return 0;
 	int len = !slash ? 1 : slash == file ? 1 : (int)(slash - file);
-	if (asprintf(&resource, "reads:%.*s", len, slash ? file : ".") < 0)
-		return -ENOMEM;
-	int32_t rc = host->claim(host, "/token_file", resource);
-	free(resource);
+	if (asprintf(&folder, "reads:%.*s", len, slash ? file : ".") < 0)
+		folder = NULL;
+	if (asprintf(&secret, "secret:%s", file) < 0)
+		secret = NULL;
+	if (folder && secret)
+		rc = host->claim(host, "/token_file", folder);
+	if (folder && secret && rc != -ENOMEM)
+		rc = host->claim(host, "/token_file", secret);
+	free(folder);
+	free(secret);
 	return rc == -ENOMEM ? rc : 0;
 }
 
@@ -148,5 +156,5 @@ int32_t step_setup_init(struct step_setup *s, const struct ss_host *host, const 
 		*fingerprint = NULL;
 	if (rc == 0 && !*fingerprint)
 		rc = -ENOMEM;
-	return rc == 0 && conf->token_file ? claim_folder(host, conf->token_file) : rc;
+	return rc == 0 && conf->token_file ? claim_token(host, conf->token_file) : rc;
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pki as pki_module
 import pytest
-from conftest import PATIENCE
+from conftest import PATIENCE, unused_port
 from pki import CLIENT, Pki, openssl
 from test_tls_usable import listener
 
@@ -276,3 +276,37 @@ def test_secret_that_others_can_read(command, tmp_path):
         told = done.stdout + done.stderr
         assert done.returncode == 0 and ("holds a secret and is open to group or others" in told) == warned, told
         assert "c2VjcmV0" not in told
+
+
+def test_every_secret_that_others_can_read(command, start, tmp_path):
+    """Each file once, with its mode and the remedy: by check, by doctor and at start."""
+    own = Pki(tmp_path / "own")
+    leaf = own.location("a").leaf("localhost", sans=["localhost"])
+    files = {"token": tmp_path / "token", "mac": tmp_path / "mac", "admin": leaf.key}
+    files["token"].write_text("one-time\n")
+    files["mac"].write_text("c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U\n")
+    acme = {"enabled": True, "directory_url": "https://127.0.0.1:9/directory", "email": "a@ca.test", "domains": ["a.test"],
+            "storage_path": "acme", "eab_kid": "kid", "eab_hmac": {"file": str(files["mac"])},
+            "challenge_port": unused_port(socket.SOCK_STREAM)}
+    step = {"enabled": True, "ca_url": "https://127.0.0.1:9", "token_file": str(files["token"]), "domains": ["a.test"],
+            "storage_path": "step"}
+    config = {"components": [{"id": "udp", "type": "udp_input", "config": {"bind": "127.0.0.1", "port": 0}},
+                             {"id": "file", "type": "storage", "config": {"path": "out.jsonl"}}],
+              "admin": {"listen": "127.0.0.1:0", "tls": {"cert_file": str(leaf.cert), "key_file": str(leaf.key)}},
+              "security": {"tls": {"server": {"enabled": True, "mode": "acme", "acme": acme},
+                                   "client": {"mode": "step", "step": step, "ca_files": [own.ca_file]}}}}
+    (tmp_path / "c.json").write_text(json.dumps(config))
+
+    def warnings(told):
+        return re.findall(r'"?([^"\\ ]*)\\?" holds a secret and is open to group or others \(mode (\d+)\); run chmod 600 (\S+),', told)
+    for mode in 0o640, 0o600:
+        for file in files.values():
+            file.chmod(mode)
+        wanted = sorted((str(file), f"{mode:04o}", str(file)) for file in files.values()) if mode == 0o640 else []
+        for what in ["check"], ["doctor", "--timeout", "1s"]:
+            done = command(*what, "-c", "c.json") if what[0] == "doctor" else command(*what, "c.json")
+            assert sorted(warnings(done.stdout + done.stderr)) == wanted, done.stdout + done.stderr
+    for file in files.values():
+        file.chmod(0o640)
+    program = start(config)
+    program.wait_for(lambda: len(warnings(program.log())) == 3, what="a line of each")

@@ -13,7 +13,7 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 enum {
-	AGAIN_S = 5,   /* until something is looked for again that was not there */
+	AGAIN_S = 5,   /* at most, until something is looked for again that was not there */
 	STABLE_S = 10, /* a connection that was of use for so long counts as good */
 	IDLE_WAIT =
 		3600 /* seconds after which the server sends to one reader again what it has not heard of */
@@ -62,9 +62,12 @@ static void on_again(void *arg)
 /* What cannot be used now is looked for again. */
 static void not_yet(struct input *in, const char *text)
 {
+	const uint64_t most = (uint64_t)in->conf->retry_max, again = AGAIN_S * SECOND_NS;
+
 	consumer_trouble(in, SS_LOG_ERROR, text);
 	if (!in->again)
-		(void)loop_of(in)->timer(in->loop.self, AGAIN_S * SECOND_NS, 0, on_again, in, &in->again);
+		(void)loop_of(in)->timer(in->loop.self, most < again ? most : again, 0, on_again, in,
+					 &in->again);
 }
 
 /* An answer, for json_decref(); NULL: there is none, or it says an error, which is dealt with, unless it is

@@ -96,6 +96,7 @@ static void on_room(void *arg)
 
 	delivery_answer(in);
 	pull_more(in);
+	input_leave(in);
 }
 
 void delivery_answer(struct input *in)
@@ -137,6 +138,7 @@ void delivery_acked(struct input *in, uint64_t cookie, int32_t status)
 		settle(in);
 	}
 	pull_more(in);
+	input_leave(in);
 }
 
 void delivery_forget(struct input *in)
@@ -176,6 +178,7 @@ void delivery_message(struct input *in, natsMsg *msg)
 		return;
 	}
 	pull_got(in);
+	in->came = true;
 	if (at.delivered > 1)
 		in->host->metric_add(in->host, METRIC_REDELIVERED, 1);
 	if (in->ending && !reads_alone(in))

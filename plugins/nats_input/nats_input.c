@@ -7,6 +7,8 @@
 #include <string.h>
 #include "plugins/nats_input/nats_input.h"
 
+#define LEAVE_NS UINT64_C(1000000000) /* the longest time to take leave */
+
 /* ---- connection ---- */
 
 static void on_connected(void *arg)
@@ -23,6 +25,7 @@ static void on_disconnected(void *arg, const char *why)
 	char text[256];
 
 	consumer_leave(in);
+	input_leave(in);
 	snprintf(text, sizeof text, "no connection to NATS: %.200s", why);
 	consumer_trouble(in, -1, text); /* the connection has logged it */
 }
@@ -155,7 +158,9 @@ static void input_stop(void *self)
 	loop_of(in)->cancel(in->loop.self, in->tick);
 	loop_of(in)->cancel(in->loop.self, in->extend);
 	loop_of(in)->cancel(in->loop.self, in->again);
-	in->tick = in->extend = in->again = 0;
+	loop_of(in)->cancel(in->loop.self, in->late);
+	in->tick = in->extend = in->again = in->late = 0;
+	in->leaving = false;
 	delivery_answer(in);
 	/* the last acknowledgements leave; what has come meanwhile is read, or closing would cut them off */
 	natsConnection *nc = nats_conn_handle(in->conn);
@@ -182,13 +187,77 @@ static void input_resume(void *self)
 	pull_more(in);
 }
 
+/* ---- the end ---- */
+
+static void leave(struct input *in)
+{
+	if (!in->leaving)
+		return;
+	in->leaving = false;
+	loop_of(in)->cancel(in->loop.self, in->late);
+	in->late = 0;
+	in->host->drained(in->host);
+}
+
+static void on_late(void *arg)
+{
+	struct input *in = arg;
+
+	in->late = 0;
+	leave(in);
+}
+
+/* The server has heard all that was said before it was asked. */
+static void on_last_answer(void *arg, natsMsg *msg)
+{
+	struct input *in = arg;
+
+	(void)msg;
+	in->leave_asks = false;
+	if (!in->came && in->n_flying == 0 && !in->owes)
+		leave(in);
+	else if (in->came)
+		input_leave(in);
+}
+
+void input_leave(struct input *in)
+{
+	char subject[600];
+
+	if (!in->leaving || in->leave_asks)
+		return;
+	if (!nats_conn_handle(in->conn)) {
+		leave(in);
+		return;
+	}
+	if (in->n_flying || in->owes)
+		return;
+	in->came = false;
+	snprintf(subject, sizeof subject, "$JS.API.CONSUMER.INFO.%s.%s", in->conf->stream, in->conf->durable);
+	in->leave_asks = true;
+	if (nats_conn_request(in->conn, subject, "", 0, on_last_answer, in) < 0) {
+		in->leave_asks = false;
+		leave(in);
+	}
+}
+
+/*
+ * What the server has sent already is given back, and what is on its way gets its time to be acknowledged:
+ * who closes a connection with something unread cuts off what he has said last.  Those downstream that keep
+ * events until they drain themselves are not waited for.
+ */
 static int32_t input_drain(void *self)
 {
 	struct input *in = self;
 
 	in->ending = true;
 	delivery_return(in);
-	return 0;
+	if (!in->running || loop_of(in)->timer(in->loop.self, LEAVE_NS, 0, on_late, in, &in->late) < 0)
+		return 0;
+	in->leaving = true;
+	in->came = true;
+	input_leave(in);
+	return in->leaving ? SS_BUSY : 0;
 }
 
 static void input_acked(void *self, uint64_t cookie, int32_t status)

@@ -73,7 +73,10 @@ struct input {
 	struct nats_conn *conn;
 	struct ss_iface loop, positions, attributes;
 	bool paused, ending;
-	uint32_t tick, extend, again; /* timers */
+	uint32_t tick, extend, again, late; /* timers */
+	bool leaving;                       /* the host waits for drained() */
+	bool leave_asks;                    /* an answer is awaited, behind which nothing is on the way */
+	bool came;                          /* a message, since that was asked for */
 
 	/* consumer.c */
 	bool running;        /* the consumer is there, so messages are asked for */
@@ -118,6 +121,11 @@ static inline uint64_t input_now(const struct input *in)
 {
 	return loop_of(in)->now(in->loop.self);
 }
+
+/* ---- nats_input.c ---- */
+
+/* While the host drains: something has changed that may have been waited for. */
+void input_leave(struct input *);
 
 /* ---- consumer.c ---- */
 

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.xdist_group("example_plugins")  # built once
 
 TYPES = {"file-input": "file_input", "nmea": "nmea", "pkcs11-tls": "pkcs11_tls"}
 LANGUAGES = {"nmea": "rust"}
+# options of "semstreams plugins check"; Rust's standard library ends the process where memory is short
+RULES = {"file-input": ["--option", "path=README.md"], "nmea": ["--except", "allocation-crash"]}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,12 @@ def test_they_are_listed_and_export_one_symbol(plugins, command):
         assert command("plugins", "describe", type_, "--plugins", plugins).returncode == 0
         symbols = subprocess.run(["nm", "-D", "--defined-only", plugins / f"{type_}.so"], check=True, capture_output=True, text=True)
         assert [line.split()[-1] for line in symbols.stdout.splitlines()] == ["semstreams_entry_v1"]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_it_keeps_to_the_rules(make, name, plugins, command):
+    done = command("plugins", "check", plugins / f"{TYPES[name]}.so", *RULES[name], cwd=make.folder / name)
+    assert (done.returncode, done.stderr) == (0, "") and "ok, 0 breaches" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -120,6 +120,12 @@ def test_it_is_listed_and_described(package, command):
     assert said.returncode == 0 and "accept_unsigned" in said.stdout
 
 
+@pytest.mark.parametrize("mode", ["decode", "encode"])
+def test_it_keeps_to_the_rules(package, command, mode):
+    done = command("plugins", "check", package / "plugins" / "mavlink.so", "--option", f"mode={mode}")
+    assert done.returncode == 0 and "ok, 0 breaches" in done.stdout, done.stdout + done.stderr
+
+
 def test_another_dialect(package, tmp_path):
     """A definition with an include, from another folder; its tables compile, and what is wrong in it is said."""
     (tmp_path / "all.xml").write_text('<mavlink><include>part.xml</include><messages><message id="9000" name="OWN">'

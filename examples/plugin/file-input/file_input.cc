@@ -53,9 +53,13 @@ class FileInput : public semstreams::Instance
 	using Callbacks = semstreams::Callbacks<FileInput, Conf>;
 
 	FileInput(const ss_host *h, const Conf &c)
-	    : Instance(h), conf(c), loop(query<ss_loop>(SS_LOOP, &loop_self)),
-	      positions(query<ss_positions>(SS_POSITIONS, &positions_self))
+	    : Instance(h), conf(c), loop(query<ss_loop>(SS_LOOP, &loop_self))
 	{
+		ss_iface found;
+		if (h->query(h, SS_POSITIONS, sizeof *positions, &found) == 0) { // else there is the journal
+			positions = static_cast<const ss_positions *>(found.vtbl);
+			positions_self = found.self;
+		}
 		// renamed files and the next one are opened in its folder
 		const std::string path = c.path;
 		const size_t slash = path.rfind('/');
@@ -78,7 +82,7 @@ class FileInput : public semstreams::Instance
 		// what all that store lines have; else what was acknowledged
 		ss_position at;
 		const Epoch &epoch = journal->epoch();
-		const bool same = positions->resume(positions_self, only_stream, &at) == 0 &&
+		const bool same = positions && positions->resume(positions_self, only_stream, &at) == 0 &&
 				  std::equal(epoch.begin(), epoch.end(), std::begin(at.epoch));
 		go_back_to(same ? at.seq : journal->acknowledged());
 		read_soon(0);
@@ -166,7 +170,7 @@ class FileInput : public semstreams::Instance
 	const Conf &conf; // the host keeps it until the instance is destroyed
 	void *loop_self = nullptr, *positions_self = nullptr;
 	const ss_loop *loop;
-	const ss_positions *positions;
+	const ss_positions *positions = nullptr;
 	uint32_t timer = 0; // 0: none
 	bool paused = false, draining = false;
 	std::unique_ptr<Journal> journal; // from start on

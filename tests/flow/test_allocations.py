@@ -72,10 +72,12 @@ def test_events_cost_no_allocation(start, counter, udp_port, tmp_path, semstream
                 if i % 1000 == 999:
                     program.wait_for(lambda: (tmp_path / "out.jsonl").read_bytes().count(b"\n") >= sent)
 
-        send(20000)  # the pools grow
-        before = allocations()
-        send(20000)
-        made = allocations() - before
-    # on a busy machine more is on its way at once, and the pools still grow a little
-    assert made < 200, f"{made} allocations for 20000 events"
+        # the pools grow while more is on its way at once than ever before, on a busy machine for longer; what an event or a batch
+        # costs it costs in each round
+        made = []
+        while len(made) < 10 and min(made, default=200) >= 200:
+            before = allocations()
+            send(20000)
+            made.append(allocations() - before)
+    assert min(made) < 200, f"allocations for 20000 events each: {made}"
     assert allocations() > 100, "the counter counts"

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <semstreams/ext/attributes.h>
 #include <semstreams/ext/fields.h>
+#include <semstreams/ext/tls-provider.h>
 #include "core/fields/fields.h"
 #include "core/flow/services/attributes.h"
 #include "core/torture/allocation.h"
@@ -473,6 +474,35 @@ static const struct ss_attribute_service attribute_service = {
 	.attach = attributes_attach_set,
 };
 
+/* A provider's certificates are taken as they are. */
+static int32_t tls_publish(void *self, const char *source, const char *chain_pem, const char *key_pem,
+			   char *why, size_t why_size)
+{
+	(void)source, (void)chain_pem, (void)key_pem, (void)why, (void)why_size;
+	return guard_is_inst(self, "publish") ? 0 : -EINVAL;
+}
+
+static void tls_unavailable(void *self, const char *reason)
+{
+	(void)reason;
+	guard_is_inst(self, "unavailable");
+}
+
+static const char *const *tls_ca_files(void *self)
+{
+	static const char *const none[] = {NULL};
+
+	(void)self;
+	return none;
+}
+
+static const struct ss_tls_publish tls_publish_service = {
+	.struct_size = offsetof(struct ss_tls_publish, publish_signer),
+	.publish = tls_publish,
+	.unavailable = tls_unavailable,
+	.ca_files = tls_ca_files,
+};
+
 /* Other services are not there, as in a host that was built without them. */
 static int32_t host_query(const struct ss_host *host, const char *id, uint32_t min_size, struct ss_iface *out)
 {
@@ -485,11 +515,16 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		{SS_ATTRIBUTES, {&attribute_service, g}, sizeof attribute_service},
 		{SS_FIELDS, {&fields_service, NULL}, fields_service.struct_size},
 		{SS_LOOP, {&guard_loop, g}, guard_loop.struct_size},
+		{SS_TLS_PUBLISH,
+		 {&tls_publish_service, g},
+		 g->desc->kind == SS_KIND_PROVIDER ? tls_publish_service.struct_size : 0},
 	};
 
 	for (size_t i = 0; i < sizeof services / sizeof services[0]; i++) {
 		if (strcmp(id, services[i].id) != 0)
 			continue;
+		if (services[i].size == 0)
+			return -ENOENT;
 		if (services[i].size < min_size)
 			return -ENOTSUP;
 		*out = services[i].iface;

@@ -21,6 +21,14 @@ cp "$PLUGIN" "$dir/plugins/"
 chmod 755 "$dir"/plugins/*.so
 cd "$dir"
 
+# the rules of the plugin interface; CHECK_OPTIONS are those of "semstreams plugins check"
+if "$semstreams" plugins check --help >/dev/null 2>&1; then
+	# shellcheck disable=SC2086 # several options
+	"$semstreams" plugins check ${CHECK_OPTIONS:-} "$dir"/plugins/*.so
+else
+	echo "skipped: $semstreams has no plugins check"
+fi
+
 # Run pipeline.json until the test ends; what the host says is in the file log.
 start () {
 	"$semstreams" run --plugins "$dir/plugins" --config "$here/pipeline.json" 2>log &

@@ -10,10 +10,10 @@ AGAIN = $(MAKE) -f $(firstword $(MAKEFILE_LIST)) -C $(ARCHIVE)
 
 all: @TYPE@.so
 
-# unit tests, then the plugin in the installed program
+# unit tests, then the plugin in the installed program: its rules (semstreams plugins check), a pipeline
 check: all test_@TYPE@ $(CHECKS)
 	./test_@TYPE@
-	PLUGIN='$(CURDIR)/@TYPE@.so' sh ./pipeline.test || test $$? = 77 # skipped
+	PLUGIN='$(CURDIR)/@TYPE@.so' CHECK_OPTIONS='$(CHECK_OPTIONS)' sh ./pipeline.test || test $$? = 77 # skipped
 
 install: all
 	install -D -m 755 @TYPE@.so '$(DESTDIR)$(plugindir)/@TYPE@.so'

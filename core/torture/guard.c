@@ -482,6 +482,13 @@ static int32_t tls_publish(void *self, const char *source, const char *chain_pem
 	return guard_is_inst(self, "publish") ? 0 : -EINVAL;
 }
 
+static int32_t tls_publish_signer(void *self, const char *source, const char *chain_pem,
+				  const struct ss_tls_signer *signer, char *why, size_t why_size)
+{
+	(void)source, (void)chain_pem, (void)signer, (void)why, (void)why_size;
+	return guard_is_inst(self, "publish_signer") ? 0 : -EINVAL;
+}
+
 static void tls_unavailable(void *self, const char *reason)
 {
 	(void)reason;
@@ -497,7 +504,8 @@ static const char *const *tls_ca_files(void *self)
 }
 
 static const struct ss_tls_publish tls_publish_service = {
-	.struct_size = offsetof(struct ss_tls_publish, publish_signer),
+	.struct_size = sizeof tls_publish_service,
+	.publish_signer = tls_publish_signer,
 	.publish = tls_publish,
 	.unavailable = tls_unavailable,
 	.ca_files = tls_ca_files,
@@ -515,6 +523,7 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		{SS_ATTRIBUTES, {&attribute_service, g}, sizeof attribute_service},
 		{SS_FIELDS, {&fields_service, NULL}, fields_service.struct_size},
 		{SS_LOOP, {&guard_loop, g}, guard_loop.struct_size},
+		{SS_POSITIONS, {&guard_positions, g}, guard_positions.struct_size},
 		{SS_TLS_PUBLISH,
 		 {&tls_publish_service, g},
 		 g->desc->kind == SS_KIND_PROVIDER ? tls_publish_service.struct_size : 0},
@@ -608,6 +617,7 @@ void guard_done(struct guard *g)
 	guard_run_posts(g, false);
 	report_leaks(g);
 	lots_end(g);
+	guard_positions_done(g);
 	close(g->wake);
 	pthread_mutex_destroy(&g->post_lock);
 	pthread_mutex_destroy(&g->lock);

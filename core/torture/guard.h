@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <semstreams/plugin.h>
 #include <semstreams/ext/loop.h>
+#include <semstreams/ext/positions.h>
 
 enum { GUARD_WATCHES = 1024 };
 
@@ -53,6 +54,9 @@ struct guard {
 	uint64_t held;                                 /* batches that process() keeps */
 	uint64_t digest;                               /* of what came out */
 
+	struct streams *streams; /* of a checkpointer */
+	struct stream_log *stream_log;
+
 	struct guard_watch watches[GUARD_WATCHES];
 	uint32_t next_id;
 	uint64_t now_ns; /* of the loop */
@@ -90,6 +94,12 @@ void guard_post(struct guard *, void (*fn)(void *arg), void *arg, struct ss_toke
 /* Wait at most so long in real time, then run what is due; how many callbacks that were. */
 uint32_t guard_turn(struct guard *, unsigned ms, bool jump);
 void guard_run_posts(struct guard *, bool call);
+
+/* guard_positions.c: semstreams.positions/1 */
+extern const struct ss_positions guard_positions;
+void guard_positions_offer(struct guard *, const struct ss_batch *);
+void guard_positions_settle(struct guard *, const struct ss_batch *, bool accepted);
+void guard_positions_done(struct guard *);
 
 /* guard.c, for guard_loop.c */
 void guard_enter(struct guard *, const char *callback);

@@ -193,6 +193,7 @@ static void settle(struct guard *g, struct lot *l, int32_t rc)
 
 	g->accepted += rows;
 	g->offered = NULL;
+	guard_positions_settle(g, l->pub, rc >= 0);
 	if (rc == SS_KEPT && !l->finished) {
 		l->kept = true;
 		g->held++;
@@ -228,6 +229,7 @@ static bool offer(struct guard *g, struct lot *l, int32_t *rc)
 		g->offered = l;
 		g->used = 0;
 		g->is_ready = false;
+		guard_positions_offer(g, l->pub);
 		guard_enter(g, "process");
 		*rc = known(g->desc->process(g->self, 0, l->pub), SS_BUSY);
 		guard_leave(g);

@@ -317,6 +317,7 @@ static int check_type(struct checking *c, const struct ss_component *raw)
 	struct ss_component *desc = NULL;
 	const char *type =
 		raw && raw->struct_size > offsetof(struct ss_component, type) && raw->type ? raw->type : "";
+	const uint32_t before = ledger()->n;
 	int rc = 0;
 
 	snprintf(ledger()->type, sizeof ledger()->type, "%s", type);
@@ -330,6 +331,8 @@ static int check_type(struct checking *c, const struct ss_component *raw)
 	json_array_append_new(c->types,
 			      json_pack("{s:s, s:s, s:I}", "type", desc->type, "kind", descriptor_kind(desc),
 					"failed_allocations", (json_int_t)t.allocations));
+	if (rc == -EINVAL && ledger()->n > before)
+		rc = 0; /* options that the plugin itself spoils are its breach, and nobody's usage */
 	for (unsigned i = 0; i < t.n_notes; i++) {
 		char text[256];
 		snprintf(text, sizeof text, "%s: %s", type, t.notes[i]);

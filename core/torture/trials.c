@@ -318,7 +318,7 @@ static void live_often(void *arg)
 	/* whose fault is it: does it grow without start() and stop(), too? */
 	if ((bytes || descriptors || threads) && !grows(t, create_only, &of_creation))
 		return;
-	if (bytes)
+	if (bytes && !threads) /* threads that stay have memory of their own */
 		ledger_add(RULE_CYCLE_MEMORY, of_creation.bytes >= GROWTH_BYTES * LIVES ? "destroy" : "stop",
 			   "%lld bytes more are allocated after %d lives", (long long)of_lives.bytes, LIVES);
 	if (descriptors)

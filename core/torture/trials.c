@@ -228,9 +228,25 @@ static void be_injected(void *arg)
 	free(huge);
 }
 
-/* One life of many. */
+/* Nothing more can be learnt from a plugin that does not get through one life. */
+static bool is_dead(uint32_t since)
+{
+	static const enum rule deadly[] = {
+		RULE_CRASH,         RULE_HANG,         RULE_EXIT,
+		RULE_CREATE_FAILED, RULE_START_FAILED, RULE_BATCH_WRITTEN,
+		RULE_BATCH_KEPT,    RULE_DRAIN_HANG,   RULE_BUSY_WITHOUT_INPUT_READY};
+
+	for (uint32_t i = since; i < ledger()->n; i++)
+		for (size_t k = 0; k < sizeof deadly / sizeof deadly[0]; k++)
+			if (ledger()->breaches[i].rule == deadly[k])
+				return true;
+	return false;
+}
+
+/* One life of many; false: there is no use in another one. */
 static bool cycle(const struct trial *t, uint64_t n)
 {
+	const uint32_t before = ledger()->n;
 	struct guard *g = &one;
 
 	if (!begin(g, t->desc, t->conf, true))
@@ -246,7 +262,7 @@ static bool cycle(const struct trial *t, uint64_t n)
 	else if (started)
 		guard_turn(g, 0, false);
 	end(g, started && n % 10 == 0);
-	return started;
+	return started && !is_dead(before);
 }
 
 /* Threads that have ended are gone a little later. */
@@ -254,7 +270,7 @@ static unsigned count_threads(unsigned at_most)
 {
 	unsigned n = process_threads();
 
-	for (int i = 0; n > at_most && i < 1000; i++) {
+	for (int i = 0; n > at_most && i < 300; i++) {
 		usleep(1000);
 		n = process_threads();
 	}
@@ -501,21 +517,6 @@ static bool wants_any(const struct trials *t, const enum rule *rules)
 	for (; *rules != RULES; rules++)
 		if (t->wants(*rules))
 			return true;
-	return false;
-}
-
-/* Nothing more can be learnt from a plugin that does not get through one life. */
-static bool is_dead(uint32_t since)
-{
-	static const enum rule deadly[] = {
-		RULE_CRASH,         RULE_HANG,         RULE_EXIT,
-		RULE_CREATE_FAILED, RULE_START_FAILED, RULE_BATCH_WRITTEN,
-		RULE_BATCH_KEPT,    RULE_DRAIN_HANG,   RULE_BUSY_WITHOUT_INPUT_READY};
-
-	for (uint32_t i = since; i < ledger()->n; i++)
-		for (size_t k = 0; k < sizeof deadly / sizeof deadly[0]; k++)
-			if (ledger()->breaches[i].rule == deadly[k])
-				return true;
 	return false;
 }
 

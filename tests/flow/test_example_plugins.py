@@ -200,7 +200,7 @@ def test_an_older_plugin_has_no_certificate(start, plugins, token, location, tcp
     program = start(listener(tcp_port, plugins={"paths": [str(old), str(plugins)]},
                              security={"tls": {"server": {"enabled": True, **token.settings("hub", leaf.cert)}}}), env=token.env)
     assert shown(tcp_port, location.pki) is None
-    program.wait_log(r"Component has no certificate, as its plugin is older than keys that sign elsewhere.*\bcomponent=hub\b")
+    program.wait_log(r"Component has no certificate: the key signs elsewhere, which its plugin cannot use.*\bcomponent=hub\b")
     assert program.terminate() == 0
     assert program.log().count("Component has no certificate") == 1
 

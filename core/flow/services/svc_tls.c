@@ -36,8 +36,8 @@ static const struct ss_tls_material *acquire(void *self, uint32_t role)
 		return m;
 	if (!atomic_exchange(&c->tls_signer_refused, true))
 		log_printf(SS_LOG_ERROR, c->id,
-			   "Component has no certificate, as its plugin is older than keys that sign "
-			   "elsewhere; update the plugin, or give it a certificate with a key file");
+			   "Component has no certificate: the key signs elsewhere, which its plugin cannot "
+			   "use; update the plugin, or give it a certificate with a key file");
 	return tls_identity_without_certificate(m);
 }
 

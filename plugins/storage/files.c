@@ -75,6 +75,7 @@ int files_init(struct storage *s)
 
 	TAILQ_INIT(&fs->by_use);
 	fs->max_open = s->path.routed ? (uint32_t)s->conf->max_open_files : CLOSING_MAX + 1;
+	fs->room = fs->max_open;
 	fs->closing_max = s->path.routed ? (int)fs->max_open : CLOSING_MAX;
 	while (s->path.routed && buckets < fs->max_open)
 		buckets *= 2;
@@ -107,6 +108,8 @@ void files_done(struct storage *s)
 	free(fs->iov);
 	free(s->sync.files);
 	free(s->sync.folders);
+	free(fs->more.files);
+	free(fs->more.folders);
 	allowance_done(&s->allowance);
 	*fs = (struct files){0};
 }
@@ -318,6 +321,42 @@ static bool check_file(struct storage *s, struct file *f, time_t now)
 	return true;
 }
 
+/* Close some of the files that were not used for longest, if all of them is safe; put to sleep, in the middle
+ * of a batch, if it is stored.  False: there was none. */
+static bool evict(struct storage *s, bool midway)
+{
+	struct files *fs = &s->files;
+	struct file *f, *next;
+	uint32_t before = fs->n_open, enough = fs->max_open / 8 + 1;
+
+	if (before > fs->max_open)
+		enough += before - fs->max_open;
+	for (f = TAILQ_FIRST(&fs->by_use); f && before - fs->n_open < enough; f = next) {
+		next = TAILQ_NEXT(f, by_use);
+		if (!is_idle(fs, f))
+			continue;
+		if (!f->seg || f->seg->synced == f->seg->size) {
+			s->host->metric_add(s->host, METRIC_EVICTED, f->seg != NULL);
+			remove_file(s, f);
+		} else if (midway && !segment_is_asleep(f->seg) && f->seg->stored == f->seg->size) {
+			s->host->metric_add(s->host, METRIC_EVICTED, 1);
+			segment_sleep(f->seg);
+			fs->n_open--;
+			fs->n_asleep++;
+		}
+	}
+	return fs->n_open < before;
+}
+
+/* After max_open has become less: between two batches none is needed. */
+static void close_surplus(struct storage *s)
+{
+	if (s->files.n_open <= s->files.max_open || s->next != s->ring.tail)
+		return;
+	s->files.pass++;
+	evict(s, false);
+}
+
 void files_check(struct storage *s)
 {
 	struct file *f, *next;
@@ -334,6 +373,7 @@ void files_check(struct storage *s)
 		if (can_retire(s, f) && !segment_is_asleep(f->seg))
 			s->check_due = !check_file(s, f, now);
 	}
+	close_surplus(s);
 }
 
 bool files_leave_moved(struct storage *s, bool only_ask)
@@ -388,34 +428,78 @@ int files_cut_unsynced(struct storage *s)
 
 /* ---- room ---- */
 
-/* Close some of the files that were not used for longest, if all of them is safe; put to sleep, in the middle
- * of a batch, if it is stored.  False: there was none. */
-static bool evict(struct storage *s, bool midway)
-{
-	struct files *fs = &s->files;
-	struct file *f, *next;
-	uint32_t before = fs->n_open, enough = fs->max_open / 8 + 1;
-
-	for (f = TAILQ_FIRST(&fs->by_use); f && before - fs->n_open < enough; f = next) {
-		next = TAILQ_NEXT(f, by_use);
-		if (!is_idle(fs, f))
-			continue;
-		if (!f->seg || f->seg->synced == f->seg->size) {
-			s->host->metric_add(s->host, METRIC_EVICTED, f->seg != NULL);
-			remove_file(s, f);
-		} else if (midway && !segment_is_asleep(f->seg) && f->seg->stored == f->seg->size) {
-			s->host->metric_add(s->host, METRIC_EVICTED, 1);
-			segment_sleep(f->seg);
-			fs->n_open--;
-			fs->n_asleep++;
-		}
-	}
-	return fs->n_open < before;
-}
-
 static bool has_room(struct storage *s, bool midway)
 {
-	return s->files.n_open < s->files.max_open || evict(s, midway);
+	const struct files *fs = &s->files;
+
+	return fs->n_open < fs->max_open || (evict(s, midway) && fs->n_open < fs->max_open);
+}
+
+/* ---- other options ---- */
+
+void files_take_room(struct storage *s)
+{
+	struct files *fs = &s->files;
+
+	if (!fs->more.n)
+		return;
+	free(s->sync.files);
+	free(s->sync.folders);
+	s->sync.files = fs->more.files;
+	s->sync.folders = fs->more.folders;
+	fs->room = fs->max_open = fs->more.n;
+	fs->more = (struct sync_room){0};
+}
+
+/* Files are found as fast when there are more. */
+static void take_buckets(struct files *fs, struct files *fresh)
+{
+	const struct files old = *fs;
+	struct file *f;
+
+	fs->buckets = fresh->buckets;
+	fs->mask = fresh->mask;
+	fresh->buckets = old.buckets;
+	fresh->mask = old.mask;
+	TAILQ_FOREACH(f, &fs->by_use, by_use)
+	{
+		LIST_REMOVE(f, in_bucket);
+		LIST_INSERT_HEAD(&fs->buckets[f->hash & fs->mask], f, in_bucket);
+	}
+}
+
+static void take_closing(struct files *fs, struct files *fresh)
+{
+	struct segment **closing = fs->closing;
+
+	if (fresh->closing_max <= fs->closing_max)
+		return;
+	memcpy(fresh->closing, closing, (size_t)fs->n_closing * sizeof(struct segment *));
+	fs->closing = fresh->closing;
+	fs->closing_max = fresh->closing_max;
+	fresh->closing = closing;
+}
+
+void files_reconfigure(struct storage *s, struct storage *fresh)
+{
+	struct files *fs = &s->files, *other = &fresh->files;
+
+	if (!s->path.routed)
+		return;
+	free(fs->more.files);
+	free(fs->more.folders);
+	fs->more = (struct sync_room){0};
+	fs->max_open = other->max_open < fs->room ? other->max_open : fs->room;
+	if (other->mask > fs->mask)
+		take_buckets(fs, other);
+	take_closing(fs, other);
+	if (other->max_open > fs->room) {
+		fs->more = (struct sync_room){other->max_open, fresh->sync.files, fresh->sync.folders};
+		fresh->sync.files = NULL;
+		fresh->sync.folders = NULL;
+		if (!s->syncing)
+			files_take_room(s);
+	}
 }
 
 /* ---- which file ---- */

@@ -56,6 +56,12 @@ struct files {
 	uint32_t mask;
 	struct file *only;         /* without attributes there is one */
 	uint32_t max_open, n_open; /* segments with descriptors, also full ones */
+	uint32_t room;             /* of them in a sync, and what it will have after the sync under way */
+	struct sync_room {
+		uint32_t n; /* 0: the same */
+		struct sync_file *files;
+		struct sync_folder *folders;
+	} more;
 	uint32_t n_asleep;
 	struct segment **closing; /* full files that are not synced yet */
 	int n_closing, closing_max;
@@ -72,6 +78,11 @@ struct files {
 /* In create; 0 or -ENOMEM.  files_done() may be called in any case. */
 int files_init(struct storage *);
 void files_done(struct storage *);
+/* Other options: as many files open as a fresh instance may have, which gets what there is no use for any
+ * more. */
+void files_reconfigure(struct storage *, struct storage *fresh);
+/* No sync is under way: the next may have more files. */
+void files_take_room(struct storage *);
 /* In start: the one file, or the folder of many.  0, or -errno with the reason in why. */
 int files_open_first(struct storage *, char why[WHY_MAX]);
 /* Close all; what is not written is forgotten. */

@@ -33,13 +33,14 @@ struct closed_file {
 
 struct retain {
 	const struct ss_host *host;
-	const struct storage_conf *conf;
 	const struct path *path;
-	struct ss_job *job;
+	struct storage_conf conf; /* of the next look */
+	struct ss_job *job;       /* NULL: there has been nothing to do */
 	bool wanted;
 	unsigned age_s; /* how long ago it last began to look */
 	atomic_bool quit;
 	/* the job's */
+	struct storage_conf limits;
 	struct closed_file *files;
 	size_t n, room;
 };
@@ -264,7 +265,7 @@ static void drop_old(struct retain *r)
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec, bytes = 0;
-	const struct storage_conf *c = r->conf;
+	const struct storage_conf *c = &r->limits;
 	uint64_t max_age = (uint64_t)c->retain_age;
 	size_t left = r->n;
 	for (size_t i = 0; i < r->n; i++)
@@ -453,7 +454,7 @@ static int write_compressed(struct retain *r, int in, int dirfd, const char *tmp
 	int out = path_open_at(dirfd, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (out < 0)
 		return out;
-	int rc = compress_file(r->conf->compress, in, out, &r->quit);
+	int rc = compress_file(r->limits.compress, in, out, &r->quit);
 	if (rc == 0)
 		rc = look_like(r, out, &st);
 	if (rc == 0 && fsync(out) < 0)
@@ -468,7 +469,7 @@ static int pack_open(struct retain *r, int in, int dirfd, const char *name)
 {
 	char full[REL_MAX], tmp[REL_MAX], stamped[REL_MAX];
 	struct stat st, done;
-	const char *ext = compress_extension(r->conf->compress);
+	const char *ext = compress_extension(r->limits.compress);
 	snprintf(full, sizeof full, "%s%s", name, ext);
 	if (fstatat(dirfd, full, &done, AT_SYMLINK_NOFOLLOW) == 0) {
 		if (fstat(in, &st) < 0)
@@ -520,7 +521,7 @@ static int pack(struct retain *r, const char *rel)
 static unsigned pack_all(struct retain *r)
 {
 	unsigned n = 0;
-	for (size_t i = 0; r->conf->compress != COMPRESS_NONE && i < r->n && !atomic_load(&r->quit); i++) {
+	for (size_t i = 0; r->limits.compress != COMPRESS_NONE && i < r->n && !atomic_load(&r->quit); i++) {
 		const char *rel = r->files[i].rel;
 		if (r->files[i].compressed)
 			continue;
@@ -554,13 +555,32 @@ static void look(void *arg)
 	clear_files(r);
 }
 
+static bool has_work(const struct storage_conf *c)
+{
+	return c->retain_files || c->retain_age || c->retain_bytes || c->compress != COMPRESS_NONE;
+}
+
+static int have_thread(struct retain *r)
+{
+	return r->job ? 0 : ss_job_new(&r->job, "storage-keep", NULL, NULL);
+}
+
 static void start(struct retain *r)
 {
-	(void)ss_job_take(r->job);
-	if (!r->wanted || ss_job_busy(r->job))
+	if (r->job)
+		(void)ss_job_take(r->job);
+	if (!r->wanted || (r->job && ss_job_busy(r->job)))
 		return;
 	r->wanted = false;
 	r->age_s = 0;
+	if (!has_work(&r->conf))
+		return;
+	int rc = have_thread(r);
+	if (rc < 0) {
+		report_failure(r, "", rc);
+		return;
+	}
+	r->limits = r->conf;
 	ss_job_start(r->job, look, r);
 }
 
@@ -583,16 +603,13 @@ void retain_tick(struct retain *r)
 int retain_new(struct retain **out, const struct ss_host *host, const struct storage_conf *conf,
 	       const struct path *path)
 {
-	if (!conf->retain_files && !conf->retain_age && !conf->retain_bytes &&
-	    conf->compress == COMPRESS_NONE)
-		return 0;
 	struct retain *r = calloc(1, sizeof *r);
 	if (!r)
 		return -ENOMEM;
 	r->host = host;
-	r->conf = conf;
+	r->conf = *conf;
 	r->path = path;
-	int rc = ss_job_new(&r->job, "storage-keep", NULL, NULL);
+	int rc = has_work(conf) ? have_thread(r) : 0;
 	if (rc < 0) {
 		free(r);
 		return rc;
@@ -600,6 +617,14 @@ int retain_new(struct retain **out, const struct ss_host *host, const struct sto
 	retain_wake(r);
 	*out = r;
 	return 0;
+}
+
+void retain_reconfigure(struct retain *r, const struct storage_conf *conf)
+{
+	if (!r)
+		return;
+	r->conf = *conf;
+	retain_wake(r);
 }
 
 void retain_free(struct retain *r)

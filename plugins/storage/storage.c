@@ -44,39 +44,45 @@ static const struct ss_option options[] = {
 	    "(interval), or after write() (relaxed)",
 	    .choices = sync_choices),
 	OPT(sync_interval, SS_OPT_DURATION, "1s", "time between two syncs when sync is interval",
-	    .min = 1000000, .max = 3600 * INT64_C(1000000000)),
-	OPT(rotate_size, SS_OPT_BYTES, "0", "rotate when the file reaches this size; 0 = never", LIMIT),
-	OPT(rotate_age, SS_OPT_DURATION, "0s", "rotate when the file reaches this age; 0 = never", LIMIT),
-	OPT(retain_files, SS_OPT_INT, "0", "closed files to retain; older ones are removed; 0 = all", LIMIT),
+	    .min = 1000000, .max = 3600 * INT64_C(1000000000), .flags = SS_OPT_LIVE),
+	OPT(rotate_size, SS_OPT_BYTES, "0", "rotate when the file reaches this size; 0 = never", LIMIT,
+	    .flags = SS_OPT_LIVE),
+	OPT(rotate_age, SS_OPT_DURATION, "0s", "rotate when the file reaches this age; 0 = never", LIMIT,
+	    .flags = SS_OPT_LIVE),
+	OPT(retain_files, SS_OPT_INT, "0", "closed files to retain; older ones are removed; 0 = all", LIMIT,
+	    .flags = SS_OPT_LIVE),
 	OPT(retain_age, SS_OPT_DURATION, "0s",
-	    "remove a closed file this long after its last line was written; 0 = never", LIMIT),
+	    "remove a closed file this long after its last line was written; 0 = never", LIMIT,
+	    .flags = SS_OPT_LIVE),
 	OPT(retain_bytes, SS_OPT_BYTES, "0",
-	    "total size of closed files to retain; older ones are removed; 0 = no limit", LIMIT),
-	OPT(compress, SS_OPT_ENUM, "none", "compression of closed files", .choices = compress_names),
+	    "total size of closed files to retain; older ones are removed; 0 = no limit", LIMIT,
+	    .flags = SS_OPT_LIVE),
+	OPT(compress, SS_OPT_ENUM, "none", "compression of closed files", .choices = compress_names,
+	    .flags = SS_OPT_LIVE),
 	OPT(line_breaks, SS_OPT_ENUM, "space",
 	    "replace a line break inside an event with a space, or with a backslash and an n",
 	    .choices = break_choices),
 	OPT(max_open_files, SS_OPT_INT, "256",
 	    "files open at once where path names an attribute of events; for another one the one unused for "
 	    "longest is closed",
-	    .min = 1, .max = 1 << 20),
+	    .min = 1, .max = 1 << 20, .flags = SS_OPT_LIVE),
 	OPT(max_files, SS_OPT_INT, "10000",
 	    "files of one date there may be where path names an attribute of events; beyond, events that "
 	    "would "
 	    "begin another one go to the file named %other",
-	    .min = 1, .max = INT64_C(1) << 40),
+	    .min = 1, .max = INT64_C(1) << 40, .flags = SS_OPT_LIVE),
 	OPT(max_peer_files, SS_OPT_INT, "0",
 	    "how many of these may be of one verified peer, or of all that are not verified together; 0 = "
 	    "half "
 	    "of max_files",
-	    .min = 0, .max = INT64_C(1) << 40),
+	    .min = 0, .max = INT64_C(1) << 40, .flags = SS_OPT_LIVE),
 	OPT(max_line, SS_OPT_BYTES, "16MiB", "longest event that is stored; longer events are dropped",
 	    .min = 64, .max = 1 << 30),
 	OPT(write_buffer, SS_OPT_BYTES, "256KiB", "bytes to collect for one write while events keep coming",
 	    .min = 4096, .max = 64 << 20),
 	OPT(max_pending, SS_OPT_BYTES, "64MiB",
 	    "memory of events that wait for a write or a sync; when it is used up, input pauses",
-	    .min = 1 << 20, .max = INT64_C(1) << 40),
+	    .min = 1 << 20, .max = INT64_C(1) << 40, .flags = SS_OPT_LIVE),
 };
 
 #define COUNTER(metric, text)                                                                                \
@@ -426,6 +432,32 @@ static int32_t storage_drain(void *self)
 	return s->draining ? SS_BUSY : 0;
 }
 
+static void set_interval(struct storage *s, int64_t ns)
+{
+	uint32_t timer;
+
+	if (s->loop->timer(s->loop_self, (uint64_t)ns, (uint64_t)ns, on_interval, s, &timer) < 0)
+		return; /* without memory the old time goes on */
+	s->loop->cancel(s->loop_self, s->interval_timer);
+	s->interval_timer = timer;
+}
+
+static void storage_reconfigure(void *self, void *fresh)
+{
+	struct storage *s = self, *other = fresh;
+	const bool other_interval = s->conf->sync_interval != other->conf->sync_interval;
+
+	s->conf = other->conf;
+	if (s->conf->sync == SYNC_INTERVAL && other_interval)
+		set_interval(s, s->conf->sync_interval);
+	files_reconfigure(s, other);
+	retain_reconfigure(s->retain, s->conf);
+	files_check(s);
+	if (s->files.n_closing)
+		writer_sync(s);
+	writer_notify_host(s);
+}
+
 static const struct ss_component storage = {
 	.struct_size = sizeof storage,
 	.kind = SS_KIND_SINK,
@@ -449,6 +481,7 @@ static const struct ss_component storage = {
 	.process = storage_process,
 	.drain = storage_drain,
 	.idle = storage_idle,
+	.reconfigure = storage_reconfigure,
 };
 
 SS_REGISTER(&storage);

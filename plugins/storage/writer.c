@@ -233,6 +233,7 @@ static void run_sync(void *arg)
 
 static void begin_sync(struct storage *s, enum sync_kind kind)
 {
+	files_take_room(s);
 	s->sync = (struct sync){.kind = kind, .files = s->sync.files, .folders = s->sync.folders};
 	if (kind == SYNC_NOTE)
 		return;

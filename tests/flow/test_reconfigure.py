@@ -2,14 +2,18 @@
 """Options that a reload changes while a component runs: what is open stays open, and the new value counts at once."""
 
 import json
+import os
 import socket
 
 import pytest
 
-from conftest import unused_port
-from flowlib import at_rest, generate, pipeline, seqs, storage, tools, udp, udp_port  # noqa: F401
+from conftest import assert_conserved, shared_library, unused_port
+from flowlib import Sender, at_rest, event, generate, open_files, pipeline, seqs, sockets, storage, tools, udp, udp_port  # noqa: F401
 from test_reload import reload
 from wslib import PATH, RawPeer
+
+
+IP_RECVTTL = 12  # linux/in.h
 
 
 def in_place(program, config, n):
@@ -239,3 +243,123 @@ def test_a_dialer_waits_for_less(start, tcp_port):
         in_place(program, config("10ms"), 2)
         server.accept()[0].close()
     assert program.terminate() == 0
+
+
+# ---- files ------------------------------------------------------------------------------------------------------
+
+
+def stored(folder):
+    return [n for file in folder.glob("file*.jsonl*") for n in seqs(file)]
+
+
+def test_the_file_stays_open(start, generate, tmp_path):
+    """The new time between two syncs counts at once, and so do a new size and age, for the file that is open."""
+    def config(**options):
+        return pipeline(udp(), storage(sync="interval", **options))
+    program = start(config(sync_interval="1h"))
+    generate(udp_port(program), 100)
+    program.wait_metric("semstreams_events_held", 100, component="file")
+    program.wait_for(lambda: len(seqs(tmp_path / "file.jsonl")) == 100, what="lines written")
+    inode = os.stat(tmp_path / "file.jsonl").st_ino
+    in_place(program, config(sync_interval="10ms"), 2)
+    at_rest(program, 100)
+    in_place(program, config(sync_interval="10ms", rotate_size="1MiB", retain_files=50, max_pending="1MiB"), 2)
+    generate(udp_port(program), 100, 100)
+    at_rest(program, 200)
+    assert os.stat(tmp_path / "file.jsonl").st_ino == inode
+    assert sum(name.endswith("/file.jsonl") for name in open_files(program)) == 1
+    m = program.metrics()
+    assert m.sum("semstreams_storage_rotations_total") == m.sum("semstreams_storage_errors_total") == 0
+    in_place(program, config(sync_interval="10ms", rotate_size="15KiB"), 2)
+    generate(udp_port(program), 1, 200)
+    program.wait_metric("semstreams_storage_rotations_total", 1)
+    in_place(program, config(sync_interval="10ms", rotate_age="1s"), 2)
+    program.wait_metric("semstreams_storage_rotations_total", 2)
+    assert sorted(stored(tmp_path)) == list(range(201))
+    in_place(program, config(sync_interval="10ms", rotate_age="1h", retain_files=1), 2)
+    program.wait_metric("semstreams_storage_removed_total", 1)
+    assert program.terminate() == 0
+
+
+def test_files_change_under_load(start, tmp_path):
+    """Limits that come and go while events are written: none is lost, and none is there twice."""
+    def config(i):
+        return pipeline(udp(), storage(**{"sync": "always", "rotate_size": "100KiB", "retain_bytes": "1GiB", **(
+            {}, {"rotate_size": "30KiB", "max_pending": "1MiB"}, {"rotate_age": "1s"}, {"retain_files": 10000}, {"compress": "none"})[i % 5]}))
+    program = start(config(0))
+    with Sender(udp_port(program)) as sender:
+        for i in range(1, 25):
+            sent = sender.sent
+            changed = reload(program, config(i))
+            assert changed == (1, 1, 0, 0, 0) or (changed == (2, 0, 0, 0, 0) and i % 5 == 0)
+            program.wait_for(lambda: sender.sent > sent + 100, what="more events")
+    m = at_rest(program, sender.sent)
+    assert_conserved(m)
+    assert program.terminate() == 0
+    numbers = stored(tmp_path)
+    assert len(numbers) == len(set(numbers)) == m.books("file")["out"]
+    assert m.sum("semstreams_storage_rotations_total") > 0
+
+
+def test_limits_of_many_files(start, tmp_path):
+    """As many are open as may be now; who came too late for a file of its own gets one when there may be more."""
+    def config(**options):
+        return pipeline(udp(), storage(path="data/{address}.jsonl", sync="always", **options))
+    program = start(config(max_open_files=4, max_files=20, max_peer_files=100))
+    port, senders, sent = udp_port(program), [], 0
+
+    def send_all(n):
+        nonlocal sent
+        while len(senders) < n:
+            senders.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            senders[-1].bind((f"127.0.1.{len(senders)}", 0))
+        for sender in senders:
+            sender.sendto(event(sent), ("127.0.0.1", port))
+            sent += 1
+        return at_rest(program, sent)
+
+    m = send_all(30)
+    assert m.sum("semstreams_storage_open_files") <= 4
+    assert m.sum("semstreams_storage_other_events_total") == 10
+    in_place(program, config(max_open_files=100, max_files=1000, max_peer_files=100), 2)
+    m = send_all(40)
+    assert m.sum("semstreams_storage_open_files") >= 40
+    assert m.sum("semstreams_storage_other_events_total") == 10
+    in_place(program, config(max_open_files=6, max_files=1000, max_peer_files=100), 2)
+    program.wait_for(lambda: sum("/data/" in name and name.endswith(".jsonl") for name in open_files(program)) <= 6, what="files closed")
+    m = send_all(40)
+    assert m.sum("semstreams_storage_open_files") <= 6
+    in_place(program, config(max_open_files=6, max_files=1000, max_peer_files=1), 2)
+    assert send_all(45).sum("semstreams_storage_other_events_total") == 15
+    assert program.terminate() == 0
+    numbers = [n for file in (tmp_path / "data").glob("*.jsonl") for n in seqs(file)]
+    assert sorted(numbers) == list(range(sent))
+    for sender in senders:
+        sender.close()
+
+
+def test_reloads_while_a_sync_hangs(start, tmp_path):
+    """More files may be open once it has ended."""
+    stalled = tmp_path / "stalled"
+
+    def config(**options):
+        return pipeline(udp(), storage(path="data/{address}.jsonl", sync="always", **options))
+    program = start(config(max_open_files=2), env={
+        "LD_PRELOAD": str(shared_library("stall_sync", tmp_path)), "STALL_WHILE": str(stalled)})
+    port = udp_port(program)
+    senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(8)]
+    for i, sender in enumerate(senders):
+        sender.bind((f"127.0.1.{i + 1}", 0))
+    stalled.touch()
+    senders[0].sendto(event(0), ("127.0.0.1", port))
+    program.wait_metric("semstreams_events_held", 1, component="file")
+    for most in (50, 3, 60, 4, 100):
+        in_place(program, config(max_open_files=most), 2)
+    for i, sender in enumerate(senders[1:], 1):
+        sender.sendto(event(i), ("127.0.0.1", port))
+    stalled.unlink()
+    m = at_rest(program, 8)
+    assert m.books("file")["out"] == 8
+    assert program.terminate() == 0
+    for sender in senders:
+        sender.close()

@@ -308,6 +308,18 @@ static int32_t take_rest(struct udp_input *in)
 	return rc;
 }
 
+static void report_buffer(const struct udp_input *in)
+{
+	const struct udp_bound *bound = &in->sockets[0].bound;
+
+	in->host->metric_set(in->host, UDP_METRIC_RECEIVE_BUFFER, bound->receive_buffer);
+	if (bound->receive_buffer < in->conf->receive_buffer)
+		ss_log(in->host, SS_LOG_WARN,
+		       "UDP receive buffer is smaller than requested: raise net.core.rmem_max with sysctl, "
+		       "or grant CAP_NET_ADMIN receive_buffer=%" PRIu32 " requested=%" PRId64,
+		       bound->receive_buffer, in->conf->receive_buffer);
+}
+
 static void report(const struct udp_input *in)
 {
 	const struct udp_bound *bound = &in->sockets[0].bound;
@@ -315,15 +327,10 @@ static void report(const struct udp_input *in)
 	uint16_t port;
 	udp_addr_format(&bound->addr, address, sizeof address, &port);
 	in->host->metric_set(in->host, UDP_METRIC_LOCAL_PORT, port);
-	in->host->metric_set(in->host, UDP_METRIC_RECEIVE_BUFFER, bound->receive_buffer);
 	ss_log(in->host, SS_LOG_INFO,
 	       "UDP input listening address=%s port=%u receive_buffer=%" PRIu32 " sockets=%" PRIu32 " gro=%s",
 	       address, port, bound->receive_buffer, own_sockets(in), bound->gro ? "true" : "false");
-	if (bound->receive_buffer < in->conf->receive_buffer)
-		ss_log(in->host, SS_LOG_WARN,
-		       "UDP receive buffer is smaller than requested: raise net.core.rmem_max with sysctl, "
-		       "or grant CAP_NET_ADMIN receive_buffer=%" PRIu32 " requested=%" PRId64,
-		       bound->receive_buffer, in->conf->receive_buffer);
+	report_buffer(in);
 }
 
 static int32_t start(void *self)
@@ -397,6 +404,24 @@ static int32_t drain(void *self)
 	return drain_on(in);
 }
 
+/* Senders and datagrams are judged by the new options from the next read on. */
+static void reconfigure(void *self, void *fresh)
+{
+	struct udp_input *in = self, *other = fresh;
+	const bool other_buffer = in->conf->receive_buffer != other->conf->receive_buffer;
+	const struct udp_allow allow = in->allow;
+
+	in->conf = other->conf;
+	in->allow = other->allow;
+	other->allow = allow;
+	udp_recv_reconfigure(&in->recv, in->conf, in->conf->allow ? &in->allow : NULL);
+	if (!other_buffer)
+		return;
+	for (uint32_t i = 0; i < in->n_sockets; i++)
+		udp_socket_resize(&in->sockets[i].bound, in->conf);
+	report_buffer(in);
+}
+
 /* ---- for tests of configurations ---- */
 
 /* "192.0.2.1:4711", "[2001:db8::1]:4711"; NULL: some address. */
@@ -449,20 +474,21 @@ static const struct ss_option options[] = {
 	       .min = 1, .max = UDP_MAX_SOCKETS),
 	SS_OPT(struct udp_conf, receive_buffer, SS_OPT_BYTES, "8MiB",
 	       "Bytes of datagrams that the kernel may hold for each socket; limited by net.core.rmem_max.",
-	       .min = 4096, .max = 1 << 30),
+	       .min = 4096, .max = 1 << 30, .flags = SS_OPT_LIVE),
 	SS_OPT(struct udp_conf, max_datagram, SS_OPT_BYTES, "65527",
-	       "Longest datagram, in bytes, that is received whole.", .min = 1, .max = UDP_MAX_DATAGRAM),
+	       "Longest datagram, in bytes, that is received whole.", .min = 1, .max = UDP_MAX_DATAGRAM,
+	       .flags = SS_OPT_LIVE),
 	SS_OPT(struct udp_conf, truncated, SS_OPT_ENUM, "drop",
 	       "What to do with a datagram longer than max_datagram: drop it or keep its beginning.",
-	       .choices = truncated_choices),
+	       .choices = truncated_choices, .flags = SS_OPT_LIVE),
 	SS_OPT(struct udp_conf, split, SS_OPT_ENUM, "none",
 	       "none: each datagram is one event; lines: each non-empty line is one event, without its line "
 	       "break.",
-	       .choices = split_choices),
+	       .choices = split_choices, .flags = SS_OPT_LIVE),
 	SS_OPT(struct udp_conf, allow, SS_OPT_JSON, NULL,
 	       "Address or network (CIDR), or array of them, allowed to send; datagrams from others are "
 	       "dropped and counted.",
-	       .schema = ADDRESSES),
+	       .schema = ADDRESSES, .flags = SS_OPT_LIVE),
 	SS_OPT(struct udp_conf, gro, SS_OPT_BOOL, "true",
 	       "Let the kernel combine datagrams of one sender into one read (UDP_GRO), where supported."),
 	SS_OPT(struct udp_conf, batch, SS_OPT_INT, "128",
@@ -525,5 +551,6 @@ static const struct ss_component udp_input = {
 	.resume = resume_reading,
 	.drain = drain,
 	.inject = inject,
+	.reconfigure = reconfigure,
 };
 SS_REGISTER(&udp_input);

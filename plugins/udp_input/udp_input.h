@@ -117,7 +117,7 @@ struct udp_recv {
 	struct mmsghdr *msgs;          /* conf->batch of each */
 	struct iovec *iov;             /* two per message: a slot of the arena, then the spill area */
 	uint8_t *control;              /* NULL without GRO */
-	union udp_addr *names;         /* NULL: nobody asks who sent it */
+	union udp_addr *names;         /* who sent it, where somebody asks */
 	struct ss_iface attributes_of; /* the service; vtbl NULL: the host has none */
 	struct udp_senders *senders;   /* NULL: nobody wants attributes */
 	uint8_t *spill;                /* mapped; takes the rest of what is longer than a slot */
@@ -147,6 +147,8 @@ struct udp_recv {
 /* [inst] In start.  allow NULL: everybody may send.  -ENOMEM. */
 int32_t udp_recv_init(struct udp_recv *, const struct ss_host *, const struct udp_conf *,
 		      struct udp_allow *allow);
+/* [inst] Other options, with the same batch and gro. */
+void udp_recv_reconfigure(struct udp_recv *, const struct udp_conf *, struct udp_allow *allow);
 /* [inst] What is left of one that was zeroed or started. */
 void udp_recv_done(struct udp_recv *);
 /* [inst] Read once and emit what came: bytes received, or -errno (-EAGAIN: nothing there). */
@@ -171,6 +173,8 @@ int32_t udp_socket_open(const struct udp_conf *, const struct udp_groups *, uint
 /* [inst] The same with a socket that is bound already, and closed if that fails. */
 int32_t udp_socket_set_up(int fd, const struct udp_conf *, const struct udp_groups *, struct udp_bound *out,
 			  char *why, size_t size);
+/* [inst] Give it the receive buffer of the configuration. */
+void udp_socket_resize(struct udp_bound *, const struct udp_conf *);
 /* [inst] From now on the kernel drops, and counts, whatever arrives; what has arrived can still be read. */
 int32_t udp_socket_shut(int fd);
 /* [inst] From now on senders are refused, as if nobody listened; what has arrived can still be read. */

@@ -147,14 +147,11 @@ static void add_spilled(struct udp_recv *r, const struct iovec *iov, uint32_t le
 
 /* ---- who sent it ---- */
 
-/* The kernel tells from now on.  False: out of memory. */
-static bool ask_for_names(struct udp_recv *r)
+/* The kernel tells from now on, or not any more. */
+static void ask_for_names(struct udp_recv *r, bool asks)
 {
-	if (!r->names)
-		r->names = calloc((size_t)r->conf->batch, sizeof *r->names);
-	for (int64_t i = 0; r->names && i < r->conf->batch; i++)
-		r->msgs[i].msg_hdr.msg_name = &r->names[i];
-	return r->names != NULL;
+	for (int64_t i = 0; i < r->conf->batch; i++)
+		r->msgs[i].msg_hdr.msg_name = asks ? &r->names[i] : NULL;
 }
 
 /* If somebody downstream wants to know by now.  False: out of memory. */
@@ -162,8 +159,8 @@ static bool know_senders(struct udp_recv *r)
 {
 	if (r->senders || !udp_senders_wanted(&r->attributes_of))
 		return true;
-	if (ask_for_names(r))
-		r->senders = udp_senders_new(&r->attributes_of, r->host->id);
+	ask_for_names(r, true);
+	r->senders = udp_senders_new(&r->attributes_of, r->host->id);
 	return r->senders != NULL;
 }
 
@@ -365,10 +362,11 @@ int32_t udp_recv_init(struct udp_recv *r, const struct ss_host *host, const stru
 	r->msgs = calloc(n, sizeof *r->msgs);
 	r->iov = calloc(n, 2 * sizeof *r->iov);
 	r->control = conf->gro ? calloc(n, CONTROL) : NULL;
+	r->names = calloc(n, sizeof *r->names);
 	void *spill = mmap(NULL, n * MESSAGE_MAX, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	r->spill = spill == MAP_FAILED ? NULL : spill;
-	if (!r->msgs || !r->iov || (conf->gro && !r->control) || !r->spill) {
+	if (!r->msgs || !r->iov || (conf->gro && !r->control) || !r->names || !r->spill) {
 		udp_recv_done(r);
 		return -ENOMEM;
 	}
@@ -382,9 +380,18 @@ int32_t udp_recv_init(struct udp_recv *r, const struct ss_host *host, const stru
 		};
 	}
 	host->query(host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &r->attributes_of);
-	if ((allow && !ask_for_names(r)) || !know_senders(r)) {
+	if (allow)
+		ask_for_names(r, true);
+	if (!know_senders(r)) {
 		udp_recv_done(r);
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+void udp_recv_reconfigure(struct udp_recv *r, const struct udp_conf *conf, struct udp_allow *allow)
+{
+	r->conf = conf;
+	r->allow = allow;
+	ask_for_names(r, allow || r->senders);
 }

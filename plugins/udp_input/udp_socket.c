@@ -145,6 +145,11 @@ out:
 	return rc;
 }
 
+void udp_socket_resize(struct udp_bound *bound, const struct udp_conf *conf)
+{
+	bound->receive_buffer = set_receive_buffer(bound->fd, conf->receive_buffer);
+}
+
 int32_t udp_socket_shut(int fd)
 {
 	struct sock_filter refuse = BPF_STMT(BPF_RET | BPF_K, 0);

@@ -336,6 +336,22 @@ static int32_t start(void *self)
 	return rc;
 }
 
+/* What is under way goes on with the next system call. */
+static void reconfigure(void *self, void *fresh)
+{
+	struct udp_output *o = self, *other = fresh;
+	struct mmsghdr *msgs = o->msgs;
+	struct iovec *iov = o->iov;
+
+	o->conf = other->conf;
+	o->msgs = other->msgs;
+	o->iov = other->iov;
+	other->msgs = msgs;
+	other->iov = iov;
+	if (o->fd >= 0)
+		udp_target_tune(o->fd, &o->target, o->conf);
+}
+
 /* ---- descriptor ---- */
 
 static const struct ss_option options[] = {
@@ -353,18 +369,20 @@ static const struct ss_option options[] = {
 	SS_OPT(struct udp_conf, ttl, SS_OPT_INT, NULL,
 	       "How many routers a datagram may pass, plus one; if not set, 1 to a multicast group and what "
 	       "the system has else.",
-	       .min = 1, .max = 255),
+	       .min = 1, .max = 255, .flags = SS_OPT_LIVE),
 	SS_OPT(struct udp_conf, loopback, SS_OPT_BOOL, "true",
-	       "Programs on this machine that have joined the multicast group get the datagrams, too."),
+	       "Programs on this machine that have joined the multicast group get the datagrams, too.",
+	       .flags = SS_OPT_LIVE),
 	SS_OPT(struct udp_conf, broadcast, SS_OPT_BOOL, "false", "Allow address to be a broadcast address."),
 	SS_OPT(struct udp_conf, send_buffer, SS_OPT_BYTES, "1MiB",
 	       "Bytes of datagrams that the kernel may hold before they leave; limited by net.core.wmem_max.",
-	       .min = 4096, .max = 1 << 30),
+	       .min = 4096, .max = 1 << 30, .flags = SS_OPT_LIVE),
 	SS_OPT(struct udp_conf, max_datagram, SS_OPT_BYTES, "65507",
 	       "Longest event, in bytes, that is sent; longer ones are dropped and counted.", .min = 1,
-	       .max = UDP_MAX_PAYLOAD),
+	       .max = UDP_MAX_PAYLOAD, .flags = SS_OPT_LIVE),
 	SS_OPT(struct udp_conf, batch, SS_OPT_INT, "128",
-	       "Maximum number of datagrams sent with one system call.", .min = 1, .max = 1024),
+	       "Maximum number of datagrams sent with one system call.", .min = 1, .max = 1024,
+	       .flags = SS_OPT_LIVE),
 };
 
 static const struct ss_metric metrics[] = {
@@ -414,5 +432,6 @@ static const struct ss_component udp_output = {
 	.stop = stop,
 	.process = process,
 	.drain = drain,
+	.reconfigure = reconfigure,
 };
 SS_REGISTER(&udp_output);

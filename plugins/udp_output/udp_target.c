@@ -125,8 +125,8 @@ static int failed(char *why, size_t size, const char *what, const char *value, i
 	return -err;
 }
 
-static int set_group_options(int fd, const struct udp_target *t, const struct udp_conf *conf, char *why,
-			     size_t size)
+static int set_interface(int fd, const struct udp_target *t, const struct udp_conf *conf, char *why,
+			 size_t size)
 {
 	bool v4 = t->to.sa.sa_family == AF_INET;
 	int level = v4 ? IPPROTO_IP : IPPROTO_IPV6;
@@ -137,10 +137,22 @@ static int set_group_options(int fd, const struct udp_target *t, const struct ud
 	if (conf->interface && (v4 ? setsockopt(fd, level, IP_MULTICAST_IF, &via, sizeof via)
 				   : set_int(fd, level, IPV6_MULTICAST_IF, via.imr_ifindex)) != 0)
 		return failed(why, size, "interface", conf->interface, errno);
-	set_int(fd, level, v4 ? IP_MULTICAST_LOOP : IPV6_MULTICAST_LOOP, conf->loopback != 0);
-	if (conf->ttl)
-		set_int(fd, level, v4 ? IP_MULTICAST_TTL : IPV6_MULTICAST_HOPS, (int)conf->ttl);
 	return 0;
+}
+
+void udp_target_tune(int fd, const struct udp_target *t, const struct udp_conf *conf)
+{
+	const bool v4 = t->to.sa.sa_family == AF_INET, group = is_group(t);
+	const int level = v4 ? IPPROTO_IP : IPPROTO_IPV6, ttl = conf->ttl ? (int)conf->ttl : -1;
+
+	if (set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, (int)conf->send_buffer) != 0)
+		set_int(fd, SOL_SOCKET, SO_SNDBUF, (int)conf->send_buffer);
+	if (group)
+		set_int(fd, level, v4 ? IP_MULTICAST_LOOP : IPV6_MULTICAST_LOOP, conf->loopback != 0);
+	if (group)
+		set_int(fd, level, v4 ? IP_MULTICAST_TTL : IPV6_MULTICAST_HOPS, ttl);
+	else
+		set_int(fd, level, v4 ? IP_TTL : IPV6_UNICAST_HOPS, ttl);
 }
 
 /* What is sent to the socket would stay in its buffer unread.  Without memory for the filter it does. */
@@ -154,21 +166,17 @@ static void take_nothing(int fd)
 
 int udp_target_open(const struct udp_target *t, const struct udp_conf *conf, char *why, size_t size)
 {
-	bool v4 = t->to.sa.sa_family == AF_INET;
 	int fd = socket(t->to.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int rc = 0;
 
 	if (fd < 0)
 		return failed(why, size, "cannot open a socket for address", conf->address, errno);
 	take_nothing(fd);
-	if (set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, (int)conf->send_buffer) != 0)
-		set_int(fd, SOL_SOCKET, SO_SNDBUF, (int)conf->send_buffer);
+	udp_target_tune(fd, t, conf);
 	if (conf->broadcast)
 		set_int(fd, SOL_SOCKET, SO_BROADCAST, 1);
 	if (is_group(t))
-		rc = set_group_options(fd, t, conf, why, size);
-	else if (conf->ttl)
-		set_int(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TTL : IPV6_UNICAST_HOPS, (int)conf->ttl);
+		rc = set_interface(fd, t, conf, why, size);
 	if (rc == 0 && bind(fd, &t->from.sa, t->len) != 0) {
 		char what[64];
 		snprintf(what, sizeof what, "cannot send from port %d of bind", (int)conf->bind_port);

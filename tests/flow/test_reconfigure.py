@@ -363,3 +363,72 @@ def test_reloads_while_a_sync_hangs(start, tmp_path):
     assert program.terminate() == 0
     for sender in senders:
         sender.close()
+
+
+# ---- datagrams --------------------------------------------------------------------------------------------------
+
+
+def test_who_may_send_changes(start, tmp_path, lines):
+    """The socket is the same, and so is its receive buffer's content."""
+    port = unused_port(socket.SOCK_DGRAM)
+
+    def config(**options):
+        return pipeline(udp(port=port, bind="0.0.0.0", **options), storage())
+    program = start(config())
+    before, sent = sockets(program, "udp"), []
+    assert len(before) == 1
+
+    def send_both(text):
+        for address in ("127.0.0.1", "127.0.0.2"):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.bind((address, 0))
+                s.sendto(text.encode(), ("127.0.0.1", port))
+        sent.append(text)
+        at_rest(program, 2 * len(sent))
+
+    send_both("anybody")
+    in_place(program, config(allow=["127.0.0.2"]), 2)
+    send_both("second")
+    in_place(program, config(allow=["127.0.0.1"], max_datagram=5, truncated="keep"), 2)
+    send_both("first")
+    send_both("longer")
+    in_place(program, config(allow=["127.0.0.0/8"], split="lines", receive_buffer="64KiB"), 2)
+    m = program.metrics()
+    assert m.sum("semstreams_udp_receive_buffer_bytes") == 65536
+    send_both("one\ntwo")
+    in_place(program, config(), 2)
+    send_both("anybody")
+    assert [row[9] for row in sockets(program, "udp")] == [row[9] for row in before]
+    assert m.sum("semstreams_events_dropped_total", reason="not_allowed") == 3
+    assert program.terminate() == 0
+    assert lines(tmp_path / "file.jsonl") == ["anybody"] * 2 + ["second", "first", "longe"] + ["one", "two"] * 2 + ["anybody"] * 2
+
+
+def test_datagrams_go_on_from_the_same_port(start, send):
+    """Of udp_output: the longest that is sent, how many at once, and what the socket can be told."""
+    station = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    station.bind(("127.0.0.1", 0))
+    station.settimeout(60)
+    station.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+
+    def config(**options):
+        return pipeline(udp(), {"id": "out", "type": "udp_output", "config": {
+            "address": "127.0.0.1", "port": station.getsockname()[1], **options}})
+
+    def take():
+        data, ancillary, _, address = station.recvmsg(1000, socket.CMSG_SPACE(4))
+        return data.decode(), int.from_bytes(ancillary[0][2][:4], "little"), address[1]
+    program = start(config())
+    port = udp_port(program)
+    send(port, "a longer one")
+    text, ttl, source = take()
+    assert text == "a longer one"
+    in_place(program, config(max_datagram=5, ttl=7, batch=1, send_buffer="64KiB", loopback=False), 2)
+    send(port, "a longer one", "short")
+    assert take() == ("short", 7, source)
+    in_place(program, config(batch=1024), 2)
+    send(port, *("x" * 100 for _ in range(50)))
+    assert [take() for _ in range(50)] == [("x" * 100, ttl, source)] * 50
+    assert program.metrics().sum("semstreams_events_dropped_total", component="out", reason="too_long") == 1
+    assert program.terminate() == 0
+    station.close()

@@ -274,16 +274,22 @@ static void on_early(void *arg)
 	step(a);
 }
 
+static int report_early(struct aggregate *a)
+{
+	const uint64_t early = (uint64_t)a->conf->early_ns;
+
+	return early ? a->loop->timer(a->loop_self, early, early, on_early, a, &a->early_timer) : 0;
+}
+
 static int32_t start(void *self)
 {
 	struct aggregate *a = self;
-	uint64_t early = (uint64_t)a->conf->early_ns;
 
 	int rc = state_start(&a->state);
 	if (rc == 0)
 		rc = a->loop->timer(a->loop_self, TICK_NS, TICK_NS, on_tick, a, &a->tick_timer);
-	if (rc == 0 && early)
-		rc = a->loop->timer(a->loop_self, early, early, on_early, a, &a->early_timer);
+	if (rc == 0)
+		rc = report_early(a);
 	if (rc == 0)
 		step(a);
 	return rc;
@@ -320,6 +326,23 @@ static void acked(void *self, uint64_t cookie, int32_t status)
 	if (status == SS_FAILED && !a->outbox->failed)
 		ss_log(a->host, SS_LOG_WARN, "Downstream failed to store results; resending");
 	outbox_acked(a->outbox, cookie, status);
+	step(a);
+}
+
+/* What is in open windows stays, as nothing changes that shapes them. */
+static void reconfigure(void *self, void *fresh)
+{
+	struct aggregate *a = self;
+	const struct aggregate *other = fresh;
+	const int64_t early_ns = a->conf->early_ns;
+
+	a->conf = a->plan.conf = other->conf;
+	if (a->conf->early_ns != early_ns) {
+		a->loop->cancel(a->loop_self, a->early_timer);
+		a->early_timer = 0;
+		if (report_early(a) < 0)
+			ss_log(a->host, SS_LOG_ERROR, "Out of memory: open windows are not reported early");
+	}
 	step(a);
 }
 
@@ -384,18 +407,19 @@ static const struct ss_option options[] = {
 	 .default_text = "0s",
 	 .help = "How often to report open windows, with \"final\": false; 0 = never.",
 	 .type = SS_OPT_DURATION,
-	 .offset = (uint32_t)offsetof(struct conf, early_ns)},
+	 .offset = (uint32_t)offsetof(struct conf, early_ns),
+	 .flags = SS_OPT_LIVE},
 	SS_OPT(struct conf, output, SS_OPT_ENUM, "group",
 	       "One event per group and window, or one event per window.", .choices = output_choices),
 	SS_OPT(struct conf, max_groups, SS_OPT_INT, "100000", "Most groups in all open windows together.",
-	       .min = 1, .max = 100000000),
+	       .min = 1, .max = 100000000, .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, max_memory, SS_OPT_BYTES, "256MiB",
-	       "Most memory for all groups together; 0 = limited by max_groups only."),
+	       "Most memory for all groups together; 0 = limited by max_groups only.", .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, when_full, SS_OPT_ENUM, "oldest",
 	       "Without room for a new group: report the oldest group early, or count the event in an "
 	       "overflow "
 	       "group.",
-	       .choices = full_choices),
+	       .choices = full_choices, .flags = SS_OPT_LIVE),
 	SS_OPT(struct conf, checkpoint, SS_OPT_JSON, NULL,
 	       "File that saves open windows: {path, interval}; not set: a restart or crash loses them.",
 	       .schema = CHECKPOINT_SCHEMA),
@@ -465,6 +489,7 @@ static const struct ss_component aggregate = {
 	.process = process,
 	.drain = drain,
 	.acked = acked,
+	.reconfigure = reconfigure,
 };
 
 SS_REGISTER(&aggregate);

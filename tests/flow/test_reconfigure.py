@@ -432,3 +432,47 @@ def test_datagrams_go_on_from_the_same_port(start, send):
     assert program.metrics().sum("semstreams_events_dropped_total", component="out", reason="too_long") == 1
     assert program.terminate() == 0
     station.close()
+
+
+# ---- windows ----------------------------------------------------------------------------------------------------
+
+
+def results(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_open_windows_keep_what_is_in_them(start, send, tmp_path):
+    """Counts before and after a reload add up; a key finds room that there was not before; a window of another size is another one."""
+    def config(size="1h", **options):
+        return pipeline(udp(), {"id": "sum", "type": "aggregate", "config": {
+            "window": {"type": "tumbling", "size": size}, "group_by": "key", "functions": {"n": "count"},
+            "when_full": "overflow", **options}}, storage())
+    program = start(config(max_groups=2))
+    port, sent = udp_port(program), 0
+
+    def send_keys(*keys):
+        nonlocal sent
+        send(port, *(json.dumps({"key": key}) for key in keys))
+        sent += len(keys)
+        program.wait_metric("semstreams_udp_datagrams_total", sent)
+        program.wait_for(lambda: program.metrics().books("sum")["held"] == 0
+                         and program.metrics().books("sum")["in"] == sent, what="counted")
+
+    send_keys("a", "b", "c", "a")
+    in_place(program, config(max_groups=10, max_memory="16MiB"), 3)
+    send_keys("a", "b", "c", "d")
+    assert program.metrics().sum("semstreams_aggregate_overflow_total") == 1
+    in_place(program, config(max_groups=10, early="10ms"), 3)
+    program.wait_for(lambda: (tmp_path / "file.jsonl").exists() and results(tmp_path / "file.jsonl"), what="early results")
+    in_place(program, config(max_groups=10), 3)
+    send_keys("a")
+    assert program.metrics().sum("semstreams_aggregate_groups") == 5
+    (tmp_path / "file.jsonl").rename(tmp_path / "early.jsonl")
+    assert reload(program, config("30m", max_groups=10)) == (2, 0, 1, 0, 0)
+    assert program.terminate() == 0
+    early = results(tmp_path / "early.jsonl")
+    final = [r for r in early + results(tmp_path / "file.jsonl") if r.get("final") is not False] \
+        if (tmp_path / "file.jsonl").exists() else [r for r in early if r.get("final") is not False]
+    assert {(r.get("key"), r.get("overflow", False)): r["n"] for r in final} == {
+        ("a", False): 4, ("b", False): 2, ("c", False): 1, ("d", False): 1, (None, True): 1}
+    assert any(r.get("final") is False for r in early)

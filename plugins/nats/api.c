@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <semstreams/base/strbuf.h>
 
 json_t *api_read(natsMsg *msg, int *error, char *why, size_t size)
 {
@@ -49,4 +50,35 @@ uint64_t api_number(const json_t *root, const char *path)
 const char *api_text(const json_t *root, const char *path)
 {
 	return json_string_value(find(root, path));
+}
+
+char *api_headers(const json_t *answer)
+{
+	const char *text = api_text(answer, "message.hdrs");
+	struct ss_strbuf url = {0}, out = {0};
+	char *headers = NULL;
+
+	/* base64 in the form that base/strbuf.h reads */
+	for (; text && *text && *text != '='; text++)
+		ss_strbuf_char(&url, (char)(*text == '+' ? '-' : *text == '/' ? '_' : *text));
+	if (url.len && !url.failed && ss_base64url_read(url.bytes, url.len, &out) == 0)
+		headers = ss_strbuf_take(&out);
+	ss_strbuf_done(&url);
+	ss_strbuf_done(&out);
+	return headers;
+}
+
+char *api_header(const char *headers, const char *name)
+{
+	const size_t len = strlen(name);
+
+	for (const char *line = headers; line; line = strstr(line, "\r\n")) {
+		line += line == headers ? 0 : 2;
+		if (strncmp(line, name, len) != 0 || line[len] != ':')
+			continue;
+		line += len + 1;
+		line += strspn(line, " ");
+		return strndup(line, strcspn(line, "\r"));
+	}
+	return NULL;
 }

@@ -29,3 +29,8 @@ json_t *api_read(natsMsg *, int *error, char *why, size_t size);
 uint64_t api_number(const json_t *, const char *path);
 /* A string in the same way; NULL. */
 const char *api_text(const json_t *, const char *path);
+
+/* The headers of a message that STREAM.MSG.GET has got, as a text; malloced; NULL: it has none. */
+char *api_headers(const json_t *answer);
+/* The value of a header in such a text, which may be NULL; malloced; NULL: there is none. */
+char *api_header(const char *headers, const char *name);

@@ -210,8 +210,8 @@ static void no_responders(struct nats_conn *c)
 	if (c->on->no_responders)
 		c->on->no_responders(c->arg);
 	else
-		nats_conn_fail(c,
-			       "nobody answers a request: is JetStream enabled there, and for this account?");
+		nats_conn_fail(c, "nobody takes what is sent: is JetStream enabled there for this account, "
+				  "and is the stream there?");
 }
 
 /* ---- while there is one ---- */

@@ -5,8 +5,11 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <semstreams/base/strbuf.h>
 #include "plugins/nats/watch.h"
 
 /* What a handshake sends, with a long chain of certificates, and a connection in use has soon passed. */
@@ -84,21 +87,54 @@ static void note_addresses(struct dial *d, const char *host, const char *port)
 			s = call;                                                                            \
 	while (0)
 
-/*
- * libnats sends of a chain only the leaf, to which OpenSSL adds what it finds among the certificates of CAs:
- * so the rest of the chain stands there, too.  That makes nobody trusted: a chain still has to end in a root.
- */
-static natsStatus set_trust(natsOptions *o, const struct ss_tls_material *tls)
+static void add_certificate(X509 *cert, struct ss_strbuf *out)
 {
-	char *all = NULL;
+	BIO *text = BIO_new(BIO_s_mem());
+	char *bytes;
+
+	if (text && PEM_write_bio_X509(text, cert)) {
+		const long len = BIO_get_mem_data(text, &bytes);
+		ss_strbuf_add(out, bytes, (size_t)len);
+	} else {
+		out->failed = true;
+	}
+	BIO_free(text);
+}
+
+/*
+ * Of a certificate that it is given in memory libnats shows the leaf only.  OpenSSL adds those in between if
+ * it finds them among the CAs.  They are not trusted by that, as without its root no chain ends there; so a
+ * root that is among them is left out.
+ */
+static void add_intermediates(const char *chain, struct ss_strbuf *out)
+{
+	BIO *text = BIO_new_mem_buf(chain, -1);
+	X509 *cert;
+
+	for (int i = 0; text && (cert = PEM_read_bio_X509(text, NULL, NULL, NULL)); i++) {
+		if (i > 0 && X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) != 0)
+			add_certificate(cert, out);
+		X509_free(cert);
+	}
+	ERR_clear_error(); /* the end of the text is one */
+	BIO_free(text);
+}
+
+static natsStatus set_authorities(natsOptions *o, const struct ss_tls_material *tls)
+{
+	struct ss_strbuf all = {0};
 	natsStatus s = NATS_OK;
 
-	if (!tls->ca_pem)
-		return NATS_OK;
-	if (asprintf(&all, "%s\n%s", tls->ca_pem, tls->chain_pem ? tls->chain_pem : "") < 0)
-		return NATS_NO_MEMORY;
-	TRY(natsOptions_SetCATrustedCertificates(o, all));
-	free(all);
+	if (tls->ca_pem)
+		ss_strbuf_text(&all, tls->ca_pem);
+	ss_strbuf_char(&all, '\n');
+	if (tls->chain_pem)
+		add_intermediates(tls->chain_pem, &all);
+	if (all.failed)
+		s = NATS_NO_MEMORY;
+	else if (strstr(ss_strbuf_cstr(&all), "BEGIN"))
+		s = natsOptions_SetCATrustedCertificates(o, ss_strbuf_cstr(&all));
+	ss_strbuf_done(&all);
 	return s;
 }
 
@@ -106,9 +142,9 @@ static natsStatus set_tls(natsOptions *o, const struct ss_tls_material *tls, con
 {
 	natsStatus s = natsOptions_SetSecure(o, true);
 
-	if (tls->chain_pem)
+	if (tls->chain_pem && tls->key_pem)
 		TRY(natsOptions_SetCertificatesChain(o, tls->chain_pem, tls->key_pem));
-	TRY(set_trust(o, tls));
+	TRY(set_authorities(o, tls));
 	if (tls->flags & SS_TLS_INSECURE)
 		TRY(natsOptions_SkipServerVerification(o, true));
 	else
@@ -169,6 +205,8 @@ static void explain(struct dial *d, natsStatus s)
 		remedy = "; it does not offer TLS: set up tls there, or write nats://";
 	else if (s == NATS_CONNECTION_AUTH_FAILED)
 		remedy = "; see user, password, token, and who may connect there";
+	else if (d->tls && (s == NATS_PROTOCOL_ERROR || s == NATS_IO_ERROR || s == NATS_CONNECTION_CLOSED))
+		remedy = "; perhaps it does not accept the certificate of security.tls.client: see its log";
 	snprintf(d->why, sizeof d->why, "%s%s%.240s%s", natsStatus_GetText(s), text && *text ? ": " : "",
 		 text ? text : "", remedy);
 }

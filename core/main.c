@@ -20,8 +20,8 @@
 #include "core/admin/log.h"
 #include "core/config/descriptors.h"
 #include "core/flow/pipeline.h"
-#include "core/privileges.h"
 #include "core/run.h"
+#include "core/sandbox.h"
 #include "core/cli/schema.h"
 #include "core/cli/tap_command.h"
 #include "core/doctor/doctor.h"
@@ -312,7 +312,7 @@ int main(int argc, char **argv)
 {
 	struct cli_options options;
 
-	privileges_hide_memory();
+	sandbox_hide_memory();
 	keep_standard_streams();
 	if (argc > 1 && is_beside(argv[1]))
 		return run_beside(argv[1], argv + 1);

@@ -3,19 +3,284 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
+#include <linux/landlock.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#include "config.h"
 #include "core/admin/log.h"
 #include "core/cli/load.h"
 #include "core/config/claims.h"
 #include "core/config/config.h"
 #include "core/config/expand.h"
-#include "core/landlock.h"
-#include "core/privileges.h"
+#ifdef HAVE_SECCOMP
+#include <seccomp.h>
+#endif
+
+#if defined __SANITIZE_ADDRESS__ || defined SS_DUMPABLE
+#define LEAK_CHECKER 1
+#else
+#define LEAK_CHECKER 0
+#endif
+
+#define BIT(n) (UINT64_C(1) << (n))
+
+void sandbox_hide_memory(void)
+{
+	if (!LEAK_CHECKER)
+		prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* ---- capabilities ---- */
+
+/* Those that somebody may have a reason to name. */
+static const struct {
+	const char *name;
+	int number;
+} capability_names[] = {
+	{"net_bind_service", CAP_NET_BIND_SERVICE},
+	{"net_admin", CAP_NET_ADMIN},
+	{"net_raw", CAP_NET_RAW},
+	{"sys_ptrace", CAP_SYS_PTRACE},
+	{"dac_read_search", CAP_DAC_READ_SEARCH},
+	{"dac_override", CAP_DAC_OVERRIDE},
+	{"sys_nice", CAP_SYS_NICE},
+	{"ipc_lock", CAP_IPC_LOCK},
+};
+
+/* Number of the capability "net_admin", "cap_net_admin" and so on; -EINVAL. */
+static int privileges_capability(const char *name)
+{
+	if (strncasecmp(name, "cap_", 4) == 0)
+		name += 4;
+	for (size_t i = 0; i < sizeof capability_names / sizeof capability_names[0]; i++)
+		if (strcasecmp(name, capability_names[i].name) == 0)
+			return capability_names[i].number;
+	return -EINVAL;
+}
+
+/* "net_bind_service,net_admin", or "none". */
+static void privileges_text(uint64_t capabilities, char *text, size_t size)
+{
+	size_t n = 0;
+
+	snprintf(text, size, "none");
+	for (int bit = 0; bit < 64 && n < size; bit++) {
+		const char *name = NULL;
+		if (!(capabilities & BIT(bit)))
+			continue;
+		for (size_t i = 0; i < sizeof capability_names / sizeof capability_names[0]; i++)
+			name = capability_names[i].number == bit ? capability_names[i].name : name;
+		if (name)
+			n += (size_t)snprintf(text + n, size - n, "%s%s", n ? "," : "", name);
+		else
+			n += (size_t)snprintf(text + n, size - n, "%s%d", n ? "," : "", bit);
+	}
+}
+
+static int set_capabilities(uint64_t keep, uint64_t *kept)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &head, data) < 0)
+		return -errno;
+	for (int i = 0; i < 2; i++) {
+		const uint32_t part = (uint32_t)(keep >> 32 * i);
+		data[i].permitted &= part;
+		data[i].effective = data[i].permitted;
+		data[i].inheritable = data[i].permitted;
+	}
+	*kept = data[0].permitted | (uint64_t)data[1].permitted << 32;
+	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+}
+
+/* No set-user-id program, and of the capabilities those in the set 1 << number at most, for children as well;
+ * what is left goes to *kept.  Of this thread and those it starts.  0 or -errno. */
+static int privileges_drop(uint64_t keep, uint64_t *kept)
+{
+	keep |= LEAK_CHECKER ? BIT(CAP_SYS_PTRACE) : 0;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	/* what a program of root's would get back; without the right to do so there is nothing to lose */
+	for (int bit = 0; bit < 64; bit++)
+		if (!(keep & BIT(bit)) && prctl(PR_CAPBSET_DROP, bit, 0, 0, 0) < 0)
+			break;
+	int rc = set_capabilities(keep, kept);
+	if (rc < 0)
+		return rc;
+	/* a child of a user without rights has those that are ambient: what is kept, as it may be a
+	 * component's helper that listens */
+	for (int bit = 0; bit < 64; bit++)
+		prctl(PR_CAP_AMBIENT, *kept & BIT(bit) ? PR_CAP_AMBIENT_RAISE : PR_CAP_AMBIENT_LOWER, bit, 0,
+		      0);
+	return 0;
+}
+
+/* ---- system calls ---- */
+
+#ifdef HAVE_SECCOMP
+
+/* By name, as not every architecture and every version of the library has each. */
+static const char *const denied[] = {
+	/* other processes */
+	"ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp",
+	/* file systems and namespaces */
+	"mount", "umount", "umount2", "pivot_root", "chroot", "setns", "unshare", "open_tree", "move_mount",
+	"fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "swapon", "swapoff", "quotactl",
+	"quotactl_fd", "open_by_handle_at", "fanotify_init",
+	/* the kernel */
+	"bpf", "perf_event_open", "kexec_load", "kexec_file_load", "init_module", "finit_module",
+	"create_module", "delete_module", "reboot", "syslog", "acct", "userfaultfd", "io_uring_setup",
+	"io_uring_enter", "io_uring_register", "lookup_dcookie", "nfsservctl", "vhangup", "uselib",
+	"modify_ldt", "iopl", "ioperm",
+	/* keyrings, clocks and names of the machine */
+	"add_key", "request_key", "keyctl", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex",
+	"stime", "sethostname", "setdomainname"};
+
+/* Which argument of clone() has the flags. */
+#ifdef __s390__
+#define CLONE_FLAGS 1
+#else
+#define CLONE_FLAGS 0
+#endif
+
+/* Namespaces by clone(); the arguments of clone3() cannot be looked at, and the C library does without it. */
+static int deny_namespaces(scmp_filter_ctx filter)
+{
+	static const uint64_t flags[] = {CLONE_NEWUSER, CLONE_NEWNS,  CLONE_NEWPID,   CLONE_NEWNET,
+					 CLONE_NEWIPC,  CLONE_NEWUTS, CLONE_NEWCGROUP};
+	int rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+
+	for (size_t i = 0; rc == 0 && i < sizeof flags / sizeof flags[0]; i++)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
+				      SCMP_CMP(CLONE_FLAGS, SCMP_CMP_MASKED_EQ, flags[i], flags[i]));
+	return rc;
+}
+
+/* System calls that no pipeline needs, such as ptrace, mount and bpf, fail with EPERM from now on, in threads
+ * and programs that are started later as well.  How many; -EOPNOTSUPP: built without libseccomp. */
+static int privileges_filter_calls(void)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	int n = 0, rc = filter ? 0 : -ENOMEM;
+
+	for (size_t i = LEAK_CHECKER; rc == 0 && i < sizeof denied / sizeof denied[0]; i++) {
+		int number = seccomp_syscall_resolve_name(denied[i]);
+		if (number < 0)
+			continue; /* not of this architecture */
+		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), number, 0);
+		n++;
+	}
+	if (rc == 0)
+		rc = deny_namespaces(filter);
+	if (rc == 0)
+		rc = seccomp_load(filter);
+	seccomp_release(filter);
+	return rc < 0 ? rc : n;
+}
+
+#else
+
+int privileges_filter_calls(void)
+{
+	return -EOPNOTSUPP;
+}
+
+#endif
+
+/* ---- landlock: places of the file system that this thread, its later threads and its children keep to ----
+ */
+
+enum landlock_use { LANDLOCK_READ, LANDLOCK_WRITE, LANDLOCK_RUN, LANDLOCK_DEVICE };
+
+struct landlock {
+	int fd; /* of the rules; -1: none */
+	uint64_t handled;
+};
+
+#ifndef LANDLOCK_ACCESS_FS_REFER
+#define LANDLOCK_ACCESS_FS_REFER (UINT64_C(1) << 13)
+#endif
+#ifndef LANDLOCK_ACCESS_FS_TRUNCATE
+#define LANDLOCK_ACCESS_FS_TRUNCATE (UINT64_C(1) << 14)
+#endif
+
+#define READS (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define WRITES                                                                                               \
+	(LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |    \
+	 LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |          \
+	 LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |       \
+	 LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER | LANDLOCK_ACCESS_FS_TRUNCATE)
+/* All that can be said of a file that is no folder. */
+#define OF_FILES                                                                                             \
+	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_EXECUTE |         \
+	 LANDLOCK_ACCESS_FS_TRUNCATE)
+
+/* -EOPNOTSUPP: the kernel has none, or one of before Linux 5.19, which forbids renames between folders. */
+static int landlock_open(struct landlock *l)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	*l = (struct landlock){.fd = -1};
+	if (abi < 2)
+		return -EOPNOTSUPP;
+	l->handled = READS | WRITES | LANDLOCK_ACCESS_FS_EXECUTE;
+	if (abi < 3)
+		l->handled &= ~LANDLOCK_ACCESS_FS_TRUNCATE;
+	const struct landlock_ruleset_attr attr = {.handled_access_fs = l->handled};
+	l->fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
+	return l->fd < 0 ? -errno : 0;
+}
+
+/* A folder and all below it, or a file.  Reading is part of every use.  -ENOENT, -EACCES and so on. */
+static int landlock_allow(struct landlock *l, const char *path, enum landlock_use use)
+{
+	static const uint64_t of_use[] = {
+		[LANDLOCK_READ] = READS,
+		[LANDLOCK_WRITE] = READS | WRITES,
+		[LANDLOCK_RUN] = READS | LANDLOCK_ACCESS_FS_EXECUTE,
+		[LANDLOCK_DEVICE] = READS | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_TRUNCATE,
+	};
+	struct landlock_path_beneath_attr rule = {.allowed_access = of_use[use] & l->handled};
+	struct stat st;
+
+	rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
+	if (rule.parent_fd < 0)
+		return -errno;
+	int rc = fstat(rule.parent_fd, &st) < 0 ? -errno : 0;
+	if (rc == 0 && !S_ISDIR(st.st_mode))
+		rule.allowed_access &= OF_FILES;
+	if (rc == 0 && syscall(SYS_landlock_add_rule, l->fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
+		rc = -errno;
+	close(rule.parent_fd);
+	return rc;
+}
+
+/* From now on nothing else may be reached by its name; no_new_privs is set before.  What is open stays so. */
+static int landlock_enter(struct landlock *l)
+{
+	return syscall(SYS_landlock_restrict_self, l->fd, 0) < 0 ? -errno : 0;
+}
+
+static void landlock_done(struct landlock *l)
+{
+	if (l->fd >= 0)
+		close(l->fd);
+	l->fd = -1;
+}
 
 /* ---- which paths ---- */
 

@@ -17,6 +17,9 @@ struct sandbox {
 	size_t n_write;
 };
 
+/* No core dump and no debugger of the same user gets at keys in memory.  Leak checkers work by such means, so
+ * builds with them stay as they are. */
+void sandbox_hide_memory(void);
 /* The pipeline of this configuration has been created and not started.  0, or -EPERM: "required" cannot be
  * had, which was logged with the remedy; -ENOMEM. */
 int sandbox_enter(struct sandbox *, const struct config *);

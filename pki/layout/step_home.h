@@ -3,8 +3,15 @@
  * password, a provisioner, ca.json and defaults.json.  Paths in these are below the home, where step-ca is
  * started. */
 #pragma once
-#include "provisioner.h"
+#include <jansson.h>
+#include <semstreams/base/strbuf.h>
 #include "tree.h"
+
+/* The key by which step-ca lets somebody order certificates. */
+struct provisioner {
+	json_t *public;          /* the JWK without its secret */
+	struct ss_strbuf sealed; /* the JWK with it: JWE, compact serialization */
+};
 
 struct step_home {
 	const char *base;              /* of the home in the tree: "" or with "/" at its end */

@@ -135,8 +135,9 @@ static const struct rule_text rules[] = {
 		{"locale-or-umask",
 		 "The plugin changed the locale, umask, working folder or signal mask of the process",
 		 "Use functions that take what is needed as an argument, as openat() and newlocale()."},
-	[RULE_VALGRIND_ERROR] = {"valgrind-error", "valgrind saw memory misused",
-				 "Run the same with --valgrind and debugging information."},
+	[RULE_VALGRIND_ERROR] =
+		{"valgrind-error", "valgrind saw memory misused",
+		 "Compile with -g, so that valgrind names the line, and look at what it says there."},
 	[RULE_VALGRIND_LEAK] = {"valgrind-leak", "valgrind saw memory that nothing points to any more",
 				"Free it; valgrind names the line that allocated it."},
 };

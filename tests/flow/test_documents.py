@@ -100,7 +100,7 @@ def test_options_in_the_table_of_limits_exist(tree, command):
     """Each option in the last column belongs to a plugin, the queue, the host, or the command line."""
     table = re.search(r"^\| limit \|.*?\n\n", (tree / "docs" / "security.md").read_text(), re.S | re.M)[0]
     types = [p.name for p in (tree / "plugins").iterdir() if (p / f"{p.name}.md").exists()]
-    known = {"inputs[].queue", "watchdog", "--shutdown-timeout"}
+    known = {"inputs[].queue", "watchdog", "held_watch", "--shutdown-timeout"}
     for kind in types:
         said = command("plugins", "describe", kind)
         known |= set(re.findall(r"^  (\w+) +\w", said.stdout, re.M))

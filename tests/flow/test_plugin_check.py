@@ -12,6 +12,7 @@ from conftest import PATIENCE, TREE
 from test_sdk import CC, pkg_config
 
 SOURCES = Path(__file__).parent / "faulty_check"
+PAGE = TREE / "docs" / "plugin-check.md"
 IN_THREAD = "a thread of its own"
 
 # of which source, compiled with which fault: rule, callback
@@ -169,9 +170,10 @@ def test_text(build, check):
     plugin = build("sink", "DONE_TWICE")
     done = check(plugin)
     assert done.returncode == 1
-    assert done.stdout.splitlines()[:2] == [
-        "breach done-twice in timer(): faulty_sink: done() was called for a batch that was finished already",
-        "    Call done() exactly once for each batch that is kept."]
+    lines = ["breach done-twice in timer(): faulty_sink: done() was called for a batch that was finished already",
+             "    Call done() exactly once for each batch that is kept."]
+    assert done.stdout.splitlines()[:2] == lines
+    assert "```\n{}\n{}\n```".format(*lines) in PAGE.read_text()
     assert done.stdout.splitlines()[-1] == f"{plugin}: not ok, 1 breach"
 
 
@@ -217,10 +219,12 @@ def test_rules(check):
     """--rules in each form, the page, and the plugins above say the same."""
     as_json = {r["rule"]: r for r in json.loads(check("--rules", "--json").stdout)}
     as_text = dict(line.split(None, 1) for line in check("--rules").stdout.splitlines())
-    page = (TREE / "docs" / "plugin-check.md").read_text()
+    page = PAGE.read_text()
     table = re.search(r"<!-- rules -->\n(.*?)<!-- end -->", page, re.S)[1]
     rows = {name: (says, remedy) for name, says, remedy in re.findall(r"^\| `([a-z-]+)` \| (.*) \| (.*) \|$", table, re.M)}
     assert rows == {name: (r["says"], r["remedy"]) for name, r in as_json.items()}
     assert as_text == {name: r["says"] for name, r in as_json.items()}
     assert check("--rules", "--markdown").stdout == table
     assert {rule for rule, _ in FAULTS.values()} == set(as_json)
+    causes = re.search(r"^## What is behind a breach\n(.*?)^## ", page, re.S | re.M)[1]
+    assert sorted(re.findall(r"`([a-z-]+)`(?=[^|]*\|[^|]*\|$)", causes, re.M)) == sorted(as_json)

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.xdist_group("example_plugins")  # built once
 TYPES = {"file-input": "file_input", "nmea": "nmea", "pkcs11-tls": "pkcs11_tls"}
 LANGUAGES = {"nmea": "rust"}
 # options of "semstreams plugins check"; Rust's standard library ends the process where memory is short
-RULES = {"file-input": ["--option", "path=README.md"], "nmea": ["--except", "allocation-crash"]}
+RULES = {"file-input": ["--option", "path=README.md"], "nmea": ["--except", "allocation-crash"],
+         "pkcs11-tls": ["--option", "key=pkcs11:object=key"]}
 
 
 @pytest.fixture(scope="module")

@@ -95,8 +95,8 @@ static void begin_with(const char *uri)
 static void test_the_token_signs(void)
 {
 	uint8_t digest[32] = {1, 2, 3}, signature[160];
-	gnutls_x509_crt_t crt;
-	gnutls_pubkey_t key;
+	gnutls_x509_crt_t crt = NULL;
+	gnutls_pubkey_t key = NULL;
 
 	begin_with(URI);
 	check(strstr(published, "BEGIN CERTIFICATE") != NULL, "the file, before start returns");

@@ -164,6 +164,8 @@ static natsStatus set_options(struct dial *d, natsOptions *o, const char *host)
 	/* pings would come from a thread of libnats; owners ask the server something now and then */
 	TRY(natsOptions_SetPingInterval(o, 0));
 	TRY(natsOptions_SetIOBufSize(o, NATS_BUFFER));
+	/* else a thread of libnats would ask for write events, which the loop, asleep, does not notice */
+	TRY(natsOptions_SetSendAsap(o, true));
 	TRY(natsOptions_SetEventLoop(o, d->watch, watch_attach, watch_read, watch_write, watch_detach));
 	TRY(natsOptions_SetErrorHandler(o, on_error, NULL));
 	TRY(natsOptions_SetClosedCB(o, on_closed, d->notice));

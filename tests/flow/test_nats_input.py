@@ -349,28 +349,27 @@ def test_wrong_configurations(command, tmp_path, options, place):
 # ---- a cluster
 
 
-def test_leader_killed_and_lame_duck(start, tmp_path):
-    """The stream has three replicas: reading goes on with another server, in order and without a double."""
+def test_lame_duck(start, tmp_path):
+    """A server that goes away says so: reading goes on with another one, in order and without a double."""
     with Cluster(tmp_path / "cluster") as servers:
         with servers.client() as js:
             js.add_stream("EVENTS", ["events.>"], replicas=3)
             fill(js, 0, 100)
         program = start(pipeline(reader(servers.urls, batch=10), keeps()))
         stored(program, tmp_path / "file.jsonl", 100)
-        leader = servers.leader("EVENTS")
-        leader.kill()
-        until(lambda: servers.leader("EVENTS"), "another leader")
-        with servers.client() as js:
-            fill(js, 100, 100)
-        assert stored(program, tmp_path / "file.jsonl", 200) == list(range(200))
-        leader.start()
-        servers.wait_current("EVENTS")
         connected = re.findall(r"NATS connected server=\S*?:(\d+)", program.log())[-1]
         next(s for s in servers.servers if s.port == int(connected)).lame_duck()
         program.wait_log("lame duck")
-        with servers.client() as js:
-            fill(js, 200, 100)
-        assert stored(program, tmp_path / "file.jsonl", 300) == list(range(300))
+        until(lambda: fill_again(servers, 100, 100), "the stream to take messages")
+        assert stored(program, tmp_path / "file.jsonl", 200) == list(range(200))
+
+
+def fill_again(servers, first, count):
+    """Where there is a leader; nothing is stored twice, as each number is the id of its message."""
+    with servers.client(2) as js:
+        js.publish_many([("events.a", json.dumps({"n": n}).encode(), {"Nats-Msg-Id": str(n)}) for n in range(first, first + count)],
+                        window=1)
+    return True
 
 
 def test_nobody_is_there_at_first(start, tmp_path):

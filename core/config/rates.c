@@ -146,6 +146,19 @@ static bool gives_way(const struct rate_member *m, uint64_t now_ns)
 	return false;
 }
 
+void rate_succeed(struct rate_member *m, struct rate_member *before, uint64_t now_ns)
+{
+	struct bucket *b = m->bucket, *old = before->bucket;
+
+	if (b == old || !old->filled_ns)
+		return;
+	fill(old, now_ns);
+	fill(b, now_ns);
+	const int64_t left = (int64_t)b->burst - ((int64_t)old->burst - old->level);
+	if (left < b->level)
+		b->level = left;
+}
+
 uint64_t rate_ask(struct rate_member *m, uint64_t now_ns, uint64_t *most)
 {
 	struct bucket *b = m->bucket;

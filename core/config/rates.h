@@ -24,6 +24,10 @@ struct rate_limit {
 /* 0; -EEXIST: *other has given its group another rate or burst; -ENOMEM. */
 int rates_join(struct rates *, const struct rate_limit *, struct rate_member **out, const char **other);
 
+/* Its limit takes the place of the other's: what was sent beyond that one, or used up of its burst, is owed.
+ * Nobody asks meanwhile. */
+void rate_succeed(struct rate_member *, struct rate_member *before, uint64_t now_ns);
+
 /*
  * May the member, which has something to send, send now?  0: yes, *most bytes or one record, whichever is
  * more, and then it calls rate_spend().  Else how many ns later it is worth asking again.

@@ -167,6 +167,11 @@ def test_a_rate_group_has_one_bucket(start, generate, tmp_path):
         m = sender.wait_metric("semstreams_link_rate_waits_total", 1, component=f"out{i}")
     assert m.sum("semstreams_ws_sent_bytes_total", component="out0") > 25000
     assert m.sum("semstreams_ws_sent_bytes_total", component="out1") == 0
+    waits = [m.sum("semstreams_link_rate_waits_total", component=f"out{i}") for i in range(2)]
+    assert reload(sender, sending(50001, max_message="2MiB")) == (2, 2, 0, 0, 0)
+    for i in range(2):  # asked again, and what was used up still is
+        m = sender.wait_metric("semstreams_link_rate_waits_total", waits[i] + 1, component=f"out{i}")
+    assert m.sum("semstreams_ws_sent_bytes_total", component="out1") == 0
 
 
 # ---- who may connect --------------------------------------------------------------------------------------------

@@ -177,6 +177,32 @@ static void groups_agree(void **state)
 	rates_free(NULL);
 }
 
+static void what_is_owed_stays_owed(void **state)
+{
+	struct rates *before = rates_new(), *after = rates_new();
+	uint64_t now = 5 * SECOND, most;
+
+	(void)state;
+	struct rate_member *old[] = {join(before, "wan", 1000, 0), join(before, "wan", 1000, 0)}, *m[2];
+	assert_int_equal(rate_ask(old[0], now, &most), 0);
+	rate_spend(old[0], now, 300);
+	/* of a group once, whoever tells it */
+	for (int i = 0; i < 2; i++) {
+		m[i] = join(after, "wan", 500, 0);
+		rate_succeed(m[i], old[i], now);
+	}
+	assert_in_range(rate_ask(m[1], now, &most), 400 * MS, 404 * MS);
+	/* time passes, and what nobody has used is not owed */
+	struct rate_member *alone = join(after, NULL, 1000, 0), *fresh = join(after, NULL, 1000, 0);
+	rate_succeed(fresh, alone, now);
+	assert_int_equal(rate_ask(fresh, now, &most), 0);
+	rate_spend(fresh, now, 99);
+	rate_succeed(alone, fresh, now + 50 * MS);
+	assert_int_equal(rate_ask(alone, now + 50 * MS, &most), 0);
+	rates_free(before);
+	rates_free(after);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +213,7 @@ int main(void)
 		cmocka_unit_test(who_does_not_come_back_keeps_nobody_waiting),
 		cmocka_unit_test(equals_take_turns),
 		cmocka_unit_test(groups_agree),
+		cmocka_unit_test(what_is_owed_stays_owed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

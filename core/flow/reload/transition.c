@@ -7,6 +7,7 @@
 #include <string.h>
 #include "core/admin/health.h"
 #include "core/admin/log.h"
+#include "core/config/rates.h"
 #include "core/flow/pipeline.h"
 #include "core/flow/placement.h"
 #include "core/flow/positions.h"
@@ -333,6 +334,8 @@ static void exchange(struct transition *t)
 		struct change *c = &t->wiring.changes[i];
 		change_target(c)->index = i;
 		/* limits of bytes per second are shared by the components of one configuration */
+		if (c->now && c->now->rate && c->fresh->rate)
+			rate_succeed(c->fresh->rate, c->now->rate, clock_now());
 		if (c->kind <= CHANGE_IN_PLACE)
 			c->now->rate = c->fresh->rate;
 		if (c->kind == CHANGE_IN_PLACE)

@@ -91,6 +91,8 @@ void udp_allow_done(struct udp_allow *);
 /* [inst] May this sender send? */
 bool udp_allow_ok(struct udp_allow *, const union udp_addr *sender);
 
+/* host:port as text */
+void udp_addr_format(const union udp_addr *, char *address, size_t size, uint16_t *port);
 /* 128 bits in network byte order, IPv4 mapped into IPv6; is it IPv4? */
 bool udp_addr_map(const union udp_addr *, uint64_t out[2]);
 
@@ -158,32 +160,5 @@ int32_t udp_recv_take(struct udp_recv *, const uint8_t *data, size_t len, const 
 /* [inst] Now and then: give back memory that rare long datagrams needed. */
 void udp_recv_tidy(struct udp_recv *);
 
-/* ---- udp_socket.c: one bound socket ---- */
-
-struct udp_bound {
-	int fd;
-	union udp_addr addr;     /* where it listens */
-	uint32_t receive_buffer; /* payload bytes the kernel granted */
-	bool gro;
-};
-
-/* [inst] Open, bind, join.  0, or -errno and why as one line. */
-int32_t udp_socket_open(const struct udp_conf *, const struct udp_groups *, uint16_t port, struct udp_bound *,
-			char *why, size_t size);
-/* [inst] The same with a socket that is bound already, and closed if that fails. */
-int32_t udp_socket_set_up(int fd, const struct udp_conf *, const struct udp_groups *, struct udp_bound *out,
-			  char *why, size_t size);
-/* [inst] Give it the receive buffer of the configuration. */
-void udp_socket_resize(struct udp_bound *, const struct udp_conf *);
-/* [inst] From now on the kernel drops, and counts, whatever arrives; what has arrived can still be read. */
-int32_t udp_socket_shut(int fd);
-/* [inst] From now on senders are refused, as if nobody listened; what has arrived can still be read. */
-int32_t udp_socket_leave(const struct udp_bound *);
-/* [inst] Datagrams the kernel dropped at this socket since it was opened, modulo 2^32. */
-int32_t udp_socket_drops(int fd, uint32_t *drops);
 /* [inst] Length of the datagrams in a message that the kernel put together; 0: it is one datagram. */
 uint32_t udp_gro_segment(const struct msghdr *);
-/* [inst] Take everything out of a socket and throw it away; how many datagrams. */
-uint64_t udp_socket_discard(int fd);
-/* host:port as text */
-void udp_addr_format(const union udp_addr *, char *address, size_t size, uint16_t *port);

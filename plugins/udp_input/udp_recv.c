@@ -8,6 +8,7 @@
  * the 64 KiB a message can have when the kernel hands over several datagrams as one (UDP_GRO).
  */
 #include <errno.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,6 +17,10 @@
 #include <semstreams/ext/attributes.h>
 #include <semstreams/sugar.h>
 #include "udp_input.h"
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 #define ARENA_SIZE  ((256U << 10) - 256) /* with the host's header still a power of two; it may give more */
 #define MESSAGE_MAX (64U << 10) /* more than any message is long, so nothing is ever cut by the kernel */
@@ -162,6 +167,16 @@ static bool know_senders(struct udp_recv *r)
 	ask_for_names(r, true);
 	r->senders = udp_senders_new(&r->attributes_of, r->host->id);
 	return r->senders != NULL;
+}
+
+uint32_t udp_gro_segment(const struct msghdr *msg)
+{
+	const struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+	int size = 0;
+	if (c && c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO &&
+	    c->cmsg_len >= CMSG_LEN(sizeof size))
+		memcpy(&size, CMSG_DATA(c), sizeof size);
+	return size > 0 ? (uint32_t)size : 0;
 }
 
 /* ---- one read ---- */

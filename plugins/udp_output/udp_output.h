@@ -42,14 +42,3 @@ struct udp_target {
 	} to, from;
 	socklen_t len; /* of each */
 };
-
-/* [ctl] Read and check all addresses of the configuration, and claim the port that is sent from; what is
- * wrong goes to config_error. */
-int32_t udp_target_check(const struct ss_host *, const struct udp_conf *, struct udp_target *);
-/* [inst] A socket that sends from there and takes nothing in, not connected yet: the descriptor; or -errno
- * and why as one line. */
-int udp_target_open(const struct udp_target *, const struct udp_conf *, char *why, size_t size);
-/* [inst] Set what can be set while it sends: send_buffer, ttl, loopback. */
-void udp_target_tune(int fd, const struct udp_target *, const struct udp_conf *);
-/* [inst] The address that the socket sends from as "ADDRESS:PORT". */
-void udp_target_source(int fd, char *text, size_t size);

@@ -298,6 +298,7 @@ def commands(tree):
     return re.findall(r"^```sh\n(.*?)```", section, re.S | re.M)
 
 
+@pytest.mark.slow
 def test_page_from_nothing_to_a_tested_plugin(tree, semstreams, tmp_path, udp_port, tcp_port):
     """Its commands in order, in one shell, as a reader pastes them."""
     for tool in ("autoreconf", "libtoolize", "curl"):
@@ -324,6 +325,7 @@ def test_page_from_nothing_to_a_tested_plugin(tree, semstreams, tmp_path, udp_po
     assert said.rstrip().splitlines()[-2:] == ["two", "four"], said
 
 
+@pytest.mark.slow
 def test_newcomer(tree, semstreams):
     """tests/soak/newcomer, but with what is installed already."""
     ran = subprocess.run([tree / "tests" / "soak" / "newcomer", "--installed", Path(semstreams).resolve().parents[1]],

@@ -4,10 +4,11 @@
 import json
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
-from conftest import assert_conserved
+from conftest import assert_conserved, unused_port
 from flowlib import generate, pipeline, storage, tools, udp
 from test_sdk import CXX, build
 
@@ -354,16 +355,20 @@ def test_kept_for_ever(begin, generate, send, udp_port):
     assert program.terminate() == 0
 
 
-@pytest.mark.parametrize("fault, events", [("keep_in_time", 150), ("keep_all", 99)])
-def test_kept_for_a_time(begin, generate, send, udp_port, fault, events):
-    """A timer of the component is its word that it is not late; and a few events are no matter."""
-    program = begin(fault, held_watch="1s")
-    generate(udp_port, events)
-    program.wait_metric("semstreams_events_held", events, component="bad")
-    if fault == "keep_all":  # for longer than it takes to be named
-        program.wait_for(lambda: json.loads(program.get("/readyz")[1])["uptime_seconds"] > 4, what="4 s")
-        send(udp_port, "finish")
-    program.wait_metric("semstreams_events_out_total", events, component="bad")
-    assert overdue(program) == 0 and degraded(program) == {}
-    assert "Component keeps batches" not in program.log()
-    assert program.terminate() == 0
+def test_kept_with_a_reason(start, plugins, generate, udp_port, tcp_port):
+    """Until a timer of its own; until a peer comes that acknowledges; and too few to matter."""
+    other = unused_port(socket.SOCK_DGRAM)
+    file = storage(inputs=["udp"], sync="interval", sync_interval="6s")
+    link = {"id": "link", "type": "websocket_output", "inputs": ["udp"],
+            "config": {"bind": "127.0.0.1", "port": tcp_port, "path": "/link"}}
+    few = {"id": "few", "type": "faulty", "inputs": ["other"], "config": {"fault": "keep_all"}}
+    program = start(pipeline(udp(port=udp_port), {**udp(port=other), "id": "other"}, file, link, few,
+                             plugins={"paths": [str(plugins)]}, admin={"listen": "127.0.0.1:0", "held_watch": "1s"}))
+    generate(udp_port, 150)
+    generate(other, 99)
+    program.wait_metric("semstreams_events_out_total", 150, component="file")
+    metrics = program.metrics()
+    assert metrics.sum("semstreams_events_held", component="link") == 150
+    assert metrics.sum("semstreams_events_held", component="few") == 99
+    assert metrics.select("semstreams_events_overdue") and metrics.sum("semstreams_events_overdue") == 0
+    assert degraded(program) == {} and "Component keeps batches" not in program.log()

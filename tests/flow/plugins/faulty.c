@@ -6,7 +6,6 @@
 #include <time.h>
 #include <unistd.h>
 #include <semstreams/sugar.h>
-#include <semstreams/ext/loop.h>
 
 enum fault {
 	NONE,
@@ -29,7 +28,6 @@ enum fault {
 	NEVER_DRAINED,
 	HANG,
 	KEEP_ALL,
-	KEEP_IN_TIME,
 	THREAD_CRASH,
 	THREAD_ABORT,
 	THREAD_EXIT,
@@ -49,30 +47,52 @@ struct conf {
 struct faulty {
 	const struct ss_host *host;
 	const struct conf *conf;
-	struct ss_iface loop;
 	struct ss_batch *kept;
-	struct ss_batch *all[1024]; /* of KEEP_ALL, until an event says finish, and KEEP_IN_TIME */
+	struct ss_batch *all[1024]; /* of KEEP_ALL, until an event says finish */
 	size_t n;
 };
 
-static const char *const faults[] = {"none",           "crash",         "abort",         "exit",
-				     "block",          "busy",          "done_twice",    "done_unasked",
-				     "unknown_return", "keep",          "drop_unknown",  "emit",
-				     "rows_outside",   "rows_null",     "rows_too_long", "other_thread",
-				     "drop_too_many",  "never_drained", "hang",          "keep_all",
-				     "keep_in_time",   "thread_crash",  "thread_abort",  "thread_exit",
-				     "create_blocks",  "start_blocks",  "stop_hangs",    "destroy_hangs",
-				     "create_returns", "start_returns", "drain_returns", NULL};
+static const char *const faults[] = {"none",
+				     "crash",
+				     "abort",
+				     "exit",
+				     "block",
+				     "busy",
+				     "done_twice",
+				     "done_unasked",
+				     "unknown_return",
+				     "keep",
+				     "drop_unknown",
+				     "emit",
+				     "rows_outside",
+				     "rows_null",
+				     "rows_too_long",
+				     "other_thread",
+				     "drop_too_many",
+				     "never_drained",
+				     "hang",
+				     "keep_all",
+				     "thread_crash",
+				     "thread_abort",
+				     "thread_exit",
+				     "create_blocks",
+				     "start_blocks",
+				     "stop_hangs",
+				     "destroy_hangs",
+				     "create_returns",
+				     "start_returns",
+				     "drain_returns",
+				     NULL};
 static const char *const reasons[] = {"too_many", NULL};
 static const struct ss_option options[] = {
 	SS_OPT(struct conf, fault, SS_OPT_ENUM, "none", "what it does wrong", SS_CHOICES(faults)),
 };
 
-static void wait_long(void)
+static void wait_for(time_t seconds)
 {
-	const struct timespec long_time = {.tv_sec = 4};
+	const struct timespec time = {.tv_sec = seconds};
 
-	nanosleep(&long_time, NULL);
+	nanosleep(&time, NULL);
 }
 
 static void hang(void)
@@ -91,10 +111,8 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	f->conf = conf;
 	*self = f;
 	if (f->conf->fault == CREATE_BLOCKS)
-		wait_long();
-	return f->conf->fault == CREATE_RETURNS
-		       ? 77
-		       : host->query(host, SS_LOOP, sizeof(struct ss_loop), &f->loop);
+		wait_for(3);
+	return f->conf->fault == CREATE_RETURNS ? 77 : 0;
 }
 
 static void finish_all(void *self)
@@ -108,15 +126,10 @@ static void finish_all(void *self)
 
 static int32_t start(void *self)
 {
-	struct faulty *f = self;
-	const struct ss_loop *loop = f->loop.vtbl;
-	const uint64_t keep_ns = 4000000000;
-	uint32_t id;
+	const struct faulty *f = self;
 
 	if (f->conf->fault == START_BLOCKS)
-		wait_long();
-	if (f->conf->fault == KEEP_IN_TIME)
-		return loop->timer(f->loop.self, keep_ns, keep_ns, finish_all, f, &id);
+		wait_for(3);
 	return f->conf->fault == START_RETURNS ? 77 : 0;
 }
 
@@ -142,7 +155,6 @@ static int32_t misuse(struct faulty *f, struct ss_batch *batch)
 		h->metric_add(h, 9, 1);
 		return SS_DONE;
 	case KEEP_ALL:
-	case KEEP_IN_TIME:
 		if (f->n < sizeof f->all / sizeof *f->all)
 			f->all[f->n++] = batch;
 		if (batch->count && batch->events[0].data[0] == 'f')
@@ -204,7 +216,7 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 	case EXIT:
 		exit(0);
 	case BLOCK:
-		wait_long();
+		wait_for(4);
 		return SS_DONE;
 	case HANG:
 		hang();

@@ -10,7 +10,7 @@ import pytest
 from conftest import assert_conserved, shared_library, unused_port
 from flowlib import Sender, at_rest, event, generate, open_files, pipeline, seqs, sockets, storage, tools, udp, udp_port  # noqa: F401
 from test_reload import reload
-from wslib import PATH, RawPeer
+from wslib import PATH, TEXT, RawPeer, frame
 
 
 IP_RECVTTL = 12  # linux/in.h
@@ -121,6 +121,32 @@ def test_a_window_shrinks_and_grows(start, generate, tmp_path):
     pair.assert_same_link()
     arrived = pair.arrived()
     assert len(pair.end()) == arrived
+
+
+def test_a_window_that_is_too_small_for_an_event(start, tmp_path):
+    """The sender was told that it may send one so long, and the window is smaller now: it goes through by itself."""
+    ports = [unused_port(socket.SOCK_STREAM) for _ in range(2)]
+
+    def receiving(**options):
+        return pipeline({"id": "in", "type": "websocket_input", "config": {"url": f"ws://127.0.0.1:{ports[1]}{PATH}", **options}}, storage())
+    folders = [tmp_path / name for name in ("sender", "receiver")]
+    for folder in folders:
+        folder.mkdir()
+    sender = start(pipeline(*({"id": kind, "type": f"websocket_{kind}", "config": {"port": port, "bind": "127.0.0.1", "path": PATH}}
+                              for kind, port in zip(("input", "output"), ports))), folder=folders[0])
+    receiver = start(receiving(), folder=folders[1])
+    receiver.wait_metric("semstreams_link_up", 1)
+    in_place(receiver, receiving(window_bytes="64KiB"), 2)
+    with RawPeer(ports[0]).upgrade() as peer:
+        for n in (150000, 10, 200000, 10):
+            peer.send(frame(TEXT, b"x" * n))
+        receiver.wait_metric("semstreams_events_out_total", 4, component="file")
+        in_place(receiver, receiving(memory="256KiB", max_senders=1), 2)
+        for n in (200000, 10, 200000):
+            peer.send(frame(TEXT, b"x" * n))
+        receiver.wait_metric("semstreams_events_out_total", 7, component="file")
+    assert receiver.log().count("Link up") == 1
+    assert sender.terminate() == receiver.terminate() == 0
 
 
 def test_a_rate_changes_for_events_that_wait(start, generate, tmp_path):

@@ -456,12 +456,12 @@ void delivery_emit(struct input *in)
 
 void delivery_done(struct input *in)
 {
-	const struct flight *f;
+	struct flight *f;
 
-	for (; ss_ring_first(&in->got); shift_got(in)) {
-	}
+	while (ss_ring_first(&in->got))
+		shift_got(in);
 	for (; (f = ss_ring_first(&in->flights)); ss_ring_shift(&in->flights))
-		ss_strbuf_done(&((struct flight *)ss_ring_first(&in->flights))->reply);
+		ss_strbuf_done(&f->reply);
 	ss_ring_done(&in->got);
 	ss_ring_done(&in->flights);
 	if (in->attributes.vtbl) {

@@ -117,7 +117,7 @@ void pull_status(struct input *in, const char *token, natsMsg *msg)
 		nats_conn_fail(
 			in->conn,
 			"the durable was deleted or made anew by somebody else; if another host reads with "
-			"it, both need readers: \"many\"");
+			"it, both need many as readers");
 	else
 		put_off(in, why);
 }

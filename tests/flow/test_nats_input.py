@@ -121,6 +121,8 @@ def test_second_reader_of_the_same_durable_is_noticed(js, nats, start, tmp_path)
     for folder in folders:
         folder.mkdir()
         programs.append(start(pipeline(reader(nats, batch=10), keeps()), folder=folder))
+    for program in programs:  # who has no position yet begins where the durable is
+        program.wait_log("Reading stream=EVENTS")
     fill(js, 0, 500)
     for program, folder in zip(programs, folders):
         assert stored(program, folder / "file.jsonl", 500) == list(range(500))

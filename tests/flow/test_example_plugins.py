@@ -116,6 +116,14 @@ def test_configurations_of_the_page(make, name, plugins, command, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_two_sources_cannot_share_a_state(plugins, command, tmp_path):
+    sources = [{"id": name, "type": "file_input", "config": {"path": f"{name}.log", "state": "state"}} for name in "ab"]
+    out = {"id": "out", "type": "storage", "inputs": ["a", "b"], "config": {"path": "out.jsonl"}}
+    (tmp_path / "two.json").write_text(json.dumps({"plugins": {"paths": [str(plugins)]}, "components": [*sources, out]}))
+    done = command("check", "two.json")
+    assert done.returncode == 78 and "/components/1/config/state" in done.stderr, done.stderr
+
+
 # ---- keys in a token ---------------------------------------------------------------------------------------
 
 

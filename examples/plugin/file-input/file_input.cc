@@ -3,6 +3,7 @@
 // by truncation.  The position of a line counts the bytes of all files up to its end, and a journal knows
 // which files those were, so that whoever stores lines has each of them once, whatever crashes.
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <deque>
@@ -72,7 +73,8 @@ class FileInput : public semstreams::Instance
 			h->config_error(h, "/state", "must be another file than path");
 			throw semstreams::refused_config();
 		}
-		if (h->claim(h, "/path", ("reads:" + folder).c_str()) < 0)
+		if (h->claim(h, "/path", ("reads:" + folder).c_str()) == -ENOMEM ||
+		    h->claim(h, "/state", (std::string("file:") + c.state).c_str()) == -ENOMEM)
 			throw std::bad_alloc();
 	}
 

@@ -3,6 +3,7 @@
  * certificate is a file, which is looked at every interval, and handshakes are signed by the token. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -47,6 +48,15 @@ struct instance {
 	struct timespec pin_changed;
 };
 
+/* "semstreams check" warns then where others may read the PIN. */
+static int32_t claim_pin(const struct ss_host *host, const struct conf *conf)
+{
+	char resource[PATH_MAX + 8];
+
+	snprintf(resource, sizeof resource, "secret:%s", conf->pin_file);
+	return host->claim(host, "/pin_file", resource) == -ENOMEM ? -ENOMEM : 0;
+}
+
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct instance *s = malloc(sizeof *s);
@@ -59,6 +69,8 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 				   "must begin with \"pkcs11:\" and not have a PIN, which is for pin_file");
 		rc = -EINVAL;
 	}
+	if (rc == 0)
+		rc = claim_pin(host, conf);
 	if (rc == 0)
 		rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &s->loop);
 	if (rc == 0)

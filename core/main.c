@@ -19,6 +19,7 @@
 #include "core/cli/new_plugin.h"
 #include "core/admin/log.h"
 #include "core/config/descriptors.h"
+#include "core/config/wiring.h"
 #include "core/flow/pipeline.h"
 #include "core/run.h"
 #include "core/sandbox.h"
@@ -136,6 +137,8 @@ static int check(const struct cli_options *o)
 			 "nothing was started: no address was bound, %s, and of all files "
 			 "only certificates and keys were opened",
 			 o->connect ? "peers were asked only" : "no peer was contacted");
+	if (rc == 0)
+		wiring_hints(l.config, diag);
 	log_flush();
 	diag_print(diag, stderr);
 	if (rc == 0)

@@ -127,8 +127,10 @@ static int by_place(const void *a, const void *b)
 
 static void print_item(const struct diag_item *item, FILE *to)
 {
-	static const char *const names[] = {
-		[DIAG_ERROR] = "error", [DIAG_WARN] = "warning", [DIAG_SKIP] = "skipped"};
+	static const char *const names[] = {[DIAG_ERROR] = "error",
+					    [DIAG_WARN] = "warning",
+					    [DIAG_SKIP] = "skipped",
+					    [DIAG_HINT] = "hint"};
 	fputs(names[item->level], to);
 	if (item->file)
 		fprintf(to, " %s", item->file);

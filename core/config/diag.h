@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-enum diag_level { DIAG_ERROR, DIAG_WARN, DIAG_SKIP /* a check that could not be made */ };
+enum diag_level { DIAG_ERROR, DIAG_WARN, DIAG_SKIP /* a check that could not be made */, DIAG_HINT };
 
 #define DIAG_MAX_ITEMS 1000 /* kept; the rest is only counted */
 #define DIAG_MAX_TEXT  2048 /* bytes of one string before escaping; longer ones are cut and end in "..." */

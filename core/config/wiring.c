@@ -427,3 +427,46 @@ int wiring_complete(struct config *config, struct diag *diag)
 		warn_unread(config, diag);
 	return rc;
 }
+
+/* ---- hints ---- */
+
+static bool reads(const struct config *config, size_t from, uint32_t port)
+{
+	bool found = false;
+
+	for (size_t i = 0; i < config->n_components; i++)
+		for (size_t k = 0; k < config->components[i].n_inputs; k++)
+			found |= config->components[i].inputs[k].from == from &&
+				 config->components[i].inputs[k].port == port;
+	return found;
+}
+
+/* Does the type have an option for what it refuses, and is none of these set? */
+static bool says_nothing(const struct config_component *c)
+{
+	bool has = false, set = false;
+
+	for (uint32_t i = 0; i < c->desc->n_options; i++) {
+		const struct ss_option *o = &c->desc->options[i];
+		has |= (o->flags & SS_OPT_REFUSALS) != 0;
+		set |= o->flags & SS_OPT_REFUSALS && c->options && jnode_get(c->options, o->key);
+	}
+	return has && !set;
+}
+
+void wiring_hints(const struct config *config, struct diag *diag)
+{
+	for (size_t i = 0; i < config->n_components; i++) {
+		const struct config_component *c = &config->components[i];
+		for (uint32_t port = 0; c->desc && port < count_outputs(c->desc); port++)
+			if (strcmp(c->desc->outputs[port], "error") == 0 && says_nothing(c) &&
+			    !reads(config, i, port))
+				jdoc_report(
+					config->doc, diag, DIAG_HINT, c->node, J_VALUE,
+					"events that \"%s\" refuses are dropped and counted: have a "
+					"component "
+					"read \"%s.error\", or say with \"errors\": \"count\", \"drop\" or "
+					"\"degrade\" that this is meant",
+					c->id, c->id);
+	}
+}

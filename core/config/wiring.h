@@ -16,3 +16,5 @@ int wiring_read(struct config *, struct diag *);
 
 /* After the types are known: ports, kinds, list order, loose ends.  0 or -ENOMEM. */
 int wiring_complete(struct config *, struct diag *);
+/* What may be meant, and may not: refused events that nothing reads. */
+void wiring_hints(const struct config *, struct diag *);

@@ -137,6 +137,7 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 				  .plan = &a->plan,
 				  .engine = a->engine,
 				  .outbox = a->outbox,
+				  .refusals = &a->refusals,
 				  .step = step,
 				  .arg = a};
 	a->engine->result = result;
@@ -152,6 +153,12 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 
 /* ---- reporting ---- */
 
+/* Late events have an output of their own, and want of memory is not the event's fault. */
+static bool is_refusal(uint32_t why)
+{
+	return why != ENGINE_LATE && why != ENGINE_NO_MEMORY;
+}
+
 /* To the host, what was counted since the last call. */
 static void report_counts(struct aggregate *a)
 {
@@ -166,16 +173,19 @@ static void report_counts(struct aggregate *a)
 	const struct engine_count *c = &a->engine->count;
 	struct engine_count *r = &a->reported;
 	const struct ss_host *h = a->host;
+	bool silent[ENGINE_DROPS];
 
 	for (uint32_t i = 0; i < ENGINE_DROPS; i++) {
 		/* late events that are emitted are not lost */
 		const uint64_t n = c->dropped[i] - r->dropped[i] - a->refused[i];
 		if (n && !(i == ENGINE_LATE && a->plan.emit_late))
 			h->drop(h, i, n);
+		silent[i] =
+			n && is_refusal(i) && !ss_refusals_dropped(&a->refusals, a->conf->errors, reasons[i]);
 		a->refused[i] = 0;
 	}
 	for (size_t i = 0; i < sizeof unusual / sizeof *unusual; i++)
-		if (c->dropped[unusual[i].drop] != r->dropped[unusual[i].drop])
+		if (c->dropped[unusual[i].drop] != r->dropped[unusual[i].drop] && !silent[unusual[i].drop])
 			ss_log(h, SS_LOG_WARN, "%s events that %s%s%s",
 			       a->refuses ? "Passing to the output error" : "Dropping", unusual[i].what,
 			       a->source, a->engine->faults[unusual[i].drop]);
@@ -423,6 +433,7 @@ static const struct ss_option options[] = {
 	SS_OPT(struct conf, checkpoint, SS_OPT_JSON, NULL,
 	       "File that saves open windows: {path, interval}; not set: a restart or crash loses them.",
 	       .schema = CHECKPOINT_SCHEMA),
+	SS_OPT_ERRORS(struct conf, errors, 0),
 };
 
 #define COUNTER(text, words)                                                                                 \

@@ -21,7 +21,7 @@ enum { FULL_OLDEST, FULL_OVERFLOW };
 /* The options as the host fills them in. */
 struct conf {
 	const char *window, *time, *group_by, *functions, *checkpoint;
-	int64_t early_ns, output, max_groups, when_full, max_memory;
+	int64_t early_ns, output, max_groups, when_full, max_memory, errors;
 };
 
 struct plan {

@@ -211,7 +211,7 @@ void state_check_stall(struct state *s)
 		if (s->stalled) {
 			ss_log(s->host, SS_LOG_INFO, "The disk answers again path=%s",
 			       s->plan->checkpoint_path);
-			s->host->set_degraded(s->host, NULL);
+			s->host->set_degraded(s->host, s->refusals ? ss_refusals_trouble(s->refusals) : NULL);
 		}
 		s->stalled = false;
 		return;

@@ -8,6 +8,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include <semstreams/base/refusal.h>
 #include <semstreams/ext/loop.h>
 #include <semstreams/ext/positions.h>
 #include "checkpoint.h"
@@ -42,6 +43,7 @@ struct state {
 	struct outbox *outbox;
 	void (*step)(void *arg); /* continue with everything, state_step() included */
 	void *arg;
+	const struct ss_refusals *refusals; /* they may be why it is degraded, too; NULL: none */
 	bool draining;
 
 	const struct ss_positions *positions; /* NULL: none */

@@ -48,7 +48,7 @@ enum {
 
 struct conf {
 	const char *where;
-	int64_t on_error;
+	int64_t on_error, errors;
 	const char *deadband;
 	const char *rate_limit;
 	const char *sample;
@@ -268,8 +268,12 @@ static void count(struct filter *f, const struct ss_batch *batch, const struct t
 		if (!t->errors[i])
 			continue;
 		f->host->metric_add(f->host, METRIC_ERRORS + i, t->errors[i]);
-		if (f->conf->on_error != ON_ERROR_PASS && t->errors[i] > t->refused[i])
-			f->host->drop(f->host, i, t->errors[i] - t->refused[i]);
+		const uint32_t dropped =
+			f->conf->on_error != ON_ERROR_PASS ? t->errors[i] - t->refused[i] : 0;
+		if (dropped)
+			f->host->drop(f->host, i, dropped);
+		if (dropped && !ss_refusals_dropped(&f->refusals, f->conf->errors, reasons[i]))
+			continue;
 		ss_batch_source(f->host, batch, source);
 		ss_event_fault(batch, t->first[i].event, t->first[i].error, t->first[i].where, fault);
 		ss_log(f->host, SS_LOG_WARN, "%s are %s; see the option on_error%s%s", what[i],
@@ -426,7 +430,8 @@ static const struct ss_option options[] = {
 	       "What to do with events that are not valid JSON, are nested too deep, or on which a regular "
 	       "expression takes too long: to the output error, or dropped where nothing reads that; "
 	       "dropped in any case; passed on.",
-	       .choices = on_error_choices, .flags = SS_OPT_LIVE),
+	       .choices = on_error_choices, .flags = SS_OPT_LIVE | SS_OPT_REFUSALS),
+	SS_OPT_ERRORS(struct conf, errors, SS_OPT_LIVE),
 	SS_OPT(struct conf, deadband, SS_OPT_JSON, NULL,
 	       "Pass an event only if a number has changed enough since the last event of its key: {field, "
 	       "key, threshold, max_interval}.",

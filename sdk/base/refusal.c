@@ -6,6 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <semstreams/base/event_fault.h>
+#include <semstreams/ext/loop.h>
+
+#define RECENT_NS UINT64_C(300000000000)
+
+const char *const ss_errors_choices[] = {"count", "drop", "degrade", NULL};
 
 static const struct ss_attribute_service *service(const struct ss_refusals *r)
 {
@@ -17,6 +22,8 @@ void ss_refusals_init(struct ss_refusals *r, const struct ss_host *host, uint32_
 	*r = (struct ss_refusals){.host = host, .port = port};
 	if (host->query(host, SS_ATTRIBUTES, sizeof(struct ss_attribute_service), &r->attributes) < 0)
 		r->attributes = (struct ss_iface){0};
+	if (host->query(host, SS_LOOP, sizeof(struct ss_loop), &r->loop) < 0)
+		r->loop = (struct ss_iface){0};
 }
 
 void ss_refusals_clear(struct ss_refusals *r)
@@ -108,4 +115,54 @@ int64_t ss_refusals_emit(struct ss_refusals *r, struct ss_batch *batch, uint32_t
 	*lost = result < 0 ? n : 0;
 	ss_refusals_clear(r);
 	return result;
+}
+
+/* ---- those that nothing reads ---- */
+
+static const struct ss_loop *loop(const struct ss_refusals *r)
+{
+	return r->loop.vtbl;
+}
+
+static void on_time(void *arg);
+
+static bool wait_for_the_last(struct ss_refusals *r, uint64_t ns)
+{
+	return loop(r)->timer(r->loop.self, ns, 0, on_time, r, &r->timer) == 0;
+}
+
+static void on_time(void *arg)
+{
+	struct ss_refusals *r = arg;
+	const uint64_t quiet_ns = loop(r)->now(r->loop.self) - r->dropped_ns;
+
+	r->timer = 0;
+	if (quiet_ns < RECENT_NS && wait_for_the_last(r, RECENT_NS - quiet_ns))
+		return;
+	r->trouble[0] = '\0';
+	r->host->set_degraded(r->host, NULL);
+}
+
+bool ss_refusals_dropped(struct ss_refusals *r, int64_t errors, const char *reason)
+{
+	char text[sizeof r->trouble];
+
+	if (errors != SS_ERRORS_DEGRADE || !r->loop.vtbl)
+		return errors != SS_ERRORS_DROP;
+	r->dropped_ns = loop(r)->now(r->loop.self);
+	if (!r->timer && !wait_for_the_last(r, RECENT_NS))
+		return true;
+	snprintf(text, sizeof text,
+		 "events are refused (%.32s) and dropped, as nothing reads \"%.64s.error\"", reason,
+		 r->host->id);
+	if (strcmp(text, r->trouble) != 0) {
+		memcpy(r->trouble, text, sizeof text);
+		r->host->set_degraded(r->host, text);
+	}
+	return true;
+}
+
+const char *ss_refusals_trouble(const struct ss_refusals *r)
+{
+	return r->trouble[0] ? r->trouble : NULL;
 }

@@ -87,6 +87,49 @@ def test_dropped(start, send, more, read_by):
     assert read(program.folder / "letters.jsonl") == []
 
 
+def sums(**more):
+    return {"id": "sums", "type": "aggregate", "config": {"window": {"type": "tumbling", "size": "1h"}, "functions": {"n": "count"},
+                                                          "group_by": "key", **more}}
+
+
+@pytest.mark.parametrize("errors", [None, "count", "drop", "degrade"])
+@pytest.mark.parametrize("component, line", [(hot, "Events that are not valid JSON are dropped"),
+                                             (sums, "Dropping events that are not JSON")])
+def test_errors(start, send, component, line, errors):
+    """What nothing reads is counted in any case; whether it is in the log, and degrades, the option says."""
+    one = component(**({"errors": errors} if errors else {}))
+    program = start(pipeline(udp(), one, storage("warm", inputs=[one["id"]])))
+    send(udp_port(program), b"no JSON")
+    program.wait_metric("semstreams_events_dropped_total", 1, component=one["id"], reason="not_json")
+    shown, = (c for c in json.loads(program.get("/api/v1/components")[1])["components"] if c["id"] == one["id"])
+    assert shown["dropped_by_reason"]["not_json"] == 1, shown
+    if errors != "drop":
+        program.wait_log(f"WARN {line}")
+    wanted = [(one["id"], f'events are refused (not_json) and dropped, as nothing reads "{one["id"]}.error"')] * (errors == "degrade")
+
+    def degraded():
+        ready = json.loads(program.get("/readyz")[1])
+        assert ready["status"] == "ready"
+        return [(entry["component"], entry["reason"]) for entry in ready["degraded"]]
+    program.wait_for(lambda: degraded() == wanted, what="the reason in /readyz, or none")
+    assert_conserved(program.metrics())
+    assert program.terminate() == 0
+    assert errors != "drop" or line not in program.log()
+
+
+def test_hints(command, tmp_path):
+    """Of check, where nothing reads the output and nothing says that this is meant; it is no warning."""
+    for n, (parts, hinted) in enumerate([
+            ((hot(),), ["hot"]), ((hot(), letters()), []), ((hot(errors="count"),), []), ((hot(on_error="drop"),), []),
+            ((hot(), sums()), ["hot", "sums"]), ((sums(errors="degrade"),), [])]):
+        read = [part["id"] for part in parts if part["type"] != "storage"]
+        (tmp_path / f"{n}.json").write_text(json.dumps(pipeline(udp(), *parts, storage("out", inputs=read))))
+        done = command("check", f"{n}.json")
+        assert done.returncode == 0 and "warning" not in done.stdout.replace("0 warnings", ""), done.stdout + done.stderr
+        hints = [line for line in done.stderr.splitlines() if line.startswith("hint ")]
+        assert [f'read "{name}.error"' in hint for name, hint in zip(hinted, hints)] == [True] * len(hinted) == [True] * len(hints)
+
+
 def test_aggregate(start, send):
     """All that it refuses: not JSON, no time, a key too long, too far ahead."""
     config = {"window": {"type": "tumbling", "size": "1h"}, "functions": {"n": "count"}, "group_by": "key",
@@ -312,10 +355,13 @@ def test_page(start, send, semstreams, tree, tmp_path, tcp_port):
     program.wait_for(lambda: read(tmp_path / "data" / "refused.jsonl"))
     commands = [line[2:] for block in page.split("```sh\n")[1:] for line in block.split("```")[0].splitlines()
                 if line.startswith("$ ")]
-    assert len(commands) == 3
+    assert len(commands) == 4
+    (tmp_path / "unread.json").write_text(page.split("```json\n")[2].split("```")[0])
     for command in commands:
         words = command.replace(":14550", f":{port}").replace(":8080", f":{tcp_port}").split()
         done = subprocess.run([semstreams if word == "semstreams" else word for word in words], cwd=tmp_path,
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout in page
+        assert all(line in page for line in done.stderr.splitlines() if line.startswith("hint ")), done.stderr
+        assert ("hint " in done.stderr) == ("check" in words), done.stderr

@@ -32,6 +32,7 @@ struct conf {
 	int64_t accept_unsigned;
 	int64_t max_streams;
 	int64_t link;
+	int64_t errors;
 };
 
 /* A part of what came out, or of what was refused. */
@@ -227,6 +228,7 @@ static void count_refused(struct mavlink *m, const struct ss_batch *batch)
 {
 	bool decodes = m->conf->mode == MODE_DECODE, used = pass_refused(m, batch);
 	char fault[SS_EVENT_FAULT_SIZE];
+	bool told = true;
 
 	for (uint32_t i = 0; i < MAV_FAULTS; i++) {
 		if (m->counts[i])
@@ -238,7 +240,10 @@ static void count_refused(struct mavlink *m, const struct ss_batch *batch)
 		ss_log(m->host, SS_LOG_WARN,
 		       "MAVLink: SETUP_SIGNING has a key in it and is not passed on; set keys up beside the "
 		       "vehicle");
-	if (m->n_refused == 0)
+	for (uint32_t i = 0; !used && i < MAV_FAULTS; i++)
+		if (m->lost[i])
+			told = ss_refusals_dropped(&m->refusals, m->conf->errors, reasons[i]);
+	if (m->n_refused == 0 || !told)
 		return;
 	ss_event_fault(batch, &m->refused[0], 0, 0, fault);
 	ss_log(m->host, SS_LOG_WARN, "MAVLink: %s are %s reason=%s%s", decodes ? "frames" : "events",
@@ -496,6 +501,7 @@ static const struct ss_option options[] = {
 	       .max = 65536),
 	SS_OPT(struct conf, link, SS_OPT_INT, "0", "encode with key_file: the link id in signatures.",
 	       .max = 255),
+	SS_OPT_ERRORS(struct conf, errors, 0),
 };
 
 #define REFUSED(reason)                                                                                      \

@@ -615,6 +615,62 @@ static void test_many_keys(void **state)
 	finish(&t);
 }
 
+/* ---- the option errors --------------------------------------------------------------------------- */
+
+static void test_errors_count(void **state)
+{
+	struct instance t;
+	(void)state;
+
+	CREATE(&t, "where", EXISTS);
+	assert_false(passes(&t, "no JSON"));
+	assert_int_equal(t.host.dropped[NOT_JSON], 0); /* cleared with the rest */
+	run(&t, (const char *const[]){"no JSON"}, NULL, 1, (char[2]){0});
+	assert_int_equal(t.host.dropped[NOT_JSON], 1);
+	assert_non_null(strstr(t.host.log, "not valid JSON are dropped"));
+	assert_string_equal(t.host.degraded, "");
+	finish(&t);
+}
+
+static void test_errors_drop(void **state)
+{
+	struct instance t;
+	(void)state;
+
+	CREATE(&t, "where", EXISTS, "errors", "drop");
+	run(&t, (const char *const[]){"no JSON"}, NULL, 1, (char[2]){0});
+	assert_int_equal(t.host.dropped[NOT_JSON], 1);
+	assert_int_equal(t.host.metrics[NOT_JSON], 1);
+	assert_null(strstr(t.host.log, "not valid JSON"));
+	assert_string_equal(t.host.degraded, "");
+	finish(&t);
+}
+
+/* As long as they come, and five minutes more; in between, by the newest reason. */
+static void test_errors_degrade(void **state)
+{
+	struct instance t;
+	(void)state;
+
+	CREATE(&t, "where", EXISTS, "errors", "degrade");
+	assert_true(passes(&t, "{\"f\":1}"));
+	assert_string_equal(t.host.degraded, "");
+	run(&t, (const char *const[]){"no JSON", "{\"f\":1}"}, NULL, 2, (char[3]){0});
+	assert_int_equal(t.host.dropped[NOT_JSON], 1);
+	assert_non_null(strstr(t.host.log, "not valid JSON are dropped"));
+	assert_string_equal(t.host.degraded,
+			    "events are refused (not_json) and dropped, as nothing reads \"test.error\"");
+	ss_test_host_advance(&t.host, 299 * SECOND);
+	run(&t, (const char *const[]){"no JSON"}, NULL, 1, (char[2]){0});
+	ss_test_host_advance(&t.host, 299 * SECOND);
+	assert_string_not_equal(t.host.degraded, "");
+	ss_test_host_advance(&t.host, 2 * SECOND);
+	assert_string_equal(t.host.degraded, "");
+	run(&t, (const char *const[]){"no JSON"}, NULL, 1, (char[2]){0});
+	assert_string_not_equal(t.host.degraded, "");
+	finish(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -637,6 +693,9 @@ int main(void)
 		cmocka_unit_test(test_deadband_with_rate_limit),
 		cmocka_unit_test(test_max_keys),
 		cmocka_unit_test(test_many_keys),
+		cmocka_unit_test(test_errors_count),
+		cmocka_unit_test(test_errors_drop),
+		cmocka_unit_test(test_errors_degrade),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -156,7 +156,10 @@ enum {
 	SS_OPT_READS = 8,      /* SS_OPT_STRING: the path of a file or folder that is read */
 	SS_OPT_WRITES = 16,    /* SS_OPT_STRING: the path of a file or folder that is written.  Where it has a
 				 '%', the folder before that is meant. */
-	SS_OPT_LIVE = 32       /* reconfigure() takes over another value while the instance runs */
+	SS_OPT_LIVE = 32,      /* reconfigure() takes over another value while the instance runs */
+	SS_OPT_REFUSALS = 64   /* it says what becomes of events that the instance refuses: where no option
+				* with this flag is set and nothing reads the output "error", `semstreams
+				* check` gives a hint */
 };
 
 /* One row of a type's table of options.  What it points to is constant, as long as the process. */

@@ -154,7 +154,7 @@ static int take_option(struct checking *c, int which)
 
 static int parse(int argc, char **argv, struct checking *c)
 {
-	bool *flags[] = {[OPT_JSON - OPT_JSON] = &c->json,
+	bool *flags[] = {[0] = &c->json,
 			 [OPT_MARKDOWN - OPT_JSON] = &c->markdown,
 			 [OPT_RULES - OPT_JSON] = &c->lists_rules,
 			 [OPT_VALGRIND - OPT_JSON] = &c->uses_valgrind};

@@ -318,7 +318,8 @@ static bool channel_secure(struct channel *c, struct probe *p, const struct trus
 struct target {
 	struct trust trust;
 	char *url, *host, *port, *path, *authority;
-	bool secure, websocket;
+	char *version; /* the least one, of a server of NATS, and behind a blank what to do; NULL: any */
+	bool secure, websocket, nats;
 };
 
 static void target_free(void *arg)
@@ -337,6 +338,7 @@ static void target_free(void *arg)
 	free(t->port);
 	free(t->path);
 	free(t->authority);
+	free(t->version);
 	free(t);
 }
 
@@ -553,13 +555,79 @@ static void ask(struct probe *p, const struct target *t, struct channel *c)
 	compare_clocks(p, head, (int64_t)(clock_wall() / 1000000000u));
 }
 
+/* The number behind so many dots. */
+static long version_part(const char *text, int dots)
+{
+	for (; text && dots > 0; dots--) {
+		text = strchr(text, '.');
+		text += text != NULL;
+	}
+	return text ? strtol(text, NULL, 10) : 0;
+}
+
+static bool is_older(const char *version, const char *least)
+{
+	const long major = version_part(version, 0), wanted = version_part(least, 0);
+
+	return major < wanted || (major == wanted && version_part(version, 1) < version_part(least, 1));
+}
+
+/* What a server of NATS says of itself, before any TLS. */
+static void judge_greeting(struct probe *p, const struct target *t, const char *info)
+{
+	const char *found = strstr(info, "\"version\":\"");
+	char version[32] = "?";
+
+	if (found)
+		snprintf(version, sizeof version, "%.*s", (int)strcspn(found + 11, "\""), found + 11);
+	if (strncmp(info, "INFO {", 6) != 0)
+		findings_add(&p->found, FINDING_PROBLEM, "answer", p->subject,
+			     "correct the port: something else listens there", "what answers speaks no NATS");
+	else if (t->version && is_older(version, t->version))
+		findings_add(&p->found, FINDING_PROBLEM, "answer", p->subject,
+			     strchr(t->version, ' ') ? strchr(t->version, ' ') + 1 : "take a newer server",
+			     "the server is NATS %s, and the component needs %.*s", version,
+			     (int)strcspn(t->version, " "), t->version);
+	else if (!strstr(info, "\"jetstream\":true"))
+		findings_add(&p->found, FINDING_PROBLEM, "answer", p->subject,
+			     "enable it there: jetstream { store_dir: ... }",
+			     "the server (%s) has no JetStream", version);
+	else
+		findings_add(&p->found, FINDING_OK, "answer", p->subject, NULL, "NATS %s with JetStream",
+			     version);
+}
+
+static void hear_greeting(struct probe *p, const struct target *t, struct channel *c)
+{
+	char info[HEAD_MAX + 1] = "";
+	size_t len = 0;
+	ssize_t n = 0;
+
+	p->doing = "waiting for a greeting";
+	while (len < HEAD_MAX && !strchr(info, '\n')) {
+		n = channel_receive(c, info + len, HEAD_MAX - len);
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+		info[len] = '\0';
+	}
+	if (len == 0 && n < 0)
+		add_no_answer(p, t, c, n);
+	else
+		judge_greeting(p, t, info);
+}
+
 static void examine(struct probe *p)
 {
 	const struct target *t = p->what;
 	struct channel c = {.fd = -1, .deadline_ns = p->deadline_ns};
 
-	if (connect_to(p, t, &c) && (!t->secure || channel_secure(&c, p, &t->trust, t->host)))
-		ask(p, t, &c);
+	if (connect_to(p, t, &c) && (!t->secure || channel_secure(&c, p, &t->trust, t->host))) {
+		if (t->nats)
+			hear_greeting(p, t, &c);
+		else
+			ask(p, t, &c);
+	}
 	channel_done(&c);
 }
 
@@ -573,6 +641,7 @@ static int read_url(struct target *t)
 	if (!at)
 		return -EINVAL;
 	t->websocket = strncasecmp(t->url, "ws", 2) == 0;
+	t->nats = strncasecmp(t->url, "nats:", 5) == 0 || strncasecmp(t->url, "tls:", 4) == 0;
 	t->secure = strncasecmp(t->url, "wss:", 4) == 0 || strncasecmp(t->url, "https:", 6) == 0;
 	at += 3;
 	end = at + strcspn(at, "/?#");
@@ -589,7 +658,7 @@ static int read_url(struct target *t)
 	if (colon && colon + 1 < end)
 		t->port = strndup(colon + 1, (size_t)(end - colon - 1));
 	else
-		t->port = strdup(t->secure ? "443" : "80");
+		t->port = strdup(t->nats ? "4222" : t->secure ? "443" : "80");
 	if (asprintf(&t->path, "%s%.*s", *end == '/' ? "" : "/", (int)strcspn(end, "#"), end) < 0)
 		t->path = NULL;
 	if (!t->host || !t->authority || !t->port || !t->path)
@@ -660,6 +729,8 @@ static int add_target(const struct config *config, struct probes *probes, const 
 		return -ENOMEM;
 	t->url = strndup(what, strcspn(what, " "));
 	int rc = t->url ? read_url(t) : -ENOMEM;
+	if (rc == 0 && blank && strncmp(blank, " version=", 9) == 0 && !(t->version = strdup(blank + 9)))
+		rc = -ENOMEM;
 	if (rc == 0)
 		rc = set_trust(t, config, owner, ca);
 	if (rc) {

@@ -420,6 +420,23 @@ static int check_settings(struct nats_conn *c)
 	return 0;
 }
 
+/* For `semstreams check --connect`. */
+static int claim_servers(const struct nats_conn *c)
+{
+	char resource[600];
+	int rc = 0;
+
+	if (!SS_KNOWS(c->host, struct ss_host, claim))
+		return 0;
+	for (size_t i = 0; i < c->n_servers && rc != -ENOMEM; i++) {
+		snprintf(resource, sizeof resource, "reaches:%s%s%s", c->servers[i],
+			 c->set->min_version ? " version=" : "",
+			 c->set->min_version ? c->set->min_version : "");
+		rc = c->host->claim(c->host, "/servers", resource);
+	}
+	return rc == -ENOMEM ? rc : 0;
+}
+
 int nats_conn_new(struct nats_conn **out, const struct ss_host *host, const struct nats_settings *settings,
 		  const struct nats_handlers *handlers, void *arg)
 {
@@ -442,6 +459,8 @@ int nats_conn_new(struct nats_conn **out, const struct ss_host *host, const stru
 		rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &c->loop);
 	if (rc == 0)
 		rc = check_settings(c);
+	if (rc == 0)
+		rc = claim_servers(c);
 	if (rc < 0) {
 		nats_conn_free(c);
 		return rc;

@@ -44,6 +44,9 @@
 	}
 struct nats_settings {
 	NATS_MEMBERS;
+	/* Of servers, for `semstreams check --connect`, and behind a blank what to do about older ones; NULL:
+	 * any. */
+	const char *min_version;
 };
 
 enum {

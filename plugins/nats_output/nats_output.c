@@ -179,6 +179,10 @@ static int32_t create(const struct ss_host *host, const void *conf, void **self)
 	o->host = host;
 	o->conf = conf;
 	o->settings = (struct nats_settings)NATS_SETTINGS(o->conf);
+	if (o->conf->durability == DURABILITY_DURABLE)
+		o->settings.min_version = "2.10 older servers acknowledge before they sync to disk, which is "
+					  "not durable: set durability "
+					  "to \"relaxed\", or to \"replicated\" for a stream of 3 replicas";
 	o->kept.value_size = sizeof(struct kept);
 	o->sent.value_size = sizeof(struct sent);
 	int rc = prepare(o);

@@ -4,6 +4,7 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import threading
@@ -185,6 +186,18 @@ def test_durability(nats, start, send, udp_port, durability, said):
     program.signal(signal.SIGTERM)
     program.stop_at_once()
     program.wait()
+
+
+def test_check_connect(nats, command, udp_port, tmp_path):
+    """What start would refuse, check --connect says before, and what does not speak NATS."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for options, code, said in (({"durability": "durable"}, 1, "acknowledge before they sync"),
+                                    ({}, 0, "NATS 2.* with JetStream"),
+                                    ({"servers": f"nats://127.0.0.1:{listener.getsockname()[1]}"}, 1, "nothing came in time")):
+            (tmp_path / "config.json").write_text(json.dumps(udp_to(nats, udp_port, **options)))
+            done = command("check", "--connect", "--timeout", "2s", "config.json")
+            assert re.search(said, done.stdout + done.stderr), done.stdout + done.stderr
+            assert (done.returncode != 0) == code
 
 
 def test_many_writers(replay, run, nats, tmp_path):  # noqa: F811

@@ -294,7 +294,9 @@ struct ss_host {
 	 * instance connects to, of ws, wss, http or https, which `semstreams check --connect` and `semstreams
 	 * doctor` ask with a plain GET.  Its certificate is verified against what security.tls.client trusts;
 	 * behind the URL may stand " ca=PATH", another file of CAs, or " ca=any" where the instance verifies
-	 * it in a way of its own; nor "secret:PATH", a file with a secret, about which the host warns at
+	 * it in a way of its own; of nats and tls, a server of NATS, its greeting is looked at, and behind
+	 * the URL may stand " version=N.N REMEDY", the least version, and what to do about an older one; nor
+	 * "secret:PATH", a file with a secret, about which the host warns at
 	 * pointer if it is there and open to group or others.  -EEXIST, -ENOMEM.
 	 */
 	int32_t (*claim)(const struct ss_host *, const char *pointer, const char *resource);

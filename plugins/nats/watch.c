@@ -4,22 +4,36 @@
 static bool follow(struct watch *w)
 {
 	const struct ss_loop *loop = w->loop.vtbl;
+	const uint32_t events = atomic_load(&w->events);
 
 	if (!w->live)
 		return true;
-	if (w->fd < 0 || !w->events) { /* libnats closes the socket next */
+	if (w->fd < 0 || !events) { /* libnats closes the socket next */
 		loop->cancel(w->loop.self, w->id);
 		w->id = 0;
 		return true;
 	}
 	if (w->id)
-		return loop->change(w->loop.self, w->id, w->events) == 0;
-	return loop->fd(w->loop.self, w->fd, w->events, w->ready, w->arg, &w->id) == 0;
+		return loop->change(w->loop.self, w->id, events) == 0;
+	return loop->fd(w->loop.self, w->fd, events, w->ready, w->arg, &w->id) == 0;
 }
 
+static void on_posted(void *watch)
+{
+	(void)follow(watch); /* without memory the next deadline ends the connection */
+}
+
+/* A thread of libnats that flushes may ask for it, too. */
 static natsStatus want(struct watch *w, uint32_t events, bool add)
 {
-	w->events = add ? w->events | events : w->events & ~events;
+	const struct ss_loop *loop = w->loop.vtbl;
+
+	if (add)
+		atomic_fetch_or(&w->events, events);
+	else
+		atomic_fetch_and(&w->events, ~events);
+	if (w->live && !pthread_equal(w->owner, pthread_self()))
+		return loop->post(w->loop.self, on_posted, w) == 0 ? NATS_OK : NATS_NO_MEMORY;
 	return follow(w) ? NATS_OK : NATS_NO_MEMORY;
 }
 
@@ -56,6 +70,7 @@ natsStatus watch_detach(void *watch)
 
 bool watch_begin(struct watch *w)
 {
+	w->owner = pthread_self();
 	w->live = true;
 	return follow(w);
 }

@@ -4,6 +4,8 @@
  * attaches in the thread that connects; from watch_begin() on all of it is the loop's.
  */
 #pragma once
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <nats/nats.h>
 #include <semstreams/ext/loop.h>
@@ -13,10 +15,11 @@ struct watch {
 	struct ss_iface loop;
 	void (*ready)(void *arg, uint32_t events);
 	void *arg;
-	int fd;          /* -1: not attached */
-	uint32_t events; /* wanted: SS_FD_... */
-	uint32_t id;     /* of the loop's watch; 0: none */
-	bool live;       /* it is the loop's */
+	int fd;             /* -1: not attached */
+	atomic_uint events; /* wanted: SS_FD_... */
+	uint32_t id;        /* of the loop's watch; 0: none */
+	bool live;          /* it is the loop's */
+	pthread_t owner;    /* the loop's thread; when it moves, all goes by a post */
 };
 
 /* natsOptions_SetEventLoop(), with the watch as loop. */

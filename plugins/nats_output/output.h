@@ -93,6 +93,8 @@ struct output {
 	char **subjects; /* of the stream, NULL-ended */
 	char created[40];
 	uint64_t last_seq, first_seq; /* as the server told last */
+	uint64_t asked_seq;           /* stored_seq when it was asked */
+	bool doubted;                 /* the server seemed to have lost messages, and is asked again */
 	bool polling;                 /* an answer about the stream is awaited while sending */
 
 	bool fenced;

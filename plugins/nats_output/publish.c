@@ -352,7 +352,8 @@ static void set_over(struct output *o, uint64_t number, bool stored)
 	s->over = true;
 	if (stored)
 		o->host->metric_add(o->host, METRIC_STORED, 1);
-	if (stored && k->place && seq) {
+	/* one of many may have stored this one and none of those before it */
+	if (stored && k->place && seq && o->conf->writers == WRITERS_ONE) {
 		k->place->stored.seq = seq;
 		memcpy(k->place->stored.epoch, k->epoch, sizeof k->epoch);
 	}
@@ -460,7 +461,7 @@ void publish_answer(struct output *o, const char *token, natsMsg *msg)
 
 	if (number >= o->sent.head && number < o->sent.tail) {
 		if (read_ack(msg, &seq)) {
-			if (sync == o->sync && seq > o->stored_seq)
+			if (seq > o->stored_seq)
 				o->stored_seq = seq;
 			publish_stored(o, number);
 			report_well(o);

@@ -33,6 +33,7 @@ static void ask(struct output *o, const char *what, const char *body, nats_reply
 void resume_ask(struct output *o)
 {
 	o->polling = o->state == STATE_SENDING;
+	o->asked_seq = o->stored_seq;
 	ask(o, "STREAM.INFO", "", on_stream);
 }
 
@@ -136,7 +137,7 @@ static const char *durability_fault(const struct output *o, const json_t *info)
 
 static void report_loss(struct output *o, uint64_t last_seq, bool is_new)
 {
-	const uint64_t lost = is_new ? o->stored_seq : o->stored_seq - last_seq;
+	const uint64_t lost = is_new ? o->asked_seq : o->asked_seq - last_seq;
 
 	o->host->metric_add(o->host, METRIC_LOST, (int64_t)lost);
 	ss_log(o->host, SS_LOG_ERROR,
@@ -156,7 +157,7 @@ static void compare(struct output *o, const json_t *info)
 	const bool seen = o->created[0] != '\0',
 		   is_new = seen && strcmp(o->created, created ? created : "") != 0;
 
-	if (seen && o->known && (is_new ? o->stored_seq > 0 : last < o->stored_seq))
+	if (seen && o->known && (is_new ? o->asked_seq > 0 : last < o->asked_seq))
 		report_loss(o, last, is_new);
 	if (seen && !is_new && last && first > last && first != o->first_seq)
 		ss_log(o->host, SS_LOG_WARN,
@@ -186,7 +187,14 @@ static void explain_error(struct output *o, int code, const char *why)
 static bool judge(struct output *o, const json_t *info)
 {
 	const char *fault = durability_fault(o, info);
+	const bool fewer = o->known && api_number(info, "state.last_seq") < o->asked_seq;
 
+	/* a replica that has only just become the leader may have to read what it has */
+	o->doubted = fewer && !o->doubted;
+	if (o->doubted) {
+		resume_later(o);
+		return false;
+	}
 	compare(o, info);
 	if (!take_subjects(o, json_object_get(json_object_get(info, "config"), "subjects"))) {
 		nats_conn_fail(o->conn, "out of memory");

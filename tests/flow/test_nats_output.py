@@ -10,7 +10,7 @@ import socket
 import threading
 
 import pytest
-from natslib import nats, start_nats, until  # noqa: F401
+from natslib import cluster, nats, start_nats, until  # noqa: F401
 from pki import Pki
 from test_exactly_once import acked, kill_at_random, pipeline, replay, run, source  # noqa: F401
 
@@ -186,6 +186,30 @@ def test_durability(nats, start, send, udp_port, durability, said):
     program.signal(signal.SIGTERM)
     program.stop_at_once()
     program.wait()
+
+
+def test_cluster(replay, run, cluster, tmp_path):  # noqa: F811
+    """Three replicas: their leader is killed, another one goes into lame-duck mode; each event is stored once."""
+    with cluster.client() as js:
+        js.add_stream(STREAM, ["events.>"], replicas=3)
+    out = output(cluster.urls[0], "one", servers=cluster.urls, durability="replicated", retry_max="500ms", timeout="2s")
+    program = run(pipeline(replay, source("one"), out))
+    program.wait_metric("semstreams_nats_stored_total", 200, component="out")
+    until(lambda: cluster.leader(STREAM), "a leader").kill()
+    before = program.metrics().sum("semstreams_nats_stored_total")
+    program.wait_metric("semstreams_nats_stored_total", before + 200, component="out")
+    for server in cluster.servers:
+        if not server.running:
+            server.start(wait=False)
+    cluster.wait_current(STREAM)
+    connected = re.findall(r"NATS connected server=(\S+)", program.log())[-1]
+    next(s for s in cluster.servers if s.url == connected).lame_duck()
+    # it is told, or hears it from JetStream there, which ends at once
+    program.wait_log(f"connecting anew server={re.escape(connected)} error=.*(lame duck|nobody takes)")
+    before = program.metrics().sum("semstreams_nats_stored_total")
+    program.wait_metric("semstreams_nats_stored_total", before + 200, component="out")
+    assert program.terminate() == 0
+    assert_once(cluster, tmp_path)
 
 
 def test_check_connect(nats, command, udp_port, tmp_path):

@@ -259,6 +259,7 @@ def test_cables_are_pulled(semstreams, tmp_path):
         chain.judge()
 
 
+@pytest.mark.slow
 def test_second_writer_is_fenced_and_passed(semstreams, tmp_path):
     with Chain(semstreams, tmp_path, "one", 3) as chain:
         chain.send(BURST)

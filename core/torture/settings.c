@@ -40,7 +40,9 @@ static json_t *load_config(const char *file)
 	if (file && !object)
 		fprintf(stderr, "semstreams plugins check: %s:%d:%d: %s\n", file, error.line, error.column,
 			error.text);
-	else if (!json_is_object(object))
+	else if (!object)
+		fprintf(stderr, "semstreams plugins check: out of memory\n");
+	else if (file && !json_is_object(object))
 		fprintf(stderr, "semstreams plugins check: %s holds no JSON object with options\n", file);
 	else
 		return object;

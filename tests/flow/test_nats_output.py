@@ -14,7 +14,7 @@ from natslib import cluster, nats, start_nats, until  # noqa: F401
 from pki import Pki
 from test_exactly_once import acked, kill_at_random, pipeline, replay, run, source  # noqa: F401
 
-KILLS = int(os.environ.get("TEST_KILLS", "12"))
+KILLS = int(os.environ.get("TEST_KILLS", "8"))
 STREAM = "EVENTS"
 
 
@@ -80,7 +80,7 @@ def test_ours_killed(replay, run, nats, tmp_path):  # noqa: F811
     config = pipeline(replay, source("one"), output(nats, "one"))
     rng = random.Random(11)
     for _ in range(KILLS):
-        kill_at_random(run, config, rng, longest=0.6)
+        kill_at_random(run, config, rng, longest=0.4)
     program = run(config)
     program.wait_metric("semstreams_nats_stored_total", 500, component="out")
     assert program.terminate() == 0
@@ -102,6 +102,7 @@ def test_server_killed(replay, run, nats, tmp_path, conserved):  # noqa: F811
     assert_once(nats, tmp_path)
 
 
+@pytest.mark.slow
 def test_another_writer(replay, run, nats, tmp_path):  # noqa: F811
     """It is noticed, said, and waited for; nothing of ours is missing or comes twice."""
     create(nats)
@@ -188,6 +189,7 @@ def test_durability(nats, start, send, udp_port, durability, said):
     program.wait()
 
 
+@pytest.mark.slow
 def test_cluster(replay, run, cluster, tmp_path):  # noqa: F811
     """Three replicas: their leader is killed, another one goes into lame-duck mode; each event is stored once."""
     with cluster.client() as js:
@@ -230,7 +232,7 @@ def test_many_writers(replay, run, nats, tmp_path):  # noqa: F811
     config = pipeline(replay, source("one"), output(nats, "one", writers="many"))
     rng = random.Random(3)
     for _ in range(4):
-        kill_at_random(run, config, rng, longest=0.6)
+        kill_at_random(run, config, rng, longest=0.4)
     program = run(config)
     program.wait_metric("semstreams_nats_stored_total", 300, component="out")
     with nats.client() as js:

@@ -402,6 +402,14 @@ static void the_whole_stream(struct fixture *f, uint64_t from, unsigned *seed)
 	take_results(f);
 }
 
+/* Where the source goes on that knows what is durable: at the last event again once all of it is. */
+static uint64_t goes_on(const struct fixture *f)
+{
+	uint64_t at = f->h.n_kept ? f->h.kept[0].position.seq + 1 : 1;
+
+	return at < STREAM ? at : STREAM;
+}
+
 static void same_after_crashes(struct fixture *f)
 {
 	unsigned seed = 4711;
@@ -412,13 +420,13 @@ static void same_after_crashes(struct fixture *f)
 	assert_true(f->n_results > 4);
 	crash(f);
 	for (int trial = 0; trial < 40; trial++) {
-		uint64_t at = 1, crashed_at;
+		uint64_t at, crashed_at;
 		forget_results(f);
 		unlink(f->path);
 		for (int crashes = rand_r(&seed) % 5; crashes; crashes--) {
 			start(f);
 			/* the source begins where it knows that all is durable, or before */
-			at = f->h.n_kept ? f->h.kept[0].position.seq + 1 : 1;
+			at = goes_on(f);
 			at -= (uint64_t)rand_r(&seed) % at;
 			crashed_at = at + (uint64_t)rand_r(&seed) % (STREAM + 1 - at);
 			feed_stream(f, at, crashed_at, &seed);
@@ -427,10 +435,7 @@ static void same_after_crashes(struct fixture *f)
 			crash(f);
 		}
 		start(f);
-		at = f->h.n_kept ? f->h.kept[0].position.seq + 1 : 1;
-		if (at > STREAM)
-			at = STREAM;
-		the_whole_stream(f, at, &seed);
+		the_whole_stream(f, goes_on(f), &seed);
 		assert_string_equal(all_results(f), wanted);
 		crash(f);
 	}

@@ -386,7 +386,8 @@ def problems(schema, document):
 
 def test_schema_accepts_examples(schema, command, tree):
     files = sorted((tree / "examples").glob("**/*.json"))
-    for file in files:
+    own = tree / "examples" / "plugin"  # their types are installed by nobody but their own tests
+    for file in [f for f in files if own not in f.parents]:
         document = json.loads(file.read_text())
         if "components" in document:
             assert problems(schema, document) == [], file

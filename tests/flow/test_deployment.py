@@ -218,13 +218,13 @@ def stages():
 
 
 def test_image_has_the_libraries(semstreams):
-    """The packages that the program's libraries are in, and no other libraries."""
+    """The packages that the program's libraries are in, and no other libraries; it is built without NATS."""
     if not shutil.which("dpkg-query"):
         pytest.skip("no dpkg here")
     described = subprocess.run([semstreams, "plugins", "list", "--json"], check=True, stdout=subprocess.PIPE, text=True)
     helpers = Path(semstreams).resolve().parents[1] / "libexec" / "semstreams"
     files = {semstreams, *map(str, helpers.glob("*")),
-             *(plugin["file"] for plugin in json.loads(described.stdout) if "file" in plugin)}
+             *(plugin["file"] for plugin in json.loads(described.stdout) if "file" in plugin and not plugin["type"].startswith("nats_"))}
     libraries = set()
     for file in files:
         ldd = subprocess.run(["ldd", file], check=True, stdout=subprocess.PIPE, text=True).stdout

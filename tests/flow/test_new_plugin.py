@@ -104,7 +104,7 @@ def test_it_is_tested_and_documented(built):
     ran = make("check", "TESTS=plugins/sample/tests/test_sample docs/tables.test tests/abi/exports.test",
                "check_PROGRAMS=plugins/sample/tests/test_sample", check=False)
     assert ran.returncode == 0, ran.stdout
-    assert "plugins/sample/sample.md agrees with the plugin" in (build / "docs" / "tables.log").read_text()
+    assert "plugins/sample/sample.md agrees with what the program says of itself" in (build / "docs" / "tables.log").read_text()
     assert "plugins/sample/.libs/sample.so" in (build / "tests" / "abi" / "exports.log").read_text()
 
 

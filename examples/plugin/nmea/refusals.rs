@@ -7,7 +7,7 @@ use std::os::raw::c_char;
 
 /// struct ss_refusals: private to its functions, so only the size counts, which test_nmea.c compares.
 #[repr(C, align(8))]
-struct Raw([u64; 8]);
+struct Raw([u64; 48]);
 
 extern "C" {
     fn ss_refusals_init(refusals: *mut Raw, host: *const ffi::Host, port: u32);
@@ -24,7 +24,7 @@ pub struct Refusals(Box<Raw>);
 impl Refusals {
     /// In create: for that output.
     pub fn new(host: Host, port: u32) -> Self {
-        let mut raw = Box::new(Raw([0; 8]));
+        let mut raw = Box::new(Raw([0; 48]));
         unsafe { ss_refusals_init(&mut *raw, host.raw(), port) };
         Refusals(raw)
     }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Unit tests of nmea in the test host; those of the sentences themselves are in sentence.rs. */
-#include "check.h"
 #include <semstreams/base/refusal.h>
+#include "check.h"
 
 /* refusals.rs has so many bytes for it */
-_Static_assert(sizeof(struct ss_refusals) <= 64, "struct ss_refusals has outgrown refusals.rs");
+_Static_assert(sizeof(struct ss_refusals) <= 384, "struct ss_refusals has outgrown refusals.rs");
 
 #define VTG "$GPVTG,054.7,T,034.4,M,005.5,N,010.2,K*48"
 #define VTG_JSON                                                                                             \

@@ -249,7 +249,7 @@ static void test_many_positions(void **state)
 	static const uint8_t none[16];
 	static struct positions p;
 	struct ss_strbuf text = {0};
-	char name[64];
+	char name[80];
 
 	(void)state;
 	for (int i = 0; i < 2 * POSITIONS_MAX; i++) {

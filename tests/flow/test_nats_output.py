@@ -189,27 +189,42 @@ def test_durability(nats, start, send, udp_port, durability, said):
     program.wait()
 
 
-@pytest.mark.slow
-def test_cluster(replay, run, cluster, tmp_path):  # noqa: F811
-    """Three replicas: their leader is killed, another one goes into lame-duck mode; each event is stored once."""
+def into_cluster(replay, cluster):
     with cluster.client() as js:
         js.add_stream(STREAM, ["events.>"], replicas=3)
     out = output(cluster.urls[0], "one", servers=cluster.urls, durability="replicated", retry_max="500ms", timeout="2s")
-    program = run(pipeline(replay, source("one"), out))
-    program.wait_metric("semstreams_nats_stored_total", 200, component="out")
-    until(lambda: cluster.leader(STREAM), "a leader").kill()
+    return pipeline(replay, source("one"), out)
+
+
+def store_more(program):
     before = program.metrics().sum("semstreams_nats_stored_total")
     program.wait_metric("semstreams_nats_stored_total", before + 200, component="out")
-    for server in cluster.servers:
-        if not server.running:
-            server.start(wait=False)
+
+
+@pytest.mark.slow
+def test_leader_killed(replay, run, cluster, tmp_path):  # noqa: F811
+    """Of three replicas; the two that are left have all that was acknowledged, and go on."""
+    program = run(into_cluster(replay, cluster))
+    store_more(program)
+    killed = until(lambda: cluster.leader(STREAM), "a leader")
+    killed.kill()
+    store_more(program)
+    assert program.terminate() == 0
+    killed.start(wait=False)
     cluster.wait_current(STREAM)
-    connected = re.findall(r"NATS connected server=(\S+)", program.log())[-1]
+    assert_once(cluster, tmp_path)
+
+
+@pytest.mark.slow
+def test_lame_duck(replay, run, cluster, tmp_path):  # noqa: F811
+    """A server that goes away says so, and another one of the three is taken."""
+    program = run(into_cluster(replay, cluster))
+    store_more(program)
+    connected, = re.findall(r"NATS connected server=(\S+)", program.log())
     next(s for s in cluster.servers if s.url == connected).lame_duck()
     # it is told, or hears it from JetStream there, which ends at once
     program.wait_log(f"connecting anew server={re.escape(connected)} error=.*(lame duck|nobody takes)")
-    before = program.metrics().sum("semstreams_nats_stored_total")
-    program.wait_metric("semstreams_nats_stored_total", before + 200, component="out")
+    store_more(program)
     assert program.terminate() == 0
     assert_once(cluster, tmp_path)
 

@@ -81,23 +81,31 @@ static void test_try_later(void **state)
 
 enum { STORM = 12 };
 
-/* All come at once, and have said all that they have to. */
-static void run_storm(struct peer *p)
+struct storm {
+	int fds[STORM], upgraded;
+};
+
+/* All come at once, and have said all that they have to before the first of them is accepted. */
+static void begin_storm(struct peer *p, struct storm *storm)
 {
 	static const char request[] = "GET /data HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
 				      "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 				      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-	int fds[STORM], *n = p->arg;
 	for (int i = 0; i < STORM; i++) {
 		peer_connect(p);
 		peer_write(p, request, sizeof request - 1);
-		fds[i] = p->fd;
+		storm->fds[i] = p->fd;
 		p->fd = -1;
 	}
+}
+
+static void run_storm(struct peer *p)
+{
+	struct storm *storm = p->arg;
 	for (int i = 0; i < STORM; i++) {
-		p->fd = fds[i];
+		p->fd = storm->fds[i];
 		peer_http(p, "");
-		*n += strncmp(p->text, "HTTP/1.1 101 ", 13) == 0;
+		storm->upgraded += strncmp(p->text, "HTTP/1.1 101 ", 13) == 0;
 		peer_close(p);
 	}
 }
@@ -105,12 +113,14 @@ static void run_storm(struct peer *p)
 static void test_storm(void **state)
 {
 	struct test_pair *f = *state;
-	int n = 0;
+	struct storm storm = {.upgraded = 0};
 	f->server.options.limits.max_clients = STORM;
 	f->server.options.limits.max_handshakes = 2;
 	test_listen(&f->server);
-	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_storm, &n);
-	assert_int_equal(n, STORM);
+	f->peer = (struct peer){.fd = -1, .port = ws_port(f->server.ws)};
+	begin_storm(&f->peer, &storm);
+	test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_storm, &storm);
+	assert_int_equal(storm.upgraded, STORM);
 	test_until(&f->h, &f->server.closed, STORM);
 	assert_int_equal(f->server.refused[WS_REFUSED_HANDSHAKE], 0);
 }
@@ -134,6 +144,8 @@ static void test_some_may_be_slow(void **state)
 	test_listen(&f->server);
 	for (int i = 0; i < SLOW; i++)
 		test_peer(&f->h, &f->peer, ws_port(f->server.ws), run_slow, &slow[i]);
+	/* all have been accepted */
+	test_until(&f->h, &f->server.refused[WS_REFUSED_HANDSHAKE], SLOW - 4);
 	assert_int_equal(test_upgrade(f, "/data", ""), 101);
 	assert_int_equal(f->server.refused[WS_REFUSED_HANDSHAKE], SLOW + 1 - 4);
 	for (int i = 0; i < SLOW; i++)

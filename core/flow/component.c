@@ -33,7 +33,7 @@ void component_wake_neighbour(const struct component *c, struct component *other
 		component_wake(other);
 }
 
-static void publish(struct component *c)
+void component_publish(struct component *c)
 {
 	accounts_publish(&c->board, &c->books, c->n_reasons);
 }
@@ -225,7 +225,7 @@ void component_succeed(struct component *c, struct component *old)
 		if (m->kind == SS_METRIC_COUNTER)
 			atomic_store(&c->metrics[i], atomic_load(&old->metrics[i]));
 	}
-	publish(c);
+	component_publish(c);
 }
 
 void component_delete(struct component *c)
@@ -339,13 +339,13 @@ void component_stop(struct component *c)
 	loop_service_clear(c);
 	tls_service_clear(c);
 	c->state = COMPONENT_STOPPED;
-	publish(c);
+	component_publish(c);
 }
 
 void component_end(struct component *c)
 {
 	run_posts(c);
-	publish(c);
+	component_publish(c);
 	/* tokens may still come to their end, in destroy: nobody is there to be woken */
 	c->loop = NULL;
 }
@@ -546,7 +546,7 @@ static bool drain(struct component *c)
 	}
 	if (c->state == COMPONENT_DRAINED && (!c->stuck || c->leaving)) {
 		c->state = COMPONENT_CLOSED;
-		publish(c);
+		component_publish(c);
 		c->stuck = false; /* what waits is the consumers' now, or the successor's */
 		close_outputs(c);
 		atomic_store_explicit(&c->closed, true, memory_order_release);
@@ -577,25 +577,24 @@ bool component_work(struct component *c, struct turn *turn)
 		turn->now = clock_coarse();
 		done++;
 	}
-	more |= done == BATCHES || (done > 0 && turn->now >= turn->end) || drain(c);
-	if (c->touched)
-		publish(c);
-	return more;
+	return more || done == BATCHES || (done > 0 && turn->now >= turn->end) || drain(c);
 }
 
 bool component_idle(struct component *c, struct turn *turn)
 {
-	if (!c->touched)
-		return false;
-	c->touched = false;
-	if (!c->desc->idle || (c->state != COMPONENT_STARTED && c->state != COMPONENT_DRAINING))
-		return false;
-	call_enter(c->id, "idle");
-	c->desc->idle(c->self);
-	call_leave();
-	turn->now = clock_coarse();
-	publish(c);
-	return true;
+	bool tell = c->touched && c->desc->idle &&
+		    (c->state == COMPONENT_STARTED || c->state == COMPONENT_DRAINING);
+
+	if (tell) {
+		call_enter(c->id, "idle");
+		c->desc->idle(c->self);
+		call_leave();
+		turn->now = clock_coarse();
+	}
+	if (c->touched)
+		component_publish(c);
+	c->touched = false; /* also by what idle() did itself */
+	return tell;
 }
 
 const struct ss_metric *component_metric_row(const struct component *c, uint32_t row)

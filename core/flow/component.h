@@ -192,10 +192,28 @@ struct turn {
 	uint64_t now, end;
 };
 
+/* May component_work() have something to do?  Most of the time most components of a loop have not. */
+static inline bool component_has_work(const struct component *c)
+{
+	if (c->state != COMPONENT_STARTED || c->stuck || c->paused || c->refused || c->leaving ||
+	    posts_any(&c->posts) || atomic_load_explicit(&c->finished_tokens, memory_order_relaxed) ||
+	    atomic_load_explicit(&c->drain_wanted, memory_order_relaxed))
+		return true;
+	for (size_t i = 0; i < c->n_inputs; i++) {
+		const struct queue *q = c->inputs[i]->queue;
+		if (!queue_empty(q) || atomic_load_explicit(&q->closed, memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
 /* Do what there is to do, at least one batch, then more until the turn ends; true if there may be more. */
 bool component_work(struct component *, struct turn *);
-/* Nothing more to do on this loop for now; true if the plugin was told, so that there may be more again. */
+/* Nothing more to do on this loop for now; true if the plugin was told, so that there may be more again.  The
+ * books are published. */
 bool component_idle(struct component *, struct turn *);
+/* Let others read the books as they stand. */
+void component_publish(struct component *);
 
 /* [any] Have the component's loop look at it. */
 void component_wake(struct component *);

@@ -369,16 +369,30 @@ static bool call_member(struct worker *w, size_t i, bool (*fn)(struct component 
 	return more;
 }
 
-/* Call each member once; true if there may be more to do.  What comes of being idle is found by the last look
- * before the loop sleeps. */
+/* Is there anything for work_round()? */
+static bool has_work(const struct worker *w)
+{
+	for (size_t i = 0; i < w->n; i++)
+		if (w->members[i]->touched || component_has_work(w->members[i]))
+			return true;
+	return false;
+}
+
+/* Call each member once that has something to do; true if there may be more.  What comes of being idle is
+ * found by the last look before the loop sleeps. */
 static bool work_round(struct worker *w, struct turn *turn)
 {
 	bool more = false, told = false;
 
 	for (size_t i = 0; i < w->n; i++)
-		more |= call_member(w, i, component_work, turn);
-	for (size_t i = 0; !more && i < w->n; i++)
-		told |= call_member(w, i, component_idle, turn);
+		if (component_has_work(w->members[i]))
+			more |= call_member(w, i, component_work, turn);
+	for (size_t i = 0; i < w->n; i++) {
+		if (more && w->members[i]->touched)
+			component_publish(w->members[i]);
+		else if (w->members[i]->touched)
+			told |= call_member(w, i, component_idle, turn);
+	}
 	return more || (told && atomic_load_explicit(&w->loop.asleep, memory_order_relaxed));
 }
 
@@ -388,9 +402,11 @@ static bool worker_work(void *arg)
 	enum { ROUNDS = 8 };
 	const uint64_t turn_ns = 5000000;
 	struct worker *w = arg;
+
+	if (!has_work(w) && !w->slow)
+		return false;
 	struct turn turn = {.now = clock_coarse()};
 	bool more = true;
-
 	turn.end = turn.now + turn_ns;
 	for (int round = 0; more && round < ROUNDS && turn.now < turn.end; round++)
 		more = work_round(w, &turn);

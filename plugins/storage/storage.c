@@ -395,7 +395,7 @@ static int32_t storage_process(void *self, uint32_t port, struct ss_batch *batch
 	*k = (struct kept){.batch = batch,
 			   .envelopes = envelopes,
 			   .bytes = bytes,
-			   .since_ns = s->loop->now(s->loop_self),
+			   .since_ns = s->conf->sync == SYNC_RELAXED ? 0 : s->loop->now(s->loop_self),
 			   .port = port,
 			   .positioned = is_positioned(s, batch)};
 	s->kept_bytes += bytes;

@@ -38,7 +38,7 @@ struct kept {
 	struct envelopes *envelopes; /* what is written for its events; NULL: their bytes */
 	uint64_t end;                /* offset behind its last line, once all of it is gathered */
 	uint64_t bytes;              /* memory it holds */
-	uint64_t since_ns;           /* loop time when it came */
+	uint64_t since_ns;           /* loop time when it came; with sync "relaxed" not asked for */
 	uint32_t port;
 	uint32_t row;    /* the next to gather */
 	uint32_t ready;  /* rows before it have their files open */

@@ -526,14 +526,25 @@ void writer_notify_host(struct storage *s)
 }
 /* ---- a disk that does not answer ---- */
 
+/* For how long the oldest batch has been here.  With sync "relaxed" it only stays where something stands
+ * still. */
+static uint64_t oldest_ns(const struct storage *s, uint64_t now, uint64_t sync_running_ns)
+{
+	const struct kept *oldest = ss_ring_first(&s->ring);
+
+	if (!oldest)
+		return 0;
+	if (s->conf->sync != SYNC_RELAXED)
+		return now - oldest->since_ns;
+	return s->down ? now - s->down_since_ns : sync_running_ns;
+}
+
 void writer_check_stall(struct storage *s)
 {
 	uint64_t now = s->loop->now(s->loop_self), running = s->job ? ss_job_running_ns(s->job) : 0;
-	const struct kept *oldest = ss_ring_first(&s->ring);
 	char text[WHY_MAX];
 
-	s->host->metric_set(s->host, METRIC_OLDEST_UNSYNCED,
-			    oldest ? (int64_t)((now - oldest->since_ns) / SECOND) : 0);
+	s->host->metric_set(s->host, METRIC_OLDEST_UNSYNCED, (int64_t)(oldest_ns(s, now, running) / SECOND));
 	if (running < STALL_NS) {
 		if (s->stalled) {
 			s->host->set_degraded(s->host, NULL);

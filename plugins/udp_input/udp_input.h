@@ -120,6 +120,7 @@ struct udp_recv {
 	struct iovec *iov;             /* two per message: a slot of the arena, then the spill area */
 	uint8_t *control;              /* NULL without GRO */
 	union udp_addr *names;         /* who sent it, where somebody asks */
+	bool asks;                     /* the kernel is to tell it */
 	struct ss_iface attributes_of; /* the service; vtbl NULL: the host has none */
 	struct udp_senders *senders;   /* NULL: nobody wants attributes */
 	uint8_t *spill;                /* mapped; takes the rest of what is longer than a slot */

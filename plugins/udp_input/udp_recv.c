@@ -155,6 +155,7 @@ static void add_spilled(struct udp_recv *r, const struct iovec *iov, uint32_t le
 /* The kernel tells from now on, or not any more. */
 static void ask_for_names(struct udp_recv *r, bool asks)
 {
+	r->asks = asks;
 	for (int64_t i = 0; i < r->conf->batch; i++)
 		r->msgs[i].msg_hdr.msg_name = asks ? &r->names[i] : NULL;
 }
@@ -272,15 +273,15 @@ static uint32_t prepare(struct udp_recv *r)
 	if (!r->arena)
 		return 0;
 	uint32_t n = (uint32_t)min_size(r->vlen, (r->arena->size - r->used) / r->slot);
+	const size_t slot = r->slot;
+	struct iovec *iov = r->iov;
 	uint8_t *at = r->arena->data + r->used;
-	for (uint32_t i = 0; i < n; i++, at += r->slot) {
-		struct msghdr *msg = &r->msgs[i].msg_hdr;
-		msg->msg_iov[0] = (struct iovec){.iov_base = at, .iov_len = r->slot};
-		if (r->control)
-			msg->msg_controllen = CONTROL;
-		if (r->names)
-			msg->msg_namelen = sizeof r->names[i];
-	}
+	for (uint32_t i = 0; i < n; i++, at += slot)
+		iov[2 * i] = (struct iovec){.iov_base = at, .iov_len = slot};
+	for (uint32_t i = 0; r->control && i < n; i++)
+		r->msgs[i].msg_hdr.msg_controllen = CONTROL;
+	for (uint32_t i = 0; r->asks && i < n; i++)
+		r->msgs[i].msg_hdr.msg_namelen = sizeof r->names[i];
 	return n;
 }
 

@@ -255,6 +255,17 @@ static void count_keys(struct filter *f, enum thinning_way way, const struct key
 		f->host->metric_add(f->host, counter, (int64_t)(now.evicted - before->evicted));
 }
 
+static bool any_to_count(const struct tally *t)
+{
+	uint32_t any = 0;
+
+	for (uint32_t i = 0; i < N_ERRORS; i++)
+		any |= t->errors[i];
+	for (int way = 0; way < THINNING_WAYS; way++)
+		any |= t->suppressed[way];
+	return any != 0;
+}
+
 static void count(struct filter *f, const struct ss_batch *batch, const struct tally *t)
 {
 	char source[SS_EVENT_FAULT_SIZE], fault[SS_EVENT_FAULT_SIZE];
@@ -355,7 +366,8 @@ static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 			return r;
 		}
 	}
-	count(f, batch, &tally); /* who sees an event come out sees it counted */
+	if (any_to_count(&tally)) /* who sees an event come out sees it counted */
+		count(f, batch, &tally);
 	int r = f->reshape ? emit_reshaped(f, batch, rows, tally.passed)
 			   : ss_emit_rows(f->host, PORT_MATCH, batch, rows, tally.passed);
 	if (r < 0) {
@@ -365,15 +377,27 @@ static int32_t select_rows(struct filter *f, struct ss_batch *batch)
 	/* where nothing is wired to it, the host counts these as filtered */
 	if (ss_emit_rows(f->host, PORT_REST, batch, rest, tally.rest) < 0)
 		f->host->drop(f->host, REASON_NO_MEMORY, tally.rest);
-	if (ss_refusals_emit(&f->refusals, batch, &lost) < 0)
+	if (f->refusals.n && ss_refusals_emit(&f->refusals, batch, &lost) < 0)
 		f->host->drop(f->host, REASON_NO_MEMORY, lost);
 	return SS_DONE;
+}
+
+/* The same, where keys are remembered. */
+static int32_t select_by_keys(struct filter *f, struct ss_batch *batch)
+{
+	struct keys deadband = {0}, rate_limit = {0};
+
+	thinning_keys(&f->thinning, THINNING_DEADBAND, &deadband.n, &deadband.evicted);
+	thinning_keys(&f->thinning, THINNING_RATE_LIMIT, &rate_limit.n, &rate_limit.evicted);
+	int32_t result = select_rows(f, batch);
+	count_keys(f, THINNING_DEADBAND, &deadband, METRIC_DEADBAND_KEYS, METRIC_DEADBAND_EVICTED);
+	count_keys(f, THINNING_RATE_LIMIT, &rate_limit, METRIC_RATE_LIMIT_KEYS, METRIC_RATE_LIMIT_EVICTED);
+	return result;
 }
 
 static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 {
 	struct filter *f = self;
-	struct keys deadband = {0}, rate_limit = {0};
 
 	(void)port;
 	if (!ss_event_reader_used(&f->reader) && !f->thinning.rate_limit &&
@@ -381,12 +405,8 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *batch)
 		f->host->emit(f->host, PORT_MATCH, batch);
 		return SS_DONE;
 	}
-	thinning_keys(&f->thinning, THINNING_DEADBAND, &deadband.n, &deadband.evicted);
-	thinning_keys(&f->thinning, THINNING_RATE_LIMIT, &rate_limit.n, &rate_limit.evicted);
-	int32_t result = select_rows(f, batch);
-	count_keys(f, THINNING_DEADBAND, &deadband, METRIC_DEADBAND_KEYS, METRIC_DEADBAND_EVICTED);
-	count_keys(f, THINNING_RATE_LIMIT, &rate_limit, METRIC_RATE_LIMIT_KEYS, METRIC_RATE_LIMIT_EVICTED);
-	return result;
+	return f->thinning.deadband || f->thinning.rate_limit ? select_by_keys(f, batch)
+							      : select_rows(f, batch);
 }
 
 static const char *const on_error_choices[] = {"error", "drop", "pass", NULL};

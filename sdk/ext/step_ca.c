@@ -6,7 +6,6 @@
 #include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <gnutls/crypto.h>
 #include <gnutls/x509.h>
 #include <stdatomic.h>
@@ -15,18 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <semstreams/base/file_atomic.h>
 #include <semstreams/base/strbuf.h>
 #include <semstreams/base/units.h>
 #include <semstreams/base/url.h>
-#include <semstreams/ext/https-fault.h>
+#include <semstreams/ext/https.h>
 #include <semstreams/ext/step-ca.h>
 
 #define TIMEOUT_NS  UINT64_C(30000000000)
 #define CONNECT_MS  10000L
 #define REPLY_MAX   (256u << 10)
-#define HEADERS_MAX 65536u
-#define CA_FILE_MAX (4u << 20) /* bytes of trusted certificates */
 #define TOKEN_MAX   (16u << 10)
 #define CHAIN_MAX   16 /* certificates of a reply */
 #define DAY         86400
@@ -37,7 +33,7 @@ struct step_ca {
 	char *url;        /* without slashes at its end */
 	char origin[272]; /* host:port, for messages */
 	char shown[320];  /* url for messages */
-	struct ss_strbuf ca;
+	struct https https;
 	CURLM *multi;
 	atomic_bool cancelled;
 	/* the request */
@@ -45,11 +41,6 @@ struct step_ca {
 	bool trust_nobody;               /* the certificate of whoever answers is not looked at */
 	const char *chain_pem, *key_pem; /* our own for mutual TLS; NULL: none */
 	struct ss_strbuf *peer;          /* where the CA's own certificates go; NULL: nowhere */
-	/* the reply */
-	struct ss_strbuf body;
-	size_t header_bytes;
-	const char *given_up; /* why a callback of ours refused the reply */
-	char error_text[CURL_ERROR_SIZE];
 };
 
 /* ---- messages ---- */
@@ -192,63 +183,31 @@ static void explain_token(const struct step_ca *ca, const char *token, const cha
 
 /* ---- the reply ---- */
 
-static size_t on_body(char *data, size_t one, size_t n, void *arg)
-{
-	struct step_ca *ca = arg;
-	(void)one;
-	if (n > ca->o.max_reply - ca->body.len) {
-		ca->given_up = "the reply is too large";
-		return 0;
-	}
-	ss_strbuf_add(&ca->body, data, n);
-	return ca->body.failed ? 0 : n;
-}
-
-static size_t on_header(char *data, size_t one, size_t n, void *arg)
-{
-	struct step_ca *ca = arg;
-	(void)data;
-	(void)one;
-	ca->header_bytes += n;
-	if (ca->header_bytes <= HEADERS_MAX)
-		return n;
-	ca->given_up = "the reply has too many header fields";
-	return 0;
-}
-
 /* Did the CA end the handshake because of our certificate?  With TLS 1.3 that comes after it, as an alert. */
 static bool certificate_refused(const struct step_ca *ca, CURLcode code)
 {
-	return ca->chain_pem && strstr(ca->error_text, "alert") &&
+	return ca->chain_pem && strstr(ca->https.error_text, "alert") &&
 	       (code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_SSL_CONNECT_ERROR);
 }
 
-static int explain_curl(struct step_ca *ca, CURL *easy, CURLcode code, struct step_ca_result *result)
+static int explain_curl(struct step_ca *ca, CURLcode code, struct step_ca_result *result)
 {
-	const struct https_fault fault = {.easy = easy,
-					  .code = code,
-					  .error_text = ca->error_text,
-					  .origin = ca->origin,
-					  .url_option = ca->o.url_option,
-					  .ca_option = ca->o.ca_option};
 	char why[512];
 	if (atomic_load(&ca->cancelled))
 		return say(ca, result, STEP_CA_CANCELLED, -ECANCELED, "given up");
-	if (ca->given_up)
-		return say(ca, result, STEP_CA_BROKEN, -EMSGSIZE, "%s", ca->given_up);
 	if (code == CURLE_SSL_CERTPROBLEM)
 		return say(ca, result, STEP_CA_LOCAL, -EINVAL,
-			   "the certificate or its key cannot be used: %s", ca->error_text);
+			   "the certificate or its key cannot be used: %s", ca->https.error_text);
 	if (certificate_refused(ca, code))
 		return say(ca, result, STEP_CA_UNAUTHORIZED, -EACCES,
 			   "the CA does not accept our certificate (%s): it has expired or is of another CA; "
 			   "get a new one-time token",
-			   ca->error_text);
-	int rc = https_fault_explain(&fault, why, sizeof why);
-	enum step_ca_fail fail = rc == -EKEYREJECTED ? STEP_CA_UNTRUSTED
-				 : rc == -EPROTO     ? STEP_CA_BROKEN
-				 : rc == -ENOMEM     ? STEP_CA_LOCAL
-						     : STEP_CA_UNREACHABLE;
+			   ca->https.error_text);
+	int rc = https_explain(&ca->https, code, why, sizeof why);
+	enum step_ca_fail fail = rc == -EKEYREJECTED                ? STEP_CA_UNTRUSTED
+				 : rc == -EPROTO || rc == -EMSGSIZE ? STEP_CA_BROKEN
+				 : rc == -ENOMEM                    ? STEP_CA_LOCAL
+								    : STEP_CA_UNREACHABLE;
 	/* a refusal after the handshake may be lost behind the end of the connection */
 	return say(ca, result, fail, rc, "%s%s", why,
 		   ca->chain_pem && rc == -ECONNRESET ? ", or the CA does not accept our certificate" : "");
@@ -333,29 +292,16 @@ static void set_identity(struct step_ca *ca, CURL *easy)
 
 static void set_common(struct step_ca *ca, CURL *easy)
 {
-	struct curl_blob trusted = blob_of(ca->ca.bytes, ca->ca.len);
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
-	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* no wait for a resolver's thread */
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	ca->https.easy = easy;
+	https_begin(&ca->https);
 	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(ca->o.timeout_ns / 1000000 + 1));
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "semstreams");
-	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, ca->error_text);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, ca);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(easy, CURLOPT_HEADERDATA, ca);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, ca->trust_nobody ? 0L : 1L);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, ca->trust_nobody ? 0L : 2L);
-	if (ca->ca.len) {
-		curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &trusted);
-		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	if (ca->trust_nobody) {
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
 	}
 	if (ca->chain_pem)
 		set_identity(ca, easy);
@@ -370,8 +316,8 @@ static struct curl_slist *set_request(struct step_ca *ca, CURL *easy, const char
 	set_common(ca, easy);
 	curl_easy_setopt(easy, CURLOPT_URL, url);
 	if (body) {
-		struct curl_slist *more = curl_slist_append(fields, "Content-Type: application/json");
-		if (!more || !curl_slist_append(more, "Expect:")) {
+		if (!https_add_field(&fields, "Content-Type: application/json") ||
+		    !https_add_field(&fields, "Expect:")) {
 			curl_slist_free_all(fields);
 			return NULL;
 		}
@@ -386,7 +332,8 @@ static struct curl_slist *set_request(struct step_ca *ca, CURL *easy, const char
 static int read_reply(struct step_ca *ca, json_t **out, struct step_ca_result *result)
 {
 	json_error_t error;
-	*out = json_loadb(ca->body.bytes ? ca->body.bytes : "", ca->body.len, JSON_REJECT_DUPLICATES, &error);
+	*out = json_loadb(ss_strbuf_cstr(&ca->https.body), ca->https.body.len, JSON_REJECT_DUPLICATES,
+			  &error);
 	if (json_is_object(*out))
 		return 0;
 	json_decref(*out);
@@ -419,10 +366,6 @@ static int ask(struct step_ca *ca, const char *path, const char *body, const cha
 	CURLcode code = CURLE_OUT_OF_MEMORY;
 	int rc = 0;
 	*out = NULL;
-	ss_strbuf_clear(&ca->body);
-	ca->header_bytes = 0;
-	ca->given_up = NULL;
-	ca->error_text[0] = '\0';
 	ca->path = path;
 	*result = (struct step_ca_result){.fail = STEP_CA_OK};
 	if (asprintf(&url, "%s%s", ca->url, path) < 0)
@@ -437,7 +380,7 @@ static int ask(struct step_ca *ca, const char *path, const char *body, const cha
 			take_peer(easy, ca->peer);
 	}
 	if (code != CURLE_OK)
-		rc = easy ? explain_curl(ca, easy, code, result) : no_memory(ca, result);
+		rc = fields ? explain_curl(ca, code, result) : no_memory(ca, result);
 	else
 		rc = read_reply(ca, out, result);
 	if (rc == 0 && result->status / 100 != 2)
@@ -569,11 +512,11 @@ static int take_root(struct step_ca *ca, const char *pem, const char *wanted, ch
 			   "fingerprint is of another CA; nothing was taken over",
 			   is, wanted);
 	}
-	ss_strbuf_clear(&ca->ca);
-	ss_strbuf_add(&ca->ca, only.data, only.size);
+	ss_strbuf_clear(&ca->https.ca);
+	ss_strbuf_add(&ca->https.ca, only.data, only.size);
 	char *copy = out ? strndup((const char *)only.data, only.size) : NULL;
 	gnutls_free(only.data);
-	if (ca->ca.failed || (out && !copy)) {
+	if (ca->https.ca.failed || (out && !copy)) {
 		free(copy);
 		return no_memory(ca, result);
 	}
@@ -697,20 +640,17 @@ int step_ca_revoke(struct step_ca *ca, const struct step_ca_revocation *r, struc
 
 static int ca_file_add(struct step_ca *ca, const char *path, char *why, size_t why_size)
 {
-	char *pem = NULL;
-	size_t len = 0;
-	int rc = ss_file_read(AT_FDCWD, path, CA_FILE_MAX, &pem, &len, NULL);
-	if (rc == 0 && !memmem(pem, len, "-----BEGIN ", 11)) {
-		snprintf(why, why_size, "%s: %s holds no certificate in PEM", ca->o.ca_option, path);
-		rc = -EINVAL;
-	} else if (rc) {
+	size_t before = ca->https.ca.len;
+	int rc = https_trust(&ca->https, path);
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc)
 		snprintf(why, why_size, "%s: %s cannot be read: %s", ca->o.ca_option, path, strerror(-rc));
-		rc = rc == -ENOMEM ? rc : -EINVAL;
-	}
-	ss_strbuf_add(&ca->ca, pem, len);
-	ss_strbuf_char(&ca->ca, '\n');
-	free(pem);
-	return rc || !ca->ca.failed ? rc : -ENOMEM;
+	else if (memmem(ca->https.ca.bytes + before, ca->https.ca.len - before, "-----BEGIN ", 11))
+		return 0;
+	else
+		snprintf(why, why_size, "%s: %s holds no certificate in PEM", ca->o.ca_option, path);
+	return -EINVAL;
 }
 
 /* Why it is not the address of a CA; NULL: it is. */
@@ -750,6 +690,11 @@ int step_ca_new(const struct step_ca_options *options, struct step_ca **out, cha
 	ca->o.ca_option = options->ca_option ? options->ca_option : "ca_bundle";
 	ca->o.timeout_ns = options->timeout_ns ? options->timeout_ns : TIMEOUT_NS;
 	ca->o.max_reply = options->max_reply ? options->max_reply : REPLY_MAX;
+	ca->https = (struct https){.user_agent = "semstreams",
+				   .origin = ca->origin,
+				   .url_option = ca->o.url_option,
+				   .ca_option = ca->o.ca_option,
+				   .max_body = ca->o.max_reply};
 	const char *wrong = url_read(ca, options->url);
 	int rc = wrong ? -EINVAL : ca->url ? 0 : -ENOMEM;
 	if (wrong)
@@ -771,8 +716,7 @@ void step_ca_free(struct step_ca *ca)
 		return;
 	if (ca->multi)
 		curl_multi_cleanup(ca->multi);
-	ss_strbuf_done(&ca->body);
-	ss_strbuf_done(&ca->ca);
+	https_done(&ca->https);
 	free(ca->url);
 	free(ca);
 }

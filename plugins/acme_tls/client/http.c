@@ -2,22 +2,17 @@
 /* http - see http.h. */
 #include <curl/curl.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <semstreams/base/file_atomic.h>
 #include <semstreams/base/job.h>
-#include <semstreams/base/strbuf.h>
-#include <semstreams/ext/https-fault.h>
+#include <semstreams/ext/https.h>
 #include "http.h"
 #include "message.h"
 #include "plugins/identity/time_text.h"
 
-#define HEADERS_MAX  65536u    /* bytes of all header fields of a reply */
-#define LINKS_MAX    16        /* Link fields that are kept */
-#define CA_FILE_MAX  (4 << 20) /* bytes of trusted certificates */
-#define IDLE_SECONDS 15L       /* a connection not used for so long is not used again */
+#define LINKS_MAX    16  /* Link fields that are kept */
+#define IDLE_SECONDS 15L /* a connection not used for so long is not used again */
 /* below min_rate for so long: given up; waiting for the first byte counts, and a CA may validate before it
  * answers */
 #define SLOW_SECONDS 20L
@@ -26,20 +21,15 @@ struct http {
 	struct http_options o; /* its strings are borrowed */
 	struct ss_job *job;    /* performs a request while the loop runs */
 	ev_async performed;
-	CURL *easy; /* keeps the connection from request to request; in the hands of the job while it runs */
+	struct https https; /* its easy keeps the connection; all in the hands of the job while it runs */
 	CURLcode code;
 	char origin[URL_ORIGIN]; /* "ca.example:443" */
-	struct ss_strbuf ca;     /* PEM of all ca_files */
 	/* the request */
 	const char *request;
 	size_t sent; /* of request */
 	/* the reply */
-	struct ss_strbuf body;
-	size_t header_bytes;
 	char location[2100];
 	const char *links[LINKS_MAX + 1];
-	const char *given_up; /* why a callback of ours refused the reply */
-	char error_text[CURL_ERROR_SIZE];
 };
 
 /* ---- the reply, piece by piece */
@@ -57,52 +47,13 @@ static size_t on_request(char *to, size_t one, size_t most, void *arg)
 	return n;
 }
 
-static size_t on_body(char *data, size_t one, size_t n, void *arg)
-{
-	struct http *h = arg;
-	(void)one;
-	if (n > h->o.max_body - h->body.len) {
-		h->given_up = "the reply is too large";
-		return 0;
-	}
-	ss_strbuf_add(&h->body, data, n);
-	return h->body.failed ? 0 : n;
-}
-
-static size_t on_header(char *data, size_t one, size_t n, void *arg)
-{
-	struct http *h = arg;
-	(void)data;
-	(void)one;
-	h->header_bytes += n;
-	if (h->header_bytes <= HEADERS_MAX)
-		return n;
-	h->given_up = "the reply has too many header fields";
-	return 0;
-}
-
 /* Of the final reply, not of "100 Continue" or a proxy's.  NULL: there is none. */
 static const char *field(const struct http *h, const char *name, size_t index)
 {
 	struct curl_header *found;
-	return curl_easy_header(h->easy, name, index, CURLH_HEADER, -1, &found) == CURLHE_OK ? found->value
-											     : NULL;
-}
-
-/* ---- why a request failed */
-
-static int explain(const struct http *h, struct http_reply *out)
-{
-	const struct https_fault fault = {.easy = h->easy,
-					  .code = h->code,
-					  .error_text = h->error_text,
-					  .origin = h->origin,
-					  .url_option = "directory_url",
-					  .ca_option = "ca_bundle"};
-	if (!h->given_up)
-		return https_fault_explain(&fault, out->why, sizeof out->why);
-	snprintf(out->why, sizeof out->why, "%s", h->given_up);
-	return -EMSGSIZE;
+	return curl_easy_header(h->https.easy, name, index, CURLH_HEADER, -1, &found) == CURLHE_OK
+		       ? found->value
+		       : NULL;
 }
 
 /* ---- a request */
@@ -115,28 +66,10 @@ static long milliseconds(uint64_t ns)
 
 static void set_common(struct http *h)
 {
-	CURL *easy = h->easy;
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
-	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* no wait for a resolver's thread */
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	CURL *easy = h->https.easy;
+	https_begin(&h->https);
 	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, IDLE_SECONDS);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 16384L);
-	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, h->error_text);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, h);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(easy, CURLOPT_HEADERDATA, h);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, h->o.user_agent);
-	if (h->ca.len) {
-		struct curl_blob blob = {.data = h->ca.bytes, .len = h->ca.len, .flags = CURL_BLOB_NOCOPY};
-		curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
-		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-	}
 	if (h->o.min_rate) {
 		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long)h->o.min_rate);
 		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, SLOW_SECONDS);
@@ -146,7 +79,7 @@ static void set_common(struct http *h)
 static void perform(void *arg)
 {
 	struct http *h = arg;
-	h->code = curl_easy_perform(h->easy);
+	h->code = curl_easy_perform(h->https.easy);
 }
 
 static void on_performed(void *arg)
@@ -167,10 +100,11 @@ static void on_async(struct ev_loop *loop, ev_async *async, int events)
 static int set_up(struct http *h)
 {
 	if (h->job) {
-		curl_easy_reset(h->easy);
+		curl_easy_reset(h->https.easy);
 		return 0;
 	}
-	if (!h->easy && (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(h->easy = curl_easy_init())))
+	if (!h->https.easy &&
+	    (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(h->https.easy = curl_easy_init())))
 		return -ENOMEM;
 	if (ss_job_new(&h->job, "request", on_performed, h))
 		return -ENOMEM;
@@ -179,18 +113,10 @@ static int set_up(struct http *h)
 	return 0;
 }
 
-static bool add_field(struct curl_slist **fields, const char *field)
-{
-	struct curl_slist *more = curl_slist_append(*fields, field);
-	if (more)
-		*fields = more;
-	return more != NULL;
-}
-
 /* fields: to be freed after the request. */
 static int set_request(struct http *h, const struct http_request *q, struct curl_slist **fields)
 {
-	CURL *easy = h->easy;
+	CURL *easy = h->https.easy;
 	uint64_t now = monotonic_now();
 	/* libcurl counts in milliseconds and may end within the last one */
 	uint64_t left = q->deadline > now ? q->deadline - now : 0;
@@ -207,12 +133,12 @@ static int set_request(struct http *h, const struct http_request *q, struct curl
 		curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_request);
 		curl_easy_setopt(easy, CURLOPT_READDATA, h);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(q->body));
-		if (!add_field(fields, "Content-Type: application/jose+json") ||
-		    !add_field(fields, "Expect:"))
+		if (!https_add_field(fields, "Content-Type: application/jose+json") ||
+		    !https_add_field(fields, "Expect:"))
 			return -ENOMEM;
 	}
 	snprintf(field, sizeof field, "Accept: %s", q->accept ? q->accept : "");
-	if (q->accept && !add_field(fields, field))
+	if (q->accept && !https_add_field(fields, field))
 		return -ENOMEM;
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, *fields);
 	return 0;
@@ -221,10 +147,7 @@ static int set_request(struct http *h, const struct http_request *q, struct curl
 void http_ask(struct http *h, const struct http_request *q, struct http_reply *out)
 {
 	struct curl_slist *fields = NULL;
-	ss_strbuf_clear(&h->body);
-	h->header_bytes = h->sent = 0;
-	h->given_up = NULL;
-	h->error_text[0] = '\0';
+	h->sent = 0;
 	h->links[0] = NULL;
 	*out = (struct http_reply){.body = "", .links = h->links};
 	out->error = url_check(h->o.origin, q->url, out->why, sizeof out->why);
@@ -239,8 +162,8 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 		while (!ss_job_take(h->job))
 			ev_run(h->o.loop, EVRUN_ONCE);
 		if (h->code != CURLE_OK)
-			out->error = explain(h, out);
-		curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &out->status);
+			out->error = https_explain(&h->https, h->code, out->why, sizeof out->why);
+		curl_easy_getinfo(h->https.easy, CURLINFO_RESPONSE_CODE, &out->status);
 	}
 	curl_slist_free_all(fields);
 	const char *location = field(h, "Location", 0);
@@ -254,27 +177,21 @@ void http_ask(struct http *h, const struct http_request *q, struct http_reply *o
 	out->date = field(h, "Date", 0);
 	for (size_t i = 0; i < LINKS_MAX; i++)
 		h->links[i] = field(h, "Link", i); /* NULL behind the last */
-	out->body = ss_strbuf_cstr(&h->body);
-	out->len = h->body.len;
+	out->body = ss_strbuf_cstr(&h->https.body);
+	out->len = h->https.body.len;
 }
 
 /* ---- the whole */
 
 static int ca_file_add(struct http *h, const char *path, char *why, size_t why_size)
 {
-	char *pem = NULL;
-	size_t len = 0;
-	int rc = ss_file_read(AT_FDCWD, path, CA_FILE_MAX, &pem, &len, NULL);
-	if (rc)
+	int rc = https_trust(&h->https, path);
+	if (rc && rc != -ENOMEM)
 		snprintf(why, why_size, "%s cannot be read: %s", path, strerror(-rc));
-	if (rc == -EINVAL || rc == -EISDIR || rc == -EFBIG) {
-		snprintf(why, why_size, "%s is not a regular file of at most %d bytes", path, CA_FILE_MAX);
-		rc = -EINVAL;
-	}
-	ss_strbuf_add(&h->ca, pem, len);
-	ss_strbuf_char(&h->ca, '\n');
-	free(pem);
-	return rc || !h->ca.failed ? rc : -ENOMEM;
+	if (rc != -EINVAL && rc != -EISDIR && rc != -EFBIG)
+		return rc;
+	snprintf(why, why_size, "%s is not a regular file of at most %d bytes", path, HTTPS_CA_FILE_MAX);
+	return -EINVAL;
 }
 
 int http_new(const struct http_options *options, struct http **out, char *why, size_t why_size)
@@ -284,13 +201,18 @@ int http_new(const struct http_options *options, struct http **out, char *why, s
 	if (!h)
 		return -ENOMEM;
 	h->o = *options;
+	h->https = (struct https){.user_agent = options->user_agent,
+				  .origin = h->origin,
+				  .url_option = "directory_url",
+				  .ca_option = "ca_bundle",
+				  .max_body = options->max_body};
 	const char *wrong = url_origin(options->origin, h->origin);
 	int rc = wrong ? -EINVAL : 0;
 	if (wrong)
 		snprintf(why, why_size, "directory_url %s", wrong);
 	for (size_t i = 0; !rc && i < options->n_ca_files; i++)
 		rc = ca_file_add(h, options->ca_files[i], why, why_size);
-	if (!rc && options->n_ca_files && !memmem(h->ca.bytes, h->ca.len, "-----BEGIN ", 11)) {
+	if (!rc && options->n_ca_files && !memmem(h->https.ca.bytes, h->https.ca.len, "-----BEGIN ", 11)) {
 		snprintf(why, why_size, "%s holds no certificate in PEM", options->ca_files[0]);
 		rc = -EINVAL;
 	}
@@ -308,8 +230,7 @@ void http_free(struct http *h)
 	if (h->job)
 		ev_async_stop(h->o.loop, &h->performed);
 	ss_job_free(h->job);
-	curl_easy_cleanup(h->easy);
-	ss_strbuf_done(&h->body);
-	ss_strbuf_done(&h->ca);
+	curl_easy_cleanup(h->https.easy);
+	https_done(&h->https);
 	free(h);
 }

@@ -94,6 +94,7 @@ static int query_services(struct aggregate *a)
 }
 
 static void step(void *arg);
+static void on_tick(void *arg);
 
 /* Its next one and its lock lie in the same folder. */
 static int tell_path(const struct aggregate *a)
@@ -213,6 +214,15 @@ static void on_step(void *arg)
 	step(a);
 }
 
+/* Nothing is open, on its way out or to be saved: time may pass without being looked at. */
+static bool is_at_rest(const struct aggregate *a)
+{
+	const struct engine *e = a->engine;
+
+	return !e->panes.n && !e->groups->n && !e->closing && !e->sliding && !e->early && !a->outbox->bytes &&
+	       !a->stepping && !a->busy && !a->state.draining && state_is_durable(&a->state);
+}
+
 /* Continue with closing windows, saving and emitting, a little at a time. */
 static void step(void *arg)
 {
@@ -239,6 +249,8 @@ static void step(void *arg)
 		a->drained = true;
 		a->host->drained(a->host);
 	}
+	if (!a->tick_timer && !is_at_rest(a)) /* out of memory: the next step tries again */
+		(void)a->loop->timer(a->loop_self, TICK_NS, TICK_NS, on_tick, a, &a->tick_timer);
 }
 
 static int32_t process(void *self, uint32_t port, struct ss_batch *b)
@@ -254,6 +266,8 @@ static int32_t process(void *self, uint32_t port, struct ss_batch *b)
 		a->busy = true;
 		return SS_BUSY;
 	}
+	if (!a->tick_timer) /* as if ticks had come until now: what was late then is so */
+		engine_tick(a->engine, now - TICK_NS);
 	ss_batch_source(a->host, b, a->source);
 	if (a->host->position(b, &position, &source) == 0)
 		engine_input(a->engine, port)->resumable = true;
@@ -274,6 +288,11 @@ static void on_tick(void *arg)
 	outbox_again(a->outbox);
 	step(a);
 	state_check_stall(&a->state);
+	if (!is_at_rest(a))
+		return;
+	/* each tick wakes the whole loop: the next event starts them again */
+	a->loop->cancel(a->loop_self, a->tick_timer);
+	a->tick_timer = 0;
 }
 
 static void on_early(void *arg)

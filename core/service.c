@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/service.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,34 +17,54 @@
 #define EXTENSION "EXTEND_TIMEOUT_USEC=15000000"
 
 /* A manager that is away must not fill the log, but who looks for why a start times out has to find it. */
-static void tell(const char *state)
+static void warn(struct service *s, int rc)
 {
-	int rc = notify_send(state);
-
-	if (rc < 0)
+	if (rc == -EAGAIN && !s->unread)
+		log_warn("The service manager does not read its socket, see NOTIFY_SOCKET; what it was to be "
+			 "told is sent again each second");
+	else if (rc < 0 && rc != -EAGAIN)
 		log_warn("Cannot notify the service manager, see NOTIFY_SOCKET error=\"%s\"", strerror(-rc));
+	s->unread = rc == -EAGAIN;
 }
 
-static void tellf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void tellf(const char *fmt, ...)
+/* Never waits: the control loop has others to serve. */
+static void pay_owed(struct service *s)
 {
-	char text[1024];
+	uint32_t sent = 0;
+
+	for (; sent < s->n_owed; sent++) {
+		const int rc = notify_send(s->owed[sent]);
+		warn(s, rc);
+		if (rc == -EAGAIN)
+			break;
+	}
+	s->n_owed -= sent;
+	memmove(s->owed[0], s->owed[sent], s->n_owed * sizeof s->owed[0]);
+}
+
+static void tell(struct service *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void tell(struct service *s, const char *fmt, ...)
+{
 	va_list ap;
 
+	if (s->n_owed == SERVICE_OWED) { /* a reload is two of them: the last ones count */
+		s->n_owed -= 2;
+		memmove(s->owed[0], s->owed[2], s->n_owed * sizeof s->owed[0]);
+	}
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
+	vsnprintf(s->owed[s->n_owed++], sizeof s->owed[0], fmt, ap);
 	va_end(ap);
-	tell(text);
+	pay_owed(s);
 }
 
 static void on_watchdog(struct ev_loop *ev, ev_timer *w, int events)
 {
 	(void)ev;
 	(void)events;
-	const struct service *s = w->data;
+	struct service *s = w->data;
 
 	if (!s->blocked)
-		tell("WATCHDOG=1");
+		warn(s, notify_send("WATCHDOG=1"));
 }
 
 void service_init(struct service *s, const struct pipeline *p)
@@ -83,7 +104,7 @@ static void describe(const struct service *s, char *text, size_t size)
 void service_ready(struct service *s, struct ev_loop *ev)
 {
 	describe(s, s->status, sizeof s->status);
-	tellf("READY=1\nSTATUS=%s", s->status);
+	tell(s, "READY=1\nSTATUS=%s", s->status);
 	if (s->watchdog.repeat > 0.)
 		ev_timer_start(ev, &s->watchdog);
 }
@@ -91,21 +112,21 @@ void service_ready(struct service *s, struct ev_loop *ev)
 void service_reloading(struct service *s)
 {
 	snprintf(s->status, sizeof s->status, "reading the configuration again");
-	tellf("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=%s", (unsigned long long)(clock_now() / 1000),
-	      s->status);
+	tell(s, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=%s", (unsigned long long)(clock_now() / 1000),
+	     s->status);
 }
 
 void service_reloaded(struct service *s)
 {
 	describe(s, s->status, sizeof s->status);
-	tellf("READY=1\nSTATUS=%s", s->status);
+	tell(s, "READY=1\nSTATUS=%s", s->status);
 }
 
 void service_stopping(struct service *s)
 {
 	s->draining = true;
 	snprintf(s->status, sizeof s->status, "draining");
-	tell("STOPPING=1\nSTATUS=draining\n" EXTENSION);
+	tell(s, "STOPPING=1\nSTATUS=draining\n" EXTENSION);
 }
 
 static void set_blocked(struct service *s, bool blocked)
@@ -123,8 +144,11 @@ void service_tick(struct service *s, bool blocked)
 
 	set_blocked(s, blocked);
 	describe(s, status, sizeof status);
+	pay_owed(s);
+	if (s->n_owed)
+		return;
 	bool news = strcmp(status, s->status) != 0;
 	if (news || s->draining)
-		tellf("STATUS=%s%s", status, s->draining ? "\n" EXTENSION : "");
+		tell(s, "STATUS=%s%s", status, s->draining ? "\n" EXTENSION : "");
 	memcpy(s->status, status, sizeof status);
 }

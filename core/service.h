@@ -10,12 +10,18 @@
 
 struct pipeline;
 
+enum { SERVICE_OWED = 4, SERVICE_TEXT = 1024 };
+
 struct service {
 	const struct pipeline *pipeline;
 	ev_timer watchdog;
 	bool blocked;  /* a loop does not answer, so the manager's watchdog is not fed */
 	bool draining; /* the end is near: each message asks for time */
 	char status[512];
+	/* What the manager did not take yet, the oldest first: it does not read its socket. */
+	char owed[SERVICE_OWED][SERVICE_TEXT];
+	uint32_t n_owed;
+	bool unread; /* which the log tells */
 };
 
 void service_init(struct service *, const struct pipeline *);

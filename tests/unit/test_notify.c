@@ -69,6 +69,28 @@ static void test_abstract(void **state)
 	close(fd);
 }
 
+/* Whoever does not read holds nobody up, and is told when there is room. */
+static void test_full(void **state)
+{
+	(void)state;
+	char name[64];
+	int rc;
+	snprintf(name, sizeof name, "@semstreams-test-full-%d", (int)getpid());
+	int fd = manager(name);
+	setenv("NOTIFY_SOCKET", name, 1);
+	alarm(60);
+	do
+		rc = notify_send("READY=1");
+	while (rc == 0);
+	assert_int_equal(rc, -EAGAIN);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(notify_send("READY=1"), -EAGAIN);
+	alarm(0);
+	expect(fd, "READY=1");
+	assert_int_equal(notify_send("READY=1"), 0);
+	close(fd);
+}
+
 static void test_nobody(void **state)
 {
 	(void)state;
@@ -113,10 +135,8 @@ static void test_watchdog(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_path),
-		cmocka_unit_test(test_abstract),
-		cmocka_unit_test(test_nobody),
-		cmocka_unit_test(test_watchdog),
+		cmocka_unit_test(test_path),   cmocka_unit_test(test_abstract), cmocka_unit_test(test_full),
+		cmocka_unit_test(test_nobody), cmocka_unit_test(test_watchdog),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

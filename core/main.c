@@ -301,26 +301,18 @@ static int run_beside(const char *name, char **argv)
 	return 1;
 }
 
-static bool is_beside(const char *word)
-{
-	static const char *const programs[] = {"spool", "replay", "pki", "test"};
-
-	for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++)
-		if (strcmp(word, programs[i]) == 0)
-			return true;
-	return false;
-}
-
 int main(int argc, char **argv)
 {
 	struct cli_options options;
 
 	sandbox_hide_memory();
 	keep_standard_streams();
-	if (argc > 1 && is_beside(argv[1]))
+	if (argc > 1 && cli_is_beside(argv[1]))
 		return run_beside(argv[1], argv + 1);
 	if (argc > 2 && strcmp(argv[1], "plugins") == 0 && strcmp(argv[2], "check") == 0)
 		return run_beside("plugins-check", argv + 2);
+	if (argc == 3 && strcmp(argv[1], "help") == 0 && cli_is_beside(argv[2]))
+		return run_beside(argv[2], (char *[]){argv[2], "--help", NULL});
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGUSR1, SIG_IGN); /* other programs have uses for them: not to be killed by habit */
 	signal(SIGUSR2, SIG_IGN);

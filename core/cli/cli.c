@@ -408,15 +408,37 @@ static int parse_words(struct parser *p, char **argv)
 /* Commands of two words, in the order of the enum where several begin alike. */
 static const struct pair {
 	const char *first, *needs;
-	const char *second[4];
+	const char *second[5]; /* one that has no command is a program beside this one */
 	enum cli_command commands[3];
+	size_t n_commands;
 } pairs[] = {
 	{"plugins",
 	 "'list', 'describe TYPE', 'new NAME' or 'check FILE.so'",
-	 {"list", "describe", "new"},
-	 {CLI_PLUGINS_LIST, CLI_PLUGINS_DESCRIBE, CLI_PLUGINS_NEW}},
-	{"config", "'show'", {"show"}, {CLI_CONFIG_SHOW}},
+	 {"list", "describe", "new", "check"},
+	 {CLI_PLUGINS_LIST, CLI_PLUGINS_DESCRIBE, CLI_PLUGINS_NEW},
+	 3},
+	{"config", "'show'", {"show"}, {CLI_CONFIG_SHOW}, 1},
 };
+
+/* First the programs beside this one, of which main.c takes the name where nothing stands before it. */
+enum { BESIDE = 4 };
+static const char *const first_words[] = {"spool", "replay",  "pki",    "test", "run",   "check",
+					  "graph", "plugins", "schema", "cert", "help",  "status",
+					  "top",   "config",  "reload", "tap",  "doctor"};
+
+bool cli_is_beside(const char *word)
+{
+	size_t i = 0;
+
+	while (i < BESIDE && strcmp(word, first_words[i]) != 0)
+		i++;
+	return i < BESIDE;
+}
+
+static int not_first(const struct parser *p, const char *command)
+{
+	return usage(p, "options of '%s' stand behind it", command);
+}
 
 static int take_second(struct parser *p, const struct pair *pair, enum cli_command *command, size_t *used)
 {
@@ -431,6 +453,8 @@ static int take_second(struct parser *p, const struct pair *pair, enum cli_comma
 		k++;
 	if (k == n)
 		return unknown(p, "command", p->words[1], pair->second, n);
+	if (k >= pair->n_commands)
+		return not_first(p, p->words[1]);
 	*command = pair->commands[k];
 	*used = 2;
 	return 0;
@@ -439,24 +463,25 @@ static int take_second(struct parser *p, const struct pair *pair, enum cli_comma
 /* Take the command's name from the words. */
 static int take_command(struct parser *p, enum cli_command *command)
 {
-	static const char *const first[] = {"run",    "check", "graph",  "plugins", "schema", "cert",  "help",
-					    "status", "top",   "config", "reload",  "tap",    "doctor"};
 	static const enum cli_command of_first[] = {
 		CLI_RUN,    CLI_CHECK, CLI_GRAPH,       CLI_PLUGINS_LIST, CLI_SCHEMA, CLI_CERT,  CLI_HELP,
 		CLI_STATUS, CLI_TOP,   CLI_CONFIG_SHOW, CLI_RELOAD,       CLI_TAP,    CLI_DOCTOR};
 	size_t i = 0, used = 1;
 	int rc = 0;
 
-	while (i < N(first) && strcmp(p->words[0], first[i]) != 0)
+	while (i < N(first_words) && strcmp(p->words[0], first_words[i]) != 0)
 		i++;
-	if (i == N(first) && strchr(p->words[0], '.') && !ss_nearest(p->words[0], first, N(first)))
+	if (i == N(first_words) && strchr(p->words[0], '.') &&
+	    !ss_nearest(p->words[0], first_words, N(first_words)))
 		return usage(p, "unknown command '%s' (did you mean '--config %s'?)", p->words[0],
 			     p->words[0]);
-	if (i == N(first))
-		return unknown(p, "command", p->words[0], first, N(first));
-	*command = of_first[i];
+	if (i == N(first_words))
+		return unknown(p, "command", p->words[0], first_words, N(first_words));
+	if (i < BESIDE)
+		return not_first(p, first_words[i]);
+	*command = of_first[i - BESIDE];
 	for (size_t k = 0; rc == 0 && k < N(pairs); k++)
-		if (strcmp(first[i], pairs[k].first) == 0)
+		if (strcmp(first_words[i], pairs[k].first) == 0)
 			rc = take_second(p, &pairs[k], command, &used);
 	if (rc)
 		return rc;

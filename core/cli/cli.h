@@ -61,6 +61,9 @@ struct cli_options {
 	uint64_t shutdown_timeout_ns;
 };
 
+/* Is this the name of a program beside this one, as in "semstreams replay"?  Pure. */
+bool cli_is_beside(const char *word);
+
 /* 0, EXIT_USAGE with one line on err, or 1: out of memory.  cli_done in any case. */
 int cli_parse(int argc, char **argv, struct cli_options *, FILE *err);
 void cli_done(struct cli_options *);

@@ -52,6 +52,14 @@ def test_help(command):
         assert command("help", *words).stdout == text.stdout
 
 
+@pytest.mark.parametrize("program", ["spool", "replay", "pki", "test"])
+def test_help_of_a_program_beside(command, program):
+    done = command("help", program)
+    assert done.returncode == 0
+    assert done.stdout == command(program, "--help").stdout
+    assert f"semstreams {program} " in done.stdout
+
+
 def test_version(command):
     for flag in ("--version", "-V"):
         done = command(flag)
@@ -76,6 +84,10 @@ def test_version(command):
     (["schema", "a"], "unexpected word 'a'"),
     (["plugins"], "plugins needs 'list', 'describe TYPE', 'new NAME' or 'check FILE.so'"),
     (["plugins", "lst"], "unknown command 'lst' (did you mean 'list'?)"),
+    (["plugins", "chekc"], "unknown command 'chekc' (did you mean 'check'?)"),
+    (["--json", "plugins", "check", "a.so"], "options of 'check' stand behind it"),
+    (["replya"], "unknown command 'replya' (did you mean 'replay'?)"),
+    (["--json", "test", "a.test"], "options of 'test' stand behind it"),
     (["plugins", "describe"], "plugins describe needs a TYPE"),
     (["check", "--json", "a"], "--json does not go with 'check'"),
     (["--format", "dot"], "--format does not go with 'run'"),

@@ -19,10 +19,9 @@
 #define ACCOUNT_LOADED "ACME account loaded from storage"
 
 struct acme_tls {
-	const struct ss_host *host;
+	struct renewed base;
 	struct acme_setup setup;
 	const char *ca_bundle[2];
-	struct renewer *renewer;
 	struct operation *operation; /* NULL: none under way */
 	bool is_ari;                 /* of which kind */
 	uint32_t watch;
@@ -59,12 +58,12 @@ static const struct ss_metric metrics[N_METRICS] = {RENEWER_METRICS("semstreams_
 
 static void ari_answered(struct acme_tls *t, const struct obtain_result *result, int64_t now)
 {
-	record_ari(renewer_store(t->renewer), renewer_cert(t->renewer), result, now);
+	record_ari(renewer_store(t->base.renewer), renewer_cert(t->base.renewer), result, now);
 	if (result->fail != OBTAIN_OK)
-		ss_log(t->host, SS_LOG_DEBUG, "ACME renewal information (ARI) unavailable error=\"%s\"",
+		ss_log(t->base.host, SS_LOG_DEBUG, "ACME renewal information (ARI) unavailable error=\"%s\"",
 		       result->why);
 	else if (result->ari_url)
-		ss_log(t->host, SS_LOG_INFO,
+		ss_log(t->base.host, SS_LOG_INFO,
 		       "ACME server explains when it wants certificates renewed url=\"%s\"", result->ari_url);
 }
 
@@ -76,14 +75,14 @@ static void read_operation(void *owner)
 		return;
 	if (t->is_ari)
 		ari_answered(t, result, wall_now());
-	renewer_ended(t->renewer, t->is_ari ? NULL : result);
+	renewer_ended(t->base.renewer, t->is_ari ? NULL : result);
 }
 
 static void end_operation(void *owner)
 {
 	struct acme_tls *t = owner;
 	void *self;
-	const struct ss_loop *loop = renewer_loop(t->renewer, &self);
+	const struct ss_loop *loop = renewer_loop(t->base.renewer, &self);
 	loop->cancel(self, t->watch);
 	t->watch = 0;
 	operation_free(t->operation);
@@ -102,7 +101,7 @@ static void on_operation_log(void *arg, int32_t level, const char *text)
 	/* was logged at start already, and each operation logs it again */
 	if (strncmp(text, ACCOUNT_LOADED, sizeof ACCOUNT_LOADED - 1) == 0)
 		level = SS_LOG_DEBUG;
-	t->host->log(t->host, level, text);
+	t->base.host->log(t->base.host, level, text);
 }
 
 static void on_request_counted(void *arg, const char *request)
@@ -113,13 +112,13 @@ static void on_request_counted(void *arg, const char *request)
 	snprintf(label, sizeof label, "request=\"%s\"", request);
 	while (i < N_METRICS - 1 && strcmp(metrics[i].label, label) != 0)
 		i++;
-	t->host->metric_add(t->host, i, 1);
+	t->base.host->metric_add(t->base.host, i, 1);
 }
 
 /* The CAs to trust for the CA's own HTTPS, NULL-ended. */
 static const char *const *ca_files(const struct acme_tls *t)
 {
-	return t->ca_bundle[0] ? t->ca_bundle : renewer_ca_files(t->renewer);
+	return t->ca_bundle[0] ? t->ca_bundle : renewer_ca_files(t->base.renewer);
 }
 
 /* Takes over request. */
@@ -131,7 +130,7 @@ static int begin_operation(struct acme_tls *t, json_t *request, char *why, size_
 	void *self;
 	if (rc)
 		return rc;
-	const struct ss_loop *loop = renewer_loop(t->renewer, &self);
+	const struct ss_loop *loop = renewer_loop(t->base.renewer, &self);
 	rc = loop->fd(self, operation_fd(t->operation), SS_FD_READ, on_readable, t, &t->watch);
 	if (rc)
 		snprintf(why, why_size, "%s", strerror(-rc));
@@ -142,28 +141,28 @@ static int begin(void *owner, char *why, size_t why_size)
 {
 	struct acme_tls *t = owner;
 	t->is_ari = false;
-	return begin_operation(t, operation_issue(&t->setup, renewer_cert(t->renewer)), why, why_size);
+	return begin_operation(t, operation_issue(&t->setup, renewer_cert(t->base.renewer)), why, why_size);
 }
 
 /* Where the CA offers it and it is time for it; once in ARI_PAUSE. */
 static void ask_ari(void *owner, int64_t now)
 {
 	struct acme_tls *t = owner;
-	const struct stored_cert *cert = renewer_cert(t->renewer);
+	const struct stored_cert *cert = renewer_cert(t->base.renewer);
 	const struct chain_info *chain = &cert->chain;
 	void *self;
-	const struct ss_loop *loop = renewer_loop(t->renewer, &self);
+	const struct ss_loop *loop = renewer_loop(t->base.renewer, &self);
 	char why[256];
 	if (!t->setup.conf->ari || !cert->exists || !chain->ari_id[0] ||
 	    chain->not_after - chain->not_before < ARI_MIN_LIFE || now >= chain->not_after ||
-	    !record_ari_due(renewer_state(t->renewer), cert, now) || t->next_ari_ns > loop->now(self) ||
-	    !renewer_begin_other(t->renewer))
+	    !record_ari_due(renewer_state(t->base.renewer), cert, now) || t->next_ari_ns > loop->now(self) ||
+	    !renewer_begin_other(t->base.renewer))
 		return;
 	t->next_ari_ns = loop->now(self) + ARI_PAUSE;
 	t->is_ari = true;
 	if (begin_operation(t, json_pack("{s:s, s:s}", "operation", "ari", "ari_id", chain->ari_id), why,
 			    sizeof why))
-		renewer_ended(t->renewer, NULL);
+		renewer_ended(t->base.renewer, NULL);
 }
 
 static void opened(void *owner, struct store *store)
@@ -172,10 +171,11 @@ static void opened(void *owner, struct store *store)
 	struct store_account account;
 	int rc = store_account_load(store, &account);
 	if (rc == 0) {
-		ss_log(t->host, SS_LOG_INFO, ACCOUNT_LOADED " email=%s", account.email ? account.email : "");
+		ss_log(t->base.host, SS_LOG_INFO, ACCOUNT_LOADED " email=%s",
+		       account.email ? account.email : "");
 		store_account_done(&account);
 	} else if (rc != -ENOENT) {
-		ss_log(t->host, SS_LOG_ERROR, "ACME account cannot be loaded from storage error=\"%s\"",
+		ss_log(t->base.host, SS_LOG_ERROR, "ACME account cannot be loaded from storage error=\"%s\"",
 		       store_why(store));
 	}
 }
@@ -193,81 +193,38 @@ static const struct renewer_source source = {
 
 /* ---- as a provider ---- */
 
-static const char *identity(void *self)
-{
-	const struct acme_tls *t = self;
-	return t->setup.common.path;
-}
-
 static int32_t command(void *self, uint32_t argc, const char *const *argv,
 		       void (*print)(void *arg, const char *text), void *arg)
 {
 	struct acme_tls *t = self;
-	return commands_run(t->host, &t->setup, ca_files(t), argc, argv, print, arg);
-}
-
-static void retry(void *self)
-{
-	struct acme_tls *t = self;
-	renewer_retry(t->renewer);
+	return commands_run(t->base.host, &t->setup, ca_files(t), argc, argv, print, arg);
 }
 
 static const struct ss_tls_provider provider = {
 	.struct_size = sizeof provider,
-	.identity = identity,
+	.identity = renewed_identity,
 	.command = command,
-	.retry = retry,
+	.retry = renewed_retry,
 };
 
-static int32_t extension(void *self, const char *id, uint32_t min_size, struct ss_iface *out)
-{
-	if (strcmp(id, SS_TLS_PROVIDER) != 0)
-		return -ENOENT;
-	if (min_size > sizeof provider)
-		return -ENOTSUP;
-	*out = (struct ss_iface){.vtbl = &provider, .self = self};
-	return 0;
-}
-
 /* ---- life cycle ---- */
-
-static void destroy(void *self)
-{
-	struct acme_tls *t = self;
-	renewer_free(t->renewer);
-	setup_done(&t->setup.common);
-	free(t);
-}
 
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct acme_tls *t = calloc(1, sizeof *t);
 	if (!t)
 		return -ENOMEM;
-	t->host = host;
+	t->base = (struct renewed){.host = host, .setup = &t->setup.common, .provider = &provider};
 	int32_t rc = acme_setup_init(&t->setup, host, conf);
-	if (rc == 0)
-		rc = renewer_new(host, &t->setup.common, &source, t, &t->renewer);
-	if (rc) {
-		destroy(t);
-		return rc;
-	}
 	t->ca_bundle[0] = t->setup.conf->ca_bundle;
-	*self = t;
-	return 0;
+	return renewed_create(&t->base, &source, rc, self);
 }
 
 static int32_t start(void *self)
 {
 	struct acme_tls *t = self;
-	ss_log(t->host, SS_LOG_INFO, "Initializing ACME client directory=%s", t->setup.common.shown_url);
-	return renewer_start(t->renewer);
-}
-
-static void stop(void *self)
-{
-	struct acme_tls *t = self;
-	renewer_stop(t->renewer);
+	ss_log(t->base.host, SS_LOG_INFO, "Initializing ACME client directory=%s", t->setup.common.shown_url);
+	return renewed_start(self);
 }
 
 static const struct ss_component acme_tls = {
@@ -286,10 +243,10 @@ static const struct ss_component acme_tls = {
 	.n_metrics = N_METRICS,
 	.conf_size = sizeof(struct acme_conf),
 	.create = create,
-	.destroy = destroy,
+	.destroy = renewed_destroy,
 	.start = start,
-	.stop = stop,
-	.extension = extension,
+	.stop = renewed_stop,
+	.extension = renewed_extension,
 };
 
 SS_REGISTER(&acme_tls);

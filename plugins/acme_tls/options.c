@@ -126,20 +126,6 @@ static int32_t claim_port(const struct acme_setup *s, const struct ss_host *host
 	return host->claim(host, "/challenge_port", resource);
 }
 
-/* Whom it asks for certificates. */
-static int32_t claim_ca(const struct ss_host *host, const struct acme_conf *conf)
-{
-	char *resource = NULL;
-	if (!SS_KNOWS(host, struct ss_host, claim))
-		return 0;
-	if (asprintf(&resource, "reaches:%s%s%s", conf->directory_url, conf->ca_bundle ? " ca=" : "",
-		     conf->ca_bundle ? conf->ca_bundle : "") < 0)
-		return -ENOMEM;
-	int32_t rc = host->claim(host, "/directory_url", resource);
-	free(resource);
-	return rc == -ENOMEM ? rc : 0;
-}
-
 static int32_t check_rest(const struct acme_setup *s, const struct ss_host *host)
 {
 	const struct acme_conf *conf = s->conf;
@@ -194,8 +180,8 @@ int32_t acme_setup_init(struct acme_setup *s, const struct ss_host *host, const 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		if (bad[i])
 			return bad[i];
-	if (claim_ca(host, conf) == -ENOMEM)
-		return -ENOMEM;
-	int rc = setup_make_texts(&s->common, conf->directory_url, conf->storage_path);
+	int rc = setup_claim_ca(host, "/directory_url", conf->directory_url, "", conf->ca_bundle);
+	if (rc == 0)
+		rc = setup_make_texts(&s->common, conf->directory_url, conf->storage_path);
 	return rc ? rc : make_fingerprint(s);
 }

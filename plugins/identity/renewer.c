@@ -484,8 +484,10 @@ static void on_retry(void *arg)
 		begin(t);
 }
 
-void renewer_retry(struct renewer *t)
+void renewed_retry(void *self)
 {
+	const struct renewed *c = self;
+	struct renewer *t = c->renewer;
 	loop_of(t)->post(t->loop.self, on_retry, t);
 }
 
@@ -511,47 +513,70 @@ static void check_bounds(struct renewer *t)
 	close_store(t);
 }
 
-int renewer_new(const struct ss_host *host, const struct setup *setup, const struct renewer_source *source,
-		void *owner, struct renewer **out)
+int32_t renewed_create(struct renewed *c, const struct renewer_source *source, int32_t rc, void **self)
 {
-	struct renewer *t = calloc(1, sizeof *t);
-	if (!t)
-		return -ENOMEM;
-	t->host = host;
-	t->setup = setup;
-	t->source = source;
-	t->owner = owner;
-	int32_t rc = host->query(host, SS_LOOP, sizeof(struct ss_loop), &t->loop);
+	struct renewer *t = rc ? NULL : calloc(1, sizeof *t);
+	c->renewer = t;
+	if (rc == 0 && !t)
+		rc = -ENOMEM;
+	if (rc == 0) {
+		*t = (struct renewer){.host = c->host, .setup = c->setup, .source = source, .owner = c};
+		rc = c->host->query(c->host, SS_LOOP, sizeof(struct ss_loop), &t->loop);
+	}
 	if (rc == 0)
-		rc = host->query(host, SS_TLS_PUBLISH, offsetof(struct ss_tls_publish, publish_signer),
-				 &t->publish);
+		rc = c->host->query(c->host, SS_TLS_PUBLISH, offsetof(struct ss_tls_publish, publish_signer),
+				    &t->publish);
 	if (rc) {
-		free(t);
+		renewed_destroy(c);
 		return rc;
 	}
 	check_bounds(t);
-	*out = t;
+	*self = c;
 	return 0;
 }
 
-void renewer_free(struct renewer *t)
+void renewed_destroy(void *self)
 {
-	free(t);
+	struct renewed *c = self;
+	free(c->renewer);
+	setup_done(c->setup);
+	free(c);
 }
 
-int32_t renewer_start(struct renewer *t)
+int32_t renewed_start(void *self)
 {
+	const struct renewed *c = self;
+	struct renewer *t = c->renewer;
 	if (open_store(t))
 		begin(t);
 	return loop_of(t)->timer(t->loop.self, TICK_NS, TICK_NS, on_tick, t, &t->tick);
 }
 
-void renewer_stop(struct renewer *t)
+void renewed_stop(void *self)
 {
+	const struct renewed *c = self;
+	struct renewer *t = c->renewer;
 	loop_of(t)->cancel(t->loop.self, t->tick);
 	t->tick = 0;
 	end_attempt(t);
 	close_store(t);
+}
+
+const char *renewed_identity(void *self)
+{
+	const struct renewed *c = self;
+	return c->setup->path;
+}
+
+int32_t renewed_extension(void *self, const char *id, uint32_t min_size, struct ss_iface *out)
+{
+	const struct renewed *c = self;
+	if (strcmp(id, SS_TLS_PROVIDER) != 0)
+		return -ENOENT;
+	if (min_size > c->provider->struct_size)
+		return -ENOTSUP;
+	*out = (struct ss_iface){.vtbl = c->provider, .self = self};
+	return 0;
 }
 
 /* ---- what the owner may know ---- */

@@ -63,17 +63,26 @@ enum {
 		RENEWER_METRIC(prefix "last_success_timestamp_seconds", GAUGE,                               \
 			       "Time when a certificate was last obtained; 0 = never.")
 
-/* [ctl] In create: setup and source are borrowed.  Says what a renew_before does that does not fit the stored
- * certificate, so that "semstreams check" says it, too.  0, -errno. */
-int renewer_new(const struct ss_host *, const struct setup *, const struct renewer_source *, void *owner,
-		struct renewer **out);
-/* [ctl] NULL is allowed. */
-void renewer_free(struct renewer *);
-/* [ctl] */
-int32_t renewer_start(struct renewer *);
-void renewer_stop(struct renewer *);
-/* [any] Soon, an attempt that waits is made now, but for what the CA asked for (Retry-After). */
-void renewer_retry(struct renewer *);
+/* What the instance of a provider begins with, malloced; it is the owner. */
+struct renewed {
+	const struct ss_host *host;
+	struct setup *setup; /* a part of the instance */
+	const struct ss_tls_provider *provider;
+	struct renewer *renewer;
+};
+
+/* [ctl] The end of create: rc is what became of the setup; source is borrowed.  Says what a renew_before does
+ * that does not fit the stored certificate, so that "semstreams check" says it, too.  0 with *self; -errno,
+ * and the instance is freed. */
+int32_t renewed_create(struct renewed *, const struct renewer_source *, int32_t rc, void **self);
+/* Entries of a provider's tables; self is the instance. */
+void renewed_destroy(void *self);
+int32_t renewed_start(void *self);
+void renewed_stop(void *self);
+const char *renewed_identity(void *self);
+/* Soon, an attempt that waits is made now, but for what the CA asked for (Retry-After). */
+void renewed_retry(void *self);
+int32_t renewed_extension(void *self, const char *id, uint32_t min_size, struct ss_iface *out);
 
 /* [inst] What began has ended so; result NULL: it was something else than an attempt.  The result may become
  * another failure. */

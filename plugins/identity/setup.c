@@ -39,6 +39,19 @@ static const char *authority_fault(const char *text, size_t len, char *why, size
 	return why;
 }
 
+int32_t setup_claim_ca(const struct ss_host *host, const char *pointer, const char *url, const char *path,
+		       const char *ca)
+{
+	char *resource = NULL;
+	if (!SS_KNOWS(host, struct ss_host, claim))
+		return 0;
+	if (asprintf(&resource, "reaches:%s%s%s%s", url, path, ca ? " ca=" : "", ca ? ca : "") < 0)
+		return -ENOMEM;
+	int32_t rc = host->claim(host, pointer, resource);
+	free(resource);
+	return rc == -ENOMEM ? rc : 0;
+}
+
 const char *setup_url_fault(const char *url, const char *example, const char *protocol, char *why,
 			    size_t size)
 {

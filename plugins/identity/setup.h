@@ -33,6 +33,10 @@ int32_t setup_read_names(struct setup *, const struct ss_host *, const char *jso
 /* The texts, when the names are known; fingerprint is the caller's.  0, -ENOMEM. */
 int setup_make_texts(struct setup *, const char *url, const char *storage_path);
 void setup_done(struct setup *);
+/* Tell the host whom the component asks for certificates: the URL with path behind it; ca: a file with the
+ * CAs to trust there, "any"; NULL: those of the host.  0, -ENOMEM. */
+int32_t setup_claim_ca(const struct ss_host *, const char *pointer, const char *url, const char *path,
+		       const char *ca);
 
 /* Why it is not the https URL of a CA; NULL: it is.  example: as in "must be " example; protocol: "ACME". */
 const char *setup_url_fault(const char *url, const char *example, const char *protocol, char *why,

@@ -98,20 +98,13 @@ static int32_t claim_token(const struct ss_host *host, const char *file)
 	return rc == -ENOMEM ? rc : 0;
 }
 
-/* Whom it asks for certificates; a root that is known by its fingerprint is fetched at start. */
+/* A root that is known by its fingerprint is fetched at start. */
 static int32_t claim_ca(const struct ss_host *host, const struct step_conf *conf)
 {
 	const size_t len = strlen(conf->ca_url);
-	const char *ca = conf->fingerprint ? "any" : conf->ca_bundle;
-	char *resource = NULL;
-	if (!SS_KNOWS(host, struct ss_host, claim))
-		return 0;
-	if (asprintf(&resource, "reaches:%s%shealth%s%s", conf->ca_url,
-		     len && conf->ca_url[len - 1] == '/' ? "" : "/", ca ? " ca=" : "", ca ? ca : "") < 0)
-		return -ENOMEM;
-	int32_t rc = host->claim(host, "/ca_url", resource);
-	free(resource);
-	return rc == -ENOMEM ? rc : 0;
+	return setup_claim_ca(host, "/ca_url", conf->ca_url,
+			      len && conf->ca_url[len - 1] == '/' ? "health" : "/health",
+			      conf->fingerprint ? "any" : conf->ca_bundle);
 }
 
 static int32_t check_rest(const struct ss_host *host, const struct step_conf *conf)

@@ -277,9 +277,8 @@ static int enrolment_new(const struct step_setup *setup, const struct stored_cer
 /* ---- the provider ---- */
 
 struct step_tls {
-	const struct ss_host *host;
+	struct renewed base;
 	struct step_setup setup;
-	struct renewer *renewer;
 	struct ss_job *job;          /* NULL: none was needed yet */
 	struct enrolment *enrolment; /* NULL: none under way; the job's while that is busy */
 };
@@ -307,12 +306,12 @@ static void poll_enrolment(void *owner)
 	if (!t->enrolment || !ss_job_take(t->job))
 		return;
 	for (uint32_t i = 0; i < ENROLMENT_N_REQUESTS; i++)
-		t->host->metric_add(t->host, METRIC_REQUESTS + i, t->enrolment->requests[i]);
+		t->base.host->metric_add(t->base.host, METRIC_REQUESTS + i, t->enrolment->requests[i]);
 	if (t->enrolment->by_token && t->enrolment->result.fail == OBTAIN_OK)
-		ss_log(t->host, SS_LOG_INFO, "One-time token was used and can be removed%s%s",
+		ss_log(t->base.host, SS_LOG_INFO, "One-time token was used and can be removed%s%s",
 		       t->setup.conf->token_file ? " path=" : "",
 		       t->setup.conf->token_file ? t->setup.conf->token_file : "");
-	renewer_ended(t->renewer, &t->enrolment->result);
+	renewer_ended(t->base.renewer, &t->enrolment->result);
 }
 
 /* In the job's thread. */
@@ -320,7 +319,7 @@ static void on_done(void *arg)
 {
 	const struct step_tls *t = arg;
 	void *self;
-	const struct ss_loop *loop = renewer_loop(t->renewer, &self);
+	const struct ss_loop *loop = renewer_loop(t->base.renewer, &self);
 	loop->post(self, poll_enrolment, arg);
 }
 
@@ -332,8 +331,8 @@ static int begin(void *owner, char *why, size_t why_size)
 		snprintf(why, why_size, "no thread can be started: %s", strerror(-rc));
 		return rc;
 	}
-	rc = enrolment_new(&t->setup, renewer_cert(t->renewer), renewer_state(t->renewer)->revoked,
-			   renewer_ca_files(t->renewer), &t->enrolment, why, why_size);
+	rc = enrolment_new(&t->setup, renewer_cert(t->base.renewer), renewer_state(t->base.renewer)->revoked,
+			   renewer_ca_files(t->base.renewer), &t->enrolment, why, why_size);
 	if (rc == 0)
 		ss_job_start(t->job, enrolment_run, t->enrolment);
 	return rc;
@@ -389,11 +388,11 @@ static int32_t command(void *self, uint32_t argc, const char *const *argv,
 		       void (*print)(void *arg, const char *text), void *arg)
 {
 	struct step_tls *t = self;
-	struct cert_command c = {.host = t->host,
+	struct cert_command c = {.host = t->base.host,
 				 .setup = &t->setup.common,
 				 .provider = &cert_provider,
 				 .owner = &t->setup,
-				 .ca_files = renewer_ca_files(t->renewer),
+				 .ca_files = renewer_ca_files(t->base.renewer),
 				 .print = print,
 				 .arg = arg};
 	return cert_command_run(&c, argc, argv);
@@ -401,73 +400,36 @@ static int32_t command(void *self, uint32_t argc, const char *const *argv,
 
 /* ---- as a provider ---- */
 
-static const char *identity(void *self)
-{
-	const struct step_tls *t = self;
-	return t->setup.common.path;
-}
-
-static void retry(void *self)
-{
-	struct step_tls *t = self;
-	renewer_retry(t->renewer);
-}
-
 static const struct ss_tls_provider provider = {
 	.struct_size = sizeof provider,
-	.identity = identity,
+	.identity = renewed_identity,
 	.command = command,
-	.retry = retry,
+	.retry = renewed_retry,
 };
 
-static int32_t extension(void *self, const char *id, uint32_t min_size, struct ss_iface *out)
-{
-	if (strcmp(id, SS_TLS_PROVIDER) != 0)
-		return -ENOENT;
-	if (min_size > sizeof provider)
-		return -ENOTSUP;
-	*out = (struct ss_iface){.vtbl = &provider, .self = self};
-	return 0;
-}
-
 /* ---- life cycle ---- */
-
-static void destroy(void *self)
-{
-	struct step_tls *t = self;
-	renewer_free(t->renewer);
-	setup_done(&t->setup.common);
-	free(t);
-}
 
 static int32_t create(const struct ss_host *host, const void *conf, void **self)
 {
 	struct step_tls *t = calloc(1, sizeof *t);
 	if (!t)
 		return -ENOMEM;
-	t->host = host;
+	t->base = (struct renewed){.host = host, .setup = &t->setup.common, .provider = &provider};
 	int32_t rc = step_setup_init(&t->setup, host, conf);
-	if (rc == 0)
-		rc = renewer_new(host, &t->setup.common, &source, t, &t->renewer);
-	if (rc) {
-		destroy(t);
-		return rc;
-	}
-	*self = t;
-	return 0;
+	return renewed_create(&t->base, &source, rc, self);
 }
 
 static int32_t start(void *self)
 {
 	struct step_tls *t = self;
-	ss_log(t->host, SS_LOG_INFO, "Initializing step-ca client url=%s", t->setup.common.shown_url);
-	return renewer_start(t->renewer);
+	ss_log(t->base.host, SS_LOG_INFO, "Initializing step-ca client url=%s", t->setup.common.shown_url);
+	return renewed_start(self);
 }
 
 static void stop(void *self)
 {
 	struct step_tls *t = self;
-	renewer_stop(t->renewer);
+	renewed_stop(self);
 	ss_job_free(t->job);
 	t->job = NULL;
 }
@@ -488,10 +450,10 @@ static const struct ss_component step_tls = {
 	.n_metrics = N_METRICS,
 	.conf_size = sizeof(struct step_conf),
 	.create = create,
-	.destroy = destroy,
+	.destroy = renewed_destroy,
 	.start = start,
 	.stop = stop,
-	.extension = extension,
+	.extension = renewed_extension,
 };
 
 SS_REGISTER(&step_tls);

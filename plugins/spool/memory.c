@@ -171,7 +171,10 @@ static uint64_t memory_read(struct sendlog *log, uint64_t seq, uint32_t max,
 		for (; max && seq < piece_end(p); seq++, max--) {
 			struct ss_event e = p->batch->events[seq - p->first_seq];
 			e.seq = seq;
-			log->hand.set = ss_attributes_of(p->batch, &e);
+			const struct ss_attributes *set = ss_attributes_of(p->batch, &e);
+			log->hand.again = log->hand.given && set == log->hand.set;
+			log->hand.given = true;
+			log->hand.set = set;
 			if (!fn(arg, seq, &e))
 				return seq;
 		}

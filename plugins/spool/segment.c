@@ -271,10 +271,15 @@ const uint8_t *frame_attributes(const uint8_t *frame, const struct frame *f, str
 	*len = 0;
 	if (!f->attributes)
 		return NULL;
-	ss_attribute_block_open(frame + FRAME_HEADER + 8, &b);
-	while (w->run_end < w->i && w->run < b.n_runs)
-		w->run_end += ss_attribute_block_run(&b, w->run++, &w->set);
-	return w->set ? ss_attribute_block_set(&b, w->set, len) : NULL;
+	if (!frame_same_attributes(w)) {
+		ss_attribute_block_open(frame + FRAME_HEADER + 8, &b);
+		while (w->run_end < w->i && w->run < b.n_runs)
+			w->run_end += ss_attribute_block_run(&b, w->run++, &w->set);
+		if (w->set)
+			w->set_at = (size_t)(ss_attribute_block_set(&b, w->set, &w->set_len) - frame);
+	}
+	*len = w->set ? w->set_len : 0;
+	return w->set ? frame + w->set_at : NULL;
 }
 
 bool frame_record_ok(const uint8_t *frame, const struct frame *f, uint32_t i, const struct ss_event *e)

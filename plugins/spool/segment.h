@@ -88,15 +88,22 @@ const uint8_t *frame_snapshot(const uint8_t *frame, const struct frame *, size_t
 struct frame_walk {
 	uint32_t i;
 	size_t at; /* of record i in the records */
+	/* of the attributes: the runs before this one, up to which record, with which set, which lies there
+	 * in the frame */
 	uint32_t run, set;
-	uint64_t
-		run_end; /* of the attributes: the runs before this one, up to which record, with which set */
+	uint64_t run_end;
+	size_t set_at, set_len;
 };
 /* Record w->i, unchecked; moves on.  false: no more. */
 bool frame_next(const uint8_t *frame, const struct frame *, struct frame_walk *w, struct ss_event *);
 /* The attributes of the record that frame_next gave last with this walk, in an index that is sound; *len 0:
  * none. */
 const uint8_t *frame_attributes(const uint8_t *frame, const struct frame *, struct frame_walk *, size_t *len);
+/* Will it say the same again as for the record before? */
+static inline bool frame_same_attributes(const struct frame_walk *w)
+{
+	return w->run_end >= w->i;
+}
 bool frame_record_ok(const uint8_t *frame, const struct frame *, uint32_t i, const struct ss_event *);
 /* Of a record that is not: is just a bit or byte of it wrong, as on a bad disk, rather than all that was not
  * written? */

@@ -414,13 +414,19 @@ size_t log_attributes_size(const struct ss_batch *b, uint32_t row, bool first)
 /* Of all rows, and the most that one event takes with its own. */
 static size_t attributes_of_all(const struct ss_batch *b, size_t *largest)
 {
-	size_t sum = 0;
+	size_t sum = 0, own = 0, most = *largest;
+	uint32_t set = UINT32_MAX; /* none has that number */
 
 	for (uint32_t i = 0; b->n_attributes && i < b->count; i++) {
-		const size_t one = b->events[i].len + log_attributes_size(b, i, true);
-		sum += log_attributes_size(b, i, i == 0);
-		*largest = one > *largest ? one : *largest;
+		const struct ss_event *e = &b->events[i];
+		if (e->attributes != set) {
+			set = e->attributes;
+			own = log_attributes_size(b, i, true);
+			sum += own;
+		}
+		most = e->len + own > most ? e->len + own : most;
 	}
+	*largest = most;
 	return sum;
 }
 
@@ -479,14 +485,17 @@ uint64_t sendlog_read(struct sendlog *log, uint64_t seq, uint32_t max_records,
 	if (seq < log->first)
 		seq = log->first;
 	log->hand.encoded = NULL;
+	log->hand.frame = NULL;
+	log->hand.given = log->hand.again = false;
 	return log->store->read(log, seq, max_records, fn, arg);
 }
 
-const uint8_t *sendlog_attributes(struct sendlog *log, size_t *len)
+const uint8_t *sendlog_attributes(struct sendlog *log, size_t *len, bool *again)
 {
 	struct log_hand *h = &log->hand;
 
 	*len = h->len;
+	*again = h->again;
 	if (h->bytes || !h->set)
 		return h->bytes;
 	if (h->set != h->encoded) {

@@ -98,8 +98,9 @@ uint64_t sendlog_read(struct sendlog *, uint64_t seq, uint32_t max_records,
 		      bool (*fn)(void *arg, uint64_t seq, const struct ss_event *), void *arg);
 
 /* Within fn of sendlog_read: the attributes of the record at hand, as ss_attribute_set_write() has them;
- * valid until fn returns.  *len 0: it has none. */
-const uint8_t *sendlog_attributes(struct sendlog *, size_t *len);
+ * valid until fn returns.  *len 0: it has none.  *again: they are those that the record before in this read
+ * has; false says nothing. */
+const uint8_t *sendlog_attributes(struct sendlog *, size_t *len, bool *again);
 
 /*
  * Make a consumer known from now on, so that its records are kept.  verified: a certificate said its name. 0;

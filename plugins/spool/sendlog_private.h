@@ -83,6 +83,8 @@ struct log_usage {
 
 /* The attributes of the record that a reader is at: in bytes, or of an event in memory. */
 struct log_hand {
+	bool given, again;    /* there was a record before; they are its attributes */
+	const uint8_t *frame; /* of a spool: where the record before was */
 	const uint8_t *bytes;
 	size_t len;
 	const struct ss_attributes *set;

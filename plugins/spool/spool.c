@@ -561,7 +561,13 @@ static void give(struct reading *r, const struct ss_event *e)
 static void take_in_hand(struct log_spool *s, const uint8_t *frame, const struct frame *f,
 			 struct frame_walk *w)
 {
-	s->log->hand.bytes = frame_attributes(frame, f, w, &s->log->hand.len);
+	struct log_hand *h = &s->log->hand;
+
+	h->again = h->frame == frame && frame_same_attributes(w);
+	if (h->again)
+		return;
+	h->frame = frame;
+	h->bytes = frame_attributes(frame, f, w, &h->len);
 }
 
 static void read_cached(struct log_spool *s, struct reading *r)

@@ -308,11 +308,14 @@ static int64_t gather_attributes(struct log_spool *s, const struct plan *plan)
 		return 0;
 	for (uint32_t i = 0; i < plan->pieces; i++, p = p->next, from = 0) {
 		const uint32_t rows = i + 1 == plan->pieces ? plan->last_rows : p->count;
-		size_t len = 0;
+		size_t len;
 		for (uint32_t row = from; row < rows; row++) {
 			const struct ss_event *e = &p->batch->events[row];
-			if (row == from || e->attributes != e[-1].attributes)
-				len = ss_attribute_set_write(ss_attributes_of(p->batch, e), set);
+			if (row != from && e->attributes == e[-1].attributes) {
+				ss_attribute_writer_again(w);
+				continue;
+			}
+			len = ss_attribute_set_write(ss_attributes_of(p->batch, e), set);
 			if (ss_attribute_writer_add(w, set, len) < 0)
 				return -ENOMEM;
 		}

@@ -182,6 +182,14 @@ uint32_t udp_gro_segment(const struct msghdr *msg)
 
 /* ---- one read ---- */
 
+/* As most messages of one read are.  Padding counts: the kernel clears it. */
+static bool is_same_sender(const union udp_addr *a, const union udp_addr *b)
+{
+	if (a->sa.sa_family == AF_INET)
+		return memcmp(a, b, sizeof a->v4) == 0;
+	return memcmp(a, b, sizeof a->v6) == 0;
+}
+
 /* Turn n messages into rows; fill is how far the arena is in use. */
 static void deliver(struct udp_recv *r, uint32_t n)
 {
@@ -203,8 +211,10 @@ static void deliver(struct udp_recv *r, uint32_t n)
 			continue;
 		}
 		if (r->senders) {
+			const bool again = r->out && is_same_sender(&r->names[i], r->from);
 			r->from = &r->names[i];
-			r->attributes = r->out ? udp_senders_attach(r->senders, r->out, r->from) : 0;
+			if (!again)
+				r->attributes = r->out ? udp_senders_attach(r->senders, r->out, r->from) : 0;
 		}
 		size_t rows = datagrams + (n - i - 1);
 		if (r->conf->split == UDP_SPLIT_LINES)

@@ -232,6 +232,8 @@ struct filling {
 	uint64_t quantum; /* what the rate allows at once, but for a single record */
 	uint16_t count, max_count;
 	bool oversize;
+	bool whole;   /* the last record has its attributes */
+	size_t block; /* what the attributes of the records so far take behind them */
 	struct sendlog *log;
 	struct ss_attribute_writer *attributes; /* NULL: the receiver takes none */
 	uint64_t room;                          /* for a record with its attributes */
@@ -242,32 +244,28 @@ static size_t cost_of(const struct filling *f, const uint8_t *set, size_t len)
 	return f->attributes ? ss_attribute_writer_cost(f->attributes, set, len) : 0;
 }
 
-/* What the attributes of the records so far take behind them. */
-static size_t block_size(const struct filling *f)
-{
-	return f->attributes ? ss_attribute_writer_size(f->attributes) : 0;
-}
-
 /* The message is complete but for its checksum. */
 static void finish(struct filling *f)
 {
-	const size_t attributes = block_size(f);
-
-	if (attributes)
+	if (f->block)
 		ss_attribute_writer_put(f->attributes, f->msg + f->len);
-	f->len += attributes;
-	link_data_finish(f->msg, f->len, f->count, f->first, attributes);
+	f->len += f->block;
+	link_data_finish(f->msg, f->len, f->count, f->first, f->block);
 }
 
 static bool add_record(void *arg, uint64_t seq, const struct ss_event *e)
 {
 	struct filling *f = arg;
 	size_t set_len = 0;
-	const uint8_t *set = f->attributes ? sendlog_attributes(f->log, &set_len) : NULL;
-	size_t need = LINK_RECORD_HEADER + e->len + cost_of(f, set, set_len), len = f->len + block_size(f);
+	bool again = false, whole = true;
+	const uint8_t *set = f->attributes ? sendlog_attributes(f->log, &set_len, &again) : NULL;
 
+	again = again && f->whole; /* they are in the block, then, and in its last run */
+	size_t need = LINK_RECORD_HEADER + e->len + (again ? 0 : cost_of(f, set, set_len)),
+	       len = f->len + f->block;
 	if (!f->count && set_len && len + need > f->room) { /* it fits only without */
 		set_len = 0;
+		whole = false;
 		need = LINK_RECORD_HEADER + e->len;
 	}
 	if (f->count && (seq != f->next || f->count == f->max_count))
@@ -279,8 +277,14 @@ static bool add_record(void *arg, uint64_t seq, const struct ss_event *e)
 		f->next = f->oversize ? seq : f->next;
 		return false;
 	}
-	if (f->attributes && ss_attribute_writer_add(f->attributes, set, set_len) < 0)
-		return false;
+	if (again) {
+		ss_attribute_writer_again(f->attributes);
+	} else if (f->attributes) {
+		if (ss_attribute_writer_add(f->attributes, set, set_len) < 0)
+			return false;
+		f->block = ss_attribute_writer_size(f->attributes);
+	}
+	f->whole = whole;
 	if (f->count++ == 0)
 		f->first = seq;
 	f->len = link_record_write(f->msg, f->len, e);

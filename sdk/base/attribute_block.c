@@ -198,6 +198,11 @@ int ss_attribute_writer_add(struct ss_attribute_writer *w, const uint8_t *set, s
 	return w->runs.failed ? -ENOMEM : 0;
 }
 
+void ss_attribute_writer_again(struct ss_attribute_writer *w)
+{
+	w->events++;
+}
+
 size_t ss_attribute_writer_size(const struct ss_attribute_writer *w)
 {
 	return w->n_sets ? HEAD + w->ends.len + w->runs.len + (w->events ? RUN : 0) + w->sets.len : 0;

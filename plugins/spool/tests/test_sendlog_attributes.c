@@ -51,7 +51,26 @@ static void append_all(struct rig *r, uint8_t epoch)
 struct looking {
 	struct rig *r;
 	uint64_t next;
+	bool first; /* of a read */
+	uint32_t again;
+	uint8_t last[SS_ATTRIBUTE_SET_MAX];
+	size_t last_len;
 };
+
+/* Who is told that they are those of the record before need not look. */
+static void look_again(struct looking *l, const uint8_t *set, size_t len, bool again)
+{
+	if (again) {
+		assert_false(l->first);
+		assert_int_equal(len, l->last_len);
+		assert_memory_equal(set, l->last, len);
+		l->again++;
+	}
+	l->first = false;
+	l->last_len = len;
+	if (len)
+		memcpy(l->last, set, len);
+}
 
 static bool look(void *arg, uint64_t seq, const struct ss_event *e)
 {
@@ -59,11 +78,13 @@ static bool look(void *arg, uint64_t seq, const struct ss_event *e)
 	char origin[SS_ATTR_NAME_MAX + 1], path[SS_ATTR_PATH_MAX + 1], text[256];
 	struct ss_attributes a;
 	size_t len;
+	bool again;
 
 	assert_int_equal(seq, l->next++);
 	assert_int_equal(e->len, record(seq, text, sizeof text));
 	assert_memory_equal(e->data, text, e->len);
-	const uint8_t *set = sendlog_attributes(l->r->log, &len);
+	const uint8_t *set = sendlog_attributes(l->r->log, &len, &again);
+	look_again(l, set, len, again);
 	texts_of(seq, origin, path);
 	assert_int_equal(len != 0, origin[0] != '\0');
 	if (!len)
@@ -86,8 +107,10 @@ static void look_at_all(struct rig *r, uint64_t from, uint32_t piece)
 
 	for (uint64_t seq = from, before = 0; seq != before;) {
 		before = seq;
+		l.first = true;
 		seq = sendlog_read(r->log, seq, piece, look, &l);
 	}
+	assert_true(l.again > 0);
 	assert_int_equal(l.next, ALL + 1);
 }
 

@@ -62,6 +62,8 @@ uint32_t ss_attribute_writer_find(const struct ss_attribute_writer *, const uint
 size_t ss_attribute_writer_cost(const struct ss_attribute_writer *, const uint8_t *set, size_t len);
 /* [any] One more event.  0; -ENOMEM. */
 int ss_attribute_writer_add(struct ss_attribute_writer *, const uint8_t *set, size_t len);
+/* [any] One more event, with the set that was added last. */
+void ss_attribute_writer_again(struct ss_attribute_writer *);
 /* [any] The length of the block; 0 if no event has attributes. */
 size_t ss_attribute_writer_size(const struct ss_attribute_writer *);
 /* [any] The block, so many bytes. */

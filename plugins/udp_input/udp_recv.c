@@ -182,12 +182,16 @@ uint32_t udp_gro_segment(const struct msghdr *msg)
 
 /* ---- one read ---- */
 
-/* As most messages of one read are.  Padding counts: the kernel clears it. */
+/* As most messages of one read are. */
 static bool is_same_sender(const union udp_addr *a, const union udp_addr *b)
 {
+	if (a->sa.sa_family != b->sa.sa_family)
+		return false;
 	if (a->sa.sa_family == AF_INET)
-		return memcmp(a, b, sizeof a->v4) == 0;
-	return memcmp(a, b, sizeof a->v6) == 0;
+		return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr && a->v4.sin_port == b->v4.sin_port;
+	return memcmp(a->v6.sin6_addr.s6_addr, b->v6.sin6_addr.s6_addr, sizeof a->v6.sin6_addr.s6_addr) ==
+		       0 &&
+	       a->v6.sin6_port == b->v6.sin6_port && a->v6.sin6_scope_id == b->v6.sin6_scope_id;
 }
 
 /* Turn n messages into rows; fill is how far the arena is in use. */

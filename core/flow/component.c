@@ -577,7 +577,10 @@ bool component_work(struct component *c, struct turn *turn)
 		turn->now = clock_coarse();
 		done++;
 	}
-	return more || done == BATCHES || (done > 0 && turn->now >= turn->end) || drain(c);
+	more |= done == BATCHES || (done > 0 && turn->now >= turn->end) || drain(c);
+	if (c->touched)
+		component_publish(c);
+	return more;
 }
 
 bool component_idle(struct component *c, struct turn *turn)
@@ -590,9 +593,8 @@ bool component_idle(struct component *c, struct turn *turn)
 		c->desc->idle(c->self);
 		call_leave();
 		turn->now = clock_coarse();
-	}
-	if (c->touched)
 		component_publish(c);
+	}
 	c->touched = false; /* also by what idle() did itself */
 	return tell;
 }

@@ -209,8 +209,7 @@ static inline bool component_has_work(const struct component *c)
 
 /* Do what there is to do, at least one batch, then more until the turn ends; true if there may be more. */
 bool component_work(struct component *, struct turn *);
-/* Nothing more to do on this loop for now; true if the plugin was told, so that there may be more again.  The
- * books are published. */
+/* Nothing more to do on this loop for now; true if the plugin was told, so that there may be more again. */
 bool component_idle(struct component *, struct turn *);
 /* Let others read the books as they stand. */
 void component_publish(struct component *);

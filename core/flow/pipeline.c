@@ -379,7 +379,8 @@ static bool has_work(const struct worker *w)
 }
 
 /* Call each member once that has something to do; true if there may be more.  What comes of being idle is
- * found by the last look before the loop sleeps. */
+ * found by the last look before the loop sleeps.  Books are published before the next member is called, as
+ * that may block. */
 static bool work_round(struct worker *w, struct turn *turn)
 {
 	bool more = false, told = false;
@@ -387,12 +388,11 @@ static bool work_round(struct worker *w, struct turn *turn)
 	for (size_t i = 0; i < w->n; i++)
 		if (component_has_work(w->members[i]))
 			more |= call_member(w, i, component_work, turn);
-	for (size_t i = 0; i < w->n; i++) {
-		if (more && w->members[i]->touched)
-			component_publish(w->members[i]);
 		else if (w->members[i]->touched)
+			component_publish(w->members[i]);
+	for (size_t i = 0; !more && i < w->n; i++)
+		if (w->members[i]->touched)
 			told |= call_member(w, i, component_idle, turn);
-	}
 	return more || (told && atomic_load_explicit(&w->loop.asleep, memory_order_relaxed));
 }
 
